@@ -1,0 +1,280 @@
+//! Endpoints: names that processes meet at, written `scheme:rest`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A name that processes meet at. See the README for what each one is good for.
+///
+/// Every endpoint parses on every system, so that configuration files can be shared; opening one
+/// that this system does not have fails with [`std::io::ErrorKind::Unsupported`] and says where it works.
+///
+/// ```
+/// use sidewire_platform::Endpoint;
+///
+/// let endpoint: Endpoint = "tcp:[::1]:4711".parse()?;
+/// assert_eq!(endpoint, Endpoint::Tcp { host: "::1".into(), port: 4711 });
+/// assert_eq!(endpoint.to_string(), "tcp:[::1]:4711");
+/// # Ok::<(), sidewire_platform::EndpointError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `local:NAME`: a private meeting place of the current user, by whatever means the system
+    /// has: a Unix socket in the user's runtime folder, or a pipe with the user's SID in its name.
+    Local(String),
+    /// `unix:/path`: a Unix stream socket.
+    Unix(PathBuf),
+    /// `abstract:NAME`: a Unix stream socket without a file (Linux). The bytes are `\0NAME`, unpadded.
+    Abstract(String),
+    /// `pipe:NAME`: the named pipe `\\.\pipe\NAME` (Windows).
+    Pipe(String),
+    /// `tcp:HOST:PORT`.
+    Tcp {
+        /// Name or numeric address; IPv6 without brackets.
+        host: String,
+        /// Port; 0 lets the system choose one when listening.
+        port: u16,
+    },
+    /// `unixgram:/path`: a Unix datagram socket.
+    UnixGram(PathBuf),
+    /// `abstractgram:NAME`: a Unix datagram socket without a file (Linux).
+    AbstractGram(String),
+    /// `udp:HOST:PORT`.
+    Udp {
+        /// Name or numeric address; IPv6 without brackets.
+        host: String,
+        /// Port; 0 lets the system choose one when listening.
+        port: u16,
+    },
+    /// `mailslot:NAME`: the mailslot `\\.\mailslot\NAME` (Windows).
+    Mailslot(String),
+}
+
+/// What can be sent over an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A stream of bytes, both ways.
+    Stream,
+    /// Datagrams, both ways.
+    Datagram,
+    /// Datagrams to the server only.
+    OneWay,
+}
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad endpoint '{text}': {why}")]
+pub struct EndpointError {
+    text: String,
+    why: String,
+}
+
+/// Most bytes of a Unix socket's path or abstract name: `sun_path` holds 108 with one NUL (unix(7)).
+const UNIX_NAME_MAX: usize = 107;
+/// Most bytes of a `local:` name; small enough for every system's folders and prefixes.
+const LOCAL_NAME_MAX: usize = 64;
+/// Most characters of a pipe's or mailslot's whole name, `\\.\pipe\` included (CreateNamedPipeW).
+const WINDOWS_NAME_MAX: usize = 256;
+
+impl Endpoint {
+    /// The word before the colon.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Endpoint::Local(_) => "local",
+            Endpoint::Unix(_) => "unix",
+            Endpoint::Abstract(_) => "abstract",
+            Endpoint::Pipe(_) => "pipe",
+            Endpoint::Tcp { .. } => "tcp",
+            Endpoint::UnixGram(_) => "unixgram",
+            Endpoint::AbstractGram(_) => "abstractgram",
+            Endpoint::Udp { .. } => "udp",
+            Endpoint::Mailslot(_) => "mailslot",
+        }
+    }
+
+    /// Stream, datagram, or one way.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Endpoint::Local(_) | Endpoint::Unix(_) | Endpoint::Abstract(_) | Endpoint::Pipe(_) | Endpoint::Tcp { .. } => {
+                Kind::Stream
+            }
+            Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => Kind::Datagram,
+            Endpoint::Mailslot(_) => Kind::OneWay,
+        }
+    }
+
+    /// Whether the kernel vouches for who is at the other end of a connection.
+    #[must_use]
+    pub fn has_credentials(&self) -> bool {
+        !matches!(self, Endpoint::Tcp { .. } | Endpoint::Udp { .. } | Endpoint::Mailslot(_))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.scheme())?;
+        match self {
+            Endpoint::Local(name) | Endpoint::Abstract(name) | Endpoint::Pipe(name) => f.write_str(name),
+            Endpoint::AbstractGram(name) | Endpoint::Mailslot(name) => f.write_str(name),
+            Endpoint::Unix(path) | Endpoint::UnixGram(path) => path.display().fmt(f),
+            Endpoint::Tcp { host, port } | Endpoint::Udp { host, port } if host.contains(':') => {
+                write!(f, "[{host}]:{port}")
+            }
+            Endpoint::Tcp { host, port } | Endpoint::Udp { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
+        parse(text).map_err(|why| EndpointError { text: text.to_owned(), why })
+    }
+}
+
+impl TryFrom<&str> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: &str) -> Result<Endpoint, EndpointError> {
+        text.parse()
+    }
+}
+
+fn parse(text: &str) -> Result<Endpoint, String> {
+    let (scheme, rest) = text
+        .split_once(':')
+        .ok_or("expected SCHEME:REST, for example local:com.example.app or tcp:127.0.0.1:4711")?;
+    if rest.contains('\0') {
+        return Err("a name can't hold a NUL character".into());
+    }
+    match scheme {
+        "local" => local_name(rest).map(Endpoint::Local),
+        "unix" => unix_path(rest).map(Endpoint::Unix),
+        "unixgram" => unix_path(rest).map(Endpoint::UnixGram),
+        "abstract" => abstract_name(rest).map(Endpoint::Abstract),
+        "abstractgram" => abstract_name(rest).map(Endpoint::AbstractGram),
+        "pipe" => windows_name(rest, r"\\.\pipe\").map(Endpoint::Pipe),
+        "mailslot" => windows_name(rest, r"\\.\mailslot\").map(Endpoint::Mailslot),
+        "tcp" => host_port(rest).map(|(host, port)| Endpoint::Tcp { host, port }),
+        "udp" => host_port(rest).map(|(host, port)| Endpoint::Udp { host, port }),
+        _ => Err(format!(
+            "unknown scheme '{scheme}'; there are local, unix, abstract, pipe, tcp, unixgram, abstractgram, udp, mailslot"
+        )),
+    }
+}
+
+/// One rule on every system, so that a name that works here works there.
+fn local_name(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > LOCAL_NAME_MAX {
+        return Err(format!("a local name has 1 to {LOCAL_NAME_MAX} characters, this one has {}", name.len()));
+    }
+    if !name.chars().all(plain) || name.starts_with(['.', '-']) {
+        return Err("a local name has letters, digits, '.', '_' and '-', and begins with none of '.' and '-'".into());
+    }
+    Ok(name.to_owned())
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, String> {
+    if !Path::new(path).has_root() {
+        return Err("a Unix socket needs an absolute path, as in unix:/run/app.sock".into());
+    }
+    if path.len() > UNIX_NAME_MAX {
+        return Err(format!("a Unix socket's path has at most {UNIX_NAME_MAX} bytes, this one has {}", path.len()));
+    }
+    if path.ends_with('/') {
+        return Err("this names a folder; a Unix socket needs a file name".into());
+    }
+    Ok(path.into())
+}
+
+fn abstract_name(name: &str) -> Result<String, String> {
+    if name.is_empty() || name.len() > UNIX_NAME_MAX {
+        return Err(format!("an abstract name has 1 to {UNIX_NAME_MAX} bytes, this one has {}", name.len()));
+    }
+    Ok(name.to_owned())
+}
+
+fn windows_name(name: &str, prefix: &str) -> Result<String, String> {
+    let most = WINDOWS_NAME_MAX - prefix.len();
+    let length = name.encode_utf16().count();
+    if name.is_empty() || length > most {
+        return Err(format!("the name has 1 to {most} characters, this one has {length}"));
+    }
+    if name.contains('\\') {
+        return Err(format!(r"the name stands behind {prefix} and can't hold a backslash"));
+    }
+    Ok(name.to_owned())
+}
+
+fn host_port(rest: &str) -> Result<(String, u16), String> {
+    let (host, port) = rest.rsplit_once(':').ok_or("expected HOST:PORT, as in 127.0.0.1:4711")?;
+    let port = port.parse().map_err(|_| format!("'{port}' is not a port (0 to 65535)"))?;
+    let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    match (bare, host) {
+        (_, "") | (Some(""), _) => Err("expected a host before the port, as in 127.0.0.1:4711".into()),
+        (None, host) if host.contains(':') => Err("an IPv6 address needs brackets, as in [::1]:4711".into()),
+        (None, host) => Ok((host.to_owned(), port)),
+        (Some(bare), _) => match bare.parse::<std::net::Ipv6Addr>() {
+            Ok(_) => Ok((bare.to_owned(), port)),
+            Err(_) => Err(format!("'{bare}' is not an IPv6 address")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scheme_round_trips() {
+        for text in [
+            "local:com.example.app",
+            "unix:/run/a b.sock",
+            "abstract:a:b/c",
+            "pipe:app",
+            "tcp:127.0.0.1:0",
+            "tcp:[::1]:65535",
+            "tcp:localhost:80",
+            "unixgram:/tmp/x",
+            "abstractgram:x",
+            "udp:127.0.0.1:1235",
+            "mailslot:a/b",
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text);
+            assert_eq!(endpoint.scheme(), text.split(':').next().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_refused_says_why() {
+        let long = format!("unix:/{}", "x".repeat(107));
+        for (text, word) in [
+            ("", "SCHEME:REST"),
+            ("sidewire", "SCHEME:REST"),
+            ("http://x", "unknown scheme"),
+            ("local:", "1 to 64"),
+            ("local:a/b", "letters"),
+            ("local:..", "begins"),
+            ("unix:relative", "absolute"),
+            ("unix:/run/", "file name"),
+            (long.as_str(), "at most 107"),
+            ("abstract:", "1 to 107"),
+            (r"pipe:a\b", "backslash"),
+            ("tcp:127.0.0.1", "not a port"),
+            ("tcp::80", "expected a host"),
+            ("tcp:::1:80", "brackets"),
+            ("tcp:[x]:80", "IPv6"),
+            ("tcp:h:65536", "0 to 65535"),
+            ("abstract:a\0b", "NUL"),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The operating-system layer of Sidewire.
+//!
+//! Everything that differs between systems lives in this package: every `cfg(unix)` and
+//! `cfg(windows)`, every `unsafe`, every system call. Nothing here knows frames, result codes
+//! or policy; it opens endpoints, moves bytes and reports facts about peers.
+//!
+//! # The contract
+//!
+//! Each operating-system folder (`unix/`, `windows/`; `unsupported.rs` for the rest) has the
+//! same files and exports the same names with the same signatures:
+//!
+//! | file | exports | what it is |
+//! |---|---|---|
+//! | `listener.rs` | [`Listener`] | a bound stream endpoint, a mio source that yields [`Stream`]s |
+//! | `stream.rs` | [`Stream`] | one accepted connection, non-blocking, a mio source |
+//! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
+//! | `identity.rs` | [`current_user`], [`user_name`] | who we are, and how a user is called |
+//! | `names.rs` | (private) | endpoint names to system addresses |
+//! | `process.rs` | [`Reserve`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
+//!
+//! **Listener.** [`Listener::bind`] creates the endpoint with its final access rights: there is
+//! no moment at which others may connect who may not later. A live server is never displaced
+//! ([`io::ErrorKind::AddrInUse`]), what a dead one left behind is replaced. Dropping a listener
+//! removes what it put into the file system, and only that. [`Listener::accept`] never blocks
+//! and is called until it says [`io::ErrorKind::WouldBlock`]; any other error concerns the one
+//! connection that could not be accepted, except when [`is_descriptor_limit`] says that the
+//! process is out of descriptors. A client that connects and leaves at once costs nothing.
+//!
+//! **Stream.** Registered with mio, edge-triggered on every system. [`Stream::read`] and
+//! [`Stream::write`] never block. Where [`Stream::SHORT_READ_DRAINS`] is true, a read that did
+//! not fill its buffer has emptied the socket and the next arrival is a new event; elsewhere
+//! only `WouldBlock` re-arms the event. A stream is deregistered before it is dropped, and on
+//! Windows the poll that it was registered with must be polled once more before the handle
+//! really closes.
+//!
+//! **Channel.** [`Channel::recv`] and [`Channel::send`] may run at the same time on two threads;
+//! two concurrent `recv` or two concurrent `send` are the caller's fault and are serialised at
+//! best. A timeout is always reported as [`io::ErrorKind::TimedOut`], never as `WouldBlock`.
+//!
+//! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
+
+use std::io;
+
+pub mod endpoint;
+pub mod peer;
+
+#[cfg(not(any(unix, windows)))]
+#[path = "unsupported.rs"]
+mod os;
+#[cfg(unix)]
+#[path = "unix/mod.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows/mod.rs"]
+mod os;
+
+pub use endpoint::{Endpoint, EndpointError, Kind};
+pub use os::{
+    Channel, Listener, Reserve, Stream, current_integrity, current_user, is_descriptor_limit, raise_descriptor_limit,
+    stream_schemes, user_name,
+};
+pub use peer::{Address, Credentials, Peer, Sid, User};
+
+/// How a listener is opened; see [`Listener::bind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindOptions {
+    /// Whether users other than the owner may connect. Widens a Unix socket to mode 0666 and a
+    /// pipe's descriptor to "everyone may read and write" (0x12019b); the default is the owner
+    /// alone (and SYSTEM on Windows).
+    pub anyone: bool,
+    /// How many connections the system queues before they are accepted (sockets).
+    /// See listen(2); Linux cuts it to `net.core.somaxconn`.
+    pub backlog: u32,
+    /// How many pipe instances wait for a client at any time (named pipes).
+    pub pending_instances: u32,
+    /// Whether TCP may bind an address that is not loopback.
+    pub beyond_loopback: bool,
+    /// On Windows: accept clients whose integrity level is below ours. Sets the mandatory label.
+    pub lower_integrity: bool,
+}
+
+impl Default for BindOptions {
+    fn default() -> Self {
+        BindOptions { anyone: false, backlog: 1024, pending_instances: 4, beyond_loopback: false, lower_integrity: false }
+    }
+}

@@ -1,0 +1,166 @@
+//! Who is at the other end: facts as values, never text, and no policy.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// A user of this machine, as the kernel names one.
+///
+/// Both variants exist on every system so that code above this package needs no `cfg`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum User {
+    /// An effective user id (Unix).
+    Uid(u32),
+    /// A security identifier (Windows).
+    Sid(Sid),
+}
+
+/// The id that Linux shows for users that have no mapping into the current user namespace
+/// (`/proc/sys/kernel/overflowuid`; user_namespaces(7)). It names nobody in particular.
+const OVERFLOW_UID: u32 = 65534;
+
+impl User {
+    /// Whether this is the system's own all-powerful account: root, or `NT AUTHORITY\SYSTEM`.
+    #[must_use]
+    pub fn is_superuser(&self) -> bool {
+        match self {
+            User::Uid(uid) => *uid == 0,
+            User::Sid(sid) => sid.is_local_system(),
+        }
+    }
+
+    /// Whether this value can stand for one certain user. The kernel's overflow uid can not:
+    /// in a user namespace every unmapped user, root included, reads as that one number.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        *self != User::Uid(OVERFLOW_UID)
+    }
+}
+
+/// `uid 1000`, or `S-1-5-21-…`.
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            User::Uid(uid) => write!(f, "uid {uid}"),
+            User::Sid(sid) => sid.fmt(f),
+        }
+    }
+}
+
+/// A Windows security identifier in its binary form (MS-DTYP 2.4.2.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sid(Box<[u8]>);
+
+impl Sid {
+    /// Takes the binary form: revision, count of sub-authorities, 6 bytes of authority
+    /// (big-endian), then the sub-authorities (u32, little-endian). `None` if it is not one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Sid> {
+        let (&[revision, count], _) = bytes.split_first_chunk::<2>()?;
+        (revision == 1 && count <= 15 && bytes.len() == 8 + 4 * usize::from(count)).then(|| Sid(bytes.into()))
+    }
+
+    /// The binary form.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// `S-1-5-18`.
+    fn is_local_system(&self) -> bool {
+        *self.0 == [1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]
+    }
+}
+
+/// The text form, `S-1-5-21-…`.
+impl fmt::Display for Sid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = self.0[2..8].iter().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
+        write!(f, "S-{}-{authority}", self.0[0])?;
+        self.0[8..].chunks_exact(4).try_for_each(|sub| {
+            write!(f, "-{}", u32::from_le_bytes([sub[0], sub[1], sub[2], sub[3]]))
+        })
+    }
+}
+
+/// What the kernel says about the process at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Whose process it is: the effective user at the time of connect(2) or listen(2), or the
+    /// user of the token that a pipe client connected with; for a pipe's server, its owner.
+    pub user: User,
+    /// Its process id, where the kernel tells. Good for logs, never for decisions: it may be
+    /// reused by the time it is looked at.
+    pub pid: Option<u32>,
+    /// Windows: the client's mandatory integrity level (0x1000 low, 0x2000 medium, 0x3000 high,
+    /// 0x4000 system). `None` where there is no such thing.
+    pub integrity: Option<u32>,
+}
+
+/// A numeric address of one end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP or UDP.
+    Inet(SocketAddr),
+    /// A Unix socket that is bound to a path.
+    Path(std::path::PathBuf),
+    /// A Unix socket that is bound to an abstract name (bytes behind the NUL).
+    Abstract(Vec<u8>),
+    /// A Unix socket without a name, as clients usually are; also a pipe's client.
+    Unnamed,
+    /// A named pipe, by its full name.
+    Pipe(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Inet(address) => address.fmt(f),
+            Address::Path(path) => path.display().fmt(f),
+            Address::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            Address::Unnamed => f.write_str("unnamed"),
+            Address::Pipe(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The process at the other end of a connection, as far as the system tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// From the kernel; `None` on TCP.
+    pub credentials: Option<Credentials>,
+    /// Its network address; boxed, since an idle connection should cost little. `None` on
+    /// anything but TCP.
+    pub inet: Option<Box<SocketAddr>>,
+}
+
+/// One phrase for log lines: `pid 4711, uid 1000`, or `127.0.0.1:40312`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.credentials, &self.inet) {
+            (Some(Credentials { user, pid: Some(pid), .. }), _) => write!(f, "pid {pid}, {user}"),
+            (Some(Credentials { user, .. }), _) => user.fmt(f),
+            (None, Some(address)) => address.fmt(f),
+            (None, None) => f.write_str("unknown peer"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sid_text_and_limits() {
+        let system = Sid::from_bytes(&[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]).unwrap();
+        assert_eq!(system.to_string(), "S-1-5-18");
+        assert!(User::Sid(system).is_superuser());
+        assert_eq!(Sid::from_bytes(&[1, 2, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]), None);
+        assert_eq!(Sid::from_bytes(&[1]), None);
+    }
+
+    #[test]
+    fn overflow_uid_names_nobody() {
+        assert!(!User::Uid(65534).is_known());
+        assert!(User::Uid(0).is_known() && User::Uid(0).is_superuser());
+    }
+}
