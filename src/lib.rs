@@ -1,1 +1,51 @@
-//! Sidewire.
+//! Sidewire lets two processes on one machine talk: a desktop app and its helper.
+//!
+//! A [`Server`] listens on any number of [`Endpoint`]s and hands each request to the handler of
+//! its message type; a [`Client`] calls it. Everything has a time limit, every request has a
+//! [`ResultCode`], and by default only processes of the same user can talk to each other.
+//!
+//! ```
+//! use sidewire::{Client, Server};
+//!
+//! const GET: u16 = 1;
+//!
+//! # let name = format!("local:tour-{}", std::process::id());
+//! # let name = name.as_str(); // in an app: "local:com.example.app"
+//! let mut server = Server::new(String::from("hello"));
+//! server.on(GET, |text, _request, reply| Ok(reply.write(text)));
+//! server.listen(name)?;
+//! let running = server.spawn()?; // or run() on this thread, or turn() in a loop of one's own
+//!
+//! let client = Client::connect(name)?;
+//! assert_eq!(client.call(GET, b"")?.into_payload(), b"hello");
+//! # drop(client);
+//! # running.stop()?;
+//! # Ok::<(), sidewire::Error>(())
+//! ```
+//!
+//! What is on the wire is described in `PROTOCOL.md`, so that programs in other languages can
+//! take part; how the library is built, in `ARCHITECTURE.md`.
+
+#![forbid(unsafe_code)]
+
+mod access;
+mod client;
+mod counters;
+mod error;
+mod limits;
+mod random;
+mod reactor;
+mod server;
+mod wire;
+
+pub use access::Access;
+pub use client::{Client, Connect, Response};
+pub use counters::Counters;
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server};
+pub use sidewire_platform::{
+    Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, User, user_name,
+};
+pub use wire::Layout;
+pub use wire::rc::ResultCode;

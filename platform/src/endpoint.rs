@@ -144,6 +144,28 @@ impl TryFrom<&str> for Endpoint {
     }
 }
 
+impl From<&Endpoint> for Endpoint {
+    fn from(endpoint: &Endpoint) -> Endpoint {
+        endpoint.clone()
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: String) -> Result<Endpoint, EndpointError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: &String) -> Result<Endpoint, EndpointError> {
+        text.parse()
+    }
+}
+
 fn parse(text: &str) -> Result<Endpoint, String> {
     let (scheme, rest) = text
         .split_once(':')

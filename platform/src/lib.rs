@@ -20,9 +20,9 @@
 //!
 //! **Listener.** [`Listener::bind`] creates the endpoint with its final access rights: there is
 //! no moment at which others may connect who may not later. A live server is never displaced
-//! ([`io::ErrorKind::AddrInUse`]), what a dead one left behind is replaced. Dropping a listener
+//! ([`AddrInUse`](std::io::ErrorKind::AddrInUse)), what a dead one left behind is replaced. Dropping a listener
 //! removes what it put into the file system, and only that. [`Listener::accept`] never blocks
-//! and is called until it says [`io::ErrorKind::WouldBlock`]; any other error concerns the one
+//! and is called until it says [`WouldBlock`](std::io::ErrorKind::WouldBlock); any other error concerns the one
 //! connection that could not be accepted, except when [`is_descriptor_limit`] says that the
 //! process is out of descriptors. A client that connects and leaves at once costs nothing.
 //!
@@ -35,11 +35,9 @@
 //!
 //! **Channel.** [`Channel::recv`] and [`Channel::send`] may run at the same time on two threads;
 //! two concurrent `recv` or two concurrent `send` are the caller's fault and are serialised at
-//! best. A timeout is always reported as [`io::ErrorKind::TimedOut`], never as `WouldBlock`.
+//! best. A timeout is always reported as [`TimedOut`](std::io::ErrorKind::TimedOut), never as `WouldBlock`.
 //!
 //! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
-
-use std::io;
 
 pub mod endpoint;
 pub mod peer;

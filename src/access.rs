@@ -1,0 +1,145 @@
+//! Policy: who may talk to whom. The facts come from the platform layer.
+
+use std::fmt;
+use std::io;
+
+use sidewire_platform::{Peer, User, current_integrity, current_user};
+
+/// Who may be at the other end of a connection.
+///
+/// Servers hold every client to it before the first byte is parsed, clients hold the server to
+/// it before the first byte is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// Processes of the same user, by the kernel's word; root and SYSTEM always may. Transports
+    /// without such a word (TCP) can't be used with it.
+    #[default]
+    SameUser,
+    /// Any process that reaches the endpoint. A Unix socket gets mode 0666, a named pipe may be
+    /// opened by everyone.
+    Anyone,
+}
+
+/// Who we are, looked up once for each listener or client.
+#[derive(Clone, Debug)]
+pub(crate) struct Oneself {
+    user: User,
+    integrity: Option<u32>,
+}
+
+impl Oneself {
+    pub(crate) fn look_up() -> io::Result<Oneself> {
+        Ok(Oneself { user: current_user()?, integrity: current_integrity() })
+    }
+}
+
+/// Why somebody may not talk to us.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// The kernel does not say who it is, or not clearly enough.
+    Unknown,
+    OtherUser(User),
+    LowerIntegrity {
+        theirs: Option<u32>,
+        ours: u32,
+    },
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denied::Unknown => f.write_str("the system does not say whose process it is"),
+            Denied::OtherUser(user) => write!(f, "it belongs to another user ({user})"),
+            Denied::LowerIntegrity { theirs: Some(theirs), ours } => {
+                write!(f, "its integrity level is {theirs:#x}, ours {ours:#x}")
+            }
+            Denied::LowerIntegrity { theirs: None, ours } => {
+                write!(f, "its integrity level is unknown, ours is {ours:#x}")
+            }
+        }
+    }
+}
+
+impl Access {
+    /// Whether it can only be kept where the kernel vouches for the peer.
+    pub(crate) fn needs_credentials(self) -> bool {
+        self == Access::SameUser
+    }
+
+    /// Whether `client` may talk to a server that is `us`.
+    pub(crate) fn admits_client(
+        self,
+        client: &Peer,
+        us: &Oneself,
+        lower_integrity: bool,
+    ) -> Result<(), Denied> {
+        self.admits(client, us)?;
+        let (Access::SameUser, Some(ours), false) = (self, us.integrity, lower_integrity) else {
+            return Ok(());
+        };
+        let theirs = client.credentials.as_ref().and_then(|credentials| credentials.integrity);
+        if theirs.is_some_and(|theirs| theirs >= ours) {
+            Ok(())
+        } else {
+            Err(Denied::LowerIntegrity { theirs, ours })
+        }
+    }
+
+    /// Whether a client that is `us` may talk to `server`.
+    pub(crate) fn admits_server(self, server: &Peer, us: &Oneself) -> Result<(), Denied> {
+        self.admits(server, us)
+    }
+
+    fn admits(self, peer: &Peer, us: &Oneself) -> Result<(), Denied> {
+        if self == Access::Anyone {
+            return Ok(());
+        }
+        let user =
+            peer.credentials.as_ref().map(|credentials| &credentials.user).filter(|user| user.is_known());
+        match user {
+            Some(user) if *user == us.user || user.is_superuser() => Ok(()),
+            Some(user) => Err(Denied::OtherUser(user.clone())),
+            None => Err(Denied::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sidewire_platform::Credentials;
+
+    use super::*;
+
+    fn peer(uid: u32, integrity: Option<u32>) -> Peer {
+        Peer { credentials: Some(Credentials { user: User::Uid(uid), pid: None, integrity }), inet: None }
+    }
+
+    #[test]
+    fn same_user_and_root_may_and_nobody_else() {
+        let us = Oneself { user: User::Uid(1000), integrity: None };
+        for (uid, may) in [(1000, true), (0, true), (1001, false), (65534, false)] {
+            assert_eq!(Access::SameUser.admits_client(&peer(uid, None), &us, false).is_ok(), may, "{uid}");
+            assert_eq!(Access::SameUser.admits_server(&peer(uid, None), &us).is_ok(), may, "{uid}");
+            assert!(Access::Anyone.admits_client(&peer(uid, None), &us, false).is_ok());
+        }
+        assert_eq!(Access::SameUser.admits_client(&Peer::default(), &us, false), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn the_overflow_uid_never_matches_itself() {
+        let us = Oneself { user: User::Uid(65534), integrity: None };
+        assert_eq!(Access::SameUser.admits_client(&peer(65534, None), &us, false), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn lower_integrity_needs_an_option() {
+        let us = Oneself { user: User::Uid(1000), integrity: Some(0x2000) };
+        for (theirs, may) in
+            [(Some(0x1000), false), (Some(0x2000), true), (Some(0x3000), true), (None, false)]
+        {
+            assert_eq!(Access::SameUser.admits_client(&peer(1000, theirs), &us, false).is_ok(), may);
+            assert!(Access::SameUser.admits_client(&peer(1000, theirs), &us, true).is_ok());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! How a client connects.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Channel, Endpoint};
+
+use super::Client;
+use super::shared::Shared;
+use crate::access::{Access, Oneself};
+use crate::error::{Error, Kind, Result};
+use crate::limits::Limits;
+use crate::random::random_id;
+use crate::wire::{Classic, Connection, Settings};
+
+/// A connection to be opened, with options. [`Client::connect`] is the short form.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use sidewire::{Access, Connect};
+///
+/// let client = Connect::to("tcp:127.0.0.1:4711")?
+///     .access(Access::Anyone)
+///     .timeout(Some(Duration::from_secs(1)))
+///     .open()?;
+/// # Ok::<(), sidewire::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before open()"]
+pub struct Connect {
+    endpoint: Endpoint,
+    access: Access,
+    /// `None`: v1.
+    classic: Option<Classic>,
+    timeout: Option<Duration>,
+    call_timeout: Option<Duration>,
+    limits: Limits,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Payload bytes of a classic reply that a client takes unless told otherwise.
+const CLASSIC_MAX: u32 = 16 << 20;
+
+impl Connect {
+    /// To this endpoint, with the defaults.
+    ///
+    /// # Errors
+    /// If it is a text that is no endpoint.
+    pub fn to<E>(endpoint: E) -> Result<Connect>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Ok(Connect {
+            endpoint: endpoint.try_into()?,
+            access: Access::default(),
+            classic: None,
+            timeout: Some(CONNECT_TIMEOUT),
+            call_timeout: Some(CALL_TIMEOUT),
+            limits: Limits::default(),
+        })
+    }
+
+    /// Whose server it may be. Default [`Access::SameUser`]: the server's user is checked before
+    /// the first byte is sent. TCP can't tell, and needs [`Access::Anyone`].
+    pub fn access(mut self, access: Access) -> Connect {
+        self.access = access;
+        self
+    }
+
+    /// How long connecting may take, handshake included. Default 5 s; `None` waits without end.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Connect {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long a call may take, unless it says otherwise itself. Default 30 s; `None` waits as
+    /// long as the server lives.
+    pub fn call_timeout(mut self, timeout: Option<Duration>) -> Connect {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// Speaks the classic layout with short frames, for servers that know no other.
+    pub fn classic(mut self) -> Connect {
+        self.classic = Some(Classic::Short(CLASSIC_MAX));
+        self
+    }
+
+    /// Speaks the classic layout with frames of exactly `12 + bytes`, zero-padded.
+    pub fn classic_fixed(mut self, bytes: u32) -> Connect {
+        self.classic = Some(Classic::Fixed(bytes.min(CLASSIC_MAX)));
+        self
+    }
+
+    /// Other limits for what the server may send. Only those of frames and calls apply here.
+    pub fn limits(mut self, limits: Limits) -> Connect {
+        self.limits = limits;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`Client::connect`].
+    pub fn open(self) -> Result<Client> {
+        let Connect { endpoint, access, classic, timeout, call_timeout, limits } = self;
+        if access.needs_credentials() && !endpoint.has_credentials() {
+            let text = "nobody vouches for who serves there; say Access::Anyone if that may be anyone";
+            return Err(Error::new("connect to", &endpoint, Kind::InvalidInput(text.into())));
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let os = |error| Error::os("connect to", &endpoint, error);
+        let channel = Channel::connect(&endpoint, timeout).map_err(os)?;
+        let oneself = Oneself::look_up().map_err(os)?;
+        if let Err(denied) = access.admits_server(channel.peer(), &oneself) {
+            let text = format!("we do not talk to that server: {denied}");
+            return Err(Error::new("connect to", &endpoint, Kind::Refused(text)));
+        }
+        let settings =
+            Settings { limits, classic: classic.unwrap_or_default(), web_is_error: false, instance: [0; 16] };
+        let now = Instant::now();
+        let connection = match classic {
+            Some(_) => Connection::classic_initiator(Arc::new(settings), now),
+            None => Connection::initiator(Arc::new(settings), random_id(), now),
+        };
+        let shared = Shared::new(channel, endpoint, connection);
+        shared.shake_hands(deadline)?;
+        Ok(Client { shared, call_timeout })
+    }
+}

@@ -1,0 +1,171 @@
+//! The blocking client: no loop, no thread of its own.
+
+mod connect;
+mod shared;
+
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Endpoint, Peer};
+
+use crate::error::{Error, Kind, Result};
+use crate::wire::Layout;
+use crate::wire::rc::ResultCode;
+use shared::Shared;
+
+pub use connect::Connect;
+
+/// A connection to a server, for any number of threads.
+///
+/// Calls of several threads travel on the one connection at the same time (v1), and each gets
+/// its own reply as soon as it comes. There is no thread behind this: one of the waiting threads
+/// reads for all, and hands over when its own reply is there.
+///
+/// Every call has a time limit, 30 s unless set otherwise. A connection that has ended stays
+/// ended: connect anew.
+///
+/// ```no_run
+/// use sidewire::Client;
+///
+/// const GET: u16 = 1;
+/// let client = Client::connect("local:com.example.app")?;
+/// let text = client.call(GET, b"")?.into_payload();
+/// # Ok::<(), sidewire::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    shared: Shared,
+    call_timeout: Option<Duration>,
+}
+
+/// What a server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    rc: ResultCode,
+    payload: Vec<u8>,
+    is_text: bool,
+}
+
+impl Response {
+    /// The result code: 0 is fine.
+    #[must_use]
+    pub fn result_code(&self) -> ResultCode {
+        self.rc
+    }
+
+    /// What came with it.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+
+    /// Whether the payload is no data but a text that explains the result code (v1).
+    #[must_use]
+    pub fn is_explanation(&self) -> bool {
+        self.is_text
+    }
+}
+
+impl Client {
+    /// Connects to a server of the same user, within 5 s. [`Connect`] has options.
+    ///
+    /// # Errors
+    /// [`is_not_listening`](Error::is_not_listening), [`is_refused`](Error::is_refused) (the
+    /// server does not let us in, or belongs to another user),
+    /// [`is_version_mismatch`](Error::is_version_mismatch), [`is_timeout`](Error::is_timeout),
+    /// [`is_protocol`](Error::is_protocol) (it is no Sidewire server),
+    /// [`is_invalid_input`](Error::is_invalid_input) (no endpoint, or one whose server can't be
+    /// verified: TCP needs [`Connect::access`] with [`Access::Anyone`](crate::Access::Anyone)).
+    pub fn connect<E>(endpoint: E) -> Result<Client>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Connect::to(endpoint)?.open()
+    }
+
+    /// Sends a request and waits for its reply, within the client's call timeout.
+    ///
+    /// # Errors
+    /// A result code other than 0 is an error, with the code in
+    /// [`result_code`](Error::result_code); [`exchange`](Client::exchange) sees that otherwise.
+    /// [`is_timeout`](Error::is_timeout): no reply in time; should it come later it is thrown
+    /// away, and the connection stays good. [`is_peer_gone`](Error::is_peer_gone): the server
+    /// has gone; [`may_have_executed`](Error::may_have_executed) says whether it is safe to send
+    /// the request again. [`is_invalid_input`](Error::is_invalid_input): the payload is larger
+    /// than the server takes.
+    pub fn call(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Response> {
+        self.call_within(msg_type, payload, self.call_timeout)
+    }
+
+    /// The same with a time limit of its own; `None` waits as long as the server lives.
+    ///
+    /// # Errors
+    /// As [`call`](Client::call).
+    pub fn call_within(
+        &self,
+        msg_type: u16,
+        payload: impl AsRef<[u8]>,
+        timeout: Option<Duration>,
+    ) -> Result<Response> {
+        let reply = self.exchange(msg_type, payload, timeout)?;
+        match reply.rc {
+            ResultCode::OK => Ok(reply),
+            // The classic layout has no handshake: its refusal comes as the first reply.
+            ResultCode::NOT_PERMITTED if self.layout() == Layout::Classic => {
+                Err(Error::new("call", self.endpoint(), Kind::Refused(reply.rc.to_string())))
+            }
+            rc => {
+                let kind = Kind::Answered { rc, payload: reply.payload, is_text: reply.is_text };
+                Err(Error::new("call", self.endpoint(), kind))
+            }
+        }
+    }
+
+    /// Sends a request and returns the reply whatever its result code is.
+    ///
+    /// # Errors
+    /// As [`call`](Client::call), but for result codes.
+    pub fn exchange(
+        &self,
+        msg_type: u16,
+        payload: impl AsRef<[u8]>,
+        timeout: Option<Duration>,
+    ) -> Result<Response> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.shared.exchange(msg_type, payload.as_ref(), timeout, deadline)
+    }
+
+    /// Sends a request that wants no answer. That it was sent does not mean that it arrived.
+    ///
+    /// # Errors
+    /// As [`call`](Client::call); [`is_invalid_input`](Error::is_invalid_input) on a classic
+    /// connection, where every request is answered.
+    pub fn notify(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<()> {
+        let deadline = self.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.shared.notify(msg_type, payload.as_ref(), deadline)
+    }
+
+    /// Whose process the server is, as far as the system tells.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        self.shared.peer()
+    }
+
+    /// The endpoint that it is connected to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        self.shared.endpoint()
+    }
+
+    /// The layout that it speaks.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.shared.layout()
+    }
+}

@@ -1,0 +1,391 @@
+//! One connection under many threads: leader and followers.
+//!
+//! Of the threads that wait for a reply one, the leader, reads from the channel, without the
+//! lock. It hands the others their replies, and when its own has come, or its time is up, it
+//! wakes one of them to take its place. Whoever has something to send sends it itself; if the
+//! system takes no more, that thread becomes the writer and waits for room, while others leave
+//! their bytes in the outbox behind it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Channel, Endpoint, Peer};
+
+use super::Response;
+use crate::error::{Error, Kind, Result};
+use crate::wire::rc::ResultCode;
+use crate::wire::{Connection, Event, Layout};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Shared {
+    channel: Channel,
+    endpoint: Endpoint,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    connection: Connection,
+    /// Whether a thread reads from the channel.
+    reading: bool,
+    /// Whether a thread waits until the channel takes more.
+    writing: bool,
+    waiters: HashMap<u32, Waiter>,
+    /// Threads that wait for room under the server's limits.
+    queue: Vec<Thread>,
+    /// What the leader reads into; taken out while it does.
+    inbox: Vec<u8>,
+    end: Option<End>,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    reply: Option<Response>,
+}
+
+/// The connection is over.
+#[derive(Debug)]
+struct End {
+    error: Error,
+    /// The last request that the server accepted, if it said so: later ones were not executed.
+    last_accepted: Option<u32>,
+}
+
+type Guard<'a> = MutexGuard<'a, State>;
+
+/// Bytes that one read asks for.
+const INBOX: usize = 64 << 10;
+/// Reads of at least this size go straight into the frame's own buffer.
+const LARGE: usize = 64 << 10;
+/// Bytes that the writer takes along while it waits without the lock.
+const WRITE_CHUNK: usize = 256 << 10;
+/// How long the leader reads at most while its own request is not out: should the writer's time
+/// be up meanwhile, the leader takes its place.
+const WRITER_CHECK: Duration = Duration::from_millis(100);
+
+impl Shared {
+    pub(super) fn new(channel: Channel, endpoint: Endpoint, connection: Connection) -> Shared {
+        let state = State {
+            connection,
+            reading: false,
+            writing: false,
+            waiters: HashMap::new(),
+            queue: Vec::new(),
+            inbox: Vec::new(),
+            end: None,
+        };
+        Shared { channel, endpoint, state: Mutex::new(state) }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        self.channel.peer()
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.lock().connection.layout().unwrap_or(Layout::V1)
+    }
+
+    /// Waits for the server's hello.
+    pub(super) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
+        let mut state = self.lock();
+        while state.connection.layout().is_none() {
+            state = self.flush(state, deadline);
+            if let Some(end) = &state.end {
+                return Err(end.error.for_request("connect to", false));
+            }
+            if is_past(deadline) {
+                return Err(Error::new("connect to", &self.endpoint, Kind::TimedOut));
+            }
+            state = self.read(state, deadline);
+        }
+        match &state.end {
+            Some(end) => Err(end.error.for_request("connect to", false)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(super) fn exchange(
+        &self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> Result<Response> {
+        let mut state = self.wait_for_room(self.lock(), payload.len(), deadline)?;
+        let timeout_ms = timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32);
+        let id = state.connection.push_request(msg_type, payload, timeout_ms);
+        state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
+        let result = loop {
+            state = self.flush(state, deadline);
+            if let Some(reply) = state.waiters.get_mut(&id).and_then(|waiter| waiter.reply.take()) {
+                break Ok(reply);
+            }
+            if let Some(End { error, last_accepted }) = &state.end {
+                break Err(error.for_request("call", last_accepted.is_none_or(|last| id <= last)));
+            }
+            if is_past(deadline) {
+                state.connection.abandon_call(id);
+                break Err(Error::new("call", &self.endpoint, Kind::TimedOut));
+            }
+            state = match state.reading {
+                true => self.follow(state, deadline),
+                false => self.read(state, deadline),
+            };
+        };
+        state.waiters.remove(&id);
+        state.appoint_successor();
+        result
+    }
+
+    pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
+        let mut state = self.lock();
+        if state.connection.layout() == Some(Layout::Classic) {
+            let text = "the classic layout has no requests without an answer";
+            return Err(Error::new("notify", &self.endpoint, Kind::InvalidInput(text.into())));
+        }
+        self.check(&state, payload.len())?;
+        state.connection.push_notify(msg_type, payload);
+        state = self.flush(state, deadline);
+        if let Some(end) = &state.end {
+            return Err(end.error.for_request("notify", true));
+        }
+        if state.connection.has_unsent() && !state.writing {
+            return Err(Error::new("notify", &self.endpoint, Kind::TimedOut));
+        }
+        Ok(())
+    }
+
+    /// Whether a request of this size may be sent at all.
+    fn check(&self, state: &State, length: usize) -> Result<()> {
+        if let Some(end) = &state.end {
+            return Err(end.error.for_request("call", false));
+        }
+        let limit = state.connection.request_limit();
+        if length > limit as usize {
+            let text = format!("the payload has {length} bytes, the server takes {limit}");
+            return Err(Error::new("call", &self.endpoint, Kind::InvalidInput(text)));
+        }
+        Ok(())
+    }
+
+    /// Waits until the server's limits leave room for one more call.
+    fn wait_for_room<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        length: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Guard<'a>> {
+        loop {
+            self.check(&state, length)?;
+            if state.connection.may_call(length as u32) {
+                return Ok(state);
+            }
+            if is_past(deadline) {
+                return Err(Error::new("call", &self.endpoint, Kind::TimedOut));
+            }
+            if !state.reading {
+                // Nobody waits for what fills the limits: those who asked have given up.
+                state = self.read(state, deadline);
+                state.appoint_successor();
+                continue;
+            }
+            state.queue.push(std::thread::current());
+            state = self.follow(state, deadline);
+        }
+    }
+
+    /// Leaves reading to the leader until somebody wakes us.
+    fn follow<'a>(&'a self, state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+        drop(state);
+        match remaining(deadline) {
+            Some(left) => std::thread::park_timeout(left),
+            None => std::thread::park(),
+        }
+        self.lock()
+    }
+
+    /// Leads: reads once, and hands out what came.
+    fn read<'a>(&'a self, mut state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+        let mut timeout = remaining(deadline);
+        if state.connection.has_unsent() {
+            timeout = Some(timeout.map_or(WRITER_CHECK, |left| left.min(WRITER_CHECK)));
+        }
+        state.reading = true;
+        let mut inbox = std::mem::take(&mut state.inbox);
+        let large = state.connection.take_large_partial(LARGE);
+        drop(state);
+        let (result, large) = match large {
+            Some((mut partial, most)) => {
+                let result = self.channel.recv_append(&mut partial, most, timeout);
+                (result, Some(partial))
+            }
+            None => {
+                inbox.resize(INBOX, 0);
+                (self.channel.recv(&mut inbox, timeout), None)
+            }
+        };
+        let mut state = self.lock();
+        state.reading = false;
+        let fresh = match (&result, large) {
+            (_, Some(partial)) => {
+                state.connection.put_back(partial);
+                &[]
+            }
+            (Ok(count), None) => &inbox[..*count],
+            (Err(_), None) => &[],
+        };
+        match result {
+            Ok(0) => state.hang_up(&self.endpoint, None),
+            Ok(_) => state.receive(fresh, &self.endpoint),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            Err(error) => state.hang_up(&self.endpoint, Some(error)),
+        }
+        state.inbox = inbox;
+        state
+    }
+
+    /// Sends what is in the outbox, unless another thread is at it. Returns when all is sent,
+    /// or the time is up, or the channel is broken.
+    fn flush<'a>(&'a self, mut state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
+        while !state.writing && state.end.is_none() && state.connection.has_unsent() {
+            // Usually the system takes it at once, and the lock need not be let go.
+            let mut result = self.channel.send(state.connection.unsent(), Some(Duration::ZERO));
+            if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                let unsent = state.connection.unsent();
+                let chunk = unsent[..unsent.len().min(WRITE_CHUNK)].to_vec();
+                state.writing = true;
+                drop(state);
+                result = self.channel.send(&chunk, remaining(deadline));
+                state = self.lock();
+                state.writing = false;
+            }
+            match result {
+                Ok(count) => state.connection.mark_sent(count, Instant::now()),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    if is_past(deadline) {
+                        state.wake_follower();
+                        return state;
+                    }
+                }
+                // What the server said before it left is still to be read, and tells more.
+                Err(error) => {
+                    log::debug!("sending to {}: {error}", self.endpoint);
+                    state.connection.discard_output();
+                }
+            }
+        }
+        state
+    }
+
+    fn lock(&self) -> Guard<'_> {
+        // Nothing in here panics half-way; if it did, the connection's own checks hold.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Hands out what has come.
+    fn receive(&mut self, bytes: &[u8], endpoint: &Endpoint) {
+        let State { connection, waiters, end, .. } = self;
+        let mut goodbye = None;
+        let mut unlimited = usize::MAX;
+        connection.receive(bytes, Instant::now(), &mut unlimited, &mut |_, event| match event {
+            Event::Reply { id, rc, is_text, payload } => {
+                if let Some(waiter) = waiters.get_mut(&id) {
+                    waiter.reply = Some(Response { rc, payload: payload.to_vec(), is_text });
+                    waiter.thread.unpark();
+                }
+            }
+            Event::Goodbye { rc, last_id } => goodbye = Some((rc, last_id)),
+            Event::Opened | Event::Request { .. } | Event::Notify { .. } => {}
+        });
+        for thread in self.queue.drain(..) {
+            thread.unpark();
+        }
+        if let Some(failure) = connection.failure() {
+            let last_accepted = None;
+            end.get_or_insert(End { error: Error::protocol("read from", endpoint, failure), last_accepted });
+        } else if let Some((rc, last_id)) = goodbye {
+            let why = match rc {
+                ResultCode::OK => "it said goodbye".into(),
+                rc => format!("it said goodbye: {rc}"),
+            };
+            let kind = Kind::PeerGone { may_have_executed: true, why };
+            let error = Error::new("read from", endpoint, kind);
+            end.get_or_insert(End { error, last_accepted: Some(last_id) });
+        }
+        if self.end.is_some() {
+            self.wake_all();
+        }
+    }
+
+    /// The channel is at its end.
+    fn hang_up(&mut self, endpoint: &Endpoint, error: Option<io::Error>) {
+        self.connection.end_of_input();
+        let error = match (error, self.connection.failure()) {
+            (Some(error), _) => Error::os("read from", endpoint, error),
+            (None, Some(failure)) => Error::protocol("read from", endpoint, failure),
+            (None, None) => {
+                let why = "it closed the connection".into();
+                Error::new("read from", endpoint, Kind::PeerGone { may_have_executed: true, why })
+            }
+        };
+        self.end.get_or_insert(End { error, last_accepted: None });
+        self.wake_all();
+    }
+
+    /// Whoever was reading stops: one of those who still wait takes over.
+    fn appoint_successor(&mut self) {
+        if !self.reading {
+            self.wake_follower();
+        }
+    }
+
+    fn wake_follower(&mut self) {
+        match self.waiters.values().find(|waiter| waiter.reply.is_none()) {
+            Some(waiter) => waiter.thread.unpark(),
+            None => self.queue.drain(..).for_each(|thread| thread.unpark()),
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.waiters.values().for_each(|waiter| waiter.thread.unpark());
+        self.queue.drain(..).for_each(|thread| thread.unpark());
+    }
+}
+
+/// Says goodbye, as far as that goes without waiting.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.end.is_some() {
+            return;
+        }
+        state.connection.goodbye(ResultCode::OK);
+        if let Err(error) = self.channel.send(state.connection.unsent(), Some(Duration::ZERO)) {
+            log::debug!("saying goodbye to {}: {error}", self.endpoint);
+        }
+    }
+}
+
+/// What is left, in whole milliseconds: a channel remembers the time limit that it last set, so
+/// that calls with the same limit, one after the other, need not set it again.
+fn remaining(deadline: Option<Instant>) -> Option<Duration> {
+    let left = deadline?.saturating_duration_since(Instant::now());
+    Some(Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX)))
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}

@@ -1,0 +1,287 @@
+//! The one public error.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use sidewire_platform::{Endpoint, EndpointError};
+
+use crate::wire::ProtocolError;
+use crate::wire::rc::ResultCode;
+
+/// A `Result` with Sidewire's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, doing what, on which endpoint.
+///
+/// Opaque, so that it can grow; ask it with the `is_…` methods. [`std::error::Error::source`]
+/// gives the operating system's error where there is one, and it converts to [`io::Error`].
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    operation: &'static str,
+    endpoint: Option<Endpoint>,
+    kind: Kind,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of thing went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The caller misused the API.
+    InvalidInput(String),
+    /// This system does not have such endpoints.
+    Unsupported,
+    /// Somebody else serves there.
+    InUse,
+    /// Nobody is there.
+    NotListening,
+    /// Policy, ours or theirs, says no; or the server is full.
+    Refused(String),
+    /// No protocol version, or no layout, in common.
+    Version(String),
+    TimedOut,
+    /// The connection ended.
+    PeerGone {
+        may_have_executed: bool,
+        why: String,
+    },
+    /// The peer broke the protocol.
+    Protocol(String),
+    /// The server answered with a result code other than 0.
+    Answered {
+        rc: ResultCode,
+        payload: Vec<u8>,
+        is_text: bool,
+    },
+    /// The operating system failed.
+    Os,
+}
+
+impl Error {
+    pub(crate) fn new(operation: &'static str, endpoint: &Endpoint, kind: Kind) -> Error {
+        Error(Box::new(Inner { operation, endpoint: Some(endpoint.clone()), kind, source: None }))
+    }
+
+    pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Kind::NotListening,
+            io::ErrorKind::PermissionDenied => Kind::Refused(String::new()),
+            io::ErrorKind::AddrInUse => Kind::InUse,
+            io::ErrorKind::TimedOut => Kind::TimedOut,
+            io::ErrorKind::Unsupported => Kind::Unsupported,
+            io::ErrorKind::InvalidInput => Kind::InvalidInput(String::new()),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                Kind::PeerGone { may_have_executed: false, why: String::new() }
+            }
+            _ => Kind::Os,
+        };
+        let endpoint = Some(endpoint.clone());
+        Error(Box::new(Inner { operation, endpoint, kind, source: Some(source.into()) }))
+    }
+
+    /// An operating system's error that concerns no endpoint.
+    pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
+        Error(Box::new(Inner { operation, endpoint: None, kind: Kind::Os, source: Some(source.into()) }))
+    }
+
+    pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
+        let text = source.to_string();
+        let kind = match source {
+            ProtocolError::NoCommonVersion { .. } | ProtocolError::FeatureMissing(_) => Kind::Version(text),
+            ProtocolError::Refused { .. } => Kind::Refused(text),
+            ProtocolError::TimedOut(_) => Kind::TimedOut,
+            ProtocolError::CutOff => Kind::PeerGone { may_have_executed: true, why: text },
+            _ => Kind::Protocol(text),
+        };
+        Error::new(operation, endpoint, kind)
+    }
+
+    /// The endpoint that it concerns.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.0.endpoint.as_ref()
+    }
+
+    /// Whether the caller asked for something that can't be: a bad endpoint, a payload over the
+    /// limit, an unsafe combination of options.
+    #[must_use]
+    pub fn is_invalid_input(&self) -> bool {
+        matches!(self.0.kind, Kind::InvalidInput(_))
+    }
+
+    /// Whether this system does not have endpoints of that scheme.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.0.kind == Kind::Unsupported
+    }
+
+    /// Whether another live server holds the endpoint.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.0.kind == Kind::InUse
+    }
+
+    /// Whether nobody listens there.
+    #[must_use]
+    pub fn is_not_listening(&self) -> bool {
+        self.0.kind == Kind::NotListening
+    }
+
+    /// Whether policy says no: the server refused us, or we refused the server.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.0.kind, Kind::Refused(_))
+    }
+
+    /// Whether the two sides have no protocol version in common.
+    #[must_use]
+    pub fn is_version_mismatch(&self) -> bool {
+        matches!(self.0.kind, Kind::Version(_))
+    }
+
+    /// Whether the time was up. A request that was on its way may have been executed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.0.kind == Kind::TimedOut
+    }
+
+    /// Whether the other side has gone. See [`may_have_executed`](Error::may_have_executed).
+    #[must_use]
+    pub fn is_peer_gone(&self) -> bool {
+        matches!(self.0.kind, Kind::PeerGone { .. })
+    }
+
+    /// Whether the peer broke the protocol: it speaks something else, or is broken.
+    #[must_use]
+    pub fn is_protocol(&self) -> bool {
+        matches!(self.0.kind, Kind::Protocol(_) | Kind::Version(_))
+    }
+
+    /// Whether the request behind this error may have been executed all the same. `false` means
+    /// that it certainly was not, so that it can be sent again.
+    #[must_use]
+    pub fn may_have_executed(&self) -> bool {
+        match &self.0.kind {
+            Kind::PeerGone { may_have_executed, .. } => *may_have_executed,
+            Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The result code, other than 0, that the server answered with.
+    #[must_use]
+    pub fn result_code(&self) -> Option<ResultCode> {
+        match &self.0.kind {
+            Kind::Answered { rc, .. } => Some(*rc),
+            _ => None,
+        }
+    }
+
+    /// The bytes that came with [`result_code`](Error::result_code).
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        match &self.0.kind {
+            Kind::Answered { payload, .. } => payload,
+            _ => &[],
+        }
+    }
+
+    /// Copies what is behind a connection's end, for each of the callers that waited on it.
+    pub(crate) fn for_another(&self, operation: &'static str) -> Error {
+        let Inner { endpoint, kind, source, .. } = &*self.0;
+        let source = source.as_ref().map(|source| source.to_string().into());
+        Error(Box::new(Inner { operation, endpoint: endpoint.clone(), kind: kind.clone(), source }))
+    }
+
+    /// The same, for a request of which it is known whether it may have been executed.
+    pub(crate) fn for_request(&self, operation: &'static str, executed: bool) -> Error {
+        let mut error = self.for_another(operation);
+        if let Kind::PeerGone { may_have_executed, .. } = &mut error.0.kind {
+            *may_have_executed = executed;
+        }
+        error
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::InvalidInput(text) if text.is_empty() => f.write_str("this can't be done"),
+            Kind::InvalidInput(text) => f.write_str(text),
+            Kind::Unsupported => f.write_str("not on this system"),
+            Kind::InUse => f.write_str("another server is there already"),
+            Kind::NotListening => f.write_str("nobody listens there"),
+            Kind::Refused(text) if text.is_empty() => f.write_str("refused"),
+            Kind::Refused(text) => write!(f, "refused: {text}"),
+            Kind::Version(text) | Kind::Protocol(text) => f.write_str(text),
+            Kind::TimedOut => f.write_str("timed out"),
+            Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
+            Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
+            Kind::Answered { rc, payload, is_text: true } => {
+                write!(f, "the server answered {rc}: {}", String::from_utf8_lossy(payload).escape_debug())
+            }
+            Kind::Answered { rc, .. } => write!(f, "the server answered {rc}"),
+            Kind::Os => f.write_str("the system failed"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { operation, endpoint, kind, source } = &*self.0;
+        f.write_str(operation)?;
+        if let Some(endpoint) = endpoint {
+            write!(f, " {endpoint}")?;
+        }
+        match (kind, source) {
+            (Kind::Os | Kind::InvalidInput(_), Some(source)) => write!(f, ": {source}"),
+            (kind, Some(source)) => write!(f, ": {kind} ({source})"),
+            (kind, None) => write!(f, ": {kind}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}
+
+impl From<EndpointError> for Error {
+    fn from(error: EndpointError) -> Error {
+        let kind = Kind::InvalidInput(error.to_string());
+        Error(Box::new(Inner { operation: "parse", endpoint: None, kind, source: None }))
+    }
+}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Error {
+        match never {}
+    }
+}
+
+/// Keeps the operating system's error kind, or the closest there is.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let from_source = error.0.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
+        let kind = match (&error.0.kind, from_source) {
+            (_, Some(source)) => source.kind(),
+            (Kind::InvalidInput(_), _) => io::ErrorKind::InvalidInput,
+            (Kind::Unsupported | Kind::Version(_), _) => io::ErrorKind::Unsupported,
+            (Kind::InUse, _) => io::ErrorKind::AddrInUse,
+            (Kind::NotListening, _) => io::ErrorKind::ConnectionRefused,
+            (Kind::Refused(_), _) => io::ErrorKind::PermissionDenied,
+            (Kind::TimedOut, _) => io::ErrorKind::TimedOut,
+            (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
+            (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,
+            (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}

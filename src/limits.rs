@@ -1,0 +1,88 @@
+//! Every number a user may set, with its default and why.
+
+use std::time::Duration;
+
+/// What a server or client allows, in bytes, counts and times.
+///
+/// The defaults suit a helper process on a desktop: generous for honest peers, bounded for
+/// others. Change single fields:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut limits = sidewire::Limits::default();
+/// limits.max_connections = 64;
+/// limits.idle_timeout = Some(Duration::from_secs(600));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections that one listener holds at a time. Further ones are answered "busy" (-6) and
+    /// closed. Default 16,384: an idle one costs about a quarter of a KiB besides its descriptor.
+    pub max_connections: usize,
+    /// Bytes of payload in one v1 frame, either way; advertised in the hello. Default 16 MiB.
+    pub max_payload: u32,
+    /// Calls of one v1 peer that may be unanswered at a time; advertised. Default 4,096.
+    pub max_in_flight: u32,
+    /// Payload bytes of these calls together; advertised. Default 64 MiB.
+    pub max_in_flight_bytes: u32,
+    /// Bytes waiting to be read by a peer at which a classic link is no longer read from.
+    /// Default 1 MiB.
+    pub outbox_soft: usize,
+    /// Bytes waiting to be read by a peer at which its connection is closed. Default 64 MiB.
+    pub outbox_hard: usize,
+    /// Bytes that all connections of a server may hold in unfinished frames and outboxes
+    /// together; whoever passes it is closed with "busy". Default 1 GiB.
+    pub max_buffered: usize,
+    /// From a peer's first byte to the end of its hello. Default 5 s. Connections that have sent
+    /// nothing yet fall under [`idle_timeout`](Limits::idle_timeout).
+    pub hello_timeout: Duration,
+    /// From the first byte of a frame to its last. Default 10 s: at the largest payload that is
+    /// 1.6 MiB/s, far below what any local transport does.
+    pub partial_frame_timeout: Duration,
+    /// How long a peer may take nothing while something waits for it. Default 30 s.
+    pub write_stall_timeout: Duration,
+    /// How long a connection may be silent both ways. Default `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection that was ended in order may take to read its last bytes and to
+    /// close its side. Default 2 s.
+    pub linger: Duration,
+    /// Bytes read from one connection before others get their turn. Default 1 MiB.
+    pub turn_bytes: usize,
+    /// Frames handled for one connection before others get their turn. Default 4,096.
+    pub turn_frames: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_connections: 16_384,
+            max_payload: 16 << 20,
+            max_in_flight: 4_096,
+            max_in_flight_bytes: 64 << 20,
+            outbox_soft: 1 << 20,
+            outbox_hard: 64 << 20,
+            max_buffered: 1 << 30,
+            hello_timeout: Duration::from_secs(5),
+            partial_frame_timeout: Duration::from_secs(10),
+            write_stall_timeout: Duration::from_secs(30),
+            idle_timeout: None,
+            linger: Duration::from_secs(2),
+            turn_bytes: 1 << 20,
+            turn_frames: 4_096,
+        }
+    }
+}
+
+/// Refused connections that may wait for their answer at a time; beyond that they are just closed.
+pub(crate) const MAX_REFUSING: usize = 64;
+/// How long a refused connection may take to send the four bytes that tell its layout.
+pub(crate) const REFUSAL_WAIT: Duration = Duration::from_secs(1);
+/// How long accepting rests when the process is out of descriptors.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of the one buffer that a loop reads into.
+pub(crate) const READ_BUFFER: usize = 256 << 10;
+/// Types in a dispatch table unless told otherwise.
+pub(crate) const DEFAULT_TYPES: usize = 256;
+/// Types in a dispatch table at most: what a u16 can say.
+pub(crate) const MAX_TYPES: usize = 65_536;

@@ -1,0 +1,130 @@
+//! One listener of the loop, and what it knows about the connections that it lets in.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Registry, Token};
+use sidewire_platform::{Endpoint, Listener, Peer, Stream, is_descriptor_limit};
+
+use crate::access::{Access, Oneself};
+use crate::limits::MAX_REFUSING;
+use crate::wire::rc::ResultCode;
+use crate::wire::{Connection, Settings};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    /// `None` once the loop lets nobody in any more.
+    listener: Option<Listener>,
+    token: Token,
+    pub(crate) site: Site,
+    /// Connections of this listener.
+    pub(crate) links: usize,
+    /// Accepting rests until then: the process is out of descriptors.
+    pub(crate) armed: Option<Instant>,
+    /// Whether it stands in the queue of those that go on without an event.
+    pub(crate) queued: bool,
+}
+
+/// What a listener's connections have in common.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) access: Access,
+    pub(crate) lower_integrity: bool,
+    pub(crate) oneself: Oneself,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// What policy says about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Admitted,
+    /// It gets an answer that says so.
+    Refused,
+    /// It is dropped: too many wait for such an answer.
+    Dropped,
+}
+
+/// What came of asking for the next connection.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Stream(Stream),
+    /// Nobody is waiting.
+    Nobody,
+    /// The process is out of descriptors.
+    OutOfDescriptors,
+}
+
+/// Connections that fail while they are accepted, one after the other, before others get a turn.
+const MAX_FAILURES: usize = 64;
+
+impl Acceptor {
+    pub(crate) fn new(
+        listener: Listener,
+        site: Site,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Acceptor> {
+        let mut listener = listener;
+        listener.register(registry, token)?;
+        Ok(Acceptor { listener: Some(listener), token, site, links: 0, armed: None, queued: false })
+    }
+
+    /// The next connection. An error of one that could not be accepted is logged and skipped.
+    pub(crate) fn accept(&mut self, registry: &Registry) -> Accepted {
+        let Some(listener) = &mut self.listener else { return Accepted::Nobody };
+        for _ in 0..MAX_FAILURES {
+            match listener.accept(registry, self.token) {
+                Ok(stream) => return Accepted::Stream(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::Nobody,
+                Err(error) if is_descriptor_limit(&error) => return Accepted::OutOfDescriptors,
+                Err(error) => log::debug!("accepting on {}: {error}", self.site.endpoint),
+            }
+        }
+        Accepted::Nobody
+    }
+
+    /// Lets nobody in any more, and removes what the endpoint left in the file system.
+    pub(crate) fn close(&mut self, registry: &Registry) {
+        let Some(mut listener) = self.listener.take() else { return };
+        if let Err(error) = listener.deregister(registry) {
+            log::debug!("deregistering {}: {error}", self.site.endpoint);
+        }
+    }
+}
+
+impl Site {
+    /// Holds a peer to the policy of this listener.
+    pub(crate) fn identify(
+        &self,
+        peer: &Peer,
+        connection: &mut Connection,
+        refusing: &mut usize,
+        now: Instant,
+    ) -> Admission {
+        match self.access.admits_client(peer, &self.oneself, self.lower_integrity) {
+            Ok(()) => Admission::Admitted,
+            Err(denied) => {
+                log::warn!("{}: refused a connection from {peer}: {denied}", self.endpoint);
+                refuse(connection, ResultCode::NOT_PERMITTED, refusing, now)
+            }
+        }
+    }
+}
+
+/// Arranges for a clear "no", as long as not too many wait for theirs.
+pub(crate) fn refuse(
+    connection: &mut Connection,
+    rc: ResultCode,
+    refusing: &mut usize,
+    now: Instant,
+) -> Admission {
+    if *refusing >= MAX_REFUSING {
+        return Admission::Dropped;
+    }
+    *refusing += 1;
+    connection.refuse(rc, now);
+    Admission::Refused
+}

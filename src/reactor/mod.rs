@@ -1,0 +1,373 @@
+//! The server's event loop: one `mio::Poll`, one thread, any number of listeners and links.
+//!
+//! A turn polls until the next deadline, lets every link that has something to do work once
+//! within its budget, empties the mailbox, and wakes whose time has come. A link that fails is
+//! dropped in one place, [`Reactor::reap`]; only a failure of the poll itself stops the loop.
+
+mod acceptor;
+mod link;
+pub(crate) mod mailbox;
+mod slots;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+use sidewire_platform::{Endpoint, Listener, Peer, Reserve, Stream};
+
+use crate::counters::Counters;
+use crate::limits::{ACCEPT_PAUSE, Limits, READ_BUFFER};
+use crate::wire::rc::ResultCode;
+use crate::wire::{Buffer, Connection, Event, Layout, ReplyWriter};
+use acceptor::{Accepted, Acceptor, Admission, refuse};
+use link::{Link, Next, Receiver, Shown, Workbench};
+use mailbox::{Mailbox, Message};
+use slots::{Key, Slots, reserved_number, reserved_token};
+use timers::{Target, Timers};
+
+pub(crate) use acceptor::Site;
+
+/// What the loop hands to whoever owns it.
+pub(crate) trait Service {
+    /// Handles a request; the reply has to be finished before this returns.
+    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>);
+    /// Handles a request that wants no answer.
+    fn notify(&mut self, incoming: &Incoming<'_>);
+}
+
+/// One request and where it came from.
+#[derive(Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) msg_type: i32,
+    pub(crate) payload: &'a [u8],
+    pub(crate) peer: &'a Peer,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) layout: Layout,
+}
+
+/// See the module's text.
+pub(crate) struct Reactor {
+    poll: Poll,
+    events: Events,
+    acceptors: Vec<Acceptor>,
+    links: Slots<Link>,
+    /// Who goes on in the next turn without an event.
+    ready: VecDeque<Target>,
+    timers: Timers,
+    mailbox: Arc<Mailbox>,
+    buffer: Box<[u8]>,
+    spare: Vec<Box<Buffer>>,
+    /// Given up when the process is out of descriptors, to tell one client so.
+    reserve: Option<Reserve>,
+    refusing: usize,
+    buffered: usize,
+    limits: Limits,
+    counters: Counters,
+    stopping: Option<Instant>,
+}
+
+/// The reserved token of the waker; acceptors count up from 0.
+const WAKER: u32 = u32::MAX;
+/// Connections accepted on one listener before others get their turn.
+const ACCEPTS_PER_TURN: usize = 256;
+/// Events taken from the system at a time.
+const EVENTS: usize = 1024;
+
+impl Reactor {
+    pub(crate) fn new(limits: Limits, counters: Counters) -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let mailbox = Mailbox::new(poll.registry(), reserved_token(WAKER))?;
+        Ok(Reactor {
+            events: Events::with_capacity(EVENTS),
+            acceptors: Vec::new(),
+            links: Slots::new(),
+            ready: VecDeque::new(),
+            timers: Timers::default(),
+            mailbox,
+            buffer: vec![0; READ_BUFFER].into(),
+            spare: Vec::new(),
+            reserve: Some(Reserve::new()?),
+            refusing: 0,
+            buffered: 0,
+            limits,
+            counters,
+            stopping: None,
+            poll,
+        })
+    }
+
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
+    }
+
+    pub(crate) fn add_listener(&mut self, listener: Listener, site: Site) -> io::Result<()> {
+        let token = reserved_token(self.acceptors.len() as u32);
+        self.acceptors.push(Acceptor::new(listener, site, self.poll.registry(), token)?);
+        Ok(())
+    }
+
+    /// Polls once, for at most `timeout`, and handles what there is. `Ok(false)`: it was told to
+    /// stop and has done so.
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let polled = self.poll.poll(&mut events, self.patience(timeout));
+        let result = match polled {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => {
+                self.handle(&events, service);
+                Ok(!self.has_stopped())
+            }
+        };
+        events.clear();
+        self.events = events;
+        result
+    }
+
+    /// How long to poll: not at all while a link waits for its next turn.
+    fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.timers.next().into_iter().chain(self.stopping).min();
+        let until = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        until.into_iter().chain(timeout).min()
+    }
+
+    fn handle(&mut self, events: &Events, service: &mut impl Service) {
+        let now = Instant::now();
+        let queued = self.ready.len();
+        for event in events {
+            match reserved_number(event.token()) {
+                Some(WAKER) => self.read_mail(now, service),
+                Some(index) => self.accept(index as usize, now),
+                None => {
+                    if let Some(key) = self.links.find(event.token()) {
+                        let to_the_end = event.is_read_closed() || event.is_error();
+                        self.work(key, to_the_end, now, service);
+                    }
+                }
+            }
+        }
+        for _ in 0..queued {
+            match self.ready.pop_front() {
+                Some(Target::Link(key)) => {
+                    if let Some(link) = self.links.get_mut(key) {
+                        link.queued = false;
+                        self.work(key, true, now, service);
+                    }
+                }
+                Some(Target::Acceptor(index)) => {
+                    if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
+                        acceptor.queued = false;
+                        self.accept(index as usize, now);
+                    }
+                }
+                None => break,
+            }
+        }
+        while let Some(target) = self.timers.pop_due(now) {
+            self.wake(target, now, service);
+        }
+    }
+
+    fn work(&mut self, key: Key, to_the_end: bool, now: Instant, service: &mut impl Service) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(acceptor) = self.acceptors.get(link.listener() as usize) else { return };
+        let site = &acceptor.site;
+        let mut bench = Workbench {
+            registry: self.poll.registry(),
+            buffer: &mut self.buffer,
+            spare: &mut self.spare,
+            limits: &self.limits,
+            site,
+            refusing: &mut self.refusing,
+            now,
+        };
+        let mut reception = Reception { endpoint: &site.endpoint, service };
+        let mut next = link.work(key, &mut bench, &mut reception, to_the_end);
+        let held = link.connection().buffered();
+        self.buffered = self.buffered + held - link.accounted;
+        link.accounted = held;
+        if self.buffered > self.limits.max_buffered && held > 0 {
+            log::warn!(
+                "{}: closing {}: all connections together hold {} bytes, over the limit of {}",
+                site.endpoint,
+                Shown(link.peer()),
+                self.buffered,
+                self.limits.max_buffered
+            );
+            next = Next::Reap;
+        }
+        match next {
+            Next::Reap => return self.reap(key),
+            Next::Again if !link.queued => {
+                link.queued = true;
+                self.ready.push_back(Target::Link(key));
+            }
+            Next::Again | Next::Wait => {}
+        }
+        link.arm(key, &mut self.timers);
+    }
+
+    fn wake(&mut self, target: Target, now: Instant, service: &mut impl Service) {
+        match target {
+            Target::Acceptor(index) => {
+                if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
+                    acceptor.armed = None;
+                    self.accept(index as usize, now);
+                }
+            }
+            Target::Link(key) => {
+                let Some(link) = self.links.get_mut(key) else { return };
+                if link.expire(now) {
+                    // Tells the peer, and drops the link when that is done.
+                    self.work(key, true, now, service);
+                } else {
+                    link.arm(key, &mut self.timers);
+                }
+            }
+        }
+    }
+
+    /// Lets waiting connections in.
+    fn accept(&mut self, index: usize, now: Instant) {
+        if self.reserve.is_none() {
+            self.reserve = Reserve::new().ok();
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(acceptor) = self.acceptors.get_mut(index) else { return };
+            if acceptor.armed.is_some() {
+                return;
+            }
+            match acceptor.accept(self.poll.registry()) {
+                Accepted::Nobody => return,
+                Accepted::Stream(stream) => {
+                    let full = acceptor.links >= self.limits.max_connections;
+                    self.admit(stream, full, index, now);
+                }
+                Accepted::OutOfDescriptors => return self.shed(index, now),
+            }
+        }
+        if let Some(acceptor) = self.acceptors.get_mut(index).filter(|acceptor| !acceptor.queued) {
+            acceptor.queued = true;
+            self.ready.push_back(Target::Acceptor(index as u32));
+        }
+    }
+
+    /// The process is out of descriptors: accepting rests for a while, and with the one that was
+    /// kept for this case one client is told so; the others wait in the system's queue.
+    fn shed(&mut self, index: usize, now: Instant) {
+        let Some(acceptor) = self.acceptors.get_mut(index) else { return };
+        log::warn!("{}: the process is out of descriptors; accepting rests", acceptor.site.endpoint);
+        self.timers.arm(Target::Acceptor(index as u32), now + ACCEPT_PAUSE, &mut acceptor.armed);
+        if self.reserve.take().is_none() {
+            return;
+        }
+        if let Accepted::Stream(stream) = acceptor.accept(self.poll.registry()) {
+            self.admit(stream, true, index, now);
+        }
+    }
+
+    /// Makes a link of a new connection. `full`: one that is told that there is no room.
+    fn admit(&mut self, stream: Stream, full: bool, index: usize, now: Instant) {
+        let acceptor = &mut self.acceptors[index];
+        let site = &acceptor.site;
+        let mut connection = Connection::responder(Arc::clone(&site.settings), now);
+        if full {
+            log::warn!("{}: no room for another connection; {} are open", site.endpoint, acceptor.links);
+            if refuse(&mut connection, ResultCode::BUSY, &mut self.refusing, now) != Admission::Refused {
+                return;
+            }
+        }
+        let mut link = Link::new(stream, connection, index as u32);
+        link.refused = full;
+        if let Err(error) = link.identify(site, &mut self.refusing, now) {
+            log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
+        }
+        acceptor.links += 1;
+        self.counters.connection_opened();
+        let key = self.links.insert(link);
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.is_dead() || link.register(self.poll.registry(), key).is_err() {
+            return self.reap(key);
+        }
+        link.arm(key, &mut self.timers);
+    }
+
+    /// The one place where links are dropped.
+    fn reap(&mut self, key: Key) {
+        let Some(link) = self.links.remove(key) else { return };
+        self.buffered -= link.accounted;
+        self.refusing -= usize::from(link.refused);
+        self.counters.connection_closed();
+        if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
+            acceptor.links -= 1;
+            if let Some(failure) = link.connection().failure() {
+                log::info!("{}: closed {}: {failure}", acceptor.site.endpoint, Shown(link.peer()));
+            }
+        }
+        link.close(self.poll.registry(), self.limits.linger);
+    }
+
+    fn read_mail(&mut self, now: Instant, service: &mut impl Service) {
+        for message in self.mailbox.drain() {
+            match message {
+                Message::Stop { grace } => self.stop(grace, now, service),
+            }
+        }
+    }
+
+    /// Lets nobody in any more, says goodbye to everybody, and gives them `grace`.
+    fn stop(&mut self, grace: Duration, now: Instant, service: &mut impl Service) {
+        self.stopping = Some(now + grace);
+        for acceptor in &mut self.acceptors {
+            acceptor.close(self.poll.registry());
+        }
+        for key in self.links.keys() {
+            if let Some(link) = self.links.get_mut(key) {
+                link.connection_mut().goodbye(ResultCode::SHUTTING_DOWN);
+                self.work(key, false, now, service);
+            }
+        }
+    }
+
+    /// Whether it was told to stop, and everybody has left or had time enough.
+    fn has_stopped(&mut self) -> bool {
+        let Some(at) = self.stopping else { return false };
+        if self.links.len() > 0 && at > Instant::now() {
+            return false;
+        }
+        for key in self.links.keys() {
+            self.reap(key);
+        }
+        true
+    }
+}
+
+/// What a link's events go through on their way to the service.
+struct Reception<'a, S> {
+    endpoint: &'a Endpoint,
+    service: &'a mut S,
+}
+
+impl<S: Service> Receiver for Reception<'_, S> {
+    fn event(&mut self, peer: &Peer, connection: &mut Connection, event: Event<'_>) {
+        let endpoint = self.endpoint;
+        match event {
+            Event::Request { ticket, payload } => {
+                let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout };
+                self.service.request(&incoming, connection.begin_reply(ticket));
+            }
+            Event::Notify { msg_type, payload } => {
+                let msg_type = i32::from(msg_type);
+                self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout: Layout::V1 });
+            }
+            // A server asks nothing, so it gets no replies; a goodbye is the connection's affair.
+            Event::Reply { .. } | Event::Opened | Event::Goodbye { .. } => {}
+        }
+    }
+}

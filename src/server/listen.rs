@@ -1,0 +1,121 @@
+//! How an endpoint is opened.
+
+use sidewire_platform::{BindOptions, Endpoint};
+
+use crate::access::Access;
+use crate::error::Error;
+use crate::wire::Classic;
+
+/// An endpoint to listen on, with options. [`Server::listen`](super::Server::listen) also takes
+/// a plain text where the defaults will do.
+///
+/// ```
+/// use sidewire::{Access, Listen};
+///
+/// let listen = Listen::on("tcp:127.0.0.1:0")?.access(Access::Anyone).classic_max(4096);
+/// # Ok::<(), sidewire::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub(super) endpoint: Endpoint,
+    pub(super) access: Access,
+    pub(super) classic: Classic,
+    pub(super) bind: BindOptions,
+}
+
+impl Listen {
+    /// This endpoint, for processes of the same user.
+    ///
+    /// # Errors
+    /// If it is a text that is no endpoint.
+    pub fn on<E>(endpoint: E) -> Result<Listen, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Ok(endpoint.try_into()?.into())
+    }
+
+    /// Who may connect. Default [`Access::SameUser`].
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Listen {
+        self.access = access;
+        self.bind.anyone = access == Access::Anyone;
+        self
+    }
+
+    /// Classic peers: most bytes of payload, either way. Default 1,024.
+    #[must_use]
+    pub fn classic_max(mut self, bytes: u32) -> Listen {
+        self.classic = Classic::Short(bytes.min(i32::MAX as u32));
+        self
+    }
+
+    /// Classic peers: every request and every reply is exactly `12 + bytes` long, zero-padded,
+    /// for programs that send and read their whole struct.
+    #[must_use]
+    pub fn classic_fixed(mut self, bytes: u32) -> Listen {
+        self.classic = Classic::Fixed(bytes.min(i32::MAX as u32));
+        self
+    }
+
+    /// Classic peers are refused.
+    #[must_use]
+    pub fn without_classic(mut self) -> Listen {
+        self.classic = Classic::Refused;
+        self
+    }
+
+    /// How many connections the system queues before they are accepted (listen(2)). Default
+    /// 1,024; Linux cuts it to `net.core.somaxconn`. Pipes have no such queue.
+    #[must_use]
+    pub fn backlog(mut self, connections: u32) -> Listen {
+        self.bind.backlog = connections;
+        self
+    }
+
+    /// How many instances of a named pipe wait for clients at any time. Default 4.
+    ///
+    /// # Platform-specific behavior
+    /// Windows only; elsewhere there are no pipe instances and this changes nothing.
+    #[must_use]
+    pub fn pending_instances(mut self, instances: u32) -> Listen {
+        self.bind.pending_instances = instances;
+        self
+    }
+
+    /// Accepts clients of the same user whose integrity level is below the server's.
+    ///
+    /// # Platform-specific behavior
+    /// Windows only; elsewhere there are no integrity levels and this changes nothing.
+    #[must_use]
+    pub fn lower_integrity(mut self) -> Listen {
+        self.bind.lower_integrity = true;
+        self
+    }
+}
+
+impl TryFrom<&str> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: &str) -> Result<Listen, Error> {
+        Listen::on(endpoint)
+    }
+}
+
+impl From<Endpoint> for Listen {
+    fn from(endpoint: Endpoint) -> Listen {
+        Listen {
+            endpoint,
+            access: Access::default(),
+            classic: Classic::default(),
+            bind: BindOptions::default(),
+        }
+    }
+}
+
+impl From<&Endpoint> for Listen {
+    fn from(endpoint: &Endpoint) -> Listen {
+        endpoint.clone().into()
+    }
+}

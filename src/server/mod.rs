@@ -1,0 +1,242 @@
+//! The server: listeners, a dispatch table of handlers, and the loop that joins them.
+
+mod dispatch;
+mod listen;
+mod remote;
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidewire_platform::{Endpoint, Listener};
+
+use crate::access::Oneself;
+use crate::counters::Counters;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
+use crate::random::random_id;
+use crate::reactor::{Reactor, Site};
+use crate::wire::Settings;
+use dispatch::Dispatch;
+
+pub use listen::Listen;
+pub use remote::{Remote, Running};
+pub use request::{Failure, Reply, Request};
+
+/// Serves a state of type `S` to any number of clients, in one thread.
+///
+/// Handlers are found by message type and get `&mut S`: there are no locks, and a request is
+/// never interrupted by another. Clients that are slow, silent or hostile delay nobody.
+///
+/// ```
+/// use sidewire::{Client, Server};
+///
+/// const GET: u16 = 1;
+/// const SET: u16 = 2;
+///
+/// # fn main() -> Result<(), sidewire::Error> {
+/// # let name = format!("local:doc-{}", std::process::id());
+/// # let name = name.as_str();
+/// let mut server = Server::new(b"hello".to_vec());
+/// server.on(GET, |text, _request, reply| {
+///     reply.write(text);
+///     Ok(())
+/// });
+/// server.on(SET, |text, request, _reply| {
+///     *text = request.payload().to_vec();
+///     Ok(())
+/// });
+/// server.listen(name)?;
+/// let running = server.spawn()?;
+///
+/// let client = Client::connect(name)?;
+/// client.call(SET, b"good day")?;
+/// assert_eq!(client.call(GET, b"")?.into_payload(), b"good day");
+/// # drop(client);
+/// assert_eq!(running.stop()?, b"good day");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server<S> {
+    dispatch: Dispatch<S>,
+    limits: Limits,
+    instance: [u8; 16],
+    /// Made when it is first needed, so that `new` can't fail.
+    reactor: Option<Reactor>,
+    endpoints: Vec<Endpoint>,
+}
+
+impl<S> Server<S> {
+    /// A server of this state, with a dispatch table of 256 types and the default [`Limits`].
+    #[must_use]
+    pub fn new(state: S) -> Server<S> {
+        Server::with_limits(state, DEFAULT_TYPES, Limits::default())
+    }
+
+    /// The same with a dispatch table of `types` types, 0 to `types - 1`, and other limits.
+    ///
+    /// # Panics
+    /// If `types` is over 65,536, more than a `u16` can name.
+    #[must_use]
+    pub fn with_limits(state: S, types: usize, limits: Limits) -> Server<S> {
+        assert!(types <= MAX_TYPES, "a dispatch table has at most {MAX_TYPES} types, not {types}");
+        let mut table = Vec::new();
+        table.resize_with(types, || None);
+        let dispatch = Dispatch { state, table, counters: Counters::default() };
+        Server { dispatch, limits, instance: random_id(), reactor: None, endpoints: Vec::new() }
+    }
+
+    /// Sets the handler of a message type; a later one replaces it.
+    ///
+    /// The handler returns `Ok(())` to send its reply, or a [`Failure`]. One that panics answers
+    /// "handler failed" (-10) and the server goes on; what it had changed in the state by then
+    /// stays changed. (Where panics abort the process, they abort it.)
+    ///
+    /// # Panics
+    /// If `msg_type` lies beyond the dispatch table: see [`with_limits`](Server::with_limits).
+    pub fn on<F>(&mut self, msg_type: u16, handler: F)
+    where
+        F: FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + Send + 'static,
+    {
+        let types = self.dispatch.table.len();
+        let Some(entry) = self.dispatch.table.get_mut(usize::from(msg_type)) else {
+            panic!("type {msg_type} lies beyond a dispatch table of {types} types");
+        };
+        *entry = Some(Box::new(handler));
+    }
+
+    /// Opens an endpoint for clients, and returns the address really bound (TCP port 0 becomes
+    /// the port that the system chose). From here on clients can connect; they are served once
+    /// the loop runs.
+    ///
+    /// Takes a text, an [`Endpoint`], or a [`Listen`] with options. By default only processes of
+    /// the same user get in; TCP, where the system can't tell users apart, therefore needs
+    /// [`Access::Anyone`](crate::Access::Anyone).
+    ///
+    /// # Errors
+    /// If the endpoint can't be opened: see [`Error`], in particular
+    /// [`is_in_use`](Error::is_in_use) and [`is_unsupported`](Error::is_unsupported).
+    pub fn listen<L>(&mut self, listen: L) -> Result<Endpoint>
+    where
+        L: TryInto<Listen>,
+        Error: From<L::Error>,
+    {
+        let Listen { endpoint, access, classic, bind } = listen.try_into()?;
+        if access.needs_credentials() && !endpoint.has_credentials() {
+            let text =
+                "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may";
+            return Err(Error::new("listen on", &endpoint, Kind::InvalidInput(text.into())));
+        }
+        let os = |error| Error::os("listen on", &endpoint, error);
+        let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
+        let bound = listener.endpoint().clone();
+        let settings = Settings {
+            limits: self.limits.clone(),
+            classic,
+            web_is_error: matches!(endpoint, Endpoint::Tcp { .. }),
+            instance: self.instance,
+        };
+        let site = Site {
+            endpoint: bound.clone(),
+            access,
+            lower_integrity: bind.lower_integrity,
+            oneself: Oneself::look_up().map_err(os)?,
+            settings: Arc::new(settings),
+        };
+        self.reactor()?.add_listener(listener, site).map_err(os)?;
+        self.endpoints.push(bound.clone());
+        Ok(bound)
+    }
+
+    /// The endpoints that were opened, as really bound.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// What this server has done so far; the handle stays right while the server runs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.dispatch.counters.clone()
+    }
+
+    /// A handle for other threads, to stop the server with.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left for a loop.
+    pub fn remote(&mut self) -> Result<Remote> {
+        Ok(Remote::new(self.reactor()?.mailbox()))
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        &self.dispatch.state
+    }
+
+    /// The state, to be changed between turns.
+    #[must_use]
+    pub fn state_mut(&mut self) -> &mut S {
+        &mut self.dispatch.state
+    }
+
+    /// Waits for something to happen, for at most `timeout` (`None`: as long as it takes), and
+    /// handles it: for programs that have a loop of their own. Returns `false` once the server
+    /// was stopped through its [`Remote`].
+    ///
+    /// # Errors
+    /// If the system's poll itself fails. What goes wrong with single connections ends those only.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let reactor = match &mut self.reactor {
+            Some(reactor) => reactor,
+            None => self.reactor.insert(make_reactor(&self.limits, &self.dispatch.counters)?),
+        };
+        reactor.turn(timeout, &mut self.dispatch).map_err(|error| Error::system("poll", error))
+    }
+
+    /// Serves until it is stopped through its [`Remote`].
+    ///
+    /// # Errors
+    /// As [`turn`](Server::turn).
+    pub fn run(&mut self) -> Result<()> {
+        while self.turn(None)? {}
+        Ok(())
+    }
+
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    /// If the thread can't be started.
+    pub fn spawn(mut self) -> Result<Running<S>>
+    where
+        S: Send + 'static,
+    {
+        let remote = self.remote()?;
+        let thread = std::thread::Builder::new().name("sidewire".into()).spawn(move || {
+            let result = self.run();
+            (result, self.dispatch.state)
+        });
+        let thread = thread.map_err(|error| Error::system("start the server's thread", error))?;
+        Ok(Running::new(remote, thread))
+    }
+
+    fn reactor(&mut self) -> Result<&mut Reactor> {
+        if self.reactor.is_none() {
+            self.reactor = Some(make_reactor(&self.limits, &self.dispatch.counters)?);
+        }
+        match &mut self.reactor {
+            Some(reactor) => Ok(reactor),
+            None => unreachable!("made above"),
+        }
+    }
+}
+
+fn make_reactor(limits: &Limits, counters: &Counters) -> Result<Reactor> {
+    Reactor::new(limits.clone(), counters.clone()).map_err(|error| Error::system("set up a loop", error))
+}
+
+impl<S> std::fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
+}

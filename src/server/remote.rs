@@ -1,0 +1,93 @@
+//! Reaching a running server from other threads.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::reactor::mailbox::{Mailbox, Message};
+
+/// A handle to a server that other threads, and signal handlers that run on a thread, may hold.
+///
+/// Nothing here waits for the server.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    mailbox: Arc<Mailbox>,
+}
+
+/// How long a server that is told to stop waits for its clients to take what is theirs.
+pub(crate) const STOP_GRACE: Duration = Duration::from_millis(500);
+
+impl Remote {
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Remote {
+        Remote { mailbox }
+    }
+
+    /// Stops the server: it lets nobody in any more, removes its socket files, says goodbye to
+    /// its clients, and ends as soon as they have left, after half a second at most. Its
+    /// [`run`](super::Server::run) then returns.
+    ///
+    /// # Errors
+    /// Only if the operating system can't wake the loop, or far too many messages wait already.
+    pub fn stop(&self) -> io::Result<()> {
+        self.stop_within(STOP_GRACE)
+    }
+
+    /// The same with another limit than half a second.
+    ///
+    /// # Errors
+    /// As [`stop`](Remote::stop).
+    pub fn stop_within(&self, grace: Duration) -> io::Result<()> {
+        self.mailbox.post(Message::Stop { grace })
+    }
+}
+
+/// A server on a thread of its own. Dropping it stops the server and waits for it.
+#[derive(Debug)]
+pub struct Running<S> {
+    remote: Remote,
+    thread: Option<JoinHandle<(Result<()>, S)>>,
+}
+
+impl<S> Running<S> {
+    pub(super) fn new(remote: Remote, thread: JoinHandle<(Result<()>, S)>) -> Running<S> {
+        Running { remote, thread: Some(thread) }
+    }
+
+    /// A handle that can outlive this one.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Stops the server, waits for its end, and gives its state back.
+    ///
+    /// # Errors
+    /// What ended the loop before, if that was not this call.
+    ///
+    /// # Panics
+    /// Goes on with a panic of the server's thread; a panic in a handler is none.
+    pub fn stop(mut self) -> Result<S> {
+        self.remote.stop().map_err(|error| Error::system("stop the server", error))?;
+        let Some(thread) = self.thread.take() else { unreachable!("only taken here and in drop") };
+        match thread.join() {
+            Ok((result, state)) => result.map(|()| state),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl<S> Drop for Running<S> {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if let Err(error) = self.remote.stop() {
+            return log::error!("a server could not be stopped: {error}");
+        }
+        match thread.join() {
+            Ok((Err(error), _)) => log::error!("a server ended: {error}"),
+            Ok((Ok(()), _)) => {}
+            Err(_) => log::error!("a server's thread panicked"),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a handler is given, and what it gives back.
+
+use std::fmt;
+use std::io;
+
+use sidewire_platform::{Endpoint, Peer};
+
+use crate::reactor::Incoming;
+use crate::wire::rc::ResultCode;
+use crate::wire::{Layout, ReplyWriter};
+
+/// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
+#[derive(Debug)]
+pub struct Request<'a> {
+    incoming: &'a Incoming<'a>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(incoming: &'a Incoming<'a>) -> Request<'a> {
+        Request { incoming }
+    }
+
+    /// The number that picked the handler.
+    #[must_use]
+    pub fn msg_type(&self) -> u16 {
+        // A handler was found, so it lies within the table.
+        self.incoming.msg_type as u16
+    }
+
+    /// What the client sent.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.incoming.payload
+    }
+
+    /// Who asks, as far as the system tells.
+    #[must_use]
+    pub fn peer(&self) -> &'a Peer {
+        self.incoming.peer
+    }
+
+    /// The endpoint that the client connected to.
+    #[must_use]
+    pub fn endpoint(&self) -> &'a Endpoint {
+        self.incoming.endpoint
+    }
+
+    /// The layout that the client speaks.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.incoming.layout
+    }
+}
+
+/// The answer to a request, written straight into the connection's outbox.
+///
+/// A handler that returns an error, or panics, has written nothing: the bytes are taken back.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// `None` for a request that wants no answer.
+    writer: Option<ReplyWriter<'a>>,
+    rc: ResultCode,
+}
+
+impl<'a> Reply<'a> {
+    pub(super) fn new(writer: ReplyWriter<'a>) -> Reply<'a> {
+        Reply { writer: Some(writer), rc: ResultCode::OK }
+    }
+
+    pub(super) fn discarded() -> Reply<'a> {
+        Reply { writer: None, rc: ResultCode::OK }
+    }
+
+    /// Appends to the reply's payload.
+    ///
+    /// Never fails. A reply that gets longer than [`room`](Reply::room) allows is answered "too
+    /// large" (-3) and without payload.
+    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        if let Some(writer) = &mut self.writer {
+            writer.write(bytes.as_ref());
+        }
+    }
+
+    /// Sets the result code that the reply is sent with, together with its payload. 0 unless
+    /// set; positive codes are the application's to choose.
+    pub fn set_result(&mut self, rc: impl Into<ResultCode>) {
+        self.rc = rc.into();
+    }
+
+    /// How many more bytes of payload this client takes: what its hello said, or the classic
+    /// maximum of the listener.
+    #[must_use]
+    pub fn room(&mut self) -> usize {
+        self.writer.as_mut().map_or(usize::MAX, ReplyWriter::room)
+    }
+
+    /// Sends it. Says with what result code.
+    pub(super) fn finish(self, result: Result<(), Failure>) -> ResultCode {
+        let Some(writer) = self.writer else { return self.rc };
+        match result {
+            Ok(()) => writer.finish(self.rc),
+            Err(failure) => writer.fail(failure.rc, &failure.text),
+        }
+    }
+}
+
+/// For `write!` and [`io::copy`]. A payload that is too large fails when the reply is sent.
+impl io::Write for Reply<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Reply::write(self, bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why a handler could not do what it was asked: a result code, and a text for people.
+///
+/// Any error converts to it with `?`, as "handler failed" (-10) with the error's text. To answer
+/// with a code of the application, return `Err(Failure::from(ResultCode(7)))`, or give a reason
+/// too with [`Failure::new`]. Clients that speak the classic layout get the code only.
+#[derive(Debug)]
+pub struct Failure {
+    rc: ResultCode,
+    text: String,
+}
+
+impl Failure {
+    /// A result code and a text that explains it. The code 0 would mean success; it is sent as
+    /// "handler failed" (-10).
+    #[must_use]
+    pub fn new(rc: impl Into<ResultCode>, text: impl Into<String>) -> Failure {
+        let rc = rc.into();
+        Failure { rc: if rc.is_ok() { ResultCode::HANDLER_FAILED } else { rc }, text: text.into() }
+    }
+}
+
+impl From<ResultCode> for Failure {
+    fn from(rc: ResultCode) -> Failure {
+        Failure::new(rc, "")
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::new(ResultCode::HANDLER_FAILED, error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text.as_str() {
+            "" => self.rc.fmt(f),
+            text => write!(f, "{}: {text}", self.rc),
+        }
+    }
+}

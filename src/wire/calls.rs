@@ -1,0 +1,117 @@
+//! What this side asked and has no final reply to yet.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::error::ProtocolError;
+
+/// The calls of one direction of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    last_id: u32,
+    pending: HashMap<u32, Pending>,
+    /// Classic replies carry no id: they come in the order of their requests.
+    order: VecDeque<u32>,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    msg_type: i32,
+    cost: u32,
+    /// The caller has given up: a tombstone, which still counts as in flight.
+    abandoned: bool,
+}
+
+impl Calls {
+    /// Calls in flight, tombstones included.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Payload bytes in flight.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Notes a new v1 call and gives it an id.
+    pub(crate) fn begin(&mut self, msg_type: i32, cost: u32) -> u32 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if self.last_id != 0 && !self.pending.contains_key(&self.last_id) {
+                break;
+            }
+        }
+        self.pending.insert(self.last_id, Pending { msg_type, cost, abandoned: false });
+        self.bytes += u64::from(cost);
+        self.last_id
+    }
+
+    /// The same for a classic call, whose reply comes behind those of all earlier ones.
+    pub(crate) fn begin_in_order(&mut self, msg_type: i32, cost: u32) -> u32 {
+        let id = self.begin(msg_type, cost);
+        self.order.push_back(id);
+        id
+    }
+
+    /// The caller no longer waits for this one.
+    pub(crate) fn abandon(&mut self, id: u32) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.abandoned = true;
+        }
+    }
+
+    /// A v1 reply has come. Says whether somebody waits for it.
+    pub(crate) fn finish(&mut self, id: u32, msg_type: i32) -> Result<bool, ProtocolError> {
+        let pending = self.pending.remove(&id).ok_or(ProtocolError::UnknownReply(id))?;
+        self.bytes -= u64::from(pending.cost);
+        if pending.msg_type != msg_type {
+            return Err(ProtocolError::WrongReplyType { asked: pending.msg_type, got: msg_type });
+        }
+        Ok(!pending.abandoned)
+    }
+
+    /// A classic reply has come. Says to which call, if somebody waits for it.
+    pub(crate) fn finish_next(&mut self, msg_type: i32) -> Result<Option<u32>, ProtocolError> {
+        let id = self.order.pop_front().ok_or(ProtocolError::UnaskedReply)?;
+        Ok(self.finish(id, msg_type)?.then_some(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_find_their_calls() {
+        let mut calls = Calls::default();
+        let (a, b) = (calls.begin(1, 5), calls.begin(2, 7));
+        assert!(a < b);
+        assert_eq!((calls.len(), calls.bytes()), (2, 12));
+        calls.abandon(a);
+        assert_eq!(calls.finish(b, 2), Ok(true));
+        assert_eq!(calls.finish(a, 1), Ok(false));
+        assert_eq!(calls.finish(a, 1), Err(ProtocolError::UnknownReply(a)));
+        assert_eq!((calls.len(), calls.bytes()), (0, 0));
+        let c = calls.begin(9, 0);
+        assert_eq!(calls.finish(c, 8), Err(ProtocolError::WrongReplyType { asked: 9, got: 8 }));
+    }
+
+    #[test]
+    fn classic_replies_come_in_order() {
+        let mut calls = Calls::default();
+        let (a, b) = (calls.begin_in_order(1, 0), calls.begin_in_order(2, 0));
+        calls.abandon(a);
+        assert_eq!(calls.finish_next(1), Ok(None));
+        assert_eq!(calls.finish_next(2), Ok(Some(b)));
+        assert_eq!(calls.finish_next(2), Err(ProtocolError::UnaskedReply));
+    }
+
+    #[test]
+    fn ids_wrap_without_meeting_zero_or_a_pending_one() {
+        let mut calls = Calls { last_id: u32::MAX - 1, ..Calls::default() };
+        assert_eq!(calls.begin(1, 0), u32::MAX);
+        assert_eq!(calls.begin(1, 0), 1);
+        calls.last_id = u32::MAX;
+        assert_eq!(calls.begin(1, 0), 2);
+    }
+}

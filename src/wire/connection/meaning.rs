@@ -1,0 +1,184 @@
+//! What units mean, and what a side that can't serve them answers.
+
+use super::{Connection, Event, Phase, Role};
+use crate::limits::Limits;
+use crate::wire::decoder::Unit;
+use crate::wire::error::ProtocolError;
+use crate::wire::frame::{Extension, Header, Kind, flags, split_extension};
+use crate::wire::hello::{Allowance, Hello};
+use crate::wire::rc::ResultCode;
+use crate::wire::reply::Ticket;
+use crate::wire::{Layout, classic, hello};
+
+impl Connection {
+    pub(super) fn interpret<'b>(&mut self, unit: Unit<'b>) -> Option<Event<'b>> {
+        let result = match unit {
+            Unit::Hello(bytes) if self.role == Role::Responder => self.take_hello(bytes),
+            Unit::Hello(bytes) => self.take_answer(bytes),
+            Unit::Classic(header, payload) => self.take_classic(header, payload),
+            Unit::V1(header, payload) => self.take_v1(header, payload),
+        };
+        result.unwrap_or_else(|error| {
+            self.fail(error.into());
+            None
+        })
+    }
+
+    fn take_hello(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
+        let theirs = Hello::decode(bytes)?;
+        let Some(version) = theirs.common_version() else {
+            return Err(ProtocolError::NoCommonVersion { ours: hello::VERSIONS, theirs: theirs.versions });
+        };
+        if let Some(tag) = theirs.unknown_tag {
+            return Err(ProtocolError::FeatureMissing(format!("hello tag {tag:#06x}")));
+        }
+        if theirs.required != 0 {
+            return Err(ProtocolError::FeatureMissing(format!("feature bits {:#010x}", theirs.required)));
+        }
+        self.push_answer(ResultCode::OK, version, String::new());
+        self.open(theirs.allowance);
+        Ok(None)
+    }
+
+    fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
+        let (theirs, answer) = Hello::decode_answer(bytes)?;
+        match answer.status {
+            ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
+                self.open(theirs.allowance);
+                Ok(Some(Event::Opened))
+            }
+            ResultCode::OK => Err(ProtocolError::BadHello("it chooses a version that was not offered")),
+            ResultCode::NO_COMMON_VERSION => {
+                Err(ProtocolError::NoCommonVersion { ours: hello::VERSIONS, theirs: theirs.versions })
+            }
+            rc => Err(ProtocolError::Refused { rc, text: answer.text }),
+        }
+    }
+
+    fn open(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+        self.decoder.expect_v1(self.settings.limits.max_payload);
+        if self.phase == Phase::Opening {
+            self.phase = Phase::Open;
+        }
+    }
+
+    fn take_classic<'b>(
+        &mut self,
+        header: classic::Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        match self.role {
+            Role::Responder => {
+                if self.phase == Phase::Opening {
+                    self.phase = Phase::Open;
+                }
+                let ticket = Ticket { id: 0, msg_type: header.msg_type, cost: 0, layout: Layout::Classic };
+                Ok(Some(Event::Request { ticket, payload }))
+            }
+            Role::Initiator => {
+                let id = self.calls.get_or_insert_default().finish_next(header.msg_type)?;
+                Ok(id.map(|id| Event::Reply { id, rc: ResultCode(header.rc), is_text: false, payload }))
+            }
+        }
+    }
+
+    fn take_v1<'b>(&mut self, header: Header, payload: &'b [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
+        let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
+        match kind {
+            Kind::Request | Kind::Subscribe | Kind::Unsubscribe => self.take_request(kind, header, payload),
+            Kind::Notify => match split_extension(header.flags, payload) {
+                Extension::Fine(payload) => Ok(Some(Event::Notify { msg_type: header.msg_type, payload })),
+                _ => Ok(None),
+            },
+            Kind::Reply => self.take_reply(header, payload),
+            Kind::Ping => {
+                self.pong_owed = Some(header.id);
+                Ok(None)
+            }
+            Kind::Goodbye => {
+                if self.role == Role::Responder || self.phase == Phase::Leaving {
+                    self.goodbye(ResultCode::OK);
+                    self.finish();
+                }
+                Ok(Some(Event::Goodbye { rc: ResultCode(header.rc), last_id: header.id }))
+            }
+            // Nobody subscribed, no call can be cancelled or streams, no token was asked for.
+            Kind::Event | Kind::Cancel | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
+        }
+    }
+
+    fn take_request<'b>(
+        &mut self,
+        kind: Kind,
+        header: Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if self.phase == Phase::Leaving {
+            return Ok(None);
+        }
+        // Half the number space counts as "behind", so that ids may wrap.
+        if header.id == 0 || header.id.wrapping_sub(self.last_id).wrapping_sub(1) >= u32::MAX / 2 {
+            return Err(ProtocolError::BadId { id: header.id, last: self.last_id });
+        }
+        let Limits { max_in_flight, max_in_flight_bytes, .. } = self.settings.limits;
+        if self.in_flight >= max_in_flight {
+            return Err(ProtocolError::TooManyInFlight { what: "calls", limit: max_in_flight });
+        }
+        if header.length > max_in_flight_bytes - self.in_flight_bytes {
+            return Err(ProtocolError::TooManyInFlight { what: "bytes", limit: max_in_flight_bytes });
+        }
+        self.in_flight += 1;
+        self.in_flight_bytes += header.length;
+        self.last_id = header.id;
+        let ticket = Ticket {
+            id: header.id,
+            msg_type: i32::from(header.msg_type),
+            cost: header.length,
+            layout: Layout::V1,
+        };
+        if kind != Kind::Request {
+            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
+        } else if self.role == Role::Initiator {
+            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client serves no requests");
+        } else if header.rc < 0 {
+            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "the timeout is negative");
+        } else if header.flags & flags::TEXT != 0 {
+            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "a request can't carry the flag TEXT");
+        } else if header.flags & flags::MORE != 0 {
+            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "requests in parts are not served");
+        } else {
+            return Ok(self.take_extension(ticket, header.flags, payload));
+        }
+        Ok(None)
+    }
+
+    fn take_extension<'b>(&mut self, ticket: Ticket, flags: u8, payload: &'b [u8]) -> Option<Event<'b>> {
+        match split_extension(flags, payload) {
+            Extension::Fine(payload) => return Some(Event::Request { ticket, payload }),
+            Extension::Malformed => {
+                self.begin_reply(ticket).fail(ResultCode::MALFORMED, "the extension block is malformed");
+            }
+            Extension::NotUnderstood(tag) => {
+                let text = format!("extension {tag:#06x} is not known here");
+                self.begin_reply(ticket).fail(ResultCode::FEATURE_MISSING, &text);
+            }
+        }
+        None
+    }
+
+    fn take_reply<'b>(
+        &mut self,
+        header: Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let Extension::Fine(payload) = split_extension(header.flags, payload) else {
+            return Err(ProtocolError::BadExtension);
+        };
+        let Some(calls) = &mut self.calls else { return Err(ProtocolError::UnknownReply(header.id)) };
+        let waited_for = calls.finish(header.id, i32::from(header.msg_type))?;
+        let is_text = header.flags & flags::TEXT != 0;
+        let reply = Event::Reply { id: header.id, rc: ResultCode(header.rc), is_text, payload };
+        Ok(waited_for.then_some(reply))
+    }
+}

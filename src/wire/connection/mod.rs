@@ -1,0 +1,189 @@
+//! One connection as a state machine: bytes and the time in, events, bytes and a deadline out.
+//!
+//! The owner does, in any order that suits it:
+//!
+//! - [`receive`](Connection::receive) with what the socket gave, or with nothing when
+//!   [`has_backlog`](Connection::has_backlog) says that units were left over;
+//! - [`end_of_input`](Connection::end_of_input) once, when the socket says so;
+//! - [`unsent`](Connection::unsent) and [`mark_sent`](Connection::mark_sent) whenever the socket takes bytes;
+//! - [`handle_timeout`](Connection::handle_timeout) when [`next_deadline`](Connection::next_deadline) has come;
+//! - close, when [`is_finished`](Connection::is_finished) says that nothing more will happen.
+
+mod input;
+mod meaning;
+mod output;
+mod time;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::calls::Calls;
+use super::decoder::Decoder;
+use super::error::ProtocolError;
+use super::hello::{Allowance, Hello};
+use super::outbox::Outbox;
+use super::rc::ResultCode;
+use super::reply::Ticket;
+use super::{Classic, Layout};
+use crate::limits::{Limits, REFUSAL_WAIT};
+
+/// What all connections of a listener, or of a client, have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) classic: Classic,
+    /// Whether first bytes that look like HTTP or TLS are a mistake (TCP).
+    pub(crate) web_is_error: bool,
+    /// The server's instance id, which tells clients of a restart.
+    pub(crate) instance: [u8; 16],
+}
+
+/// What came in. Payloads borrow from the bytes that were received.
+#[derive(Debug)]
+pub(crate) enum Event<'b> {
+    /// To be answered, now or later, by [`Connection::begin_reply`] with this ticket.
+    Request { ticket: Ticket, payload: &'b [u8] },
+    /// A request that wants no answer.
+    Notify { msg_type: u16, payload: &'b [u8] },
+    /// The final reply to a call of ours for which somebody waits.
+    Reply { id: u32, rc: ResultCode, is_text: bool, payload: &'b [u8] },
+    /// The responder's hello: the connection is open.
+    Opened,
+    /// The peer will send no more requests, and executed none of ours behind `last_id`.
+    Goodbye { rc: ResultCode, last_id: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Initiator,
+    Responder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Policy said no: as soon as the layout is known, this is the answer.
+    Refusing {
+        rc: ResultCode,
+        until: Instant,
+    },
+    /// The layout or the hello is still to come.
+    Opening,
+    Open,
+    /// We have said goodbye: calls that come now are not executed, replies still count.
+    Leaving,
+    /// Nothing more is taken; what is in the outbox still goes out.
+    Finishing,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    settings: Arc<Settings>,
+    decoder: Decoder,
+    phase: Phase,
+    role: Role,
+    /// What the peer's hello allows us (v1).
+    allowance: Allowance,
+    /// Bytes that were received and not parsed: the beginning of a frame, or whole units that
+    /// had to wait. Owns no memory while it is empty.
+    stash: Vec<u8>,
+    outbox: Outbox,
+    /// The peer's calls whose replies have not left, and their payload bytes.
+    in_flight: u32,
+    in_flight_bytes: u32,
+    /// The peer's last request that was accepted.
+    last_id: u32,
+    pong_owed: Option<u32>,
+    /// Our own calls; boxed, since most connections of a server have none.
+    calls: Option<Box<Calls>>,
+    failure: Option<Box<ProtocolError>>,
+    /// When the frame that is incomplete now began to come.
+    partial_since: Option<Instant>,
+    /// Since when the outbox holds something and the peer has taken nothing.
+    stalled_since: Option<Instant>,
+    last_heard: Instant,
+}
+
+impl Connection {
+    /// The side that was connected to.
+    pub(crate) fn responder(settings: Arc<Settings>, now: Instant) -> Connection {
+        let decoder = Decoder::responder(settings.classic, settings.web_is_error);
+        Connection::new(settings, decoder, Role::Responder, Phase::Opening, now)
+    }
+
+    /// The side that connected, with its hello on the way; `nonce` is random.
+    pub(crate) fn initiator(settings: Arc<Settings>, nonce: [u8; 16], now: Instant) -> Connection {
+        let mut connection =
+            Connection::new(settings, Decoder::initiator(), Role::Initiator, Phase::Opening, now);
+        let ours = Hello::ours(connection.our_allowance(), nonce);
+        ours.encode(None, connection.outbox.bytes());
+        connection.stalled_since = Some(now);
+        connection
+    }
+
+    /// The side that connected and speaks the classic layout.
+    pub(crate) fn classic_initiator(settings: Arc<Settings>, now: Instant) -> Connection {
+        let decoder = Decoder::classic(settings.classic);
+        Connection::new(settings, decoder, Role::Initiator, Phase::Open, now)
+    }
+
+    fn new(settings: Arc<Settings>, decoder: Decoder, role: Role, phase: Phase, now: Instant) -> Connection {
+        Connection {
+            settings,
+            decoder,
+            phase,
+            role,
+            allowance: Allowance {
+                max_payload: 0,
+                max_in_flight: 0,
+                max_in_flight_bytes: 0,
+                stream_credit: 0,
+            },
+            stash: Vec::new(),
+            outbox: Outbox::default(),
+            in_flight: 0,
+            in_flight_bytes: 0,
+            last_id: 0,
+            pong_owed: None,
+            calls: None,
+            failure: None,
+            partial_since: None,
+            stalled_since: None,
+            last_heard: now,
+        }
+    }
+
+    /// Answers whoever is there with `rc` as soon as the first four bytes tell in what layout,
+    /// and ends. Only before anything was received.
+    pub(crate) fn refuse(&mut self, rc: ResultCode, now: Instant) {
+        self.phase = Phase::Refusing { rc, until: now + REFUSAL_WAIT };
+    }
+
+    /// The layout, once known.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        self.decoder.layout()
+    }
+
+    /// Why the connection is beyond repair, if it is.
+    pub(crate) fn failure(&self) -> Option<&ProtocolError> {
+        self.failure.as_deref()
+    }
+
+    /// Whether there is no point in flushing: the peer does not read.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        matches!(
+            self.failure(),
+            Some(ProtocolError::OutboxFull(_) | ProtocolError::TimedOut("progress of writing"))
+        )
+    }
+
+    /// Whether all is said: no more is taken, and nothing is left to be sent.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.phase == Phase::Finishing && self.outbox.is_empty() && self.pong_owed.is_none()
+    }
+
+    /// Whether no more requests will be taken.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.phase == Phase::Finishing
+    }
+}

@@ -1,0 +1,220 @@
+//! Bytes out: replies, requests, and how a connection ends.
+
+use std::time::Instant;
+
+use super::{Connection, Phase, Role};
+use crate::wire::decoder::Fatal;
+use crate::wire::error::ProtocolError;
+use crate::wire::frame::{Header, Kind, flags};
+use crate::wire::hello::{Allowance, Answer, Hello};
+use crate::wire::outbox::Buffer;
+use crate::wire::rc::ResultCode;
+use crate::wire::reply::{ReplyWriter, Ticket};
+use crate::wire::{Classic, Layout, classic, hello};
+
+impl Connection {
+    /// Starts the answer to a request of the peer.
+    pub(crate) fn begin_reply(&mut self, ticket: Ticket) -> ReplyWriter<'_> {
+        let (limit, pad_to) = match (ticket.layout, self.settings.classic) {
+            (Layout::V1, _) => (self.allowance.max_payload, None),
+            (Layout::Classic, Classic::Short(limit)) => (limit, None),
+            (Layout::Classic, Classic::Fixed(size)) => (size, Some(size)),
+            (Layout::Classic, Classic::Refused) => (0, None),
+        };
+        ReplyWriter::begin(&mut self.outbox, ticket, limit, pad_to)
+    }
+
+    /// Most payload bytes of a request of ours.
+    pub(crate) fn request_limit(&self) -> u32 {
+        match (self.layout(), self.settings.classic) {
+            (Some(Layout::V1), _) => self.allowance.max_payload,
+            (_, Classic::Short(limit) | Classic::Fixed(limit)) => limit,
+            (_, Classic::Refused) => 0,
+        }
+    }
+
+    /// Whether the peer's allowance leaves room for a call with so much payload.
+    pub(crate) fn may_call(&self, payload_len: u32) -> bool {
+        let Some(calls) = &self.calls else { return true };
+        self.layout() == Some(Layout::Classic)
+            || (calls.len() < self.allowance.max_in_flight as usize
+                && calls.bytes() + u64::from(payload_len) <= u64::from(self.allowance.max_in_flight_bytes))
+    }
+
+    /// Puts a request into the outbox and returns its id. The caller has looked at
+    /// [`request_limit`](Connection::request_limit) and [`may_call`](Connection::may_call).
+    pub(crate) fn push_request(&mut self, msg_type: u16, payload: &[u8], timeout_ms: i32) -> u32 {
+        let calls = self.calls.get_or_insert_default();
+        let cost = payload.len() as u32;
+        if self.decoder.layout() != Some(Layout::Classic) {
+            let id = calls.begin(i32::from(msg_type), cost);
+            self.push_frame(Kind::Request, 0, msg_type, id, timeout_ms, payload);
+            return id;
+        }
+        let id = calls.begin_in_order(i32::from(msg_type), cost);
+        let header = classic::Header { msg_type: i32::from(msg_type), rc: 0, length: cost as i32 };
+        let bytes = self.outbox.bytes();
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(payload);
+        if let Classic::Fixed(size) = self.settings.classic {
+            let padding = (size as usize).saturating_sub(payload.len());
+            bytes.resize(bytes.len() + padding, 0);
+        }
+        id
+    }
+
+    /// Nobody will take what is in the outbox.
+    pub(crate) fn discard_output(&mut self) {
+        self.pong_owed = None;
+        let count = self.outbox.len();
+        self.outbox.mark_sent(count);
+    }
+
+    /// Puts a notify (v1 only) into the outbox.
+    pub(crate) fn push_notify(&mut self, msg_type: u16, payload: &[u8]) {
+        self.push_frame(Kind::Notify, 0, msg_type, 0, 0, payload);
+    }
+
+    /// The caller no longer waits for the reply to this call of ours.
+    pub(crate) fn abandon_call(&mut self, id: u32) {
+        if let Some(calls) = &mut self.calls {
+            calls.abandon(id);
+        }
+    }
+
+    /// No more requests are taken; v1 peers are told so. Nothing to do where no goodbye exists:
+    /// then the connection is just finished.
+    pub(crate) fn goodbye(&mut self, rc: ResultCode) {
+        match self.phase {
+            Phase::Open if self.layout() == Some(Layout::V1) => {
+                self.push_frame(Kind::Goodbye, 0, 0, self.last_id, rc.0, &[]);
+                self.phase = Phase::Leaving;
+            }
+            Phase::Leaving => {}
+            _ => self.finish(),
+        }
+    }
+
+    /// What the socket should take next. Empty when there is nothing to do.
+    #[must_use]
+    pub(crate) fn unsent(&mut self) -> &[u8] {
+        if let Some(id) = self.pong_owed.take() {
+            self.push_frame(Kind::Pong, 0, 0, id, 0, &[]);
+        }
+        self.outbox.unsent()
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.pong_owed.is_some() || !self.outbox.is_empty()
+    }
+
+    /// The socket took `count` bytes of [`unsent`](Connection::unsent), perhaps none.
+    pub(crate) fn mark_sent(&mut self, count: usize, now: Instant) {
+        let (calls, bytes) = self.outbox.mark_sent(count);
+        self.in_flight -= calls;
+        self.in_flight_bytes -= bytes;
+        if self.outbox.is_empty() {
+            self.stalled_since = None;
+        } else if count > 0 || self.stalled_since.is_none() {
+            self.stalled_since = Some(now);
+        }
+        if count > 0 {
+            self.last_heard = now;
+        }
+    }
+
+    /// Whether the socket would take no more when it was last asked.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// Lends the outbox memory out of `spare`.
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Box<Buffer>>) {
+        self.outbox.lend(spare);
+    }
+
+    /// Takes the outbox's memory back, if it has nothing to send.
+    pub(crate) fn reclaim(&mut self) -> Option<Box<Buffer>> {
+        self.outbox.reclaim()
+    }
+
+    /// Bytes of memory that this connection holds for frames, in and out.
+    pub(crate) fn buffered(&self) -> usize {
+        self.stash.capacity() + self.outbox.capacity()
+    }
+
+    /// Ends the connection for a reason that is the peer's fault or a limit's; it is told.
+    pub(crate) fn fail(&mut self, fatal: Fatal) {
+        let Fatal { error, answer_to } = fatal;
+        if self.phase == Phase::Finishing {
+            return;
+        }
+        match (answer_to, self.layout(), self.phase) {
+            (Some(msg_type), ..) if self.role == Role::Responder => {
+                let ticket = Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic };
+                self.begin_reply(ticket).finish(error.rc());
+            }
+            (_, Some(Layout::V1), Phase::Open | Phase::Leaving) => {
+                let text = error.to_string();
+                self.push_frame(Kind::Goodbye, flags::TEXT, 0, self.last_id, error.rc().0, text.as_bytes());
+            }
+            (_, None, Phase::Opening) if self.role == Role::Responder && speaks_hello(&error) => {
+                self.push_answer(error.rc(), 0, error.to_string());
+            }
+            _ => {}
+        }
+        self.finish();
+        self.failure = Some(Box::new(error));
+    }
+
+    /// Tells a refused peer so, in the layout that its first four bytes announce.
+    pub(super) fn answer_refusal(&mut self, first: [u8; 4], rc: ResultCode) {
+        if first == hello::MAGIC {
+            self.push_answer(rc, 0, String::new());
+        } else {
+            let ticket =
+                Ticket { id: 0, msg_type: classic::msg_type(&first), cost: 0, layout: Layout::Classic };
+            self.begin_reply(ticket).finish(rc);
+        }
+        self.finish();
+    }
+
+    pub(super) fn our_allowance(&self) -> Allowance {
+        let limits = &self.settings.limits;
+        Allowance {
+            max_payload: limits.max_payload,
+            max_in_flight: limits.max_in_flight,
+            max_in_flight_bytes: limits.max_in_flight_bytes,
+            stream_credit: 0,
+        }
+    }
+
+    pub(super) fn push_answer(&mut self, status: ResultCode, version: u8, text: String) {
+        let answer = Answer { status, version, instance: self.settings.instance, text };
+        // The nonce only matters where a token is asked for, which this version never does.
+        let ours = Hello::ours(self.our_allowance(), [0; 16]);
+        ours.encode(Some(&answer), self.outbox.bytes());
+    }
+
+    pub(super) fn push_frame(
+        &mut self,
+        kind: Kind,
+        flags: u8,
+        msg_type: u16,
+        id: u32,
+        rc: i32,
+        payload: &[u8],
+    ) {
+        let header = Header { length: payload.len() as u32, kind: kind as u8, flags, msg_type, id, rc };
+        let bytes = self.outbox.bytes();
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(payload);
+    }
+}
+
+/// Whether a responder that has seen no whole hello yet answers this with one: it does unless
+/// nobody there would understand it.
+fn speaks_hello(error: &ProtocolError) -> bool {
+    !matches!(error, ProtocolError::OtherProtocol(_) | ProtocolError::TimedOut(_) | ProtocolError::CutOff)
+}

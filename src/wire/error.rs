@@ -1,0 +1,67 @@
+//! What can go wrong on the wire, named by fault.
+
+use super::rc::ResultCode;
+
+/// Why a connection is beyond repair. Sticky: nothing behind it is executed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    // The peer broke the protocol.
+    #[error("the length is negative ({0})")]
+    NegativeLength(i32),
+    #[error("the first four bytes are no Sidewire hello")]
+    NotSidewire,
+    #[error("the hello is malformed: {0}")]
+    BadHello(&'static str),
+    #[error("unknown frame kind {0}")]
+    UnknownKind(u8),
+    #[error("reserved flag bits are set ({0:#04x})")]
+    ReservedFlags(u8),
+    #[error("call id {id} does not follow {last}")]
+    BadId { id: u32, last: u32 },
+    #[error("a reply to id {0}, which was never asked")]
+    UnknownReply(u32),
+    #[error("a reply of type {got} to a request of type {asked}")]
+    WrongReplyType { asked: i32, got: i32 },
+    #[error("a reply without a request")]
+    UnaskedReply,
+    #[error("the reply's extension block is malformed or needs what we do not have")]
+    BadExtension,
+    #[error("this looks like {0}, not like Sidewire; is the port right?")]
+    OtherProtocol(&'static str),
+    #[error("the connection ended inside a frame")]
+    CutOff,
+    // A limit was passed.
+    #[error("{length} bytes of payload where {limit} are allowed")]
+    TooLarge { length: u32, limit: u32 },
+    #[error("more than {limit} {what} in flight")]
+    TooManyInFlight { what: &'static str, limit: u32 },
+    #[error("{0} bytes are waiting to be read by the peer, over the hard mark")]
+    OutboxFull(usize),
+    #[error("no {0} within the time allowed")]
+    TimedOut(&'static str),
+    // The two sides do not fit.
+    #[error("no common protocol version: we speak {} to {}, the peer {} to {}", ours.0, ours.1, theirs.0, theirs.1)]
+    NoCommonVersion { ours: (u8, u8), theirs: (u8, u8) },
+    #[error("the peer requires a feature that is not there: {0}")]
+    FeatureMissing(String),
+    #[error("the classic layout is not served here")]
+    ClassicRefused,
+    #[error("{rc}{}{text}", if text.is_empty() { "" } else { ": " })]
+    Refused { rc: ResultCode, text: String },
+}
+
+impl ProtocolError {
+    /// What the peer is told.
+    pub(crate) fn rc(&self) -> ResultCode {
+        match self {
+            ProtocolError::TooLarge { .. } => ResultCode::TOO_LARGE,
+            ProtocolError::TooManyInFlight { .. } | ProtocolError::OutboxFull(_) => ResultCode::BUSY,
+            ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
+            ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,
+            ProtocolError::FeatureMissing(_) => ResultCode::FEATURE_MISSING,
+            ProtocolError::ClassicRefused => ResultCode::NOT_PERMITTED,
+            ProtocolError::Refused { rc, .. } => *rc,
+            _ => ResultCode::MALFORMED,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Bytes on their way out of one connection.
+
+use std::collections::VecDeque;
+
+/// The memory behind an outbox. A connection owns one only while it has something to send; in
+/// between, its owner keeps it for the next connection, so that ten thousand idle ones cost nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    /// How many of `bytes` have left.
+    sent: usize,
+    /// Where in `bytes` the replies end whose requests count as in flight until then.
+    charges: VecDeque<Charge>,
+}
+
+/// A reply that has not left: when it does, a call of so many bytes is no longer in flight.
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    end: usize,
+    cost: u32,
+}
+
+/// Buffers that have grown beyond this are given back to the system when they are empty.
+const KEEP_CAPACITY: usize = 4 << 20;
+/// Sent bytes are moved out of the way when they are more than this and more than what follows.
+const COMPACT_AT: usize = 64 << 10;
+
+impl Buffer {
+    /// Whether it is worth keeping for another connection.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.bytes.capacity() <= KEEP_CAPACITY
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn compact(&mut self) {
+        if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            for charge in &mut self.charges {
+                charge.end -= self.sent;
+            }
+            self.sent = 0;
+        }
+    }
+}
+
+/// The bytes that a connection still has to send, in order. Never shrinks what was accepted,
+/// except that a frame under construction can be cut back to where it began.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox(Option<Box<Buffer>>);
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that have not left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |buffer| buffer.bytes.len() - buffer.sent)
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |buffer| buffer.capacity())
+    }
+
+    /// What is to be sent next.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |buffer| &buffer.bytes[buffer.sent..])
+    }
+
+    /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says how many calls, and how many
+    /// request bytes, ended with that.
+    pub(crate) fn mark_sent(&mut self, count: usize) -> (u32, u32) {
+        let Some(buffer) = &mut self.0 else { return (0, 0) };
+        buffer.sent = (buffer.sent + count).min(buffer.bytes.len());
+        let (mut calls, mut bytes) = (0, 0);
+        while let Some(charge) = buffer.charges.front().filter(|charge| charge.end <= buffer.sent) {
+            calls += 1;
+            bytes += charge.cost;
+            buffer.charges.pop_front();
+        }
+        if buffer.sent == buffer.bytes.len() {
+            buffer.bytes.clear();
+            buffer.sent = 0;
+        }
+        (calls, bytes)
+    }
+
+    /// Where new bytes go: only append.
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        let buffer = self.0.get_or_insert_default();
+        buffer.compact();
+        &mut buffer.bytes
+    }
+
+    /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
+    pub(crate) fn charge(&mut self, cost: u32) {
+        let buffer = self.0.get_or_insert_default();
+        buffer.charges.push_back(Charge { end: buffer.bytes.len(), cost });
+    }
+
+    /// Lends it memory to write into, if it has none.
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Box<Buffer>>) {
+        if self.0.is_none() {
+            self.0 = spare.pop();
+        }
+    }
+
+    /// Takes its memory back if it has nothing to send.
+    pub(crate) fn reclaim(&mut self) -> Option<Box<Buffer>> {
+        self.0.take_if(|buffer| buffer.bytes.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_end_when_their_reply_has_left() {
+        let mut outbox = Outbox::default();
+        for cost in [10, 20] {
+            outbox.bytes().extend_from_slice(&[0; 100]);
+            outbox.charge(cost);
+        }
+        assert_eq!(outbox.mark_sent(99), (0, 0));
+        assert_eq!(outbox.mark_sent(1), (1, 10));
+        assert!(outbox.reclaim().is_none());
+        assert_eq!(outbox.mark_sent(100), (1, 20));
+        assert!(outbox.is_empty());
+        assert!(outbox.reclaim().is_some());
+    }
+
+    #[test]
+    fn compaction_moves_charges() {
+        let mut outbox = Outbox::default();
+        outbox.bytes().extend_from_slice(&vec![1; COMPACT_AT * 2]);
+        outbox.charge(1);
+        outbox.bytes().extend_from_slice(&[2; 10]);
+        outbox.charge(2);
+        assert_eq!(outbox.mark_sent(COMPACT_AT * 2), (1, 1));
+        outbox.bytes().push(3);
+        assert_eq!(outbox.unsent(), [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3]);
+        assert_eq!(outbox.mark_sent(10), (1, 2));
+        assert_eq!(outbox.unsent(), [3]);
+    }
+}
