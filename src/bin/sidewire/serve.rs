@@ -1,0 +1,99 @@
+//! `sidewire serve`: hosts the built-in store.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use sidewire::{Endpoint, Error, Listen, Server};
+
+use crate::{Who, complain, store};
+
+/// Hosts a small store for clients to try: get, set, set-and-get, echo
+///
+/// The store holds one value, at first `hello, this is server!`, and knows these types:
+/// 1 get, 2 set, 3 set-and-get (answers with the value from before), 4 echo, 5 statistics (JSON).
+/// Types 0 and 6 to 15 have no handler (-2), types from 16 on are unknown (-1).
+///
+/// When all endpoints are open it prints a line `listening ENDPOINT` for each, with the address
+/// really bound. It serves until Ctrl-C or SIGTERM, and leaves no file behind.
+///
+/// Exit status: 0 stopped, 1 an endpoint could not be opened, 2 usage.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Where to listen: local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, tcp:HOST:PORT
+    #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint, default_value = "local:sidewire")]
+    endpoints: Vec<Endpoint>,
+    /// Most bytes of payload of classic clients, either way [default: 1024]
+    #[arg(long, value_name = "N", conflicts_with = "classic_fixed",
+          value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    classic_max: Option<u32>,
+    /// Classic requests and replies are exactly 12 + N bytes long
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    classic_fixed: Option<u32>,
+    /// Who may connect, to every endpoint of this command
+    #[arg(long, value_name = "WHO", default_value = "same-user")]
+    access: Who,
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let unverified = args.endpoints.iter().find(|endpoint| !endpoint.has_credentials());
+    if let (Some(endpoint), Who::SameUser) = (unverified, args.access) {
+        complain(&format!(
+            "{endpoint}: nobody vouches for who connects here; \
+             add '--access anyone' if every process of this machine may"
+        ));
+        return ExitCode::from(2);
+    }
+    if let Err(error) = sidewire_platform::raise_descriptor_limit() {
+        log::info!("the limit of open descriptors stays as it is: {error}");
+    }
+    let mut server = store::server();
+    match args.endpoints.iter().try_for_each(|endpoint| listen(&mut server, endpoint, args)) {
+        Ok(()) => {}
+        Err(error) => {
+            complain(&error);
+            let is_usage = error.is_unsupported() || error.is_invalid_input();
+            return ExitCode::from(if is_usage { 2 } else { 1 });
+        }
+    }
+    match serve(server) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn listen<S>(server: &mut Server<S>, endpoint: &Endpoint, args: &Args) -> Result<(), Error> {
+    let mut listen = Listen::from(endpoint).access(args.access.into());
+    if let Some(bytes) = args.classic_max {
+        listen = listen.classic_max(bytes);
+    }
+    if let Some(bytes) = args.classic_fixed {
+        listen = listen.classic_fixed(bytes);
+    }
+    server.listen(listen).map(|_| ())
+}
+
+/// Announces what is open and serves until Ctrl-C, SIGTERM or the end of the console.
+pub(crate) fn serve<S>(mut server: Server<S>) -> Result<(), Box<dyn std::error::Error>> {
+    let remote = server.remote()?;
+    ctrlc::set_handler(move || {
+        if let Err(error) = remote.stop() {
+            log::error!("the server could not be stopped: {error}");
+        }
+    })?;
+    announce(&server);
+    server.run()?;
+    Ok(())
+}
+
+/// A line for each endpoint. That nobody reads them is no reason not to serve.
+pub(crate) fn announce<S>(server: &Server<S>) {
+    let mut out = std::io::stdout().lock();
+    let lines = server.endpoints().iter().try_for_each(|endpoint| writeln!(out, "listening {endpoint}"));
+    if let Err(error) = lines.and_then(|()| out.flush()) {
+        log::warn!("standard output: {error}");
+    }
+}

@@ -1,0 +1,59 @@
+//! The built-in store: what `serve` hosts and `demo` talks to.
+
+use std::time::Instant;
+
+use sidewire::{Limits, Server};
+
+pub(crate) const GET: u16 = 1;
+pub(crate) const SET: u16 = 2;
+pub(crate) const SET_AND_GET: u16 = 3;
+pub(crate) const ECHO: u16 = 4;
+const STATISTICS: u16 = 5;
+/// Types of the dispatch table; those without a handler answer "no handler" (-2).
+const TYPES: usize = 16;
+/// What the store holds at first.
+pub(crate) const GREETING: &[u8] = b"hello, this is server!";
+
+/// A server with the store's handlers and no endpoint yet.
+pub(crate) fn server() -> Server<Vec<u8>> {
+    let mut server = Server::with_limits(GREETING.to_vec(), TYPES, Limits::default());
+    server.on(GET, |value, _request, reply| {
+        reply.write(value);
+        Ok(())
+    });
+    server.on(SET, |value, request, _reply| {
+        *value = request.payload().to_vec();
+        Ok(())
+    });
+    server.on(SET_AND_GET, |value, request, reply| {
+        // A value that this client can't take stays: or it would be lost.
+        if value.len() <= reply.room() {
+            reply.write(&std::mem::replace(value, request.payload().to_vec()));
+            return Ok(());
+        }
+        reply.write(value);
+        Ok(())
+    });
+    server.on(ECHO, |_value, request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    let counters = server.counters();
+    let started = Instant::now();
+    server.on(STATISTICS, move |value, _request, reply| {
+        let statistics = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_ms": started.elapsed().as_millis() as u64,
+            "connections": counters.connections(),
+            "accepted": counters.accepted(),
+            "requests": counters.requests(),
+            "failed": counters.failed(),
+            "notifies": counters.notifies(),
+            "value_bytes": value.len(),
+        });
+        reply.write(statistics.to_string());
+        Ok(())
+    });
+    server
+}
