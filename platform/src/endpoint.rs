@@ -98,9 +98,11 @@ impl Endpoint {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Endpoint::Local(_) | Endpoint::Unix(_) | Endpoint::Abstract(_) | Endpoint::Pipe(_) | Endpoint::Tcp { .. } => {
-                Kind::Stream
-            }
+            Endpoint::Local(_)
+            | Endpoint::Unix(_)
+            | Endpoint::Abstract(_)
+            | Endpoint::Pipe(_)
+            | Endpoint::Tcp { .. } => Kind::Stream,
             Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => Kind::Datagram,
             Endpoint::Mailslot(_) => Kind::OneWay,
         }
@@ -193,10 +195,15 @@ fn parse(text: &str) -> Result<Endpoint, String> {
 fn local_name(name: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > LOCAL_NAME_MAX {
-        return Err(format!("a local name has 1 to {LOCAL_NAME_MAX} characters, this one has {}", name.len()));
+        return Err(format!(
+            "a local name has 1 to {LOCAL_NAME_MAX} characters, this one has {}",
+            name.len()
+        ));
     }
     if !name.chars().all(plain) || name.starts_with(['.', '-']) {
-        return Err("a local name has letters, digits, '.', '_' and '-', and begins with none of '.' and '-'".into());
+        return Err(
+            "a local name has letters, digits, '.', '_' and '-', and begins with none of '.' and '-'".into(),
+        );
     }
     Ok(name.to_owned())
 }
@@ -206,7 +213,10 @@ fn unix_path(path: &str) -> Result<PathBuf, String> {
         return Err("a Unix socket needs an absolute path, as in unix:/run/app.sock".into());
     }
     if path.len() > UNIX_NAME_MAX {
-        return Err(format!("a Unix socket's path has at most {UNIX_NAME_MAX} bytes, this one has {}", path.len()));
+        return Err(format!(
+            "a Unix socket's path has at most {UNIX_NAME_MAX} bytes, this one has {}",
+            path.len()
+        ));
     }
     if path.ends_with('/') {
         return Err("this names a folder; a Unix socket needs a file name".into());
@@ -288,9 +298,10 @@ mod tests {
             (long.as_str(), "at most 107"),
             ("abstract:", "1 to 107"),
             (r"pipe:a\b", "backslash"),
-            ("tcp:127.0.0.1", "not a port"),
+            ("tcp:127.0.0.1", "HOST:PORT"),
             ("tcp::80", "expected a host"),
             ("tcp:::1:80", "brackets"),
+            ("tcp:127.0.0.1:x", "not a port"),
             ("tcp:[x]:80", "IPv6"),
             ("tcp:h:65536", "0 to 65535"),
             ("abstract:a\0b", "NUL"),

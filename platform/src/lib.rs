@@ -54,8 +54,8 @@ mod os;
 
 pub use endpoint::{Endpoint, EndpointError, Kind};
 pub use os::{
-    Channel, Listener, Reserve, Stream, current_integrity, current_user, is_descriptor_limit, raise_descriptor_limit,
-    stream_schemes, user_name,
+    Channel, Listener, Reserve, Stream, current_integrity, current_user, is_descriptor_limit,
+    raise_descriptor_limit, stream_schemes, user_name,
 };
 pub use peer::{Address, Credentials, Peer, Sid, User};
 
@@ -79,6 +79,12 @@ pub struct BindOptions {
 
 impl Default for BindOptions {
     fn default() -> Self {
-        BindOptions { anyone: false, backlog: 1024, pending_instances: 4, beyond_loopback: false, lower_integrity: false }
+        BindOptions {
+            anyone: false,
+            backlog: 1024,
+            pending_instances: 4,
+            beyond_loopback: false,
+            lower_integrity: false,
+        }
     }
 }

@@ -76,9 +76,9 @@ impl fmt::Display for Sid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = self.0[2..8].iter().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
         write!(f, "S-{}-{authority}", self.0[0])?;
-        self.0[8..].chunks_exact(4).try_for_each(|sub| {
-            write!(f, "-{}", u32::from_le_bytes([sub[0], sub[1], sub[2], sub[3]]))
-        })
+        self.0[8..]
+            .chunks_exact(4)
+            .try_for_each(|sub| write!(f, "-{}", u32::from_le_bytes([sub[0], sub[1], sub[2], sub[3]])))
     }
 }
 

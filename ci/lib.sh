@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# What ci/test and ci/windows share; sourced by both, at the root of the checkout.
+
+target=${CARGO_TARGET_DIR:-target}
+logs=$target/ci
+job=
+
+# Debian's names; what the tests, the cross-build and the run under Wine need.
+# shellcheck disable=SC2034
+host_packages=(gcc libc6-dev python3 socat netcat-openbsd strace util-linux procps)
+# shellcheck disable=SC2034
+windows_packages=(rustc-web cargo-web rust-web-src rust-web-clippy gcc-mingw-w64-x86-64)
+# shellcheck disable=SC2034
+wine_packages=(wine wine64)
+
+mkdir -p "$logs"
+export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
+
+# The script's own header comment is its help text.
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+
+step() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf '\n%s: %s\n' "$0" "$*" >&2
+    exit 1
+}
+
+# run NAME SECONDS COMMAND...: one step. Its output is shown, and kept in target/ci/NAME.log.
+# The command gets a process group of its own, so that a timeout or Ctrl-C ends all of it.
+run() {
+    local name=$1 limit=$2 status=0 viewer
+    local log=$logs/$name.log
+    shift 2
+    step "$name: $*"
+    set -m
+    timeout -k 10 "$limit" "$@" </dev/null >"$log" 2>&1 &
+    job=$!
+    set +m
+    tail -n +1 -s 0.2 -f --pid="$job" "$log" &
+    viewer=$!
+    wait "$job" || status=$?
+    wait "$viewer" || true
+    job=
+    case $status in
+        0) ;;
+        124 | 137) step "$name: FAILED, stopped after $limit s" ;;
+        *) step "$name: FAILED ($status)" ;;
+    esac
+    return "$status"
+}
+
+stop_job() { [ -z "$job" ] || kill -- "-$job" 2>/dev/null || true; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
+        -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$logs/apt.log" 2>&1
+}
+
+# need PACKAGE...: installs the Debian packages that are missing, or fails and names them.
+need() {
+    local package missing=()
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    as_root true 2>/dev/null || fail "missing packages, and no right to install them: ${missing[*]}"
+    step "apt-get install ${missing[*]}"
+    apt_get update || true
+    apt_get install --no-install-recommends --no-remove "${missing[@]}" || {
+        tail -n 20 "$logs/apt.log" >&2
+        fail "could not install: ${missing[*]} (what apt said: $logs/apt.log)"
+    }
+}

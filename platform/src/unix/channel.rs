@@ -1,0 +1,401 @@
+//! The client's end of a connection: a blocking socket, shared by threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::deadline::{Backoff, Deadline};
+use super::folders::Folders;
+use super::names::{self, Place};
+use super::socket::{self, Transport};
+use crate::endpoint::Endpoint;
+use crate::peer::{Address, Peer};
+
+/// One opened connection, blocking with timeouts. Dropping it closes it.
+///
+/// One thread may receive while another sends. Two that receive at once, or two that send at
+/// once, do no harm to memory, but which of them gets what, and by whose timeout, is open.
+#[derive(Debug)]
+pub struct Channel {
+    socket: Socket,
+    peer: Peer,
+    /// The SO_RCVTIMEO that the socket has, in microseconds; 0 is none. Remembered so that equal
+    /// timeouts in a row cost one system call each, not two.
+    recv_timeout: AtomicU64,
+    /// Set by [`Channel::shutdown`], after which the system would still hand out what had arrived.
+    is_shut_down: AtomicBool,
+}
+
+impl Channel {
+    /// Connects to a server, trying every place that the endpoint can mean until one answers: all
+    /// folders of `local:`, all addresses of `tcp:`.
+    ///
+    /// `timeout` bounds the whole of it (`None`: without end), except that the resolver takes its
+    /// own time if a TCP host is a name. A server that is busy is waited for, one that does not
+    /// run is not.
+    ///
+    /// # Errors
+    ///
+    /// - [`io::ErrorKind::NotFound`]: there is no socket of that name.
+    /// - [`io::ErrorKind::ConnectionRefused`]: nobody listens there (any more).
+    /// - [`io::ErrorKind::TimedOut`]: the server did not take the connection in time.
+    /// - [`io::ErrorKind::PermissionDenied`]: the socket's mode keeps us out.
+    /// - [`io::ErrorKind::Unsupported`], [`io::ErrorKind::InvalidInput`]: as for
+    ///   [`Listener::bind`](crate::Listener::bind).
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: a full backlog is waited for in the kernel, which on Linux an SO_SNDTIMEO bounds
+    /// (socket(7)); the BSDs and macOS refuse at once. TCP divides what is left of the timeout
+    /// evenly among the addresses not yet tried, and sets TCP_NODELAY.
+    pub fn connect(endpoint: &Endpoint, timeout: Option<Duration>) -> io::Result<Channel> {
+        let deadline = Deadline::after(timeout);
+        match names::place(endpoint)? {
+            Place::Local(name) => connect_local(name, &Folders::of_this_process(), deadline),
+            Place::Path(path) => connect_path(path, deadline),
+            Place::Abstract(address) => connect_unix(&address, deadline),
+            Place::Inet { host, port } => connect_host(host, port, deadline),
+        }
+    }
+
+    fn new(socket: Socket, transport: Transport) -> io::Result<Channel> {
+        let peer = socket::peer(&socket, transport)?;
+        Ok(Channel { socket, peer, recv_timeout: AtomicU64::new(0), is_shut_down: AtomicBool::new(false) })
+    }
+
+    /// What the system knows about the server, from before the first byte was sent.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: who called listen(2), by SO_PEERCRED (unix(7)); that process may have handed the
+    /// socket on since, so trust the user rather than the process id. Windows pipes: the owner's
+    /// SID. TCP: nothing but the address.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) says.
+    pub fn local_address(&self) -> io::Result<Address> {
+        Ok(names::address(&self.socket.local_addr()?))
+    }
+
+    /// The address of the server's end.
+    ///
+    /// # Errors
+    ///
+    /// What getpeername(2) says, for example [`io::ErrorKind::NotConnected`].
+    pub fn peer_address(&self) -> io::Result<Address> {
+        Ok(names::address(&self.socket.peer_addr()?))
+    }
+
+    /// Waits for bytes, at most for `timeout` (`None`: without end; zero: not at all). `Ok(0)` is
+    /// the end of the stream (or an empty buffer).
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] when nothing came in time; the connection is as good as before.
+    /// [`io::ErrorKind::ConnectionReset`] when the server has gone without reading everything.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: one system call, and one more when `timeout` is not the one of the last call
+    /// (SO_RCVTIMEO, socket(7)). Signals do not end the wait.
+    pub fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<usize> {
+        self.receive(timeout, |flags| socket::recv(&self.socket, buf, flags))
+    }
+
+    /// As [`Channel::recv`], but appends at most `most` bytes to `buf`, straight into its spare
+    /// capacity, which grows as [`Vec::reserve`] does where it is less than `most`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::recv`]; `buf` then holds what it held.
+    pub fn recv_append(
+        &self,
+        buf: &mut Vec<u8>,
+        most: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.receive(timeout, |flags| socket::recv_append(&self.socket, buf, most, flags))
+    }
+
+    fn receive(
+        &self,
+        timeout: Option<Duration>,
+        mut recv: impl FnMut(RecvFlags) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.is_shut_down.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        if timeout == Some(Duration::ZERO) {
+            return retry_on_intr(|| recv(RecvFlags::DONTWAIT)).map_err(error_of);
+        }
+        let deadline = Deadline::after(timeout);
+        let mut wait = timeout;
+        loop {
+            self.set_recv_timeout(wait)?;
+            match recv(RecvFlags::empty()) {
+                Err(Errno::INTR) if deadline.has_passed() => return Err(io::ErrorKind::TimedOut.into()),
+                // With SO_RCVTIMEO set, any signal handler ends the call (signal(7)).
+                Err(Errno::INTR) => wait = deadline.remaining(),
+                received => return received.map_err(error_of),
+            }
+        }
+    }
+
+    fn set_recv_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let micros = timeout.map_or(0, micros);
+        if self.recv_timeout.load(Ordering::Relaxed) != micros {
+            let value = (micros != 0).then(|| Duration::from_micros(micros));
+            set_socket_timeout(&self.socket, Timeout::Recv, value)?;
+            self.recv_timeout.store(micros, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Sends what the system takes, which may be less than `buf`, and waits for room at most for
+    /// `timeout` (`None`: without end; zero: not at all). What it says was sent was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] when nothing could be sent in time; the connection is as good as
+    /// before. [`io::ErrorKind::BrokenPipe`] or [`io::ErrorKind::ConnectionReset`] when the server
+    /// has gone. Never raises SIGPIPE.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: one system call, unless there is no room. Signals do not end the wait.
+    pub fn send(&self, buf: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
+        if self.is_shut_down.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        // The clock is not asked before there is something to wait for.
+        let mut waiting = None;
+        loop {
+            match socket::send(&self.socket, buf, SendFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => {
+                    let deadline = *waiting.get_or_insert_with(|| Deadline::after(timeout));
+                    if !self.wait_for_room(deadline)? {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                sent => return sent.map_err(error_of),
+            }
+        }
+    }
+
+    /// False when the deadline passed first. An error or a hang-up counts as room: sending tells which.
+    fn wait_for_room(&self, deadline: Deadline) -> io::Result<bool> {
+        loop {
+            let remaining = deadline.remaining();
+            if remaining == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            // A wait too long for the system's clock is as good as one without end.
+            let remaining = remaining.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], remaining.as_ref()) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Whether the two directions end separately.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// True for sockets, false for Windows pipes.
+    #[must_use]
+    pub fn has_half_close(&self) -> bool {
+        true
+    }
+
+    /// Says that no more will be sent; the server reads what is on its way, then the end.
+    ///
+    /// # Errors
+    ///
+    /// What shutdown(2) says. That the server has gone already is not an error.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// [`io::ErrorKind::Unsupported`] on Windows pipes.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        socket::shutdown(&self.socket, Shutdown::Write)
+    }
+
+    /// Ends both directions and wakes threads that are blocked here: receiving ends with `Ok(0)`,
+    /// sending with [`io::ErrorKind::BrokenPipe`], now and from now on.
+    pub fn shutdown(&self) {
+        self.is_shut_down.store(true, Ordering::Relaxed);
+        // It can only fail where there is nothing left to shut down.
+        let _ = socket::shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+/// At least one: for the kernel, zero means without end. Rounded up: never to return too early.
+fn micros(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+}
+
+/// A timeout of ours is EAGAIN here. ETIMEDOUT is TCP giving up on a peer, and must not look like it.
+fn error_of(error: Errno) -> io::Error {
+    match error {
+        Errno::AGAIN => io::ErrorKind::TimedOut.into(),
+        Errno::TIMEDOUT => {
+            io::Error::new(io::ErrorKind::ConnectionAborted, "the peer no longer answers (ETIMEDOUT)")
+        }
+        error => error.into(),
+    }
+}
+
+fn connect_local(name: &str, folders: &Folders, deadline: Deadline) -> io::Result<Channel> {
+    let paths = folders.client_paths(name);
+    match first_of(paths.iter().map(|path| connect_path(path, deadline))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!("no {name}.sock in a private folder (of {})", folders.describe());
+            Err(io::Error::new(io::ErrorKind::NotFound, text))
+        }
+        answer => answer,
+    }
+}
+
+/// The first that answers, or the failure that tells most.
+fn first_of(attempts: impl Iterator<Item = io::Result<Channel>>) -> io::Result<Channel> {
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for attempt in attempts {
+        match attempt {
+            Err(error) if weight(&error) > weight(&failure) => failure = error,
+            Err(_) => {}
+            answer => return answer,
+        }
+    }
+    Err(failure)
+}
+
+/// How much a failure tells about the server, when there are several: that a place does not exist
+/// tells nothing, that an address can't be reached, as IPv6 on many machines, next to nothing.
+fn weight(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::NotFound => 0,
+        io::ErrorKind::ConnectionRefused => 2,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::TimedOut => 3,
+        _ => 1,
+    }
+}
+
+fn connect_path(path: &Path, deadline: Deadline) -> io::Result<Channel> {
+    connect_unix(&names::path_address(path)?, deadline)
+}
+
+/// A socket that would block here never becomes writable: poll is of no use (connect(2), EAGAIN).
+fn connect_unix(address: &SockAddr, deadline: Deadline) -> io::Result<Channel> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let mut backoff = Backoff::until(deadline);
+    loop {
+        if let Some(left) = deadline.remaining() {
+            set_socket_timeout(&socket, Timeout::Send, Some(Duration::from_micros(micros(left))))?;
+        }
+        let Err(error) = socket.connect(address) else {
+            return Channel::new(socket, Transport::Unix);
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::INTR) => {}
+            // The kernel has waited as long as it was told to. In case it did not, we do.
+            Some(Errno::AGAIN) if backoff.pause() => {}
+            Some(Errno::AGAIN) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server's backlog stayed full"));
+            }
+            Some(Errno::PROTOTYPE) => {
+                let text = "the socket here is not a stream socket (datagram?)";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+fn connect_host(host: &str, port: u16, deadline: Deadline) -> io::Result<Channel> {
+    let addresses = names::inet_addresses(host, port)?;
+    let untried = (1..=addresses.len()).rev();
+    first_of(addresses.iter().zip(untried).map(|(address, untried)| {
+        let untried = u32::try_from(untried).unwrap_or(u32::MAX);
+        connect_inet(*address, deadline.remaining().map_or(Duration::MAX, |left| left / untried))
+    }))
+}
+
+fn connect_inet(address: SocketAddr, timeout: Duration) -> io::Result<Channel> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // At least a moment: a loopback server that is there answers in microseconds.
+    socket.connect_timeout(&SockAddr::from(address), timeout.max(Duration::from_millis(1)))?;
+    if socket.local_addr()?.as_socket() == Some(address) {
+        // A port of the ephemeral range that nobody serves: we were given it ourselves, and TCP
+        // lets a socket connect to itself.
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "nobody listens there (connected to itself)",
+        ));
+    }
+    socket.set_tcp_nodelay(true)?;
+    Channel::new(socket, Transport::Tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_rounded_up_and_never_to_none() {
+        assert_eq!(micros(Duration::from_nanos(1)), 1);
+        assert_eq!(micros(Duration::from_nanos(1001)), 2);
+        assert_eq!(micros(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_dead_network_is_no_timeout_of_ours() {
+        assert_eq!(error_of(Errno::AGAIN).kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error_of(Errno::TIMEDOUT).kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn a_channel_is_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Channel>();
+    }
+
+    #[test]
+    fn local_goes_on_to_the_next_folder_and_tells_what_says_most() {
+        use std::os::unix::fs::DirBuilderExt;
+        use std::os::unix::net::UnixListener;
+
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::below(root.path());
+        let connect = || connect_local("app", &folders, Deadline::after(Some(Duration::from_secs(5))));
+        let serve = |folder: &str| UnixListener::bind(root.path().join(folder).join("app.sock")).unwrap();
+        let error = connect().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("app.sock") && error.to_string().contains("/session"), "{error}");
+        for folder in ["session", "run", "tmp"] {
+            std::fs::DirBuilder::new().mode(0o700).create(root.path().join(folder)).unwrap();
+        }
+        assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(serve("run"));
+        assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let _live = serve("tmp");
+        let found = connect().unwrap().peer_address().unwrap();
+        assert_eq!(found, Address::Path(root.path().join("tmp/app.sock")));
+    }
+}

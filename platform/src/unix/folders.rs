@@ -1,0 +1,241 @@
+//! `local:NAME`: the user's private folders, in which `NAME.sock` is put and looked for.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, lstat, mkdir};
+use rustix::io::Errno;
+
+use super::identity::euid;
+use super::names::fits;
+
+/// The folders that may hold a user's sockets, the preferred one first, and who the user is.
+/// A value, so that tests need not touch the environment.
+#[derive(Debug)]
+pub(super) struct Folders {
+    uid: u32,
+    /// `$XDG_RUNTIME_DIR`, if set (XDG Base Directory Specification).
+    session: Option<PathBuf>,
+    /// `/run/user/UID`, where pam_systemd(8) puts it; the same folder as a rule, but known to
+    /// programs that were started without the variable.
+    runtime: PathBuf,
+    /// `/tmp/sidewire-UID`, which is created when it is missing.
+    fallback: PathBuf,
+}
+
+/// Why a folder is passed over.
+#[derive(Debug)]
+enum Unfit {
+    Missing,
+    System(Errno),
+    Relative,
+    NoFolder,
+    Owner(u32),
+    Mode(Mode),
+    TooLong,
+}
+
+impl Folders {
+    pub(super) fn of_this_process() -> Folders {
+        let uid = euid();
+        Folders {
+            uid,
+            session: env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()).map(PathBuf::from),
+            runtime: format!("/run/user/{uid}").into(),
+            fallback: format!("/tmp/sidewire-{uid}").into(),
+        }
+    }
+
+    /// The three folders below one of a test's own, none of them created yet.
+    #[cfg(test)]
+    pub(super) fn below(root: &Path) -> Folders {
+        let [session, runtime, fallback] = ["session", "run", "tmp"].map(|name| root.join(name));
+        Folders { uid: euid(), session: Some(session), runtime, fallback }
+    }
+
+    /// The one path that a server binds.
+    pub(super) fn server_path(&self, name: &str) -> io::Result<PathBuf> {
+        // Others can't put anything in our place: a folder that is not ours is refused below.
+        let created = mkdir_if_none(&self.fallback, || self.paths(name).any(|(_, path)| path.is_ok()));
+        let mut refused = Vec::new();
+        for (folder, path) in self.paths(name) {
+            match path {
+                Ok(path) => return Ok(path),
+                Err(why) => refused.push(format!("{} {why}", folder.display())),
+            }
+        }
+        if let Err(error) = created {
+            refused.push(format!("it can't be created: {error}"));
+        }
+        let text = format!("no private folder to put the socket in: {}", refused.join("; "));
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+
+    /// Every path at which a client may find its server, in order; perhaps none.
+    pub(super) fn client_paths(&self, name: &str) -> Vec<PathBuf> {
+        self.paths(name).filter_map(|(_, path)| path.ok()).collect()
+    }
+
+    /// Says where a client has looked, for an error's text.
+    pub(super) fn describe(&self) -> String {
+        let folders: Vec<_> = self.candidates().map(|folder| folder.display().to_string()).collect();
+        folders.join(", ")
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = PathBuf> {
+        // Taken apart and put together again: a slash at the end would make lstat follow a symlink.
+        let session = self.session.iter().map(|path| path.components().collect::<PathBuf>());
+        let session = session.filter(|session| *session != self.runtime);
+        session.chain([self.runtime.clone(), self.fallback.clone()])
+    }
+
+    fn paths(&self, name: &str) -> impl Iterator<Item = (PathBuf, Result<PathBuf, Unfit>)> {
+        let file = format!("{name}.sock");
+        self.candidates().map(move |folder| {
+            let path = folder.join(&file);
+            let fit = check(&folder, self.uid)
+                .and_then(|()| if fits(&path) { Ok(path) } else { Err(Unfit::TooLong) });
+            (folder, fit)
+        })
+    }
+}
+
+/// Whether a folder is private: ours, and closed to everyone else.
+fn check(folder: &Path, uid: u32) -> Result<(), Unfit> {
+    if !folder.is_absolute() {
+        return Err(Unfit::Relative);
+    }
+    let found = match lstat(folder) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Err(Unfit::Missing),
+        Err(error) => return Err(Unfit::System(error)),
+    };
+    let mode = Mode::from_raw_mode(found.st_mode);
+    if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+        return Err(Unfit::NoFolder);
+    }
+    if found.st_uid != uid {
+        return Err(Unfit::Owner(found.st_uid));
+    }
+    if mode.intersects(Mode::RWXG | Mode::RWXO) {
+        return Err(Unfit::Mode(mode));
+    }
+    Ok(())
+}
+
+/// Creates a folder for the user alone, unless there is another to use.
+fn mkdir_if_none(folder: &Path, has_other: impl FnOnce() -> bool) -> rustix::io::Result<()> {
+    if has_other() {
+        return Ok(());
+    }
+    match mkdir(folder, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Missing => f.write_str("does not exist"),
+            Unfit::System(error) => write!(f, "can't be looked at: {error}"),
+            Unfit::Relative => f.write_str("is not an absolute path"),
+            Unfit::NoFolder => f.write_str("is not a folder (a symbolic link does not count)"),
+            Unfit::Owner(uid) => write!(f, "belongs to uid {uid}"),
+            Unfit::Mode(mode) => write!(f, "is open to others (mode {:04o}, needs 0700)", mode.bits()),
+            Unfit::TooLong => f.write_str("makes the socket's path too long"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn folders(session: Option<&str>) -> (tempfile::TempDir, Folders) {
+        let root = tempfile::tempdir().unwrap();
+        let mut folders = Folders::below(root.path());
+        folders.session = session.map(|name| root.path().join(name));
+        (root, folders)
+    }
+
+    fn make(path: &Path, mode: u32) {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn the_first_private_folder_is_taken_and_the_client_tries_all() {
+        let (root, folders) = folders(Some("session"));
+        let at = |name: &str| root.path().join(name).join("app.sock");
+        assert_eq!(folders.client_paths("app"), Vec::<PathBuf>::new());
+        assert_eq!(folders.server_path("app").unwrap(), at("tmp"));
+        assert_eq!(fs::metadata(&folders.fallback).unwrap().permissions().mode() & 0o7777, 0o700);
+        make(&root.path().join("run"), 0o700);
+        assert_eq!(folders.server_path("app").unwrap(), at("run"));
+        make(&root.path().join("session"), 0o700);
+        assert_eq!(folders.server_path("app").unwrap(), at("session"));
+        assert_eq!(folders.client_paths("app"), [at("session"), at("run"), at("tmp")]);
+    }
+
+    #[test]
+    fn folders_that_others_can_reach_are_refused() {
+        let (root, folders) = folders(Some("link/"));
+        make(&root.path().join("real"), 0o700);
+        symlink(root.path().join("real"), root.path().join("link")).unwrap();
+        make(&folders.runtime, 0o755);
+        make(&folders.fallback, 0o710);
+        assert_eq!(folders.client_paths("app"), Vec::<PathBuf>::new());
+        let error = folders.server_path("app").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        for word in ["link", "symbolic link", "mode 0755", "mode 0710"] {
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_someone_else_is_refused() {
+        let (_root, mut folders) = folders(None);
+        make(&folders.runtime, 0o700);
+        folders.uid += 1;
+        let error = folders.server_path("app").unwrap_err();
+        assert!(error.to_string().contains("belongs to uid"), "{error}");
+    }
+
+    #[test]
+    fn files_and_relative_folders_are_refused() {
+        let (_root, mut folders) = folders(None);
+        folders.session = Some("relative".into());
+        fs::write(&folders.runtime, "").unwrap();
+        fs::write(&folders.fallback, "").unwrap();
+        let error = folders.server_path("app").unwrap_err();
+        assert!(
+            error.to_string().contains("absolute") && error.to_string().contains("not a folder"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_path_that_gets_too_long_falls_to_the_next_folder() {
+        let (root, mut folders) = folders(None);
+        let long = root.path().join("x".repeat(100));
+        make(&long, 0o700);
+        folders.session = Some(long);
+        assert!(folders.server_path("app").unwrap().starts_with(&folders.fallback));
+        folders.runtime = folders.session.clone().unwrap();
+        folders.fallback = folders.runtime.join("more");
+        let error = folders.server_path("app").unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    #[test]
+    fn one_folder_named_twice_is_tried_once() {
+        let (root, folders) = folders(Some("run/"));
+        make(&root.path().join("run"), 0o700);
+        assert_eq!(folders.client_paths("app").len(), 1);
+    }
+}

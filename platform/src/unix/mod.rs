@@ -1,0 +1,34 @@
+//! Unix: sockets, descriptors, user ids. Linux first; the other systems where they differ little.
+
+mod channel;
+mod deadline;
+mod folders;
+mod identity;
+mod lifecycle;
+mod listener;
+mod names;
+mod process;
+mod socket;
+mod stream;
+
+pub use channel::Channel;
+pub use identity::{current_integrity, current_user, user_name};
+pub use listener::Listener;
+pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit};
+pub use stream::Stream;
+
+/// The schemes of the stream endpoints that this system has, the most recommended first.
+///
+/// # Platform-specific behavior
+///
+/// Unix: `local`, `unix` and `tcp`, and on Linux `abstract`.
+#[must_use]
+pub fn stream_schemes() -> &'static [&'static str] {
+    if names::HAS_ABSTRACT { &["local", "unix", "abstract", "tcp"] } else { &["local", "unix", "tcp"] }
+}
+
+/// Compiled with the tests only, so that a change of the contract can't forget it.
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub)]
+#[path = "../unsupported.rs"]
+mod unsupported;

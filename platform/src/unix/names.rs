@@ -1,0 +1,177 @@
+//! Endpoint names to system addresses, and back.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use socket2::SockAddr;
+
+use crate::endpoint::Endpoint;
+use crate::peer::Address;
+
+/// Whether this system has Unix sockets without a file (unix(7)).
+pub(super) const HAS_ABSTRACT: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Most bytes of a socket's path, without the NUL behind it: `sun_path` holds 108 on Linux
+/// (unix(7)), 104 on the BSDs and macOS.
+const PATH_MAX: usize = if HAS_ABSTRACT { 107 } else { 103 };
+
+/// What a stream endpoint means on this system.
+#[derive(Debug)]
+pub(super) enum Place<'a> {
+    /// A name to be found in the user's private folders.
+    Local(&'a str),
+    /// A socket in the file system.
+    Path(&'a Path),
+    /// A socket without a file, its address complete.
+    Abstract(SockAddr),
+    /// TCP, to be resolved.
+    Inet { host: &'a str, port: u16 },
+}
+
+/// Checks the name once more, since an [`Endpoint`] need not come from a text that was parsed.
+pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place<'_>> {
+    match endpoint {
+        Endpoint::Pipe(_) => {
+            Err(unsupported("named pipes exist on Windows only; use local:NAME, which works everywhere"))
+        }
+        Endpoint::Mailslot(_) => {
+            Err(unsupported("mailslots exist on Windows only; use unixgram:/path or udp:HOST:PORT"))
+        }
+        Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => {
+            let text = format!(
+                "{} carries datagrams; streams go over local, unix, abstract or tcp",
+                endpoint.scheme()
+            );
+            Err(invalid(text))
+        }
+        Endpoint::Unix(path) => Ok(Place::Path(path)),
+        Endpoint::Local(name) => checked(endpoint).map(|()| Place::Local(name)),
+        Endpoint::Abstract(_) if !HAS_ABSTRACT => {
+            Err(unsupported("abstract sockets exist on Linux only; use local:NAME, which works everywhere"))
+        }
+        Endpoint::Abstract(name) => {
+            checked(endpoint).and_then(|()| abstract_address(name)).map(Place::Abstract)
+        }
+        Endpoint::Tcp { host, port } => checked(endpoint).map(|()| Place::Inet { host, port: *port }),
+    }
+}
+
+/// The rules of the text form, by the one who knows them. Not for paths: those need not be UTF-8.
+fn checked(endpoint: &Endpoint) -> io::Result<()> {
+    endpoint.to_string().parse::<Endpoint>().map(drop).map_err(invalid)
+}
+
+/// A path as a socket address; refused rather than cut when it does not fit.
+pub(super) fn path_address(path: &Path) -> io::Result<SockAddr> {
+    let bytes = path.as_os_str().as_bytes();
+    if !path.is_absolute() {
+        return Err(invalid("a Unix socket needs an absolute path"));
+    }
+    if bytes.contains(&0) {
+        return Err(invalid("a path can't hold a NUL byte"));
+    }
+    if !fits(path) {
+        return Err(invalid(format!(
+            "a Unix socket's path has at most {PATH_MAX} bytes, this one has {}",
+            bytes.len()
+        )));
+    }
+    SockAddr::unix(path)
+}
+
+/// Whether a path is short enough to be a socket's address.
+pub(super) fn fits(path: &Path) -> bool {
+    path.as_os_str().len() <= PATH_MAX
+}
+
+/// Exactly the bytes `\0NAME`: the length of the address says where the name ends.
+fn abstract_address(name: &str) -> io::Result<SockAddr> {
+    let bytes = [b"\0", name.as_bytes()].concat();
+    SockAddr::unix(OsStr::from_bytes(&bytes))
+}
+
+/// Every address of a host, in the order that the resolver recommends. May ask the network when
+/// `host` is a name, for as long as the resolver likes (getaddrinfo(3)).
+pub(super) fn inet_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")));
+    }
+    Ok(addresses)
+}
+
+/// One end of a connection, as a value.
+pub(super) fn address(address: &SockAddr) -> Address {
+    if let Some(inet) = address.as_socket() {
+        return Address::Inet(inet);
+    }
+    if let Some(name) = address.as_abstract_namespace() {
+        return Address::Abstract(name.to_vec());
+    }
+    address.as_pathname().map_or(Address::Unnamed, |path| Address::Path(path.to_owned()))
+}
+
+fn unsupported(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_system_lacks_is_refused_with_advice() {
+        for (text, kind, word) in [
+            ("pipe:x", io::ErrorKind::Unsupported, "local:NAME"),
+            ("mailslot:x", io::ErrorKind::Unsupported, "Windows"),
+            ("udp:127.0.0.1:1", io::ErrorKind::InvalidInput, "datagrams"),
+            ("unixgram:/x", io::ErrorKind::InvalidInput, "datagrams"),
+        ] {
+            let error = place(&text.parse().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{text}");
+            assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_that_no_parser_saw_are_checked() {
+        for endpoint in [
+            Endpoint::Local("../x".into()),
+            Endpoint::Local("x".repeat(65)),
+            Endpoint::Abstract(String::new()),
+            Endpoint::Abstract("x".repeat(108)),
+            Endpoint::Abstract("a\0b".into()),
+            Endpoint::Tcp { host: String::new(), port: 1 },
+        ] {
+            assert_eq!(place(&endpoint).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_exact_or_refused() {
+        let longest = format!("/{}", "x".repeat(PATH_MAX - 1));
+        let address = path_address(Path::new(&longest)).unwrap();
+        assert_eq!(address.as_pathname(), Some(Path::new(&longest)));
+        for bad in ["relative", "", "/nul\0", &format!("{longest}x")] {
+            assert_eq!(
+                path_address(Path::new(bad)).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn abstract_names_are_not_padded() {
+        let address = abstract_address(&"x".repeat(107)).unwrap();
+        assert_eq!(address.as_abstract_namespace().map(<[u8]>::len), HAS_ABSTRACT.then_some(107));
+        assert_eq!(abstract_address("ab").unwrap().len(), 2 + 1 + 2);
+    }
+}

@@ -1,0 +1,176 @@
+//! One system call a function, for what listeners, streams and channels share.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use socket2::SockRef;
+
+use crate::peer::{Credentials, Peer, User};
+
+/// What carries a connection; decides what the system knows about the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Unix,
+    Tcp,
+}
+
+/// No SIGPIPE: a Rust program ignores that signal, but this library may live in another's process.
+/// Apple has no such flag; there socket2 sets SO_NOSIGPIPE on each socket, which accept inherits.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) const QUIET: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+pub(super) const QUIET: SendFlags = SendFlags::empty();
+
+/// Most buffers of one sendmsg(2): `IOV_MAX` is 1,024 on every system that we know; more is EMSGSIZE.
+const MOST_BUFFERS: usize = 1024;
+
+/// Accepts one connection, non-blocking and close-on-exec.
+///
+/// The peer's address is not asked for: it can be had later, most never need it, and mio's accept
+/// for Unix sockets panics (as of 1.2) when a client is bound to a path of all 108 bytes.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    use rustix::net::{SocketFlags, accept_with};
+    Ok(retry_on_intr(|| accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?)
+}
+
+/// As above, for systems without accept4(2).
+#[cfg(target_vendor = "apple")]
+pub(super) fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    let (socket, _) = SockRef::from(&listener).accept()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Receives into `buf`. Interruptions are the caller's, who knows how long to wait.
+pub(super) fn recv(socket: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> rustix::io::Result<usize> {
+    rustix::net::recv(socket, buf, flags).map(|(count, _)| count)
+}
+
+/// Receives at most `most` bytes behind what `buf` holds, without clearing the room for them first.
+pub(super) fn recv_append(
+    socket: impl AsFd,
+    buf: &mut Vec<u8>,
+    most: usize,
+    flags: RecvFlags,
+) -> rustix::io::Result<usize> {
+    buf.reserve(most);
+    let ((received, _), _) = rustix::net::recv(socket, &mut buf.spare_capacity_mut()[..most], flags)?;
+    let count = received.len();
+    // SAFETY: recv has initialised the first `count` bytes of the spare capacity (it returned them
+    // as a `&mut [u8]`), so they lie within the capacity and directly behind the old length.
+    unsafe { buf.set_len(buf.len() + count) };
+    Ok(count)
+}
+
+/// Sends what fits, without SIGPIPE.
+pub(super) fn send(socket: impl AsFd, buf: &[u8], flags: SendFlags) -> rustix::io::Result<usize> {
+    retry_on_intr(|| rustix::net::send(&socket, buf, QUIET | flags))
+}
+
+/// Sends what fits of several buffers, in order, without SIGPIPE.
+pub(super) fn send_vectored(socket: impl AsFd, bufs: &[io::IoSlice<'_>]) -> rustix::io::Result<usize> {
+    let bufs = &bufs[..bufs.len().min(MOST_BUFFERS)];
+    retry_on_intr(|| rustix::net::sendmsg(&socket, bufs, &mut SendAncillaryBuffer::default(), QUIET))
+}
+
+/// What the system knows about the other end of a connected socket.
+pub(super) fn peer(socket: impl AsFd, transport: Transport) -> io::Result<Peer> {
+    match transport {
+        Transport::Unix => Ok(Peer { credentials: Some(credentials(socket.as_fd())?), inet: None }),
+        Transport::Tcp => {
+            let address = SockRef::from(&socket).peer_addr()?.as_socket();
+            Ok(Peer { credentials: None, inet: address.map(Box::new) })
+        }
+    }
+}
+
+/// The peer's effective user and process at the time of connect(2) or listen(2) (SO_PEERCRED, unix(7)).
+///
+/// Not `rustix::net::sockopt::socket_peercred`: its process id can't be 0, which is what the kernel
+/// says about a process outside our pid namespace (a container's socket, mounted into another).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    use std::os::fd::AsRawFd;
+
+    let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `found` and `length` are locals that outlive the call, `length` is the size of `found`,
+    // and ucred is plain integers, valid whatever the kernel writes. `socket` is borrowed, so open.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let pid = u32::try_from(found.pid).ok().filter(|&pid| pid != 0);
+    Ok(Credentials { user: User::Uid(found.uid), pid, integrity: None })
+}
+
+/// The peer's effective user at the time of connect(2) or listen(2) (getpeereid(3)).
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    use std::os::fd::AsRawFd;
+
+    let (mut uid, mut gid) = (0, 0);
+    // SAFETY: `uid` and `gid` are locals that outlive the call; `socket` is borrowed, so open.
+    let status = unsafe { libc::getpeereid(socket.as_raw_fd(), &raw mut uid, &raw mut gid) };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Credentials { user: User::Uid(uid), pid: None, integrity: None })
+}
+
+/// Ends one direction or both. A connection that has ended already is no failure.
+pub(super) fn shutdown(socket: impl AsFd, how: rustix::net::Shutdown) -> io::Result<()> {
+    match rustix::net::shutdown(socket, how) {
+        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn append_keeps_what_is_there_and_takes_no_more_than_asked() {
+        let (near, far) = UnixStream::pair().unwrap();
+        send(&far, b"abcdef", SendFlags::empty()).unwrap();
+        let mut buf = Vec::with_capacity(64);
+        buf.extend_from_slice(b"--");
+        assert_eq!(recv_append(&near, &mut buf, 4, RecvFlags::DONTWAIT).unwrap(), 4);
+        assert_eq!(buf, b"--abcd");
+        assert_eq!(recv_append(&near, &mut buf, 4, RecvFlags::DONTWAIT).unwrap(), 2);
+        assert_eq!(recv_append(&near, &mut buf, 4, RecvFlags::DONTWAIT), Err(Errno::AGAIN));
+        assert_eq!(buf, b"--abcdef");
+    }
+
+    #[test]
+    fn more_buffers_than_the_system_takes_are_sent_in_part() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let bufs = vec![io::IoSlice::new(b"x"); MOST_BUFFERS + 1];
+        assert_eq!(send_vectored(&near, &bufs).unwrap(), MOST_BUFFERS);
+        drop(far);
+        assert_eq!(send_vectored(&near, &bufs), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn a_pair_is_ourselves() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let credentials = peer(&near, Transport::Unix).unwrap().credentials.unwrap();
+        assert_eq!(credentials.user, User::Uid(super::super::identity::euid()));
+        if cfg!(target_os = "linux") {
+            assert_eq!(credentials.pid, Some(std::process::id()));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Accepted connections.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use socket2::SockRef;
+
+use super::names;
+use super::socket::{self, Transport};
+use crate::peer::{Address, Peer};
+
+/// One accepted connection, non-blocking, for use with mio. Dropping it closes it.
+///
+/// It is small (8 bytes on Unix): a server may have ten thousand that say nothing.
+#[derive(Debug)]
+pub struct Stream {
+    socket: OwnedFd,
+    transport: Transport,
+}
+
+impl Stream {
+    /// Whether a [`Stream::read`] that did not fill its buffer has emptied the connection, so that
+    /// the next arrival is a new event. Where it is false, only [`io::ErrorKind::WouldBlock`] says so.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// True on Unix for stream sockets (epoll(7), question 9), false on Windows.
+    pub const SHORT_READ_DRAINS: bool = true;
+
+    /// `socket` is connected, non-blocking and close-on-exec.
+    pub(super) fn new(socket: OwnedFd, transport: Transport) -> Stream {
+        Stream { socket, transport }
+    }
+
+    /// Registers with mio, edge-triggered.
+    ///
+    /// # Errors
+    ///
+    /// What the system's selector says (epoll_ctl(2)), for example that it is registered already.
+    pub fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        SourceFd(&self.socket.as_raw_fd()).register(registry, token, interest)
+    }
+
+    /// Changes token or interest.
+    ///
+    /// # Errors
+    ///
+    /// What the system's selector says, for example that it is not registered.
+    pub fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        SourceFd(&self.socket.as_raw_fd()).reregister(registry, token, interest)
+    }
+
+    /// Takes the connection out of the poll.
+    ///
+    /// # Errors
+    ///
+    /// What the system's selector says, for example that it is not registered.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.socket.as_raw_fd()).deregister(registry)
+    }
+
+    /// Reads what has arrived. `Ok(0)` is the end of the stream (or an empty buffer).
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when nothing has arrived, [`io::ErrorKind::ConnectionReset`]
+    /// when the peer has gone without reading everything.
+    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| socket::recv(&self.socket, buf, RecvFlags::empty()))?)
+    }
+
+    /// As [`Stream::read`], but appends at most `most` bytes to `buf`, straight into its spare
+    /// capacity, which grows as [`Vec::reserve`] does where it is less than `most`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::read`]; `buf` then holds what it held.
+    pub fn read_append(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        Ok(retry_on_intr(|| socket::recv_append(&self.socket, buf, most, RecvFlags::empty()))?)
+    }
+
+    /// Writes what the system takes, which may be less than `buf`.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when it takes nothing now, [`io::ErrorKind::BrokenPipe`] or
+    /// [`io::ErrorKind::ConnectionReset`] when the peer has gone. Never raises SIGPIPE.
+    pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(socket::send(&self.socket, buf, SendFlags::empty())?)
+    }
+
+    /// As [`Stream::write`], from several buffers in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::write`].
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: one call takes at most 1,024 buffers (`IOV_MAX`); the count says what went.
+    pub fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        Ok(socket::send_vectored(&self.socket, bufs)?)
+    }
+
+    /// Whether the two directions end separately.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// True for sockets, false for Windows pipes.
+    #[must_use]
+    pub fn has_half_close(&self) -> bool {
+        true
+    }
+
+    /// Says that no more will be written; the peer reads what is on its way, then the end.
+    ///
+    /// # Errors
+    ///
+    /// What shutdown(2) says. That the peer has gone already is not an error.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// [`io::ErrorKind::Unsupported`] on Windows pipes.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        socket::shutdown(&self.socket, Shutdown::Write)
+    }
+
+    /// What the system knows about the peer.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; over TCP, that the peer has gone.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: known from the start, by SO_PEERCRED: the effective user and the process at the time
+    /// of connect(2) (unix(7)). No process id if the peer lives in a pid namespace that is not
+    /// ours, nor on the BSDs and macOS. Windows pipes tell only after a first read.
+    pub fn peer(&self) -> io::Result<Peer> {
+        socket::peer(&self.socket, self.transport)
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) says.
+    pub fn local_address(&self) -> io::Result<Address> {
+        Ok(names::address(&SockRef::from(&self.socket).local_addr()?))
+    }
+
+    /// The address of the other end. Unix clients have none, as a rule.
+    ///
+    /// # Errors
+    ///
+    /// What getpeername(2) says, for example [`io::ErrorKind::NotConnected`].
+    pub fn peer_address(&self) -> io::Result<Address> {
+        Ok(names::address(&SockRef::from(&self.socket).peer_addr()?))
+    }
+
+    /// Ends the connection once the peer has taken everything that was written, without waiting
+    /// for that here.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Sockets are simply closed: the system delivers what is on its way. But input that has not
+    /// been read makes Linux reset a TCP connection, and the peer may lose the end; read it first.
+    /// Windows pipes are flushed by a helper thread, at most for `within`.
+    pub fn close_flushed(self, within: Duration) {
+        let _ = within;
+    }
+
+    /// Ends the connection now, in both directions, even if a child process has inherited it.
+    /// What was not delivered may be lost.
+    pub fn abort(self) {
+        let _ = socket::shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_costs_little() {
+        assert_eq!(size_of::<Stream>(), 8);
+        assert_eq!(size_of::<Option<Stream>>(), 8);
+    }
+}

@@ -1,0 +1,211 @@
+//! Systems without an implementation: the same names, so that everything above compiles, and
+//! [`io::ErrorKind::Unsupported`] from every constructor. The types have no values.
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Interest, Registry, Token};
+
+use crate::BindOptions;
+use crate::endpoint::Endpoint;
+use crate::peer::{Address, Peer, User};
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "Sidewire does not know this operating system"))
+}
+
+/// A bound stream endpoint.
+#[derive(Debug)]
+pub enum Listener {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/listener.rs.
+impl Listener {
+    pub fn bind(_endpoint: &Endpoint, _options: &BindOptions) -> io::Result<Listener> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        match *self {}
+    }
+    pub fn register(&mut self, _registry: &Registry, _token: Token) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn accept(&mut self, _registry: &Registry, _token: Token) -> io::Result<Stream> {
+        match *self {}
+    }
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub enum Stream {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/stream.rs.
+impl Stream {
+    pub const SHORT_READ_DRAINS: bool = false;
+
+    pub fn register(&mut self, _registry: &Registry, _token: Token, _interest: Interest) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn reregister(&mut self, _registry: &Registry, _token: Token, _interest: Interest) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn read_append(&mut self, _buf: &mut Vec<u8>, _most: usize) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn write(&mut self, _buf: &[u8]) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn write_vectored(&mut self, _bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match *self {}
+    }
+    #[must_use]
+    pub fn has_half_close(&self) -> bool {
+        match *self {}
+    }
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn peer(&self) -> io::Result<Peer> {
+        match *self {}
+    }
+    pub fn local_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn close_flushed(self, _within: Duration) {
+        match self {}
+    }
+    pub fn abort(self) {
+        match self {}
+    }
+}
+
+/// One opened connection.
+#[derive(Debug)]
+pub enum Channel {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/channel.rs.
+impl Channel {
+    pub fn connect(_endpoint: &Endpoint, _timeout: Option<Duration>) -> io::Result<Channel> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        match *self {}
+    }
+    pub fn local_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn recv(&self, _buf: &mut [u8], _timeout: Option<Duration>) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn recv_append(
+        &self,
+        _buf: &mut Vec<u8>,
+        _most: usize,
+        _timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn send(&self, _buf: &[u8], _timeout: Option<Duration>) -> io::Result<usize> {
+        match *self {}
+    }
+    #[must_use]
+    pub fn has_half_close(&self) -> bool {
+        match *self {}
+    }
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn shutdown(&self) {
+        match *self {}
+    }
+}
+
+/// A spare descriptor.
+#[derive(Debug)]
+pub enum Reserve {}
+
+impl Reserve {
+    /// # Errors
+    ///
+    /// Always.
+    pub fn new() -> io::Result<Reserve> {
+        unsupported()
+    }
+}
+
+/// The user whose rights this process has.
+///
+/// # Errors
+///
+/// Always.
+pub fn current_user() -> io::Result<User> {
+    unsupported()
+}
+
+/// The integrity level of this process: none.
+#[must_use]
+pub fn current_integrity() -> Option<u32> {
+    None
+}
+
+/// What people call a user: unknown.
+#[must_use]
+pub fn user_name(_user: &User) -> Option<String> {
+    None
+}
+
+/// Whether an error says that the process is out of descriptors: unknown.
+#[must_use]
+pub fn is_descriptor_limit(_error: &io::Error) -> bool {
+    false
+}
+
+/// Raises the number of descriptors that this process may have.
+///
+/// # Errors
+///
+/// Always.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    unsupported()
+}
+
+/// The schemes of the stream endpoints that this system has: none.
+#[must_use]
+pub fn stream_schemes() -> &'static [&'static str] {
+    &[]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_constructor_says_so() {
+        let endpoint = "local:x".parse().unwrap();
+        for error in [
+            Listener::bind(&endpoint, &BindOptions::default()).unwrap_err(),
+            Channel::connect(&endpoint, None).unwrap_err(),
+            Reserve::new().unwrap_err(),
+            current_user().unwrap_err(),
+            raise_descriptor_limit().unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The client's end: one opened connection, blocking with timeouts, shared by threads.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::windows::io::AsHandle;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use super::names::{self, PipeName, Place};
+use super::overlapped::{Duplex, Object};
+use super::stream::no_half_close;
+use super::{pipe, security, tcp};
+use crate::{Address, Credentials, Endpoint, Peer, User};
+
+/// The client's end of a connection.
+///
+/// One thread may be in [`Channel::recv`] while another is in [`Channel::send`].
+///
+/// # Platform-specific behavior
+///
+/// [`Channel::send`] takes up to 64 KiB and returns while they are under way; the next call waits
+/// for them. Dropping a channel lets them arrive, for at most a second.
+pub struct Channel {
+    duplex: Duplex,
+    peer: Peer,
+    /// The pipe's name; `None` on TCP.
+    pipe: Option<Arc<str>>,
+}
+
+impl Channel {
+    /// Connects to whoever listens on `endpoint`.
+    ///
+    /// A pipe whose instances are all busy, and every address of a host, are tried until one
+    /// answers or `timeout` is over (`None`: without end). A pipe that doesn't exist fails at once.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `ConnectionRefused`, `PermissionDenied`, `TimedOut`; `Unsupported` for an
+    /// endpoint that Windows doesn't have, `InvalidInput` for one that is no stream.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// The server learns who we are, but can't act on our behalf (SECURITY_IDENTIFICATION).
+    pub fn connect(endpoint: &Endpoint, timeout: Option<Duration>) -> io::Result<Channel> {
+        let deadline = Deadline::after(timeout);
+        match names::place(endpoint)? {
+            Place::Pipe(name) => Channel::open_pipe(&name, deadline),
+            Place::Tcp(addresses) => {
+                let socket = tcp::connect(&addresses, deadline)?;
+                let peer = Peer { credentials: None, inet: socket.peer_addr()?.as_socket().map(Box::new) };
+                Ok(Channel { duplex: Duplex::new(Object::Tcp(socket))?, peer, pipe: None })
+            }
+        }
+    }
+
+    fn open_pipe(name: &PipeName, deadline: Deadline) -> io::Result<Channel> {
+        let handle = pipe::open(name, deadline)?;
+        let credentials = Credentials {
+            user: User::Sid(security::owner(handle.as_handle())?),
+            pid: pipe::server_pid(handle.as_handle()).ok(),
+            integrity: None,
+        };
+        let peer = Peer { credentials: Some(credentials), inet: None };
+        let duplex = Duplex::new(Object::Pipe(handle))?;
+        Ok(Channel { duplex, peer, pipe: Some(name.text().clone()) })
+    }
+
+    /// Facts about the server, known before the first byte is sent: who owns the pipe object (who
+    /// can set one up under this name), and the pid; or the address.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Our end's address: none on a pipe.
+    ///
+    /// # Errors
+    ///
+    /// What the system says about a socket.
+    pub fn local_address(&self) -> io::Result<Address> {
+        match self.duplex.object() {
+            Object::Pipe(_) => Ok(Address::Unnamed),
+            Object::Tcp(socket) => inet(&socket.local_addr()?),
+        }
+    }
+
+    /// The server's address: the pipe's name, or the socket's address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says about a socket.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match (self.duplex.object(), &self.pipe) {
+            (Object::Tcp(socket), _) => inet(&socket.peer_addr().map_err(tcp::error)?),
+            (Object::Pipe(_), Some(name)) => Ok(Address::Pipe(name.to_string())),
+            (Object::Pipe(_), None) => Ok(Address::Unnamed),
+        }
+    }
+
+    /// Waits for bytes, for at most `timeout` (`None`: without end; zero: not at all). `Ok(0)` is
+    /// the end of the stream; on a pipe also the server's death, which Windows doesn't tell from an
+    /// orderly end; and after [`Channel::shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when nothing came; `ConnectionReset` on sockets.
+    pub fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<usize> {
+        let (start, length) = (buf.as_mut_ptr().cast::<MaybeUninit<u8>>(), buf.len());
+        // SAFETY: the same bytes, borrowed for as long. Only the system writes to them, and what
+        // it writes is initialised.
+        let room = unsafe { std::slice::from_raw_parts_mut(start, length) };
+        self.duplex.recv(room, timeout)
+    }
+
+    /// Appends at most `most` bytes to `buf`; otherwise as [`Channel::recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::recv`]; `buf` is then as before.
+    pub fn recv_append(
+        &self,
+        buf: &mut Vec<u8>,
+        most: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        buf.reserve(most);
+        let room = buf.spare_capacity_mut();
+        let room_length = room.len().min(most);
+        let count = self.duplex.recv(&mut room[..room_length], timeout)?;
+        // SAFETY: the system wrote `count` bytes to the beginning of the spare capacity.
+        unsafe { buf.set_len(buf.len() + count) };
+        Ok(count)
+    }
+
+    /// Sends what the system takes, waiting for room for at most `timeout`. What is reported as
+    /// sent arrives, unless the connection breaks.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when nothing was taken; `BrokenPipe` or `ConnectionReset` when the server has
+    /// gone, and after [`Channel::shutdown`].
+    pub fn send(&self, buf: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
+        self.duplex.send(buf, timeout)
+    }
+
+    /// Whether the two directions end separately: on sockets, not on pipes.
+    #[must_use]
+    pub fn has_half_close(&self) -> bool {
+        matches!(self.duplex.object(), Object::Tcp(_))
+    }
+
+    /// Says that no more will be sent. What is still under way arrives first; this waits for it,
+    /// for at most a second.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` on pipes; `TimedOut`; what the system says.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match self.duplex.object() {
+            Object::Pipe(_) => Err(no_half_close()),
+            Object::Tcp(socket) => {
+                self.duplex.drain()?;
+                socket.shutdown(Shutdown::Write).map_err(tcp::error)
+            }
+        }
+    }
+
+    /// Wakes threads that are blocked in [`Channel::recv`], which see the end of the stream, or in
+    /// [`Channel::send`], which see `BrokenPipe`. Nothing can be sent or received afterwards.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// The server sees the end when the channel is dropped.
+    pub fn shutdown(&self) {
+        self.duplex.stop();
+    }
+}
+
+fn inet(address: &socket2::SockAddr) -> io::Result<Address> {
+    let unknown =
+        || io::Error::new(io::ErrorKind::InvalidData, "the socket's address is no internet address");
+    address.as_socket().map(Address::Inet).ok_or_else(unknown)
+}

@@ -1,0 +1,310 @@
+//! A bound stream endpoint: a set of pending pipe instances, or a TCP socket.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::windows::io::AsHandle;
+
+use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+use mio::net::TcpListener;
+use mio::windows::NamedPipe;
+use mio::{Interest, Registry, Token};
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_BUSY};
+
+use super::names::{self, PipeName, Place};
+use super::pipe::{self, Instance};
+use super::{security, tcp};
+use crate::{BindOptions, Endpoint, Stream};
+
+/// A bound stream endpoint, a mio source that yields [`Stream`]s.
+///
+/// # Platform-specific behavior
+///
+/// Pipes have no backlog: a client connects to an instance that waits, or finds the pipe busy. So
+/// several instances wait at any time ([`BindOptions::pending_instances`]), and each that gets a
+/// client is replaced before [`Listener::accept`] returns it.
+///
+/// A pipe's name is free again when the listener and all its streams have been dropped *and* the
+/// poll that they were registered with has turned once more, or has been dropped after them.
+pub struct Listener {
+    endpoint: Endpoint,
+    source: Source,
+}
+
+enum Source {
+    Pipe(PipeListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// Creates the endpoint and listens.
+    ///
+    /// A pipe is created with its final rights: its owner is the user, only that user and SYSTEM
+    /// may connect (everyone with [`BindOptions::anyone`]), nobody from another machine, and no
+    /// process of a lower integrity level (unless [`BindOptions::lower_integrity`]).
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` when somebody else has the name or the port; `Unsupported` for an endpoint that
+    /// Windows doesn't have; `InvalidInput` for one that is no stream; `PermissionDenied` for TCP
+    /// beyond loopback without [`BindOptions::beyond_loopback`]; what the system says.
+    pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
+        match names::place(endpoint)? {
+            Place::Pipe(name) => {
+                let source = Source::Pipe(PipeListener::bind(name, options)?);
+                Ok(Listener { endpoint: endpoint.clone(), source })
+            }
+            Place::Tcp(addresses) => {
+                let socket = TcpListener::from_std(tcp::listen(&addresses, options)?);
+                let bound = socket.local_addr()?;
+                let endpoint = Endpoint::Tcp { host: bound.ip().to_string(), port: bound.port() };
+                Ok(Listener { endpoint, source: Source::Tcp(socket) })
+            }
+        }
+    }
+
+    /// The endpoint really bound: as given, but TCP with a numeric host and the real port.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Registers with a poll: a readable or writable event for `token` says that [`Listener::accept`]
+    /// may succeed.
+    ///
+    /// # Errors
+    ///
+    /// When it is registered already, or the system refuses.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.source {
+            Source::Pipe(listener) => listener.register(registry, token),
+            Source::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+        }
+    }
+
+    /// Ends the registration. To be done before dropping.
+    ///
+    /// # Errors
+    ///
+    /// When it is not registered.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.source {
+            Source::Pipe(listener) => listener.deregister(registry),
+            Source::Tcp(socket) => registry.deregister(socket),
+        }
+    }
+
+    /// Takes the next connection; never blocks. `registry` and `token` are those that the listener
+    /// is registered with: the next pipe instance is created and registered here.
+    ///
+    /// A client that has connected and left already is a stream like any other, with whatever it
+    /// sent and then the end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nobody. An error for which [`crate::is_descriptor_limit`] is
+    /// true when no pipe instance is left and none can be created: then there will be no event,
+    /// and accepting must be tried again after a while. Other errors concern one connection.
+    pub fn accept(&mut self, registry: &Registry, token: Token) -> io::Result<Stream> {
+        match &mut self.source {
+            Source::Pipe(listener) => listener.accept(registry, token),
+            Source::Tcp(socket) => {
+                let (socket, _) = socket.accept().map_err(tcp::error)?;
+                socket.set_nodelay(true).map_err(tcp::error)?;
+                Ok(Stream::from_tcp(socket))
+            }
+        }
+    }
+}
+
+struct PipeListener {
+    name: PipeName,
+    descriptor: SecurityDescriptor,
+    /// Instances that wait for a client, or have one that was not accepted yet; oldest first.
+    pending: VecDeque<NamedPipe>,
+    /// How many there should be.
+    wanted: usize,
+    state: State,
+}
+
+/// What the pending instances are up to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Known to no poll. Clients can connect all the same.
+    Unregistered,
+    /// Registered, as many as wanted.
+    Complete,
+    /// Registered, but creating one failed, which has been reported.
+    Short,
+}
+
+impl PipeListener {
+    fn bind(name: PipeName, options: &BindOptions) -> io::Result<PipeListener> {
+        let descriptor = security::descriptor(options)?;
+        let wanted = options.pending_instances.max(1) as usize;
+        let mut pending = VecDeque::with_capacity(wanted);
+        pending.push_back(first_instance(&name, &descriptor)?);
+        while pending.len() < wanted {
+            pending.push_back(pipe::into_mio(pipe::create(&name, &descriptor, Instance::Further)?));
+        }
+        Ok(PipeListener { name, descriptor, pending, wanted, state: State::Unregistered })
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        if self.state != State::Unregistered {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the listener is registered already"));
+        }
+        for index in 0..self.pending.len() {
+            if let Err(error) = arm(&mut self.pending[index], registry, token) {
+                for pipe in self.pending.iter_mut().take(index + 1) {
+                    // The last one may not have come so far; there is nothing to undo then.
+                    let _ = registry.deregister(pipe);
+                }
+                return Err(error);
+            }
+        }
+        self.state = State::Complete;
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.state == State::Unregistered {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the listener is not registered"));
+        }
+        self.state = State::Unregistered;
+        // All of them, whatever becomes of one.
+        let results: Vec<_> = self.pending.iter_mut().map(|pipe| registry.deregister(pipe)).collect();
+        results.into_iter().collect()
+    }
+
+    fn accept(&mut self, registry: &Registry, token: Token) -> io::Result<Stream> {
+        if self.state == State::Unregistered {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a listener accepts while it is registered",
+            ));
+        }
+        self.refill(registry, token);
+        let mut index = 0;
+        for _ in 0..self.pending.len() {
+            match has_client(&self.pending[index]) {
+                Ok(false) => index += 1,
+                Ok(true) => {
+                    if let Some(pipe) = self.replace(index, registry, token) {
+                        return Ok(Stream::from_pipe(pipe, self.name.text().clone()));
+                    }
+                }
+                Err(error) => {
+                    log::debug!("{}: an instance is of no use any more: {error}", self.name.text());
+                    if let Some(mut pipe) = self.replace(index, registry, token) {
+                        registry.deregister(&mut pipe)?;
+                    }
+                }
+            }
+        }
+        if self.pending.is_empty() {
+            // Nothing will wake us: the caller must come back by itself, as it does for this.
+            return Err(io::Error::from_raw_os_error(ERROR_NO_SYSTEM_RESOURCES.cast_signed()));
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Takes an instance out, after a fresh one has been put in: clients always find one.
+    fn replace(&mut self, index: usize, registry: &Registry, token: Token) -> Option<NamedPipe> {
+        match self.create(registry, token) {
+            Ok(pipe) => self.pending.push_back(pipe),
+            Err(error) => self.report_short(&error),
+        }
+        self.pending.remove(index)
+    }
+
+    /// Makes up for instances that could not be created earlier.
+    fn refill(&mut self, registry: &Registry, token: Token) {
+        while self.pending.len() < self.wanted {
+            match self.create(registry, token) {
+                Ok(pipe) => self.pending.push_back(pipe),
+                Err(error) => return self.report_short(&error),
+            }
+        }
+        if self.state == State::Short {
+            log::info!("{}: all {} instances are waiting again", self.name.text(), self.wanted);
+            self.state = State::Complete;
+        }
+    }
+
+    fn create(&self, registry: &Registry, token: Token) -> io::Result<NamedPipe> {
+        let mut pipe = pipe::into_mio(pipe::create(&self.name, &self.descriptor, Instance::Further)?);
+        arm(&mut pipe, registry, token)?;
+        Ok(pipe)
+    }
+
+    /// Once, until all is well again.
+    fn report_short(&mut self, error: &io::Error) {
+        if self.state == State::Complete {
+            let (name, left, wanted) = (self.name.text(), self.pending.len(), self.wanted);
+            log::warn!(
+                "{name}: can't create another instance ({error}); {left} of {wanted} are left to wait for clients"
+            );
+            self.state = State::Short;
+        }
+    }
+}
+
+/// Clients that were not accepted yet see the end at once, and none connects any more, even though
+/// the handles close only when the poll has turned.
+impl Drop for PipeListener {
+    fn drop(&mut self) {
+        for pipe in &self.pending {
+            if let Err(error) = pipe.disconnect() {
+                log::debug!("{}: disconnecting a pending instance: {error}", self.name.text());
+            }
+        }
+    }
+}
+
+/// The instance that makes the name ours.
+fn first_instance(name: &PipeName, descriptor: &SecurityDescriptor) -> io::Result<NamedPipe> {
+    let in_use = || {
+        let why = format!("another listener has the pipe {}", name.text());
+        io::Error::new(io::ErrorKind::AddrInUse, why)
+    };
+    let handle = pipe::create(name, descriptor, Instance::First).map_err(|error| {
+        // What FILE_FLAG_FIRST_PIPE_INSTANCE says when there is one already ("CreateNamedPipeW
+        // function", learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew),
+        // and what a pipe says whose owner allowed fewer instances.
+        let taken =
+            [ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY].into_iter().any(|code| pipe::has_code(&error, code));
+        if taken { in_use() } else { error }
+    })?;
+    // Wine ignores that flag.
+    if pipe::instances(handle.as_handle())? != 1 {
+        return Err(in_use());
+    }
+    Ok(pipe::into_mio(handle))
+}
+
+/// Registers an instance and lets it wait for a client.
+fn arm(pipe: &mut NamedPipe, registry: &Registry, token: Token) -> io::Result<()> {
+    registry.register(pipe, token, Interest::READABLE | Interest::WRITABLE)?;
+    match pipe.connect() {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            registry.deregister(pipe)?;
+            Err(error)
+        }
+        // A client was faster, or there will be an event for one. Either way mio posts an event.
+        _ => Ok(()),
+    }
+}
+
+/// Whether a client has connected to an instance (and has perhaps left again).
+fn has_client(pipe: &NamedPipe) -> io::Result<bool> {
+    if let Some(error) = pipe.take_error()? {
+        return Err(error);
+    }
+    // While mio waits for a client this makes no system call; afterwards the system says that
+    // there is one (ERROR_PIPE_CONNECTED) or was one (ERROR_NO_DATA), which mio takes for success.
+    match pipe.connect() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}

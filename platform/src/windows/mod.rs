@@ -1,0 +1,51 @@
+//! Windows: named pipes and Winsock.
+//!
+//! | endpoint | what it is here |
+//! |---|---|
+//! | `local:NAME` | the named pipe `\\.\pipe\sidewire-SID-NAME`, SID being that of the current user |
+//! | `pipe:NAME` | the named pipe `\\.\pipe\NAME` |
+//! | `tcp:HOST:PORT` | a Winsock stream socket |
+//!
+//! Servers run inside mio's completion port: [`Listener`] keeps several pipe instances pending, and
+//! each [`Stream`] is one of them with a client. Clients ([`Channel`]) wait on events of their own
+//! with overlapped reads and writes, on pipes and on sockets alike.
+//!
+//! # What has been proven, and where
+//!
+//! The tests of this folder run under Wine. Wine does not enforce everything that Windows does, so
+//! what follows is written to Microsoft's documentation and **not proven on real Windows**:
+//!
+//! * that the DACL, the mandatory label and `PIPE_REJECT_REMOTE_CLIENTS` keep others out (under
+//!   Wine the descriptor is stored and reads back as set, but nobody is refused by it);
+//! * that `FILE_FLAG_FIRST_PIPE_INSTANCE` makes a second server fail (under Wine it does not; there
+//!   the count of instances, which [`Listener::bind`] checks too, does the job);
+//! * that a peer's token is refused before the first read (`ERROR_CANNOT_IMPERSONATE`), that
+//!   `SECURITY_IDENTIFICATION` suffices to read it, and that integrity levels differ between peers;
+//! * that a refused TCP connect on loopback fails at once (`SIO_TCP_INITIAL_RTO`; Wine has no such
+//!   delay in the first place), and that `SO_EXCLUSIVEADDRUSE` keeps others off a port;
+//! * that a TCP reset reads as `ConnectionReset` (Wine 8 reads it as end of stream).
+
+mod channel;
+mod closing;
+mod deadline;
+mod identity;
+mod listener;
+mod names;
+mod overlapped;
+mod pipe;
+mod process;
+mod security;
+mod stream;
+mod tcp;
+
+pub use channel::Channel;
+pub use identity::{current_integrity, current_user, user_name};
+pub use listener::Listener;
+pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit};
+pub use stream::Stream;
+
+/// The schemes of stream endpoints that this system has, best first.
+#[must_use]
+pub fn stream_schemes() -> &'static [&'static str] {
+    &["local", "pipe", "tcp"]
+}

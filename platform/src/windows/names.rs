@@ -1,0 +1,143 @@
+//! Endpoint names to system names and addresses.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use widestring::{U16CStr, U16CString};
+
+use super::identity;
+use crate::{Endpoint, User};
+
+/// Most characters of a pipe's whole name ("CreateNamedPipeW function",
+/// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
+const PIPE_NAME_MAX: usize = 256;
+
+/// Where an endpoint is on this system.
+#[derive(Debug)]
+pub(super) enum Place {
+    Pipe(PipeName),
+    Tcp(Vec<SocketAddr>),
+}
+
+/// A pipe's full name, in both spellings that are needed.
+#[derive(Clone, Debug)]
+pub(super) struct PipeName {
+    text: Arc<str>,
+    wide: U16CString,
+}
+
+impl PipeName {
+    /// `\\.\pipe\` and `name`, exactly.
+    fn new(name: &str) -> io::Result<PipeName> {
+        let text = format!(r"\\.\pipe\{name}");
+        let length = text.encode_utf16().count();
+        if length > PIPE_NAME_MAX {
+            return Err(invalid(format!(
+                "the pipe name {text} has {length} characters, Windows allows {PIPE_NAME_MAX}"
+            )));
+        }
+        // Windows turns '/' into '\' and follows dots ("Naming Files, Paths, and Namespaces",
+        // learn.microsoft.com/windows/win32/fileio/naming-a-file): pipe:../x would leave \\.\pipe\.
+        if name.contains(['/', '\\']) || name.chars().all(|c| c == '.') {
+            return Err(invalid(format!("'{name}' can't name a pipe: Windows would read it as a path")));
+        }
+        let wide =
+            U16CString::from_str(&text).map_err(|_| invalid("a pipe name can't hold a NUL character"))?;
+        Ok(PipeName { text: text.into(), wide })
+    }
+
+    pub(super) fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    pub(super) fn wide(&self) -> &U16CStr {
+        &self.wide
+    }
+}
+
+/// Finds the place of a stream endpoint. Looks host names up, which may take as long as the
+/// system's resolver takes.
+pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
+    match endpoint {
+        Endpoint::Local(name) => local_pipe(name).map(Place::Pipe),
+        Endpoint::Pipe(name) => PipeName::new(name).map(Place::Pipe),
+        Endpoint::Tcp { host, port } => tcp_addresses(host, *port).map(Place::Tcp),
+        Endpoint::Unix(_) => Err(unsupported("unix: works on Unix systems; use local: or pipe: on Windows")),
+        Endpoint::Abstract(_) => Err(unsupported("abstract: works on Linux; use local: or pipe: on Windows")),
+        Endpoint::UnixGram(_) => Err(unsupported(
+            "unixgram: works on Unix systems and carries datagrams; use local: or pipe: on Windows",
+        )),
+        Endpoint::AbstractGram(_) => Err(unsupported(
+            "abstractgram: works on Linux and carries datagrams; use local: or pipe: on Windows",
+        )),
+        Endpoint::Udp { .. } => {
+            Err(invalid("udp: carries datagrams, a stream is needed here; use tcp: or local:"))
+        }
+        Endpoint::Mailslot(_) => {
+            Err(invalid("mailslot: carries datagrams one way, a stream is needed here; use local: or pipe:"))
+        }
+    }
+}
+
+/// The user's SID in the name keeps users apart; what keeps them out is the pipe's descriptor.
+fn local_pipe(name: &str) -> io::Result<PipeName> {
+    match identity::current_user()? {
+        User::Sid(sid) => PipeName::new(&format!("sidewire-{sid}-{name}")),
+        User::Uid(_) => Err(unsupported("this system names its users by number")),
+    }
+}
+
+fn tcp_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("the host '{host}' has no address")));
+    }
+    Ok(addresses)
+}
+
+fn unsupported(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
+fn invalid(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe(text: &str) -> io::Result<String> {
+        match place(&text.parse().unwrap())? {
+            Place::Pipe(name) => Ok(name.text().to_string()),
+            Place::Tcp(addresses) => Ok(format!("{addresses:?}")),
+        }
+    }
+
+    #[test]
+    fn names_are_exact() {
+        let user = identity::current_user().unwrap();
+        assert_eq!(pipe("pipe:a b").unwrap(), r"\\.\pipe\a b");
+        assert_eq!(pipe("local:app").unwrap(), format!(r"\\.\pipe\sidewire-{user}-app"));
+        assert_eq!(pipe("tcp:127.0.0.1:80").unwrap(), "[127.0.0.1:80]");
+    }
+
+    #[test]
+    fn what_is_refused_says_what_to_use() {
+        for (text, kind, word) in [
+            ("unix:/run/x", io::ErrorKind::Unsupported, "use local:"),
+            ("abstract:x", io::ErrorKind::Unsupported, "use local:"),
+            ("unixgram:/run/x", io::ErrorKind::Unsupported, "datagrams"),
+            ("abstractgram:x", io::ErrorKind::Unsupported, "datagrams"),
+            ("udp:127.0.0.1:1", io::ErrorKind::InvalidInput, "use tcp:"),
+            ("mailslot:x", io::ErrorKind::InvalidInput, "one way"),
+            ("pipe:../x", io::ErrorKind::InvalidInput, "path"),
+            ("pipe:..", io::ErrorKind::InvalidInput, "path"),
+        ] {
+            let error = pipe(text).unwrap_err();
+            assert_eq!(error.kind(), kind, "{text}: {error}");
+            assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+}

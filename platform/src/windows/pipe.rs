@@ -1,0 +1,225 @@
+//! Named pipes: one system call per function.
+//!
+//! See "Named Pipe Operations", learn.microsoft.com/windows/win32/ipc/named-pipe-operations.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, IntoRawHandle, OwnedHandle};
+use std::ptr;
+
+use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
+use mio::windows::NamedPipe;
+use windows_sys::Win32::Foundation::{
+    ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT,
+    INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
+use windows_sys::Win32::Storage::FileSystem::{
+    FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FlushFileBuffers, PIPE_ACCESS_DUPLEX,
+    SECURITY_IDENTIFICATION,
+};
+use windows_sys::Win32::System::Pipes::{
+    CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeHandleStateW,
+    GetNamedPipeServerProcessId, PIPE_READMODE_BYTE, PIPE_REJECT_REMOTE_CLIENTS, PIPE_TYPE_BYTE,
+    PIPE_UNLIMITED_INSTANCES, PIPE_WAIT, PeekNamedPipe, WaitNamedPipeW,
+};
+
+use super::deadline::Deadline;
+use super::names::PipeName;
+use super::security::CLIENT_ACCESS;
+
+/// Bytes that the system buffers in each direction, and most that one write hands over: Windows
+/// charges every byte in flight to the writer's quota of non-paged memory.
+pub(super) const BUFFER: usize = 64 * 1024;
+
+/// Which instance of a pipe is created.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instance {
+    /// The one that makes the name ours: fails if the name is taken.
+    First,
+    /// One more of a name that is ours already.
+    Further,
+}
+
+/// Creates a pipe instance that a client can connect to from this moment on.
+pub(super) fn create(
+    name: &PipeName,
+    descriptor: &SecurityDescriptor,
+    instance: Instance,
+) -> io::Result<OwnedHandle> {
+    let first = if instance == Instance::First { FILE_FLAG_FIRST_PIPE_INSTANCE } else { 0 };
+    let size = BUFFER as u32;
+    let mut attributes = SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: ptr::null_mut(),
+        bInheritHandle: 0,
+    };
+    descriptor.write_to_security_attributes(&mut attributes);
+    // SAFETY: the name is NUL-terminated; name and descriptor are borrowed and `attributes` lives
+    // on this stack until the call returns, which copies them.
+    let handle = unsafe {
+        CreateNamedPipeW(
+            name.wide().as_ptr(),
+            PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | first,
+            PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS,
+            PIPE_UNLIMITED_INSTANCES,
+            size,
+            size,
+            0,
+            &raw const attributes,
+        )
+    };
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// How many instances the name has at this moment, in all processes.
+pub(super) fn instances(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
+    let mut count = 0;
+    // SAFETY: the handle is borrowed, hence open; `count` lives on this stack until the call
+    // returns, nothing else is asked for.
+    let ok = unsafe {
+        GetNamedPipeHandleStateW(
+            pipe.as_raw_handle(),
+            ptr::null_mut(),
+            &raw mut count,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            0,
+        )
+    };
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(count) }
+}
+
+/// Hands an instance over to mio.
+pub(super) fn into_mio(handle: OwnedHandle) -> NamedPipe {
+    // SAFETY: the handle is an overlapped pipe's, and its ownership passes to the NamedPipe.
+    unsafe { NamedPipe::from_raw_handle(handle.into_raw_handle()) }
+}
+
+/// Borrows the handle back from mio.
+pub(super) fn handle(pipe: &NamedPipe) -> BorrowedHandle<'_> {
+    // SAFETY: a NamedPipe keeps its handle open at least until it is dropped, and it is borrowed
+    // for as long as the result.
+    unsafe { BorrowedHandle::borrow_raw(pipe.as_raw_handle()) }
+}
+
+/// Opens the client's end, waiting for a free instance until `deadline`.
+///
+/// "Named Pipe Client", learn.microsoft.com/windows/win32/ipc/named-pipe-client. A pipe that does
+/// not exist is an error at once.
+pub(super) fn open(name: &PipeName, deadline: Deadline) -> io::Result<OwnedHandle> {
+    loop {
+        match open_now(name) {
+            Err(error) if has_code(&error, ERROR_PIPE_BUSY) => {
+                if deadline.has_passed() {
+                    let why = "all instances of the pipe are busy";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                }
+                wait_for_instance(name, deadline)?;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The server learns who we are, but can't act as us: SECURITY_IDENTIFICATION ("Impersonation
+/// Levels", learn.microsoft.com/windows/win32/secauthz/impersonation-levels).
+fn open_now(name: &PipeName) -> io::Result<OwnedHandle> {
+    let file = OpenOptions::new()
+        .access_mode(CLIENT_ACCESS)
+        .custom_flags(FILE_FLAG_OVERLAPPED)
+        .security_qos_flags(SECURITY_IDENTIFICATION)
+        .open(&**name.text())?;
+    Ok(file.into())
+}
+
+/// Waits until an instance is free or a while has passed. Several clients may be told of the same
+/// instance: the caller tries, and waits again.
+fn wait_for_instance(name: &PipeName, deadline: Deadline) -> io::Result<()> {
+    // Neither 0 nor u32::MAX, which are not lengths of time to this call.
+    let millis = deadline.millis().clamp(1, 1_000);
+    // SAFETY: the name is NUL-terminated and borrowed until the call returns.
+    if unsafe { WaitNamedPipeW(name.wide().as_ptr(), millis) } != 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if has_code(&error, ERROR_SEM_TIMEOUT) { Ok(()) } else { Err(error) }
+}
+
+/// The process that opened the client's end.
+pub(super) fn client_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
+    let mut pid = 0;
+    // SAFETY: the handle is borrowed, hence open; `pid` lives on this stack until the call returns.
+    let ok = unsafe { GetNamedPipeClientProcessId(pipe.as_raw_handle(), &raw mut pid) };
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// The process that created the server's end.
+pub(super) fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
+    let mut pid = 0;
+    // SAFETY: the handle is borrowed, hence open; `pid` lives on this stack until the call returns.
+    let ok = unsafe { GetNamedPipeServerProcessId(pipe.as_raw_handle(), &raw mut pid) };
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// Whether the other end is still open, or has left bytes that nobody has read yet.
+pub(super) fn is_open(pipe: BorrowedHandle<'_>) -> bool {
+    // SAFETY: the handle is borrowed, hence open; nothing is asked for, so nothing is written.
+    let ok = unsafe {
+        PeekNamedPipe(
+            pipe.as_raw_handle(),
+            ptr::null_mut(),
+            0,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    ok != 0
+}
+
+/// Blocks until the client has read everything that was written.
+pub(super) fn flush(pipe: BorrowedHandle<'_>) -> io::Result<()> {
+    // SAFETY: the handle is borrowed, hence open until the call returns.
+    if unsafe { FlushFileBuffers(pipe.as_raw_handle()) } == 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Throws the client out, along with all it has not read. Ends what is blocked on the pipe.
+pub(super) fn disconnect(pipe: BorrowedHandle<'_>) -> io::Result<()> {
+    // SAFETY: the handle is borrowed, hence open until the call returns.
+    if unsafe { DisconnectNamedPipe(pipe.as_raw_handle()) } == 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether an error of a read says that the other end has gone. Windows says 109 after a close and
+/// 233 after a disconnect, and 232 to some operations in between; it doesn't tell an orderly end
+/// from a death.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    [ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED].into_iter().any(|code| has_code(error, code))
+}
+
+/// Gives a failed write the kind that it has on other systems.
+pub(super) fn write_error(error: io::Error) -> io::Error {
+    if is_end(&error) && error.kind() != io::ErrorKind::BrokenPipe {
+        return io::Error::new(io::ErrorKind::BrokenPipe, error);
+    }
+    error
+}
+
+/// Whether `error` is the system's error `code`.
+pub(super) fn has_code(error: &io::Error, code: u32) -> bool {
+    error.raw_os_error() == Some(code.cast_signed())
+}

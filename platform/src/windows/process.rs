@@ -1,0 +1,72 @@
+//! Limits of the process. Windows counts no descriptors, but it runs out of memory for them.
+
+use std::io;
+
+use windows_sys::Win32::Foundation::{
+    ERROR_COMMITMENT_LIMIT, ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_ENOUGH_QUOTA,
+    ERROR_OUTOFMEMORY, ERROR_TOO_MANY_OPEN_FILES,
+};
+use windows_sys::Win32::Networking::WinSock::{WSAEMFILE, WSAENOBUFS};
+
+/// Nothing: Windows has no limit on handles that a spare one could get us below.
+#[derive(Debug)]
+pub struct Reserve {
+    _private: (),
+}
+
+impl Reserve {
+    /// Always succeeds.
+    ///
+    /// # Errors
+    ///
+    /// None on Windows.
+    pub fn new() -> io::Result<Reserve> {
+        Ok(Reserve { _private: () })
+    }
+}
+
+/// Whether an error says that the process or the system has run out of what connections are made
+/// of, so that accepting is better paused than retried at once.
+#[must_use]
+pub fn is_descriptor_limit(error: &io::Error) -> bool {
+    let Some(code) = error.raw_os_error() else { return false };
+    // Winsock's codes are i32 and the others u32, though both come by the same road.
+    code == WSAEMFILE
+        || code == WSAENOBUFS
+        || [
+            ERROR_TOO_MANY_OPEN_FILES,
+            ERROR_NO_SYSTEM_RESOURCES,
+            ERROR_NOT_ENOUGH_MEMORY,
+            ERROR_OUTOFMEMORY,
+            ERROR_COMMITMENT_LIMIT,
+            ERROR_NOT_ENOUGH_QUOTA,
+        ]
+        .contains(&code.cast_unsigned())
+}
+
+/// Does nothing: there is no limit to raise.
+///
+/// # Errors
+///
+/// None on Windows.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    Ok(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_from_other_errors() {
+        for code in [4, 8, 1450, 10024, 10055] {
+            assert!(is_descriptor_limit(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        for code in [2, 5, 231, 10054, 10035] {
+            assert!(!is_descriptor_limit(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        assert!(!is_descriptor_limit(&io::ErrorKind::TimedOut.into()));
+        assert_eq!(raise_descriptor_limit().unwrap(), u64::MAX);
+        Reserve::new().unwrap();
+    }
+}

@@ -1,0 +1,338 @@
+//! One accepted connection: a pipe instance with its client, or a TCP socket.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::windows::io::AsHandle;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::windows::NamedPipe;
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+use super::{closing, pipe, security, tcp};
+use crate::{Address, Credentials, Peer, User};
+
+/// What mio reads from a pipe at a time.
+const PIPE_READ: usize = 4 * 1024;
+
+/// One accepted connection, non-blocking.
+///
+/// # Platform-specific behavior
+///
+/// mio turns the completions of a pipe into readiness, with buffers of its own. Hence:
+///
+/// * The interest is ignored: a registered pipe reports both directions.
+/// * A read returns at most 4 KiB, mostly, and only `WouldBlock` re-arms its event.
+/// * A write takes everything up to 64 KiB, or nothing (`WouldBlock`) while the one before is
+///   under way. That it was taken does not mean that it has arrived.
+/// * What came in before [`Stream::register`] is announced by a *writable* event only. Whoever
+///   registers a fresh stream tries to read once without waiting for an event, or tries both
+///   directions on its first event, whichever that is.
+/// * After a drop, the poll that the stream was registered with must turn once more before the
+///   handle really closes and the client sees the end.
+pub struct Stream(Inner);
+
+enum Inner {
+    Pipe(Pipe),
+    Tcp(TcpStream),
+}
+
+struct Pipe {
+    pipe: NamedPipe,
+    name: Arc<str>,
+    registered: Registered,
+}
+
+/// On whose account a pipe is known to the poll. (mio itself knows *whether* it is.)
+enum Registered {
+    /// Under the listener's token, from the time when it waited for a client.
+    ByListener,
+    /// By [`Stream::register`] or not at all.
+    ByOwner,
+}
+
+impl Stream {
+    /// A read that did not fill its buffer says nothing about what is left.
+    pub const SHORT_READ_DRAINS: bool = false;
+
+    /// A pipe instance that has a client, and is registered under its listener's token.
+    pub(super) fn from_pipe(pipe: NamedPipe, name: Arc<str>) -> Stream {
+        Stream(Inner::Pipe(Pipe { pipe, name, registered: Registered::ByListener }))
+    }
+
+    pub(super) fn from_tcp(socket: TcpStream) -> Stream {
+        Stream(Inner::Tcp(socket))
+    }
+
+    /// Registers with a poll, edge-triggered.
+    ///
+    /// # Errors
+    ///
+    /// When it is registered already, or the system refuses.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// A pipe can only ever be registered with the poll of its listener. See [`Stream`] for what
+    /// must be tried afterwards.
+    pub fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => match pipe.registered {
+                Registered::ByListener => {
+                    registry.reregister(&mut pipe.pipe, token, interest)?;
+                    pipe.registered = Registered::ByOwner;
+                    Ok(())
+                }
+                Registered::ByOwner => registry.register(&mut pipe.pipe, token, interest),
+            },
+            Inner::Tcp(socket) => registry.register(socket, token, interest),
+        }
+    }
+
+    /// Changes token or interest.
+    ///
+    /// # Errors
+    ///
+    /// When it is not registered, or the system refuses.
+    pub fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => registry.reregister(&mut pipe.pipe, token, interest),
+            Inner::Tcp(socket) => registry.reregister(socket, token, interest),
+        }
+    }
+
+    /// Ends the registration. To be done before dropping, or stale events hit whoever gets the
+    /// token next.
+    ///
+    /// # Errors
+    ///
+    /// When it is not registered.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => {
+                registry.deregister(&mut pipe.pipe)?;
+                pipe.registered = Registered::ByOwner;
+                Ok(())
+            }
+            Inner::Tcp(socket) => registry.deregister(socket),
+        }
+    }
+
+    /// Reads what has arrived. `Ok(0)` is the end of the stream; on a pipe also the peer's death,
+    /// which Windows doesn't tell from an orderly end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is there; `ConnectionReset` on sockets.
+    pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => pipe.read(buf),
+            Inner::Tcp(socket) => socket.read(buf).map_err(tcp::error),
+        }
+    }
+
+    /// Appends at most `most` bytes of what has arrived to `buf`, which grows by no more than that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::read`]; `buf` is then as before.
+    pub fn read_append(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => {
+                // mio copies from its own buffer into an initialised one; a few KiB are all it has.
+                let start = buf.len();
+                buf.resize(start + most.min(PIPE_READ), 0);
+                let result = pipe.read(&mut buf[start..]);
+                buf.truncate(start + result.as_ref().map_or(0, |&count| count));
+                result
+            }
+            Inner::Tcp(socket) => {
+                buf.reserve(most);
+                let room = buf.spare_capacity_mut();
+                let room_length = room.len().min(most);
+                let room = &mut room[..room_length];
+                let count = socket.try_io(|| SockRef::from(&*socket).recv(room)).map_err(tcp::error)?;
+                // SAFETY: recv wrote `count` bytes to the beginning of the spare capacity.
+                unsafe { buf.set_len(buf.len() + count) };
+                Ok(count)
+            }
+        }
+    }
+
+    /// Writes what the system takes; on a pipe at most 64 KiB a call.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is no room; `BrokenPipe` or `ConnectionReset` when the peer has gone.
+    pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => pipe.write(buf),
+            Inner::Tcp(socket) => socket.write(buf).map_err(tcp::error),
+        }
+    }
+
+    /// Writes several buffers as one. On a pipe they are copied together first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::write`].
+    pub fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::Pipe(pipe) => match bufs {
+                [only] => pipe.write(only),
+                several => pipe.write(&gather(several, pipe::BUFFER)),
+            },
+            Inner::Tcp(socket) => socket.write_vectored(bufs).map_err(tcp::error),
+        }
+    }
+
+    /// Whether the two directions end separately: on sockets, not on pipes.
+    #[must_use]
+    pub fn has_half_close(&self) -> bool {
+        matches!(self.0, Inner::Tcp(_))
+    }
+
+    /// Says that no more will be written.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` on pipes, whose two directions end together.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Pipe(_) => Err(no_half_close()),
+            Inner::Tcp(socket) => socket.shutdown(std::net::Shutdown::Write).map_err(tcp::error),
+        }
+    }
+
+    /// Facts about the client: on a pipe its user, integrity level and pid; on TCP its address.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` on a pipe from which nothing has been read yet: the system knows the client by
+    /// what it sent. `PermissionDenied`, or what the system says, for a client that connected
+    /// anonymously (SECURITY_ANONYMOUS).
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On a pipe this impersonates the client for a moment, on the calling thread. A thread that
+    /// already impersonates somebody has its own identity back afterwards.
+    pub fn peer(&self) -> io::Result<Peer> {
+        match &self.0 {
+            Inner::Pipe(pipe) => {
+                let handle = pipe::handle(&pipe.pipe);
+                let token = security::client_token(handle)?;
+                let credentials = Credentials {
+                    user: User::Sid(security::token_user(token.as_handle())?),
+                    pid: pipe::client_pid(handle).ok(),
+                    integrity: Some(security::token_integrity(token.as_handle())?),
+                };
+                Ok(Peer { credentials: Some(credentials), inet: None })
+            }
+            Inner::Tcp(socket) => {
+                Ok(Peer { credentials: None, inet: Some(Box::new(socket.peer_addr().map_err(tcp::error)?)) })
+            }
+        }
+    }
+
+    /// Our end's address: the pipe's name, or the socket's address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says about a socket.
+    pub fn local_address(&self) -> io::Result<Address> {
+        match &self.0 {
+            Inner::Pipe(pipe) => Ok(Address::Pipe(pipe.name.to_string())),
+            Inner::Tcp(socket) => socket.local_addr().map(Address::Inet),
+        }
+    }
+
+    /// The peer's address: none on a pipe.
+    ///
+    /// # Errors
+    ///
+    /// What the system says about a socket.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match &self.0 {
+            Inner::Pipe(_) => Ok(Address::Unnamed),
+            Inner::Tcp(socket) => socket.peer_addr().map(Address::Inet).map_err(tcp::error),
+        }
+    }
+
+    /// Ends the connection once the peer has taken everything written, without making the caller
+    /// wait.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On a pipe a helper thread flushes, for at most `within`; then the client is disconnected
+    /// and what it has not read is lost. On a socket the system sees to it, and this is a drop.
+    pub fn close_flushed(self, within: Duration) {
+        match self.0 {
+            Inner::Pipe(pipe) => closing::flush_then_close(pipe.pipe, within),
+            Inner::Tcp(socket) => drop(socket),
+        }
+    }
+
+    /// Ends the connection now. What was not delivered may be lost.
+    pub fn abort(self) {
+        if let Inner::Pipe(pipe) = &self.0
+            && let Err(error) = pipe.pipe.disconnect()
+        {
+            log::debug!("disconnecting {}: {error}", pipe.name);
+        }
+    }
+}
+
+impl Pipe {
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.read_once(buf)? {
+            // Not the end, but a write of no bytes ("ReadFile function",
+            // learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile), which mio
+            // reports in the same way.
+            0 if !buf.is_empty() && pipe::is_open(pipe::handle(&self.pipe)) => self.read_once(buf),
+            count => Ok(count),
+        }
+    }
+
+    fn read_once(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match (&self.pipe).read(buf) {
+            Err(error) if pipe::is_end(&error) => Ok(0),
+            other => other,
+        }
+    }
+
+    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            // The system would deliver it, and some take it for the end.
+            return Ok(0);
+        }
+        (&self.pipe).write(&buf[..buf.len().min(pipe::BUFFER)]).map_err(pipe::write_error)
+    }
+}
+
+/// The first `most` bytes of all buffers.
+fn gather(bufs: &[IoSlice<'_>], most: usize) -> Vec<u8> {
+    let total: usize = bufs.iter().map(|buf| buf.len()).fold(0, usize::saturating_add);
+    let mut all = Vec::with_capacity(total.min(most));
+    for buf in bufs {
+        let room = most - all.len();
+        all.extend_from_slice(&buf[..buf.len().min(room)]);
+    }
+    all
+}
+
+pub(super) fn no_half_close() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the two directions of a named pipe end together")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_stops_at_the_limit() {
+        let bufs = [IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cdef"), IoSlice::new(b"g")];
+        assert_eq!(gather(&bufs, 100), b"abcdefg");
+        assert_eq!(gather(&bufs, 4), b"abcd");
+        assert_eq!(gather(&[], 4), b"");
+    }
+}

@@ -1,0 +1,185 @@
+//! TCP by way of socket2: binding without being robbed, connecting with a timeout.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::windows::io::AsRawSocket;
+use std::ptr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use windows_sys::Win32::Networking::WinSock::{
+    FD_SET, SIO_TCP_INITIAL_RTO, SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET,
+    TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS, TCP_INITIAL_RTO_PARAMETERS, TIMEVAL, WSAECONNABORTED,
+    WSAENETRESET, WSAESHUTDOWN, WSAIoctl, select, setsockopt,
+};
+
+use super::deadline::Deadline;
+use crate::BindOptions;
+
+/// Binds and listens on the first address that works.
+pub(super) fn listen(addresses: &[SocketAddr], options: &BindOptions) -> io::Result<TcpListener> {
+    if let Some(address) = addresses.iter().find(|address| !is_loopback(address))
+        && !options.beyond_loopback
+    {
+        let why =
+            format!("{address} is not a loopback address; listening beyond this machine must be asked for");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    first_that_works(addresses, |address, _| listen_on(address, options))
+}
+
+fn listen_on(address: SocketAddr, options: &BindOptions) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    take_exclusively(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// 127.0.0.0/8 or ::1, also where an IPv4 address is written in IPv6.
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Connects to the first address that answers. What is left of the time is divided among the
+/// addresses that are left, so that one that swallows packets doesn't use it up.
+pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> io::Result<Socket> {
+    first_that_works(addresses, |address, left| {
+        let share = deadline.remaining().map(|time| time / left);
+        connect_to(address, share).map_err(error)
+    })
+}
+
+fn connect_to(address: SocketAddr, timeout: Option<Duration>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if is_loopback(&address) {
+        refuse_at_once(&socket);
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_connected(&socket, timeout)?,
+        other => other?,
+    }
+    socket.set_nonblocking(false)?;
+    Ok(socket)
+}
+
+/// Tries `open` with each address and the number of addresses left (this one included); the last
+/// failure is the one reported.
+fn first_that_works<T>(
+    addresses: &[SocketAddr],
+    open: impl Fn(SocketAddr, u32) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (left, &address) in (1..=addresses.len() as u32).rev().zip(addresses) {
+        match open(address, left) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Gives Windows' errors of a connection the kinds that Linux's have.
+pub(super) fn error(error: io::Error) -> io::Error {
+    let kind = match error.raw_os_error() {
+        // The connection was given up, by this side's stack or the other's: a reset to Linux.
+        Some(WSAECONNABORTED | WSAENETRESET) => io::ErrorKind::ConnectionReset,
+        // Written to after shutting down: EPIPE there.
+        Some(WSAESHUTDOWN) => io::ErrorKind::BrokenPipe,
+        _ => return error,
+    };
+    io::Error::new(kind, error)
+}
+
+/// Keeps others from binding the same port, which SO_REUSEADDR would let them on Windows ("Using
+/// SO_REUSEADDR and SO_EXCLUSIVEADDRUSE",
+/// learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse).
+fn take_exclusively(socket: &Socket) -> io::Result<()> {
+    let on = 1i32;
+    // SAFETY: the socket is open while borrowed; `on` lives on this stack until the call returns,
+    // and its size is the one given.
+    let code = unsafe {
+        setsockopt(
+            socket.as_raw_socket() as SOCKET,
+            SOL_SOCKET,
+            SO_EXCLUSIVEADDRUSE,
+            (&raw const on).cast(),
+            size_of::<i32>() as i32,
+        )
+    };
+    if code == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Asks Windows not to repeat the SYN of a connect that was refused, which it otherwise does for
+/// two seconds before it says so; on loopback nothing is ever lost that a repetition would mend
+/// ("SIO_TCP_INITIAL_RTO", learn.microsoft.com/windows/win32/winsock/sio-tcp-initial-rto).
+/// Where that is not possible the answer just comes later.
+fn refuse_at_once(socket: &Socket) {
+    let wish = TCP_INITIAL_RTO_PARAMETERS {
+        Rtt: TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
+        MaxSynRetransmissions: TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS as u8,
+    };
+    let mut returned = 0;
+    // SAFETY: the socket is open while borrowed; `wish`, whose size is the one given, and
+    // `returned` live on this stack until the call returns, which is not overlapped.
+    let code = unsafe {
+        WSAIoctl(
+            socket.as_raw_socket() as SOCKET,
+            SIO_TCP_INITIAL_RTO,
+            (&raw const wish).cast(),
+            size_of::<TCP_INITIAL_RTO_PARAMETERS>() as u32,
+            ptr::null_mut(),
+            0,
+            &raw mut returned,
+            ptr::null_mut(),
+            None,
+        )
+    };
+    if code == SOCKET_ERROR {
+        log::trace!("SIO_TCP_INITIAL_RTO: {}", io::Error::last_os_error());
+    }
+}
+
+/// Waits until a connect under way has succeeded or failed. With select, because WSAPoll did not
+/// report failed connects before Windows 10 2004 ("WSAPoll function",
+/// learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsapoll).
+fn wait_connected(socket: &Socket, timeout: Option<Duration>) -> io::Result<()> {
+    let mut set = FD_SET { fd_count: 1, fd_array: [0; 64] };
+    set.fd_array[0] = socket.as_raw_socket() as SOCKET;
+    let (mut connected, mut failed) = (set, set);
+    let time = timeout.map(|timeout| TIMEVAL {
+        tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX),
+        tv_usec: timeout.subsec_micros().cast_signed(),
+    });
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the sets and the time live on this stack until the call returns; the one socket in
+    // them is borrowed, hence open.
+    match unsafe { select(0, ptr::null_mut(), &raw mut connected, &raw mut failed, time) } {
+        SOCKET_ERROR => Err(io::Error::last_os_error()),
+        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time")),
+        _ => socket.take_error()?.map_or(Ok(()), Err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told() {
+        for (text, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.168.0.1:1", false),
+        ] {
+            assert_eq!(is_loopback(&text.parse().unwrap()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What the tests have in common: watchdogs, random names, servers as processes, raw peers.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use sidewire::{Access, Endpoint, Listen, Running, Server};
+use sidewire_platform::Channel;
+
+/// Ends the test process if a test takes longer than so many seconds: a test may fail, it may
+/// not hang.
+#[must_use = "it watches until it is dropped"]
+pub(crate) fn watchdog(seconds: u64) -> Watchdog {
+    let (alive, gone) = mpsc::channel::<()>();
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{name} has run for {seconds} s and is ended");
+            std::process::abort();
+        }
+    });
+    Watchdog(alive)
+}
+
+/// See [`watchdog`].
+pub(crate) struct Watchdog(mpsc::Sender<()>);
+
+/// A name that no other test has.
+pub(crate) fn unique(what: &str) -> String {
+    format!("{what}-{:08x}{:08x}", std::process::id(), getrandom::u32().expect("randomness"))
+}
+
+/// A fresh endpoint of this scheme, to listen on.
+pub(crate) fn fresh(scheme: &str) -> Endpoint {
+    let text = match scheme {
+        "tcp" => "tcp:127.0.0.1:0".to_owned(),
+        "unix" => {
+            format!("unix:{}", std::env::temp_dir().join(unique("sw")).with_extension("sock").display())
+        }
+        scheme => format!("{scheme}:{}", unique("sw")),
+    };
+    text.parse().expect("an endpoint")
+}
+
+/// One fresh endpoint for each kind of stream that this system has.
+pub(crate) fn all_streams() -> Vec<Endpoint> {
+    sidewire_platform::stream_schemes().iter().map(|scheme| fresh(scheme)).collect()
+}
+
+/// Who may be at the other end in tests: the same user, or anyone where nobody can tell.
+pub(crate) fn usual_access(endpoint: &Endpoint) -> Access {
+    if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone }
+}
+
+/// How tests listen where it does not matter.
+pub(crate) fn usual(endpoint: &Endpoint) -> Listen {
+    Listen::from(endpoint).access(usual_access(endpoint))
+}
+
+/// Runs a server with these listeners on a thread. Returns the endpoints as bound.
+pub(crate) fn start<S: Send + 'static>(
+    mut server: Server<S>,
+    listen: impl IntoIterator<Item = Listen>,
+) -> (Running<S>, Vec<Endpoint>) {
+    let bound = listen.into_iter().map(|listen| server.listen(listen).expect("listen")).collect();
+    (server.spawn().expect("spawn"), bound)
+}
+
+/// The store that most tests talk to: 1 get, 2 set, 3 set-and-get, 4 echo; 16 types.
+pub(crate) fn store() -> Server<Vec<u8>> {
+    store_with(sidewire::Limits::default())
+}
+
+/// The same with other limits.
+pub(crate) fn store_with(limits: sidewire::Limits) -> Server<Vec<u8>> {
+    let mut server = Server::with_limits(b"hello, this is server!".to_vec(), 16, limits);
+    server.on(1, |value, _request, reply| Ok(reply.write(value)));
+    server.on(2, |value, request, _reply| {
+        *value = request.payload().to_vec();
+        Ok(())
+    });
+    server.on(3, |value, request, reply| {
+        reply.write(std::mem::replace(value, request.payload().to_vec()));
+        Ok(())
+    });
+    server.on(4, |_value, request, reply| Ok(reply.write(request.payload())));
+    server
+}
+
+/// A raw connection: bytes in and out, and a time limit on everything.
+pub(crate) struct Raw(pub(crate) Channel);
+
+/// What a raw peer waits for before it calls the test failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Raw {
+    pub(crate) fn connect(endpoint: &Endpoint) -> Raw {
+        Raw(Channel::connect(endpoint, Some(PATIENCE)).unwrap_or_else(|error| panic!("{endpoint}: {error}")))
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        self.try_send(bytes).expect("send");
+    }
+
+    pub(crate) fn try_send(&self, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            bytes = &bytes[self.0.send(bytes, Some(PATIENCE))?..];
+        }
+        Ok(())
+    }
+
+    /// Exactly so many bytes.
+    pub(crate) fn receive(&self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut have = 0;
+        while have < count {
+            match self.0.recv(&mut bytes[have..], Some(PATIENCE)).expect("receive") {
+                0 => panic!("the end after {have} of {count} bytes: {:x?}", &bytes[..have]),
+                got => have += got,
+            }
+        }
+        bytes
+    }
+
+    /// All bytes until the other side ends the connection, in order or by a reset.
+    pub(crate) fn receive_to_end(&self) -> Vec<u8> {
+        let (mut bytes, mut chunk) = (Vec::new(), vec![0; 65536]);
+        loop {
+            match self.0.recv(&mut chunk, Some(PATIENCE)) {
+                Ok(0) => return bytes,
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    panic!("no end in sight: {bytes:x?}")
+                }
+                Err(_) => return bytes,
+            }
+        }
+    }
+
+    /// A classic request, short.
+    pub(crate) fn send_classic(&self, msg_type: i32, payload: &[u8]) {
+        self.send(&classic(msg_type, 0, payload));
+    }
+
+    /// A classic reply, short: type, rc, payload.
+    pub(crate) fn receive_classic(&self) -> (i32, i32, Vec<u8>) {
+        let head = self.receive(12);
+        let number = |at: usize| i32::from_ne_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        (number(0), number(4), self.receive(number(8) as usize))
+    }
+
+    /// Sends a v1 hello and takes the server's; returns it.
+    pub(crate) fn shake_hands(&self) -> Vec<u8> {
+        self.send(&hello(1, 1));
+        let mut answer = self.receive(8);
+        let length = u16::from_le_bytes([answer[4], answer[5]]) as usize;
+        answer.extend(self.receive(length - 8));
+        answer
+    }
+
+    /// One v1 frame: kind, flags, type, id, rc, payload.
+    pub(crate) fn receive_frame(&self) -> Frame {
+        let head = self.receive(16);
+        let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        Frame {
+            kind: head[4],
+            flags: head[5],
+            msg_type: u16::from_le_bytes([head[6], head[7]]),
+            id: word(8),
+            rc: word(12) as i32,
+            payload: self.receive(word(0) as usize),
+        }
+    }
+}
+
+/// A v1 frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub msg_type: u16,
+    pub id: u32,
+    pub rc: i32,
+    pub payload: Vec<u8>,
+}
+
+/// The bytes of a classic frame.
+pub(crate) fn classic(msg_type: i32, rc: i32, payload: &[u8]) -> Vec<u8> {
+    let head = [msg_type, rc, payload.len() as i32].map(i32::to_ne_bytes).concat();
+    [&head[..], payload].concat()
+}
+
+/// The bytes of an initiator's hello that speaks these versions.
+pub(crate) fn hello(min: u8, max: u8) -> Vec<u8> {
+    let mut bytes = vec![0xD1, 0x53, 0x57, 0xD1, 48, 0, min, max];
+    for number in [0u32, 0, 16 << 20, 4096, 64 << 20, 0] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(&[7; 16]);
+    bytes
+}
+
+/// The bytes of a v1 frame.
+pub(crate) fn frame(kind: u8, msg_type: u16, id: u32, rc: i32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&[kind, 0]);
+    bytes.extend_from_slice(&msg_type.to_le_bytes());
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.extend_from_slice(&rc.to_le_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// A program that announces its endpoints with `listening ENDPOINT` lines, as `sidewire serve`
+/// and the examples do. Killed when dropped.
+pub(crate) struct Process {
+    pub child: Child,
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Process {
+    /// Starts it and waits for `count` such lines.
+    pub(crate) fn start(command: &mut Command, count: usize) -> Process {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start a process");
+        let stdout = child.stdout.take().expect("its output");
+        let mut process = Process { child, endpoints: Vec::new() };
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        while process.endpoints.len() < count {
+            let line = lines.recv_timeout(Duration::from_secs(30)).expect("a line that says 'listening'");
+            if let Some(endpoint) = line.strip_prefix("listening ") {
+                process.endpoints.push(endpoint.parse().expect("an endpoint"));
+            }
+        }
+        process
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, within: Duration) -> ExitStatus {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait for a process") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
