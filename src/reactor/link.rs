@@ -24,7 +24,7 @@ pub(crate) struct Link {
     state: State,
     armed: Option<Instant>,
     /// Bytes of memory that the reactor has on its account for this link.
-    pub(crate) accounted: usize,
+    pub(crate) accounted: u32,
     /// Whether it stands in the queue of links that go on without an event.
     pub(crate) queued: bool,
     /// Whether it is one of the few that wait to be told "no".
@@ -158,10 +158,11 @@ impl Link {
         let was_paused = self.connection.is_paused();
         let more_to_read = self.fill(bench, receiver, to_the_end);
         let more_to_write = self.flush(bench);
-        if let Some(buffer) = self.connection.reclaim() {
-            if buffer.is_worth_keeping() && bench.spare.len() < SPARE_BUFFERS {
-                bench.spare.push(buffer);
-            }
+        if let Some(buffer) = self.connection.reclaim()
+            && buffer.is_worth_keeping()
+            && bench.spare.len() < SPARE_BUFFERS
+        {
+            bench.spare.push(buffer);
         }
         self.settle(bench);
         if self.is_dead() {

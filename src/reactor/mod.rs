@@ -189,8 +189,8 @@ impl Reactor {
         let mut reception = Reception { endpoint: &site.endpoint, service };
         let mut next = link.work(key, &mut bench, &mut reception, to_the_end);
         let held = link.connection().buffered();
-        self.buffered = self.buffered + held - link.accounted;
-        link.accounted = held;
+        self.buffered = self.buffered + held - link.accounted as usize;
+        link.accounted = held as u32;
         if self.buffered > self.limits.max_buffered && held > 0 {
             log::warn!(
                 "{}: closing {}: all connections together hold {} bytes, over the limit of {}",
@@ -300,7 +300,7 @@ impl Reactor {
     /// The one place where links are dropped.
     fn reap(&mut self, key: Key) {
         let Some(link) = self.links.remove(key) else { return };
-        self.buffered -= link.accounted;
+        self.buffered -= link.accounted as usize;
         self.refusing -= usize::from(link.refused);
         self.counters.connection_closed();
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
