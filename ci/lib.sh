@@ -9,7 +9,7 @@ job=
 # shellcheck disable=SC2034
 host_packages=(gcc libc6-dev python3 socat netcat-openbsd strace util-linux procps)
 # shellcheck disable=SC2034
-windows_packages=(rustc-web cargo-web rust-web-src rust-web-clippy gcc-mingw-w64-x86-64)
+windows_packages=(ca-certificates rustc-web cargo-web rust-web-src rust-web-clippy gcc-mingw-w64-x86-64)
 # shellcheck disable=SC2034
 wine_packages=(wine wine64)
 
@@ -29,7 +29,7 @@ fail() {
 # run NAME SECONDS COMMAND...: one step. Its output is shown, and kept in target/ci/NAME.log.
 # The command gets a process group of its own, so that a timeout or Ctrl-C ends all of it.
 run() {
-    local name=$1 limit=$2 status=0 viewer
+    local name=$1 limit=$2 status=0 began=$SECONDS viewer
     local log=$logs/$name.log
     shift 2
     step "$name: $*"
@@ -42,11 +42,7 @@ run() {
     wait "$job" || status=$?
     wait "$viewer" || true
     job=
-    case $status in
-        0) ;;
-        124 | 137) step "$name: FAILED, stopped after $limit s" ;;
-        *) step "$name: FAILED ($status)" ;;
-    esac
+    [ "$status" -eq 0 ] || step "$name: FAILED ($status) after $((SECONDS - began)) s of at most $limit"
     return "$status"
 }
 

@@ -43,7 +43,8 @@ pub use client::{Client, Connect, Response};
 pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server};
+pub use reactor::{Closed, Session, SessionId};
+pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server, StreamHandler};
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, User, user_name,
 };

@@ -10,7 +10,7 @@ use sidewire_platform::{Endpoint, Listener, Peer, Stream, is_descriptor_limit};
 use crate::access::{Access, Oneself};
 use crate::limits::MAX_REFUSING;
 use crate::wire::rc::ResultCode;
-use crate::wire::{Connection, Settings};
+use crate::wire::{Cut, Protocol, Settings};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -35,6 +35,15 @@ pub(crate) struct Site {
     pub(crate) lower_integrity: bool,
     pub(crate) oneself: Oneself,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) speaks: Speaks,
+}
+
+/// What is spoken on an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Frames,
+    /// Bytes without frames: raw, or in lines.
+    Plain(Cut),
 }
 
 /// What policy says about a peer.
@@ -100,7 +109,7 @@ impl Site {
     pub(crate) fn identify(
         &self,
         peer: &Peer,
-        connection: &mut Connection,
+        protocol: &mut Protocol,
         refusing: &mut usize,
         now: Instant,
     ) -> Admission {
@@ -108,7 +117,7 @@ impl Site {
             Ok(()) => Admission::Admitted,
             Err(denied) => {
                 log::warn!("{}: refused a connection from {peer}: {denied}", self.endpoint);
-                refuse(connection, ResultCode::NOT_PERMITTED, refusing, now)
+                refuse(protocol, ResultCode::NOT_PERMITTED, refusing, now)
             }
         }
     }
@@ -116,7 +125,7 @@ impl Site {
 
 /// Arranges for a clear "no", as long as not too many wait for theirs.
 pub(crate) fn refuse(
-    connection: &mut Connection,
+    protocol: &mut Protocol,
     rc: ResultCode,
     refusing: &mut usize,
     now: Instant,
@@ -125,6 +134,6 @@ pub(crate) fn refuse(
         return Admission::Dropped;
     }
     *refusing += 1;
-    connection.refuse(rc, now);
+    protocol.refuse(rc, now);
     Admission::Refused
 }

@@ -1,4 +1,4 @@
-//! One accepted stream: the platform's stream joined to the protocol's connection.
+//! One accepted stream: the platform's stream joined to what is spoken on it.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,28 +7,33 @@ use mio::{Interest, Registry};
 use sidewire_platform::{Peer, Stream};
 
 use super::acceptor::{Admission, Site};
+use super::session::{Closed, Session, SessionId};
 use super::slots::Key;
 use super::timers::{Target, Timers};
 use crate::limits::Limits;
-use crate::wire::{Buffer, Connection, Event, Layout};
+use crate::wire::{Buffer, Connection, Event, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: Stream,
-    connection: Connection,
+    protocol: Protocol,
     /// `None` until the system tells (Windows pipes: after the first read).
     peer: Option<Peer>,
     /// The listener that it came from.
     listener: u32,
     state: State,
     armed: Option<Instant>,
+    /// What broke it.
+    broken: Option<Box<io::Error>>,
     /// Bytes of memory that the reactor has on its account for this link.
     pub(crate) accounted: u32,
     /// Whether it stands in the queue of links that go on without an event.
     pub(crate) queued: bool,
     /// Whether it is one of the few that wait to be told "no".
     pub(crate) refused: bool,
+    /// Whether a handler was told of it (streams without frames).
+    opened: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ enum State {
     Open,
     /// The peer sends no more; what is ready still goes out.
     InputEnded,
+    /// We send no more and have said so; the peer may go on.
+    OutputEnded,
     /// Everything is said; what still comes is thrown away until the peer has closed, because
     /// closing a socket with unread input resets it, which can eat the last reply (tcp(7)).
     Lingering {
@@ -62,11 +69,24 @@ pub(crate) enum Next {
 pub(crate) struct Workbench<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) buffer: &'a mut [u8],
-    pub(crate) spare: &'a mut Vec<Box<Buffer>>,
+    pub(crate) spare: &'a mut Vec<Buffer>,
     pub(crate) limits: &'a Limits,
-    pub(crate) site: &'a Site,
     pub(crate) refusing: &'a mut usize,
+    pub(crate) place: Place<'a>,
+}
+
+/// Which link works, where it came in, and when this is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) key: Key,
+    pub(crate) site: &'a Site,
     pub(crate) now: Instant,
+}
+
+impl<'a> Place<'a> {
+    fn session(self, peer: &'a Peer, stream: &'a Stream, plain: &'a mut Plain) -> Session<'a> {
+        Session { id: SessionId(self.key), peer, stream, endpoint: &self.site.endpoint, plain }
+    }
 }
 
 /// Reads of at least this size go straight into the frame's own buffer.
@@ -76,21 +96,33 @@ const SPARE_BUFFERS: usize = 8;
 
 /// Where a link's events go.
 pub(crate) trait Receiver {
-    fn event(&mut self, peer: &Peer, connection: &mut Connection, event: Event<'_>);
+    /// Something that a framed peer sent.
+    fn event(&mut self, peer: &Peer, stream: &Stream, connection: &mut Connection, event: Event<'_>);
+    /// A stream without frames is open.
+    fn opened(&mut self, session: &mut Session<'_>);
+    /// Bytes or a line.
+    fn data(&mut self, session: &mut Session<'_>, bytes: &[u8]);
+    /// The peer sends no more.
+    fn half_closed(&mut self, session: &mut Session<'_>);
 }
 
+/// A peer of whom nothing is known yet.
+static NOBODY: Peer = Peer { credentials: None, inet: None };
+
 impl Link {
-    pub(crate) fn new(stream: Stream, connection: Connection, listener: u32) -> Link {
+    pub(crate) fn new(stream: Stream, protocol: Protocol, listener: u32) -> Link {
         Link {
             stream,
-            connection,
+            protocol,
             peer: None,
             listener,
             state: State::Open,
             armed: None,
+            broken: None,
             accounted: 0,
             queued: false,
             refused: false,
+            opened: false,
         }
     }
 
@@ -107,12 +139,12 @@ impl Link {
         self.peer.as_ref()
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+    pub(crate) fn protocol(&self) -> &Protocol {
+        &self.protocol
     }
 
-    pub(crate) fn connection_mut(&mut self) -> &mut Connection {
-        &mut self.connection
+    pub(crate) fn protocol_mut(&mut self) -> &mut Protocol {
+        &mut self.protocol
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, key: Key) -> io::Result<()> {
@@ -134,7 +166,7 @@ impl Link {
             Ok(peer) => peer,
         };
         if !self.refused {
-            match site.identify(&peer, &mut self.connection, refusing, now) {
+            match site.identify(&peer, &mut self.protocol, refusing, now) {
                 Admission::Admitted => {}
                 Admission::Refused => self.refused = true,
                 Admission::Dropped => self.state = State::Dead,
@@ -148,17 +180,17 @@ impl Link {
     /// take a short read for the end of what there is, since the peer's end may stand behind it.
     pub(crate) fn work(
         &mut self,
-        key: Key,
         bench: &mut Workbench<'_>,
         receiver: &mut impl Receiver,
         to_the_end: bool,
     ) -> Next {
-        self.connection.lend(bench.spare);
+        self.protocol.lend(bench.spare);
         let was_writing = self.wants_to_write();
-        let was_paused = self.connection.is_paused();
+        let was_paused = self.protocol.is_paused();
+        self.open(bench.place, receiver);
         let more_to_read = self.fill(bench, receiver, to_the_end);
         let more_to_write = self.flush(bench);
-        if let Some(buffer) = self.connection.reclaim()
+        if let Some(buffer) = self.protocol.reclaim()
             && buffer.is_worth_keeping()
             && bench.spare.len() < SPARE_BUFFERS
         {
@@ -168,14 +200,24 @@ impl Link {
         if self.is_dead() {
             return Next::Reap;
         }
-        if was_writing != self.wants_to_write() && self.update_interest(key, bench.registry).is_err() {
+        if was_writing != self.wants_to_write() && self.update_interest(bench.place.key, bench.registry).is_err() {
             return Next::Reap;
         }
-        let resumed = was_paused && !self.connection.is_paused();
-        if more_to_read || more_to_write || resumed || self.connection.has_backlog() {
+        let resumed = was_paused && !self.protocol.is_paused();
+        if more_to_read || more_to_write || resumed || self.protocol.has_backlog() {
             return Next::Again;
         }
         Next::Wait
+    }
+
+    /// Tells the handler of a new stream without frames.
+    fn open(&mut self, place: Place<'_>, receiver: &mut impl Receiver) {
+        let Protocol::Plain(plain) = &mut self.protocol else { return };
+        if !self.opened && !self.refused {
+            self.opened = true;
+            let peer = self.peer.as_ref().unwrap_or(&NOBODY);
+            receiver.opened(&mut place.session(peer, &self.stream, plain));
+        }
     }
 
     /// Reads and handles what came. Says whether more may be there than the budget allowed.
@@ -184,48 +226,48 @@ impl Link {
         let mut frames = bench.limits.turn_frames;
         loop {
             match self.state {
-                State::Open => {}
+                State::Open | State::OutputEnded => {}
                 State::Lingering { .. } => return self.discard(bench.buffer),
                 State::InputEnded | State::Complete | State::Dead => return false,
             }
-            if self.connection.has_backlog() {
-                self.take(&[], bench.now, &mut frames, receiver);
+            if self.protocol.has_backlog() {
+                self.take(&[], bench.place, &mut frames, receiver);
             }
-            if self.connection.is_finishing() || self.connection.is_paused() {
+            if self.protocol.is_finishing() || self.protocol.is_paused() {
                 return false;
             }
             if frames == 0 || bytes == 0 {
                 return true;
             }
-            let (result, wanted) = match self.connection.take_large_partial(LARGE) {
+            let (result, wanted) = match self.protocol.take_large_partial(LARGE) {
                 Some((mut partial, most)) => {
                     let result = self.stream.read_append(&mut partial, most);
-                    self.connection.put_back(partial);
+                    self.protocol.put_back(partial);
                     (result.map(|count| (count, 0)), most)
                 }
                 None => (self.stream.read(bench.buffer).map(|count| (count, count)), bench.buffer.len()),
             };
             match result {
                 Ok((0, _)) => {
-                    self.state = State::InputEnded;
-                    self.connection.end_of_input();
+                    self.end_input(bench.place, receiver);
                     return false;
                 }
                 Ok((count, fresh)) => {
-                    if let Err(error) = self.identify(bench.site, bench.refusing, bench.now) {
-                        log::debug!("{}: who is there: {error}", bench.site.endpoint);
+                    if let Err(error) = self.identify(bench.place.site, bench.refusing, bench.place.now) {
+                        log::debug!("{}: who is there: {error}", bench.place.site.endpoint);
                         return false;
                     }
-                    self.take(&bench.buffer[..fresh], bench.now, &mut frames, receiver);
+                    self.take(&bench.buffer[..fresh], bench.place, &mut frames, receiver);
                     bytes = bytes.saturating_sub(count);
                     if count < wanted && Stream::SHORT_READ_DRAINS && !to_the_end {
-                        return self.connection.has_backlog();
+                        return self.protocol.has_backlog();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     log::debug!("reading from {}: {error}", Shown(self.peer.as_ref()));
+                    self.broken = Some(Box::new(error));
                     self.state = State::Dead;
                     return false;
                 }
@@ -233,11 +275,38 @@ impl Link {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], now: Instant, frames: &mut usize, receiver: &mut impl Receiver) {
-        let Some(peer) = &self.peer else { return };
-        self.connection.receive(bytes, now, frames, &mut |connection, event| {
-            receiver.event(peer, connection, event);
-        });
+    fn take(&mut self, bytes: &[u8], place: Place<'_>, frames: &mut usize, receiver: &mut impl Receiver) {
+        let Link { stream, protocol, peer, .. } = self;
+        let Some(peer) = peer else { return };
+        match protocol {
+            Protocol::Framed(connection) => {
+                connection.receive(bytes, place.now, frames, &mut |connection, event| {
+                    receiver.event(peer, stream, connection, event);
+                });
+            }
+            Protocol::Plain(plain) => plain.receive(bytes, place.now, frames, &mut |plain, bytes| {
+                receiver.data(&mut place.session(peer, stream, plain), bytes);
+            }),
+        }
+    }
+
+    /// The peer sends no more.
+    fn end_input(&mut self, place: Place<'_>, receiver: &mut impl Receiver) {
+        self.state = State::InputEnded;
+        let Link { stream, protocol, peer, opened, .. } = self;
+        let peer = peer.as_ref().unwrap_or(&NOBODY);
+        match protocol {
+            Protocol::Framed(connection) => connection.end_of_input(),
+            Protocol::Plain(plain) => {
+                plain.end_of_input(&mut |plain, bytes| {
+                    receiver.data(&mut place.session(peer, stream, plain), bytes);
+                });
+                if *opened {
+                    receiver.half_closed(&mut place.session(peer, stream, plain));
+                }
+                plain.finish();
+            }
+        }
     }
 
     /// Throws input away until there is none, or the peer has closed.
@@ -264,22 +333,23 @@ impl Link {
     /// Writes what is ready. Says whether more would go than the budget allowed.
     fn flush(&mut self, bench: &Workbench<'_>) -> bool {
         let mut bytes = bench.limits.turn_bytes;
-        while self.state != State::Dead && self.connection.has_unsent() {
+        while self.state != State::Dead && self.protocol.has_unsent() {
             if bytes == 0 {
                 return true;
             }
-            match self.stream.write(self.connection.unsent()) {
+            match self.stream.write(self.protocol.unsent()) {
                 Ok(count) => {
-                    self.connection.mark_sent(count, bench.now);
+                    self.protocol.mark_sent(count, bench.place.now);
                     bytes = bytes.saturating_sub(count.max(1));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.connection.mark_sent(0, bench.now);
+                    self.protocol.mark_sent(0, bench.place.now);
                     return false;
                 }
                 Err(error) => {
                     log::debug!("writing to {}: {error}", Shown(self.peer.as_ref()));
+                    self.broken = Some(Box::new(error));
                     self.state = State::Dead;
                 }
             }
@@ -289,7 +359,7 @@ impl Link {
 
     /// Whether WRITABLE is to be asked for. While this is false nobody wakes us for it.
     fn wants_to_write(&self) -> bool {
-        self.connection.is_stalled()
+        self.protocol.is_stalled()
     }
 
     fn update_interest(&mut self, key: Key, registry: &Registry) -> io::Result<()> {
@@ -300,37 +370,53 @@ impl Link {
         self.stream.reregister(registry, key.token(), interest)
     }
 
-    /// Moves on when the connection has said everything.
+    /// Moves on when everything is said.
     fn settle(&mut self, bench: &Workbench<'_>) {
-        if self.connection.is_hopeless() {
+        if self.protocol.is_hopeless() {
             self.state = State::Dead;
         }
-        if !self.connection.is_finished() {
+        if !self.protocol.output_is_done() {
             return;
         }
-        match self.state {
-            State::Open if self.lingers() => {
-                let closed = self.stream.has_half_close() && self.stream.shutdown_write().is_err();
-                let until = bench.now + bench.limits.linger;
-                self.state = if closed { State::Dead } else { State::Lingering { until } };
+        let takes_no_more = self.protocol.is_finishing();
+        self.state = match self.state {
+            State::Open if self.stream.has_half_close() && self.stream.shutdown_write().is_err() => State::Dead,
+            State::Open if takes_no_more && self.lingers() => {
+                State::Lingering { until: bench.place.now + bench.limits.linger }
             }
-            State::Open => self.state = State::Complete,
-            State::InputEnded => self.state = State::Dead,
-            State::Lingering { .. } | State::Complete | State::Dead => {}
+            State::Open if self.stream.has_half_close() => State::OutputEnded,
+            State::Open => State::Complete,
+            State::OutputEnded if takes_no_more => State::Lingering { until: bench.place.now + bench.limits.linger },
+            State::InputEnded => State::Dead,
+            state => state,
+        };
+    }
+
+    /// Whether the peer is given time to close first. On a pipe only a v1 peer knows that it
+    /// should; other pipes are closed behind a flush instead.
+    fn lingers(&self) -> bool {
+        self.stream.has_half_close() || self.protocol.says_goodbye()
+    }
+
+    /// Why it is over.
+    pub(crate) fn closed(&mut self) -> Closed {
+        match (self.broken.take(), self.protocol.failure()) {
+            (_, Some(failure)) => Closed::Ended(failure.to_string()),
+            (Some(error), None) => Closed::Broken(*error),
+            (None, None) => Closed::InOrder,
         }
     }
 
-    /// Whether the peer is given time to close first. A classic peer on a pipe would not know
-    /// that it should: such a pipe is closed behind a flush instead.
-    fn lingers(&self) -> bool {
-        self.stream.has_half_close() || self.connection.layout() != Some(Layout::Classic)
+    /// Whether a handler was told of it, and is to be told of its end.
+    pub(crate) fn was_opened(&self) -> bool {
+        self.opened
     }
 
     /// The connection's deadline or the linger's.
     fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Lingering { until } => Some(until),
-            State::Open | State::InputEnded => self.connection.next_deadline(),
+            State::Open | State::InputEnded | State::OutputEnded => self.protocol.next_deadline(),
             State::Complete | State::Dead => None,
         }
     }
@@ -351,7 +437,7 @@ impl Link {
         match self.state {
             State::Lingering { .. } => self.state = State::Dead,
             _ => {
-                self.connection.handle_timeout(now);
+                self.protocol.handle_timeout(now);
             }
         }
         true
@@ -365,7 +451,7 @@ impl Link {
         }
         match self.state {
             State::Complete => self.stream.close_flushed(linger),
-            _ if self.connection.is_hopeless() => self.stream.abort(),
+            _ if self.protocol.is_hopeless() => self.stream.abort(),
             _ => drop(self.stream),
         }
     }

@@ -7,6 +7,7 @@
 mod acceptor;
 mod link;
 pub(crate) mod mailbox;
+mod session;
 mod slots;
 mod timers;
 
@@ -16,19 +17,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
-use sidewire_platform::{Endpoint, Listener, Peer, Reserve, Stream};
+use sidewire_platform::{Address, Endpoint, Listener, Peer, Reserve, Stream};
 
 use crate::counters::Counters;
 use crate::limits::{ACCEPT_PAUSE, Limits, READ_BUFFER};
 use crate::wire::rc::ResultCode;
-use crate::wire::{Buffer, Connection, Event, Layout, ReplyWriter};
+use crate::wire::{Buffer, Connection, Event, Layout, Plain, Protocol, ReplyWriter};
 use acceptor::{Accepted, Acceptor, Admission, refuse};
-use link::{Link, Next, Receiver, Shown, Workbench};
+use link::{Link, Next, Place, Receiver, Shown, Workbench};
 use mailbox::{Mailbox, Message};
 use slots::{Key, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
-pub(crate) use acceptor::Site;
+pub(crate) use acceptor::{Site, Speaks};
+pub use session::{Closed, Session, SessionId};
 
 /// What the loop hands to whoever owns it.
 pub(crate) trait Service {
@@ -36,6 +38,11 @@ pub(crate) trait Service {
     fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>);
     /// Handles a request that wants no answer.
     fn notify(&mut self, incoming: &Incoming<'_>);
+    /// Streams without frames, by the number of their listener.
+    fn opened(&mut self, listener: u32, session: &mut Session<'_>);
+    fn data(&mut self, listener: u32, session: &mut Session<'_>, bytes: &[u8]);
+    fn half_closed(&mut self, listener: u32, session: &mut Session<'_>);
+    fn closed(&mut self, listener: u32, id: SessionId, why: &Closed);
 }
 
 /// One request and where it came from.
@@ -46,6 +53,15 @@ pub(crate) struct Incoming<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) layout: Layout,
+    pub(crate) origin: Origin<'a>,
+}
+
+/// By what way a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    Stream(&'a Stream),
+    /// `None`: a sender without an address.
+    Datagram(Option<&'a Address>),
 }
 
 /// See the module's text.
@@ -59,7 +75,7 @@ pub(crate) struct Reactor {
     timers: Timers,
     mailbox: Arc<Mailbox>,
     buffer: Box<[u8]>,
-    spare: Vec<Box<Buffer>>,
+    spare: Vec<Buffer>,
     /// Given up when the process is out of descriptors, to tell one client so.
     reserve: Option<Reserve>,
     refusing: usize,
@@ -103,10 +119,11 @@ impl Reactor {
         Arc::clone(&self.mailbox)
     }
 
-    pub(crate) fn add_listener(&mut self, listener: Listener, site: Site) -> io::Result<()> {
-        let token = reserved_token(self.acceptors.len() as u32);
-        self.acceptors.push(Acceptor::new(listener, site, self.poll.registry(), token)?);
-        Ok(())
+    /// Returns the listener's number.
+    pub(crate) fn add_listener(&mut self, listener: Listener, site: Site) -> io::Result<u32> {
+        let number = self.acceptors.len() as u32;
+        self.acceptors.push(Acceptor::new(listener, site, self.poll.registry(), reserved_token(number))?);
+        Ok(number)
     }
 
     /// Polls once, for at most `timeout`, and handles what there is. `Ok(false)`: it was told to
@@ -118,7 +135,7 @@ impl Reactor {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => {
                 self.handle(&events, service);
-                Ok(!self.has_stopped())
+                Ok(!self.has_stopped(service))
             }
         };
         events.clear();
@@ -142,7 +159,7 @@ impl Reactor {
         for event in events {
             match reserved_number(event.token()) {
                 Some(WAKER) => self.read_mail(now, service),
-                Some(index) => self.accept(index as usize, now),
+                Some(index) => self.accept(index as usize, now, service),
                 None => {
                     if let Some(key) = self.links.find(event.token()) {
                         let to_the_end = event.is_read_closed() || event.is_error();
@@ -162,7 +179,7 @@ impl Reactor {
                 Some(Target::Acceptor(index)) => {
                     if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
                         acceptor.queued = false;
-                        self.accept(index as usize, now);
+                        self.accept(index as usize, now, service);
                     }
                 }
                 None => break,
@@ -182,13 +199,13 @@ impl Reactor {
             buffer: &mut self.buffer,
             spare: &mut self.spare,
             limits: &self.limits,
-            site,
             refusing: &mut self.refusing,
-            now,
+            place: Place { key, site, now },
         };
-        let mut reception = Reception { endpoint: &site.endpoint, service };
-        let mut next = link.work(key, &mut bench, &mut reception, to_the_end);
-        let held = link.connection().buffered();
+        let listener = link.listener();
+        let mut reception = Reception { listener, endpoint: &site.endpoint, service };
+        let mut next = link.work(&mut bench, &mut reception, to_the_end);
+        let held = link.protocol().buffered();
         self.buffered = self.buffered + held - link.accounted as usize;
         link.accounted = held as u32;
         if self.buffered > self.limits.max_buffered && held > 0 {
@@ -202,7 +219,7 @@ impl Reactor {
             next = Next::Reap;
         }
         match next {
-            Next::Reap => return self.reap(key),
+            Next::Reap => return self.reap(key, service),
             Next::Again if !link.queued => {
                 link.queued = true;
                 self.ready.push_back(Target::Link(key));
@@ -217,7 +234,7 @@ impl Reactor {
             Target::Acceptor(index) => {
                 if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
                     acceptor.armed = None;
-                    self.accept(index as usize, now);
+                    self.accept(index as usize, now, service);
                 }
             }
             Target::Link(key) => {
@@ -233,7 +250,7 @@ impl Reactor {
     }
 
     /// Lets waiting connections in.
-    fn accept(&mut self, index: usize, now: Instant) {
+    fn accept(&mut self, index: usize, now: Instant, service: &mut impl Service) {
         if self.reserve.is_none() {
             self.reserve = Reserve::new().ok();
         }
@@ -246,9 +263,9 @@ impl Reactor {
                 Accepted::Nobody => return,
                 Accepted::Stream(stream) => {
                     let full = acceptor.links >= self.limits.max_connections;
-                    self.admit(stream, full, index, now);
+                    self.admit(stream, full, index, now, service);
                 }
-                Accepted::OutOfDescriptors => return self.shed(index, now),
+                Accepted::OutOfDescriptors => return self.shed(index, now, service),
             }
         }
         if let Some(acceptor) = self.acceptors.get_mut(index).filter(|acceptor| !acceptor.queued) {
@@ -259,7 +276,7 @@ impl Reactor {
 
     /// The process is out of descriptors: accepting rests for a while, and with the one that was
     /// kept for this case one client is told so; the others wait in the system's queue.
-    fn shed(&mut self, index: usize, now: Instant) {
+    fn shed(&mut self, index: usize, now: Instant, service: &mut impl Service) {
         let Some(acceptor) = self.acceptors.get_mut(index) else { return };
         log::warn!("{}: the process is out of descriptors; accepting rests", acceptor.site.endpoint);
         self.timers.arm(Target::Acceptor(index as u32), now + ACCEPT_PAUSE, &mut acceptor.armed);
@@ -267,22 +284,26 @@ impl Reactor {
             return;
         }
         if let Accepted::Stream(stream) = acceptor.accept(self.poll.registry()) {
-            self.admit(stream, true, index, now);
+            self.admit(stream, true, index, now, service);
         }
     }
 
     /// Makes a link of a new connection. `full`: one that is told that there is no room.
-    fn admit(&mut self, stream: Stream, full: bool, index: usize, now: Instant) {
+    fn admit(&mut self, stream: Stream, full: bool, index: usize, now: Instant, service: &mut impl Service) {
         let acceptor = &mut self.acceptors[index];
         let site = &acceptor.site;
-        let mut connection = Connection::responder(Arc::clone(&site.settings), now);
+        let settings = Arc::clone(&site.settings);
+        let mut protocol = match site.speaks {
+            Speaks::Frames => Protocol::Framed(Connection::responder(settings, now)),
+            Speaks::Plain(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
+        };
         if full {
             log::warn!("{}: no room for another connection; {} are open", site.endpoint, acceptor.links);
-            if refuse(&mut connection, ResultCode::BUSY, &mut self.refusing, now) != Admission::Refused {
+            if refuse(&mut protocol, ResultCode::BUSY, &mut self.refusing, now) != Admission::Refused {
                 return;
             }
         }
-        let mut link = Link::new(stream, connection, index as u32);
+        let mut link = Link::new(stream, protocol, index as u32);
         link.refused = full;
         if let Err(error) = link.identify(site, &mut self.refusing, now) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
@@ -292,22 +313,29 @@ impl Reactor {
         let key = self.links.insert(link);
         let Some(link) = self.links.get_mut(key) else { return };
         if link.is_dead() || link.register(self.poll.registry(), key).is_err() {
-            return self.reap(key);
+            return self.reap(key, service);
         }
-        link.arm(key, &mut self.timers);
+        match link.protocol() {
+            // Nothing to say before the peer has spoken.
+            Protocol::Framed(_) => link.arm(key, &mut self.timers),
+            Protocol::Plain(_) => self.work(key, false, now, service),
+        }
     }
 
     /// The one place where links are dropped.
-    fn reap(&mut self, key: Key) {
-        let Some(link) = self.links.remove(key) else { return };
+    fn reap(&mut self, key: Key, service: &mut impl Service) {
+        let Some(mut link) = self.links.remove(key) else { return };
         self.buffered -= link.accounted as usize;
         self.refusing -= usize::from(link.refused);
         self.counters.connection_closed();
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
             acceptor.links -= 1;
-            if let Some(failure) = link.connection().failure() {
+            if let Some(failure) = link.protocol().failure() {
                 log::info!("{}: closed {}: {failure}", acceptor.site.endpoint, Shown(link.peer()));
             }
+        }
+        if link.was_opened() {
+            service.closed(link.listener(), SessionId(key), &link.closed());
         }
         link.close(self.poll.registry(), self.limits.linger);
     }
@@ -328,20 +356,20 @@ impl Reactor {
         }
         for key in self.links.keys() {
             if let Some(link) = self.links.get_mut(key) {
-                link.connection_mut().goodbye(ResultCode::SHUTTING_DOWN);
+                link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
                 self.work(key, false, now, service);
             }
         }
     }
 
     /// Whether it was told to stop, and everybody has left or had time enough.
-    fn has_stopped(&mut self) -> bool {
+    fn has_stopped(&mut self, service: &mut impl Service) -> bool {
         let Some(at) = self.stopping else { return false };
         if self.links.len() > 0 && at > Instant::now() {
             return false;
         }
         for key in self.links.keys() {
-            self.reap(key);
+            self.reap(key, service);
         }
         true
     }
@@ -349,25 +377,38 @@ impl Reactor {
 
 /// What a link's events go through on their way to the service.
 struct Reception<'a, S> {
+    listener: u32,
     endpoint: &'a Endpoint,
     service: &'a mut S,
 }
 
 impl<S: Service> Receiver for Reception<'_, S> {
-    fn event(&mut self, peer: &Peer, connection: &mut Connection, event: Event<'_>) {
-        let endpoint = self.endpoint;
+    fn event(&mut self, peer: &Peer, stream: &Stream, connection: &mut Connection, event: Event<'_>) {
+        let (endpoint, origin) = (self.endpoint, Origin::Stream(stream));
         match event {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout };
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
                 self.service.request(&incoming, connection.begin_reply(ticket));
             }
             Event::Notify { msg_type, payload } => {
-                let msg_type = i32::from(msg_type);
-                self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout: Layout::V1 });
+                let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
+                self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout, origin });
             }
             // A server asks nothing, so it gets no replies; a goodbye is the connection's affair.
             Event::Reply { .. } | Event::Opened | Event::Goodbye { .. } => {}
         }
+    }
+
+    fn opened(&mut self, session: &mut Session<'_>) {
+        self.service.opened(self.listener, session);
+    }
+
+    fn data(&mut self, session: &mut Session<'_>, bytes: &[u8]) {
+        self.service.data(self.listener, session, bytes);
+    }
+
+    fn half_closed(&mut self, session: &mut Session<'_>) {
+        self.service.half_closed(self.listener, session);
     }
 }

@@ -5,7 +5,7 @@ use slab::Slab;
 
 /// Names one occupant of a slot. The generation tells it from earlier ones in the same slot,
 /// so that an event or a timer that comes late finds nobody instead of somebody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     index: u32,
     generation: u32,

@@ -1,10 +1,11 @@
 //! The dispatch table: message type to handler, a dense array.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Failure, Reply, Request};
+use super::{Failure, Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::reactor::{Incoming, Service};
+use crate::reactor::{Closed, Incoming, Service, Session, SessionId};
 use crate::wire::ReplyWriter;
 use crate::wire::rc::ResultCode;
 
@@ -16,6 +17,8 @@ pub(super) type Handler<S> =
 pub(super) struct Dispatch<S> {
     pub(super) state: S,
     pub(super) table: Vec<Option<Handler<S>>>,
+    /// Who handles streams without frames, by the number of their listener.
+    pub(super) streams: HashMap<u32, Box<dyn StreamHandler<S>>>,
     pub(super) counters: Counters,
 }
 
@@ -57,6 +60,43 @@ impl<S> Service for Dispatch<S> {
         let result = self.run(incoming, &mut Reply::discarded());
         if let Err(failure) = result {
             log::debug!("a notify of type {} failed: {failure}", incoming.msg_type);
+        }
+    }
+
+    fn opened(&mut self, listener: u32, session: &mut Session<'_>) {
+        self.stream(listener, session, |handler, state, session| handler.opened(state, session));
+    }
+
+    fn data(&mut self, listener: u32, session: &mut Session<'_>, bytes: &[u8]) {
+        self.stream(listener, session, |handler, state, session| handler.data(state, session, bytes));
+    }
+
+    fn half_closed(&mut self, listener: u32, session: &mut Session<'_>) {
+        self.stream(listener, session, |handler, state, session| handler.half_closed(state, session));
+    }
+
+    fn closed(&mut self, listener: u32, id: SessionId, why: &Closed) {
+        let Some(handler) = self.streams.get_mut(&listener) else { return };
+        let state = &mut self.state;
+        if catch_unwind(AssertUnwindSafe(|| handler.closed(state, id, why))).is_err() {
+            log::error!("a stream handler panicked");
+        }
+    }
+}
+
+impl<S> Dispatch<S> {
+    /// Runs a stream handler. One that panics ends this connection, and the server goes on.
+    fn stream<'s>(
+        &mut self,
+        listener: u32,
+        session: &mut Session<'s>,
+        run: impl FnOnce(&mut dyn StreamHandler<S>, &mut S, &mut Session<'s>),
+    ) {
+        let Some(handler) = self.streams.get_mut(&listener) else { return };
+        let state = &mut self.state;
+        if catch_unwind(AssertUnwindSafe(|| run(&mut **handler, state, session))).is_err() {
+            log::error!("{}: a stream handler panicked", session.endpoint());
+            session.close();
         }
     }
 }

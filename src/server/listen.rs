@@ -19,7 +19,8 @@ use crate::wire::Classic;
 pub struct Listen {
     pub(super) endpoint: Endpoint,
     pub(super) access: Access,
-    pub(super) classic: Classic,
+    /// `None`: the default, which depends on the address.
+    pub(super) classic: Option<Classic>,
     pub(super) bind: BindOptions,
 }
 
@@ -47,7 +48,7 @@ impl Listen {
     /// Classic peers: most bytes of payload, either way. Default 1,024.
     #[must_use]
     pub fn classic_max(mut self, bytes: u32) -> Listen {
-        self.classic = Classic::Short(bytes.min(i32::MAX as u32));
+        self.classic = Some(Classic::Short(bytes.min(i32::MAX as u32)));
         self
     }
 
@@ -55,14 +56,14 @@ impl Listen {
     /// for programs that send and read their whole struct.
     #[must_use]
     pub fn classic_fixed(mut self, bytes: u32) -> Listen {
-        self.classic = Classic::Fixed(bytes.min(i32::MAX as u32));
+        self.classic = Some(Classic::Fixed(bytes.min(i32::MAX as u32)));
         self
     }
 
     /// Classic peers are refused.
     #[must_use]
     pub fn without_classic(mut self) -> Listen {
-        self.classic = Classic::Refused;
+        self.classic = Some(Classic::Refused);
         self
     }
 
@@ -71,6 +72,17 @@ impl Listen {
     #[must_use]
     pub fn backlog(mut self, connections: u32) -> Listen {
         self.bind.backlog = connections;
+        self
+    }
+
+    /// Lets `tcp:` and `udp:` bind addresses that other machines can reach, as `0.0.0.0`. By
+    /// default only loopback addresses can be bound. Nothing on the wire is encrypted.
+    ///
+    /// The classic layout, whose byte order is this machine's, is refused there unless
+    /// [`classic_max`](Listen::classic_max) or [`classic_fixed`](Listen::classic_fixed) asks for it.
+    #[must_use]
+    pub fn beyond_loopback(mut self) -> Listen {
+        self.bind.beyond_loopback = true;
         self
     }
 
@@ -108,7 +120,7 @@ impl From<Endpoint> for Listen {
         Listen {
             endpoint,
             access: Access::default(),
-            classic: Classic::default(),
+            classic: None,
             bind: BindOptions::default(),
         }
     }

@@ -4,7 +4,9 @@ mod dispatch;
 mod listen;
 mod remote;
 mod request;
+mod streams;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +17,14 @@ use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::random::random_id;
-use crate::reactor::{Reactor, Site};
-use crate::wire::Settings;
+use crate::reactor::{Reactor, Site, Speaks};
+use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
 
 pub use listen::Listen;
 pub use remote::{Remote, Running};
 pub use request::{Failure, Reply, Request};
+pub use streams::StreamHandler;
 
 /// Serves a state of type `S` to any number of clients, in one thread.
 ///
@@ -82,7 +85,8 @@ impl<S> Server<S> {
         assert!(types <= MAX_TYPES, "a dispatch table has at most {MAX_TYPES} types, not {types}");
         let mut table = Vec::new();
         table.resize_with(types, || None);
-        let dispatch = Dispatch { state, table, counters: Counters::default() };
+        let streams = HashMap::new();
+        let dispatch = Dispatch { state, table, streams, counters: Counters::default() };
         Server { dispatch, limits, instance: random_id(), reactor: None, endpoints: Vec::new() }
     }
 
@@ -121,18 +125,63 @@ impl<S> Server<S> {
         L: TryInto<Listen>,
         Error: From<L::Error>,
     {
-        let Listen { endpoint, access, classic, bind } = listen.try_into()?;
+        Ok(self.open(listen.try_into()?, Speaks::Frames)?.1)
+    }
+
+    /// Opens an endpoint that carries raw bytes in place of frames. A plain closure
+    /// `|state, session, bytes|` is a handler too.
+    ///
+    /// While a client does not read what is written to it, no more is read from it than
+    /// [`Limits::outbox_soft`] leaves room for.
+    ///
+    /// # Errors
+    /// As [`listen`](Server::listen).
+    pub fn listen_raw<L>(&mut self, listen: L, handler: impl StreamHandler<S> + 'static) -> Result<Endpoint>
+    where
+        L: TryInto<Listen>,
+        Error: From<L::Error>,
+    {
+        self.listen_plain(listen.try_into()?, Cut::Raw, Box::new(handler))
+    }
+
+    /// The same for text lines: the handler gets one line at a time, without its `\n` or `\r\n`.
+    /// A line of more than `max` bytes ends its connection; an unfinished last line counts.
+    ///
+    /// # Errors
+    /// As [`listen`](Server::listen).
+    pub fn listen_lines<L>(
+        &mut self,
+        listen: L,
+        max: usize,
+        handler: impl StreamHandler<S> + 'static,
+    ) -> Result<Endpoint>
+    where
+        L: TryInto<Listen>,
+        Error: From<L::Error>,
+    {
+        self.listen_plain(listen.try_into()?, Cut::Lines { max }, Box::new(handler))
+    }
+
+    fn listen_plain(&mut self, listen: Listen, cut: Cut, handler: Box<dyn StreamHandler<S>>) -> Result<Endpoint> {
+        let (number, bound) = self.open(listen, Speaks::Plain(cut))?;
+        self.dispatch.streams.insert(number, handler);
+        Ok(bound)
+    }
+
+    /// Opens an endpoint. Returns the listener's number, and the address really bound.
+    fn open(&mut self, listen: Listen, speaks: Speaks) -> Result<(u32, Endpoint)> {
+        let Listen { endpoint, access, classic, bind } = listen;
         if access.needs_credentials() && !endpoint.has_credentials() {
-            let text =
-                "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may";
+            let text = "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may";
             return Err(Error::new("listen on", &endpoint, Kind::InvalidInput(text.into())));
         }
         let os = |error| Error::os("listen on", &endpoint, error);
         let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
         let bound = listener.endpoint().clone();
+        let by_address = if is_local(&bound) { Classic::default() } else { Classic::Refused };
         let settings = Settings {
             limits: self.limits.clone(),
-            classic,
+            classic: classic.unwrap_or(by_address),
             web_is_error: matches!(endpoint, Endpoint::Tcp { .. }),
             instance: self.instance,
         };
@@ -142,10 +191,11 @@ impl<S> Server<S> {
             lower_integrity: bind.lower_integrity,
             oneself: Oneself::look_up().map_err(os)?,
             settings: Arc::new(settings),
+            speaks,
         };
-        self.reactor()?.add_listener(listener, site).map_err(os)?;
+        let number = self.reactor()?.add_listener(listener, site).map_err(os)?;
         self.endpoints.push(bound.clone());
-        Ok(bound)
+        Ok((number, bound))
     }
 
     /// The endpoints that were opened, as really bound.
@@ -228,6 +278,16 @@ impl<S> Server<S> {
             Some(reactor) => Ok(reactor),
             None => unreachable!("made above"),
         }
+    }
+}
+
+/// Whether only this machine can reach it. Bound hosts are numeric.
+fn is_local(bound: &Endpoint) -> bool {
+    match bound {
+        Endpoint::Tcp { host, .. } | Endpoint::Udp { host, .. } => {
+            host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        }
+        _ => true,
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
-use sidewire_platform::{Endpoint, Peer};
+use sidewire_platform::{Address, Endpoint, Peer};
 
-use crate::reactor::Incoming;
+use crate::reactor::{Incoming, Origin};
 use crate::wire::rc::ResultCode;
 use crate::wire::{Layout, ReplyWriter};
 
@@ -43,6 +43,30 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn endpoint(&self) -> &'a Endpoint {
         self.incoming.endpoint
+    }
+
+    /// The client's address, numerically (getpeername(2), or a datagram's sender).
+    ///
+    /// # Errors
+    /// If the connection has ended meanwhile, or a datagram came from a sender without an address.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match self.incoming.origin {
+            Origin::Stream(stream) => stream.peer_address(),
+            Origin::Datagram(Some(address)) => Ok(address.clone()),
+            Origin::Datagram(None) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+
+    /// Our own address, numerically (getsockname(2)).
+    ///
+    /// # Errors
+    /// If the connection has ended meanwhile; for datagrams, whose socket has no other address
+    /// than its [`endpoint`](Request::endpoint).
+    pub fn local_address(&self) -> io::Result<Address> {
+        match self.incoming.origin {
+            Origin::Stream(stream) => stream.local_address(),
+            Origin::Datagram(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
     }
 
     /// The layout that the client speaks.

@@ -7,6 +7,7 @@ use super::{Classic, Layout, classic, frame, hello};
 #[derive(Debug)]
 pub(crate) struct Decoder {
     expects: Expects,
+    layout: Option<Layout>,
 }
 
 /// What the next unit has to be.
@@ -51,24 +52,25 @@ impl From<ProtocolError> for Fatal {
 
 impl Decoder {
     pub(crate) fn responder(classic: Classic, web_is_error: bool) -> Decoder {
-        Decoder { expects: Expects::Anything { classic, web_is_error } }
+        Decoder { expects: Expects::Anything { classic, web_is_error }, layout: None }
     }
 
     pub(crate) fn initiator() -> Decoder {
-        Decoder { expects: Expects::Hello }
+        Decoder { expects: Expects::Hello, layout: None }
     }
 
     pub(crate) fn classic(classic: Classic) -> Decoder {
-        Decoder { expects: Expects::Classic(classic) }
+        Decoder { expects: Expects::Classic(classic), layout: Some(Layout::Classic) }
     }
 
-    /// The layout, once it is known.
+    /// The layout, once it is known; also after an error.
     pub(crate) fn layout(&self) -> Option<Layout> {
-        match self.expects {
-            Expects::Classic(_) => Some(Layout::Classic),
-            Expects::V1 { .. } => Some(Layout::V1),
-            Expects::Anything { .. } | Expects::Hello | Expects::Nothing => None,
-        }
+        self.layout
+    }
+
+    /// The layout of a peer that is told only that it is refused.
+    pub(crate) fn learn(&mut self, layout: Layout) {
+        self.layout = Some(layout);
     }
 
     /// Takes the next unit off the front of `input`. `Ok(None)`: it is not whole yet; `input` is
@@ -80,6 +82,9 @@ impl Decoder {
             Ok(_) => return Ok(None),
             Err(fatal) => {
                 self.expects = Expects::Nothing;
+                if fatal.answer_to.is_some() {
+                    self.layout = Some(Layout::Classic);
+                }
                 return Err(fatal);
             }
         };
@@ -118,6 +123,7 @@ impl Decoder {
     /// From here on the peer sends v1 frames with at most so much payload.
     pub(crate) fn expect_v1(&mut self, max_payload: u32) {
         self.expects = Expects::V1 { max_payload };
+        self.layout = Some(Layout::V1);
     }
 
     /// From here on nothing is taken.
@@ -136,6 +142,7 @@ impl Decoder {
         }
         if let Expects::Anything { classic, .. } = self.expects {
             self.expects = Expects::Classic(classic);
+            self.layout = Some(Layout::Classic);
         }
         let (head, payload) = unit.split_first_chunk()?;
         let header = classic::Header::decode(head);

@@ -22,12 +22,16 @@ pub(crate) enum ProtocolError {
     UnknownReply(u32),
     #[error("a reply of type {got} to a request of type {asked}")]
     WrongReplyType { asked: i32, got: i32 },
+    #[error("a reply in parts to id {0}, for which no credit was given")]
+    UnaskedPart(u32),
     #[error("a reply without a request")]
     UnaskedReply,
     #[error("the reply's extension block is malformed or needs what we do not have")]
     BadExtension,
     #[error("this looks like {0}, not like Sidewire; is the port right?")]
     OtherProtocol(&'static str),
+    #[error("the timeout is negative")]
+    NegativeTimeout,
     #[error("the connection ended inside a frame")]
     CutOff,
     // A limit was passed.
@@ -51,6 +55,14 @@ pub(crate) enum ProtocolError {
 }
 
 impl ProtocolError {
+    /// The peer does not read.
+    pub(crate) const STALLED: ProtocolError = ProtocolError::TimedOut("progress of writing");
+
+    /// Whether there is no point in telling the peer, since it does not read.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        matches!(self, ProtocolError::OutboxFull(_)) || *self == ProtocolError::STALLED
+    }
+
     /// What the peer is told.
     pub(crate) fn rc(&self) -> ResultCode {
         match self {

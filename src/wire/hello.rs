@@ -99,10 +99,20 @@ impl Hello {
         LE::write_u16(&mut out[start + 4..], length as u16);
     }
 
-    /// Parses an initiator's hello; `bytes` is all of it.
+    /// Parses an initiator's hello; `bytes` is all of it. Versions come first: what follows them
+    /// may look different in versions that we do not know.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Hello, ProtocolError> {
         let (hello, tlvs) = Hello::decode_common(bytes)?;
         hello.with_tlvs(tlvs, |_| {})
+    }
+
+    /// Whether we have what this peer can't do without.
+    pub(crate) fn check_demands(&self) -> Result<(), ProtocolError> {
+        match (self.unknown_tag, self.required) {
+            (Some(tag), _) => Err(ProtocolError::FeatureMissing(format!("hello tag {tag:#06x}"))),
+            (None, 0) => Ok(()),
+            (None, bits) => Err(ProtocolError::FeatureMissing(format!("feature bits {bits:#010x}"))),
+        }
     }
 
     /// Parses a responder's hello; `bytes` is all of it.
@@ -122,6 +132,11 @@ impl Hello {
     }
 
     fn decode_common(bytes: &[u8]) -> Result<(Hello, &[u8]), ProtocolError> {
+        if let Some(&[.., lowest, highest]) = bytes.first_chunk::<FIXED_LEN>()
+            && common_version((lowest, highest)).is_none()
+        {
+            return Err(ProtocolError::NoCommonVersion { ours: VERSIONS, theirs: (lowest, highest) });
+        }
         let Some((head, rest)) = bytes.split_first_chunk::<INITIATOR_LEN>() else {
             return Err(ProtocolError::BadHello("shorter than 48 bytes"));
         };
@@ -157,20 +172,20 @@ impl Hello {
         }
         Ok(self)
     }
+}
 
-    /// The highest version that both sides speak.
-    pub(crate) fn common_version(&self) -> Option<u8> {
-        let lowest = self.versions.0.max(VERSIONS.0);
-        let highest = self.versions.1.min(VERSIONS.1);
-        (lowest <= highest).then_some(highest)
-    }
+/// The highest version that both sides speak.
+pub(crate) fn common_version(theirs: (u8, u8)) -> Option<u8> {
+    let lowest = theirs.0.max(VERSIONS.0);
+    let highest = theirs.1.min(VERSIONS.1);
+    (lowest <= highest).then_some(highest)
 }
 
 /// The whole length of a hello of which at least [`FIXED_LEN`] bytes have come.
 pub(crate) fn length(head: &[u8; FIXED_LEN]) -> Result<usize, ProtocolError> {
     match usize::from(LE::read_u16(&head[4..])) {
-        length @ INITIATOR_LEN..=MAX_LEN => Ok(length),
-        0..INITIATOR_LEN => Err(ProtocolError::BadHello("shorter than 48 bytes")),
+        length @ FIXED_LEN..=MAX_LEN => Ok(length),
+        0..FIXED_LEN => Err(ProtocolError::BadHello("shorter than its fixed part")),
         _ => Err(ProtocolError::BadHello("longer than 1024 bytes")),
     }
 }

@@ -13,15 +13,22 @@
 //! | `outbox` | bytes on their way out |
 //! | `calls` | what we asked and have no answer to yet |
 //! | `connection` | all of these as one state machine |
+//! | `plain` | streams without frames |
+//! | `protocol` | one of the two: what a link speaks |
+//! | `datagram` | one frame in one datagram |
 
 pub(crate) mod calls;
 pub(crate) mod classic;
 pub(crate) mod connection;
+#[allow(dead_code)]
+pub(crate) mod datagram;
 pub(crate) mod decoder;
 pub(crate) mod error;
 pub(crate) mod frame;
 pub(crate) mod hello;
 pub(crate) mod outbox;
+pub(crate) mod plain;
+pub(crate) mod protocol;
 pub(crate) mod rc;
 pub(crate) mod reply;
 #[cfg(test)]
@@ -30,6 +37,8 @@ mod tests;
 pub(crate) use connection::{Connection, Event, Settings};
 pub(crate) use error::ProtocolError;
 pub(crate) use outbox::Buffer;
+pub(crate) use plain::{Cut, Plain};
+pub(crate) use protocol::Protocol;
 pub(crate) use reply::ReplyWriter;
 
 /// Which of the two layouts a peer speaks; see `PROTOCOL.md`.

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 /// The memory behind an outbox. A connection owns one only while it has something to send; in
 /// between, its owner keeps it for the next connection, so that ten thousand idle ones cost nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Buffer {
+pub(crate) struct Buffer(Box<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
     bytes: Vec<u8>,
     /// How many of `bytes` have left.
     sent: usize,
@@ -28,12 +31,13 @@ const COMPACT_AT: usize = 64 << 10;
 impl Buffer {
     /// Whether it is worth keeping for another connection.
     pub(crate) fn is_worth_keeping(&self) -> bool {
-        self.bytes.capacity() <= KEEP_CAPACITY
+        self.0.capacity() <= KEEP_CAPACITY
     }
+}
 
-    /// Bytes of memory that it holds.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+impl Memory {
+    fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.charges.capacity() * size_of::<Charge>()
     }
 
     fn compact(&mut self) {
@@ -50,7 +54,7 @@ impl Buffer {
 /// The bytes that a connection still has to send, in order. Never shrinks what was accepted,
 /// except that a frame under construction can be cut back to where it began.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(Option<Box<Buffer>>);
+pub(crate) struct Outbox(Option<Buffer>);
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
@@ -59,60 +63,68 @@ impl Outbox {
 
     /// Bytes that have not left.
     pub(crate) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |buffer| buffer.bytes.len() - buffer.sent)
+        self.memory().map_or(0, |memory| memory.bytes.len() - memory.sent)
     }
 
     /// Bytes of memory held.
     pub(crate) fn capacity(&self) -> usize {
-        self.0.as_ref().map_or(0, |buffer| buffer.capacity())
+        self.memory().map_or(0, Memory::capacity)
     }
 
     /// What is to be sent next.
     pub(crate) fn unsent(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |buffer| &buffer.bytes[buffer.sent..])
+        self.memory().map_or(&[], |memory| &memory.bytes[memory.sent..])
+    }
+
+    /// Replies that have not left.
+    pub(crate) fn replies(&self) -> usize {
+        self.memory().map_or(0, |memory| memory.charges.len())
     }
 
     /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says how many calls, and how many
     /// request bytes, ended with that.
     pub(crate) fn mark_sent(&mut self, count: usize) -> (u32, u32) {
-        let Some(buffer) = &mut self.0 else { return (0, 0) };
-        buffer.sent = (buffer.sent + count).min(buffer.bytes.len());
+        let Some(Buffer(memory)) = &mut self.0 else { return (0, 0) };
+        memory.sent = (memory.sent + count).min(memory.bytes.len());
         let (mut calls, mut bytes) = (0, 0);
-        while let Some(charge) = buffer.charges.front().filter(|charge| charge.end <= buffer.sent) {
+        while let Some(charge) = memory.charges.front().filter(|charge| charge.end <= memory.sent) {
             calls += 1;
             bytes += charge.cost;
-            buffer.charges.pop_front();
+            memory.charges.pop_front();
         }
-        if buffer.sent == buffer.bytes.len() {
-            buffer.bytes.clear();
-            buffer.sent = 0;
+        if memory.sent == memory.bytes.len() {
+            memory.bytes.clear();
+            memory.sent = 0;
         }
+        memory.compact();
         (calls, bytes)
     }
 
     /// Where new bytes go: only append.
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
-        let buffer = self.0.get_or_insert_default();
-        buffer.compact();
-        &mut buffer.bytes
+        &mut self.0.get_or_insert_default().0.bytes
     }
 
     /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
     pub(crate) fn charge(&mut self, cost: u32) {
-        let buffer = self.0.get_or_insert_default();
-        buffer.charges.push_back(Charge { end: buffer.bytes.len(), cost });
+        let Buffer(memory) = self.0.get_or_insert_default();
+        memory.charges.push_back(Charge { end: memory.bytes.len(), cost });
     }
 
     /// Lends it memory to write into, if it has none.
-    pub(crate) fn lend(&mut self, spare: &mut Vec<Box<Buffer>>) {
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
         if self.0.is_none() {
             self.0 = spare.pop();
         }
     }
 
     /// Takes its memory back if it has nothing to send.
-    pub(crate) fn reclaim(&mut self) -> Option<Box<Buffer>> {
-        self.0.take_if(|buffer| buffer.bytes.is_empty())
+    pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
+        self.0.take_if(|buffer| buffer.0.bytes.is_empty())
+    }
+
+    fn memory(&self) -> Option<&Memory> {
+        self.0.as_ref().map(|buffer| &*buffer.0)
     }
 }
 

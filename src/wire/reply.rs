@@ -19,7 +19,8 @@ pub(crate) struct Ticket {
 }
 
 /// A reply under construction: the header is reserved, the payload is appended behind it, and the
-/// header is filled in at the end. Dropping it unfinished cuts the outbox back to where it began.
+/// header is filled in at the end. Dropping it unfinished answers "handler failed": whatever
+/// happens, a request gets its one reply.
 #[derive(Debug)]
 pub(crate) struct ReplyWriter<'c> {
     outbox: &'c mut Outbox,
@@ -90,6 +91,14 @@ impl<'c> ReplyWriter<'c> {
     /// Completes the reply with a result code and, where the layout has a place for it, a text
     /// that explains it; what was written before is thrown away.
     pub(crate) fn fail(mut self, rc: ResultCode, text: &str) -> ResultCode {
+        self.seal_failure(rc, text)
+    }
+
+    fn payload_start(&self) -> usize {
+        self.start + header_len(self.ticket.layout)
+    }
+
+    fn seal_failure(&mut self, rc: ResultCode, text: &str) -> ResultCode {
         self.clear();
         let text = &text[..text.floor_char_boundary(self.limit.min(MAX_TEXT))];
         if self.ticket.layout == Layout::Classic || text.is_empty() || rc.is_ok() {
@@ -97,10 +106,6 @@ impl<'c> ReplyWriter<'c> {
         }
         self.outbox.bytes().extend_from_slice(text.as_bytes());
         self.seal(rc, flags::TEXT)
-    }
-
-    fn payload_start(&self) -> usize {
-        self.start + header_len(self.ticket.layout)
     }
 
     fn seal(&mut self, rc: ResultCode, flags: u8) -> ResultCode {
@@ -126,9 +131,9 @@ impl<'c> ReplyWriter<'c> {
                     rc: rc.0,
                 };
                 bytes[start..payload_start].copy_from_slice(&header.encode());
-                self.outbox.charge(self.ticket.cost);
             }
         }
+        self.outbox.charge(self.ticket.cost);
         self.finished = true;
         rc
     }
@@ -137,7 +142,7 @@ impl<'c> ReplyWriter<'c> {
 impl Drop for ReplyWriter<'_> {
     fn drop(&mut self) {
         if !self.finished {
-            self.outbox.bytes().truncate(self.start);
+            self.seal_failure(ResultCode::HANDLER_FAILED, "");
         }
     }
 }

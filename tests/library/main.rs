@@ -2,3 +2,8 @@
 
 #[path = "../util/mod.rs"]
 mod util;
+
+mod crowds;
+mod pieces;
+mod timeouts;
+mod values;

@@ -2,3 +2,31 @@
 
 #[path = "../util/mod.rs"]
 mod util;
+
+mod call;
+mod demo;
+mod getset;
+mod help;
+mod serve;
+mod stage;
+mod store;
+
+// C, Python and netcat over Unix sockets; their peers on Windows are not to be had under Wine.
+#[cfg(unix)]
+mod classic_c;
+#[cfg(unix)]
+mod foreign;
+#[cfg(unix)]
+mod python;
+// Signals and the files of sockets: Windows has neither.
+#[cfg(unix)]
+mod death;
+#[cfg(unix)]
+mod squatting;
+// What only /proc, strace and setpriv show.
+#[cfg(target_os = "linux")]
+mod idle;
+#[cfg(target_os = "linux")]
+mod system_calls;
+#[cfg(target_os = "linux")]
+mod users;

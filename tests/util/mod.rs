@@ -1,6 +1,9 @@
 //! What the tests have in common: watchdogs, random names, servers as processes, raw peers.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
+
+mod alone;
+mod dialect;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,6 +12,11 @@ use std::time::{Duration, Instant};
 
 use sidewire::{Access, Endpoint, Listen, Running, Server};
 use sidewire_platform::Channel;
+
+pub(crate) use alone::alone;
+#[cfg(unix)] // Windows has no such limit.
+pub(crate) use alone::alone_with_descriptors;
+pub(crate) use dialect::{Dialect, FIXED, Reply, client, connect, in_every_dialect, on_every_stream};
 
 /// Ends the test process if a test takes longer than so many seconds: a test may fail, it may
 /// not hang.
@@ -90,6 +98,15 @@ pub(crate) fn store_with(limits: sidewire::Limits) -> Server<Vec<u8>> {
     server
 }
 
+/// Waits until something is so, asking often.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < patience, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A raw connection: bytes in and out, and a time limit on everything.
 pub(crate) struct Raw(pub(crate) Channel);
 
@@ -137,6 +154,25 @@ impl Raw {
                 }
                 Err(_) => return bytes,
             }
+        }
+    }
+
+    /// The end of the connection, soon and with nothing before it; a reset does as well.
+    pub(crate) fn expect_end(&self) {
+        let mut byte = [0];
+        match self.0.recv(&mut byte, Some(Duration::from_secs(5))) {
+            Ok(0) => {}
+            Ok(_) => panic!("more comes: {byte:x?} and {:x?}", self.receive_to_end()),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => panic!("no end in sight"),
+            Err(_) => {}
+        }
+    }
+
+    /// Nothing comes for a while, not even an end.
+    pub(crate) fn expect_silence(&self, during: Duration) {
+        match self.0.recv(&mut [0], Some(during)) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
+            other => panic!("something comes: {other:?}"),
         }
     }
 

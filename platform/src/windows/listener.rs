@@ -109,7 +109,8 @@ impl Listener {
             Source::Pipe(listener) => listener.accept(registry, token),
             Source::Tcp(socket) => {
                 let (socket, _) = socket.accept().map_err(tcp::error)?;
-                socket.set_nodelay(true).map_err(tcp::error)?;
+                // This fails if the client has left already, which reading tells soon enough.
+                let _ = socket.set_nodelay(true);
                 Ok(Stream::from_tcp(socket))
             }
         }

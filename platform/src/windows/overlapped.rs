@@ -3,9 +3,18 @@
 //! Windows can time out neither a blocking read of a pipe nor, safely, one of a socket
 //! ("SO_RCVTIMEO … the socket state is indeterminate", "SOL_SOCKET Socket Options",
 //! learn.microsoft.com/windows/win32/winsock/sol-socket-socket-options). So everything is
-//! overlapped: start, wait for an event, cancel when time is up, and then wait for the outcome,
-//! which after a cancellation may still be bytes. See "Synchronization and Overlapped Input and
-//! Output", learn.microsoft.com/windows/win32/sync/synchronization-and-overlapped-input-and-output.
+//! overlapped ("Synchronization and Overlapped Input and Output",
+//! learn.microsoft.com/windows/win32/sync/synchronization-and-overlapped-input-and-output).
+//!
+//! A **read** sets an event when it ends. When time is up it is cancelled, and its end awaited,
+//! which may still bring bytes. So it never outlives its call, and reads into the caller's buffer.
+//!
+//! A **write** can't be cancelled without losing count of what the other side has taken. So it goes
+//! on behind the caller's back, in memory of our own, and ends with a packet at a completion port.
+//! With a port and not an event, because the system cancels what a thread has started when the
+//! thread ends, unless it is "associated with a completion port" ("ExitThread function",
+//! learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-exitthread): the
+//! bytes of a thread that sends and ends would be lost.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,14 +26,16 @@ use std::time::Duration;
 
 use socket2::Socket;
 use windows_sys::Win32::Foundation::{
-    ERROR_IO_PENDING, ERROR_OPERATION_ABORTED, HANDLE, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
+    ERROR_IO_PENDING, ERROR_OPERATION_ABORTED, HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0,
+    WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Networking::WinSock::{SOCKET, WSABUF, WSAGetOverlappedResult, WSARecv, WSASend};
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
-use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
-use windows_sys::Win32::System::Threading::{
-    CreateEventW, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
+use windows_sys::Win32::System::IO::{
+    CancelIoEx, CreateIoCompletionPort, GetOverlappedResult, GetQueuedCompletionStatus, OVERLAPPED,
+    PostQueuedCompletionStatus,
 };
+use windows_sys::Win32::System::Threading::{CreateEventW, SetEvent, WaitForMultipleObjects};
 
 use super::deadline::Deadline;
 use super::{pipe, tcp};
@@ -44,9 +55,12 @@ pub(super) enum Object {
 /// An object with everything needed to read from it and write to it with timeouts.
 pub(super) struct Duplex {
     object: Object,
-    /// Set once, by [`Duplex::stop`]; the event wakes whoever waits, the flag stops who doesn't.
-    stop: Event,
+    /// Set once, by [`Duplex::stop`], which also wakes whoever waits: readers by the event, writers
+    /// by a packet.
     stopped: AtomicBool,
+    stop: Event,
+    /// Where writes end.
+    port: Port,
     /// The event of the read under way. Held during the read.
     reader: Mutex<Event>,
     writer: Mutex<Writer>,
@@ -54,7 +68,6 @@ pub(super) struct Duplex {
 
 /// The memory of the write under way. It belongs to the kernel while `in_flight` is some.
 struct Writer {
-    event: Event,
     /// From `Box::into_raw`, so that it stays where it is when the Duplex is moved.
     overlapped: NonNull<OVERLAPPED>,
     buffer: Vec<u8>,
@@ -70,7 +83,7 @@ unsafe impl Send for Writer {}
 enum Started {
     /// It has finished; the result is there.
     Finished,
-    /// It goes on; its event will be set.
+    /// It goes on.
     Pending,
 }
 
@@ -84,12 +97,15 @@ enum Wake {
 
 impl Duplex {
     pub(super) fn new(object: Object) -> io::Result<Duplex> {
+        let port = Port::new(&object)?;
+        let (stop, reader) = (Event::new()?, Mutex::new(Event::new()?));
         Ok(Duplex {
             object,
-            stop: Event::new()?,
             stopped: AtomicBool::new(false),
-            reader: Mutex::new(Event::new()?),
-            writer: Mutex::new(Writer::new()?),
+            stop,
+            port,
+            reader,
+            writer: Mutex::new(Writer::new()),
         })
     }
 
@@ -105,7 +121,7 @@ impl Duplex {
         let event = lock(&self.reader);
         let deadline = Deadline::after(timeout);
         loop {
-            if self.stopped.load(Ordering::Acquire) {
+            if self.is_stopped() {
                 return Ok(0);
             }
             let result = self.read(&event, buf, deadline);
@@ -133,13 +149,13 @@ impl Duplex {
         let started = unsafe { self.object.start_read(buf.as_mut_ptr().cast(), length, overlapped) }?;
         let wake = match started {
             Started::Finished => Ok(Wake::Finished),
-            Started::Pending => wait(event, Some(&self.stop), deadline),
+            Started::Pending => event.wait(&self.stop, deadline),
         };
         if !matches!(wake, Ok(Wake::Finished)) {
             self.object.cancel(overlapped);
         }
-        // SAFETY: `overlapped` is that of the operation just started.
-        let result = unsafe { self.object.result(overlapped) };
+        // SAFETY: `overlapped` is that of the operation just started, and has an event.
+        let result = unsafe { self.object.result(overlapped, AWAIT) };
         match (wake, result) {
             (Err(error), Err(_)) => Err(error),
             (Ok(Wake::TimedOut), Err(error)) if is_cancelled(&error) => Err(io::ErrorKind::TimedOut.into()),
@@ -152,16 +168,15 @@ impl Duplex {
     /// this one. TimedOut: the write before has not ended, nothing was taken.
     pub(super) fn send(&self, buf: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
         let mut writer = lock(&self.writer);
-        if self.stopped.load(Ordering::Acquire) {
+        if self.is_stopped() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         if buf.is_empty() {
             return Ok(0);
         }
         self.settle(&mut writer, Deadline::after(timeout))?;
-        let length = buf.len().min(pipe::BUFFER);
         writer.buffer.clear();
-        writer.buffer.extend_from_slice(&buf[..length]);
+        writer.buffer.extend_from_slice(&buf[..buf.len().min(pipe::BUFFER)]);
         self.write(&mut writer).map_err(|error| self.write_error(error))
     }
 
@@ -170,30 +185,26 @@ impl Duplex {
         let length = writer.buffer.len();
         let overlapped = writer.overlapped.as_ptr();
         // SAFETY: nothing is in flight, so the OVERLAPPED is ours to write to.
-        unsafe { overlapped.write(writer.event.overlapped()) };
+        unsafe { overlapped.write(OVERLAPPED::default()) };
         // SAFETY: buffer and OVERLAPPED belong to the writer, which touches neither while
         // `in_flight` is some, and Duplex's drop waits for the end of the operation.
-        match unsafe { self.object.start_write(writer.buffer.as_ptr(), length as u32, overlapped) }? {
-            Started::Pending => {
-                writer.in_flight = Some(length);
-                Ok(length)
-            }
-            // SAFETY: `overlapped` is that of the operation just started.
-            Started::Finished => unsafe { self.object.result(overlapped) },
-        }
+        unsafe { self.object.start_write(writer.buffer.as_ptr(), length as u32, overlapped) }?;
+        // Finished or not, there will be a packet.
+        writer.in_flight = Some(length);
+        Ok(length)
     }
 
     /// Waits for the write under way, if there is one, and says how it went.
     fn settle(&self, writer: &mut Writer, deadline: Deadline) -> io::Result<()> {
         let Some(length) = writer.in_flight else { return Ok(()) };
-        match wait(&writer.event, Some(&self.stop), deadline)? {
+        match self.port.wait(deadline)? {
             Wake::Finished => {}
             Wake::Stopped => return Err(io::ErrorKind::BrokenPipe.into()),
             Wake::TimedOut => return Err(io::ErrorKind::TimedOut.into()),
         }
         writer.in_flight = None;
         // SAFETY: this is the OVERLAPPED of the operation that was in flight until now.
-        match unsafe { self.object.result(writer.overlapped.as_ptr()) } {
+        match unsafe { self.object.result(writer.overlapped.as_ptr(), HAS_ENDED) } {
             Ok(written) if written < length => Err(io::ErrorKind::WriteZero.into()),
             Ok(_) => Ok(()),
             Err(error) => Err(self.write_error(error)),
@@ -207,8 +218,14 @@ impl Duplex {
 
     /// Wakes whoever waits; from now on nothing is received or sent. A write under way goes on.
     pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.stop.set();
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.stop.set();
+            self.port.post_stop();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     fn write_error(&self, error: io::Error) -> io::Error {
@@ -224,24 +241,30 @@ impl Duplex {
 impl Drop for Duplex {
     fn drop(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if writer.in_flight.is_none() {
-            return;
+        let mut deadline = Deadline::after(Some(LINGER));
+        while writer.in_flight.is_some() {
+            match self.port.wait(deadline) {
+                Ok(Wake::Finished) => writer.in_flight = None,
+                // The packet of a stop that nobody waited for.
+                Ok(Wake::Stopped) => {}
+                Ok(Wake::TimedOut) => {
+                    self.object.cancel(writer.overlapped.as_ptr());
+                    deadline = Deadline::after(None);
+                }
+                Err(error) => {
+                    // It can't happen to a port of our own; if it does, a little memory is lost.
+                    log::error!("waiting for a write to end: {error}");
+                    return std::mem::forget(std::mem::replace(writer, Writer::new()));
+                }
+            }
         }
-        let overlapped = writer.overlapped.as_ptr();
-        if !matches!(wait(&writer.event, None, Deadline::after(Some(LINGER))), Ok(Wake::Finished)) {
-            self.object.cancel(overlapped);
-        }
-        // SAFETY: this is the OVERLAPPED of the operation in flight; the call waits for its end.
-        // How it went concerns nobody any more.
-        let _ = unsafe { self.object.result(overlapped) };
     }
 }
 
 impl Writer {
-    fn new() -> io::Result<Writer> {
-        let event = Event::new()?;
-        let overlapped = NonNull::from(Box::leak(Box::new(event.overlapped())));
-        Ok(Writer { event, overlapped, buffer: Vec::new(), in_flight: None })
+    fn new() -> Writer {
+        let overlapped = NonNull::from(Box::leak(Box::new(OVERLAPPED::default())));
+        Writer { overlapped, buffer: Vec::new(), in_flight: None }
     }
 }
 
@@ -251,6 +274,11 @@ impl Drop for Writer {
         drop(unsafe { Box::from_raw(self.overlapped.as_ptr()) });
     }
 }
+
+/// Whether [`Object::result`] waits: only operations with an event can be waited for.
+const AWAIT: i32 = 1;
+/// The operation has ended.
+const HAS_ENDED: i32 = 0;
 
 impl Object {
     /// Starts to read at most `length` bytes to `buf`.
@@ -323,34 +351,39 @@ impl Object {
         }
     }
 
-    /// Asks the system to end an operation soon. It may have ended already, which is as good.
-    fn cancel(&self, overlapped: *mut OVERLAPPED) {
-        let handle: HANDLE = match self {
+    /// A socket is a handle, too ("Socket Handles",
+    /// learn.microsoft.com/windows/win32/winsock/socket-handles-2).
+    fn handle(&self) -> HANDLE {
+        match self {
             Object::Pipe(handle) => handle.as_raw_handle(),
             Object::Tcp(socket) => ptr::with_exposed_provenance_mut(raw(socket)),
-        };
-        // SAFETY: the handle is open as long as `self`. The address only says which operation is
-        // meant: the call doesn't follow it.
-        unsafe { CancelIoEx(handle, overlapped) };
+        }
     }
 
-    /// Waits for the end of an operation, and says how many bytes it moved.
+    /// Asks the system to end an operation soon. It may have ended already, which is as good.
+    fn cancel(&self, overlapped: *mut OVERLAPPED) {
+        // SAFETY: the handle is open as long as `self`. The address only says which operation is
+        // meant: the call doesn't follow it.
+        unsafe { CancelIoEx(self.handle(), overlapped) };
+    }
+
+    /// How many bytes an operation moved.
     ///
     /// # Safety
     ///
-    /// `overlapped` must be that of an operation that was started on this object.
-    unsafe fn result(&self, overlapped: *mut OVERLAPPED) -> io::Result<usize> {
-        const WAIT: i32 = 1;
+    /// `overlapped` must be that of an operation that was started on this object, and that has an
+    /// event ([`AWAIT`]) or has ended ([`HAS_ENDED`]).
+    unsafe fn result(&self, overlapped: *mut OVERLAPPED, wait: i32) -> io::Result<usize> {
         let (mut count, mut flags) = (0, 0);
         let ok = match self {
             // SAFETY: by this function's contract; `count` lives on this stack until the call returns.
             Object::Pipe(handle) => unsafe {
-                GetOverlappedResult(handle.as_raw_handle(), overlapped, &raw mut count, WAIT)
+                GetOverlappedResult(handle.as_raw_handle(), overlapped, &raw mut count, wait)
             },
             // SAFETY: by this function's contract; `count` and `flags` live on this stack until the
             // call returns.
             Object::Tcp(socket) => unsafe {
-                WSAGetOverlappedResult(raw(socket), overlapped, &raw mut count, WAIT, &raw mut flags)
+                WSAGetOverlappedResult(raw(socket), overlapped, &raw mut count, wait, &raw mut flags)
             },
         };
         if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
@@ -395,37 +428,27 @@ impl Event {
         unsafe { SetEvent(self.0.as_raw_handle()) };
     }
 
-    /// An OVERLAPPED for an operation that sets this event when it ends (and resets it when it starts).
+    /// An OVERLAPPED for an operation that sets this event when it ends (and resets it when it
+    /// starts). The lowest bit says that no packet is wanted at the completion port that the handle
+    /// belongs to ("GetQueuedCompletionStatus function",
+    /// learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus).
     fn overlapped(&self) -> OVERLAPPED {
-        OVERLAPPED { hEvent: self.0.as_raw_handle(), ..OVERLAPPED::default() }
+        OVERLAPPED { hEvent: self.0.as_raw_handle().map_addr(|handle| handle | 1), ..OVERLAPPED::default() }
     }
 
-    fn handle(&self) -> BorrowedHandle<'_> {
-        self.0.as_handle()
-    }
-}
-
-/// Waits for `event`, for `stop` where given, or for the deadline.
-fn wait(event: &Event, stop: Option<&Event>, deadline: Deadline) -> io::Result<Wake> {
-    loop {
-        let code = match stop {
-            Some(stop) => wait_for_either(event.handle(), stop.handle(), deadline.millis()),
-            None => wait_for(event.handle(), deadline.millis()),
-        };
-        match code {
-            WAIT_OBJECT_0 => return Ok(Wake::Finished),
-            WAIT_TIMEOUT if deadline.has_passed() => return Ok(Wake::TimedOut),
-            // Waits may end a little early, by the clock that deadlines are measured with.
-            WAIT_TIMEOUT => {}
-            WAIT_FAILED => return Err(io::Error::last_os_error()),
-            _ => return Ok(Wake::Stopped),
+    /// Waits for this event, for `stop`, or for the deadline.
+    fn wait(&self, stop: &Event, deadline: Deadline) -> io::Result<Wake> {
+        loop {
+            match wait_for_either(self.0.as_handle(), stop.0.as_handle(), deadline.millis()) {
+                WAIT_OBJECT_0 => return Ok(Wake::Finished),
+                WAIT_TIMEOUT if deadline.has_passed() => return Ok(Wake::TimedOut),
+                // Waits may end a little early, by the clock that deadlines are measured with.
+                WAIT_TIMEOUT => {}
+                WAIT_FAILED => return Err(io::Error::last_os_error()),
+                _ => return Ok(Wake::Stopped),
+            }
         }
     }
-}
-
-fn wait_for(event: BorrowedHandle<'_>, millis: u32) -> u32 {
-    // SAFETY: the handle is borrowed, hence open until the call returns.
-    unsafe { WaitForSingleObject(event.as_raw_handle(), millis) }
 }
 
 fn wait_for_either(event: BorrowedHandle<'_>, stop: BorrowedHandle<'_>, millis: u32) -> u32 {
@@ -434,6 +457,69 @@ fn wait_for_either(event: BorrowedHandle<'_>, stop: BorrowedHandle<'_>, millis: 
     // SAFETY: both handles are borrowed, hence open, and the array lives on this stack until the
     // call returns.
     unsafe { WaitForMultipleObjects(2, handles.as_ptr(), ALL, millis) }
+}
+
+/// A completion port that knows one object, and gets the packets of its writes and of its stop.
+struct Port(OwnedHandle);
+
+impl Port {
+    fn new(object: &Object) -> io::Result<Port> {
+        // SAFETY: without a file the call only makes a port; the other arguments are values.
+        let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1) };
+        if port.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `port` is open and nobody else owns it.
+        let port = Port(unsafe { OwnedHandle::from_raw_handle(port) });
+        // SAFETY: both handles are open, and the call only connects them.
+        if unsafe { CreateIoCompletionPort(object.handle(), port.0.as_raw_handle(), 0, 0) }.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(port)
+    }
+
+    /// Queues a packet without an operation. It can only fail for want of memory; then a writer
+    /// finds out when it next looks at the flag.
+    fn post_stop(&self) {
+        // SAFETY: the port is open as long as `self`; there is no OVERLAPPED.
+        if unsafe { PostQueuedCompletionStatus(self.0.as_raw_handle(), 0, 0, ptr::null()) } == 0 {
+            log::error!("waking a writer: {}", io::Error::last_os_error());
+        }
+    }
+
+    /// Waits for a packet or for the deadline.
+    fn wait(&self, deadline: Deadline) -> io::Result<Wake> {
+        loop {
+            match self.next(deadline.millis()) {
+                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) && deadline.has_passed() => {
+                    return Ok(Wake::TimedOut);
+                }
+                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn next(&self, millis: u32) -> io::Result<Wake> {
+        let (mut count, mut key, mut overlapped) = (0, 0, ptr::null_mut());
+        // SAFETY: the port is open as long as `self`; the results live on this stack until the call
+        // returns. The OVERLAPPED is only compared.
+        let ok = unsafe {
+            GetQueuedCompletionStatus(
+                self.0.as_raw_handle(),
+                &raw mut count,
+                &raw mut key,
+                &raw mut overlapped,
+                millis,
+            )
+        };
+        match (ok, overlapped.is_null()) {
+            // The end of an operation, good or bad: its own result tells.
+            (_, false) => Ok(Wake::Finished),
+            (0, true) => Err(io::Error::last_os_error()),
+            (_, true) => Ok(Wake::Stopped),
+        }
+    }
 }
 
 /// What these locks guard is whole at every moment, so a panic elsewhere does no harm.

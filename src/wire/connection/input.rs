@@ -6,10 +6,21 @@ use super::{Connection, Event, Phase, Role};
 use crate::wire::Layout;
 use crate::wire::error::ProtocolError;
 
+/// What one call of [`Connection::receive`] may do, and with what.
+struct Turn<'t, F> {
+    budget: &'t mut usize,
+    /// Bytes waiting to be sent at which the turn ends before its budget does.
+    outbox_most: usize,
+    each: &'t mut F,
+}
+
 impl Connection {
     /// Takes bytes from the socket, and calls `each` for what they mean, in order, until they
     /// are used up, `budget` units were handled, or the connection is paused or over. What could
     /// not be handled yet is kept: see [`has_backlog`](Connection::has_backlog).
+    ///
+    /// A responder whose outbox grows by the soft mark spends what is left of `budget`, so that
+    /// the socket is offered the replies before the hard mark judges the peer by them.
     pub(crate) fn receive(
         &mut self,
         fresh: &[u8],
@@ -17,46 +28,43 @@ impl Connection {
         budget: &mut usize,
         each: &mut impl FnMut(&mut Connection, Event<'_>),
     ) {
-        if !fresh.is_empty() {
-            self.last_heard = now;
-        }
+        self.last_active = now;
         let before = *budget;
+        let outbox_most = match self.role {
+            Role::Responder => self.outbox.len().saturating_add(self.settings.limits.outbox_soft),
+            Role::Initiator => usize::MAX,
+        };
+        let mut turn = Turn { budget, outbox_most, each };
         let mut stash = std::mem::take(&mut self.stash);
-        let mut rest = self.receive_behind(&mut stash, fresh, budget, each);
+        let mut rest = self.receive_behind(&mut stash, fresh, &mut turn);
         if stash.is_empty() {
-            self.parse(&mut rest, budget, each);
+            self.parse(&mut rest, &mut turn);
         }
-        if self.is_finishing() {
-            stash = Vec::new();
-        } else if !rest.is_empty() {
+        if !self.is_finishing() {
             self.reserve(&mut stash, rest.len());
             stash.extend_from_slice(rest);
+            self.put_back(stash);
         }
-        if stash.is_empty() || *budget == 0 || self.is_paused() {
+        if *budget != before {
             self.partial_since = None;
-        } else if self.partial_since.is_none() || *budget != before {
-            self.partial_since = Some(now);
         }
-        if !stash.is_empty() {
-            self.stash = stash;
-        }
+        self.watch_partial(now);
     }
 
     /// Handles the units that begin in `stash`, taking from `fresh` just what completes them.
     /// Returns what is left of `fresh`.
-    fn receive_behind<'b>(
+    fn receive_behind<'b, F: FnMut(&mut Connection, Event<'_>)>(
         &mut self,
         stash: &mut Vec<u8>,
         mut fresh: &'b [u8],
-        budget: &mut usize,
-        each: &mut impl FnMut(&mut Connection, Event<'_>),
+        turn: &mut Turn<'_, F>,
     ) -> &'b [u8] {
         while !stash.is_empty() {
             let mut view = &stash[..];
-            self.parse(&mut view, budget, each);
+            self.parse(&mut view, turn);
             let left = view.len();
             let missing = match self.decoder.measure(view) {
-                Ok(length) if self.may_parse() && *budget > 0 => length.saturating_sub(left),
+                Ok(length) if self.may_parse() && *turn.budget > 0 => length.saturating_sub(left),
                 _ => 0,
             };
             stash.drain(..stash.len() - left);
@@ -72,26 +80,24 @@ impl Connection {
         fresh
     }
 
-    fn parse(
-        &mut self,
-        input: &mut &[u8],
-        budget: &mut usize,
-        each: &mut impl FnMut(&mut Connection, Event<'_>),
-    ) {
-        while *budget > 0 && !input.is_empty() && self.may_parse() {
-            if let Phase::Refusing { rc, .. } = self.phase {
+    fn parse<F: FnMut(&mut Connection, Event<'_>)>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, F>) {
+        while *turn.budget > 0 && !input.is_empty() && self.may_parse() {
+            if let Phase::Refusing(rc) = self.phase {
                 let Some(first) = input.first_chunk() else { return };
                 return self.answer_refusal(*first, rc);
             }
             match self.decoder.next(input) {
                 Ok(Some(unit)) => {
-                    *budget -= 1;
+                    *turn.budget -= 1;
                     if let Some(event) = self.interpret(unit) {
-                        each(self, event);
+                        (turn.each)(self, event);
                     }
                     let waiting = self.outbox.len();
-                    if waiting > self.settings.limits.outbox_hard {
+                    if self.role == Role::Responder && waiting > self.settings.limits.outbox_hard {
                         self.fail(ProtocolError::OutboxFull(waiting).into());
+                    }
+                    if waiting >= turn.outbox_most {
+                        *turn.budget = 0;
                     }
                 }
                 Ok(None) => return,
@@ -100,15 +106,16 @@ impl Connection {
         }
     }
 
-    pub(super) fn may_parse(&self) -> bool {
-        self.phase != Phase::Finishing && !self.is_paused()
+    fn may_parse(&self) -> bool {
+        !self.is_finishing() && !self.is_paused()
     }
 
-    /// Whether reading rests until the peer has read: classic peers only, see PROTOCOL.md.
+    /// Whether reading rests: a classic peer has replies to read, or one to wait for, before more
+    /// is taken from it.
     pub(crate) fn is_paused(&self) -> bool {
         self.role == Role::Responder
             && self.layout() == Some(Layout::Classic)
-            && self.outbox.len() >= self.settings.limits.outbox_soft
+            && (self.owed() > 0 || self.outbox.len() >= self.settings.limits.outbox_soft.max(1))
     }
 
     /// Whether units that came earlier wait to be handled: call [`receive`](Connection::receive)
@@ -128,35 +135,64 @@ impl Connection {
             return None;
         }
         let missing = self.decoder.measure(&self.stash).ok()?.checked_sub(self.stash.len())?;
+        if missing < at_least {
+            return None;
+        }
         let most = missing.min(self.stash.len().max(at_least));
-        (missing >= at_least).then(|| (std::mem::take(&mut self.stash), most))
+        let mut partial = std::mem::take(&mut self.stash);
+        self.reserve(&mut partial, most);
+        Some((partial, most))
     }
 
-    /// Takes the frame back, longer or not. Then [`receive`](Connection::receive) with no bytes.
-    pub(crate) fn put_back(&mut self, partial: Vec<u8>) {
-        self.stash = partial;
+    /// Takes the frame back. Then, if it is longer, [`receive`](Connection::receive) with no bytes.
+    pub(crate) fn put_back(&mut self, mut partial: Vec<u8>) {
+        // What waited behind a turn's budget may have been much more than what is left of it.
+        if partial.capacity() / 4 > partial.len().max(1024) {
+            partial.shrink_to_fit();
+        }
+        self.stash = if partial.is_empty() { Vec::new() } else { partial };
     }
 
     /// Makes room for `count` more bytes, doubling up to the frame's end and no further.
     fn reserve(&self, stash: &mut Vec<u8>, count: usize) {
-        let end = self.decoder.measure(stash).unwrap_or(0).min(stash.len() * 2);
-        stash.reserve_exact(count.max(end.saturating_sub(stash.len())));
+        if stash.capacity() - stash.len() < count {
+            let end = self.decoder.measure(stash).unwrap_or(0).min(stash.len() * 2);
+            stash.reserve_exact(count.max(end.saturating_sub(stash.len())));
+        }
     }
 
-    /// The peer sends no more. What is ready still goes out; a partial frame is dropped.
+    /// The clock of an incomplete frame runs from its first byte, and rests while reading does.
+    pub(super) fn watch_partial(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Refusing(_)) {
+            return;
+        }
+        if self.stash.is_empty() || !self.may_parse() || self.has_backlog() {
+            self.partial_since = None;
+        } else {
+            self.partial_since.get_or_insert(now);
+        }
+    }
+
+    /// The peer sends no more; call this when there is no [backlog](Connection::has_backlog). A
+    /// partial frame is dropped. What is ready still goes out; classic peers, whose only way to
+    /// end in order this is, also get what they are owed.
     pub(crate) fn end_of_input(&mut self) {
-        if self.phase == Phase::Finishing {
+        if self.is_finishing() {
             return;
         }
         if !std::mem::take(&mut self.stash).is_empty() {
             self.failure.get_or_insert(Box::new(ProtocolError::CutOff));
         }
-        self.finish();
+        match self.layout() {
+            Some(Layout::Classic) => self.conclude(false),
+            Some(Layout::V1) | None => self.finish(),
+        }
     }
 
     pub(super) fn finish(&mut self) {
         self.phase = Phase::Finishing;
         self.decoder.expect_nothing();
+        self.pong_owed = None;
         self.partial_since = None;
     }
 }

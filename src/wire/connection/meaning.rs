@@ -26,15 +26,8 @@ impl Connection {
 
     fn take_hello(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
         let theirs = Hello::decode(bytes)?;
-        let Some(version) = theirs.common_version() else {
-            return Err(ProtocolError::NoCommonVersion { ours: hello::VERSIONS, theirs: theirs.versions });
-        };
-        if let Some(tag) = theirs.unknown_tag {
-            return Err(ProtocolError::FeatureMissing(format!("hello tag {tag:#06x}")));
-        }
-        if theirs.required != 0 {
-            return Err(ProtocolError::FeatureMissing(format!("feature bits {:#010x}", theirs.required)));
-        }
+        theirs.check_demands()?;
+        let version = hello::common_version(theirs.versions).unwrap_or(hello::VERSIONS.1);
         self.push_answer(ResultCode::OK, version, String::new());
         self.open(theirs.allowance);
         Ok(None)
@@ -45,6 +38,7 @@ impl Connection {
         match answer.status {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
                 self.open(theirs.allowance);
+                theirs.check_demands()?;
                 Ok(Some(Event::Opened))
             }
             ResultCode::OK => Err(ProtocolError::BadHello("it chooses a version that was not offered")),
@@ -73,6 +67,7 @@ impl Connection {
                 if self.phase == Phase::Opening {
                     self.phase = Phase::Open;
                 }
+                self.in_flight += 1;
                 let ticket = Ticket { id: 0, msg_type: header.msg_type, cost: 0, layout: Layout::Classic };
                 Ok(Some(Event::Request { ticket, payload }))
             }
@@ -87,24 +82,38 @@ impl Connection {
         let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
         match kind {
             Kind::Request | Kind::Subscribe | Kind::Unsubscribe => self.take_request(kind, header, payload),
-            Kind::Notify => match split_extension(header.flags, payload) {
-                Extension::Fine(payload) => Ok(Some(Event::Notify { msg_type: header.msg_type, payload })),
-                _ => Ok(None),
-            },
+            Kind::Notify => Ok(self.take_notify(header, payload)),
             Kind::Reply => self.take_reply(header, payload),
             Kind::Ping => {
                 self.pong_owed = Some(header.id);
                 Ok(None)
             }
             Kind::Goodbye => {
-                if self.role == Role::Responder || self.phase == Phase::Leaving {
-                    self.goodbye(ResultCode::OK);
-                    self.finish();
-                }
+                self.take_goodbye();
                 Ok(Some(Event::Goodbye { rc: ResultCode(header.rc), last_id: header.id }))
             }
             // Nobody subscribed, no call can be cancelled or streams, no token was asked for.
             Kind::Event | Kind::Cancel | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
+        }
+    }
+
+    /// A notify that could not be executed as it is meant has nobody to be told.
+    fn take_notify<'b>(&self, header: Header, payload: &'b [u8]) -> Option<Event<'b>> {
+        if self.phase == Phase::Leaving || header.flags & !flags::EXT != 0 {
+            return None;
+        }
+        match split_extension(header.flags, payload) {
+            Extension::Fine(payload) => Some(Event::Notify { msg_type: header.msg_type, payload }),
+            Extension::NotUnderstood(_) | Extension::Malformed => None,
+        }
+    }
+
+    /// The peer asks no more, but answers what it has accepted of ours, perhaps behind this.
+    fn take_goodbye(&mut self) {
+        if self.calls.as_ref().is_some_and(|calls| calls.len() > 0) {
+            self.goodbye(ResultCode::OK);
+        } else {
+            self.conclude(self.phase == Phase::Open);
         }
     }
 
@@ -117,8 +126,9 @@ impl Connection {
         if self.phase == Phase::Leaving {
             return Ok(None);
         }
-        // Half the number space counts as "behind", so that ids may wrap.
-        if header.id == 0 || header.id.wrapping_sub(self.last_id).wrapping_sub(1) >= u32::MAX / 2 {
+        // Half the number space counts as "behind", so that ids may wrap; any may be the first.
+        let step = header.id.wrapping_sub(self.last_id);
+        if header.id == 0 || step == 0 || (self.last_id != 0 && step > u32::MAX / 2) {
             return Err(ProtocolError::BadId { id: header.id, last: self.last_id });
         }
         let Limits { max_in_flight, max_in_flight_bytes, .. } = self.settings.limits;
@@ -176,6 +186,9 @@ impl Connection {
             return Err(ProtocolError::BadExtension);
         };
         let Some(calls) = &mut self.calls else { return Err(ProtocolError::UnknownReply(header.id)) };
+        if header.flags & flags::MORE != 0 {
+            return Err(ProtocolError::UnaskedPart(header.id));
+        }
         let waited_for = calls.finish(header.id, i32::from(header.msg_type))?;
         let is_text = header.flags & flags::TEXT != 0;
         let reply = Event::Reply { id: header.id, rc: ResultCode(header.rc), is_text, payload };

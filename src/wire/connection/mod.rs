@@ -3,7 +3,8 @@
 //! The owner does, in any order that suits it:
 //!
 //! - [`receive`](Connection::receive) with what the socket gave, or with nothing when
-//!   [`has_backlog`](Connection::has_backlog) says that units were left over;
+//!   [`has_backlog`](Connection::has_backlog) says that units were left over, or when a large
+//!   frame was read in place and [put back](Connection::put_back);
 //! - [`end_of_input`](Connection::end_of_input) once, when the socket says so;
 //! - [`unsent`](Connection::unsent) and [`mark_sent`](Connection::mark_sent) whenever the socket takes bytes;
 //! - [`handle_timeout`](Connection::handle_timeout) when [`next_deadline`](Connection::next_deadline) has come;
@@ -25,7 +26,7 @@ use super::outbox::Outbox;
 use super::rc::ResultCode;
 use super::reply::Ticket;
 use super::{Classic, Layout};
-use crate::limits::{Limits, REFUSAL_WAIT};
+use crate::limits::Limits;
 
 /// What all connections of a listener, or of a client, have in common.
 #[derive(Clone, Debug)]
@@ -62,17 +63,21 @@ enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Policy said no: as soon as the layout is known, this is the answer.
-    Refusing {
-        rc: ResultCode,
-        until: Instant,
-    },
+    Refusing(ResultCode),
     /// The layout or the hello is still to come.
     Opening,
     Open,
     /// We have said goodbye: calls that come now are not executed, replies still count.
     Leaving,
+    /// Nothing more is taken. Once the peer's last call is answered we are finishing, after a
+    /// goodbye of our own if that is still to be said.
+    Concluding {
+        goodbye: bool,
+    },
     /// Nothing more is taken; what is in the outbox still goes out.
     Finishing,
+    /// The peer does not read: nothing more happens.
+    Abandoned,
 }
 
 /// See the module's text.
@@ -97,11 +102,12 @@ pub(crate) struct Connection {
     /// Our own calls; boxed, since most connections of a server have none.
     calls: Option<Box<Calls>>,
     failure: Option<Box<ProtocolError>>,
-    /// When the frame that is incomplete now began to come.
+    /// When the frame that is incomplete now began to come; while refusing, when that began.
     partial_since: Option<Instant>,
     /// Since when the outbox holds something and the peer has taken nothing.
     stalled_since: Option<Instant>,
-    last_heard: Instant,
+    /// When bytes last came or left.
+    last_active: Instant,
 }
 
 impl Connection {
@@ -149,19 +155,25 @@ impl Connection {
             failure: None,
             partial_since: None,
             stalled_since: None,
-            last_heard: now,
+            last_active: now,
         }
     }
 
     /// Answers whoever is there with `rc` as soon as the first four bytes tell in what layout,
     /// and ends. Only before anything was received.
     pub(crate) fn refuse(&mut self, rc: ResultCode, now: Instant) {
-        self.phase = Phase::Refusing { rc, until: now + REFUSAL_WAIT };
+        self.phase = Phase::Refusing(rc);
+        self.partial_since = Some(now);
     }
 
     /// The layout, once known.
     pub(crate) fn layout(&self) -> Option<Layout> {
         self.decoder.layout()
+    }
+
+    /// Whether both hellos were exchanged; still true when the connection is over.
+    pub(crate) fn has_opened_v1(&self) -> bool {
+        self.allowance.max_payload > 0
     }
 
     /// Why the connection is beyond repair, if it is.
@@ -171,19 +183,25 @@ impl Connection {
 
     /// Whether there is no point in flushing: the peer does not read.
     pub(crate) fn is_hopeless(&self) -> bool {
-        matches!(
-            self.failure(),
-            Some(ProtocolError::OutboxFull(_) | ProtocolError::TimedOut("progress of writing"))
-        )
+        self.phase == Phase::Abandoned
     }
 
     /// Whether all is said: no more is taken, and nothing is left to be sent.
     pub(crate) fn is_finished(&self) -> bool {
-        self.phase == Phase::Finishing && self.outbox.is_empty() && self.pong_owed.is_none()
+        self.is_over() && self.outbox.is_empty()
     }
 
-    /// Whether no more requests will be taken.
+    /// Whether nothing more will be taken from the peer.
     pub(crate) fn is_finishing(&self) -> bool {
-        self.phase == Phase::Finishing
+        matches!(self.phase, Phase::Concluding { .. }) || self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Finishing | Phase::Abandoned)
+    }
+
+    /// The peer's calls that were accepted and have no reply yet, not even in the outbox.
+    fn owed(&self) -> usize {
+        self.in_flight as usize - self.outbox.replies()
     }
 }

@@ -27,7 +27,7 @@ impl Connection {
     /// Most payload bytes of a request of ours.
     pub(crate) fn request_limit(&self) -> u32 {
         match (self.layout(), self.settings.classic) {
-            (Some(Layout::V1), _) => self.allowance.max_payload,
+            (Some(Layout::V1), _) => self.allowance.max_payload.min(self.allowance.max_in_flight_bytes),
             (_, Classic::Short(limit) | Classic::Fixed(limit)) => limit,
             (_, Classic::Refused) => 0,
         }
@@ -35,10 +35,10 @@ impl Connection {
 
     /// Whether the peer's allowance leaves room for a call with so much payload.
     pub(crate) fn may_call(&self, payload_len: u32) -> bool {
-        let Some(calls) = &self.calls else { return true };
+        let (calls, bytes) = self.calls.as_ref().map_or((0, 0), |calls| (calls.len(), calls.bytes()));
         self.layout() == Some(Layout::Classic)
-            || (calls.len() < self.allowance.max_in_flight as usize
-                && calls.bytes() + u64::from(payload_len) <= u64::from(self.allowance.max_in_flight_bytes))
+            || (calls < self.allowance.max_in_flight as usize
+                && bytes + u64::from(payload_len) <= u64::from(self.allowance.max_in_flight_bytes))
     }
 
     /// Puts a request into the outbox and returns its id. The caller has looked at
@@ -66,8 +66,8 @@ impl Connection {
     /// Nobody will take what is in the outbox.
     pub(crate) fn discard_output(&mut self) {
         self.pong_owed = None;
-        let count = self.outbox.len();
-        self.outbox.mark_sent(count);
+        self.stalled_since = None;
+        self.release(self.outbox.len());
     }
 
     /// Puts a notify (v1 only) into the outbox.
@@ -90,16 +90,46 @@ impl Connection {
                 self.push_frame(Kind::Goodbye, 0, 0, self.last_id, rc.0, &[]);
                 self.phase = Phase::Leaving;
             }
-            Phase::Leaving => {}
-            _ => self.finish(),
+            Phase::Open => self.conclude(false),
+            Phase::Refusing(_) | Phase::Opening => self.finish(),
+            Phase::Leaving | Phase::Concluding { .. } | Phase::Finishing | Phase::Abandoned => {}
+        }
+    }
+
+    /// Takes nothing more, and ends once everything accepted is answered.
+    pub(super) fn conclude(&mut self, goodbye: bool) {
+        self.decoder.expect_nothing();
+        self.partial_since = None;
+        self.phase = Phase::Concluding { goodbye };
+        self.settle();
+    }
+
+    /// Finishes if the peer's last call has its answer and that was all that was missing.
+    fn settle(&mut self) {
+        let Phase::Concluding { goodbye } = self.phase else { return };
+        if self.owed() > 0 {
+            return;
+        }
+        self.push_pong();
+        if goodbye {
+            self.push_frame(Kind::Goodbye, 0, 0, self.last_id, ResultCode::OK.0, &[]);
+        }
+        self.finish();
+    }
+
+    fn push_pong(&mut self) {
+        if let Some(id) = self.pong_owed.take() {
+            self.push_frame(Kind::Pong, 0, 0, id, 0, &[]);
         }
     }
 
     /// What the socket should take next. Empty when there is nothing to do.
     #[must_use]
     pub(crate) fn unsent(&mut self) -> &[u8] {
-        if let Some(id) = self.pong_owed.take() {
-            self.push_frame(Kind::Pong, 0, 0, id, 0, &[]);
+        self.settle();
+        // Behind everything else, so that pings don't pile up pongs for who does not read them.
+        if self.outbox.is_empty() {
+            self.push_pong();
         }
         self.outbox.unsent()
     }
@@ -111,17 +141,23 @@ impl Connection {
 
     /// The socket took `count` bytes of [`unsent`](Connection::unsent), perhaps none.
     pub(crate) fn mark_sent(&mut self, count: usize, now: Instant) {
-        let (calls, bytes) = self.outbox.mark_sent(count);
-        self.in_flight -= calls;
-        self.in_flight_bytes -= bytes;
+        self.release(count);
         if self.outbox.is_empty() {
             self.stalled_since = None;
         } else if count > 0 || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
         }
         if count > 0 {
-            self.last_heard = now;
+            self.last_active = now;
         }
+        self.watch_partial(now);
+    }
+
+    /// So many bytes have left the outbox; the calls whose replies they were are over.
+    fn release(&mut self, count: usize) {
+        let (calls, bytes) = self.outbox.mark_sent(count);
+        self.in_flight -= calls;
+        self.in_flight_bytes -= bytes;
     }
 
     /// Whether the socket would take no more when it was last asked.
@@ -130,12 +166,12 @@ impl Connection {
     }
 
     /// Lends the outbox memory out of `spare`.
-    pub(crate) fn lend(&mut self, spare: &mut Vec<Box<Buffer>>) {
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
         self.outbox.lend(spare);
     }
 
     /// Takes the outbox's memory back, if it has nothing to send.
-    pub(crate) fn reclaim(&mut self) -> Option<Box<Buffer>> {
+    pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
         self.outbox.reclaim()
     }
 
@@ -147,17 +183,21 @@ impl Connection {
     /// Ends the connection for a reason that is the peer's fault or a limit's; it is told.
     pub(crate) fn fail(&mut self, fatal: Fatal) {
         let Fatal { error, answer_to } = fatal;
-        if self.phase == Phase::Finishing {
+        if error.is_hopeless() {
+            return self.abandon(error);
+        }
+        if self.is_over() {
             return;
         }
         match (answer_to, self.layout(), self.phase) {
             (Some(msg_type), ..) if self.role == Role::Responder => {
-                let ticket = Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic };
-                self.begin_reply(ticket).finish(error.rc());
+                self.answer_classic(msg_type, error.rc());
             }
-            (_, Some(Layout::V1), Phase::Open | Phase::Leaving) => {
+            (_, Some(Layout::V1), Phase::Open | Phase::Leaving | Phase::Concluding { .. }) => {
                 let text = error.to_string();
-                self.push_frame(Kind::Goodbye, flags::TEXT, 0, self.last_id, error.rc().0, text.as_bytes());
+                let text = &text[..text.floor_char_boundary(self.allowance.max_payload as usize)];
+                let flags = if text.is_empty() { 0 } else { flags::TEXT };
+                self.push_frame(Kind::Goodbye, flags, 0, self.last_id, error.rc().0, text.as_bytes());
             }
             (_, None, Phase::Opening) if self.role == Role::Responder && speaks_hello(&error) => {
                 self.push_answer(error.rc(), 0, error.to_string());
@@ -168,14 +208,28 @@ impl Connection {
         self.failure = Some(Box::new(error));
     }
 
+    /// Ends the connection without a word, since the peer does not read.
+    fn abandon(&mut self, error: ProtocolError) {
+        self.finish();
+        self.discard_output();
+        self.phase = Phase::Abandoned;
+        self.failure.get_or_insert(Box::new(error));
+    }
+
+    /// Answers the beginning of a classic request that will not be taken.
+    fn answer_classic(&mut self, msg_type: i32, rc: ResultCode) {
+        self.in_flight += 1;
+        let ticket = Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic };
+        self.begin_reply(ticket).finish(rc);
+    }
+
     /// Tells a refused peer so, in the layout that its first four bytes announce.
     pub(super) fn answer_refusal(&mut self, first: [u8; 4], rc: ResultCode) {
         if first == hello::MAGIC {
             self.push_answer(rc, 0, String::new());
         } else {
-            let ticket =
-                Ticket { id: 0, msg_type: classic::msg_type(&first), cost: 0, layout: Layout::Classic };
-            self.begin_reply(ticket).finish(rc);
+            self.decoder.learn(Layout::Classic);
+            self.answer_classic(classic::msg_type(&first), rc);
         }
         self.finish();
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Connection, Phase};
+use crate::limits::REFUSAL_WAIT;
 use crate::wire::error::ProtocolError;
 
 /// Which time limit has passed.
@@ -26,32 +27,31 @@ impl Connection {
     /// Ends the connection if a time limit has passed. Says which.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Expired> {
         let (_, expired) = self.deadlines().into_iter().flatten().find(|(at, _)| *at <= now)?;
-        let what = match expired {
-            Expired::Hello => "hello",
-            Expired::PartialFrame => "end of a frame",
-            Expired::WriteStall => "progress of writing",
-            Expired::Idle => "sign of life",
-            Expired::Refusal => "first bytes",
-        };
-        if self.phase == Phase::Finishing {
-            self.failure.get_or_insert(Box::new(ProtocolError::TimedOut(what)));
-        }
-        self.fail(ProtocolError::TimedOut(what).into());
+        self.fail(
+            match expired {
+                Expired::Hello => ProtocolError::TimedOut("hello"),
+                Expired::PartialFrame => ProtocolError::TimedOut("end of a frame"),
+                Expired::WriteStall => ProtocolError::STALLED,
+                Expired::Idle => ProtocolError::TimedOut("sign of life"),
+                Expired::Refusal => ProtocolError::TimedOut("first bytes"),
+            }
+            .into(),
+        );
         Some(expired)
     }
 
-    fn deadlines(&self) -> [Option<(Instant, Expired)>; 4] {
+    fn deadlines(&self) -> [Option<(Instant, Expired)>; 3] {
         let limits = &self.settings.limits;
-        let after = |since: Option<Instant>, limit: Duration, what| since.map(|since| (since + limit, what));
+        // A limit beyond what the clock can say is none.
+        let after = |since: Option<Instant>, limit: Duration, what| Some((since?.checked_add(limit)?, what));
         let partial = match self.phase {
+            Phase::Refusing(_) => after(self.partial_since, REFUSAL_WAIT, Expired::Refusal),
             Phase::Opening => after(self.partial_since, limits.hello_timeout, Expired::Hello),
             _ => after(self.partial_since, limits.partial_frame_timeout, Expired::PartialFrame),
         };
-        let refusal = match self.phase {
-            Phase::Refusing { until, .. } => Some((until, Expired::Refusal)),
-            _ => None,
-        };
-        let idle = limits.idle_timeout.map(|limit| (self.last_heard + limit, Expired::Idle));
-        [refusal, partial, after(self.stalled_since, limits.write_stall_timeout, Expired::WriteStall), idle]
+        let stall = after(self.stalled_since, limits.write_stall_timeout, Expired::WriteStall);
+        let silent_since = (!self.is_over()).then_some(self.last_active);
+        let idle = limits.idle_timeout.and_then(|limit| after(silent_since, limit, Expired::Idle));
+        [partial, stall, idle]
     }
 }

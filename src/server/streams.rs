@@ -1,0 +1,40 @@
+//! Streams without frames: who handles them.
+
+use crate::reactor::{Closed, Session, SessionId};
+
+/// Handles the connections of a listener that carries raw bytes or lines in place of frames; see
+/// [`Server::listen_raw`](super::Server::listen_raw) and
+/// [`Server::listen_lines`](super::Server::listen_lines).
+///
+/// One handler serves all connections of its listener; what belongs to one of them is best kept
+/// in a map by [`SessionId`], in the server's state or in the handler.
+pub trait StreamHandler<S>: Send {
+    /// A client has connected. What is written here it reads first.
+    fn opened(&mut self, state: &mut S, session: &mut Session<'_>) {
+        let _ = (state, session);
+    }
+
+    /// Bytes as they came, or one line without its end.
+    fn data(&mut self, state: &mut S, session: &mut Session<'_>, bytes: &[u8]);
+
+    /// The client will send no more. It still reads: what is written here reaches it, then our
+    /// side ends too.
+    fn half_closed(&mut self, state: &mut S, session: &mut Session<'_>) {
+        let _ = (state, session);
+    }
+
+    /// The connection is over. Called once for every one that was opened.
+    fn closed(&mut self, state: &mut S, id: SessionId, why: &Closed) {
+        let _ = (state, id, why);
+    }
+}
+
+/// A closure that only wants the data.
+impl<S, F> StreamHandler<S> for F
+where
+    F: FnMut(&mut S, &mut Session<'_>, &[u8]) + Send,
+{
+    fn data(&mut self, state: &mut S, session: &mut Session<'_>, bytes: &[u8]) {
+        self(state, session, bytes);
+    }
+}

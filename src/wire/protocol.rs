@@ -1,0 +1,163 @@
+//! What a link speaks: frames, or bytes without frames. One interface for whoever owns the socket.
+
+use std::time::Instant;
+
+use super::outbox::Buffer;
+use super::plain::Plain;
+use super::rc::ResultCode;
+use super::{Connection, ProtocolError};
+
+/// See the module's text. The methods are described at [`Connection`] and [`Plain`].
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    Framed(Connection),
+    Plain(Plain),
+}
+
+impl Protocol {
+    pub(crate) fn failure(&self) -> Option<&ProtocolError> {
+        match self {
+            Protocol::Framed(connection) => connection.failure(),
+            Protocol::Plain(plain) => plain.failure(),
+        }
+    }
+
+    pub(crate) fn is_hopeless(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.is_hopeless(),
+            Protocol::Plain(plain) => plain.is_hopeless(),
+        }
+    }
+
+    /// Whether the peer knows what a goodbye is, and closes first after one.
+    pub(crate) fn says_goodbye(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.has_opened_v1(),
+            Protocol::Plain(_) => false,
+        }
+    }
+
+    /// Whether nothing more is taken: input is thrown away.
+    pub(crate) fn is_finishing(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.is_finishing(),
+            Protocol::Plain(plain) => plain.is_finishing(),
+        }
+    }
+
+    /// Whether everything that will ever be written has left.
+    pub(crate) fn output_is_done(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.is_finished(),
+            Protocol::Plain(plain) => plain.output_is_done(),
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.is_paused(),
+            Protocol::Plain(plain) => plain.is_paused(),
+        }
+    }
+
+    pub(crate) fn has_backlog(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.has_backlog(),
+            Protocol::Plain(plain) => plain.has_backlog(),
+        }
+    }
+
+    pub(crate) fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
+        match self {
+            Protocol::Framed(connection) => connection.take_large_partial(at_least),
+            Protocol::Plain(_) => None,
+        }
+    }
+
+    pub(crate) fn put_back(&mut self, partial: Vec<u8>) {
+        if let Protocol::Framed(connection) = self {
+            connection.put_back(partial);
+        }
+    }
+
+    /// Answers "no" and ends. A stream without frames has no words for it and just ends.
+    pub(crate) fn refuse(&mut self, rc: ResultCode, now: Instant) {
+        match self {
+            Protocol::Framed(connection) => connection.refuse(rc, now),
+            Protocol::Plain(plain) => plain.fail(ProtocolError::Refused { rc, text: String::new() }),
+        }
+    }
+
+    /// No more requests are taken, and the peer is told so as far as the protocol can.
+    pub(crate) fn goodbye(&mut self, rc: ResultCode) {
+        match self {
+            Protocol::Framed(connection) => connection.goodbye(rc),
+            Protocol::Plain(plain) => plain.fail(ProtocolError::Refused { rc, text: String::new() }),
+        }
+    }
+
+    pub(crate) fn unsent(&mut self) -> &[u8] {
+        match self {
+            Protocol::Framed(connection) => connection.unsent(),
+            Protocol::Plain(plain) => plain.unsent(),
+        }
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.has_unsent(),
+            Protocol::Plain(plain) => plain.has_unsent(),
+        }
+    }
+
+    pub(crate) fn mark_sent(&mut self, count: usize, now: Instant) {
+        match self {
+            Protocol::Framed(connection) => connection.mark_sent(count, now),
+            Protocol::Plain(plain) => plain.mark_sent(count, now),
+        }
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.is_stalled(),
+            Protocol::Plain(plain) => plain.is_stalled(),
+        }
+    }
+
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
+        match self {
+            Protocol::Framed(connection) => connection.lend(spare),
+            Protocol::Plain(plain) => plain.lend(spare),
+        }
+    }
+
+    pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
+        match self {
+            Protocol::Framed(connection) => connection.reclaim(),
+            Protocol::Plain(plain) => plain.reclaim(),
+        }
+    }
+
+    pub(crate) fn buffered(&self) -> usize {
+        match self {
+            Protocol::Framed(connection) => connection.buffered(),
+            Protocol::Plain(plain) => plain.buffered(),
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        match self {
+            Protocol::Framed(connection) => connection.next_deadline(),
+            Protocol::Plain(plain) => plain.next_deadline(),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        match self {
+            Protocol::Framed(connection) => {
+                connection.handle_timeout(now);
+            }
+            Protocol::Plain(plain) => plain.handle_timeout(now),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Calls that time out, and what becomes of the connection they were made on.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sidewire::{Client, Server};
+
+use crate::util::{Dialect, on_every_stream, start, usual, watchdog};
+
+const ECHO: u16 = 1;
+/// Sleeps for as many milliseconds as the payload has bytes, then echoes it.
+const SLEEP: u16 = 2;
+
+fn sleeper() -> Server<()> {
+    let mut server = Server::new(());
+    server.on(ECHO, |(), request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    server.on(SLEEP, |(), request, reply| {
+        thread::sleep(Duration::from_millis(request.payload().len() as u64));
+        reply.write(request.payload());
+        Ok(())
+    });
+    server
+}
+
+fn within(client: &Client, msg_type: u16, payload: &[u8], millis: u64) -> sidewire::Result<Vec<u8>> {
+    let reply = client.call_within(msg_type, payload, Some(Duration::from_millis(millis)))?;
+    Ok(reply.into_payload())
+}
+
+#[test]
+fn a_late_reply_is_skipped_and_the_connection_stays_good() {
+    let _watchdog = watchdog(60);
+    for dialect in Dialect::ALL {
+        on_every_stream(
+            sleeper(),
+            |listen| dialect.listen(listen),
+            |endpoint| {
+                let client = dialect.client(endpoint);
+                for round in 0..2 {
+                    let begun = Instant::now();
+                    let error = within(&client, SLEEP, &[b'z'; 200], 50).expect_err("a timeout");
+                    let took = begun.elapsed();
+                    assert!(error.is_timeout() && error.may_have_executed(), "{error}");
+                    assert!((50..190).contains(&took.as_millis()), "{took:?} instead of 50 ms");
+                    // Its reply comes first now, and is of the same type as what is asked next.
+                    let text = format!("round {round}");
+                    assert_eq!(within(&client, ECHO, text.as_bytes(), 5000).expect("call"), text.as_bytes());
+                    assert_eq!(within(&client, SLEEP, b"z", 5000).expect("call"), b"z");
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn several_late_replies_in_a_row_are_skipped() {
+    let _watchdog = watchdog(60);
+    for dialect in Dialect::ALL {
+        on_every_stream(
+            sleeper(),
+            |listen| dialect.listen(listen),
+            |endpoint| {
+                let client = dialect.client(endpoint);
+                for _ in 0..5 {
+                    assert!(within(&client, SLEEP, &[b'z'; 50], 5).expect_err("a timeout").is_timeout());
+                }
+                assert_eq!(within(&client, ECHO, b"after them", 5000).expect("call"), b"after them");
+            },
+        );
+    }
+}
+
+#[test]
+fn no_time_at_all_is_a_timeout_too() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        sleeper(),
+        |listen| listen,
+        |endpoint| {
+            let client = Dialect::V1.client(endpoint);
+            assert!(within(&client, SLEEP, b"12345", 0).expect_err("a timeout").is_timeout());
+            assert_eq!(within(&client, ECHO, b"after it", 5000).expect("call"), b"after it");
+        },
+    );
+}
+
+/// While the server sleeps for 400 ms, threads give up one after the other; whoever was reading
+/// for all hands over, and who has time enough gets its reply.
+#[test]
+fn threads_with_different_time_limits() {
+    let _watchdog = watchdog(60);
+    for dialect in Dialect::ALL {
+        on_every_stream(
+            sleeper(),
+            |listen| dialect.listen(listen),
+            |endpoint| {
+                let client = dialect.client(endpoint);
+                let begun = Instant::now();
+                let impatient = |millis: u64| {
+                    let error = within(&client, SLEEP, b"z", millis).expect_err("a timeout");
+                    let took = begun.elapsed().as_millis() as u64;
+                    assert!(error.is_timeout(), "{error}");
+                    assert!((millis..millis + 150).contains(&took), "{took} ms instead of {millis}");
+                };
+                let patient = |number: u8| {
+                    let text = [number; 9];
+                    assert_eq!(within(&client, ECHO, &text, 20_000).expect("call"), text);
+                };
+                thread::scope(|scope| {
+                    // Takes 400 ms, and is the first to read.
+                    scope.spawn(|| assert!(within(&client, SLEEP, &[b'z'; 400], 20_000).is_ok()));
+                    thread::sleep(Duration::from_millis(30));
+                    for millis in [60, 100, 140, 180, 220] {
+                        scope.spawn(move || impatient(millis));
+                    }
+                    (0..20).for_each(|number| drop(scope.spawn(move || patient(number))));
+                });
+            },
+        );
+    }
+}
+
+/// The one who reads for all is the one who gives up.
+#[test]
+fn a_leader_that_gives_up_hands_over() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(sleeper(), crate::util::all_streams().iter().map(usual));
+    for endpoint in &bound {
+        let client = Dialect::V1.client(endpoint);
+        thread::scope(|scope| {
+            let leader = scope.spawn(|| within(&client, SLEEP, &[b'z'; 200], 60));
+            thread::sleep(Duration::from_millis(20));
+            let follow = |number: u8| (number, within(&client, ECHO, &[number], 20_000));
+            let followers = (0..10).map(|number| scope.spawn(move || follow(number))).collect::<Vec<_>>();
+            assert!(leader.join().expect("the leader").expect_err("a timeout").is_timeout());
+            for follower in followers {
+                let (number, result) = follower.join().expect("a follower");
+                assert_eq!(result.expect("its reply"), [number]);
+            }
+        });
+    }
+    running.stop().expect("the server ends well");
+}

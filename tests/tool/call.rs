@@ -1,0 +1,293 @@
+//! `sidewire call`: what it prints, and with what status it ends.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::stage::{GREETING, Outcome, Stage, Started};
+use crate::util::{Process, classic, frame, unique, watchdog};
+
+/// A server, and a shorthand to call it.
+struct Scene {
+    stage: Stage,
+    server: Process,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let stage = Stage::new();
+        let server = stage.serve(&[format!("local:{}", unique("tool"))], &[]);
+        Scene { stage, server }
+    }
+
+    fn call(&self, args: &[&str], input: &[u8]) -> Outcome {
+        let endpoint = self.server.endpoints[0].to_string();
+        Started::new(&mut self.stage.sidewire([&["call", &endpoint], args].concat()), input).finish()
+    }
+}
+
+#[test]
+fn it_prints_the_reply_and_nothing_else() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    for layout in [&[][..], &["--classic"]] {
+        let call = |args: &[&str]| scene.call(&[args, layout].concat(), b"");
+        assert_eq!(call(&["1"]).expect(0).prints(GREETING).stderr, "");
+        assert_eq!(call(&["2", "good day"]).expect(0).prints("").stderr, "");
+        call(&["1"]).expect(0).prints("good day");
+        call(&["3", std::str::from_utf8(GREETING).expect("text")]).expect(0).prints("good day");
+        call(&["4", ""]).expect(0).prints("");
+        call(&["4"]).expect(0).prints("");
+        call(&["4", "ends in a newline\n"]).expect(0).prints("ends in a newline\n");
+        call(&["4", "grüß Gott"]).expect(0).prints("grüß Gott");
+    }
+}
+
+#[test]
+fn a_hyphen_sends_standard_input() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    let bytes: Vec<u8> = (0..=255).cycle().take(1024).collect();
+    for layout in [&[][..], &["--classic"]] {
+        scene.call(&[&["4", "-"], layout].concat(), &bytes).expect(0).prints(&bytes);
+        scene.call(&[&["4", "-"], layout].concat(), b"").expect(0).prints("");
+    }
+    let large: Vec<u8> = (0..=250).cycle().take(3 << 20).collect();
+    scene.call(&["4", "-"], &large).expect(0).prints(&large);
+}
+
+#[test]
+fn options_stand_anywhere_and_data_may_begin_with_a_hyphen() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    scene.call(&["4", "-5"], b"").expect(0).prints("-5");
+    scene.call(&["4", "--", "--hex"], b"").expect(0).prints("--hex");
+    scene.call(&["4", "--hex", "AZ"], b"").expect(0).prints("415a");
+    scene.call(&["4", "AZ", "--hex"], b"").expect(0).prints("415a");
+    scene.call(&["--hex", "4", "AZ"], b"").expect(0).prints("415a");
+    scene.call(&["1", "--timeout", "7.5", "--classic"], b"").expect(0).prints(GREETING);
+    scene.call(&["4", "-", "--hex"], b"\x00\xff\n").expect(0).prints("00ff0a");
+}
+
+#[test]
+fn status_1_is_a_result_code_of_the_server() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    for layout in [&[][..], &["--classic"]] {
+        for (msg_type, text) in
+            [("0", "no handler (-2)"), ("15", "no handler (-2)"), ("16", "unknown type (-1)")]
+        {
+            scene.call(&[&[msg_type], layout].concat(), b"").expect(1).prints("").mentions(text);
+        }
+    }
+    scene.call(&["4", "-", "--classic"], &[0; 1025]).expect(1).prints("").mentions("too large (-3)");
+}
+
+#[test]
+fn status_2_is_usage() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let foreign = if cfg!(windows) { "unix:/x" } else { "pipe:x" };
+    for args in [
+        &[][..],
+        &["local:x"],
+        &["local:x", "one"],
+        &["local:x", "-1"],
+        &["local:x", "65536"],
+        &["nonsense", "1"],
+        &["local:a/b", "1"],
+        &["tcp:127.0.0.1:x", "1"],
+        &["udp:127.0.0.1:1", "1"],
+        &[foreign, "1"],
+        &["local:x", "1", "", "--timeout", "0"],
+        &["local:x", "1", "", "--timeout", "soon"],
+        &["local:x", "1", "", "--timeout=-1"],
+        &["local:x", "1", "", "--timeout", "nan"],
+        &["local:x", "1", "a", "b"],
+        &["tcp:127.0.0.1:1", "1", "--access", "same-user"],
+    ] {
+        let outcome = stage.run([&["call"], args].concat()).expect(2).prints("");
+        assert!(!outcome.stderr.is_empty(), "{args:?}");
+    }
+    stage.run(["no-such-command"]).expect(2).prints("");
+    stage.run([""; 0]).expect(2).prints("");
+}
+
+#[test]
+fn status_3_is_nobody_there() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for endpoint in stage.all_streams() {
+        // A port that nobody listens on, but that was free a moment ago.
+        let free =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+        let endpoint = endpoint.replace("127.0.0.1:0", &free.to_string());
+        for layout in [&[][..], &["--classic"]] {
+            let outcome = stage.run([&["call", &endpoint, "1"], layout].concat()).expect(3).prints("");
+            let outcome = outcome.mentions(&endpoint).mentions("nobody listens there");
+            assert!(outcome.took < Duration::from_secs(3), "{outcome}");
+        }
+    }
+}
+
+/// A server that does with its one connection what a test says.
+fn fake(serve: impl FnOnce(TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("tcp:{}", listener.local_addr().expect("its address"));
+    std::thread::spawn(move || serve(listener.accept().expect("a client").0));
+    endpoint
+}
+
+/// The hello of a responder of version 1.
+fn answer(status: i32, version: u8) -> Vec<u8> {
+    let mut bytes = crate::util::hello(1, 1);
+    bytes[4] = 72;
+    bytes.extend(status.to_le_bytes());
+    bytes.extend([version, 0, 0, 0]);
+    bytes.extend([9; 16]);
+    bytes
+}
+
+/// Reads at least so many bytes.
+fn swallow(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).expect("bytes of the client");
+    bytes
+}
+
+/// Takes the client's hello.
+fn greet(stream: &mut TcpStream, answer: &[u8]) {
+    let length = swallow(stream, 8)[4];
+    swallow(stream, usize::from(length) - 8);
+    stream.write_all(answer).expect("send");
+}
+
+/// Keeps the connection open until the client has gone.
+fn idle(mut stream: TcpStream) {
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn status_4_is_time_run_out() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let deaf = || fake(idle);
+    let greets_and_falls_silent = || {
+        fake(|mut stream| {
+            greet(&mut stream, &answer(0, 1));
+            idle(stream);
+        })
+    };
+    let stops_in_mid_reply = || {
+        fake(|mut stream| {
+            greet(&mut stream, &answer(0, 1));
+            swallow(&mut stream, 16);
+            stream.write_all(&frame(2, 1, 1, 0, b"half")[..18]).expect("send");
+            idle(stream);
+        })
+    };
+    for (endpoint, layout) in [
+        (deaf(), &[][..]),
+        (greets_and_falls_silent(), &[]),
+        (stops_in_mid_reply(), &[]),
+        (deaf(), &["--classic"]),
+    ] {
+        let outcome = stage.run([&["call", &endpoint, "1", "--timeout", "0.5"], layout].concat()).expect(4);
+        let outcome = outcome.prints("").mentions("timed out");
+        assert!((0.45..2.0).contains(&outcome.took.as_secs_f64()), "{outcome}");
+    }
+}
+
+/// What a broken v1 server may do once it has greeted.
+fn after_hello(bytes: Vec<u8>) -> String {
+    fake(move |mut stream| {
+        greet(&mut stream, &answer(0, 1));
+        swallow(&mut stream, 16);
+        stream.write_all(&bytes).expect("send");
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        idle(stream);
+    })
+}
+
+#[test]
+fn status_5_is_a_server_that_breaks_the_protocol() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let hello = |bytes: Vec<u8>| {
+        fake(move |mut stream| {
+            greet(&mut stream, &bytes);
+            idle(stream);
+        })
+    };
+    let mut huge = frame(2, 1, 1, 0, b"");
+    huge[..4].fill(0xff);
+    for (what, endpoint) in [
+        ("another protocol", hello(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        ("an answer that is too short", hello([&crate::util::hello(1, 1)[..], &[0; 24]].concat())),
+        ("a version that was not offered", hello(answer(0, 7))),
+        ("no version in common", hello(answer(-11, 0))),
+        ("an unknown id", after_hello(frame(2, 1, 99, 0, b""))),
+        ("a reply of another type", after_hello(frame(2, 2, 1, 0, b""))),
+        ("an unknown kind", after_hello(frame(0x70, 1, 1, 0, b""))),
+        ("a huge reply", after_hello(huge)),
+        ("half a reply", after_hello(frame(2, 1, 1, 0, b"half")[..18].to_vec())),
+        ("an end without a reply", after_hello(Vec::new())),
+        ("a goodbye", after_hello(frame(12, 0, 0, -9, b""))),
+    ] {
+        let outcome = stage.run(["call", &endpoint, "1"]).prints("");
+        assert_eq!(outcome.code, Some(5), "{what}: {outcome}");
+        assert!(outcome.stderr.contains(&endpoint), "{what}: {outcome}");
+        assert!(outcome.took < Duration::from_secs(3), "{what}: {outcome}");
+    }
+}
+
+#[test]
+fn status_5_in_the_classic_layout() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let after_request = |bytes: Vec<u8>| {
+        fake(move |mut stream| {
+            swallow(&mut stream, 12);
+            stream.write_all(&bytes).expect("send");
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            idle(stream);
+        })
+    };
+    let negative = [1, 0, -1].map(i32::to_ne_bytes).concat();
+    for (what, endpoint) in [
+        ("a reply of another type", after_request(classic(2, 0, b""))),
+        ("a negative length", after_request(negative)),
+        ("half a reply", after_request(classic(1, 0, b"half")[..14].to_vec())),
+        ("an end without a reply", after_request(Vec::new())),
+    ] {
+        let outcome = stage.run(["call", &endpoint, "1", "--classic"]).prints("");
+        assert_eq!(outcome.code, Some(5), "{what}: {outcome}");
+    }
+}
+
+/// A result code of the application comes with its number, and what came with it is printed.
+#[test]
+fn result_codes_of_applications_and_their_bytes() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let endpoint = after_hello(frame(2, 1, 1, 42, b"why"));
+    stage.run(["call", &endpoint, "1"]).expect(1).prints("why").mentions("application error (42)");
+    let mut explained = frame(2, 1, 1, -10, b"the disk is full\n");
+    explained[5] = 4;
+    let outcome = stage.run(["call", &after_hello(explained), "1"]).expect(1).prints("");
+    outcome.mentions("handler failed (-10)").mentions("the disk is full");
+}
+
+/// Refused by the server: full, or by its policy.
+#[test]
+fn status_3_is_refused() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for (status, name) in [(-5, "not permitted (-5)"), (-6, "busy (-6)")] {
+        let endpoint = fake(move |mut stream| {
+            greet(&mut stream, &answer(status, 0));
+            idle(stream);
+        });
+        stage.run(["call", &endpoint, "1"]).expect(3).prints("").mentions(name);
+    }
+}

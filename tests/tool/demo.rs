@@ -1,0 +1,81 @@
+//! `sidewire demo`: two processes talk over every endpoint.
+
+use crate::stage::{Outcome, Stage, Started};
+#[cfg(target_os = "linux")]
+use crate::stage::{eventually, signal};
+use crate::util::watchdog;
+
+#[test]
+fn it_succeeds_on_every_endpoint_of_this_system() {
+    let _watchdog = watchdog(110);
+    let stage = Stage::new();
+    let outcome = stage.run(["demo"]).expect(0);
+    check(&stage, &outcome);
+}
+
+#[test]
+fn two_side_by_side_both_succeed() {
+    let _watchdog = watchdog(110);
+    let stage = Stage::new();
+    let demos = [(); 2].map(|()| Started::new(&mut stage.sidewire(["demo", "--echoes", "1000"]), b""));
+    let outcomes = demos.map(|demo| demo.finish().expect(0));
+    for outcome in &outcomes {
+        check(&stage, outcome);
+    }
+    assert_ne!(helper(&outcomes[0]), helper(&outcomes[1]));
+}
+
+/// A row for each endpoint, all steps right, and nothing left behind.
+fn check(stage: &Stage, outcome: &Outcome) {
+    assert_eq!(outcome.stderr, "");
+    let text = outcome.text();
+    for scheme in sidewire_platform::stream_schemes() {
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with(&format!("{scheme}:"))).collect();
+        let [row] = rows[..] else { panic!("not one row of {scheme}: {text}") };
+        assert_eq!(row.split_whitespace().filter(|word| *word == "ok").count(), 6, "{row}");
+        assert!(row.contains("µs") && !row.contains("BAD"), "{row}");
+    }
+    let rows = text.lines().filter(|line| line.split_whitespace().any(|word| word == "ok")).count();
+    assert_eq!(rows, sidewire_platform::stream_schemes().len(), "{text}");
+    assert_eq!(stage.files(), [""; 0]);
+    #[cfg(target_os = "linux")] // Elsewhere there is no /proc to look into.
+    assert!(!is_alive(helper(outcome)), "{text}");
+}
+
+/// The helper's process id.
+fn helper(outcome: &Outcome) -> u32 {
+    helper_in(&outcome.text()).unwrap_or_else(|| panic!("no helper: {outcome}"))
+}
+
+fn helper_in(text: &str) -> Option<u32> {
+    text.split("helper process ").nth(1)?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(target_os = "linux")]
+fn is_alive(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// However the demo ends, its helper does not outlive it. (Needs /proc and signals.)
+#[cfg(target_os = "linux")]
+#[test]
+fn a_demo_that_is_killed_leaves_no_helper() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    let _watchdog = watchdog(60);
+    for name in ["KILL", "INT"] {
+        let stage = Stage::new();
+        let mut command = stage.sidewire(["demo", "--echoes", "1000000"]);
+        let mut demo = command.stdout(Stdio::piped()).spawn().expect("start");
+        let mut line = String::new();
+        BufReader::new(demo.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+        let helper = helper_in(&line).expect("the helper's line");
+        assert!(is_alive(helper));
+        signal(name, demo.id());
+        demo.wait().expect("wait");
+        eventually(Duration::from_secs(5), "the helper ends", || !is_alive(helper));
+        assert_eq!(stage.files(), [""; 0]);
+    }
+}

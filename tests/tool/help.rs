@@ -1,0 +1,69 @@
+//! What the tool says about itself.
+
+use crate::stage::Stage;
+use crate::util::watchdog;
+
+#[test]
+fn help_teaches() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for (command, words) in [
+        (
+            "serve",
+            &[
+                "Exit status: 0",
+                "listening ENDPOINT",
+                "local:sidewire",
+                "--classic-max",
+                "--classic-fixed",
+                "--access",
+                "SIGTERM",
+                "set-and-get",
+            ][..],
+        ),
+        (
+            "call",
+            &[
+                "Exit status: 0",
+                "3 nobody listens",
+                "4 timed out",
+                "5 protocol error",
+                "--timeout",
+                "--classic",
+                "--hex",
+                "TYPE",
+                "standard input",
+            ],
+        ),
+        ("demo", &["Exit status: 0", "helper"]),
+    ] {
+        let outcome = stage.run([command, "--help"]).expect(0);
+        assert_eq!(outcome.stderr, "");
+        for word in words {
+            assert!(outcome.text().contains(word), "{command} --help does not mention '{word}': {outcome}");
+        }
+        assert!(outcome.text().lines().all(|line| line.chars().count() <= 110), "{outcome}");
+        let same = stage.run(["help", command]).expect(0);
+        assert_eq!(same.text(), outcome.text());
+    }
+}
+
+#[test]
+fn help_names_the_commands_and_no_others() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let text = stage.run(["--help"]).expect(0).text();
+    for command in ["serve", "call", "demo"] {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
+    }
+    assert!(!text.contains("demo-helper"), "{text}");
+}
+
+#[test]
+fn version() {
+    let _watchdog = watchdog(60);
+    let expected = format!("sidewire {}\n", env!("CARGO_PKG_VERSION"));
+    for option in ["--version", "-V"] {
+        Stage::new().run([option]).expect(0).prints(&expected);
+    }
+}

@@ -1,0 +1,131 @@
+//! What `sidewire serve` hosts: a table of 16 types.
+
+use sidewire::{Access, Client, Connect, Endpoint, Layout};
+
+use crate::stage::{GREETING, Stage};
+use crate::util::{Raw, watchdog};
+
+fn layouts(stage: &Stage, endpoint: &Endpoint) -> [Client; 2] {
+    let here = stage.seen_from_here(endpoint);
+    let connect = Connect::to(&here).expect("an endpoint").access(Access::Anyone);
+    let clients = [connect.clone(), connect.classic()].map(|connect| connect.open().expect("connect"));
+    assert_eq!(clients.each_ref().map(Client::layout), [Layout::V1, Layout::Classic]);
+    clients
+}
+
+fn exchange(client: &Client, msg_type: u16, payload: &[u8]) -> (i32, Vec<u8>) {
+    let response = client.exchange(msg_type, payload, Some(crate::util::PATIENCE)).expect("a reply");
+    (response.result_code().0, response.into_payload())
+}
+
+#[test]
+fn it_answers_as_documented_on_every_endpoint_in_both_layouts() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.all_streams(), &["--access", "anyone"]);
+    for endpoint in &server.endpoints {
+        for client in layouts(&stage, endpoint) {
+            let ask = |msg_type, payload: &[u8]| exchange(&client, msg_type, payload);
+            assert_eq!(ask(1, b""), (0, GREETING.to_vec()), "{endpoint}");
+            assert_eq!(ask(1, b"ignored"), (0, GREETING.to_vec()));
+            assert_eq!(ask(2, b"one"), (0, Vec::new()));
+            assert_eq!(ask(1, b""), (0, b"one".to_vec()));
+            assert_eq!(ask(3, b"two\0\xff"), (0, b"one".to_vec()));
+            assert_eq!(ask(3, b""), (0, b"two\0\xff".to_vec()));
+            assert_eq!(ask(3, GREETING), (0, Vec::new()));
+            assert_eq!(ask(4, b""), (0, Vec::new()));
+            assert_eq!(ask(4, &[0x80; 1024]), (0, vec![0x80; 1024]));
+        }
+    }
+}
+
+#[test]
+fn types_without_a_handler_and_types_beyond_the_table_are_told_apart() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    for client in layouts(&stage, &server.endpoints[0]) {
+        for msg_type in [0].into_iter().chain(6..=15) {
+            assert_eq!(exchange(&client, msg_type, b"x").0, -2, "type {msg_type}");
+        }
+        for msg_type in [16, 17, 255, 256, 32_768, 65_535] {
+            assert_eq!(exchange(&client, msg_type, b"x").0, -1, "type {msg_type}");
+        }
+        assert_eq!(exchange(&client, 1, b""), (0, GREETING.to_vec()));
+    }
+}
+
+#[test]
+fn classic_types_beyond_a_u16_are_echoed_in_full() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    let raw = Raw::connect(&stage.seen_from_here(&server.endpoints[0]));
+    for msg_type in [-1, i32::MIN, i32::MAX, 65_536, 65_537] {
+        raw.send_classic(msg_type, b"x");
+        assert_eq!(raw.receive_classic(), (msg_type, -1, Vec::new()));
+    }
+    raw.send_classic(1, b"");
+    assert_eq!(raw.receive_classic(), (1, 0, GREETING.to_vec()));
+}
+
+#[test]
+fn statistics_are_json_that_counts() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    let client = stage.client(&server.endpoints[0]);
+    let look = || -> serde_json::Value {
+        serde_json::from_slice(&exchange(&client, 5, b"").1).expect("statistics are JSON")
+    };
+    let before = look();
+    assert_eq!(before["pid"], server.child.id());
+    assert_eq!(before["connections"], 1);
+    assert_eq!(before["value_bytes"], GREETING.len());
+    exchange(&client, 9, b"");
+    exchange(&client, 2, b"four");
+    let after = look();
+    let grown =
+        |name: &str| after[name].as_u64().expect("a number") - before[name].as_u64().expect("a number");
+    assert_eq!((grown("requests"), grown("failed"), grown("accepted")), (3, 1, 0), "{before} {after}");
+    assert_eq!(after["value_bytes"], 4);
+}
+
+/// Every value that was ever set comes back once: from the next set-and-get, or it is the last.
+#[test]
+fn set_and_get_is_atomic() {
+    const THREADS: u32 = 8;
+    const EACH: u32 = 200;
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    let swap = |thread: u32| {
+        let client = stage.client(&server.endpoints[0]);
+        let one = |number| exchange(&client, 3, format!("{thread}.{number}").as_bytes()).1;
+        (0..EACH).map(one).collect::<Vec<_>>()
+    };
+    let mut seen: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || swap(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+    });
+    seen.push(exchange(&stage.client(&server.endpoints[0]), 1, b"").1);
+    let names = (0..THREADS).flat_map(|thread| (0..EACH).map(move |number| format!("{thread}.{number}")));
+    let mut expected: Vec<Vec<u8>> = names.map(String::into_bytes).chain([GREETING.to_vec()]).collect();
+    seen.sort();
+    expected.sort();
+    assert!(seen == expected, "values were lost or returned twice");
+}
+
+/// A value that a classic client has no room for is not lost to a set-and-get that fails.
+#[test]
+fn a_set_and_get_that_cannot_be_answered_changes_nothing() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    let [v1, classic] = layouts(&stage, &server.endpoints[0]);
+    let large = vec![b'x'; 2000];
+    assert_eq!(exchange(&v1, 2, &large).0, 0);
+    assert_eq!(exchange(&classic, 1, b""), (-3, Vec::new()));
+    assert_eq!(exchange(&classic, 3, b"small"), (-3, Vec::new()));
+    assert_eq!(exchange(&v1, 1, b""), (0, large));
+}

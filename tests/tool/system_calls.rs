@@ -1,0 +1,122 @@
+//! How many system calls a request takes, as strace counts them.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::stage::{Stage, signal};
+use crate::util::{Process, Raw, frame, watchdog};
+
+const ECHOES: u32 = 10_000;
+/// System calls of the server for each request: epoll_wait, read, write, and little else.
+const MOST: f64 = 3.2;
+const GOAL: f64 = 3.0;
+
+/// Whether strace is not to be used here: ptrace may be forbidden.
+fn is_excused() -> bool {
+    let excused = std::env::var_os("SIDEWIRE_NO_STRACE").is_some();
+    if excused {
+        println!("SIDEWIRE_NO_STRACE is set: system calls are not counted");
+    }
+    excused
+}
+
+/// strace, attached to all threads of a process.
+struct Tracer {
+    strace: Child,
+    report: std::path::PathBuf,
+}
+
+impl Tracer {
+    fn attach(stage: &Stage, server: &Process, options: &[&str]) -> Tracer {
+        let pid = server.child.id();
+        let report = stage.path("strace");
+        let mut command = Command::new("strace");
+        command.args(options).arg("-f").arg("-p").arg(pid.to_string()).arg("-o").arg(&report);
+        let errors = std::fs::File::create(stage.path("strace.errors")).expect("a file");
+        let strace = command.stdin(Stdio::null()).stderr(errors).spawn();
+        let strace = strace.unwrap_or_else(|error| panic!("strace: {error}; {ADVICE}"));
+        let mut tracer = Tracer { strace, report };
+        let until = Instant::now() + Duration::from_secs(10);
+        while !has_tracer(pid) {
+            let ended = tracer.strace.try_wait().expect("look at strace");
+            if ended.is_some() || Instant::now() > until {
+                let why = std::fs::read_to_string(stage.path("strace.errors")).expect("its errors");
+                panic!("strace can't attach ({ended:?}): {why}; {ADVICE}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        tracer
+    }
+
+    /// Detaches, and returns what it has written.
+    fn report(mut self) -> String {
+        signal("INT", self.strace.id());
+        self.strace.wait().expect("wait for strace");
+        std::fs::read_to_string(&self.report).expect("strace's report")
+    }
+}
+
+const ADVICE: &str = "set SIDEWIRE_NO_STRACE=1 where ptrace is forbidden";
+
+/// Whether every thread of a process is being traced.
+fn has_tracer(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("/proc");
+    tasks
+        .map(|task| std::fs::read_to_string(task.expect("a thread").path().join("status")))
+        .all(|status| status.is_ok_and(|status| !status.lines().any(|line| line == "TracerPid:\t0")))
+}
+
+/// The lines `% time, seconds, usecs/call, calls, [errors], syscall` of strace -c, summed up.
+fn count_calls(summary: &str) -> u32 {
+    let total = summary.lines().find(|line| line.trim_end().ends_with(" total")).expect("a sum");
+    total.split_whitespace().nth(3).and_then(|calls| calls.parse().ok()).expect("a number of calls")
+}
+
+#[test]
+fn three_for_a_request() {
+    if is_excused() {
+        return;
+    }
+    let _watchdog = watchdog(100);
+    let stage = Stage::new();
+    let server = stage.serve(&[stage.unix("x.sock")], &[]);
+    let client = stage.client(&server.endpoints[0]);
+    client.call(4, [0; 64]).expect("a reply");
+    let tracer = Tracer::attach(&stage, &server, &["-c"]);
+    for number in 0..ECHOES {
+        let payload = [number.to_le_bytes(); 16].concat();
+        assert_eq!(client.call(4, &payload).expect("a reply").payload(), payload);
+    }
+    let summary = tracer.report();
+    let each = f64::from(count_calls(&summary)) / f64::from(ECHOES);
+    println!("{each:.4} system calls for each of {ECHOES} echoes (goal {GOAL}, limit {MOST})\n{summary}");
+    assert!(each <= MOST, "{each:.4} system calls for each request, over {MOST}");
+}
+
+#[test]
+fn requests_that_arrive_together_leave_together() {
+    const TOGETHER: u32 = 64;
+    if is_excused() {
+        return;
+    }
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&[stage.unix("x.sock")], &[]);
+    let raw = Raw::connect(&server.endpoints[0]);
+    raw.shake_hands();
+    let trace = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,sendmmsg";
+    let tracer = Tracer::attach(&stage, &server, &["-e", trace]);
+    let requests: Vec<u8> = (1..=TOGETHER).flat_map(|id| frame(1, 4, id, 0, &id.to_le_bytes())).collect();
+    raw.send(&requests);
+    for id in 1..=TOGETHER {
+        let reply = raw.receive_frame();
+        assert_eq!((reply.id, reply.rc, reply.payload), (id, 0, id.to_le_bytes().to_vec()));
+    }
+    let trace = tracer.report();
+    let count = |names: &[&str]| {
+        let is_one = |line: &&str| names.iter().any(|name| line.contains(&format!("{name}(")));
+        trace.lines().filter(is_one).count()
+    };
+    assert_eq!(count(&["write", "writev", "sendto", "sendmsg", "sendmmsg"]), 1, "{trace}");
+    assert_eq!(count(&["read", "readv", "recvfrom", "recvmsg"]), 1, "{trace}");
+}

@@ -1,0 +1,205 @@
+//! Other users of the machine. Only root can play them all.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::stage::{GREETING, Outcome, SIDEWIRE, Stage, Started};
+use crate::util::{Process, unique, watchdog};
+
+const ANNA: u32 = 12345;
+const BERT: u32 = 12346;
+const ROOT: u32 = 0;
+const ANYONE: &[&str] = &["--access", "anyone"];
+
+/// A place that all users can look into, with the tool in it, and a folder of Anna's.
+struct Town {
+    stage: Stage,
+    tool: PathBuf,
+}
+
+impl Town {
+    /// `None`, and a line that says so, unless we are root.
+    fn new() -> Option<Town> {
+        if sidewire_platform::current_user().expect("who we are") != sidewire_platform::User::Uid(ROOT) {
+            println!("not root: nobody else's processes can be started, and this test does nothing");
+            return None;
+        }
+        let stage = Stage::new();
+        fs::set_permissions(stage.folder(), Permissions::from_mode(0o755)).expect("chmod");
+        let tool = stage.path("sidewire");
+        fs::copy(SIDEWIRE, &tool).expect("copy the tool");
+        fs::set_permissions(&tool, Permissions::from_mode(0o755)).expect("chmod");
+        fs::create_dir(stage.path("anna")).expect("a folder");
+        chown(stage.path("anna"), Some(ANNA), Some(ANNA)).expect("chown");
+        Some(Town { stage, tool })
+    }
+
+    /// The tool, run by this user.
+    fn command(&self, user: u32, args: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups");
+        command.arg("--").arg(&self.tool).args(args).env_remove("RUST_LOG").env_remove("XDG_RUNTIME_DIR");
+        command
+    }
+
+    fn serve(&self, user: u32, endpoint: &str, access: &[&str]) -> Server {
+        let log = self.stage.path(&unique("log"));
+        let mut command = self.command(user, &[&["serve", endpoint], access].concat());
+        let process = Process::start(command.stderr(File::create(&log).expect("a file")), 1);
+        Server { process, log }
+    }
+
+    fn call(&self, user: u32, server: &Server, options: &[&str]) -> (Outcome, u32) {
+        let endpoint = server.process.endpoints[0].to_string();
+        let mut command =
+            self.command(user, &[&["call", &endpoint, "1", "--timeout", "9"], options].concat());
+        let call = Started::new(&mut command, b"");
+        let pid = call.id();
+        (call.finish(), pid)
+    }
+
+    /// It works, and nobody complains.
+    fn works(&self, user: u32, server: &Server, options: &[&str]) {
+        let (outcome, _) = self.call(user, server, options);
+        assert_eq!(outcome.expect(0).prints(GREETING).stderr, "");
+        assert_eq!(server.log(), "");
+    }
+
+    /// The kernel refuses the caller; the server does not hear of it.
+    fn refused_by_kernel(&self, user: u32, server: &Server, options: &[&str]) {
+        let (outcome, _) = self.call(user, server, options);
+        outcome.expect(3).prints("").mentions("refused").mentions("ermission denied");
+        assert_eq!(server.log(), "");
+    }
+
+    /// The caller finds that it is not its server, and says nothing to it.
+    fn refused_by_client(&self, user: u32, server: &Server, owner: u32) {
+        for layout in [&[][..], &["--classic"]] {
+            let (outcome, _) = self.call(user, server, layout);
+            outcome.expect(3).prints("").mentions("another user").mentions(&format!("uid {owner}"));
+        }
+    }
+
+    /// The server refuses a caller that would have talked to it, and both say so.
+    fn refused_by_server(&self, user: u32, server: &Server, options: &[&str]) {
+        for layout in [&[][..], &["--classic"]] {
+            let (outcome, pid) = self.call(user, server, &[options, layout].concat());
+            outcome.expect(3).prints("").mentions("not permitted (-5)");
+            let log = server.log();
+            let line = log.lines().find(|line| line.contains(&format!("pid {pid}")));
+            let line = line.unwrap_or_else(|| panic!("no line names pid {pid}: {log}"));
+            assert!(line.contains("WARN") && line.contains(&format!("uid {user}")), "{line}");
+            assert!(line.contains(&server.process.endpoints[0].to_string()), "{line}");
+        }
+    }
+}
+
+struct Server {
+    process: Process,
+    log: PathBuf,
+}
+
+impl Server {
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("the log")
+    }
+}
+
+fn abstract_name() -> String {
+    format!("abstract:{}", unique("users"))
+}
+
+#[test]
+fn over_an_abstract_name_policy_refuses_on_both_sides() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let server = town.serve(ANNA, &abstract_name(), &[]);
+    town.works(ANNA, &server, &[]);
+    town.refused_by_client(BERT, &server, ANNA);
+    town.refused_by_server(BERT, &server, ANYONE);
+    stays_well(&town, ANNA, &server);
+}
+
+/// A refused caller costs the others nothing.
+fn stays_well(town: &Town, user: u32, server: &Server) {
+    town.call(user, server, &[]).0.expect(0).prints(GREETING);
+}
+
+#[test]
+fn over_a_path_the_kernel_refuses_first() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let path = town.stage.path("anna/x.sock");
+    let server = town.serve(ANNA, &format!("unix:{}", path.display()), &[]);
+    town.works(ANNA, &server, &[]);
+    town.refused_by_kernel(BERT, &server, &[]);
+    town.refused_by_kernel(BERT, &server, ANYONE);
+    // Someone opens the file to all: policy holds without its mode.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("chmod");
+    town.refused_by_client(BERT, &server, ANNA);
+    town.refused_by_server(BERT, &server, ANYONE);
+    stays_well(&town, ANNA, &server);
+}
+
+#[test]
+fn with_access_for_anyone_on_both_sides_it_works() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let path = format!("unix:{}", town.stage.path("anna/x.sock").display());
+    for endpoint in [abstract_name(), path] {
+        let server = town.serve(ANNA, &endpoint, ANYONE);
+        town.works(BERT, &server, ANYONE);
+        town.works(ROOT, &server, ANYONE);
+        town.works(ANNA, &server, &[]);
+        // What the server allows does not make it the caller's own.
+        town.refused_by_client(BERT, &server, ANNA);
+    }
+}
+
+/// Root is let in everywhere, yet does not take just anybody's server for its own.
+#[test]
+fn root_may_call_everybody() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let path = format!("unix:{}", town.stage.path("anna/x.sock").display());
+    for endpoint in [abstract_name(), path] {
+        let server = town.serve(ANNA, &endpoint, &[]);
+        town.works(ROOT, &server, ANYONE);
+        town.refused_by_client(ROOT, &server, ANNA);
+        assert_eq!(server.log(), "");
+    }
+}
+
+/// Root's server is trusted by all, and lets in whom its policy names.
+#[test]
+fn roots_server_is_called_where_its_policy_admits() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let closed = town.serve(ROOT, &abstract_name(), &[]);
+    town.refused_by_server(ANNA, &closed, &[]);
+    town.refused_by_server(ANNA, &closed, ANYONE);
+    stays_well(&town, ROOT, &closed);
+    let path = |name: &str| format!("unix:{}", town.stage.path(name).display());
+    town.refused_by_kernel(ANNA, &town.serve(ROOT, &path("closed.sock"), &[]), &[]);
+    for endpoint in [abstract_name(), path("open.sock")] {
+        let open = town.serve(ROOT, &endpoint, ANYONE);
+        town.works(ANNA, &open, &[]);
+        town.works(BERT, &open, &[]);
+    }
+}
+
+/// In a user namespace all strangers read as this one number: it is nobody, not even itself.
+#[test]
+fn the_overflow_uid_is_nobody() {
+    const NOBODY: u32 = 65534;
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let server = town.serve(NOBODY, &abstract_name(), &[]);
+    let (outcome, _) = town.call(NOBODY, &server, &[]);
+    outcome.expect(3).prints("").mentions("does not say whose process it is");
+    let (outcome, pid) = town.call(NOBODY, &server, ANYONE);
+    outcome.expect(3).prints("").mentions("not permitted (-5)");
+    assert!(server.log().contains(&format!("pid {pid}")), "{}", server.log());
+}
