@@ -73,12 +73,6 @@ fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
         Ok(())
     });
 
-    let mut bound = Vec::new();
-    for endpoint in endpoints {
-        let endpoint: Endpoint = endpoint.parse()?;
-        let access = access(&endpoint);
-        bound.push(server.listen(Listen::from(endpoint).access(access))?);
-    }
     // Ctrl-C ends the loop; dropping the server then removes its socket files.
     let remote = server.remote()?;
     ctrlc::set_handler(move || {
@@ -86,6 +80,12 @@ fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
             eprintln!("getset: {error}");
         }
     })?;
+    let mut bound = Vec::new();
+    for endpoint in endpoints {
+        let endpoint: Endpoint = endpoint.parse()?;
+        let access = access(&endpoint);
+        bound.push(server.listen(Listen::from(endpoint).access(access))?);
+    }
     for endpoint in &bound {
         println!("listening {endpoint}");
     }

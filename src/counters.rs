@@ -17,6 +17,7 @@ struct Numbers {
     requests: AtomicU64,
     failed: AtomicU64,
     notifies: AtomicU64,
+    datagrams_dropped: AtomicU64,
 }
 
 impl Counters {
@@ -48,6 +49,16 @@ impl Counters {
     #[must_use]
     pub fn notifies(&self) -> u64 {
         self.0.notifies.load(Relaxed)
+    }
+
+    /// Datagrams that could not be delivered: their receiver had gone, or read too slowly.
+    #[must_use]
+    pub fn datagrams_dropped(&self) -> u64 {
+        self.0.datagrams_dropped.load(Relaxed)
+    }
+
+    pub(crate) fn datagram_dropped(&self, count: u64) {
+        add(&self.0.datagrams_dropped, count);
     }
 
     pub(crate) fn connection_opened(&self) {

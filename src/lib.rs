@@ -39,11 +39,11 @@ mod server;
 mod wire;
 
 pub use access::Access;
-pub use client::{Client, Connect, Response};
+pub use client::{Client, Connect, RawDatagrams, RawStream, Response};
 pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use reactor::{Closed, Session, SessionId};
+pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
 pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server, StreamHandler};
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, User, user_name,

@@ -86,3 +86,9 @@ pub(crate) const READ_BUFFER: usize = 256 << 10;
 pub(crate) const DEFAULT_TYPES: usize = 256;
 /// Types in a dispatch table at most: what a u16 can say.
 pub(crate) const MAX_TYPES: usize = 65_536;
+/// Answers that wait for one datagram sender whose queue is full.
+pub(crate) const MAX_QUEUED_DATAGRAMS: usize = 1024;
+/// Bytes of all such answers of one socket together.
+pub(crate) const MAX_QUEUED_BYTES: usize = 256 << 20;
+/// After how long they are tried again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(5);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use sidewire::{Endpoint, Failure, Limits, Listen, ResultCode, Running, Server};
+use sidewire::{Endpoint, Failure, Limits, ResultCode, Running, Server};
 use sidewire_platform::Channel;
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");

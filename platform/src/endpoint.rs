@@ -108,10 +108,38 @@ impl Endpoint {
         }
     }
 
-    /// Whether the kernel vouches for who is at the other end of a connection.
+    /// Whether a *server* need not take strangers at their word: the system tells it which user a
+    /// client is (SO_PEERCRED or SCM_CREDENTIALS, unix(7); a pipe client's token), or, for
+    /// mailslots, keeps the others out by access rights. False for TCP and UDP, where anyone who
+    /// can reach the port can send.
+    ///
+    /// Says nothing about what a *client* knows of its server: that is
+    /// [`Endpoint::can_verify_server`].
     #[must_use]
     pub fn has_credentials(&self) -> bool {
-        !matches!(self, Endpoint::Tcp { .. } | Endpoint::Udp { .. } | Endpoint::Mailslot(_))
+        !matches!(self, Endpoint::Tcp { .. } | Endpoint::Udp { .. })
+    }
+
+    /// Whether a *client* can learn from the system which user serves here, before it sends its
+    /// first byte: by SO_PEERCRED (unix(7)), by the owner of a named pipe, by the owner of a
+    /// datagram socket's file.
+    ///
+    /// It can, does not mean that it will: [`DatagramChannel::peer`](crate::DatagramChannel::peer)
+    /// knows nobody if others could have changed the file's folder. False for `abstractgram`,
+    /// `tcp`, `udp` and `mailslot`: there anyone may have taken the name or the port first.
+    #[must_use]
+    pub fn can_verify_server(&self) -> bool {
+        match self {
+            Endpoint::Local(_)
+            | Endpoint::Unix(_)
+            | Endpoint::Abstract(_)
+            | Endpoint::Pipe(_)
+            | Endpoint::UnixGram(_) => true,
+            Endpoint::AbstractGram(_)
+            | Endpoint::Tcp { .. }
+            | Endpoint::Udp { .. }
+            | Endpoint::Mailslot(_) => false,
+        }
     }
 }
 
@@ -280,6 +308,28 @@ mod tests {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), text);
             assert_eq!(endpoint.scheme(), text.split(':').next().unwrap());
+        }
+    }
+
+    #[test]
+    fn who_can_be_told_from_strangers() {
+        for (text, client, server) in [
+            ("local:x", true, true),
+            ("unix:/x", true, true),
+            ("abstract:x", true, true),
+            ("pipe:x", true, true),
+            ("tcp:127.0.0.1:1", false, false),
+            ("unixgram:/x", true, true),
+            ("abstractgram:x", true, false),
+            ("udp:127.0.0.1:1", false, false),
+            ("mailslot:x", true, false),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(
+                (endpoint.has_credentials(), endpoint.can_verify_server()),
+                (client, server),
+                "{text}"
+            );
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `listener.rs` | [`Listener`] | a bound stream endpoint, a mio source that yields [`Stream`]s |
 //! | `stream.rs` | [`Stream`] | one accepted connection, non-blocking, a mio source |
 //! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
+//! | `datagram.rs` | [`Datagrams`], [`DatagramChannel`] | the two ends of a datagram endpoint |
 //! | `identity.rs` | [`current_user`], [`user_name`] | who we are, and how a user is called |
 //! | `names.rs` | (private) | endpoint names to system addresses |
 //! | `process.rs` | [`Reserve`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
@@ -37,8 +38,17 @@
 //! two concurrent `recv` or two concurrent `send` are the caller's fault and are serialised at
 //! best. A timeout is always reported as [`TimedOut`](std::io::ErrorKind::TimedOut), never as `WouldBlock`.
 //!
+//! **Datagrams.** [`Datagrams`] is the server's end, non-blocking and a mio source;
+//! [`DatagramChannel`] the client's, blocking, bound to one server and to an address of its own so
+//! that it can be answered. Each send is one message, received whole or marked as truncated.
+//! [`Datagrams::send`] says `WouldBlock` when that one receiver takes no more; no event tells when it
+//! does again, so try later.
+//!
 //! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
 
+use std::time::Duration;
+
+mod datagram;
 pub mod endpoint;
 pub mod peer;
 
@@ -52,17 +62,20 @@ mod os;
 #[path = "windows/mod.rs"]
 mod os;
 
+pub use datagram::Received;
 pub use endpoint::{Endpoint, EndpointError, Kind};
 pub use os::{
     Channel, Listener, Reserve, Stream, current_integrity, current_user, is_descriptor_limit,
     raise_descriptor_limit, stream_schemes, user_name,
 };
+#[cfg(unix)] // Until windows/ has them too.
+pub use os::{DatagramChannel, Datagrams, datagram_schemes};
 pub use peer::{Address, Credentials, Peer, Sid, User};
 
-/// How a listener is opened; see [`Listener::bind`].
+/// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindOptions {
-    /// Whether users other than the owner may connect. Widens a Unix socket to mode 0666 and a
+    /// Whether users other than the owner may connect or send. Widens a Unix socket to mode 0666 and a
     /// pipe's descriptor to "everyone may read and write" (0x12019b); the default is the owner
     /// alone (and SYSTEM on Windows).
     pub anyone: bool,
@@ -71,10 +84,27 @@ pub struct BindOptions {
     pub backlog: u32,
     /// How many pipe instances wait for a client at any time (named pipes).
     pub pending_instances: u32,
-    /// Whether TCP may bind an address that is not loopback.
+    /// Whether TCP and UDP may bind an address that is not loopback.
     pub beyond_loopback: bool,
     /// On Windows: accept clients whose integrity level is below ours. Sets the mandatory label.
     pub lower_integrity: bool,
+    /// Bytes that the system keeps for us on each socket until we read them (SO_RCVBUF). `None`:
+    /// its own default for streams, 1 MiB for datagrams. Linux doubles the number for its own
+    /// bookkeeping, cuts it to `net.core.rmem_max`, and does not look at it on Unix sockets, where
+    /// the sender's buffer counts (socket(7), unix(7)). Windows pipes ignore it.
+    pub recv_buffer: Option<u32>,
+    /// Bytes that the system takes from us on each socket before the peer has read them
+    /// (SO_SNDBUF). `None`: its own default for streams, 1 MiB for datagrams, of which a single one
+    /// can't be larger than this. Linux doubles it and cuts it to `net.core.wmem_max` (socket(7)).
+    /// Windows pipes ignore it.
+    pub send_buffer: Option<u32>,
+    /// TCP: whether small writes leave at once instead of being collected (TCP_NODELAY, tcp(7)).
+    /// Everything but TCP ignores it.
+    pub nodelay: bool,
+    /// TCP: after how long a silence the system asks whether the peer is still there (SO_KEEPALIVE,
+    /// TCP_KEEPIDLE, tcp(7)), in whole seconds from 1 to 32,767, rounded up. `None`: never.
+    /// Everything but TCP ignores it.
+    pub keepalive: Option<Duration>,
 }
 
 impl Default for BindOptions {
@@ -85,6 +115,10 @@ impl Default for BindOptions {
             pending_instances: 4,
             beyond_loopback: false,
             lower_integrity: false,
+            recv_buffer: None,
+            send_buffer: None,
+            nodelay: true,
+            keepalive: None,
         }
     }
 }

@@ -97,7 +97,7 @@ pub struct Credentials {
 }
 
 /// A numeric address of one end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// TCP or UDP.
     Inet(SocketAddr),

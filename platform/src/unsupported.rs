@@ -7,6 +7,7 @@ use std::time::Duration;
 use mio::{Interest, Registry, Token};
 
 use crate::BindOptions;
+use crate::datagram::Received;
 use crate::endpoint::Endpoint;
 use crate::peer::{Address, Peer, User};
 
@@ -136,6 +137,65 @@ impl Channel {
     }
 }
 
+/// A bound datagram endpoint.
+#[derive(Debug)]
+pub enum Datagrams {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/datagram.rs.
+impl Datagrams {
+    pub fn bind(_endpoint: &Endpoint, _options: &BindOptions) -> io::Result<Datagrams> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        match *self {}
+    }
+    pub fn register(
+        &mut self,
+        _registry: &Registry,
+        _token: Token,
+        _ready: Box<dyn Fn() + Send + Sync>,
+    ) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn receive(&mut self, _buf: &mut [u8]) -> io::Result<Received> {
+        match *self {}
+    }
+    pub fn send(&mut self, _bytes: &[u8], _to: &Address) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+/// One end for datagrams to and from one server.
+#[derive(Debug)]
+pub enum DatagramChannel {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/datagram_channel.rs.
+impl DatagramChannel {
+    pub fn connect(_endpoint: &Endpoint) -> io::Result<DatagramChannel> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        match *self {}
+    }
+    pub fn local_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn send(&self, _bytes: &[u8], _timeout: Option<Duration>) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn receive(&self, _buf: &mut [u8], _timeout: Option<Duration>) -> io::Result<Received> {
+        match *self {}
+    }
+}
+
 /// A spare descriptor.
 #[derive(Debug)]
 pub enum Reserve {}
@@ -191,6 +251,12 @@ pub fn stream_schemes() -> &'static [&'static str] {
     &[]
 }
 
+/// The schemes of the datagram endpoints that this system has: none.
+#[must_use]
+pub fn datagram_schemes() -> &'static [&'static str] {
+    &[]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +267,8 @@ mod tests {
         for error in [
             Listener::bind(&endpoint, &BindOptions::default()).unwrap_err(),
             Channel::connect(&endpoint, None).unwrap_err(),
+            Datagrams::bind(&endpoint, &BindOptions::default()).unwrap_err(),
+            DatagramChannel::connect(&endpoint).unwrap_err(),
             Reserve::new().unwrap_err(),
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),

@@ -220,14 +220,14 @@ fn client_that_waits_for_acceptance_sees_the_listener_go() {
 fn child_that_waits_to_be_killed() {
     let Ok(endpoint) = std::env::var("SIDEWIRE_TEST_CHILD") else { return };
     let channel = Channel::connect(&endpoint.parse().unwrap(), Some(LONG)).unwrap();
-    ask(&channel, b"alive");
+    send_all(&channel, b"alive");
     thread::sleep(LONG);
 }
 
 #[test]
 fn client_that_is_killed_is_seen() {
     let _watchdog = Watchdog::new();
-    let server = Server::new(&random_pipe(), &BindOptions::default(), echo());
+    let server = Server::new(&random_pipe(), &BindOptions::default(), sink());
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_that_waits_to_be_killed", "--ignored"])
         .env("SIDEWIRE_TEST_CHILD", server.endpoint.to_string())

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Channel, Endpoint};
+use sidewire_platform::{Channel, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
 
-use super::Client;
+use super::datagram::DatagramCalls;
 use super::shared::Shared;
+use super::{Client, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Oneself};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
@@ -105,19 +106,14 @@ impl Connect {
     /// # Errors
     /// See [`Client::connect`].
     pub fn open(self) -> Result<Client> {
-        let Connect { endpoint, access, classic, timeout, call_timeout, limits } = self;
-        if access.needs_credentials() && !endpoint.has_credentials() {
-            let text = "nobody vouches for who serves there; say Access::Anyone if that may be anyone";
-            return Err(Error::new("connect to", &endpoint, Kind::InvalidInput(text.into())));
+        if self.endpoint.kind() != EndpointKind::Stream {
+            let socket = self.connect_datagrams()?;
+            let link = Link::Datagrams(DatagramCalls::new(socket, self.endpoint, self.classic));
+            return Ok(Client { link, call_timeout: self.call_timeout });
         }
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let os = |error| Error::os("connect to", &endpoint, error);
-        let channel = Channel::connect(&endpoint, timeout).map_err(os)?;
-        let oneself = Oneself::look_up().map_err(os)?;
-        if let Err(denied) = access.admits_server(channel.peer(), &oneself) {
-            let text = format!("we do not talk to that server: {denied}");
-            return Err(Error::new("connect to", &endpoint, Kind::Refused(text)));
-        }
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let channel = self.connect()?;
+        let Connect { endpoint, classic, call_timeout, limits, .. } = self;
         let settings =
             Settings { limits, classic: classic.unwrap_or_default(), web_is_error: false, instance: [0; 16] };
         let now = Instant::now();
@@ -127,6 +123,70 @@ impl Connect {
         };
         let shared = Shared::new(channel, endpoint, connection);
         shared.shake_hands(deadline)?;
-        Ok(Client { shared, call_timeout })
+        Ok(Client { link: Link::Stream(shared), call_timeout })
+    }
+
+    /// Connects to a server that knows no frames.
+    ///
+    /// # Errors
+    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for an endpoint
+    /// that carries datagrams.
+    pub fn open_raw(self) -> Result<RawStream> {
+        if self.endpoint.kind() != EndpointKind::Stream {
+            return Err(self.invalid("this endpoint carries datagrams, not a stream of bytes"));
+        }
+        let channel = self.connect()?;
+        Ok(RawStream::new(channel, self.endpoint, self.call_timeout))
+    }
+
+    /// Opens a socket for datagrams without frames.
+    ///
+    /// # Errors
+    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for an endpoint
+    /// that carries a stream.
+    pub fn open_messages(self) -> Result<RawDatagrams> {
+        if self.endpoint.kind() == EndpointKind::Stream {
+            return Err(self.invalid("this endpoint carries a stream of bytes, not datagrams"));
+        }
+        Ok(RawDatagrams::new(self.connect_datagrams()?, self.call_timeout))
+    }
+
+    /// Opens the channel, and holds the server to the policy before anything is sent.
+    fn connect(&self) -> Result<Channel> {
+        self.check_verifiable()?;
+        let os = |error| Error::os("connect to", &self.endpoint, error);
+        let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
+        self.check(channel.peer())?;
+        Ok(channel)
+    }
+
+    /// The same for datagrams.
+    fn connect_datagrams(&self) -> Result<DatagramChannel> {
+        self.check_verifiable()?;
+        let os = |error| Error::os("connect to", &self.endpoint, error);
+        let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
+        self.check(socket.peer())?;
+        Ok(socket)
+    }
+
+    fn check_verifiable(&self) -> Result<()> {
+        if self.access.needs_credentials() && !self.endpoint.can_verify_server() {
+            return Err(
+                self.invalid("nobody vouches for who serves there; say Access::Anyone if that may be anyone")
+            );
+        }
+        Ok(())
+    }
+
+    fn check(&self, server: &Peer) -> Result<()> {
+        let oneself = Oneself::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
+        self.access.admits_server(server, &oneself).map_err(|denied| {
+            let text = format!("we do not talk to that server: {denied}");
+            Error::new("connect to", &self.endpoint, Kind::Refused(text))
+        })
+    }
+
+    fn invalid(&self, text: &str) -> Error {
+        Error::new("connect to", &self.endpoint, Kind::InvalidInput(text.into()))
     }
 }

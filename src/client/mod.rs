@@ -1,6 +1,8 @@
 //! The blocking client: no loop, no thread of its own.
 
 mod connect;
+mod datagram;
+mod raw;
 mod shared;
 
 use std::time::{Duration, Instant};
@@ -10,15 +12,21 @@ use sidewire_platform::{Endpoint, Peer};
 use crate::error::{Error, Kind, Result};
 use crate::wire::Layout;
 use crate::wire::rc::ResultCode;
+use datagram::DatagramCalls;
 use shared::Shared;
 
 pub use connect::Connect;
+pub use datagram::RawDatagrams;
+pub use raw::RawStream;
 
 /// A connection to a server, for any number of threads.
 ///
 /// Calls of several threads travel on the one connection at the same time (v1), and each gets
 /// its own reply as soon as it comes. There is no thread behind this: one of the waiting threads
 /// reads for all, and hands over when its own reply is there.
+///
+/// On a datagram endpoint the threads ask one after the other. Datagrams can get lost, and are not
+/// sent again: a call then times out, executed or not.
 ///
 /// Every call has a time limit, 30 s unless set otherwise. A connection that has ended stays
 /// ended: connect anew.
@@ -33,8 +41,14 @@ pub use connect::Connect;
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    shared: Shared,
+    link: Link,
     call_timeout: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Link {
+    Stream(Shared),
+    Datagrams(DatagramCalls),
 }
 
 /// What a server answered.
@@ -116,8 +130,8 @@ impl Client {
         let reply = self.exchange(msg_type, payload, timeout)?;
         match reply.rc {
             ResultCode::OK => Ok(reply),
-            // The classic layout has no handshake: its refusal comes as the first reply.
-            ResultCode::NOT_PERMITTED if self.layout() == Layout::Classic => {
+            // Where there is no handshake, a refusal comes as the reply.
+            ResultCode::NOT_PERMITTED if self.has_no_handshake() => {
                 Err(Error::new("call", self.endpoint(), Kind::Refused(reply.rc.to_string())))
             }
             rc => {
@@ -138,7 +152,10 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<Response> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.shared.exchange(msg_type, payload.as_ref(), timeout, deadline)
+        match &self.link {
+            Link::Stream(shared) => shared.exchange(msg_type, payload.as_ref(), timeout, deadline),
+            Link::Datagrams(calls) => calls.exchange(msg_type, payload.as_ref(), timeout, deadline),
+        }
     }
 
     /// Sends a request that wants no answer. That it was sent does not mean that it arrived.
@@ -148,24 +165,45 @@ impl Client {
     /// connection, where every request is answered.
     pub fn notify(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<()> {
         let deadline = self.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.shared.notify(msg_type, payload.as_ref(), deadline)
+        match &self.link {
+            Link::Stream(shared) => shared.notify(msg_type, payload.as_ref(), deadline),
+            Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
+        }
     }
 
     /// Whose process the server is, as far as the system tells.
     #[must_use]
     pub fn peer(&self) -> &Peer {
-        self.shared.peer()
+        match &self.link {
+            Link::Stream(shared) => shared.peer(),
+            Link::Datagrams(calls) => calls.peer(),
+        }
     }
 
     /// The endpoint that it is connected to.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        self.shared.endpoint()
+        match &self.link {
+            Link::Stream(shared) => shared.endpoint(),
+            Link::Datagrams(calls) => calls.endpoint(),
+        }
     }
 
     /// The layout that it speaks.
     #[must_use]
     pub fn layout(&self) -> Layout {
-        self.shared.layout()
+        match &self.link {
+            Link::Stream(shared) => shared.layout(),
+            Link::Datagrams(calls) => calls.layout(),
+        }
     }
+
+    fn has_no_handshake(&self) -> bool {
+        matches!(self.link, Link::Datagrams(_)) || self.layout() == Layout::Classic
+    }
+}
+
+/// A time limit as a v1 request carries it: milliseconds, 0 for none.
+fn timeout_ms(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32)
 }

@@ -123,8 +123,7 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<Response> {
         let mut state = self.wait_for_room(self.lock(), payload.len(), deadline)?;
-        let timeout_ms = timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32);
-        let id = state.connection.push_request(msg_type, payload, timeout_ms);
+        let id = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
         let result = loop {
             state = self.flush(state, deadline);

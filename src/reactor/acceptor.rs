@@ -19,6 +19,8 @@ pub(crate) struct Acceptor {
     listener: Option<Listener>,
     token: Token,
     pub(crate) site: Site,
+    /// How bytes are handed out where there are no frames.
+    pub(crate) cut: Option<Cut>,
     /// Connections of this listener.
     pub(crate) links: usize,
     /// Accepting rests until then: the process is out of descriptors.
@@ -35,15 +37,6 @@ pub(crate) struct Site {
     pub(crate) lower_integrity: bool,
     pub(crate) oneself: Oneself,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) speaks: Speaks,
-}
-
-/// What is spoken on an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speaks {
-    Frames,
-    /// Bytes without frames: raw, or in lines.
-    Plain(Cut),
 }
 
 /// What policy says about a peer.
@@ -73,12 +66,13 @@ impl Acceptor {
     pub(crate) fn new(
         listener: Listener,
         site: Site,
+        cut: Option<Cut>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Acceptor> {
         let mut listener = listener;
         listener.register(registry, token)?;
-        Ok(Acceptor { listener: Some(listener), token, site, links: 0, armed: None, queued: false })
+        Ok(Acceptor { listener: Some(listener), token, site, cut, links: 0, armed: None, queued: false })
     }
 
     /// The next connection. An error of one that could not be accepted is logged and skipped.

@@ -186,9 +186,10 @@ impl Link {
     ) -> Next {
         self.protocol.lend(bench.spare);
         let was_writing = self.wants_to_write();
-        let was_paused = self.protocol.is_paused();
         self.open(bench.place, receiver);
         let more_to_read = self.fill(bench, receiver, to_the_end);
+        // Also by what was just read: no event tells of what is left unread behind a pause.
+        let was_paused = self.protocol.is_paused();
         let more_to_write = self.flush(bench);
         if let Some(buffer) = self.protocol.reclaim()
             && buffer.is_worth_keeping()
@@ -200,7 +201,9 @@ impl Link {
         if self.is_dead() {
             return Next::Reap;
         }
-        if was_writing != self.wants_to_write() && self.update_interest(bench.place.key, bench.registry).is_err() {
+        if was_writing != self.wants_to_write()
+            && self.update_interest(bench.place.key, bench.registry).is_err()
+        {
             return Next::Reap;
         }
         let resumed = was_paused && !self.protocol.is_paused();
@@ -380,13 +383,17 @@ impl Link {
         }
         let takes_no_more = self.protocol.is_finishing();
         self.state = match self.state {
-            State::Open if self.stream.has_half_close() && self.stream.shutdown_write().is_err() => State::Dead,
+            State::Open if self.stream.has_half_close() && self.stream.shutdown_write().is_err() => {
+                State::Dead
+            }
             State::Open if takes_no_more && self.lingers() => {
                 State::Lingering { until: bench.place.now + bench.limits.linger }
             }
             State::Open if self.stream.has_half_close() => State::OutputEnded,
             State::Open => State::Complete,
-            State::OutputEnded if takes_no_more => State::Lingering { until: bench.place.now + bench.limits.linger },
+            State::OutputEnded if takes_no_more => {
+                State::Lingering { until: bench.place.now + bench.limits.linger }
+            }
             State::InputEnded => State::Dead,
             state => state,
         };

@@ -9,15 +9,17 @@ use mio::{Registry, Token, Waker};
 
 /// What other threads ask of the loop.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub(crate) enum Mail {
     /// End: no new requests, and everything that is under way is finished within this time.
     Stop { grace: Duration },
+    /// The datagram socket with this index has something (mailslots, which can't be polled).
+    Ready(u32),
 }
 
 /// Shared by the loop and everyone who writes to it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    queue: Mutex<VecDeque<Message>>,
+    queue: Mutex<VecDeque<Mail>>,
     waker: Waker,
 }
 
@@ -30,18 +32,18 @@ impl Mailbox {
     }
 
     /// Leaves a message and wakes the loop. Never waits: a full mailbox is `WouldBlock`.
-    pub(crate) fn post(&self, message: Message) -> io::Result<()> {
+    pub(crate) fn post(&self, mail: Mail) -> io::Result<()> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() >= CAPACITY {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        queue.push_back(message);
+        queue.push_back(mail);
         drop(queue);
         self.waker.wake()
     }
 
     /// Takes everything out.
-    pub(crate) fn drain(&self) -> VecDeque<Message> {
+    pub(crate) fn drain(&self) -> VecDeque<Mail> {
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -5,6 +5,7 @@
 //! dropped in one place, [`Reactor::reap`]; only a failure of the poll itself stops the loop.
 
 mod acceptor;
+mod datagram;
 mod link;
 pub(crate) mod mailbox;
 mod session;
@@ -17,19 +18,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
-use sidewire_platform::{Address, Endpoint, Listener, Peer, Reserve, Stream};
+use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, Stream};
 
 use crate::counters::Counters;
-use crate::limits::{ACCEPT_PAUSE, Limits, READ_BUFFER};
+use crate::limits::{ACCEPT_PAUSE, Limits, READ_BUFFER, RETRY_AFTER};
 use crate::wire::rc::ResultCode;
-use crate::wire::{Buffer, Connection, Event, Layout, Plain, Protocol, ReplyWriter};
+use crate::wire::{Buffer, Connection, Cut, Event, Layout, Plain, Protocol, ReplyWriter};
 use acceptor::{Accepted, Acceptor, Admission, refuse};
+use datagram::Port;
 use link::{Link, Next, Place, Receiver, Shown, Workbench};
-use mailbox::{Mailbox, Message};
-use slots::{Key, Slots, reserved_number, reserved_token};
+use mailbox::{Mail, Mailbox};
+use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
-pub(crate) use acceptor::{Site, Speaks};
+pub(crate) use acceptor::Site;
+pub(crate) use datagram::Framing;
+pub use datagram::{Message, MessageReply};
 pub use session::{Closed, Session, SessionId};
 
 /// What the loop hands to whoever owns it.
@@ -43,6 +47,8 @@ pub(crate) trait Service {
     fn data(&mut self, listener: u32, session: &mut Session<'_>, bytes: &[u8]);
     fn half_closed(&mut self, listener: u32, session: &mut Session<'_>);
     fn closed(&mut self, listener: u32, id: SessionId, why: &Closed);
+    /// A datagram without frames, by the number of its port.
+    fn message(&mut self, port: u32, message: &Message<'_>, reply: &mut MessageReply<'_>);
 }
 
 /// One request and where it came from.
@@ -69,6 +75,7 @@ pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     acceptors: Vec<Acceptor>,
+    ports: Vec<Port>,
     links: Slots<Link>,
     /// Who goes on in the next turn without an event.
     ready: VecDeque<Target>,
@@ -85,8 +92,9 @@ pub(crate) struct Reactor {
     stopping: Option<Instant>,
 }
 
-/// The reserved token of the waker; acceptors count up from 0.
-const WAKER: u32 = u32::MAX;
+/// The reserved token of the waker; acceptors count up from 0, datagram sockets from the middle.
+const WAKER: u32 = LAST_RESERVED;
+const FIRST_PORT: u32 = LAST_RESERVED / 2;
 /// Connections accepted on one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 256;
 /// Events taken from the system at a time.
@@ -99,6 +107,7 @@ impl Reactor {
         Ok(Reactor {
             events: Events::with_capacity(EVENTS),
             acceptors: Vec::new(),
+            ports: Vec::new(),
             links: Slots::new(),
             ready: VecDeque::new(),
             timers: Timers::default(),
@@ -120,9 +129,40 @@ impl Reactor {
     }
 
     /// Returns the listener's number.
-    pub(crate) fn add_listener(&mut self, listener: Listener, site: Site) -> io::Result<u32> {
+    pub(crate) fn add_listener(
+        &mut self,
+        listener: Listener,
+        site: Site,
+        cut: Option<Cut>,
+    ) -> io::Result<u32> {
         let number = self.acceptors.len() as u32;
-        self.acceptors.push(Acceptor::new(listener, site, self.poll.registry(), reserved_token(number))?);
+        self.acceptors.push(Acceptor::new(
+            listener,
+            site,
+            cut,
+            self.poll.registry(),
+            reserved_token(number),
+        )?);
+        Ok(number)
+    }
+
+    /// Returns the port's number.
+    pub(crate) fn add_port(
+        &mut self,
+        mut socket: Datagrams,
+        site: Site,
+        framing: Framing,
+    ) -> io::Result<u32> {
+        let number = self.ports.len() as u32;
+        let mailbox = self.mailbox();
+        let ready = move || {
+            // A full mailbox has woken the loop already, and one reading takes all there is.
+            if let Err(error) = mailbox.post(Mail::Ready(number)) {
+                log::debug!("a mailslot's message waits for the next: {error}");
+            }
+        };
+        socket.register(self.poll.registry(), reserved_token(FIRST_PORT + number), Box::new(ready))?;
+        self.ports.push(Port::new(socket, site, framing, number, self.counters.clone()));
         Ok(number)
     }
 
@@ -159,6 +199,7 @@ impl Reactor {
         for event in events {
             match reserved_number(event.token()) {
                 Some(WAKER) => self.read_mail(now, service),
+                Some(number) if number >= FIRST_PORT => self.read_port(number - FIRST_PORT, now, service),
                 Some(index) => self.accept(index as usize, now, service),
                 None => {
                     if let Some(key) = self.links.find(event.token()) {
@@ -181,6 +222,12 @@ impl Reactor {
                         acceptor.queued = false;
                         self.accept(index as usize, now, service);
                     }
+                }
+                Some(Target::Port(number)) => {
+                    if let Some(port) = self.ports.get_mut(number as usize) {
+                        port.queued = false;
+                    }
+                    self.read_port(number, now, service);
                 }
                 None => break,
             }
@@ -231,6 +278,13 @@ impl Reactor {
 
     fn wake(&mut self, target: Target, now: Instant, service: &mut impl Service) {
         match target {
+            Target::Port(number) => {
+                if let Some(port) = self.ports.get_mut(number as usize) {
+                    port.armed = None;
+                    port.retry();
+                    self.arm_port(number, now);
+                }
+            }
             Target::Acceptor(index) => {
                 if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
                     acceptor.armed = None;
@@ -246,6 +300,24 @@ impl Reactor {
                     link.arm(key, &mut self.timers);
                 }
             }
+        }
+    }
+
+    /// Handles what came in on a datagram socket.
+    fn read_port(&mut self, number: u32, now: Instant, service: &mut impl Service) {
+        let Some(port) = self.ports.get_mut(number as usize) else { return };
+        if port.read(&mut self.buffer, service) && !port.queued {
+            port.queued = true;
+            self.ready.push_back(Target::Port(number));
+        }
+        self.arm_port(number, now);
+    }
+
+    /// Comes back to a datagram socket whose receivers did not take everything.
+    fn arm_port(&mut self, number: u32, now: Instant) {
+        let Some(port) = self.ports.get_mut(number as usize) else { return };
+        if port.has_waiting() {
+            self.timers.arm(Target::Port(number), now + RETRY_AFTER, &mut port.armed);
         }
     }
 
@@ -293,9 +365,9 @@ impl Reactor {
         let acceptor = &mut self.acceptors[index];
         let site = &acceptor.site;
         let settings = Arc::clone(&site.settings);
-        let mut protocol = match site.speaks {
-            Speaks::Frames => Protocol::Framed(Connection::responder(settings, now)),
-            Speaks::Plain(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
+        let mut protocol = match acceptor.cut {
+            None => Protocol::Framed(Connection::responder(settings, now)),
+            Some(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
         };
         if full {
             log::warn!("{}: no room for another connection; {} are open", site.endpoint, acceptor.links);
@@ -343,7 +415,8 @@ impl Reactor {
     fn read_mail(&mut self, now: Instant, service: &mut impl Service) {
         for message in self.mailbox.drain() {
             match message {
-                Message::Stop { grace } => self.stop(grace, now, service),
+                Mail::Stop { grace } => self.stop(grace, now, service),
+                Mail::Ready(port) => self.read_port(port, now, service),
             }
         }
     }
@@ -353,6 +426,11 @@ impl Reactor {
         self.stopping = Some(now + grace);
         for acceptor in &mut self.acceptors {
             acceptor.close(self.poll.registry());
+        }
+        for mut port in self.ports.drain(..) {
+            if let Err(error) = port.socket().deregister(self.poll.registry()) {
+                log::debug!("deregistering {}: {error}", port.site.endpoint);
+            }
         }
         for key in self.links.keys() {
             if let Some(link) = self.links.get_mut(key) {

@@ -15,6 +15,9 @@ pub(crate) struct Key {
 const HALF: u32 = usize::BITS / 2;
 const MASK: usize = (1 << HALF) - 1;
 
+/// The highest number of a reserved token.
+pub(crate) const LAST_RESERVED: u32 = MASK as u32;
+
 /// A token that no slot ever has, for sources that live elsewhere.
 pub(crate) fn reserved_token(number: u32) -> Token {
     Token(MASK << HALF | number as usize)

@@ -12,6 +12,8 @@ pub(crate) enum Target {
     Link(Key),
     /// The acceptor with this index.
     Acceptor(u32),
+    /// The datagram socket with this index.
+    Port(u32),
 }
 
 /// Wakes its targets at their deadlines. A deadline that moves back is not looked for in the heap: the

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Failure, Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::reactor::{Closed, Incoming, Service, Session, SessionId};
+use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId};
 use crate::wire::ReplyWriter;
 use crate::wire::rc::ResultCode;
 
@@ -13,12 +13,17 @@ use crate::wire::rc::ResultCode;
 pub(super) type Handler<S> =
     Box<dyn FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + Send>;
 
+/// A handler of datagrams without frames.
+pub(super) type MessageHandler<S> = Box<dyn FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + Send>;
+
 /// The state and what is done to it.
 pub(super) struct Dispatch<S> {
     pub(super) state: S,
     pub(super) table: Vec<Option<Handler<S>>>,
     /// Who handles streams without frames, by the number of their listener.
     pub(super) streams: HashMap<u32, Box<dyn StreamHandler<S>>>,
+    /// Who handles datagrams without frames, by the number of their port.
+    pub(super) messages: HashMap<u32, MessageHandler<S>>,
     pub(super) counters: Counters,
 }
 
@@ -80,6 +85,14 @@ impl<S> Service for Dispatch<S> {
         let state = &mut self.state;
         if catch_unwind(AssertUnwindSafe(|| handler.closed(state, id, why))).is_err() {
             log::error!("a stream handler panicked");
+        }
+    }
+
+    fn message(&mut self, port: u32, message: &Message<'_>, reply: &mut MessageReply<'_>) {
+        let Some(handler) = self.messages.get_mut(&port) else { return };
+        let state = &mut self.state;
+        if catch_unwind(AssertUnwindSafe(|| handler(state, message, reply))).is_err() {
+            log::error!("{}: a message handler panicked", message.endpoint());
         }
     }
 }

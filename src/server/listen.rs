@@ -117,12 +117,7 @@ impl TryFrom<&str> for Listen {
 
 impl From<Endpoint> for Listen {
     fn from(endpoint: Endpoint) -> Listen {
-        Listen {
-            endpoint,
-            access: Access::default(),
-            classic: None,
-            bind: BindOptions::default(),
-        }
+        Listen { endpoint, access: Access::default(), classic: None, bind: BindOptions::default() }
     }
 }
 

@@ -10,14 +10,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Endpoint, Listener};
+use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener};
 
 use crate::access::Oneself;
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::random::random_id;
-use crate::reactor::{Reactor, Site, Speaks};
+use crate::reactor::{Framing, Message, MessageReply, Reactor, Site};
 use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
 
@@ -85,8 +85,8 @@ impl<S> Server<S> {
         assert!(types <= MAX_TYPES, "a dispatch table has at most {MAX_TYPES} types, not {types}");
         let mut table = Vec::new();
         table.resize_with(types, || None);
-        let streams = HashMap::new();
-        let dispatch = Dispatch { state, table, streams, counters: Counters::default() };
+        let (streams, messages) = (HashMap::new(), HashMap::new());
+        let dispatch = Dispatch { state, table, streams, messages, counters: Counters::default() };
         Server { dispatch, limits, instance: random_id(), reactor: None, endpoints: Vec::new() }
     }
 
@@ -162,7 +162,31 @@ impl<S> Server<S> {
         self.listen_plain(listen.try_into()?, Cut::Lines { max }, Box::new(handler))
     }
 
-    fn listen_plain(&mut self, listen: Listen, cut: Cut, handler: Box<dyn StreamHandler<S>>) -> Result<Endpoint> {
+    /// Opens a datagram endpoint that carries messages without frames: the handler gets each
+    /// datagram as it came, and may answer its sender.
+    ///
+    /// Datagrams that are larger than 256 KiB are dropped and counted.
+    ///
+    /// # Errors
+    /// As [`listen`](Server::listen); [`is_invalid_input`](Error::is_invalid_input) for an
+    /// endpoint that carries streams.
+    pub fn listen_messages<L, F>(&mut self, listen: L, handler: F) -> Result<Endpoint>
+    where
+        L: TryInto<Listen>,
+        Error: From<L::Error>,
+        F: FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + Send + 'static,
+    {
+        let (number, bound) = self.open(listen.try_into()?, Speaks::Messages)?;
+        self.dispatch.messages.insert(number, Box::new(handler));
+        Ok(bound)
+    }
+
+    fn listen_plain(
+        &mut self,
+        listen: Listen,
+        cut: Cut,
+        handler: Box<dyn StreamHandler<S>>,
+    ) -> Result<Endpoint> {
         let (number, bound) = self.open(listen, Speaks::Plain(cut))?;
         self.dispatch.streams.insert(number, handler);
         Ok(bound)
@@ -171,29 +195,56 @@ impl<S> Server<S> {
     /// Opens an endpoint. Returns the listener's number, and the address really bound.
     fn open(&mut self, listen: Listen, speaks: Speaks) -> Result<(u32, Endpoint)> {
         let Listen { endpoint, access, classic, bind } = listen;
+        let invalid = |text: &str| Error::new("listen on", &endpoint, Kind::InvalidInput(text.into()));
         if access.needs_credentials() && !endpoint.has_credentials() {
-            let text = "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may";
-            return Err(Error::new("listen on", &endpoint, Kind::InvalidInput(text.into())));
+            return Err(invalid(
+                "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may",
+            ));
         }
         let os = |error| Error::os("listen on", &endpoint, error);
-        let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
-        let bound = listener.endpoint().clone();
-        let by_address = if is_local(&bound) { Classic::default() } else { Classic::Refused };
-        let settings = Settings {
-            limits: self.limits.clone(),
-            classic: classic.unwrap_or(by_address),
-            web_is_error: matches!(endpoint, Endpoint::Tcp { .. }),
-            instance: self.instance,
+        let oneself = Oneself::look_up().map_err(os)?;
+        let site = |bound: &Endpoint, limits: &Limits, instance| {
+            let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
+            let settings = Settings {
+                limits: limits.clone(),
+                classic: classic.unwrap_or(by_address),
+                web_is_error: matches!(bound, Endpoint::Tcp { .. }),
+                instance,
+            };
+            Site {
+                endpoint: bound.clone(),
+                access,
+                lower_integrity: bind.lower_integrity,
+                oneself,
+                settings: Arc::new(settings),
+            }
         };
-        let site = Site {
-            endpoint: bound.clone(),
-            access,
-            lower_integrity: bind.lower_integrity,
-            oneself: Oneself::look_up().map_err(os)?,
-            settings: Arc::new(settings),
-            speaks,
+        let is_stream = endpoint.kind() == EndpointKind::Stream;
+        let cut = match speaks {
+            Speaks::Frames => None,
+            Speaks::Plain(cut) if is_stream => Some(cut),
+            Speaks::Messages if !is_stream => None,
+            Speaks::Plain(_) => {
+                return Err(invalid("bytes without frames need a stream; this endpoint carries datagrams"));
+            }
+            Speaks::Messages => {
+                return Err(invalid(
+                    "messages without frames need datagrams; this endpoint carries a stream",
+                ));
+            }
         };
-        let number = self.reactor()?.add_listener(listener, site).map_err(os)?;
+        let (number, bound) = if is_stream {
+            let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
+            let bound = listener.endpoint().clone();
+            let site = site(&bound, &self.limits, self.instance);
+            (self.reactor()?.add_listener(listener, site, cut).map_err(os)?, bound)
+        } else {
+            let socket = Datagrams::bind(&endpoint, &bind).map_err(os)?;
+            let bound = socket.endpoint().clone();
+            let site = site(&bound, &self.limits, self.instance);
+            let framing = if speaks == Speaks::Messages { Framing::Messages } else { Framing::Frames };
+            (self.reactor()?.add_port(socket, site, framing).map_err(os)?, bound)
+        };
         self.endpoints.push(bound.clone());
         Ok((number, bound))
     }
@@ -279,6 +330,16 @@ impl<S> Server<S> {
             None => unreachable!("made above"),
         }
     }
+}
+
+/// What is spoken on an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Frames,
+    /// A stream without frames.
+    Plain(Cut),
+    /// Datagrams without frames.
+    Messages,
 }
 
 /// Whether only this machine can reach it. Bound hosts are numeric.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::reactor::mailbox::{Mailbox, Message};
+use crate::reactor::mailbox::{Mail, Mailbox};
 
 /// A handle to a server that other threads, and signal handlers that run on a thread, may hold.
 ///
@@ -39,7 +39,7 @@ impl Remote {
     /// # Errors
     /// As [`stop`](Remote::stop).
     pub fn stop_within(&self, grace: Duration) -> io::Result<()> {
-        self.mailbox.post(Message::Stop { grace })
+        self.mailbox.post(Mail::Stop { grace })
     }
 }
 

@@ -89,7 +89,8 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
     };
     let header = Header::decode(head);
     let kind = Kind::from_byte(header.kind);
-    let wants_answer = matches!(kind, Some(Kind::Request | Kind::Subscribe | Kind::Unsubscribe)) && header.id != 0;
+    let wants_answer =
+        matches!(kind, Some(Kind::Request | Kind::Subscribe | Kind::Unsubscribe)) && header.id != 0;
     let ticket = Ticket { id: header.id, msg_type: i32::from(header.msg_type), cost: 0, layout: Layout::V1 };
     let ticket = wants_answer.then_some(ticket);
     if let Some(error) = fault(prefix, &header, payload.len(), truncated) {
@@ -100,7 +101,9 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
     };
     match (kind, ticket) {
         (Some(Kind::Request), Some(ticket)) => Parsed::Request { ticket, payload },
-        (Some(Kind::Request), None) => Parsed::Bad { error: ProtocolError::BadId { id: 0, last: 0 }, ticket: None },
+        (Some(Kind::Request), None) => {
+            Parsed::Bad { error: ProtocolError::BadId { id: 0, last: 0 }, ticket: None }
+        }
         (Some(Kind::Subscribe | Kind::Unsubscribe), Some(ticket)) => {
             let error = ProtocolError::Refused { rc: ResultCode::NO_HANDLER, text: String::new() };
             Parsed::Bad { error, ticket: Some(ticket) }
@@ -143,7 +146,12 @@ fn fault(prefix: &[u8; 8], header: &Header, have: usize, truncated: bool) -> Opt
 }
 
 /// Starts the answer to a request in an empty outbox. `largest`: bytes of the largest datagram.
-pub(crate) fn begin_reply(outbox: &mut Outbox, ticket: Ticket, largest: usize, rule: Classic) -> ReplyWriter<'_> {
+pub(crate) fn begin_reply(
+    outbox: &mut Outbox,
+    ticket: Ticket,
+    largest: usize,
+    rule: Classic,
+) -> ReplyWriter<'_> {
     let (limit, pad_to) = match (ticket.layout, rule) {
         (Layout::V1, _) => {
             outbox.bytes().extend_from_slice(&PREFIX);

@@ -20,7 +20,6 @@
 pub(crate) mod calls;
 pub(crate) mod classic;
 pub(crate) mod connection;
-#[allow(dead_code)]
 pub(crate) mod datagram;
 pub(crate) mod decoder;
 pub(crate) mod error;
@@ -36,10 +35,10 @@ mod tests;
 
 pub(crate) use connection::{Connection, Event, Settings};
 pub(crate) use error::ProtocolError;
-pub(crate) use outbox::Buffer;
+pub(crate) use outbox::{Buffer, Outbox};
 pub(crate) use plain::{Cut, Plain};
 pub(crate) use protocol::Protocol;
-pub(crate) use reply::ReplyWriter;
+pub(crate) use reply::{ReplyWriter, Ticket};
 
 /// Which of the two layouts a peer speaks; see `PROTOCOL.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

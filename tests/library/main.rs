@@ -3,7 +3,11 @@
 #[path = "../util/mod.rs"]
 mod util;
 
+mod classic;
 mod crowds;
+mod hello;
+mod limits;
 mod pieces;
 mod timeouts;
+mod v1;
 mod values;

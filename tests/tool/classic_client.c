@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
     request.type = atoi(argv[2]);
     request.len = strlen(argv[3]);
     memcpy(request.buf, argv[3], request.len);
-    if (write(fd, &request, whole ? sizeof request : 12 + request.len) < 12) return 5;
+    if (write(fd, &request, whole ? sizeof request : 12 + strlen(argv[3])) < 12) return 5;
     read_all(fd, &reply, whole ? sizeof reply : 12);
     if (!whole) read_all(fd, reply.buf, reply.len);
     printf("%d %d %.*s\n", reply.type, reply.rc, reply.len, reply.buf);

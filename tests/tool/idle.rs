@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sidewire::Endpoint;
 
-use crate::stage::{GREETING, Stage, eventually, source};
-use crate::util::watchdog;
+use crate::stage::{GREETING, SIDEWIRE, Stage, eventually, source};
+use crate::util::{Process, watchdog};
 
 const CONNECTIONS: usize = 10_000;
 /// KiB of resident memory that each may cost.
@@ -49,10 +49,21 @@ fn resident_kib(pid: u32) -> f64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
+/// How many descriptors the process may raise its limit to.
+fn hard_limit(pid: u32) -> usize {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("/proc");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    line.split_whitespace().nth(4).and_then(|hard| hard.parse().ok()).unwrap_or(usize::MAX)
+}
+
 fn measure(layout: &str) {
     let _watchdog = watchdog(100);
     let stage = Stage::new();
-    let server = stage.serve(&[stage.unix("crowd.sock"), stage.unix("other.sock")], &[]);
+    // As a login shell would start it: it has to raise its own limit of descriptors.
+    let script = "ulimit -Sn 1024; exec \"$0\" serve \"$@\"";
+    let mut command = stage.command("sh", ["-c", script, SIDEWIRE]);
+    command.args([stage.unix("crowd.sock"), stage.unix("other.sock")]);
+    let server = Process::start(&mut command, 2);
     let [crowded, other] = &server.endpoints[..] else { panic!("two endpoints") };
     let client = stage.client(other);
     let connections = || -> u64 {
@@ -60,6 +71,7 @@ fn measure(layout: &str) {
             serde_json::from_slice(client.call(5, b"").expect("statistics").payload()).expect("JSON");
         statistics["connections"].as_u64().expect("a number")
     };
+    assert!(hard_limit(server.child.id()) > CONNECTIONS + 100, "this test needs a higher 'ulimit -Hn'");
     // The loop's own buffers are not what is measured.
     drop(Crowd::gather(&stage, layout, crowded, 8));
     eventually(Duration::from_secs(5), "the first ones leave", || connections() == 1);

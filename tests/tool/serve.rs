@@ -96,12 +96,10 @@ fn what_cannot_be_is_a_usage_error() {
 fn one_endpoint_that_fails_ends_it() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = format!("tcp:{}", taken.local_addr().expect("its address"));
     let good = format!("local:{}", unique("tool"));
-    let keep = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let busy = format!("tcp:{}", keep.local_addr().expect("its address"));
-    let outcome = stage.run(["serve", &good, &taken, &busy, "--access", "anyone"]).expect(1);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let busy = format!("tcp:{}", taken.local_addr().expect("its address"));
+    let outcome = stage.run(["serve", &good, &busy, "tcp:127.0.0.1:0", "--access", "anyone"]).expect(1);
     outcome.prints("").mentions(&busy);
     stage.run(["call", &good, "1"]).expect(3);
     assert_eq!(stage.files(), [""; 0]);

@@ -25,7 +25,12 @@ pub(crate) struct Stage(TempDir);
 
 impl Stage {
     pub(crate) fn new() -> Stage {
-        Stage(tempfile::tempdir().expect("a folder"))
+        let folder = tempfile::tempdir().expect("a folder");
+        // `local:` endpoints are only put into folders that are closed to others.
+        #[cfg(unix)]
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("chmod");
+        Stage(folder)
     }
 
     pub(crate) fn folder(&self) -> &Path {

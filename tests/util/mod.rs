@@ -85,7 +85,10 @@ pub(crate) fn store() -> Server<Vec<u8>> {
 /// The same with other limits.
 pub(crate) fn store_with(limits: sidewire::Limits) -> Server<Vec<u8>> {
     let mut server = Server::with_limits(b"hello, this is server!".to_vec(), 16, limits);
-    server.on(1, |value, _request, reply| Ok(reply.write(value)));
+    server.on(1, |value, _request, reply| {
+        reply.write(value);
+        Ok(())
+    });
     server.on(2, |value, request, _reply| {
         *value = request.payload().to_vec();
         Ok(())
@@ -94,7 +97,10 @@ pub(crate) fn store_with(limits: sidewire::Limits) -> Server<Vec<u8>> {
         reply.write(std::mem::replace(value, request.payload().to_vec()));
         Ok(())
     });
-    server.on(4, |_value, request, reply| Ok(reply.write(request.payload())));
+    server.on(4, |_value, request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
     server
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +16,7 @@ use super::deadline::{Backoff, Deadline};
 use super::folders::Folders;
 use super::names::{self, Place};
 use super::socket::{self, Transport};
+use super::timeout::{SocketTimeout, error_of, micros};
 use crate::endpoint::Endpoint;
 use crate::peer::{Address, Peer};
 
@@ -27,9 +28,7 @@ use crate::peer::{Address, Peer};
 pub struct Channel {
     socket: Socket,
     peer: Peer,
-    /// The SO_RCVTIMEO that the socket has, in microseconds; 0 is none. Remembered so that equal
-    /// timeouts in a row cost one system call each, not two.
-    recv_timeout: AtomicU64,
+    recv_timeout: SocketTimeout,
     /// Set by [`Channel::shutdown`], after which the system would still hand out what had arrived.
     is_shut_down: AtomicBool,
 }
@@ -68,7 +67,12 @@ impl Channel {
 
     fn new(socket: Socket, transport: Transport) -> io::Result<Channel> {
         let peer = socket::peer(&socket, transport)?;
-        Ok(Channel { socket, peer, recv_timeout: AtomicU64::new(0), is_shut_down: AtomicBool::new(false) })
+        Ok(Channel {
+            socket,
+            peer,
+            recv_timeout: SocketTimeout::new(Timeout::Recv),
+            is_shut_down: AtomicBool::new(false),
+        })
     }
 
     /// What the system knows about the server, from before the first byte was sent.
@@ -143,27 +147,7 @@ impl Channel {
         if timeout == Some(Duration::ZERO) {
             return retry_on_intr(|| recv(RecvFlags::DONTWAIT)).map_err(error_of);
         }
-        let deadline = Deadline::after(timeout);
-        let mut wait = timeout;
-        loop {
-            self.set_recv_timeout(wait)?;
-            match recv(RecvFlags::empty()) {
-                Err(Errno::INTR) if deadline.has_passed() => return Err(io::ErrorKind::TimedOut.into()),
-                // With SO_RCVTIMEO set, any signal handler ends the call (signal(7)).
-                Err(Errno::INTR) => wait = deadline.remaining(),
-                received => return received.map_err(error_of),
-            }
-        }
-    }
-
-    fn set_recv_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let micros = timeout.map_or(0, micros);
-        if self.recv_timeout.load(Ordering::Relaxed) != micros {
-            let value = (micros != 0).then(|| Duration::from_micros(micros));
-            set_socket_timeout(&self.socket, Timeout::Recv, value)?;
-            self.recv_timeout.store(micros, Ordering::Relaxed);
-        }
-        Ok(())
+        self.recv_timeout.bound(&self.socket, timeout, || recv(RecvFlags::empty())).map_err(error_of)
     }
 
     /// Sends what the system takes, which may be less than `buf`, and waits for room at most for
@@ -243,22 +227,6 @@ impl Channel {
         self.is_shut_down.store(true, Ordering::Relaxed);
         // It can only fail where there is nothing left to shut down.
         let _ = socket::shutdown(&self.socket, Shutdown::Both);
-    }
-}
-
-/// At least one: for the kernel, zero means without end. Rounded up: never to return too early.
-fn micros(timeout: Duration) -> u64 {
-    u64::try_from(timeout.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
-}
-
-/// A timeout of ours is EAGAIN here. ETIMEDOUT is TCP giving up on a peer, and must not look like it.
-fn error_of(error: Errno) -> io::Error {
-    match error {
-        Errno::AGAIN => io::ErrorKind::TimedOut.into(),
-        Errno::TIMEDOUT => {
-            io::Error::new(io::ErrorKind::ConnectionAborted, "the peer no longer answers (ETIMEDOUT)")
-        }
-        error => error.into(),
     }
 }
 
@@ -356,13 +324,6 @@ fn connect_inet(address: SocketAddr, timeout: Duration) -> io::Result<Channel> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_are_rounded_up_and_never_to_none() {
-        assert_eq!(micros(Duration::from_nanos(1)), 1);
-        assert_eq!(micros(Duration::from_nanos(1001)), 2);
-        assert_eq!(micros(Duration::MAX), u64::MAX);
-    }
 
     #[test]
     fn a_dead_network_is_no_timeout_of_ours() {

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::deadline::{Backoff, Deadline};
-use super::names;
+use super::{names, socket};
 
 /// How long a starter waits for others that are starting at the same path: they hold the lock for
 /// well under a millisecond each.
@@ -33,46 +33,81 @@ const LOCK_PATIENCE_AT_END: Duration = Duration::from_millis(250);
 /// How often binding is tried while programs that know nothing of the lock come and go at the path.
 const ATTEMPTS: u32 = 8;
 
-/// Binds a listening Unix socket to a path.
+/// What a socket is bound for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    /// To listen for connections, so many of which may wait.
+    Listener { backlog: i32 },
+    /// To receive datagrams, each with its sender's credentials.
+    Datagrams,
+}
+
+impl Role {
+    /// A socket of the right kind, as yet without a name.
+    pub(super) fn socket(self) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::UNIX, self.kind(), None)?;
+        match self {
+            Role::Listener { .. } => {}
+            // Before bind(2), since what arrives earlier has none.
+            Role::Datagrams => socket::want_credentials(&socket)?,
+        }
+        Ok(socket)
+    }
+
+    fn kind(self) -> Type {
+        match self {
+            Role::Listener { .. } => Type::STREAM,
+            Role::Datagrams => Type::DGRAM,
+        }
+    }
+
+    /// The last step of binding.
+    pub(super) fn start(self, socket: &Socket) -> io::Result<()> {
+        match self {
+            Role::Listener { backlog } => socket.listen(backlog),
+            Role::Datagrams => Ok(()),
+        }
+    }
+}
+
+/// Binds a server's Unix socket to a path.
 ///
 /// # Errors
 ///
 /// [`io::ErrorKind::AddrInUse`] for a live server, [`io::ErrorKind::AlreadyExists`] for something
 /// that is no socket, [`io::ErrorKind::ResourceBusy`] if the lock can't be had in time.
-pub(super) fn bind(path: &Path, anyone: bool, backlog: i32) -> io::Result<(Socket, SocketFile)> {
+pub(super) fn bind(path: &Path, role: Role, anyone: bool) -> io::Result<(Socket, SocketFile)> {
     let address = names::path_address(path)?;
     let lock = PathLock::acquire(path, LOCK_PATIENCE)?;
-    let socket = private_socket()?;
-    bind_in_place(&socket, path, &address)?;
+    let socket = role.socket()?;
+    if HAS_SOCKET_MODE {
+        fchmod(&socket, PRIVATE)?;
+    }
+    bind_in_place(&socket, path, &address, role)?;
     let file = SocketFile::found_at(path)?;
     let mode = if anyone { Mode::from_raw_mode(0o666) } else { PRIVATE };
     let ready = if HAS_SOCKET_MODE && !anyone { Ok(()) } else { file.set_mode(mode) };
-    let listening = ready.and_then(|()| socket.listen(backlog));
+    let started = ready.and_then(|()| role.start(&socket));
     // From here on the path leads to a live server, or `file` removes it and wants the lock itself.
     drop(lock);
-    listening.map(|()| (socket, file))
+    started.map(|()| (socket, file))
 }
 
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Whether bind(2) gives the file the mode of the descriptor (less the umask), so that no moment
 /// comes at which it has another. Where it does not, fchmod(2) refuses sockets, and the mode is
-/// set late, yet in time: until listen(2) every connect(2) is refused.
+/// set late; for a listener in time, since until listen(2) every connect(2) is refused, but a
+/// datagram socket can be reached for that moment by whom the umask lets in.
 const HAS_SOCKET_MODE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-fn private_socket() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    if HAS_SOCKET_MODE {
-        fchmod(&socket, PRIVATE)?;
-    }
-    Ok(socket)
-}
-
 /// Binds, and makes room first where a dead server left its socket. The lock must be held.
-fn bind_in_place(socket: &Socket, path: &Path, address: &SockAddr) -> io::Result<()> {
+fn bind_in_place(socket: &Socket, path: &Path, address: &SockAddr, role: Role) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
         match socket.bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => remove_if_stale(path, address)?,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_if_stale(path, address, role.kind())?;
+            }
             bound => return bound,
         }
     }
@@ -83,7 +118,7 @@ fn bind_in_place(socket: &Socket, path: &Path, address: &SockAddr) -> io::Result
 }
 
 /// Removes a socket that nobody serves.
-fn remove_if_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+fn remove_if_stale(path: &Path, address: &SockAddr, kind: Type) -> io::Result<()> {
     match lstat(path) {
         Ok(found) if is_socket(&found) => {}
         Ok(_) => return Err(in_the_way(path)),
@@ -91,7 +126,8 @@ fn remove_if_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     let in_use = |text: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Connecting a datagram socket sends nothing: its server does not notice.
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
     probe.set_nonblocking(true)?;
     let Err(error) = probe.connect(address) else {
         return in_use("a server is already listening here");
@@ -109,7 +145,12 @@ fn remove_if_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
         Some(Errno::AGAIN | Errno::INPROGRESS) => {
             in_use("a server is already listening here; its backlog is full")
         }
+        Some(Errno::PROTOTYPE) if kind == Type::DGRAM => {
+            in_use("a socket of another kind (stream?) is in use here")
+        }
         Some(Errno::PROTOTYPE) => in_use("a socket of another kind (datagram?) is in use here"),
+        // A datagram socket that has chosen another peer takes nothing from us, but it lives.
+        Some(Errno::PERM) => in_use("a datagram socket that is connected elsewhere is in use here"),
         _ => {
             let text = format!(
                 "there is a socket here already, and whether its server lives can't be told: {error}"
@@ -124,7 +165,7 @@ fn in_the_way(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, text)
 }
 
-fn is_socket(found: &Stat) -> bool {
+pub(super) fn is_socket(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::Socket
 }
 

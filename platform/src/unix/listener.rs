@@ -2,17 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::folders::Folders;
-use super::lifecycle::{self, SocketFile};
+use super::lifecycle::{self, Role, SocketFile};
 use super::names::{self, Place};
-use super::socket::{self, Transport};
+use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
 use crate::endpoint::Endpoint;
@@ -27,6 +28,8 @@ pub struct Listener {
     _file: Option<SocketFile>,
     socket: Socket,
     transport: Transport,
+    /// For Unix connections, which do not inherit them.
+    buffers: Buffers,
     endpoint: Endpoint,
 }
 
@@ -56,28 +59,32 @@ impl Listener {
     /// and macOS a server whose backlog is full can't be told from a dead one.
     /// TCP sets SO_REUSEADDR, so that a restart does not wait for old connections (socket(7)).
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
-        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        let role = Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) };
         let at_path = |(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone());
         let (socket, file, transport, endpoint) = match names::place(endpoint)? {
             Place::Local(name) => {
                 let path = Folders::of_this_process().server_path(name)?;
-                lifecycle::bind(&path, options.anyone, backlog).map(at_path)?
+                lifecycle::bind(&path, role, options.anyone).map(at_path)?
             }
-            Place::Path(path) => lifecycle::bind(path, options.anyone, backlog).map(at_path)?,
+            Place::Path(path) => lifecycle::bind(path, role, options.anyone).map(at_path)?,
             Place::Abstract(address) => {
-                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                let socket = role.socket()?;
                 socket.bind(&address)?;
-                socket.listen(backlog)?;
+                role.start(&socket)?;
                 (socket, None, Transport::Unix, endpoint.clone())
             }
             Place::Inet { host, port } => {
-                let (socket, bound) = bind_host(host, port, backlog, options.beyond_loopback)?;
-                let endpoint = Endpoint::Tcp { host: bound.ip().to_string(), port: bound.port() };
+                let socket = bind_host(host, port, options.beyond_loopback, |address| {
+                    let socket = tcp_socket(address, options)?;
+                    role.start(&socket).map(|()| socket)
+                })?;
+                let (host, port) = bound_to(&socket)?;
+                let endpoint = Endpoint::Tcp { host, port };
                 (socket, None, Transport::Tcp, endpoint)
             }
         };
         socket.set_nonblocking(true)?;
-        Ok(Listener { _file: file, socket, transport, endpoint })
+        Ok(Listener { _file: file, socket, transport, buffers: Buffers::of(options), endpoint })
     }
 
     /// The endpoint that is really bound: as it was given, but TCP with its numeric address and port.
@@ -117,20 +124,29 @@ impl Listener {
     ///
     /// # Platform-specific behavior
     ///
-    /// Unix ignores `registry` and `token`. TCP connections have TCP_NODELAY set.
+    /// Unix ignores `registry` and `token`.
     pub fn accept(&mut self, registry: &Registry, token: Token) -> io::Result<Stream> {
         let _ = (registry, token);
+        Ok(Stream::new(self.accept_socket()?, self.transport))
+    }
+
+    fn accept_socket(&self) -> io::Result<OwnedFd> {
         let socket = socket::accept(&self.socket)?;
-        if self.transport == Transport::Tcp {
-            // It fails only on a connection that is gone already, which reading will tell.
-            let _ = socket2::SockRef::from(&socket).set_tcp_nodelay(true);
+        if self.transport == Transport::Unix {
+            // Asked for, not needed: that they were accepted at bind(2) is as much as can be said.
+            let _ = self.buffers.set(SockRef::from(&socket));
         }
-        Ok(Stream::new(socket, self.transport))
+        Ok(socket)
     }
 }
 
-/// Listens on the first address of a host that works.
-fn bind_host(host: &str, port: u16, backlog: i32, beyond_loopback: bool) -> io::Result<(Socket, SocketAddr)> {
+/// Binds the first address of a host that works.
+pub(super) fn bind_host(
+    host: &str,
+    port: u16,
+    beyond_loopback: bool,
+    bind: impl Fn(SocketAddr) -> io::Result<Socket>,
+) -> io::Result<Socket> {
     let mut refusal = None;
     for address in names::inet_addresses(host, port)? {
         // An IPv4 address in IPv6 clothes is judged by what it is.
@@ -144,7 +160,7 @@ fn bind_host(host: &str, port: u16, backlog: i32, beyond_loopback: bool) -> io::
             });
             continue;
         }
-        match bind_inet(address, backlog) {
+        match bind(address) {
             Ok(bound) => return Ok(bound),
             // The system's own words say more than that another address was not allowed.
             Err(error) => refusal = Some(error),
@@ -153,11 +169,91 @@ fn bind_host(host: &str, port: u16, backlog: i32, beyond_loopback: bool) -> io::
     Err(refusal.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
-fn bind_inet(address: SocketAddr, backlog: i32) -> io::Result<(Socket, SocketAddr)> {
+/// The numeric host and the port that a TCP or UDP socket has been bound to.
+pub(super) fn bound_to(socket: &Socket) -> io::Result<(String, u16)> {
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((address.ip().to_string(), address.port()))
+}
+
+/// A bound socket whose options the connections inherit that it accepts.
+fn tcp_socket(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(idle) = options.keepalive {
+        let idle = idle.max(MIN_KEEPALIVE).min(MAX_KEEPALIVE);
+        let whole = Duration::from_secs(idle.as_secs() + u64::from(idle.subsec_nanos() > 0));
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(whole))?;
+    }
+    Buffers::of(options).set(SockRef::from(&socket))?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(backlog)?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket, bound))
+    Ok(socket)
+}
+
+/// What TCP_KEEPIDLE takes (`MAX_TCP_KEEPIDLE` of the Linux kernel).
+const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    fn accepted(listener: &Listener) -> Socket {
+        loop {
+            match listener.accept_socket() {
+                Ok(socket) => return Socket::from(socket),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn over_tcp(options: &BindOptions) -> Socket {
+        let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap(), options).unwrap();
+        let Endpoint::Tcp { host, port } = listener.endpoint() else { panic!("{listener:?}") };
+        let _client = TcpStream::connect((host.as_str(), *port)).unwrap();
+        accepted(&listener)
+    }
+
+    #[test]
+    fn tcp_connections_have_the_options_of_their_listener() {
+        let plain = over_tcp(&BindOptions::default());
+        assert!(plain.tcp_nodelay().unwrap() && !plain.keepalive().unwrap());
+
+        let options = BindOptions {
+            recv_buffer: Some(50_000),
+            send_buffer: Some(60_000),
+            nodelay: false,
+            keepalive: Some(Duration::from_millis(6_001)),
+            ..BindOptions::default()
+        };
+        let tuned = over_tcp(&options);
+        assert!(!tuned.tcp_nodelay().unwrap() && tuned.keepalive().unwrap());
+        assert_eq!(tuned.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+        let factor = if cfg!(target_os = "linux") { 2 } else { 1 };
+        assert_eq!(tuned.recv_buffer_size().unwrap(), factor * 50_000);
+        assert_eq!(tuned.send_buffer_size().unwrap(), factor * 60_000);
+    }
+
+    #[test]
+    fn any_keepalive_time_is_made_to_fit() {
+        for (asked, seconds) in [(Duration::ZERO, 1), (Duration::MAX, 32_767)] {
+            let tuned = over_tcp(&BindOptions { keepalive: Some(asked), ..BindOptions::default() });
+            assert_eq!(tuned.tcp_keepalive_time().unwrap(), Duration::from_secs(seconds));
+        }
+    }
+
+    #[test]
+    fn unix_connections_have_the_buffers_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let options = BindOptions { send_buffer: Some(30_000), ..BindOptions::default() };
+        let listener = Listener::bind(&Endpoint::Unix(path.clone()), &options).unwrap();
+        let _client = UnixStream::connect(path).unwrap();
+        let factor = if cfg!(target_os = "linux") { 2 } else { 1 };
+        assert_eq!(accepted(&listener).send_buffer_size().unwrap(), factor * 30_000);
+    }
 }

@@ -1,17 +1,24 @@
 //! Unix: sockets, descriptors, user ids. Linux first; the other systems where they differ little.
 
 mod channel;
+mod datagram;
+mod datagram_channel;
 mod deadline;
 mod folders;
 mod identity;
 mod lifecycle;
 mod listener;
+mod message;
 mod names;
+mod owner;
 mod process;
 mod socket;
 mod stream;
+mod timeout;
 
 pub use channel::Channel;
+pub use datagram::Datagrams;
+pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit};
@@ -25,6 +32,16 @@ pub use stream::Stream;
 #[must_use]
 pub fn stream_schemes() -> &'static [&'static str] {
     if names::HAS_ABSTRACT { &["local", "unix", "abstract", "tcp"] } else { &["local", "unix", "tcp"] }
+}
+
+/// The schemes of the datagram endpoints that this system has, the most recommended first.
+///
+/// # Platform-specific behavior
+///
+/// Unix: `unixgram` and `udp`, and on Linux `abstractgram`.
+#[must_use]
+pub fn datagram_schemes() -> &'static [&'static str] {
+    if names::HAS_ABSTRACT { &["unixgram", "abstractgram", "udp"] } else { &["unixgram", "udp"] }
 }
 
 /// Compiled with the tests only, so that a change of the contract can't forget it.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::net::{SocketAddrAny, SocketAddrUnix};
 use socket2::SockAddr;
 
 use crate::endpoint::Endpoint;
@@ -31,15 +32,26 @@ pub(super) enum Place<'a> {
     Inet { host: &'a str, port: u16 },
 }
 
+/// What a datagram endpoint means on this system.
+#[derive(Debug)]
+pub(super) enum DatagramPlace<'a> {
+    /// A socket in the file system.
+    Path(&'a Path),
+    /// A socket without a file, its address complete.
+    Abstract(SockAddr),
+    /// UDP, to be resolved.
+    Inet { host: &'a str, port: u16 },
+}
+
+const NO_MAILSLOTS: &str = "mailslots exist on Windows only; use unixgram:/path or udp:HOST:PORT";
+
 /// Checks the name once more, since an [`Endpoint`] need not come from a text that was parsed.
 pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place<'_>> {
     match endpoint {
         Endpoint::Pipe(_) => {
             Err(unsupported("named pipes exist on Windows only; use local:NAME, which works everywhere"))
         }
-        Endpoint::Mailslot(_) => {
-            Err(unsupported("mailslots exist on Windows only; use unixgram:/path or udp:HOST:PORT"))
-        }
+        Endpoint::Mailslot(_) => Err(unsupported(NO_MAILSLOTS)),
         Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => {
             let text = format!(
                 "{} carries datagrams; streams go over local, unix, abstract or tcp",
@@ -57,6 +69,60 @@ pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place<'_>> {
         }
         Endpoint::Tcp { host, port } => checked(endpoint).map(|()| Place::Inet { host, port: *port }),
     }
+}
+
+/// As [`place`], for datagrams.
+pub(super) fn datagram_place(endpoint: &Endpoint) -> io::Result<DatagramPlace<'_>> {
+    match endpoint {
+        Endpoint::Mailslot(_) => Err(unsupported(NO_MAILSLOTS)),
+        Endpoint::Local(_)
+        | Endpoint::Unix(_)
+        | Endpoint::Abstract(_)
+        | Endpoint::Pipe(_)
+        | Endpoint::Tcp { .. } => {
+            let text = format!(
+                "{} carries a stream; datagrams go over unixgram, abstractgram or udp",
+                endpoint.scheme()
+            );
+            Err(invalid(text))
+        }
+        Endpoint::UnixGram(path) => Ok(DatagramPlace::Path(path)),
+        Endpoint::AbstractGram(_) if !HAS_ABSTRACT => {
+            Err(unsupported("abstract sockets exist on Linux only; use unixgram:/path or udp:HOST:PORT"))
+        }
+        Endpoint::AbstractGram(name) => {
+            checked(endpoint).and_then(|()| abstract_address(name)).map(DatagramPlace::Abstract)
+        }
+        Endpoint::Udp { host, port } => checked(endpoint).map(|()| DatagramPlace::Inet { host, port: *port }),
+    }
+}
+
+/// Where an answer goes, as the system wants it.
+///
+/// The peer has chosen these names. Every one that a peer can have is taken, a path of all 108 bytes
+/// too, but a relative one is refused: it meant something in the peer's folder and would be looked
+/// for in ours.
+pub(super) fn answer_address(to: &Address) -> io::Result<SocketAddrAny> {
+    match to {
+        Address::Inet(address) => Ok((*address).into()),
+        Address::Path(path) if path.is_absolute() => Ok(SocketAddrUnix::new(path.as_path())?.into()),
+        Address::Path(path) => {
+            Err(invalid(format!("the path {} is relative; it can't be answered", path.display())))
+        }
+        Address::Abstract(name) => abstract_answer(name),
+        Address::Unnamed => Err(invalid("a sender without an address can't be answered")),
+        Address::Pipe(_) => Err(invalid("a pipe is not a place for datagrams")),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_answer(name: &[u8]) -> io::Result<SocketAddrAny> {
+    Ok(SocketAddrUnix::new_abstract_name(name)?.into())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abstract_answer(_name: &[u8]) -> io::Result<SocketAddrAny> {
+    Err(unsupported("abstract sockets exist on Linux only"))
 }
 
 /// The rules of the text form, by the one who knows them. Not for paths: those need not be UTF-8.
@@ -137,6 +203,43 @@ mod tests {
             let error = place(&text.parse().unwrap()).unwrap_err();
             assert_eq!(error.kind(), kind, "{text}");
             assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn datagrams_and_streams_are_kept_apart() {
+        for (text, kind, word) in [
+            ("mailslot:x", io::ErrorKind::Unsupported, "Windows"),
+            ("pipe:x", io::ErrorKind::InvalidInput, "stream"),
+            ("local:x", io::ErrorKind::InvalidInput, "unixgram"),
+            ("tcp:127.0.0.1:1", io::ErrorKind::InvalidInput, "udp"),
+        ] {
+            let error = datagram_place(&text.parse().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{text}");
+            assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn answers_go_to_whatever_a_peer_can_be_called() {
+        let path = |length| Address::Path(format!("/{}", "x".repeat(length - 1)).into());
+        let most = PATH_MAX + 1;
+        for fine in [path(1), path(PATH_MAX), path(most), Address::Inet("[::1]:1".parse().unwrap())] {
+            assert!(answer_address(&fine).is_ok(), "{fine}");
+        }
+        for bad in [
+            path(most + 1),
+            Address::Path("s".into()),
+            Address::Path("".into()),
+            Address::Path("/a\0b".into()),
+            Address::Unnamed,
+            Address::Pipe("x".into()),
+        ] {
+            assert!(answer_address(&bad).is_err(), "{bad}");
+        }
+        for (length, is_fine) in [(0, true), (107, true), (108, false)] {
+            let name = Address::Abstract(vec![0; length]);
+            assert_eq!(answer_address(&name).is_ok(), is_fine && HAS_ABSTRACT, "{length}");
         }
     }
 

@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::addr::SocketAddrArg;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 
+use crate::BindOptions;
 use crate::peer::{Credentials, Peer, User};
 
 /// What carries a connection; decides what the system knows about the peer.
@@ -74,6 +76,44 @@ pub(super) fn send(socket: impl AsFd, buf: &[u8], flags: SendFlags) -> rustix::i
 pub(super) fn send_vectored(socket: impl AsFd, bufs: &[io::IoSlice<'_>]) -> rustix::io::Result<usize> {
     let bufs = &bufs[..bufs.len().min(MOST_BUFFERS)];
     retry_on_intr(|| rustix::net::sendmsg(&socket, bufs, &mut SendAncillaryBuffer::default(), QUIET))
+}
+
+/// Sends one datagram to an address, without SIGPIPE.
+pub(super) fn send_to(socket: impl AsFd, bytes: &[u8], to: &impl SocketAddrArg) -> rustix::io::Result<usize> {
+    retry_on_intr(|| rustix::net::sendto(&socket, bytes, QUIET | SendFlags::DONTWAIT, to))
+}
+
+/// How much the system keeps for a socket, in bytes; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffers {
+    pub(super) recv: Option<u32>,
+    pub(super) send: Option<u32>,
+}
+
+impl Buffers {
+    pub(super) fn of(options: &BindOptions) -> Buffers {
+        Buffers { recv: options.recv_buffer, send: options.send_buffer }
+    }
+
+    /// SO_RCVBUF and SO_SNDBUF, which are ints (socket(7)). What is too much is cut by Linux and
+    /// refused by others.
+    pub(super) fn set(self, socket: SockRef<'_>) -> io::Result<()> {
+        let size = |bytes: u32| bytes.min(i32::MAX as u32) as usize;
+        self.recv.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(size(bytes)))?;
+        self.send.map_or(Ok(()), |bytes| socket.set_send_buffer_size(size(bytes)))
+    }
+}
+
+/// Asks for the credentials of each message's sender (SO_PASSCRED, unix(7)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn want_credentials(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_passcred(socket, true)?)
+}
+
+/// Nothing to ask for here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn want_credentials(_socket: impl AsFd) -> io::Result<()> {
+    Ok(())
 }
 
 /// What the system knows about the other end of a connected socket.

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::windows::io::AsHandle;
+use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,18 +57,14 @@ impl Channel {
 
     fn open_pipe(name: &PipeName, deadline: Deadline) -> io::Result<Channel> {
         let handle = pipe::open(name, deadline)?;
-        let credentials = Credentials {
-            user: User::Sid(security::owner(handle.as_handle())?),
-            pid: pipe::server_pid(handle.as_handle()).ok(),
-            integrity: None,
-        };
-        let peer = Peer { credentials: Some(credentials), inet: None };
+        let peer = Peer { credentials: server_credentials(handle.as_handle(), name), inet: None };
         let duplex = Duplex::new(Object::Pipe(handle))?;
         Ok(Channel { duplex, peer, pipe: Some(name.text().clone()) })
     }
 
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who
-    /// can set one up under this name), and the pid; or the address.
+    /// can set one up under this name), and the pid; or the address. No credentials if the system
+    /// doesn't tell the owner.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -175,6 +171,19 @@ impl Channel {
     /// The server sees the end when the channel is dropped.
     pub fn shutdown(&self) {
         self.duplex.stop();
+    }
+}
+
+/// What the system says about who made the pipe; that it says nothing is a fact, too.
+fn server_credentials(pipe: BorrowedHandle<'_>, name: &PipeName) -> Option<Credentials> {
+    match security::owner(pipe) {
+        Ok(sid) => {
+            Some(Credentials { user: User::Sid(sid), pid: pipe::server_pid(pipe).ok(), integrity: None })
+        }
+        Err(error) => {
+            log::debug!("the owner of {}: {error}", name.text());
+            None
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Connect, Endpoint, Error, Response};
+use sidewire::{Access, Connect, Endpoint, Error, Response, ResultCode};
 
 use crate::{Who, complain};
 
@@ -68,6 +68,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     };
     let rc = response.result_code();
+    // The classic layout has no handshake: a server that does not let us in says so here.
+    if args.classic && matches!(rc, ResultCode::NOT_PERMITTED | ResultCode::BUSY) {
+        complain(&format!("call {}: refused: {rc}", args.endpoint));
+        return ExitCode::from(3);
+    }
     if response.is_explanation() {
         complain(&format!("{rc}: {}", String::from_utf8_lossy(response.payload()).escape_debug()));
     } else {

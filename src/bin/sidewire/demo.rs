@@ -75,7 +75,8 @@ fn endpoints() -> Outcome<Vec<String>> {
     let unique = format!("sidewire-demo-{:08x}", getrandom::u32()?);
     let make = |scheme: &&str| match *scheme {
         "tcp" => "tcp:127.0.0.1:0".to_owned(),
-        "unix" => format!("unix:{}", std::env::temp_dir().join(format!("{unique}.sock")).display()),
+        // Another name than the socket of `local:` has, which may lie in the same folder.
+        "unix" => format!("unix:{}", std::env::temp_dir().join(format!("{unique}-path.sock")).display()),
         scheme => format!("{scheme}:{unique}"),
     };
     Ok(sidewire_platform::stream_schemes().iter().map(make).collect())
@@ -153,12 +154,15 @@ pub(crate) fn run_helper(args: &HelperArgs) -> ExitCode {
 
 fn help(args: &HelperArgs) -> Outcome<()> {
     let mut server = store::server();
+    serve::stop_on_signals(&mut server)?;
     for endpoint in &args.endpoints {
         let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
         server.listen(Listen::from(endpoint).access(access))?;
     }
     stop_with_input(&mut server)?;
-    serve::serve(server)
+    serve::announce(&server);
+    server.run()?;
+    Ok(())
 }
 
 /// So that the helper never outlives the demo, however that ends.

@@ -48,6 +48,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
     let mut server = store::server();
+    // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
+    if let Err(error) = stop_on_signals(&mut server) {
+        complain(&error);
+        return ExitCode::FAILURE;
+    }
     match args.endpoints.iter().try_for_each(|endpoint| listen(&mut server, endpoint, args)) {
         Ok(()) => {}
         Err(error) => {
@@ -56,7 +61,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             return ExitCode::from(if is_usage { 2 } else { 1 });
         }
     }
-    match serve(server) {
+    announce(&server);
+    match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -76,16 +82,15 @@ fn listen<S>(server: &mut Server<S>, endpoint: &Endpoint, args: &Args) -> Result
     server.listen(listen).map(|_| ())
 }
 
-/// Announces what is open and serves until Ctrl-C, SIGTERM or the end of the console.
-pub(crate) fn serve<S>(mut server: Server<S>) -> Result<(), Box<dyn std::error::Error>> {
+/// Ctrl-C, SIGTERM and the end of the console stop the server; if it does not run yet, as soon as
+/// it does.
+pub(crate) fn stop_on_signals<S>(server: &mut Server<S>) -> Result<(), Box<dyn std::error::Error>> {
     let remote = server.remote()?;
     ctrlc::set_handler(move || {
         if let Err(error) = remote.stop() {
             log::error!("the server could not be stopped: {error}");
         }
     })?;
-    announce(&server);
-    server.run()?;
     Ok(())
 }
 

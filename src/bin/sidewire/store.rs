@@ -28,7 +28,7 @@ pub(crate) fn server() -> Server<Vec<u8>> {
     server.on(SET_AND_GET, |value, request, reply| {
         // A value that this client can't take stays: or it would be lost.
         if value.len() <= reply.room() {
-            reply.write(&std::mem::replace(value, request.payload().to_vec()));
+            reply.write(std::mem::replace(value, request.payload().to_vec()));
             return Ok(());
         }
         reply.write(value);

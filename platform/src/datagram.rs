@@ -1,0 +1,19 @@
+//! Facts about one datagram, the same on every system.
+
+use crate::peer::{Address, Credentials};
+
+/// What is known about a datagram that has just been received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes of it are in the buffer. 0 is a message like any other.
+    pub length: usize,
+    /// It was longer than the buffer, and its end is lost (MSG_TRUNC, recvmsg(2); error 10040 on Windows).
+    pub truncated: bool,
+    /// Where an answer goes. `None` for a sender without an address: a Unix socket that is not
+    /// bound, or a mailslot's client. It is what the sender chose, so answer there but never
+    /// take it for proof of who sent.
+    pub from: Option<Address>,
+    /// What the kernel says about the sender, where it says anything: see
+    /// [`Datagrams::receive`](crate::Datagrams::receive).
+    pub credentials: Option<Credentials>,
+}

@@ -1,0 +1,262 @@
+//! The client's end of a datagram endpoint: a blocking socket, shared by threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::Timeout;
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::datagram::{set_default_buffers, too_large};
+use super::deadline::{Backoff, Deadline};
+use super::lifecycle::SocketFile;
+use super::names::{self, DatagramPlace};
+use super::timeout::{SocketTimeout, error_of};
+use super::{message, owner, socket};
+use crate::datagram::Received;
+use crate::endpoint::Endpoint;
+use crate::peer::{Address, Peer};
+
+/// Datagrams to one server and back, blocking with timeouts. Dropping it closes it.
+///
+/// It has an address of its own, so that it can be answered, and takes datagrams from its server
+/// only. One thread may receive while another sends. Two that receive at once, or two that send at
+/// once, do no harm, but by whose timeout they wait is open.
+///
+/// A server that dies is noticed when something is sent to it, never while waiting: receive with a
+/// timeout.
+#[derive(Debug)]
+pub struct DatagramChannel {
+    /// Before the socket: see [`SocketFile`]. Where addresses need a file.
+    _file: Option<SocketFile>,
+    socket: Socket,
+    peer: Peer,
+    recv_timeout: SocketTimeout,
+    send_timeout: SocketTimeout,
+}
+
+impl DatagramChannel {
+    /// Binds a socket to an address that nobody else has, and chooses the server that it talks to.
+    /// Sends nothing; does not wait, except for the resolver if a UDP host is a name.
+    ///
+    /// # Errors
+    ///
+    /// - [`io::ErrorKind::NotFound`]: there is no socket of that name.
+    /// - [`io::ErrorKind::ConnectionRefused`]: nobody serves there (any more). UDP can't tell before
+    ///   something is sent.
+    /// - [`io::ErrorKind::PermissionDenied`]: the socket's mode keeps us out.
+    /// - [`io::ErrorKind::Unsupported`], [`io::ErrorKind::InvalidInput`]: as for
+    ///   [`Datagrams::bind`](crate::Datagrams::bind).
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux: a Unix socket gets an abstract name from the kernel ("autobind", unix(7)), which goes
+    /// with the socket; a server in another network namespace receives, but can't answer it. Other
+    /// Unix systems: a path in one of the folders of `local:`, removed on drop. UDP: the first
+    /// address of the host that can be connected to, and a port of the system's choice.
+    pub fn connect(endpoint: &Endpoint) -> io::Result<DatagramChannel> {
+        match names::datagram_place(endpoint)? {
+            DatagramPlace::Path(path) => connect_path(path),
+            DatagramPlace::Abstract(address) => connect_abstract(&address),
+            DatagramPlace::Inet { host, port } => connect_host(host, port),
+        }
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::PROTOTYPE) => {
+                let text = "the socket here is not a datagram socket (stream?)";
+                io::Error::new(io::ErrorKind::InvalidInput, text)
+            }
+            _ => error,
+        })
+    }
+
+    fn new(socket: Socket, file: Option<SocketFile>, peer: Peer) -> DatagramChannel {
+        DatagramChannel {
+            _file: file,
+            socket,
+            peer,
+            recv_timeout: SocketTimeout::new(Timeout::Recv),
+            send_timeout: SocketTimeout::new(Timeout::Send),
+        }
+    }
+
+    /// What the system knows about the server, from before the first byte was sent.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix, `unixgram:`: the user is the owner of the socket's file: who called bind(2), or whom
+    /// root gave it to. No process id. No credentials at all when that owner is not certain: when
+    /// the file's folder belongs to a third user (neither the file's owner nor root), when its group
+    /// or others can write to it and it is not sticky, when the path ends in a symbolic link, and on
+    /// Linux when the file system is one of FUSE or /proc is missing. Linux connects to the very file
+    /// that was looked at; the BSDs and macOS look before and after, and trust the folders above.
+    /// `abstractgram:` and `udp:`: nothing but UDP's address.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The address of this end, which answers come to.
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) says.
+    pub fn local_address(&self) -> io::Result<Address> {
+        Ok(names::address(&self.socket.local_addr()?))
+    }
+
+    /// The address of the server.
+    ///
+    /// # Errors
+    ///
+    /// What getpeername(2) says, for example [`io::ErrorKind::NotConnected`] when it has gone.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        Ok(names::address(&self.socket.peer_addr()?))
+    }
+
+    /// Sends one datagram, and waits for room at most for `timeout` (`None`: without end; zero: not
+    /// at all). It goes whole or not at all; whether it is ever read, nobody says.
+    ///
+    /// # Errors
+    ///
+    /// - [`io::ErrorKind::TimedOut`]: the server's queue stayed full.
+    /// - [`io::ErrorKind::ConnectionRefused`]: the server has gone, for good even if another takes
+    ///   its name: connect again. Over UDP this is about an earlier datagram (ICMP, udp(7)); this one
+    ///   was not sent, and the next may reach a server that is back.
+    /// - [`io::ErrorKind::InvalidInput`]: too large for this transport.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: one system call, unless there is no room. UDP takes 65,507 bytes over IPv4 and has
+    /// always room, since the system drops what a receiver has no room for; a Unix socket takes
+    /// somewhat less than its send buffer, on Linux at least 200,000 bytes, and loses nothing while
+    /// the server lives. Never raises SIGPIPE.
+    pub fn send(&self, bytes: &[u8], timeout: Option<Duration>) -> io::Result<()> {
+        let mut waiting = None;
+        loop {
+            match self.send_or_wait(bytes, timeout) {
+                // The BSDs and macOS say so of a full queue, and never wait for it.
+                Err(Errno::NOBUFS) => {
+                    let backoff = waiting.get_or_insert_with(|| Backoff::until(Deadline::after(timeout)));
+                    if !backoff.pause() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(Errno::MSGSIZE) => return Err(too_large(bytes.len())),
+                // Linux says ECONNREFUSED once, and then has forgotten whom we were connected to.
+                Err(Errno::NOTCONN) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                sent => return sent.map_err(error_of),
+            }
+        }
+    }
+
+    /// Waits in the kernel: nothing announces room in another's queue, except to who waits there.
+    fn send_or_wait(&self, bytes: &[u8], timeout: Option<Duration>) -> rustix::io::Result<()> {
+        let sent = match socket::send(&self.socket, bytes, SendFlags::DONTWAIT) {
+            Err(Errno::AGAIN) if timeout != Some(Duration::ZERO) => {
+                let send = || rustix::net::send(&self.socket, bytes, socket::QUIET);
+                self.send_timeout.bound(&self.socket, timeout, send)
+            }
+            sent => sent,
+        };
+        sent.map(drop)
+    }
+
+    /// Waits for the next datagram from the server, at most for `timeout` (`None`: without end; zero:
+    /// not at all). An empty one is a message too, of length 0; what `buf` has no room for is lost,
+    /// and [`Received::truncated`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] when none came in time. [`io::ErrorKind::ConnectionRefused`]:
+    /// UDP, an earlier datagram found nobody.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux, Unix sockets: [`Received::credentials`] tell who answered, as for
+    /// [`Datagrams::receive`](crate::Datagrams::receive). Signals do not end the wait.
+    pub fn receive(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<Received> {
+        let mut receive = |flags| message::receive(&self.socket, buf, flags);
+        if timeout == Some(Duration::ZERO) {
+            return retry_on_intr(|| receive(RecvFlags::DONTWAIT)).map_err(error_of);
+        }
+        self.recv_timeout.bound(&self.socket, timeout, || receive(RecvFlags::empty())).map_err(error_of)
+    }
+}
+
+fn connect_path(path: &Path) -> io::Result<DatagramChannel> {
+    let (socket, file) = unix_socket()?;
+    let credentials = owner::connect(&socket, path)?;
+    make_answerable(&socket)?;
+    Ok(DatagramChannel::new(socket, file, Peer { credentials, inet: None }))
+}
+
+fn connect_abstract(address: &SockAddr) -> io::Result<DatagramChannel> {
+    let (socket, file) = unix_socket()?;
+    socket.connect(address)?;
+    make_answerable(&socket)?;
+    Ok(DatagramChannel::new(socket, file, Peer::default()))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn unix_socket() -> io::Result<(Socket, Option<SocketFile>)> {
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    set_default_buffers(&socket);
+    Ok((socket, None))
+}
+
+/// Gives a connected socket its name: not sooner, so that nobody but the server can ever have sent
+/// to it. (Asking for credentials would, too, if it came before connect(2).)
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn make_answerable(socket: &Socket) -> io::Result<()> {
+    rustix::net::bind(socket, &rustix::net::SocketAddrUnix::new_unnamed())?;
+    socket::want_credentials(socket)
+}
+
+/// Where names are files, with one in a folder that nobody else can reach.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn unix_socket() -> io::Result<(Socket, Option<SocketFile>)> {
+    use super::folders::Folders;
+    use super::lifecycle::{self, Role};
+    use std::process;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("client-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = Folders::of_this_process().server_path(&name)?;
+    let (socket, file) = lifecycle::bind(&path, Role::Datagrams, false)?;
+    set_default_buffers(&socket);
+    Ok((socket, Some(file)))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn make_answerable(_socket: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+fn connect_host(host: &str, port: u16) -> io::Result<DatagramChannel> {
+    let mut failure = None;
+    for address in names::inet_addresses(host, port)? {
+        match connect_inet(address) {
+            Ok(channel) => return Ok(channel),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+fn connect_inet(address: SocketAddr) -> io::Result<DatagramChannel> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    set_default_buffers(&socket);
+    socket.connect(&SockAddr::from(address))?;
+    if socket.local_addr()?.as_socket() == Some(address) {
+        let text = "nobody serves there (the system gave us that port ourselves)";
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text));
+    }
+    // The port was ours a moment before the server was all that it takes from. The server itself
+    // has not heard of us yet: what is here is a stranger's.
+    while socket::recv(&socket, &mut [0], RecvFlags::DONTWAIT).is_ok() {}
+    Ok(DatagramChannel::new(socket, None, Peer { credentials: None, inet: Some(Box::new(address)) }))
+}

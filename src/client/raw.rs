@@ -1,0 +1,96 @@
+//! Connections without frames, from the client's side.
+
+use std::io;
+use std::time::Duration;
+
+use sidewire_platform::{Address, Channel, Endpoint, Peer};
+
+/// A stream of bytes to a server that knows no frames; from [`Connect::open_raw`](super::Connect::open_raw).
+///
+/// Reading and writing take `&self`, so that one thread can read while another writes. Each
+/// operation waits at most as long as [`Connect::call_timeout`](super::Connect::call_timeout)
+/// says, and then fails with [`io::ErrorKind::TimedOut`].
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+/// use sidewire::{Access, Connect};
+///
+/// let stream = Connect::to("tcp:127.0.0.1:27015")?.access(Access::Anyone).open_raw()?;
+/// (&stream).write_all(b"hello")?;
+/// stream.shutdown_write()?;
+/// let mut answer = Vec::new();
+/// (&stream).read_to_end(&mut answer)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RawStream {
+    channel: Channel,
+    endpoint: Endpoint,
+    timeout: Option<Duration>,
+}
+
+impl RawStream {
+    pub(super) fn new(channel: Channel, endpoint: Endpoint, timeout: Option<Duration>) -> RawStream {
+        RawStream { channel, endpoint, timeout }
+    }
+
+    /// The endpoint that it is connected to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whose process the server is, as far as the system tells.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        self.channel.peer()
+    }
+
+    /// The server's address (getpeername(2)).
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        self.channel.peer_address()
+    }
+
+    /// Our own address (getsockname(2)).
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn local_address(&self) -> io::Result<Address> {
+        self.channel.local_address()
+    }
+
+    /// Half-close: tells the server that we send no more. What it sends still comes.
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    ///
+    /// # Platform-specific behavior
+    /// A Windows pipe has no half-close: [`io::ErrorKind::Unsupported`].
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.channel.shutdown_write()
+    }
+
+    /// Ends the connection both ways; a thread that waits in it sees the end.
+    pub fn shutdown(&self) {
+        self.channel.shutdown();
+    }
+}
+
+impl io::Read for &RawStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.channel.recv(buf, self.timeout)
+    }
+}
+
+impl io::Write for &RawStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.channel.send(buf, self.timeout)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! Limits in counts and bytes, and that whoever passes one is the only one to feel it.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use sidewire::{Client, Endpoint, Limits, ResultCode};
+
+use crate::util::{
+    Dialect, Raw, client, connect, frame, in_every_dialect, on_every_stream, start, store_with, until, usual,
+    watchdog,
+};
+
+const GET: u16 = 1;
+const SET: u16 = 2;
+const ECHO: u16 = 4;
+const GOODBYE: u8 = 12;
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    limits.linger = Duration::from_millis(200);
+    change(&mut limits);
+    limits
+}
+
+fn works(client: &Client) -> bool {
+    client.call(ECHO, b"x").is_ok()
+}
+
+/// Tries until the server has noticed that there is room.
+fn until_admitted(dialect: Dialect, endpoint: &Endpoint) -> Client {
+    let mut admitted = None;
+    until("there is room again", || {
+        admitted = dialect.connect(endpoint).open().ok().filter(works);
+        admitted.is_some()
+    });
+    admitted.expect("just so")
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so() {
+    let _watchdog = watchdog(60);
+    in_every_dialect(&limits(|limits| limits.max_connections = 2), |dialect, endpoint| {
+        let (first, second) = (dialect.client(endpoint), dialect.client(endpoint));
+        assert!(works(&first) && works(&second));
+        if dialect == Dialect::V1 {
+            let error = dialect.connect(endpoint).open().expect_err("full");
+            assert!(error.is_refused() && error.to_string().contains("busy"), "{error}");
+        } else {
+            let error = dialect.client(endpoint).call(ECHO, b"x").expect_err("full");
+            assert_eq!(error.result_code(), Some(ResultCode::BUSY), "{error}");
+        }
+        assert!(works(&first) && works(&second));
+        drop(first);
+        let third = until_admitted(dialect, endpoint);
+        assert!(works(&second) && works(&third));
+    });
+}
+
+#[test]
+fn a_refused_peer_gets_four_bytes_time() {
+    let _watchdog = watchdog(60);
+    in_every_dialect(&limits(|limits| limits.max_connections = 1), |dialect, endpoint| {
+        let first = dialect.client(endpoint);
+        assert!(works(&first));
+        let raw = Raw::connect(endpoint);
+        raw.expect_silence(Duration::from_millis(100));
+        let request = dialect.request(1, ECHO, b"");
+        match dialect {
+            Dialect::V1 => {
+                let answer = raw.shake_hands();
+                assert_eq!(answer[48..52], ResultCode::BUSY.0.to_le_bytes());
+            }
+            Dialect::Classic | Dialect::Fixed => {
+                raw.send(&request[..4]);
+                let reply = dialect.receive(&raw);
+                assert_eq!((reply.msg_type, reply.rc), (ECHO.into(), ResultCode::BUSY.0));
+            }
+        }
+        raw.expect_end();
+    });
+}
+
+/// Nothing comes, so nothing says what to answer: it is dropped after a second.
+#[test]
+fn a_refused_peer_that_says_nothing_is_dropped() {
+    let _watchdog = watchdog(60);
+    let server = store_with(limits(|limits| limits.max_connections = 1));
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let first = client(endpoint);
+            assert!(works(&first));
+            let (silent, halting) = (Raw::connect(endpoint), Raw::connect(endpoint));
+            halting.send(&[1, 2]);
+            let begun = Instant::now();
+            silent.expect_end();
+            halting.expect_end();
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        },
+    );
+}
+
+/// Those who were turned away and linger take nobody's place.
+#[test]
+fn refused_connections_take_no_place() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| {
+        limits.max_connections = 2;
+        limits.linger = Duration::from_secs(60);
+    });
+    let server = store_with(limits);
+    let counters = server.counters();
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let (first, second) = (client(endpoint), client(endpoint));
+            assert!(works(&first) && works(&second));
+            let refused = [(); 3].map(|()| Raw::connect(endpoint));
+            for raw in &refused {
+                assert_eq!(raw.shake_hands()[48..52], ResultCode::BUSY.0.to_le_bytes());
+            }
+            drop(first);
+            until("the first has gone", || counters.connections() <= 4);
+            let third = connect(endpoint).open().expect("there is room for one");
+            assert!(works(&second) && works(&third));
+            drop((second, third, refused));
+            until("all have left", || counters.connections() == 0);
+        },
+    );
+}
+
+#[test]
+fn payloads_over_what_the_server_takes_are_not_even_sent() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        store_with(limits(|limits| limits.max_payload = 100)),
+        |listen| listen,
+        |endpoint| {
+            let client = client(endpoint);
+            let error = client.call(ECHO, [0; 101]).expect_err("too much");
+            assert!(error.is_invalid_input() && !error.may_have_executed(), "{error}");
+            assert!(error.to_string().contains("101") && error.to_string().contains("100"), "{error}");
+            assert!(client.notify(SET, [0; 101]).expect_err("too much").is_invalid_input());
+            assert_eq!(client.call(ECHO, [7; 100]).expect("call").payload(), [7; 100]);
+        },
+    );
+}
+
+/// The replies of what was accepted come first; nothing behind is executed.
+#[test]
+fn too_many_calls_in_flight_are_fatal() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        store_with(limits(|limits| limits.max_in_flight = 4)),
+        |listen| listen,
+        |endpoint| {
+            client(endpoint).call(SET, b"as before").expect("set");
+            let raw = Dialect::V1.raw(endpoint);
+            let calls = (1..=4).map(|id| frame(1, ECHO, id, 0, b"fine")).collect::<Vec<_>>();
+            let behind = [frame(1, SET, 5, 0, b"too many"), frame(1, SET, 6, 0, b"behind")];
+            raw.send(&[calls.concat(), behind.concat()].concat());
+            for id in 1..=4 {
+                assert_eq!(Dialect::V1.receive(&raw), Dialect::V1.good(id, ECHO, b"fine"));
+            }
+            let goodbye = raw.receive_frame();
+            assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::BUSY.0, 4));
+            raw.expect_end();
+            assert_eq!(client(endpoint).call(GET, b"").expect("get").payload(), b"as before");
+        },
+    );
+}
+
+#[test]
+fn too_many_bytes_in_flight_are_fatal() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        store_with(limits(|limits| limits.max_in_flight_bytes = 100)),
+        |listen| listen,
+        |endpoint| {
+            let raw = Dialect::V1.raw(endpoint);
+            raw.send(&[frame(1, ECHO, 1, 0, &[1; 60]), frame(1, ECHO, 2, 0, &[2; 40])].concat());
+            assert_eq!(Dialect::V1.receive(&raw), Dialect::V1.good(1, ECHO, &[1; 60]));
+            assert_eq!(Dialect::V1.receive(&raw), Dialect::V1.good(2, ECHO, &[2; 40]));
+            // They count no longer.
+            raw.send(&[frame(1, ECHO, 3, 0, &[3; 60]), frame(1, ECHO, 4, 0, &[4; 41])].concat());
+            assert_eq!(Dialect::V1.receive(&raw), Dialect::V1.good(3, ECHO, &[3; 60]));
+            let goodbye = raw.receive_frame();
+            assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::BUSY.0, 3));
+            raw.expect_end();
+        },
+    );
+}
+
+/// Sends requests and reads nothing, until the server closes or the time is up. Returns how many
+/// were sent whole.
+fn flood(raw: &Raw, dialect: Dialect, patience: Duration) -> usize {
+    let until = Instant::now() + patience;
+    let mut sent = 0;
+    for id in 1.. {
+        let request = dialect.request(id, GET, b"");
+        let mut rest = &request[..];
+        while !rest.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            match raw.0.send(rest, Some(left)) {
+                Ok(count) => rest = &rest[count..],
+                Err(_) => return sent,
+            }
+        }
+        sent += 1;
+    }
+    unreachable!("ids do not run out")
+}
+
+#[test]
+fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
+    let _watchdog = watchdog(60);
+    let server = store_with(limits(|limits| {
+        limits.outbox_hard = 1 << 20;
+        limits.max_in_flight = u32::MAX;
+    }));
+    let counters = server.counters();
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let bystander = client(endpoint);
+            bystander.call(SET, vec![b'x'; 10_000]).expect("set");
+            let raw = Dialect::V1.raw(endpoint);
+            let begun = Instant::now();
+            flood(&raw, Dialect::V1, Duration::from_secs(10));
+            until("it is closed", || counters.connections() == 1);
+            assert!(begun.elapsed() < Duration::from_secs(9), "it is not the flood that ended");
+            assert!(works(&bystander));
+        },
+    );
+}
+
+#[test]
+fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
+    let _watchdog = watchdog(60);
+    let server = store_with(limits(|limits| limits.outbox_soft = 64 << 10));
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let bystander = client(endpoint);
+            let raw = Raw::connect(endpoint);
+            // Until nobody takes any more: the server's outbox, and what the system holds.
+            bystander.call(SET, vec![b'y'; 1024]).expect("set");
+            let sent = flood(&raw, Dialect::Classic, Duration::from_millis(700));
+            assert!(sent > 64, "only {sent}");
+            assert!(works(&bystander));
+            for number in 0..sent {
+                let reply = Dialect::Classic.receive(&raw);
+                assert_eq!(reply, Dialect::Classic.good(0, GET, &[b'y'; 1024]), "request {number} of {sent}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_server_whose_buffers_are_full_closes_who_fills_them() {
+    let _watchdog = watchdog(60);
+    let server = store_with(limits(|limits| limits.max_buffered = 1 << 20));
+    let counters = server.counters();
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let bystander = client(endpoint);
+            assert!(works(&bystander));
+            // Three unfinished frames of 400 kB: together they are too much, and one of them goes.
+            let peers = [(); 3].map(|()| Dialect::V1.raw(endpoint));
+            for raw in &peers {
+                let unfinished = &frame(1, ECHO, 1, 0, &[0; 800_000])[..400_000];
+                let _ = raw.try_send(unfinished);
+            }
+            until("one is closed", || counters.connections() < 4);
+            assert!(works(&bystander));
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(counters.connections(), 3, "one is enough");
+            drop((bystander, peers));
+            until("all have left", || counters.connections() == 0);
+        },
+    );
+}
+
+/// The largest frames are within what is buffered by default.
+#[test]
+fn one_connection_reads_and_answers_the_largest_frames() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| limits.max_buffered = 40 << 20);
+    let (running, bound) = start(store_with(limits), crate::util::all_streams().iter().map(usual));
+    for endpoint in &bound {
+        let client = client(endpoint);
+        for _ in 0..3 {
+            let reply = client.call(ECHO, vec![1; 16 << 20]).expect("call");
+            assert_eq!(reply.payload().len(), 16 << 20);
+        }
+    }
+    running.stop().expect("the server ends well");
+}
+
+/// How a send ends on a connection that was closed.
+#[test]
+fn sending_to_a_closed_connection_fails_soon() {
+    let _watchdog = watchdog(60);
+    in_every_dialect(&limits(|_| {}), |dialect, endpoint| {
+        let raw = dialect.raw(endpoint);
+        match dialect {
+            Dialect::V1 => raw.send(&frame(13, 0, 0, 0, b"")),
+            Dialect::Classic | Dialect::Fixed => raw.send(&[0xFF; 12]),
+        }
+        let ended = raw.receive_to_end();
+        assert!(!ended.is_empty(), "it was told why");
+        let mut kind = None;
+        until("sending fails", || {
+            kind = raw.0.send(&[0; 1000], Some(Duration::from_millis(10))).err().map(|error| error.kind());
+            kind.is_some_and(|kind| kind != ErrorKind::TimedOut)
+        });
+    });
+}
