@@ -23,7 +23,8 @@ const USAGE: &str = "usage: getset serve [ENDPOINT]...
        getset set TEXT [ENDPOINT]
        getset setget TEXT [ENDPOINT]
 
-ENDPOINT is local:NAME (default local:getset), unix:/PATH, abstract:NAME, pipe:NAME or tcp:HOST:PORT";
+ENDPOINT is local:NAME (default local:getset), unix:/PATH, abstract:NAME, pipe:NAME, tcp:HOST:PORT,
+unixgram:/PATH, abstractgram:NAME or udp:HOST:PORT";
 
 /// What the server keeps, and its handlers change.
 struct State {
@@ -83,7 +84,8 @@ fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
     let mut bound = Vec::new();
     for endpoint in endpoints {
         let endpoint: Endpoint = endpoint.parse()?;
-        let access = access(&endpoint);
+        // The same user's processes only, wherever the system can tell users apart.
+        let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
         bound.push(server.listen(Listen::from(endpoint).access(access))?);
     }
     for endpoint in &bound {
@@ -97,15 +99,11 @@ fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
 /// Sends one request and prints what comes back.
 fn ask(endpoint: &str, msg_type: u16, text: &str) -> Result<(), Box<dyn Error>> {
     let endpoint: Endpoint = endpoint.parse()?;
-    let client: Client = Connect::to(&endpoint)?.access(access(&endpoint)).open()?;
+    let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
+    let client: Client = Connect::to(&endpoint)?.access(access).open()?;
     let payload = client.call(msg_type, text)?.into_payload();
     if msg_type != SET {
         println!("{}", String::from_utf8_lossy(&payload));
     }
     Ok(())
-}
-
-/// The same user's processes only, wherever the system can tell users apart.
-fn access(endpoint: &Endpoint) -> Access {
-    if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone }
 }

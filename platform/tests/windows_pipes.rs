@@ -91,6 +91,18 @@ fn twenty_clients_at_once_on_four_instances() {
 }
 
 #[test]
+fn two_hundred_connections_stay() {
+    let _watchdog = Watchdog::new();
+    let server = Server::new(&random_pipe(), &BindOptions::default(), echo());
+    let channels: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    for round in 0..3u8 {
+        for (client, channel) in channels.iter().enumerate() {
+            ask(channel, &[round, client as u8]);
+        }
+    }
+}
+
+#[test]
 fn clients_that_leave_at_once_cost_nothing() {
     let _watchdog = Watchdog::new();
     let server = Server::new(&random_pipe(), &options(2), echo());
@@ -296,7 +308,7 @@ fn more_than_the_buffer_is_flushed_too() {
     send_all(&channel, b"?");
     thread::sleep(Duration::from_millis(200));
     let all = recv_to_end(&channel);
-    assert!(!all.is_empty() && all.len() % 65_536 == 0, "{}", all.len());
+    assert!(!all.is_empty() && all.len().is_multiple_of(65_536), "{}", all.len());
     assert!(all.chunks(65_536).all(|chunk| chunk == pattern(65_536)));
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Acceptor {
     pub(crate) site: Site,
     /// How bytes are handed out where there are no frames.
     pub(crate) cut: Option<Cut>,
-    /// Connections of this listener.
+    /// Connections of this listener, but for those that wait to be told "no".
     pub(crate) links: usize,
     /// Accepting rests until then: the process is out of descriptors.
     pub(crate) armed: Option<Instant>,

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) queued: bool,
     /// Whether it is one of the few that wait to be told "no".
     pub(crate) refused: bool,
+    /// Whether it takes one of its listener's places. Those that are told "no" take none.
+    pub(crate) counts: bool,
     /// Whether a handler was told of it (streams without frames).
     opened: bool,
 }
@@ -122,6 +124,7 @@ impl Link {
             accounted: 0,
             queued: false,
             refused: false,
+            counts: false,
             opened: false,
         }
     }

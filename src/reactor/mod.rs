@@ -265,6 +265,9 @@ impl Reactor {
             );
             next = Next::Reap;
         }
+        if link.refused && std::mem::take(&mut link.counts) {
+            self.acceptors[listener as usize].links -= 1;
+        }
         match next {
             Next::Reap => return self.reap(key, service),
             Next::Again if !link.queued => {
@@ -380,7 +383,8 @@ impl Reactor {
         if let Err(error) = link.identify(site, &mut self.refusing, now) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
         }
-        acceptor.links += 1;
+        link.counts = !link.refused;
+        acceptor.links += usize::from(link.counts);
         self.counters.connection_opened();
         let key = self.links.insert(link);
         let Some(link) = self.links.get_mut(key) else { return };
@@ -401,7 +405,7 @@ impl Reactor {
         self.refusing -= usize::from(link.refused);
         self.counters.connection_closed();
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
-            acceptor.links -= 1;
+            acceptor.links -= usize::from(link.counts);
             if let Some(failure) = link.protocol().failure() {
                 log::info!("{}: closed {}: {failure}", acceptor.site.endpoint, Shown(link.peer()));
             }

@@ -22,7 +22,11 @@ pub(crate) enum Cut {
 pub(crate) struct Plain {
     settings: Arc<Settings>,
     cut: Cut,
+    /// What came and could not be handed out yet.
     stash: Vec<u8>,
+    /// So many bytes at its beginning are known to hold no end of a line: they are not looked at
+    /// again with every byte that comes.
+    searched: usize,
     outbox: Outbox,
     input: Half,
     output: Half,
@@ -45,6 +49,7 @@ impl Plain {
             settings,
             cut,
             stash: Vec::new(),
+            searched: 0,
             outbox: Outbox::default(),
             input: Half::Open,
             output: Half::Open,
@@ -67,8 +72,6 @@ impl Plain {
             self.last_heard = now;
         }
         let mut stash = std::mem::take(&mut self.stash);
-        // Where a search for the end of the line has something to find: not in what was searched.
-        let searched = stash.len();
         let joined = match stash.is_empty() {
             true => fresh,
             false => {
@@ -76,8 +79,7 @@ impl Plain {
                 &stash
             }
         };
-        let from = if fresh.is_empty() { 0 } else { searched };
-        let used = self.hand_out(joined, from, budget, each);
+        let used = self.hand_out(joined, budget, each);
         if self.input == Half::Ended || used == joined.len() {
             return;
         }
@@ -93,36 +95,34 @@ impl Plain {
     fn hand_out(
         &mut self,
         bytes: &[u8],
-        mut from: usize,
         budget: &mut usize,
         each: &mut impl FnMut(&mut Plain, &[u8]),
     ) -> usize {
         let mut used = 0;
         while *budget > 0 && used < bytes.len() && self.input == Half::Open && !self.is_paused() {
-            let piece = match self.cut {
-                Cut::Raw => bytes.len(),
-                Cut::Lines { max } => {
-                    let end = bytes[from.max(used)..].iter().position(|byte| *byte == b'\n');
-                    let length = end.map_or(bytes.len(), |end| from.max(used) + end) - used;
-                    if length > max + 1 {
-                        let error = ProtocolError::TooLarge { length: length as u32, limit: max as u32 };
-                        self.fail(error);
-                        return used;
-                    }
-                    let Some(end) = end else { return used };
-                    from.max(used) + end + 1
-                }
-            };
+            let Some(piece) = self.next_piece(&bytes[used..]) else { break };
             *budget -= 1;
-            from = 0;
-            each(self, self.trimmed(&bytes[used..piece]));
-            used = piece;
-            let waiting = self.outbox.len();
-            if waiting > self.settings.limits.outbox_hard {
-                self.fail(ProtocolError::OutboxFull(waiting));
-            }
+            used += piece.len();
+            each(self, self.trimmed(piece));
         }
         used
+    }
+
+    /// What is handed out next, with its end: everything, or a line if there is a whole one.
+    fn next_piece<'b>(&mut self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let Cut::Lines { max } = self.cut else { return Some(bytes) };
+        let from = std::mem::take(&mut self.searched);
+        let end = bytes[from..].iter().position(|byte| *byte == b'\n').map(|end| from + end + 1);
+        // What has no end yet may still turn out to end in \r\n.
+        let length = self.trimmed(&bytes[..end.unwrap_or(bytes.len())]).len();
+        if length > max {
+            self.fail(ProtocolError::TooLarge { length: saturated(length), limit: saturated(max) });
+            return None;
+        }
+        if end.is_none() {
+            self.searched = bytes.len();
+        }
+        end.map(|end| &bytes[..end])
     }
 
     /// A line without its end.
@@ -139,6 +139,7 @@ impl Plain {
     /// The peer sends no more. Hands out an unfinished last line.
     pub(crate) fn end_of_input(&mut self, each: &mut impl FnMut(&mut Plain, &[u8])) {
         let rest = std::mem::take(&mut self.stash);
+        self.searched = 0;
         if self.input == Half::Open && !rest.is_empty() {
             each(self, self.trimmed(&rest));
         }
@@ -147,8 +148,13 @@ impl Plain {
 
     /// Appends to what is sent. After [`finish`](Plain::finish) it is thrown away.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        if self.output == Half::Open {
-            self.outbox.bytes().extend_from_slice(bytes);
+        if self.output == Half::Ended {
+            return;
+        }
+        self.outbox.bytes().extend_from_slice(bytes);
+        let waiting = self.outbox.len();
+        if waiting > self.settings.limits.outbox_hard {
+            self.fail(ProtocolError::OutboxFull(waiting));
         }
     }
 
@@ -162,11 +168,15 @@ impl Plain {
         self.input = Half::Ended;
         self.output = Half::Ended;
         self.stash = Vec::new();
+        self.searched = 0;
     }
 
-    /// Ends both directions for a reason.
+    /// Ends both directions for a reason. The first one counts, unless a later one leaves no hope
+    /// that what is ready still goes out.
     pub(crate) fn fail(&mut self, error: ProtocolError) {
-        self.failure.get_or_insert(Box::new(error));
+        if self.failure.is_none() || (error.is_hopeless() && !self.is_hopeless()) {
+            self.failure = Some(Box::new(error));
+        }
         self.close();
     }
 
@@ -198,7 +208,7 @@ impl Plain {
         !self.stash.is_empty()
             && self.input == Half::Open
             && !self.is_paused()
-            && (self.cut == Cut::Raw || self.stash.contains(&b'\n'))
+            && (self.cut == Cut::Raw || self.stash[self.searched..].contains(&b'\n'))
     }
 
     pub(crate) fn unsent(&self) -> &[u8] {
@@ -242,7 +252,9 @@ impl Plain {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let limits = &self.settings.limits;
         let stall = self.stalled_since.map(|since| since + limits.write_stall_timeout);
-        let idle = limits.idle_timeout.map(|limit| self.last_heard + limit);
+        // Once it has failed, only the peer's taking of what is ready is waited for.
+        let idle = limits.idle_timeout.filter(|_| self.failure.is_none());
+        let idle = idle.map(|limit| self.last_heard + limit);
         stall.into_iter().chain(idle).min()
     }
 
@@ -255,4 +267,8 @@ impl Plain {
             self.stalled_since.is_some_and(|since| since + self.settings.limits.write_stall_timeout <= now);
         self.fail(if stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut("sign of life") });
     }
+}
+
+fn saturated(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

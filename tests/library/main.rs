@@ -5,6 +5,8 @@ mod util;
 
 mod classic;
 mod crowds;
+mod deadlines;
+mod fairness;
 mod hello;
 mod limits;
 mod pieces;

@@ -16,20 +16,20 @@ use super::pipe;
 const FLUSHING_MAX: usize = 64;
 static FLUSHING: AtomicUsize = AtomicUsize::new(0);
 
-/// A thread here calls one function and logs.
-const STACK: usize = 64 * 1024;
+/// A thread here calls one function, and perhaps the application's logger.
+const STACK: usize = 256 * 1024;
 
-/// One place of [`FLUSHING_MAX`], given back when dropped.
-struct Place;
+/// One of [`FLUSHING_MAX`], given back when dropped.
+struct Turn;
 
-impl Place {
-    fn take() -> Option<Place> {
+impl Turn {
+    fn take() -> Option<Turn> {
         let take = |taken| (taken < FLUSHING_MAX).then_some(taken + 1);
-        FLUSHING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Place)
+        FLUSHING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Turn)
     }
 }
 
-impl Drop for Place {
+impl Drop for Turn {
     fn drop(&mut self) {
         FLUSHING.fetch_sub(1, Ordering::Relaxed);
     }
@@ -43,16 +43,16 @@ impl Drop for Place {
 /// the flush. If that is not possible, the pipe is just closed: Windows then keeps what the client
 /// has not read yet, too, but its documentation doesn't promise it.
 pub(super) fn flush_then_close(pipe: NamedPipe, within: Duration) {
-    let Some(place) = Place::take() else {
+    let Some(turn) = Turn::take() else {
         log::warn!("closing a pipe without flushing it: {FLUSHING_MAX} others are being flushed");
         return;
     };
-    if let Err(error) = start(&pipe, within, place) {
+    if let Err(error) = start(&pipe, within, turn) {
         log::warn!("closing a pipe without flushing it: {error}");
     }
 }
 
-fn start(pipe: &NamedPipe, within: Duration, place: Place) -> io::Result<()> {
+fn start(pipe: &NamedPipe, within: Duration, turn: Turn) -> io::Result<()> {
     let handle = Arc::new(pipe::handle(pipe).try_clone_to_owned()?);
     let (flushing, flushed) = mpsc::channel::<()>();
     let flush = {
@@ -63,7 +63,7 @@ fn start(pipe: &NamedPipe, within: Duration, place: Place) -> io::Result<()> {
             }
             // Before the watch hears of it, so that the end is seen at once.
             drop(handle);
-            drop((flushing, place));
+            drop((flushing, turn));
         }
     };
     let watch = move || {

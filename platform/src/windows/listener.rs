@@ -197,7 +197,7 @@ impl PipeListener {
                 Err(error) => {
                     log::debug!("{}: an instance is of no use any more: {error}", self.name.text());
                     if let Some(mut pipe) = self.replace(index, registry, token) {
-                        registry.deregister(&mut pipe)?;
+                        let _ = registry.deregister(&mut pipe);
                     }
                 }
             }

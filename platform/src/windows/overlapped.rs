@@ -35,7 +35,9 @@ use windows_sys::Win32::System::IO::{
     CancelIoEx, CreateIoCompletionPort, GetOverlappedResult, GetQueuedCompletionStatus, OVERLAPPED,
     PostQueuedCompletionStatus,
 };
-use windows_sys::Win32::System::Threading::{CreateEventW, SetEvent, WaitForMultipleObjects};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
+};
 
 use super::deadline::Deadline;
 use super::{pipe, tcp};
@@ -145,7 +147,7 @@ impl Duplex {
         let overlapped = &raw mut overlapped;
         let length = buf.len().min(READ_MAX) as u32;
         // SAFETY: `overlapped` lives on this stack and `buf` is borrowed from the caller; both stay
-        // until the operation has ended, since `result` below waits for that on every path.
+        // until the operation has ended, which is waited for below on every path.
         let started = unsafe { self.object.start_read(buf.as_mut_ptr().cast(), length, overlapped) }?;
         let wake = match started {
             Started::Finished => Ok(Wake::Finished),
@@ -153,9 +155,10 @@ impl Duplex {
         };
         if !matches!(wake, Ok(Wake::Finished)) {
             self.object.cancel(overlapped);
+            event.wait_for_end();
         }
-        // SAFETY: `overlapped` is that of the operation just started, and has an event.
-        let result = unsafe { self.object.result(overlapped, AWAIT) };
+        // SAFETY: `overlapped` is that of the operation just started, which has ended.
+        let result = unsafe { self.object.result(overlapped) };
         match (wake, result) {
             (Err(error), Err(_)) => Err(error),
             (Ok(Wake::TimedOut), Err(error)) if is_cancelled(&error) => Err(io::ErrorKind::TimedOut.into()),
@@ -204,7 +207,7 @@ impl Duplex {
         }
         writer.in_flight = None;
         // SAFETY: this is the OVERLAPPED of the operation that was in flight until now.
-        match unsafe { self.object.result(writer.overlapped.as_ptr(), HAS_ENDED) } {
+        match unsafe { self.object.result(writer.overlapped.as_ptr()) } {
             Ok(written) if written < length => Err(io::ErrorKind::WriteZero.into()),
             Ok(_) => Ok(()),
             Err(error) => Err(self.write_error(error)),
@@ -275,18 +278,13 @@ impl Drop for Writer {
     }
 }
 
-/// Whether [`Object::result`] waits: only operations with an event can be waited for.
-const AWAIT: i32 = 1;
-/// The operation has ended.
-const HAS_ENDED: i32 = 0;
-
 impl Object {
     /// Starts to read at most `length` bytes to `buf`.
     ///
     /// # Safety
     ///
-    /// If this succeeds, `buf` (with room for `length` bytes) and `overlapped` (with an event, and
-    /// of no other operation) must stay where they are until [`Object::result`] has returned.
+    /// If this succeeds, `buf` (with room for `length` bytes) and `overlapped` (of no other
+    /// operation) must stay where they are until the operation has ended.
     unsafe fn start_read(
         &self,
         buf: *mut u8,
@@ -371,19 +369,19 @@ impl Object {
     ///
     /// # Safety
     ///
-    /// `overlapped` must be that of an operation that was started on this object, and that has an
-    /// event ([`AWAIT`]) or has ended ([`HAS_ENDED`]).
-    unsafe fn result(&self, overlapped: *mut OVERLAPPED, wait: i32) -> io::Result<usize> {
+    /// `overlapped` must be that of an operation that was started on this object, and that has ended.
+    unsafe fn result(&self, overlapped: *mut OVERLAPPED) -> io::Result<usize> {
+        const WAIT: i32 = 0;
         let (mut count, mut flags) = (0, 0);
         let ok = match self {
             // SAFETY: by this function's contract; `count` lives on this stack until the call returns.
             Object::Pipe(handle) => unsafe {
-                GetOverlappedResult(handle.as_raw_handle(), overlapped, &raw mut count, wait)
+                GetOverlappedResult(handle.as_raw_handle(), overlapped, &raw mut count, WAIT)
             },
             // SAFETY: by this function's contract; `count` and `flags` live on this stack until the
             // call returns.
             Object::Tcp(socket) => unsafe {
-                WSAGetOverlappedResult(raw(socket), overlapped, &raw mut count, wait, &raw mut flags)
+                WSAGetOverlappedResult(raw(socket), overlapped, &raw mut count, WAIT, &raw mut flags)
             },
         };
         if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
@@ -449,6 +447,21 @@ impl Event {
             }
         }
     }
+
+    /// Waits for a cancelled operation, which takes no time to speak of.
+    fn wait_for_end(&self) {
+        if wait_for(self.0.as_handle(), INFINITE) != WAIT_OBJECT_0 {
+            // It can't happen to an event of our own; and if it did, the kernel would go on to
+            // write into memory that is about to become something else.
+            log::error!("waiting for a cancelled read to end: {}", io::Error::last_os_error());
+            std::process::abort();
+        }
+    }
+}
+
+fn wait_for(event: BorrowedHandle<'_>, millis: u32) -> u32 {
+    // SAFETY: the handle is borrowed, hence open until the call returns.
+    unsafe { WaitForSingleObject(event.as_raw_handle(), millis) }
 }
 
 fn wait_for_either(event: BorrowedHandle<'_>, stop: BorrowedHandle<'_>, millis: u32) -> u32 {

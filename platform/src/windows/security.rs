@@ -7,7 +7,9 @@ use std::ptr;
 
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use widestring::U16CString;
-use windows_sys::Win32::Foundation::{ERROR_CANNOT_IMPERSONATE, HANDLE, LocalFree};
+use windows_sys::Win32::Foundation::{
+    ERROR_CANNOT_IMPERSONATE, ERROR_CANT_OPEN_ANONYMOUS, HANDLE, LocalFree,
+};
 use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
 use windows_sys::Win32::Security::{
     GetLengthSid, GetTokenInformation, LookupAccountSidW, OWNER_SECURITY_INFORMATION, PSID, RevertToSelf,
@@ -102,7 +104,11 @@ fn thread_token() -> io::Result<OwnedHandle> {
     let mut token = ptr::null_mut();
     // SAFETY: GetCurrentThread is a constant; `token` lives on this stack until the call returns.
     if unsafe { OpenThreadToken(GetCurrentThread(), TOKEN_QUERY, OPEN_AS_SELF, &raw mut token) } == 0 {
-        return Err(io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error().map(i32::cast_unsigned) {
+            Some(ERROR_CANT_OPEN_ANONYMOUS) => Err(io::Error::new(io::ErrorKind::PermissionDenied, error)),
+            _ => Err(error),
+        };
     }
     // SAFETY: the call succeeded, so `token` is an open handle that nobody else owns.
     Ok(unsafe { OwnedHandle::from_raw_handle(token) })

@@ -209,8 +209,8 @@ impl Stream {
     /// # Errors
     ///
     /// `WouldBlock` on a pipe from which nothing has been read yet: the system knows the client by
-    /// what it sent. `PermissionDenied`, or what the system says, for a client that connected
-    /// anonymously (SECURITY_ANONYMOUS).
+    /// what it sent. `PermissionDenied` for a client that doesn't want to be known
+    /// (SECURITY_ANONYMOUS). What the system says.
     ///
     /// # Platform-specific behavior
     ///

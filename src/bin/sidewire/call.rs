@@ -4,13 +4,13 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Connect, Endpoint, Error, Response, ResultCode};
+use sidewire::{Access, Connect, Endpoint, EndpointKind, Error, Response, ResultCode};
 
 use crate::{Who, complain};
 
 /// Sends one request and prints the reply's bytes
 ///
-/// Nothing is added to the reply. If the server answers with a result code other than 0, its name
+/// Nothing is added to the reply. A mailslot takes requests and answers none. If the server answers with a result code other than 0, its name
 /// and number go to standard error.
 ///
 /// Exit status: 0 done, 1 the server answered with a result code other than 0, 2 usage (a bad
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Print the reply's bytes as hexadecimal digits
     #[arg(long)]
     hex: bool,
-    /// Whose server it may be [default: same-user; anyone for tcp, where nobody can tell]
+    /// Whose server it may be [default: same-user; anyone for tcp and other endpoints where nobody can tell]
     #[arg(long, value_name = "WHO")]
     access: Option<Who>,
 }
@@ -61,7 +61,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         text => text.as_bytes().to_vec(),
     };
     let response = match exchange(args, &data) {
-        Ok(response) => response,
+        Ok(Some(response)) => response,
+        Ok(None) => return ExitCode::SUCCESS,
         Err((error, is_open)) => {
             complain(&error);
             return ExitCode::from(status(&error, is_open));
@@ -87,17 +88,22 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// Connects and calls. An error says whether the connection was open by then.
-fn exchange(args: &Args, data: &[u8]) -> Result<Response, (Error, bool)> {
+///
+/// `None`: it was sent to where no answer comes from.
+fn exchange(args: &Args, data: &[u8]) -> Result<Option<Response>, (Error, bool)> {
     let until = Instant::now() + args.timeout;
-    let by_scheme = if args.endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
+    let by_scheme = if args.endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
     let connect = Connect::to(&args.endpoint)
         .map_err(|error| (error, false))?
         .access(args.access.map_or(by_scheme, Access::from))
         .timeout(Some(args.timeout));
     let connect = if args.classic { connect.classic() } else { connect };
     let client = connect.open().map_err(|error| (error, false))?;
+    if args.endpoint.kind() == EndpointKind::OneWay {
+        return client.notify(args.msg_type, data).map(|()| None).map_err(|error| (error, true));
+    }
     let left = until.saturating_duration_since(Instant::now());
-    client.exchange(args.msg_type, data, Some(left)).map_err(|error| (error, true))
+    client.exchange(args.msg_type, data, Some(left)).map(Some).map_err(|error| (error, true))
 }
 
 fn status(error: &Error, is_open: bool) -> u8 {

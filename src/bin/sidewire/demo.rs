@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use sidewire::{Access, Client, Connect, Endpoint, Listen, Peer, Server};
 
+use sidewire_platform::{datagram_schemes, stream_schemes};
+
 use crate::store::{self, ECHO, GET, GREETING, SET, SET_AND_GET};
 use crate::{complain, serve};
 
@@ -70,16 +72,21 @@ fn run_all(args: &Args) -> Outcome<bool> {
     Ok(all_right)
 }
 
-/// One of each kind of stream that this system has, under names that nobody else uses.
+/// One of each kind of endpoint that this system has, under names that nobody else uses; but for
+/// mailslots, which answer nothing.
 fn endpoints() -> Outcome<Vec<String>> {
     let unique = format!("sidewire-demo-{:08x}", getrandom::u32()?);
     let make = |scheme: &&str| match *scheme {
-        "tcp" => "tcp:127.0.0.1:0".to_owned(),
-        // Another name than the socket of `local:` has, which may lie in the same folder.
-        "unix" => format!("unix:{}", std::env::temp_dir().join(format!("{unique}-path.sock")).display()),
+        "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
+        // Other names than the socket of `local:` has, which may lie in the same folder.
+        "unix" | "unixgram" => {
+            let path = std::env::temp_dir().join(format!("{unique}-path.{scheme}"));
+            format!("{scheme}:{}", path.display())
+        }
         scheme => format!("{scheme}:{unique}"),
     };
-    Ok(sidewire_platform::stream_schemes().iter().map(make).collect())
+    let schemes = stream_schemes().iter().chain(datagram_schemes());
+    Ok(schemes.filter(|scheme| **scheme != "mailslot").map(make).collect())
 }
 
 /// The helper process: this program again, with another command.
@@ -239,12 +246,12 @@ impl std::fmt::Display for Row {
 }
 
 fn connect(endpoint: &Endpoint) -> Result<Client, sidewire::Error> {
-    let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
+    let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
     Connect::to(endpoint)?.access(access).open()
 }
 
 fn describe(peer: &Peer) -> String {
-    let Some(credentials) = &peer.credentials else { return "not known on tcp".into() };
+    let Some(credentials) = &peer.credentials else { return "not known".into() };
     let user = sidewire::user_name(&credentials.user).unwrap_or_else(|| credentials.user.to_string());
     match credentials.pid {
         Some(pid) => format!("{user}, pid {pid}"),

@@ -1,8 +1,7 @@
 //! What a peer with bad intentions may try, and what it costs us.
 
 use super::{
-    Answers, Kind, Seen, Side, answer, classic_request, defaults, echo, frame, hello, request,
-    settings,
+    Answers, Kind, Seen, Side, answer, classic_request, defaults, echo, frame, hello, request, settings,
 };
 use crate::wire::hello::Allowance;
 use crate::wire::rc::ResultCode;

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{
-    Answers, Frame, GENEROUS, Kind, Seen, Side, answer, classic_frame, classic_request, defaults, echo, frame,
-    frames, hello, raw_frame, reply, request, settings,
+    Answers, Frame, GENEROUS, Kind, Seen, Side, answer, classic_frame, classic_request, defaults, echo,
+    frame, frames, hello, raw_frame, reply, request, settings,
 };
 use crate::wire::frame::flags;
 use crate::wire::rc::ResultCode;
@@ -53,7 +53,8 @@ fn classic() -> impl Strategy<Value = Conversation> {
         let end = end.map(|(at, length)| (at.index(calls.len()), length));
         let mut bytes = Vec::new();
         for (number, (msg_type, rc, payload)) in calls.iter().enumerate() {
-            let length = end.filter(|(at, _)| *at == number).map_or(payload.len() as i32, |(_, length)| length);
+            let length =
+                end.filter(|(at, _)| *at == number).map_or(payload.len() as i32, |(_, length)| length);
             bytes.extend(classic_frame(*msg_type & 0xFFFF, *rc, length, payload));
             bytes.resize(bytes.len() + if fixed { 100 - payload.len() } else { 0 }, 0xAA);
         }
@@ -264,19 +265,20 @@ fn classic_frames(mut bytes: &[u8], fixed: Option<usize>) -> Vec<i32> {
 /// Bytes that are wrong, or nearly right.
 fn garbage() -> impl Strategy<Value = Vec<u8>> {
     let random = vec(any::<u8>(), 0..300);
-    let headers = (any::<bool>(), vec((0..20u8, 0..9u8, any::<u16>(), 0..9u32, -2..2i32, 0..80u32, 0..90usize), 0..20))
-        .prop_map(|(greet, headers)| {
-            let mut bytes = if greet { hello(GENEROUS) } else { Vec::new() };
-            for (kind, flags, msg_type, id, rc, length, real) in headers {
-                let mut frame = raw_frame(kind, flags, msg_type, id, rc, &vec![0; real]);
-                // Half of them tell the truth about their length.
-                if length % 2 == 1 {
-                    frame[..4].copy_from_slice(&length.to_le_bytes());
+    let headers =
+        (any::<bool>(), vec((0..20u8, 0..9u8, any::<u16>(), 0..9u32, -2..2i32, 0..80u32, 0..90usize), 0..20))
+            .prop_map(|(greet, headers)| {
+                let mut bytes = if greet { hello(GENEROUS) } else { Vec::new() };
+                for (kind, flags, msg_type, id, rc, length, real) in headers {
+                    let mut frame = raw_frame(kind, flags, msg_type, id, rc, &vec![0; real]);
+                    // Half of them tell the truth about their length.
+                    if length % 2 == 1 {
+                        frame[..4].copy_from_slice(&length.to_le_bytes());
+                    }
+                    bytes.extend(frame);
                 }
-                bytes.extend(frame);
-            }
-            bytes
-        });
+                bytes
+            });
     let mutated = (conversations(), vec((any::<Index>(), 0..4u8, any::<u8>()), 1..10)).prop_map(
         |(Conversation { mut bytes, .. }, changes)| {
             for (at, change, byte) in changes {
@@ -323,10 +325,16 @@ fn torment(side: &mut Side, garbage: &[u8], reads: &[usize]) -> Result<(), TestC
         let stash = 1024 + PIECE;
         let outbox = 2 * (HARD + 1040 + 200);
         let replies = 2 * (HARD / 12 + 4) * 16;
-        prop_assert!(side.connection.buffered() <= stash + outbox + replies, "{}", side.connection.buffered());
+        prop_assert!(
+            side.connection.buffered() <= stash + outbox + replies,
+            "{}",
+            side.connection.buffered()
+        );
         received.extend(side.take(*read));
     }
-    prop_assert!(side.connection.failure().is_some() || !side.connection.has_backlog() || side.connection.is_paused());
+    prop_assert!(
+        side.connection.failure().is_some() || !side.connection.has_backlog() || side.connection.is_paused()
+    );
     if side.connection.failure().is_some() {
         let (failure, seen) = (side.failure().clone(), side.seen.len());
         side.feed(&[request(u32::MAX / 2, 1, b""), classic_request(1, b"")].concat());
@@ -345,7 +353,9 @@ fn torment(side: &mut Side, garbage: &[u8], reads: &[usize]) -> Result<(), TestC
 
 /// Whatever was sent consists of whole frames, after at most one hello.
 fn whole_frames(side: &Side, mut bytes: &[u8]) -> Result<(), TestCaseError> {
-    if let Some(head) = bytes.first_chunk().filter(|head: &&[u8; 8]| head.starts_with(&crate::wire::hello::MAGIC)) {
+    if let Some(head) =
+        bytes.first_chunk().filter(|head: &&[u8; 8]| head.starts_with(&crate::wire::hello::MAGIC))
+    {
         let length = crate::wire::hello::length(head);
         bytes = &bytes[length.map_err(|error| TestCaseError::fail(error.to_string()))?..];
         frames(bytes);

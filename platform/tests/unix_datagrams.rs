@@ -1,0 +1,377 @@
+//! Datagrams: messages, sizes, senders, full queues, files, over every transport of Unix.
+#![cfg(unix)]
+
+mod unix_util;
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
+use sidewire_platform::{Address, BindOptions, Channel, DatagramChannel, Datagrams, Endpoint, Received, User};
+use sidewire_platform::{current_user, datagram_schemes};
+use unix_util::*;
+
+const ZERO: Option<Duration> = Some(Duration::ZERO);
+const HAS_ABSTRACT: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+fn gram(place: &Place) -> Endpoint {
+    Endpoint::UnixGram(place.path())
+}
+
+fn udp() -> Endpoint {
+    "udp:127.0.0.1:0".parse().unwrap()
+}
+
+fn abstractgram() -> Endpoint {
+    let Endpoint::Abstract(name) = abstract_endpoint() else { unreachable!() };
+    Endpoint::AbstractGram(name)
+}
+
+fn serve(endpoint: &Endpoint) -> Datagrams {
+    Datagrams::bind(endpoint, &BindOptions::default()).unwrap()
+}
+
+fn dial(server: &Datagrams) -> DatagramChannel {
+    DatagramChannel::connect(server.endpoint()).unwrap()
+}
+
+/// Runs a test on each transport, with both ends.
+fn on_each(test: impl Fn(&mut Datagrams, &DatagramChannel)) {
+    watched(|| {
+        let place = Place::new();
+        for scheme in datagram_schemes() {
+            let mut server = serve(&match *scheme {
+                "unixgram" => gram(&place),
+                "abstractgram" => abstractgram(),
+                _ => udp(),
+            });
+            let client = dial(&server);
+            test(&mut server, &client);
+        }
+    });
+}
+
+fn is_udp(server: &Datagrams) -> bool {
+    server.endpoint().scheme() == "udp"
+}
+
+fn receive(server: &mut Datagrams, buf: &mut [u8]) -> Received {
+    until("a datagram", || would_block(server.receive(buf)))
+}
+
+fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+    result.unwrap_err().kind()
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i % 251) as u8).collect()
+}
+
+#[test]
+fn messages_go_both_ways() {
+    on_each(|server, client| {
+        let mut buf = [0; 16];
+        assert_eq!(kind(server.receive(&mut buf)), io::ErrorKind::WouldBlock);
+        client.send(b"ping", SOON).unwrap();
+        client.send(b"", SOON).unwrap();
+        let first = receive(server, &mut buf);
+        assert_eq!((&buf[..first.length], first.truncated), (&b"ping"[..], false));
+        let empty = receive(server, &mut buf);
+        assert_eq!((empty.length, empty.truncated, &empty.from), (0, false, &first.from));
+        let from = first.from.unwrap();
+        assert_eq!(from, client.local_address().unwrap());
+        server.send(b"pong", &from).unwrap();
+        server.send(b"", &from).unwrap();
+        let answer = client.receive(&mut buf, SOON).unwrap();
+        assert_eq!(&buf[..answer.length], b"pong");
+        assert_eq!(answer.from.unwrap(), client.peer_address().unwrap());
+        assert_eq!(client.receive(&mut buf, None).unwrap().length, 0);
+        assert_eq!(kind(client.receive(&mut buf, ZERO)), io::ErrorKind::TimedOut);
+        match (server.endpoint(), from) {
+            (Endpoint::Udp { host, .. }, Address::Inet(from)) => assert_eq!(from.ip().to_string(), *host),
+            (_, Address::Abstract(name)) if HAS_ABSTRACT => assert_eq!(name.len(), 5, "autobind"),
+            (_, Address::Path(_)) if !HAS_ABSTRACT => {}
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn sizes_and_boundaries_are_kept() {
+    on_each(|server, client| {
+        let most = if is_udp(server) { 65_507 } else { 100_000 };
+        let sizes = (0..19).map(|i| (1 << i).min(most) - i).chain([most]);
+        let mut buf = vec![0; 200_000];
+        for size in sizes {
+            let message = pattern(size);
+            client.send(&message, SOON).unwrap();
+            client.send(b"end", SOON).unwrap();
+            let received = receive(server, &mut buf);
+            assert!(buf[..received.length] == message && !received.truncated, "{size}");
+            assert_eq!(receive(server, &mut buf).length, 3);
+            let from = received.from.unwrap();
+            server.send(&message, &from).unwrap();
+            server.send(b"end", &from).unwrap();
+            let received = client.receive(&mut buf, SOON).unwrap();
+            assert!(buf[..received.length] == message && !received.truncated, "{size}");
+            assert_eq!(client.receive(&mut buf, SOON).unwrap().length, 3);
+        }
+        let giant = vec![0; if is_udp(server) { 65_508 } else { 64 << 20 }];
+        assert_eq!(kind(client.send(&giant, SOON)), io::ErrorKind::InvalidInput);
+        let to = client.local_address().unwrap();
+        assert_eq!(kind(server.send(&giant, &to)), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_cut_and_said_so() {
+    on_each(|server, client| {
+        let mut buf = [0; 4];
+        client.send(b"12345", SOON).unwrap();
+        client.send(b"1234", SOON).unwrap();
+        let cut = receive(server, &mut buf);
+        assert_eq!((cut.length, cut.truncated, &buf), (4, true, b"1234"));
+        assert!(!receive(server, &mut buf).truncated);
+        server.send(b"12345", &cut.from.unwrap()).unwrap();
+        let cut = client.receive(&mut buf, SOON).unwrap();
+        assert_eq!((cut.length, cut.truncated), (4, true));
+    });
+}
+
+#[test]
+fn events_are_edges() {
+    on_each(|server, client| {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        server.register(poll.registry(), Token(7), Box::new(|| panic!("not for sockets"))).unwrap();
+        for round in 0..3 {
+            client.send(b"x", SOON).unwrap();
+            client.send(b"", SOON).unwrap();
+            poll.poll(&mut events, SOON).unwrap();
+            let event = events.iter().next().unwrap_or_else(|| panic!("no event in round {round}"));
+            assert!(event.token() == Token(7) && event.is_readable());
+            assert_eq!((receive(server, &mut [0; 8]).length, receive(server, &mut [0; 8]).length), (1, 0));
+            assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
+        }
+        server.deregister(poll.registry()).unwrap();
+        client.send(b"x", SOON).unwrap();
+        poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
+        assert!(events.is_empty());
+    });
+}
+
+#[test]
+fn receiving_times_out_and_no_sooner() {
+    on_each(|_server, client| {
+        for millis in [1, 40, 40, 5] {
+            let (start, timeout) = (Instant::now(), Duration::from_millis(millis));
+            assert_eq!(kind(client.receive(&mut [0; 8], Some(timeout))), io::ErrorKind::TimedOut);
+            let taken = start.elapsed();
+            assert!(taken >= timeout && taken < timeout + Duration::from_secs(2), "{taken:?}");
+        }
+    });
+}
+
+#[test]
+fn one_thread_receives_while_another_sends() {
+    on_each(|server, client| {
+        thread::scope(|scope| {
+            let answer = scope.spawn(|| client.receive(&mut [0; 8], None).unwrap());
+            thread::sleep(Duration::from_millis(20));
+            client.send(b"question", SOON).unwrap();
+            let from = receive(server, &mut [0; 8]).from.unwrap();
+            server.send(b"answer", &from).unwrap();
+            assert_eq!(answer.join().unwrap().length, 6);
+        });
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_kernel_says_who_sent_and_who_answered() {
+    on_each(|server, client| {
+        client.send(b"x", SOON).unwrap();
+        let received = receive(server, &mut [0; 8]);
+        server.send(b"y", &received.from.unwrap()).unwrap();
+        let answer = client.receive(&mut [0; 8], SOON).unwrap();
+        for credentials in [received.credentials, answer.credentials] {
+            assert_eq!(credentials.is_some(), !is_udp(server));
+            for credentials in credentials {
+                assert_eq!(credentials.user, current_user().unwrap());
+                assert_eq!(credentials.pid, Some(std::process::id()));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_sender_without_a_name_is_heard_but_not_answered() {
+    watched(|| {
+        let place = Place::new();
+        let mut server = serve(&gram(&place));
+        UnixDatagram::unbound().unwrap().send_to(b"x", place.path()).unwrap();
+        let received = receive(&mut server, &mut [0; 8]);
+        assert_eq!((received.length, received.from), (1, None));
+        for nobody in [Address::Unnamed, Address::Pipe("x".into()), Address::Path("relative".into())] {
+            assert_eq!(kind(server.send(b"x", &nobody)), io::ErrorKind::InvalidInput);
+        }
+        let elsewhere = Address::Inet("127.0.0.1:9".parse().unwrap());
+        assert_eq!(kind(server.send(b"x", &elsewhere)), io::ErrorKind::InvalidInput);
+        let there = Address::Path(place.path());
+        assert_eq!(kind(serve(&udp()).send(b"x", &there)), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn a_full_queue_is_would_block_until_it_has_room() {
+    watched(|| {
+        let place = Place::new();
+        let mut server = serve(&gram(&place));
+        let slow = place.path().with_extension("slow");
+        let receiver = UnixDatagram::bind(&slow).unwrap();
+        let to = Address::Path(slow);
+        let sent = (0u32..).take_while(|_| would_block(server.send(b"x", &to)).is_some()).count();
+        assert!(sent > 0, "some go");
+        receiver.recv(&mut [0; 8]).unwrap();
+        server.send(b"x", &to).unwrap();
+        assert_eq!(kind(server.send(b"x", &to)), io::ErrorKind::WouldBlock);
+        // One that is slow is nobody else's trouble.
+        let client = dial(&server);
+        server.send(b"x", &client.local_address().unwrap()).unwrap();
+        client.receive(&mut [0; 8], SOON).unwrap();
+    });
+}
+
+#[test]
+fn a_client_waits_for_room_in_the_servers_queue() {
+    watched(|| {
+        let place = Place::new();
+        let mut server = serve(&gram(&place));
+        let client = dial(&server);
+        while client.send(b"x", ZERO).is_ok() {}
+        assert_eq!(kind(client.send(b"x", ZERO)), io::ErrorKind::TimedOut);
+        let (start, timeout) = (Instant::now(), Duration::from_millis(50));
+        assert_eq!(kind(client.send(b"x", Some(timeout))), io::ErrorKind::TimedOut);
+        assert!((timeout..timeout * 20).contains(&start.elapsed()), "{:?}", start.elapsed());
+        for timeout in [SOON, None] {
+            thread::scope(|scope| {
+                let sending = scope.spawn(|| client.send(b"late", timeout));
+                thread::sleep(Duration::from_millis(20));
+                assert!(!sending.is_finished());
+                receive(&mut server, &mut [0; 8]);
+                sending.join().unwrap().unwrap();
+            });
+        }
+    });
+}
+
+#[test]
+fn who_has_gone_is_told_by_the_next_send() {
+    on_each(|server, client| {
+        let other = dial(server);
+        let gone = other.local_address().unwrap();
+        drop(other);
+        if is_udp(server) {
+            // ICMP tells a server of it, if at all, in its next receive: which is about others.
+            server.send(b"x", &gone).unwrap();
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
+            server.send(b"x", &client.local_address().unwrap()).unwrap();
+            client.receive(&mut [0; 8], SOON).unwrap();
+        } else {
+            let error = kind(server.send(b"x", &gone));
+            assert!(matches!(error, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound), "{error:?}");
+        }
+        // The client's own server, without a way to stay in its name: another takes its place.
+        let place = Place::new();
+        let former = serve(&if is_udp(server) { udp() } else { gram(&place) });
+        let orphan = dial(&former);
+        let name = former.endpoint().clone();
+        drop(former);
+        if is_udp(server) {
+            orphan.send(b"x", SOON).unwrap();
+            assert_eq!(kind(orphan.receive(&mut [0; 8], SOON)), io::ErrorKind::ConnectionRefused);
+        } else {
+            for _ in 0..3 {
+                assert_eq!(kind(orphan.send(b"x", SOON)), io::ErrorKind::ConnectionRefused);
+            }
+            assert_eq!(kind(DatagramChannel::connect(&name)), io::ErrorKind::NotFound);
+        }
+    });
+}
+
+#[test]
+fn a_stranger_cannot_send_to_a_client() {
+    on_each(|server, client| {
+        let mine = client.local_address().unwrap();
+        let mut stranger = serve(&if is_udp(server) { udp() } else { gram(&Place::new()) });
+        match stranger.send(b"forged", &mine) {
+            Ok(()) => assert!(is_udp(server)),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+        assert_eq!(kind(client.receive(&mut [0; 8], Some(Duration::from_millis(20)))), io::ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn a_socket_is_private_unless_it_is_for_anyone() {
+    watched(|| {
+        let place = Place::new();
+        let server = serve(&gram(&place));
+        assert_eq!((mode(&place.path()), place.files()), (0o600, vec!["s".to_owned()]));
+        drop(server);
+        assert_eq!(place.files(), [""; 0]);
+        let options = BindOptions { anyone: true, ..BindOptions::default() };
+        let _server = Datagrams::bind(&gram(&place), &options).unwrap();
+        assert_eq!(mode(&place.path()), 0o666);
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn there_is_no_moment_with_another_mode() {
+    watched(|| {
+        let place = Place::new();
+        thread::scope(|scope| {
+            let binding = scope.spawn(|| (0..1000).for_each(|_| drop(serve(&gram(&place)))));
+            while !binding.is_finished() {
+                if let Ok(found) = rustix::fs::lstat(place.path()) {
+                    assert_eq!(found.st_mode & 0o777, 0o600);
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn the_dead_are_replaced_and_the_living_are_not() {
+    watched(|| {
+        let place = Place::new();
+        for leave_behind in [
+            || drop(UnixDatagram::bind("s").unwrap()) as fn(),
+        ].iter().map(|_| ()) {
+            let _ = leave_behind;
+        }
+        drop(UnixDatagram::bind(place.path()).unwrap());
+        assert_eq!(kind(DatagramChannel::connect(&gram(&place))), io::ErrorKind::ConnectionRefused);
+        let mut server = serve(&gram(&place));
+        let error = Datagrams::bind(&gram(&place), &BindOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("already"), "{error}");
+        assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock, "the probe left nothing");
+        dial(&server).send(b"x", SOON).unwrap();
+        assert_eq!(receive(&mut server, &mut [0; 8]).length, 1);
+        let error = Channel::connect(&place.endpoint(), SOON).unwrap_err();
+        assert!(error.to_string().contains("not a stream socket"), "{error}");
+    });
+}

@@ -1,0 +1,258 @@
+//! Time limits of the server, each set short, with a bystander who notices nothing.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use sidewire::{Limits, ResultCode};
+
+use crate::util::{
+    Dialect, Raw, client, frame, hello, in_every_dialect, on_every_stream, store_with, until, watchdog,
+};
+
+const GET: u16 = 1;
+const SET: u16 = 2;
+const ECHO: u16 = 4;
+const GOODBYE: u8 = 12;
+
+/// A limit that is to pass, and one that a test would not live to see.
+const SHORT: Duration = Duration::from_millis(250);
+const LONG: Duration = Duration::from_secs(300);
+
+/// All limits long but for what `change` makes short.
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    limits.hello_timeout = LONG;
+    limits.partial_frame_timeout = LONG;
+    limits.write_stall_timeout = LONG;
+    limits.linger = Duration::from_millis(100);
+    change(&mut limits);
+    limits
+}
+
+/// The end comes when the limit has passed, and neither before nor long after.
+fn expect_end_after(begun: Instant, raw: &Raw) {
+    raw.expect_end();
+    let took = begun.elapsed();
+    assert!(took >= SHORT && took < SHORT + Duration::from_secs(2), "after {took:?} instead of {SHORT:?}");
+}
+
+/// v1 peers are told that the time was up.
+fn expect_told(dialect: Dialect, raw: &Raw) {
+    if dialect == Dialect::V1 {
+        let goodbye = raw.receive_frame();
+        assert_eq!((goodbye.kind, goodbye.rc), (GOODBYE, ResultCode::TIMED_OUT.0), "{goodbye:?}");
+    }
+}
+
+/// Bytes that trickle in do not buy time.
+#[test]
+fn a_frame_that_stays_unfinished() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| limits.partial_frame_timeout = SHORT);
+    in_every_dialect(&limits, |dialect, endpoint| {
+        dialect.client(endpoint).call(SET, b"as before").expect("set");
+        let raw = dialect.raw(endpoint);
+        // The clock of a frame is not that of the hello, which a classic peer's first frame has.
+        assert_eq!(dialect.call(&raw, 1, ECHO, b""), dialect.good(1, ECHO, b""));
+        let request = dialect.request(2, SET, b"never whole");
+        let begun = Instant::now();
+        for byte in &request[..6] {
+            raw.send(&[*byte]);
+            sleep(SHORT / 10);
+        }
+        expect_told(dialect, &raw);
+        expect_end_after(begun, &raw);
+        assert_eq!(dialect.client(endpoint).call(GET, b"").expect("get").payload(), b"as before");
+    });
+}
+
+/// A frame's clock starts with its first byte: a slow stream of whole frames is fine.
+#[test]
+fn frames_that_come_slowly_but_whole() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| limits.partial_frame_timeout = SHORT);
+    in_every_dialect(&limits, |dialect, endpoint| {
+        let raw = dialect.raw(endpoint);
+        let request = |id| dialect.request(id, ECHO, b"slow");
+        raw.send(&request(1)[..5]);
+        for id in 1..4 {
+            sleep(SHORT / 2);
+            raw.send(&[&request(id)[5..], &request(id + 1)[..5]].concat());
+            assert_eq!(dialect.receive(&raw), dialect.good(id, ECHO, b"slow"));
+        }
+    });
+}
+
+#[test]
+fn a_hello_that_stays_unfinished() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| limits.hello_timeout = SHORT);
+    in_every_dialect(&limits, |dialect, endpoint| {
+        let raw = Raw::connect(endpoint);
+        let first = if dialect == Dialect::V1 { hello(1, 1) } else { dialect.request(1, ECHO, b"text") };
+        // Before the first byte there is no hurry.
+        sleep(SHORT * 2);
+        let begun = Instant::now();
+        for byte in &first[..6] {
+            raw.send(&[*byte]);
+            sleep(SHORT / 10);
+        }
+        expect_end_after(begun, &raw);
+    });
+}
+
+/// By default nobody has to speak, before the hello or behind it.
+#[test]
+fn silence_is_no_offence() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| {
+        limits.hello_timeout = SHORT;
+        limits.partial_frame_timeout = SHORT;
+        limits.write_stall_timeout = SHORT;
+    });
+    assert_eq!(limits.idle_timeout, None);
+    in_every_dialect(&limits, |dialect, endpoint| {
+        let (silent, served) = (Raw::connect(endpoint), dialect.client(endpoint));
+        assert!(served.call(ECHO, b"x").is_ok());
+        sleep(SHORT * 2);
+        if dialect == Dialect::V1 {
+            silent.shake_hands();
+        }
+        assert_eq!(dialect.call(&silent, 1, ECHO, b"at last"), dialect.good(1, ECHO, b"at last"));
+        assert!(served.call(ECHO, b"x").is_ok());
+    });
+}
+
+#[test]
+fn who_is_idle_is_told_and_closed() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| limits.idle_timeout = Some(SHORT));
+    in_every_dialect(&limits, |dialect, endpoint| {
+        let begun = Instant::now();
+        let (silent, busy) = (Raw::connect(endpoint), dialect.raw(endpoint));
+        for id in 1..=6 {
+            assert_eq!(dialect.call(&busy, id, ECHO, b"busy"), dialect.good(id, ECHO, b"busy"));
+            sleep(SHORT / 3);
+        }
+        // Six times a third of the limit have passed.
+        expect_end_after(begun, &silent);
+        let begun = Instant::now() - SHORT / 3;
+        expect_told(dialect, &busy);
+        expect_end_after(begun, &busy);
+    });
+}
+
+/// A frame of which something comes again and again is not idle, whatever buffer it goes to.
+#[test]
+fn a_large_frame_that_comes_slowly_is_not_idle() {
+    let _watchdog = watchdog(60);
+    let limits = limits(|limits| limits.idle_timeout = Some(SHORT));
+    on_every_stream(
+        store_with(limits),
+        |listen| listen,
+        |endpoint| {
+            let raw = Dialect::V1.raw(endpoint);
+            let payload = vec![b'l'; 1 << 20];
+            for piece in frame(1, ECHO, 1, 0, &payload).chunks(1 << 17) {
+                raw.send(piece);
+                sleep(SHORT / 3);
+            }
+            assert!(Dialect::V1.receive(&raw) == Dialect::V1.good(1, ECHO, &payload));
+        },
+    );
+}
+
+/// What waits to be read by the peer until the server has no more patience.
+fn stall(raw: &Raw, dialect: Dialect) {
+    let large = if dialect == Dialect::V1 { 1 << 20 } else { 500 };
+    let request = dialect.request(1, ECHO, &vec![b's'; large]);
+    let count = (16 << 20) / large as u32;
+    for id in 1..=count {
+        let request = match dialect {
+            Dialect::V1 => dialect.request(id, ECHO, &vec![b's'; large]),
+            Dialect::Classic | Dialect::Fixed => request.clone(),
+        };
+        // A classic peer is not read from when it does not read.
+        let mut rest = &request[..];
+        while !rest.is_empty() {
+            match raw.0.send(rest, Some(SHORT / 5)) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[test]
+fn who_reads_nothing_is_closed() {
+    let _watchdog = watchdog(60);
+    for dialect in Dialect::ALL {
+        let server = store_with(limits(|limits| limits.write_stall_timeout = SHORT));
+        let counters = server.counters();
+        on_every_stream(
+            server,
+            |listen| dialect.listen(listen),
+            |endpoint| {
+                let (raw, begun) = (dialect.raw(endpoint), Instant::now());
+                stall(&raw, dialect);
+                until("it is closed", || counters.connections() == 0);
+                let took = begun.elapsed();
+                assert!(took >= SHORT && took < Duration::from_secs(9), "{took:?}");
+                assert!(client(endpoint).call(ECHO, b"x").is_ok());
+                until("all have left", || counters.connections() == 0);
+            },
+        );
+    }
+}
+
+/// Every piece that is read buys time: a slow reader is no dead one.
+#[test]
+fn who_reads_slowly_gets_everything() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        store_with(limits(|limits| limits.write_stall_timeout = SHORT)),
+        |listen| listen,
+        |endpoint| {
+            let payload = vec![b's'; 4 << 20];
+            client(endpoint).call(SET, &payload).expect("set");
+            let raw = Dialect::V1.raw(endpoint);
+            raw.send(&frame(1, GET, 1, 0, b""));
+            raw.receive(16);
+            for _ in 0..8 {
+                sleep(SHORT / 3);
+                assert!(raw.receive(payload.len() / 8).iter().all(|byte| *byte == b's'));
+            }
+        },
+    );
+}
+
+/// Idle, stalled, and with something fatal behind: the loop must not spin on a limit that has
+/// passed and can't be acted on.
+#[test]
+fn several_limits_at_once_do_not_stop_the_server() {
+    let _watchdog = watchdog(60);
+    let server = store_with(limits(|limits| {
+        limits.idle_timeout = Some(SHORT);
+        limits.write_stall_timeout = SHORT * 3;
+        limits.hello_timeout = SHORT;
+    }));
+    let counters = server.counters();
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let (idle, broken, leaving) =
+                (Dialect::V1.raw(endpoint), Dialect::V1.raw(endpoint), Dialect::V1.raw(endpoint));
+            for raw in [&idle, &broken, &leaving] {
+                stall(raw, Dialect::V1);
+            }
+            let _ = broken.try_send(&frame(99, 0, 0, 0, b""));
+            let _ = leaving.try_send(&frame(GOODBYE, 0, 0, 0, b""));
+            for _ in 0..8 {
+                assert!(client(endpoint).call(ECHO, b"x").is_ok());
+                sleep(SHORT / 2);
+            }
+            until("all are closed", || counters.connections() == 0);
+        },
+    );
+}

@@ -1,0 +1,111 @@
+//! Whoever sends as fast as it can must not keep others waiting.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sidewire::{Endpoint, Limits};
+
+use crate::util::{Dialect, Raw, client, in_every_dialect, watchdog};
+
+const ECHO: u16 = 4;
+
+/// Far more than a call takes on a loaded machine, far less than for ever.
+const BOUND: Duration = Duration::from_secs(2);
+
+/// Keeps the server busy: one thread sends without end, the other reads.
+struct Flood<'a> {
+    raw: &'a Raw,
+    dialect: Dialect,
+    over: &'a AtomicBool,
+    replies: &'a AtomicUsize,
+}
+
+impl Flood<'_> {
+    fn send(&self) {
+        let mut id = 0;
+        while !self.over.load(Relaxed) {
+            let requests = (0..100).flat_map(|_| {
+                id += 1;
+                self.dialect.request(id, ECHO, &[b'f'; 400])
+            });
+            // Never more than the server takes at a time: that would be an offence.
+            while self.dialect == Dialect::V1 && id as usize > self.replies.load(Relaxed) + 4000 {
+                if self.over.load(Relaxed) {
+                    return;
+                }
+                thread::yield_now();
+            }
+            let requests: Vec<u8> = requests.collect();
+            if self.raw.try_send(&requests).is_err() {
+                assert!(self.over.load(Relaxed), "the flooder was cut off");
+            }
+        }
+    }
+
+    fn read(&self) {
+        while !self.over.load(Relaxed) {
+            let reply = self.dialect.receive(self.raw);
+            assert_eq!((reply.rc, reply.payload.len()), (0, 400));
+            self.replies.fetch_add(1, Relaxed);
+        }
+        self.raw.0.shutdown();
+    }
+}
+
+fn longest_call_beside_a_flood(dialect: Dialect, endpoint: &Endpoint) -> (Duration, usize) {
+    let (raws, over) = ([dialect.raw(endpoint), dialect.raw(endpoint)], AtomicBool::new(false));
+    let replies = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let longest = thread::scope(|scope| {
+        for (raw, replies) in raws.iter().zip(&replies) {
+            let flood = || Flood { raw, dialect, over: &over, replies };
+            let (sender, reader) = (flood(), flood());
+            scope.spawn(move || sender.send());
+            scope.spawn(move || reader.read());
+        }
+        let client = client(endpoint);
+        let call = || {
+            let begun = Instant::now();
+            client.call(ECHO, b"me too").expect("call");
+            begun.elapsed()
+        };
+        let begun = Instant::now();
+        let mut longest = Duration::ZERO;
+        while begun.elapsed() < Duration::from_millis(400) {
+            longest = longest.max(call());
+        }
+        over.store(true, Relaxed);
+        longest
+    });
+    (longest, replies.iter().map(|replies| replies.load(Relaxed)).sum())
+}
+
+#[test]
+fn floods_do_not_starve_others() {
+    let _watchdog = watchdog(60);
+    in_every_dialect(&Limits::default(), |dialect, endpoint| {
+        let (longest, replies) = longest_call_beside_a_flood(dialect, endpoint);
+        assert!(longest < BOUND, "a call took {longest:?}");
+        assert!(replies > 1000, "that was no flood: {replies} replies");
+    });
+}
+
+/// The same where each turn of a connection is short, so that the loop has to come back often.
+#[test]
+fn small_turns_lose_nothing() {
+    let _watchdog = watchdog(60);
+    let mut limits = Limits::default();
+    limits.turn_bytes = 1000;
+    limits.turn_frames = 2;
+    in_every_dialect(&limits, |dialect, endpoint| {
+        let raws = [(); 4].map(|()| dialect.raw(endpoint));
+        let requests = (1..=200).flat_map(|id| dialect.request(id, ECHO, &id.to_le_bytes()));
+        let requests: Vec<u8> = requests.collect();
+        raws.iter().for_each(|raw| raw.send(&requests));
+        for raw in &raws {
+            for id in 1..=200u32 {
+                assert_eq!(dialect.receive(raw), dialect.good(id, ECHO, &id.to_le_bytes()));
+            }
+        }
+    });
+}
