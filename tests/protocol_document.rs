@@ -6,6 +6,7 @@ mod util;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use sidewire::{Endpoint, Failure, Limits, ResultCode, Running, Server};
@@ -28,6 +29,11 @@ fn conversations_over_tcp() {
     play_all("tcp");
 }
 
+#[test]
+fn conversations_over_udp() {
+    play_all("udp");
+}
+
 /// Plays every conversation with a server of its own. Says of all that differ where they do.
 fn play_all(scheme: &str) {
     let _watchdog = util::watchdog(90);
@@ -35,10 +41,14 @@ fn play_all(scheme: &str) {
     for conversation in conversations() {
         // The classic dumps, and refusals in that layout, are those of a little-endian machine.
         let foreign = cfg!(target_endian = "big") && !conversation.name.contains("v1");
-        if foreign || conversation.setting("only").is_some_and(|only| only != scheme) {
+        if foreign || !conversation.is_for(scheme) {
             continue;
         }
-        if let Err(difference) = conversation.play(scheme) {
+        let played = match scheme {
+            "udp" => conversation.play_datagrams(),
+            _ => conversation.play(scheme),
+        };
+        if let Err(difference) = played {
             let _ = write!(differences, "\n{} over {scheme}: {difference}", conversation.name);
         }
     }
@@ -117,10 +127,15 @@ impl Conversation {
         self.settings.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 
+    /// Streams are all alike unless the block says otherwise.
+    fn is_for(&self, scheme: &str) -> bool {
+        self.setting("only").map_or(scheme != "udp", |only| only == scheme)
+    }
+
     /// Starts the server that the block asks for.
-    fn serve(&self, scheme: &str) -> (Running<Vec<u8>>, Endpoint) {
+    fn serve(&self, endpoint: &Endpoint) -> (Running<Vec<u8>>, Endpoint) {
         let mut limits = Limits::default();
-        let mut listen = util::usual(&util::fresh(scheme));
+        let mut listen = util::usual(endpoint);
         for (key, value) in &self.settings {
             let number = || value.parse::<u32>().expect("a number");
             let time = || {
@@ -145,7 +160,7 @@ impl Conversation {
     }
 
     fn play(&self, scheme: &str) -> Result<(), String> {
-        let (running, endpoint) = self.serve(scheme);
+        let (running, endpoint) = self.serve(&util::fresh(scheme));
         let channel = Channel::connect(&endpoint, Some(PATIENCE)).map_err(|error| error.to_string())?;
         for (line, step) in &self.steps {
             let at = |difference| format!("line {line}: {difference}");
@@ -161,6 +176,36 @@ impl Conversation {
             }
         }
         drop(channel);
+        running.stop().map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl Conversation {
+    /// The same where everything that one side says in a row is one datagram.
+    fn play_datagrams(&self) -> Result<(), String> {
+        let text = |error: std::io::Error| error.to_string();
+        let (running, endpoint) = self.serve(&"udp:127.0.0.1:0".parse().expect("an endpoint"));
+        let Endpoint::Udp { host, port } = endpoint else { unreachable!("it was udp when it was bound") };
+        let socket = UdpSocket::bind("127.0.0.1:0").map_err(text)?;
+        socket.connect((host.as_str(), port)).map_err(text)?;
+        socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+        let mut steps = self.steps.iter().peekable();
+        while let Some((line, step)) = steps.next() {
+            match step {
+                Step::Send(bytes) => socket.send(bytes).map(drop).map_err(text)?,
+                Step::Expect(first) => {
+                    let mut expected = first.clone();
+                    while let Some((_, Step::Expect(more))) = steps.peek() {
+                        expected.extend(more);
+                        steps.next();
+                    }
+                    let mut bytes = [0; 65536];
+                    let count = socket.recv(&mut bytes).map_err(|error| format!("line {line}: {error}"))?;
+                    compare(&bytes[..count], &expected).map_err(|why| format!("line {line}: {why}"))?;
+                }
+                step => return Err(format!("line {line}: datagrams have no {step:?}")),
+            }
+        }
         running.stop().map(drop).map_err(|error| error.to_string())
     }
 }
@@ -185,14 +230,17 @@ fn expect(channel: &Channel, expected: &[Option<u8>]) -> Result<(), String> {
             Err(error) => return Err(format!("after {have} bytes of this line: {error}")),
         }
     }
-    bytes.truncate(have);
+    compare(&bytes[..have], expected).map_err(|difference| difference + end)
+}
+
+fn compare(bytes: &[u8], expected: &[Option<u8>]) -> Result<(), String> {
     let same = |(byte, expected): (&u8, &Option<u8>)| expected.is_none_or(|expected| expected == *byte);
-    if have == expected.len() && bytes.iter().zip(expected).all(same) {
+    if bytes.len() == expected.len() && bytes.iter().zip(expected).all(same) {
         return Ok(());
     }
     let expected: Vec<_> =
         expected.iter().map(|byte| byte.map_or("..".into(), |byte| format!("{byte:02x}"))).collect();
-    Err(format!("expected {}, got {}{end}", expected.join(" "), hex(&bytes)))
+    Err(format!("expected {}, got {}", expected.join(" "), hex(bytes)))
 }
 
 fn expect_end(channel: &Channel) -> Result<(), String> {
@@ -216,7 +264,7 @@ fn conversations_are_complete() {
     for name in ["classic-short", "classic-fixed", "v1-session", "v1-refused-version", "v1-oversized"] {
         assert!(names.contains(name), "{name}");
     }
-    for Conversation { name, steps, .. } in &all {
+    for Conversation { name, steps, .. } in all.iter().filter(|conversation| !conversation.is_for("udp")) {
         let last = steps.last().map(|(_, step)| step);
         assert!(matches!(last, Some(Step::ExpectEnd)), "{name} ends with '< end', not with {last:?}");
     }

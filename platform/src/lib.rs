@@ -14,7 +14,8 @@
 //! | `listener.rs` | [`Listener`] | a bound stream endpoint, a mio source that yields [`Stream`]s |
 //! | `stream.rs` | [`Stream`] | one accepted connection, non-blocking, a mio source |
 //! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
-//! | `datagram.rs` | [`Datagrams`], [`DatagramChannel`] | the two ends of a datagram endpoint |
+//! | `datagram.rs` | [`Datagrams`] | a bound datagram endpoint, non-blocking, a mio source |
+//! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
 //! | `identity.rs` | [`current_user`], [`user_name`] | who we are, and how a user is called |
 //! | `names.rs` | (private) | endpoint names to system addresses |
 //! | `process.rs` | [`Reserve`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
@@ -65,11 +66,9 @@ mod os;
 pub use datagram::Received;
 pub use endpoint::{Endpoint, EndpointError, Kind};
 pub use os::{
-    Channel, Listener, Reserve, Stream, current_integrity, current_user, is_descriptor_limit,
-    raise_descriptor_limit, stream_schemes, user_name,
+    Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,
+    datagram_schemes, is_descriptor_limit, raise_descriptor_limit, stream_schemes, user_name,
 };
-#[cfg(unix)] // Until windows/ has them too.
-pub use os::{DatagramChannel, Datagrams, datagram_schemes};
 pub use peer::{Address, Credentials, Peer, Sid, User};
 
 /// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].

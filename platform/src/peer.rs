@@ -86,7 +86,8 @@ impl fmt::Display for Sid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Whose process it is: the effective user at the time of connect(2) or listen(2), or the
-    /// user of the token that a pipe client connected with; for a pipe's server, its owner.
+    /// user of the token that a pipe client connected with; for a pipe's server, its owner; for a
+    /// Unix datagram, its sender's real user unless root or the sender's own choice says otherwise.
     pub user: User,
     /// Its process id, where the kernel tells. Good for logs, never for decisions: it may be
     /// reused by the time it is looked at.
@@ -128,8 +129,7 @@ impl fmt::Display for Address {
 pub struct Peer {
     /// From the kernel; `None` on TCP.
     pub credentials: Option<Credentials>,
-    /// Its network address; boxed, since an idle connection should cost little. `None` on
-    /// anything but TCP.
+    /// Its network address, on TCP and UDP; boxed, since an idle connection should cost little.
     pub inet: Option<Box<SocketAddr>>,
 }
 

@@ -6,7 +6,8 @@ use std::io;
 use sidewire_platform::{Address, Endpoint, Peer, Stream};
 
 use super::slots::Key;
-use crate::wire::Plain;
+use crate::wire::rc::ResultCode;
+use crate::wire::{Plain, ProtocolError};
 
 /// Names one connection of a server, among all that it ever has. For maps in the server's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +81,12 @@ impl Session<'_> {
     /// away.
     pub fn close(&mut self) {
         self.plain.close();
+    }
+
+    /// Ends the connection because its handler has panicked.
+    pub(crate) fn handler_failed(&mut self) {
+        let text = "the handler panicked".to_owned();
+        self.plain.fail(ProtocolError::Refused { rc: ResultCode::HANDLER_FAILED, text });
     }
 }
 

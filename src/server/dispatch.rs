@@ -109,7 +109,7 @@ impl<S> Dispatch<S> {
         let state = &mut self.state;
         if catch_unwind(AssertUnwindSafe(|| run(&mut **handler, state, session))).is_err() {
             log::error!("{}: a stream handler panicked", session.endpoint());
-            session.close();
+            session.handler_failed();
         }
     }
 }

@@ -96,8 +96,13 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
     if let Some(error) = fault(prefix, &header, payload.len(), truncated) {
         return Parsed::Bad { error, ticket };
     }
-    let Extension::Fine(payload) = split_extension(header.flags, payload) else {
-        return Parsed::Bad { error: ProtocolError::BadExtension, ticket };
+    let payload = match split_extension(header.flags, payload) {
+        Extension::Fine(payload) => payload,
+        Extension::Malformed => return Parsed::Bad { error: ProtocolError::BadExtension, ticket },
+        Extension::NotUnderstood(tag) => {
+            let error = ProtocolError::FeatureMissing(format!("extension {tag:#06x}"));
+            return Parsed::Bad { error, ticket };
+        }
     };
     match (kind, ticket) {
         (Some(Kind::Request), Some(ticket)) => Parsed::Request { ticket, payload },
@@ -125,6 +130,7 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
 fn fault(prefix: &[u8; 8], header: &Header, have: usize, truncated: bool) -> Option<ProtocolError> {
     let [.., version, prefix_flags, zero, zero_too] = *prefix;
     let length = header.length;
+    let is_call = matches!(Kind::from_byte(header.kind), Some(Kind::Request | Kind::Notify));
     if version != VERSION {
         let theirs = (version, version);
         Some(ProtocolError::NoCommonVersion { ours: (VERSION, VERSION), theirs })
@@ -140,6 +146,11 @@ fn fault(prefix: &[u8; 8], header: &Header, have: usize, truncated: bool) -> Opt
         Some(ProtocolError::CutOff)
     } else if header.kind == Kind::Request as u8 && header.rc < 0 {
         Some(ProtocolError::NegativeTimeout)
+    } else if is_call && header.flags & flags::TEXT != 0 {
+        Some(ProtocolError::ReservedFlags(header.flags))
+    } else if header.flags & flags::MORE != 0 {
+        let text = "datagrams have no parts".to_owned();
+        Some(ProtocolError::Refused { rc: ResultCode::NO_HANDLER, text })
     } else {
         None
     }

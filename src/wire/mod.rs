@@ -40,6 +40,18 @@ pub(crate) use plain::{Cut, Plain};
 pub(crate) use protocol::Protocol;
 pub(crate) use reply::{ReplyWriter, Ticket};
 
+/// A stash that has much more memory than what is left in it needs gives that back: it may have
+/// held all that waited behind a turn's budget.
+fn trimmed_stash(mut stash: Vec<u8>) -> Vec<u8> {
+    if stash.is_empty() {
+        return Vec::new();
+    }
+    if stash.capacity() / 4 > stash.len().max(1024) {
+        stash.shrink_to_fit();
+    }
+    stash
+}
+
 /// Which of the two layouts a peer speaks; see `PROTOCOL.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {

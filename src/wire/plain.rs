@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::connection::Settings;
 use super::error::ProtocolError;
 use super::outbox::{Buffer, Outbox};
+use super::trimmed_stash;
 
 /// How the bytes of a stream without frames are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ impl Plain {
             self.stash = fresh[used..].to_vec();
         } else {
             stash.drain(..used);
-            self.stash = stash;
+            self.stash = trimmed_stash(stash);
         }
     }
 
@@ -200,7 +201,7 @@ impl Plain {
 
     /// Whether reading rests until the peer has read.
     pub(crate) fn is_paused(&self) -> bool {
-        self.outbox.len() >= self.settings.limits.outbox_soft
+        self.outbox.len() >= self.settings.limits.outbox_soft.max(1)
     }
 
     /// Whether pieces that came earlier wait to be handed out.
@@ -250,12 +251,14 @@ impl Plain {
     /// When [`handle_timeout`](Plain::handle_timeout) is to be called.
     #[must_use]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let limits = &self.settings.limits;
-        let stall = self.stalled_since.map(|since| since + limits.write_stall_timeout);
         // Once it has failed, only the peer's taking of what is ready is waited for.
-        let idle = limits.idle_timeout.filter(|_| self.failure.is_none());
-        let idle = idle.map(|limit| self.last_heard + limit);
-        stall.into_iter().chain(idle).min()
+        let idle = self.settings.limits.idle_timeout.filter(|_| self.failure.is_none());
+        let idle = idle.and_then(|limit| self.last_heard.checked_add(limit));
+        self.stall().into_iter().chain(idle).min()
+    }
+
+    fn stall(&self) -> Option<Instant> {
+        self.stalled_since?.checked_add(self.settings.limits.write_stall_timeout)
     }
 
     /// Ends the stream if a time limit has passed.
@@ -263,8 +266,7 @@ impl Plain {
         if self.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let stalled =
-            self.stalled_since.is_some_and(|since| since + self.settings.limits.write_stall_timeout <= now);
+        let stalled = self.stall().is_some_and(|at| at <= now);
         self.fail(if stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut("sign of life") });
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Endpoint, Limits};
+use sidewire::Limits;
 use sidewire_platform::raise_descriptor_limit;
 
 use crate::util::{
-    Dialect, Raw, client, in_every_dialect, on_every_stream, start, store, until, usual, watchdog,
+    Dialect, Raw, client, in_every_dialect, on_every_stream, store, store_with, until, watchdog,
 };
 
 const GET: u16 = 1;
@@ -104,7 +104,7 @@ fn more_threads_than_the_server_takes_calls() {
     limits.max_in_flight = 2;
     limits.max_in_flight_bytes = 100;
     on_every_stream(
-        crate::util::store_with(limits),
+        store_with(limits),
         |listen| listen,
         |endpoint| {
             let client = client(endpoint);
@@ -168,46 +168,4 @@ fn idle_connections_delay_nobody() {
             assert_eq!(reply, Dialect::V1.good(1, ECHO, b"me too"));
         },
     );
-}
-
-#[cfg(target_os = "linux")] // Counting descriptors takes /proc; std can't count a process's handles.
-#[test]
-fn clients_that_come_and_go_leave_no_descriptor_behind() {
-    let _watchdog = watchdog(60);
-    crate::util::alone("crowds::clients_that_come_and_go_leave_no_descriptor_behind", || {
-        for endpoint in crate::util::all_streams() {
-            let server = store();
-            let counters = server.counters();
-            let (running, bound) = start(server, [usual(&endpoint)]);
-            let gone = || until("all have left", || counters.connections() == 0);
-            Dialect::ALL.iter().for_each(|dialect| come_and_go(&bound[0], *dialect)); // Whatever is made once.
-            gone();
-            let before = descriptors();
-            for dialect in [Dialect::V1, Dialect::Classic] {
-                (0..100).for_each(|_| come_and_go(&bound[0], dialect));
-            }
-            gone();
-            assert_eq!(descriptors(), before, "on {endpoint}");
-            running.stop().expect("the server ends well");
-            assert!(descriptors() < before, "the server's own are given back");
-        }
-    });
-}
-
-/// In order, in the middle of a frame, without a word, and with a reply unread.
-#[cfg(target_os = "linux")]
-fn come_and_go(endpoint: &Endpoint, dialect: Dialect) {
-    let client = dialect.client(endpoint);
-    if dialect != Dialect::Fixed {
-        client.call(ECHO, b"hello").expect("call");
-    }
-    drop(Raw::connect(endpoint));
-    let raw = dialect.raw(endpoint);
-    raw.send(&dialect.request(1, ECHO, b"not read"));
-    raw.send(&dialect.request(2, ECHO, b"not whole")[..5]);
-}
-
-#[cfg(target_os = "linux")]
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("/proc").count()
 }

@@ -23,22 +23,19 @@ struct Flood<'a> {
 
 impl Flood<'_> {
     fn send(&self) {
-        let mut id = 0;
-        while !self.over.load(Relaxed) {
-            let requests = (0..100).flat_map(|_| {
-                id += 1;
-                self.dialect.request(id, ECHO, &[b'f'; 400])
-            });
-            // Never more than the server takes at a time: that would be an offence.
-            while self.dialect == Dialect::V1 && id as usize > self.replies.load(Relaxed) + 4000 {
+        for first in (1u32..).step_by(100) {
+            let last = first + 99;
+            let requests = (first..=last).flat_map(|id| self.dialect.request(id, ECHO, &[b'f'; 400]));
+            let requests = requests.collect::<Vec<_>>();
+            // Never more v1 calls than the server takes at a time: that would be an offence.
+            while self.dialect == Dialect::V1 && last as usize > self.replies.load(Relaxed) + 4000 {
                 if self.over.load(Relaxed) {
                     return;
                 }
                 thread::yield_now();
             }
-            let requests: Vec<u8> = requests.collect();
             if self.raw.try_send(&requests).is_err() {
-                assert!(self.over.load(Relaxed), "the flooder was cut off");
+                return assert!(self.over.load(Relaxed), "the flooder was cut off");
             }
         }
     }

@@ -6,10 +6,14 @@ mod util;
 mod classic;
 mod crowds;
 mod deadlines;
+#[cfg(target_os = "linux")] // Counting descriptors takes /proc.
+mod descriptors;
 mod fairness;
 mod hello;
 mod limits;
 mod pieces;
+mod server;
+mod stopping;
 mod timeouts;
 mod v1;
 mod values;

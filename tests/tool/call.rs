@@ -97,7 +97,6 @@ fn status_2_is_usage() {
         &["nonsense", "1"],
         &["local:a/b", "1"],
         &["tcp:127.0.0.1:x", "1"],
-        &["udp:127.0.0.1:1", "1"],
         &[foreign, "1"],
         &["local:x", "1", "", "--timeout", "0"],
         &["local:x", "1", "", "--timeout", "soon"],

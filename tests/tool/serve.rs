@@ -9,8 +9,10 @@ use sidewire::Endpoint;
 
 #[cfg(unix)]
 use crate::stage::signal;
-use crate::stage::{GREETING, SIDEWIRE, Stage};
-use crate::util::{Process, Raw, classic, unique, watchdog};
+use crate::stage::{GREETING, Stage};
+#[cfg(unix)]
+use crate::util::Process;
+use crate::util::{Raw, classic, unique, watchdog};
 
 #[test]
 fn it_says_where_it_listens() {
@@ -24,6 +26,20 @@ fn it_says_where_it_listens() {
             bound => assert_eq!(bound.to_string(), *asked),
         }
         stage.run(["call", &bound.to_string(), "1"]).expect(0).prints(GREETING);
+    }
+}
+
+/// Datagram endpoints are announced and called like the others; mailslots answer nothing.
+#[test]
+fn it_serves_datagrams_too() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.all_datagrams(), &["--access", "anyone"]);
+    for endpoint in &server.endpoints {
+        let endpoint = endpoint.to_string();
+        stage.run(["call", &endpoint, "3", "new"]).expect(0).prints(GREETING);
+        stage.run(["call", &endpoint, "9"]).expect(1).mentions("no handler (-2)");
+        stage.run(["call", &endpoint, "3", "hello, this is server!"]).expect(0).prints("new");
     }
 }
 
@@ -77,7 +93,6 @@ fn what_cannot_be_is_a_usage_error() {
         &["tcp:127.0.0.1"],
         &["tcp:127.0.0.1:70000"],
         &["unix:relative"],
-        &["udp:127.0.0.1:0", "--access", "anyone"],
         &[foreign],
         &["--access", "nobody"],
         &["--classic-max", "-1"],
@@ -167,8 +182,9 @@ fn signals_end_it_within_a_second_and_nothing_is_left() {
     let _watchdog = watchdog(60);
     for name in ["INT", "TERM"] {
         let stage = Stage::new();
-        let mut server = stage.serve(&stage.all_streams(), &["--access", "anyone"]);
-        assert_eq!(stage.files().len(), 2, "a socket of local: and one of unix:");
+        let endpoints = [stage.all_streams(), stage.all_datagrams()].concat();
+        let mut server = stage.serve(&endpoints, &["--access", "anyone"]);
+        assert_eq!(stage.files().len(), 3, "the sockets of local:, unix: and unixgram:");
         let took = end(&mut server, name);
         println!("SIG{name} without clients: {took:?}");
         assert_eq!(stage.files(), [""; 0]);
@@ -234,7 +250,7 @@ fn a_signal_while_it_starts_leaves_nothing() {
 fn the_default_endpoint_is_local_sidewire() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    let server = Process::start(&mut stage.command(SIDEWIRE, ["serve"]), 1);
+    let server = Process::start(&mut stage.sidewire(["serve"]), 1);
     assert_eq!(server.endpoints, ["local:sidewire".parse().expect("an endpoint")]);
     stage.run(["call", "local:sidewire", "1"]).expect(0).prints(GREETING);
 }

@@ -56,12 +56,21 @@ impl Stage {
     /// One endpoint for each kind of stream that this system has, in this folder or with names
     /// that nobody else uses.
     pub(crate) fn all_streams(&self) -> Vec<String> {
-        let endpoint = |scheme: &&str| match *scheme {
-            "tcp" => "tcp:127.0.0.1:0".to_owned(),
-            "unix" => format!("unix:{}", self.path("all.sock").display()),
+        sidewire_platform::stream_schemes().iter().map(|scheme| self.endpoint(scheme)).collect()
+    }
+
+    /// The same for datagrams that can be answered.
+    pub(crate) fn all_datagrams(&self) -> Vec<String> {
+        let schemes = sidewire_platform::datagram_schemes().iter();
+        schemes.filter(|scheme| **scheme != "mailslot").map(|scheme| self.endpoint(scheme)).collect()
+    }
+
+    fn endpoint(&self, scheme: &str) -> String {
+        match scheme {
+            "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
+            "unix" | "unixgram" => format!("{scheme}:{}", self.path(&format!("all.{scheme}")).display()),
             scheme => format!("{scheme}:{}", unique("tool")),
-        };
-        sidewire_platform::stream_schemes().iter().map(endpoint).collect()
+        }
     }
 
     /// Those of them on which the system tells who is there.
@@ -181,10 +190,12 @@ impl Started {
         Started { child, stdout, stderr, since }
     }
 
+    #[cfg(unix)]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
+    #[cfg(unix)]
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("look at a process").is_none()
     }

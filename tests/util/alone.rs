@@ -2,6 +2,10 @@
 
 use std::process::Command;
 
+use sidewire::Endpoint;
+
+use super::Process;
+
 /// Tells a test's second run from its first.
 const MARK: &str = "SIDEWIRE_TEST_ALONE";
 
@@ -14,14 +18,24 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     run(name, &mut Command::new(own_path()));
 }
 
-/// The same with at most so many descriptors, which the shell sets for us: std can't.
+/// Runs `serve` in such a process with at most so many descriptors, which the shell sets for us
+/// (std can't), and waits until it has [announced](announce) `count` endpoints.
 #[cfg(unix)] // Windows has no such limit.
-pub(crate) fn alone_with_descriptors(name: &str, most: u32, body: impl FnOnce()) {
+pub(crate) fn serve_alone(name: &str, descriptors: u32, count: usize, serve: impl FnOnce()) -> Process {
     if std::env::var_os(MARK).is_some() {
-        return body();
+        serve();
+        std::process::exit(0);
     }
-    let script = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
-    run(name, Command::new("/bin/sh").arg("-c").arg(script).arg(own_path()));
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script).arg(own_path());
+    Process::start(this_test_only(name, &mut command), count)
+}
+
+/// Says where such a server listens.
+pub(crate) fn announce(endpoints: &[Endpoint]) {
+    println!(); // The test harness has begun a line of its own.
+    endpoints.iter().for_each(|endpoint| println!("listening {endpoint}"));
 }
 
 fn own_path() -> std::path::PathBuf {
@@ -29,12 +43,12 @@ fn own_path() -> std::path::PathBuf {
 }
 
 fn run(name: &str, command: &mut Command) {
-    let output = command
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(MARK, "1")
-        .output()
-        .expect("run this test once more");
+    let output = this_test_only(name, command).output().expect("run this test once more");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
     assert!(out.contains("1 passed"), "there is no test called {name}:\n{out}");
+}
+
+fn this_test_only<'c>(name: &str, command: &'c mut Command) -> &'c mut Command {
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(MARK, "1")
 }

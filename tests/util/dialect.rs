@@ -1,6 +1,8 @@
 //! The three ways to talk to a server under one roof, so that one test covers them all.
 
-use sidewire::{Client, Connect, Endpoint, Limits, Listen, Server};
+use std::thread;
+
+use sidewire::{Client, Connect, Counters, Endpoint, Limits, Listen, Server};
 
 use super::{Raw, all_streams, classic, frame, start, store_with, usual, usual_access};
 
@@ -141,4 +143,29 @@ pub(crate) fn in_every_dialect(limits: &Limits, test: impl Fn(Dialect, &Endpoint
             |endpoint| test(dialect, endpoint),
         );
     }
+}
+
+/// Runs `test` in every dialect on every kind of stream, all at the same time and each against a
+/// server of its own: for tests that mostly sleep.
+pub(crate) fn everywhere_at_once<S: Send + 'static>(
+    make: impl Fn() -> Server<S> + Sync,
+    test: impl Fn(Dialect, &Endpoint, &Counters) + Sync,
+) {
+    let run = |dialect: Dialect, endpoint: &Endpoint| {
+        let server = make();
+        let counters = server.counters();
+        let (running, bound) = start(server, [dialect.listen(usual(endpoint))]);
+        test(dialect, &bound[0], &counters);
+        running.stop().expect("the server ends well");
+    };
+    let run = &run;
+    thread::scope(|scope| {
+        for dialect in Dialect::ALL {
+            for endpoint in all_streams() {
+                let name = format!("{dialect:?} on {endpoint}");
+                let thread = thread::Builder::new().name(name);
+                thread.spawn_scoped(scope, move || run(dialect, &endpoint)).expect("a thread");
+            }
+        }
+    });
 }

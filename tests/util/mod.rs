@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use sidewire::{Access, Endpoint, Listen, Running, Server};
 use sidewire_platform::Channel;
 
-pub(crate) use alone::alone;
 #[cfg(unix)] // Windows has no such limit.
-pub(crate) use alone::alone_with_descriptors;
-pub(crate) use dialect::{Dialect, FIXED, Reply, client, connect, in_every_dialect, on_every_stream};
+pub(crate) use alone::serve_alone;
+pub(crate) use alone::{alone, announce};
+pub(crate) use dialect::{
+    Dialect, FIXED, Reply, client, connect, everywhere_at_once, in_every_dialect, on_every_stream,
+};
 
 /// Ends the test process if a test takes longer than so many seconds: a test may fail, it may
 /// not hang.

@@ -174,10 +174,13 @@ impl Datagrams {
     ///
     /// Unix: UDP takes 65,507 bytes over IPv4 (udp(7)); a Unix socket somewhat less than its send
     /// buffer, with the default options at least 200,000. UDP does not tell of a receiver that has
-    /// gone, and drops what finds no room. A path leads to whatever socket it leads to *now*, with
-    /// our rights and at the speed of its file system; clients bound to an abstract name, as
-    /// [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file, but must be in our
-    /// network namespace to be answered.
+    /// gone, and drops what finds no room.
+    ///
+    /// On Unix sockets, what receivers have not read stays in *our* send buffer: some that never read
+    /// large answers can keep us from answering anyone, until they close. A path leads to whatever
+    /// socket it leads to *now*, with our rights and at the speed of its file system; clients bound to
+    /// an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
+    /// but must be in our network namespace to be answered.
     pub fn send(&mut self, bytes: &[u8], to: &Address) -> io::Result<()> {
         let to = names::answer_address(to)?;
         match socket::send_to(&self.socket, bytes, &to) {

@@ -103,7 +103,7 @@ fn recvmsg(
 /// `pid_t, uid_t, gid_t` (cmsg(3), SCM_CREDENTIALS in unix(7)).
 fn credentials(control: &[u8]) -> Option<Credentials> {
     const WHOLE: usize = size_of::<usize>() + 5 * size_of::<i32>();
-    let (length, rest) = control.split_first_chunk()?;
+    let (length, rest) = control.get(..WHOLE)?.split_first_chunk()?;
     let mut fields = rest.chunks_exact(4).map(|field| field.try_into().map_or(0, i32::from_ne_bytes));
     let is_credentials = usize::from_ne_bytes(*length) == WHOLE
         && fields.next() == Some(libc::SOL_SOCKET)
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((found.pid, found.user), (Some(42), User::Uid(1000)));
         assert!(whole <= CONTROL && CONTROL < whole + 8, "no room for a second message");
         for cut in 0..whole {
-            assert_eq!(credentials(&control(whole, fields)[..cut.min(whole - 4)]), None);
+            assert_eq!(credentials(&control(whole, fields)[..cut]), None);
             assert_eq!(credentials(&control(cut, fields)), None);
         }
         for (place, other) in [(0, libc::IPPROTO_IP), (1, libc::SCM_RIGHTS)] {

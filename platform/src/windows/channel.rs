@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadline::Deadline;
+use super::duplex::Duplex;
 use super::names::{self, PipeName, Place};
-use super::overlapped::{Duplex, Object};
+use super::overlapped::Object;
 use super::stream::no_half_close;
 use super::{pipe, security, tcp};
 use crate::{Address, Credentials, Endpoint, Peer, User};

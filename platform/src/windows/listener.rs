@@ -8,6 +8,7 @@ use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use mio::net::TcpListener;
 use mio::windows::NamedPipe;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_BUSY};
 
 use super::names::{self, PipeName, Place};
@@ -32,7 +33,7 @@ pub struct Listener {
 
 enum Source {
     Pipe(PipeListener),
-    Tcp(TcpListener),
+    Tcp(TcpListener, tcp::Tuning),
 }
 
 impl Listener {
@@ -57,7 +58,7 @@ impl Listener {
                 let socket = TcpListener::from_std(tcp::listen(&addresses, options)?);
                 let bound = socket.local_addr()?;
                 let endpoint = Endpoint::Tcp { host: bound.ip().to_string(), port: bound.port() };
-                Ok(Listener { endpoint, source: Source::Tcp(socket) })
+                Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::Tuning::of(options)) })
             }
         }
     }
@@ -77,7 +78,7 @@ impl Listener {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.source {
             Source::Pipe(listener) => listener.register(registry, token),
-            Source::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+            Source::Tcp(socket, _) => registry.register(socket, token, Interest::READABLE),
         }
     }
 
@@ -89,7 +90,7 @@ impl Listener {
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match &mut self.source {
             Source::Pipe(listener) => listener.deregister(registry),
-            Source::Tcp(socket) => registry.deregister(socket),
+            Source::Tcp(socket, _) => registry.deregister(socket),
         }
     }
 
@@ -107,10 +108,12 @@ impl Listener {
     pub fn accept(&mut self, registry: &Registry, token: Token) -> io::Result<Stream> {
         match &mut self.source {
             Source::Pipe(listener) => listener.accept(registry, token),
-            Source::Tcp(socket) => {
+            Source::Tcp(socket, tuning) => {
                 let (socket, _) = socket.accept().map_err(tcp::error)?;
-                // This fails if the client has left already, which reading tells soon enough.
-                let _ = socket.set_nodelay(true);
+                if let Err(error) = tuning.set(&SockRef::from(&socket)) {
+                    // Mostly because the client has left already, which reading tells soon enough.
+                    log::debug!("{}: setting up a connection: {error}", self.endpoint);
+                }
                 Ok(Stream::from_tcp(socket))
             }
         }

@@ -28,6 +28,7 @@
 mod channel;
 mod closing;
 mod deadline;
+mod duplex;
 mod identity;
 mod listener;
 mod names;
@@ -37,6 +38,7 @@ mod process;
 mod security;
 mod stream;
 mod tcp;
+mod wait;
 
 pub use channel::Channel;
 pub use identity::{current_integrity, current_user, user_name};

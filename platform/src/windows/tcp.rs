@@ -6,7 +6,7 @@ use std::os::windows::io::AsRawSocket;
 use std::ptr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use windows_sys::Win32::Networking::WinSock::{
     FD_SET, SIO_TCP_INITIAL_RTO, SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET,
     TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS, TCP_INITIAL_RTO_PARAMETERS, TIMEVAL, WSAECONNABORTED,
@@ -31,11 +31,54 @@ pub(super) fn listen(addresses: &[SocketAddr], options: &BindOptions) -> io::Res
 fn listen_on(address: SocketAddr, options: &BindOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     take_exclusively(&socket)?;
+    // Before listening: the window that a connection begins with depends on the buffer.
+    Tuning::of(options).set_buffers(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
+
+/// The part of [`BindOptions`] that concerns each socket.
+#[derive(Clone, Copy)]
+pub(super) struct Tuning {
+    recv_buffer: Option<u32>,
+    send_buffer: Option<u32>,
+    nodelay: bool,
+    keepalive: Option<Duration>,
+}
+
+impl Tuning {
+    pub(super) fn of(options: &BindOptions) -> Tuning {
+        let BindOptions { recv_buffer, send_buffer, nodelay, keepalive, .. } = *options;
+        Tuning { recv_buffer, send_buffer, nodelay, keepalive }
+    }
+
+    /// Sets an accepted socket up. It has "the same properties" as its listener ("accept function",
+    /// learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-accept), but nobody says which.
+    pub(super) fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+        self.set_buffers(socket)?;
+        socket.set_tcp_nodelay(self.nodelay)?;
+        let Some(idle) = self.keepalive else { return Ok(()) };
+        let idle = idle.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
+        let whole = Duration::from_secs(idle.as_secs() + u64::from(idle.subsec_nanos() > 0));
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(whole).with_interval(KEEPALIVE_INTERVAL))
+    }
+
+    /// As much as a listening socket needs.
+    fn set_buffers(self, socket: &SockRef<'_>) -> io::Result<()> {
+        let size = |bytes: u32| bytes.min(i32::MAX as u32) as usize;
+        self.recv_buffer.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(size(bytes)))?;
+        self.send_buffer.map_or(Ok(()), |bytes| socket.set_send_buffer_size(size(bytes)))
+    }
+}
+
+/// What [`BindOptions::keepalive`] promises to take.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+/// Windows' own default, which must be given along with the time ("SIO_KEEPALIVE_VALS",
+/// learn.microsoft.com/windows/win32/winsock/sio-keepalive-vals).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// 127.0.0.0/8 or ::1, also where an IPv4 address is written in IPv6.
 fn is_loopback(address: &SocketAddr) -> bool {
@@ -167,6 +210,33 @@ fn wait_connected(socket: &Socket, timeout: Option<Duration>) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn accepted(options: &BindOptions) -> (Socket, Socket) {
+        let listener = listen(&["127.0.0.1:0".parse().unwrap()], options).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let client = connect(&[listener.local_addr().unwrap()], Deadline::after(None)).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        Tuning::of(options).set(&SockRef::from(&socket)).unwrap();
+        (socket.into(), client)
+    }
+
+    #[test]
+    fn connections_are_tuned() {
+        let (socket, _client) = accepted(&BindOptions::default());
+        assert!(socket.tcp_nodelay().unwrap() && !socket.keepalive().unwrap());
+        let options = BindOptions {
+            recv_buffer: Some(50_000),
+            send_buffer: Some(60_000),
+            nodelay: false,
+            keepalive: Some(Duration::MAX),
+            ..BindOptions::default()
+        };
+        let (socket, _client) = accepted(&options);
+        assert!(!socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        // Wine doubles them as its host does.
+        assert!((50_000..=100_000).contains(&socket.recv_buffer_size().unwrap()));
+        assert!((60_000..=120_000).contains(&socket.send_buffer_size().unwrap()));
+    }
 
     #[test]
     fn loopback_is_told() {

@@ -10,8 +10,8 @@ use crate::{Who, complain};
 
 /// Sends one request and prints the reply's bytes
 ///
-/// Nothing is added to the reply. A mailslot takes requests and answers none. If the server answers with a result code other than 0, its name
-/// and number go to standard error.
+/// Nothing is added to the reply. If the server answers with a result code other than 0, its name
+/// and number go to standard error. A mailslot takes requests and answers none.
 ///
 /// Exit status: 0 done, 1 the server answered with a result code other than 0, 2 usage (a bad
 /// endpoint included), 3 nobody listens or we are refused, 4 timed out, 5 protocol error.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{Connection, Event, Phase, Role};
-use crate::wire::Layout;
 use crate::wire::error::ProtocolError;
+use crate::wire::{Layout, trimmed_stash};
 
 /// What one call of [`Connection::receive`] may do, and with what.
 struct Turn<'t, F> {
@@ -145,12 +145,8 @@ impl Connection {
     }
 
     /// Takes the frame back. Then, if it is longer, [`receive`](Connection::receive) with no bytes.
-    pub(crate) fn put_back(&mut self, mut partial: Vec<u8>) {
-        // What waited behind a turn's budget may have been much more than what is left of it.
-        if partial.capacity() / 4 > partial.len().max(1024) {
-            partial.shrink_to_fit();
-        }
-        self.stash = if partial.is_empty() { Vec::new() } else { partial };
+    pub(crate) fn put_back(&mut self, partial: Vec<u8>) {
+        self.stash = trimmed_stash(partial);
     }
 
     /// Makes room for `count` more bytes, doubling up to the frame's end and no further.

@@ -173,7 +173,7 @@ impl Connection {
 
     /// Whether both hellos were exchanged; still true when the connection is over.
     pub(crate) fn has_opened_v1(&self) -> bool {
-        self.allowance.max_payload > 0
+        self.layout() == Some(Layout::V1)
     }
 
     /// Why the connection is beyond repair, if it is.

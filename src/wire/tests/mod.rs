@@ -6,10 +6,12 @@
 mod attacks;
 mod classic;
 mod codec;
+mod datagram;
 mod frames;
 mod goodbye;
 mod hello;
 mod pair;
+mod plain;
 mod properties;
 mod time;
 

@@ -332,6 +332,7 @@ fn torment(side: &mut Side, garbage: &[u8], reads: &[usize]) -> Result<(), TestC
         );
         received.extend(side.take(*read));
     }
+    side.feed(&[]);
     prop_assert!(
         side.connection.failure().is_some() || !side.connection.has_backlog() || side.connection.is_paused()
     );

@@ -1,27 +1,25 @@
-//! Datagrams: messages, sizes, senders, full queues, files, over every transport of Unix.
+//! Datagrams over every transport of Unix: messages, sizes, full queues, ends. Their files are in
+//! `files`, who sent and who serves in `senders`.
 #![cfg(unix)]
 
+mod files;
+mod senders;
+#[path = "../unix_util/mod.rs"]
 mod unix_util;
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::net::UdpSocket;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::Path;
-use std::process::Command;
+use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
-use sidewire_platform::{Address, BindOptions, Channel, DatagramChannel, Datagrams, Endpoint, Received, User};
-use sidewire_platform::{current_user, datagram_schemes};
+use sidewire_platform::{
+    Address, BindOptions, DatagramChannel, Datagrams, Endpoint, Received, datagram_schemes,
+};
 use unix_util::*;
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
+
 const HAS_ABSTRACT: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 fn gram(place: &Place) -> Endpoint {
@@ -134,6 +132,20 @@ fn sizes_and_boundaries_are_kept() {
 }
 
 #[test]
+fn the_send_buffer_bounds_a_message() {
+    watched(|| {
+        let place = Place::new();
+        let options = BindOptions { send_buffer: Some(8_000), ..BindOptions::default() };
+        let mut server = Datagrams::bind(&gram(&place), &options).unwrap();
+        let client = dial(&server);
+        let to = client.local_address().unwrap();
+        server.send(&pattern(4_000), &to).unwrap();
+        assert_eq!(client.receive(&mut [0; 8_000], SOON).unwrap().length, 4_000);
+        assert_eq!(kind(server.send(&pattern(20_000), &to)), io::ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
 fn what_does_not_fit_is_cut_and_said_so() {
     on_each(|server, client| {
         let mut buf = [0; 4];
@@ -197,42 +209,6 @@ fn one_thread_receives_while_another_sends() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn the_kernel_says_who_sent_and_who_answered() {
-    on_each(|server, client| {
-        client.send(b"x", SOON).unwrap();
-        let received = receive(server, &mut [0; 8]);
-        server.send(b"y", &received.from.unwrap()).unwrap();
-        let answer = client.receive(&mut [0; 8], SOON).unwrap();
-        for credentials in [received.credentials, answer.credentials] {
-            assert_eq!(credentials.is_some(), !is_udp(server));
-            for credentials in credentials {
-                assert_eq!(credentials.user, current_user().unwrap());
-                assert_eq!(credentials.pid, Some(std::process::id()));
-            }
-        }
-    });
-}
-
-#[test]
-fn a_sender_without_a_name_is_heard_but_not_answered() {
-    watched(|| {
-        let place = Place::new();
-        let mut server = serve(&gram(&place));
-        UnixDatagram::unbound().unwrap().send_to(b"x", place.path()).unwrap();
-        let received = receive(&mut server, &mut [0; 8]);
-        assert_eq!((received.length, received.from), (1, None));
-        for nobody in [Address::Unnamed, Address::Pipe("x".into()), Address::Path("relative".into())] {
-            assert_eq!(kind(server.send(b"x", &nobody)), io::ErrorKind::InvalidInput);
-        }
-        let elsewhere = Address::Inet("127.0.0.1:9".parse().unwrap());
-        assert_eq!(kind(server.send(b"x", &elsewhere)), io::ErrorKind::InvalidInput);
-        let there = Address::Path(place.path());
-        assert_eq!(kind(serve(&udp()).send(b"x", &there)), io::ErrorKind::InvalidInput);
-    });
-}
-
-#[test]
 fn a_full_queue_is_would_block_until_it_has_room() {
     watched(|| {
         let place = Place::new();
@@ -292,7 +268,7 @@ fn who_has_gone_is_told_by_the_next_send() {
             let error = kind(server.send(b"x", &gone));
             assert!(matches!(error, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound), "{error:?}");
         }
-        // The client's own server, without a way to stay in its name: another takes its place.
+        // And a client whose server has gone.
         let place = Place::new();
         let former = serve(&if is_udp(server) { udp() } else { gram(&place) });
         let orphan = dial(&former);
@@ -307,71 +283,5 @@ fn who_has_gone_is_told_by_the_next_send() {
             }
             assert_eq!(kind(DatagramChannel::connect(&name)), io::ErrorKind::NotFound);
         }
-    });
-}
-
-#[test]
-fn a_stranger_cannot_send_to_a_client() {
-    on_each(|server, client| {
-        let mine = client.local_address().unwrap();
-        let mut stranger = serve(&if is_udp(server) { udp() } else { gram(&Place::new()) });
-        match stranger.send(b"forged", &mine) {
-            Ok(()) => assert!(is_udp(server)),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
-        }
-        assert_eq!(kind(client.receive(&mut [0; 8], Some(Duration::from_millis(20)))), io::ErrorKind::TimedOut);
-    });
-}
-
-#[test]
-fn a_socket_is_private_unless_it_is_for_anyone() {
-    watched(|| {
-        let place = Place::new();
-        let server = serve(&gram(&place));
-        assert_eq!((mode(&place.path()), place.files()), (0o600, vec!["s".to_owned()]));
-        drop(server);
-        assert_eq!(place.files(), [""; 0]);
-        let options = BindOptions { anyone: true, ..BindOptions::default() };
-        let _server = Datagrams::bind(&gram(&place), &options).unwrap();
-        assert_eq!(mode(&place.path()), 0o666);
-    });
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn there_is_no_moment_with_another_mode() {
-    watched(|| {
-        let place = Place::new();
-        thread::scope(|scope| {
-            let binding = scope.spawn(|| (0..1000).for_each(|_| drop(serve(&gram(&place)))));
-            while !binding.is_finished() {
-                if let Ok(found) = rustix::fs::lstat(place.path()) {
-                    assert_eq!(found.st_mode & 0o777, 0o600);
-                }
-            }
-        });
-    });
-}
-
-#[test]
-fn the_dead_are_replaced_and_the_living_are_not() {
-    watched(|| {
-        let place = Place::new();
-        for leave_behind in [
-            || drop(UnixDatagram::bind("s").unwrap()) as fn(),
-        ].iter().map(|_| ()) {
-            let _ = leave_behind;
-        }
-        drop(UnixDatagram::bind(place.path()).unwrap());
-        assert_eq!(kind(DatagramChannel::connect(&gram(&place))), io::ErrorKind::ConnectionRefused);
-        let mut server = serve(&gram(&place));
-        let error = Datagrams::bind(&gram(&place), &BindOptions::default()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains("already"), "{error}");
-        assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock, "the probe left nothing");
-        dial(&server).send(b"x", SOON).unwrap();
-        assert_eq!(receive(&mut server, &mut [0; 8]).length, 1);
-        let error = Channel::connect(&place.endpoint(), SOON).unwrap_err();
-        assert!(error.to_string().contains("not a stream socket"), "{error}");
     });
 }

@@ -1,0 +1,155 @@
+//! What waits are for: an event, or a completion port.
+
+use std::io;
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+
+use windows_sys::Win32::Foundation::{
+    HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
+};
+use windows_sys::Win32::System::IO::{
+    CreateIoCompletionPort, GetQueuedCompletionStatus, OVERLAPPED, PostQueuedCompletionStatus,
+};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
+};
+
+use super::deadline::Deadline;
+use super::overlapped::Object;
+use super::pipe;
+
+/// Why a wait has ended.
+#[derive(Clone, Copy)]
+pub(super) enum Wake {
+    Finished,
+    Stopped,
+    TimedOut,
+}
+
+/// A manual-reset event, as overlapped operations want it.
+pub(super) struct Event(OwnedHandle);
+
+impl Event {
+    pub(super) fn new() -> io::Result<Event> {
+        // SAFETY: no attributes and no name are given; the other arguments are values.
+        let handle = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
+        Ok(Event(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    pub(super) fn set(&self) {
+        // SAFETY: the handle is open as long as `self`. It can't fail on an event of our own.
+        unsafe { SetEvent(self.0.as_raw_handle()) };
+    }
+
+    /// An OVERLAPPED for an operation that sets this event when it ends (and resets it when it
+    /// starts). The lowest bit says that no packet is wanted at the completion port that the handle
+    /// belongs to ("GetQueuedCompletionStatus function",
+    /// learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getqueuedcompletionstatus).
+    pub(super) fn overlapped(&self) -> OVERLAPPED {
+        OVERLAPPED { hEvent: self.0.as_raw_handle().map_addr(|handle| handle | 1), ..OVERLAPPED::default() }
+    }
+
+    /// Waits for this event, for `stop`, or for the deadline.
+    pub(super) fn wait(&self, stop: &Event, deadline: Deadline) -> io::Result<Wake> {
+        loop {
+            match wait_for_either(self.0.as_handle(), stop.0.as_handle(), deadline.millis()) {
+                WAIT_OBJECT_0 => return Ok(Wake::Finished),
+                WAIT_TIMEOUT if deadline.has_passed() => return Ok(Wake::TimedOut),
+                // Waits may end a little early, by the clock that deadlines are measured with.
+                WAIT_TIMEOUT => {}
+                WAIT_FAILED => return Err(io::Error::last_os_error()),
+                _ => return Ok(Wake::Stopped),
+            }
+        }
+    }
+
+    /// Waits for a cancelled operation, which takes no time to speak of.
+    pub(super) fn wait_for_end(&self) {
+        if wait_for(self.0.as_handle(), INFINITE) != WAIT_OBJECT_0 {
+            // It can't happen to an event of our own; and if it did, the kernel would go on to
+            // write into memory that is about to become something else.
+            log::error!("waiting for a cancelled read to end: {}", io::Error::last_os_error());
+            std::process::abort();
+        }
+    }
+}
+
+fn wait_for(event: BorrowedHandle<'_>, millis: u32) -> u32 {
+    // SAFETY: the handle is borrowed, hence open until the call returns.
+    unsafe { WaitForSingleObject(event.as_raw_handle(), millis) }
+}
+
+fn wait_for_either(event: BorrowedHandle<'_>, stop: BorrowedHandle<'_>, millis: u32) -> u32 {
+    const ALL: i32 = 0;
+    let handles: [HANDLE; 2] = [event.as_raw_handle(), stop.as_raw_handle()];
+    // SAFETY: both handles are borrowed, hence open, and the array lives on this stack until the
+    // call returns.
+    unsafe { WaitForMultipleObjects(2, handles.as_ptr(), ALL, millis) }
+}
+
+/// A completion port that knows one object, and gets the packets of its writes and of its stop.
+pub(super) struct Port(OwnedHandle);
+
+impl Port {
+    pub(super) fn new(object: &Object) -> io::Result<Port> {
+        // SAFETY: without a file the call only makes a port; the other arguments are values.
+        let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1) };
+        if port.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `port` is open and nobody else owns it.
+        let port = Port(unsafe { OwnedHandle::from_raw_handle(port) });
+        // SAFETY: both handles are open, and the call only connects them.
+        if unsafe { CreateIoCompletionPort(object.handle(), port.0.as_raw_handle(), 0, 0) }.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(port)
+    }
+
+    /// Queues a packet without an operation. It can only fail for want of memory; then a writer
+    /// finds out when it next looks at the flag.
+    pub(super) fn post_stop(&self) {
+        // SAFETY: the port is open as long as `self`; there is no OVERLAPPED.
+        if unsafe { PostQueuedCompletionStatus(self.0.as_raw_handle(), 0, 0, ptr::null()) } == 0 {
+            log::error!("waking a writer: {}", io::Error::last_os_error());
+        }
+    }
+
+    /// Waits for a packet or for the deadline.
+    pub(super) fn wait(&self, deadline: Deadline) -> io::Result<Wake> {
+        loop {
+            match self.next(deadline.millis()) {
+                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) && deadline.has_passed() => {
+                    return Ok(Wake::TimedOut);
+                }
+                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn next(&self, millis: u32) -> io::Result<Wake> {
+        let (mut count, mut key, mut overlapped) = (0, 0, ptr::null_mut());
+        // SAFETY: the port is open as long as `self`; the results live on this stack until the call
+        // returns. The OVERLAPPED is only compared.
+        let ok = unsafe {
+            GetQueuedCompletionStatus(
+                self.0.as_raw_handle(),
+                &raw mut count,
+                &raw mut key,
+                &raw mut overlapped,
+                millis,
+            )
+        };
+        match (ok, overlapped.is_null()) {
+            // The end of an operation, good or bad: its own result tells.
+            (_, false) => Ok(Wake::Finished),
+            (0, true) => Err(io::Error::last_os_error()),
+            (_, true) => Ok(Wake::Stopped),
+        }
+    }
+}
