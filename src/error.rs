@@ -25,6 +25,8 @@ struct Inner {
     endpoint: Option<Endpoint>,
     kind: Kind,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Whether the request behind this may have been executed, where more is known of it than `kind` tells.
+    executed: Option<bool>,
 }
 
 /// What kind of thing went wrong.
@@ -62,7 +64,8 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(operation: &'static str, endpoint: &Endpoint, kind: Kind) -> Error {
-        Error(Box::new(Inner { operation, endpoint: Some(endpoint.clone()), kind, source: None }))
+        let endpoint = Some(endpoint.clone());
+        Error(Box::new(Inner { operation, endpoint, kind, source: None, executed: None }))
     }
 
     pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
@@ -79,12 +82,13 @@ impl Error {
             _ => Kind::Os,
         };
         let endpoint = Some(endpoint.clone());
-        Error(Box::new(Inner { operation, endpoint, kind, source: Some(source.into()) }))
+        Error(Box::new(Inner { operation, endpoint, kind, source: Some(source.into()), executed: None }))
     }
 
     /// An operating system's error that concerns no endpoint.
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
-        Error(Box::new(Inner { operation, endpoint: None, kind: Kind::Os, source: Some(source.into()) }))
+        let (kind, source) = (Kind::Os, Some(source.into()));
+        Error(Box::new(Inner { operation, endpoint: None, kind, source, executed: None }))
     }
 
     pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
@@ -164,11 +168,11 @@ impl Error {
     /// that it certainly was not, so that it can be sent again.
     #[must_use]
     pub fn may_have_executed(&self) -> bool {
-        match &self.0.kind {
+        self.0.executed.unwrap_or(match &self.0.kind {
             Kind::PeerGone { may_have_executed, .. } => *may_have_executed,
             Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) => true,
             _ => false,
-        }
+        })
     }
 
     /// The result code, other than 0, that the server answered with.
@@ -191,17 +195,16 @@ impl Error {
 
     /// Copies what is behind a connection's end, for each of the callers that waited on it.
     pub(crate) fn for_another(&self, operation: &'static str) -> Error {
-        let Inner { endpoint, kind, source, .. } = &*self.0;
+        let Inner { endpoint, kind, source, executed, .. } = &*self.0;
         let source = source.as_ref().map(|source| source.to_string().into());
-        Error(Box::new(Inner { operation, endpoint: endpoint.clone(), kind: kind.clone(), source }))
+        let (endpoint, kind, executed) = (endpoint.clone(), kind.clone(), *executed);
+        Error(Box::new(Inner { operation, endpoint, kind, source, executed }))
     }
 
     /// The same, for a request of which it is known whether it may have been executed.
     pub(crate) fn for_request(&self, operation: &'static str, executed: bool) -> Error {
         let mut error = self.for_another(operation);
-        if let Kind::PeerGone { may_have_executed, .. } = &mut error.0.kind {
-            *may_have_executed = executed;
-        }
+        error.0.executed = Some(executed);
         error
     }
 }
@@ -231,7 +234,7 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, endpoint, kind, source } = &*self.0;
+        let Inner { operation, endpoint, kind, source, .. } = &*self.0;
         f.write_str(operation)?;
         if let Some(endpoint) = endpoint {
             write!(f, " {endpoint}")?;
@@ -256,7 +259,7 @@ impl StdError for Error {
 impl From<EndpointError> for Error {
     fn from(error: EndpointError) -> Error {
         let kind = Kind::InvalidInput(error.to_string());
-        Error(Box::new(Inner { operation: "parse", endpoint: None, kind, source: None }))
+        Error(Box::new(Inner { operation: "parse", endpoint: None, kind, source: None, executed: None }))
     }
 }
 

@@ -49,12 +49,27 @@ struct Waiter {
     reply: Option<Response>,
 }
 
-/// The connection is over.
+/// The connection is over, or will be once the server has answered what it accepted.
 #[derive(Debug)]
 struct End {
     error: Error,
     /// The last request that the server accepted, if it said so: later ones were not executed.
     last_accepted: Option<u32>,
+    /// Whether nothing more can come.
+    is_final: bool,
+}
+
+impl End {
+    /// Whether the request with this id may have been executed.
+    fn may_have_executed(&self, id: u32) -> bool {
+        // Half the number space counts as "before", since ids wrap.
+        self.last_accepted.is_none_or(|last| last.wrapping_sub(id) <= u32::MAX / 2)
+    }
+
+    /// Whether its reply may still come.
+    fn may_be_answered(&self, id: u32) -> bool {
+        !self.is_final && self.may_have_executed(id)
+    }
 }
 
 type Guard<'a> = MutexGuard<'a, State>;
@@ -130,8 +145,8 @@ impl Shared {
             if let Some(reply) = state.waiters.get_mut(&id).and_then(|waiter| waiter.reply.take()) {
                 break Ok(reply);
             }
-            if let Some(End { error, last_accepted }) = &state.end {
-                break Err(error.for_request("call", last_accepted.is_none_or(|last| id <= last)));
+            if let Some(end) = state.end.as_ref().filter(|end| !end.may_be_answered(id)) {
+                break Err(end.error.for_request("call", end.may_have_executed(id)));
             }
             if is_past(deadline) {
                 state.connection.abandon_call(id);
@@ -257,7 +272,7 @@ impl Shared {
     /// Sends what is in the outbox, unless another thread is at it. Returns when all is sent,
     /// or the time is up, or the channel is broken.
     fn flush<'a>(&'a self, mut state: Guard<'a>, deadline: Option<Instant>) -> Guard<'a> {
-        while !state.writing && state.end.is_none() && state.connection.has_unsent() {
+        while !state.writing && !state.is_at_its_end() && state.connection.has_unsent() {
             // Usually the system takes it at once, and the lock need not be let go.
             let mut result = self.channel.send(state.connection.unsent(), Some(Duration::ZERO));
             if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
@@ -313,8 +328,8 @@ impl State {
             thread.unpark();
         }
         if let Some(failure) = connection.failure() {
-            let last_accepted = None;
-            end.get_or_insert(End { error: Error::protocol("read from", endpoint, failure), last_accepted });
+            let error = Error::protocol("read from", endpoint, failure);
+            end.get_or_insert(End { error, last_accepted: None, is_final: true }).is_final = true;
         } else if let Some((rc, last_id)) = goodbye {
             let why = match rc {
                 ResultCode::OK => "it said goodbye".into(),
@@ -322,7 +337,7 @@ impl State {
             };
             let kind = Kind::PeerGone { may_have_executed: true, why };
             let error = Error::new("read from", endpoint, kind);
-            end.get_or_insert(End { error, last_accepted: Some(last_id) });
+            end.get_or_insert(End { error, last_accepted: Some(last_id), is_final: false });
         }
         if self.end.is_some() {
             self.wake_all();
@@ -340,8 +355,13 @@ impl State {
                 Error::new("read from", endpoint, Kind::PeerGone { may_have_executed: true, why })
             }
         };
-        self.end.get_or_insert(End { error, last_accepted: None });
+        self.end.get_or_insert(End { error, last_accepted: None, is_final: true }).is_final = true;
         self.wake_all();
+    }
+
+    /// Whether nothing more can come or go.
+    fn is_at_its_end(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.is_final)
     }
 
     /// Whoever was reading stops: one of those who still wait takes over.
@@ -368,7 +388,7 @@ impl State {
 impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.end.is_some() {
+        if state.is_at_its_end() {
             return;
         }
         state.connection.goodbye(ResultCode::OK);

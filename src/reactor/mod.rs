@@ -392,9 +392,10 @@ impl Reactor {
             return self.reap(key, service);
         }
         match link.protocol() {
-            // Nothing to say before the peer has spoken.
-            Protocol::Framed(_) => link.arm(key, &mut self.timers),
-            Protocol::Plain(_) => self.work(key, false, now, service),
+            // Nothing to say before the peer has spoken; and on Unix an event will tell of that.
+            Protocol::Framed(_) if Stream::SHORT_READ_DRAINS => link.arm(key, &mut self.timers),
+            // A pipe tells nothing of what came before it was registered.
+            Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, now, service),
         }
     }
 
@@ -454,6 +455,27 @@ impl Reactor {
             self.reap(key, service);
         }
         true
+    }
+}
+
+/// A pipe's handle is closed, and its name free, only after the poll has seen the end of what was
+/// under way.
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        for acceptor in &mut self.acceptors {
+            acceptor.close(self.poll.registry());
+        }
+        self.ports.clear();
+        for key in self.links.keys() {
+            if let Some(link) = self.links.remove(key) {
+                link.close(self.poll.registry(), self.limits.linger);
+            }
+        }
+        for _ in 0..2 {
+            if let Err(error) = self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+                log::debug!("the last turns of a loop: {error}");
+            }
+        }
     }
 }
 

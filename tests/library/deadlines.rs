@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sidewire::{Limits, ResultCode};
 
-use crate::util::{Dialect, Raw, client, everywhere_at_once, frame, hello, store_with, until, watchdog};
+use crate::util::{Dialect, Raw, client, everywhere_with, frame, hello, store_with, until, watchdog};
 
 const GET: u16 = 1;
 const SET: u16 = 2;
@@ -47,7 +47,7 @@ fn expect_told(dialect: Dialect, raw: &Raw) {
 fn a_frame_that_stays_unfinished() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.partial_frame_timeout = SHORT);
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             dialect.client(endpoint).call(SET, b"as before").expect("set");
@@ -72,7 +72,7 @@ fn a_frame_that_stays_unfinished() {
 fn frames_that_come_slowly_but_whole() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.partial_frame_timeout = SHORT);
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             let raw = dialect.raw(endpoint);
@@ -91,7 +91,7 @@ fn frames_that_come_slowly_but_whole() {
 fn a_hello_that_stays_unfinished() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.hello_timeout = SHORT);
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             let raw = Raw::connect(endpoint);
@@ -118,7 +118,7 @@ fn silence_is_no_offence() {
         limits.write_stall_timeout = SHORT;
     });
     assert_eq!(limits.idle_timeout, None);
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             let (silent, served) = (Raw::connect(endpoint), dialect.client(endpoint));
@@ -137,7 +137,7 @@ fn silence_is_no_offence() {
 fn who_is_idle_is_told_and_closed() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.idle_timeout = Some(SHORT));
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             let begun = Instant::now();
@@ -161,7 +161,7 @@ fn who_is_idle_is_told_and_closed() {
 fn a_large_frame_that_comes_slowly_is_not_idle() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.idle_timeout = Some(SHORT));
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             if dialect != Dialect::V1 {
@@ -203,7 +203,7 @@ fn stall(raw: &Raw, dialect: Dialect) {
 fn who_reads_nothing_is_closed() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.write_stall_timeout = SHORT);
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, counters| {
             let (raw, begun) = (dialect.raw(endpoint), Instant::now());
@@ -221,7 +221,7 @@ fn who_reads_nothing_is_closed() {
 fn who_reads_slowly_gets_everything() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| limits.write_stall_timeout = SHORT);
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
             if dialect != Dialect::V1 {
@@ -250,7 +250,7 @@ fn several_limits_at_once_do_not_stop_the_server() {
         limits.write_stall_timeout = SHORT * 3;
         limits.hello_timeout = SHORT;
     });
-    everywhere_at_once(
+    everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, counters| {
             let raws = [(); 3].map(|()| dialect.raw(endpoint));

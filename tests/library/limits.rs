@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use sidewire::{Client, Endpoint, Limits, ResultCode};
 
 use crate::util::{
-    Dialect, Raw, client, connect, frame, in_every_dialect, on_every_stream, start, store_with, until, usual,
-    watchdog,
+    Dialect, Raw, client, frame, in_every_dialect, on_every_stream, start, store_with, until, usual, watchdog,
 };
 
 const GET: u16 = 1;
@@ -97,36 +96,6 @@ fn a_refused_peer_that_says_nothing_is_dropped() {
             silent.expect_end();
             halting.expect_end();
             assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-        },
-    );
-}
-
-/// Those who were turned away and linger take nobody's place.
-#[test]
-fn refused_connections_take_no_place() {
-    let _watchdog = watchdog(60);
-    let limits = limits(|limits| {
-        limits.max_connections = 2;
-        limits.linger = Duration::from_secs(60);
-    });
-    let server = store_with(limits);
-    let counters = server.counters();
-    on_every_stream(
-        server,
-        |listen| listen,
-        |endpoint| {
-            let (first, second) = (client(endpoint), client(endpoint));
-            assert!(works(&first) && works(&second));
-            let refused = [(); 3].map(|()| Raw::connect(endpoint));
-            for raw in &refused {
-                assert_eq!(raw.shake_hands()[48..52], ResultCode::BUSY.0.to_le_bytes());
-            }
-            drop(first);
-            until("the first has gone", || counters.connections() <= 4);
-            let third = connect(endpoint).open().expect("there is room for one");
-            assert!(works(&second) && works(&third));
-            drop((second, third, refused));
-            until("all have left", || counters.connections() == 0);
         },
     );
 }

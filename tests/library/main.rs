@@ -9,6 +9,7 @@ mod deadlines;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.
 mod descriptors;
 mod fairness;
+mod faults;
 mod hello;
 mod limits;
 mod pieces;

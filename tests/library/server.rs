@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sidewire::{Access, Client, Endpoint, Limits, Listen, ResultCode, Server};
 
 use crate::util::{
-    Dialect, all_streams, client, connect, fresh, on_every_stream, start, store, usual, watchdog,
+    Dialect, all_streams, client, connect, fresh, on_every_stream, start, store, until, usual, watchdog,
 };
 
 const GET: u16 = 1;
@@ -245,7 +245,7 @@ fn counters_count() {
     assert_eq!((counters.connections(), counters.accepted()), (2, 2));
     assert_eq!((counters.requests(), counters.failed(), counters.notifies()), (3, 1, 1));
     drop((one, other));
-    crate::util::until("they have left", || counters.connections() == 0);
+    until("they have left", || counters.connections() == 0);
     assert_eq!(counters.accepted(), 2);
     running.stop().expect("the server ends well");
 }

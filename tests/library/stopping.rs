@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sidewire::{Endpoint, ResultCode, Server};
 
 use crate::util::{
-    Dialect, Raw, all_streams, client, connect, everywhere_at_once, frame, start, store, usual, watchdog,
+    Dialect, Raw, all_streams, client, connect, everywhere, frame, start, store, until, usual, watchdog,
 };
 
 const SET: u16 = 2;
@@ -79,9 +79,8 @@ fn stopping_twice_is_fine() {
 #[test]
 fn idle_clients_learn_of_the_end_with_their_next_call() {
     let _watchdog = watchdog(60);
-    everywhere_at_once(store, |dialect, endpoint, _| {
-        let (running, bound) =
-            start(store(), [dialect.listen(usual(&crate::util::fresh(endpoint.scheme())))]);
+    everywhere(|dialect, endpoint| {
+        let (running, bound) = start(store(), [dialect.listen(usual(endpoint))]);
         let client = dialect.client(&bound[0]);
         assert!(client.call(ECHO, b"x").is_ok());
         running.remote().stop_within(Duration::from_secs(30)).expect("stop");
@@ -131,9 +130,8 @@ fn raw_peers_get_goodbye_and_then_no_service() {
 #[test]
 fn a_stop_takes_no_longer_than_it_may() {
     let _watchdog = watchdog(60);
-    everywhere_at_once(store, |dialect, endpoint, _| {
-        let (running, bound) =
-            start(store(), [dialect.listen(usual(&crate::util::fresh(endpoint.scheme())))]);
+    everywhere(|dialect, endpoint| {
+        let (running, bound) = start(store(), [dialect.listen(usual(endpoint))]);
         let stubborn = [dialect.raw(&bound[0]), dialect.raw(&bound[0])];
         stubborn[1].send(&dialect.request(1, ECHO, b"not whole")[..5]);
         let begun = Instant::now();
@@ -162,17 +160,13 @@ fn interruptible() -> (Server<()>, mpsc::Receiver<()>, mpsc::Sender<()>) {
 #[test]
 fn clients_that_wait_when_the_server_is_dropped() {
     let _watchdog = watchdog(60);
-    for (dialect, endpoint) in [Dialect::V1, Dialect::Classic]
-        .iter()
-        .flat_map(|dialect| all_streams().into_iter().map(move |endpoint| (*dialect, endpoint)))
-    {
-        eprintln!("{dialect:?} on {endpoint}");
+    everywhere(|dialect, endpoint| {
         let (server, is_working, go) = interruptible();
         let counters = server.counters();
-        let (running, bound) = start(server, [usual(&endpoint)]);
+        let (running, bound) = start(server, [dialect.listen(usual(endpoint))]);
         let at_work = dialect.client(&bound[0]);
         let waiting = [(); 20].map(|()| dialect.client(&bound[0]));
-        crate::util::until("all are let in", || counters.connections() == 21);
+        until("all are let in", || counters.connections() == 21);
         thread::scope(|scope| {
             let first = scope.spawn(|| at_work.call(1, b""));
             is_working.recv().expect("it is at work");
@@ -187,12 +181,12 @@ fn clients_that_wait_when_the_server_is_dropped() {
             for call in calls {
                 let error = call.join().expect("a thread").expect_err("the server has gone");
                 assert!(error.is_peer_gone(), "{error}");
-                assert!(!error.may_have_executed() || dialect == Dialect::Classic, "{error}");
+                assert!(!error.may_have_executed() || dialect != Dialect::V1, "{error}");
             }
             assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         });
         assert_eq!(counters.requests(), 1, "none of the others was executed");
-    }
+    });
 }
 
 /// They have connected, and nobody has let them in yet.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sidewire::{Client, Server};
 
-use crate::util::{Dialect, everywhere_at_once, on_every_stream, watchdog};
+use crate::util::{Dialect, everywhere_with, on_every_stream, watchdog};
 
 const ECHO: u16 = 1;
 /// Sleeps for four milliseconds per byte of payload, then echoes it.
@@ -33,7 +33,7 @@ fn within(client: &Client, msg_type: u16, payload: &[u8], millis: u64) -> sidewi
 #[test]
 fn a_late_reply_is_skipped_and_the_connection_stays_good() {
     let _watchdog = watchdog(60);
-    everywhere_at_once(sleeper, |dialect, endpoint, _| {
+    everywhere_with(sleeper, |dialect, endpoint, _| {
         let client = dialect.client(endpoint);
         let begun = Instant::now();
         let error = within(&client, SLEEP, &[b'z'; 200], 50).expect_err("a timeout");
@@ -49,7 +49,7 @@ fn a_late_reply_is_skipped_and_the_connection_stays_good() {
 #[test]
 fn several_late_replies_in_a_row_are_skipped() {
     let _watchdog = watchdog(60);
-    everywhere_at_once(sleeper, |dialect, endpoint, _| {
+    everywhere_with(sleeper, |dialect, endpoint, _| {
         let client = dialect.client(endpoint);
         for _ in 0..3 {
             assert!(within(&client, SLEEP, &[b'z'; 12], 5).expect_err("a timeout").is_timeout());
@@ -77,7 +77,7 @@ fn no_time_at_all_is_a_timeout_too() {
 #[test]
 fn threads_with_different_time_limits() {
     let _watchdog = watchdog(60);
-    everywhere_at_once(sleeper, |dialect, endpoint, _| {
+    everywhere_with(sleeper, |dialect, endpoint, _| {
         let client = dialect.client(endpoint);
         let begun = Instant::now();
         let impatient = |millis: u64| {
@@ -106,7 +106,7 @@ fn threads_with_different_time_limits() {
 #[test]
 fn a_leader_that_gives_up_hands_over() {
     let _watchdog = watchdog(60);
-    everywhere_at_once(sleeper, |dialect, endpoint, _| {
+    everywhere_with(sleeper, |dialect, endpoint, _| {
         let client = dialect.client(endpoint);
         thread::scope(|scope| {
             let leader = scope.spawn(|| within(&client, SLEEP, &[b'z'; 50], 60));

@@ -145,27 +145,30 @@ pub(crate) fn in_every_dialect(limits: &Limits, test: impl Fn(Dialect, &Endpoint
     }
 }
 
-/// Runs `test` in every dialect on every kind of stream, all at the same time and each against a
-/// server of its own: for tests that mostly sleep.
-pub(crate) fn everywhere_at_once<S: Send + 'static>(
+/// Runs `test` in every dialect with a fresh endpoint of each kind of stream, all at the same
+/// time: for tests that mostly sleep.
+pub(crate) fn everywhere(test: impl Fn(Dialect, &Endpoint) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for dialect in Dialect::ALL {
+            for endpoint in all_streams() {
+                let thread = thread::Builder::new().name(format!("{dialect:?} on {endpoint}"));
+                thread.spawn_scoped(scope, move || test(dialect, &endpoint)).expect("a thread");
+            }
+        }
+    });
+}
+
+/// The same, each with a server that `make` makes.
+pub(crate) fn everywhere_with<S: Send + 'static>(
     make: impl Fn() -> Server<S> + Sync,
     test: impl Fn(Dialect, &Endpoint, &Counters) + Sync,
 ) {
-    let run = |dialect: Dialect, endpoint: &Endpoint| {
+    everywhere(|dialect, endpoint| {
         let server = make();
         let counters = server.counters();
         let (running, bound) = start(server, [dialect.listen(usual(endpoint))]);
         test(dialect, &bound[0], &counters);
         running.stop().expect("the server ends well");
-    };
-    let run = &run;
-    thread::scope(|scope| {
-        for dialect in Dialect::ALL {
-            for endpoint in all_streams() {
-                let name = format!("{dialect:?} on {endpoint}");
-                let thread = thread::Builder::new().name(name);
-                thread.spawn_scoped(scope, move || run(dialect, &endpoint)).expect("a thread");
-            }
-        }
     });
 }

@@ -4,6 +4,7 @@
 
 mod alone;
 mod dialect;
+pub(crate) mod fake;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,7 +18,7 @@ use sidewire_platform::Channel;
 pub(crate) use alone::serve_alone;
 pub(crate) use alone::{alone, announce};
 pub(crate) use dialect::{
-    Dialect, FIXED, Reply, client, connect, everywhere_at_once, in_every_dialect, on_every_stream,
+    Dialect, FIXED, Reply, client, connect, everywhere, everywhere_with, in_every_dialect, on_every_stream,
 };
 
 /// Ends the test process if a test takes longer than so many seconds: a test may fail, it may

@@ -145,7 +145,7 @@ impl PipeListener {
     fn bind(name: PipeName, options: &BindOptions) -> io::Result<PipeListener> {
         let descriptor = security::descriptor(options)?;
         let wanted = options.pending_instances.max(1) as usize;
-        let mut pending = VecDeque::with_capacity(wanted);
+        let mut pending = VecDeque::new();
         pending.push_back(first_instance(&name, &descriptor)?);
         while pending.len() < wanted {
             pending.push_back(pipe::into_mio(pipe::create(&name, &descriptor, Instance::Further)?));

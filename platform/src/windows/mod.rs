@@ -51,3 +51,17 @@ pub use stream::Stream;
 pub fn stream_schemes() -> &'static [&'static str] {
     &["local", "pipe", "tcp"]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_may_do() {
+        fn send<T: Send>() {}
+        fn share<T: Send + Sync>() {}
+        send::<Listener>();
+        send::<Stream>();
+        share::<Channel>();
+    }
+}

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Print the reply's bytes as hexadecimal digits
     #[arg(long)]
     hex: bool,
-    /// Whose server it may be [default: same-user; anyone for tcp and other endpoints where nobody can tell]
+    /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
     #[arg(long, value_name = "WHO")]
     access: Option<Who>,
 }

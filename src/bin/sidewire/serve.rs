@@ -22,7 +22,8 @@ use crate::{Who, complain, store};
 pub(crate) struct Args {
     /// Where to listen: local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, tcp:HOST:PORT,
     /// unixgram:/PATH, abstractgram:NAME, udp:HOST:PORT, mailslot:NAME
-    #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint, default_value = "local:sidewire")]
+    #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint, default_value = "local:sidewire",
+          verbatim_doc_comment)]
     endpoints: Vec<Endpoint>,
     /// Most bytes of payload of classic clients, either way [default: 1024]
     #[arg(long, value_name = "N", conflicts_with = "classic_fixed",

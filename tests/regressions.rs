@@ -1,0 +1,113 @@
+//! Bugs that were there once: a test for each.
+
+#[path = "util/mod.rs"]
+mod util;
+
+use std::thread;
+use std::time::Duration;
+
+use sidewire::{Limits, ResultCode};
+
+use util::fake::{Fake, send, take_request, wait_for_the_end};
+use util::{
+    Raw, all_streams, client, connect, frame, on_every_stream, store_with, until, usual, watchdog,
+};
+
+const ECHO: u16 = 4;
+
+/// A classic peer that had made the server pause, and half-closed, was never told the end: the
+/// replies left at once, and no event came for what was left unread behind the pause.
+#[test]
+fn an_end_behind_a_pause_is_seen() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut limits = Limits::default();
+        limits.outbox_soft = 100;
+        let mut server = store_with(limits);
+        let bound = server.listen(usual(&endpoint)).expect("listen");
+        let raw = Raw::connect(&bound);
+        if !raw.0.has_half_close() {
+            continue; // Pipes.
+        }
+        raw.send_classic(ECHO.into(), &[b'x'; 200]);
+        raw.0.shutdown_write().expect("half-close");
+        // Request and end are both there when the server first looks.
+        for _ in 0..20 {
+            assert!(server.turn(Some(Duration::from_millis(2))).expect("turn"));
+        }
+        assert_eq!(raw.receive_classic(), (ECHO.into(), 0, vec![b'x'; 200]));
+        raw.expect_end();
+    }
+}
+
+/// Connections that had been turned away kept a place until they were closed.
+#[test]
+fn refused_connections_take_no_place() {
+    let _watchdog = watchdog(60);
+    let mut limits = Limits::default();
+    limits.max_connections = 2;
+    limits.linger = Duration::from_secs(60);
+    let server = store_with(limits);
+    let counters = server.counters();
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let (first, second) = (client(endpoint), client(endpoint));
+            let refused = [(); 3].map(|()| Raw::connect(endpoint));
+            for raw in &refused {
+                assert_eq!(raw.shake_hands()[48..52], ResultCode::BUSY.0.to_le_bytes());
+            }
+            drop(first);
+            until("the first has gone", || counters.connections() <= 4);
+            let third = connect(endpoint).open().expect("there is room for one");
+            assert!(second.call(ECHO, b"x").is_ok() && third.call(ECHO, b"x").is_ok());
+            drop((second, third, refused));
+            until("all have left", || counters.connections() == 0);
+        },
+    );
+}
+
+/// A client took a goodbye for the end, and did not wait for the replies that were still owed.
+#[test]
+fn replies_behind_a_goodbye_count() {
+    let _watchdog = watchdog(60);
+    let fake = Fake::v1(|stream| {
+        assert_eq!((take_request(stream), take_request(stream)), (1, 2));
+        send(stream, &frame(12, 0, 1, ResultCode::SHUTTING_DOWN.0, b""));
+        thread::sleep(Duration::from_millis(50));
+        send(stream, &frame(2, ECHO, 1, 0, b"as promised"));
+        wait_for_the_end(stream);
+    });
+    let client = fake.client();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| client.call(ECHO, b"first"));
+        thread::sleep(Duration::from_millis(50));
+        let second = scope.spawn(|| client.call(ECHO, b"second"));
+        let error = second.join().expect("a thread").expect_err("not accepted");
+        assert!(error.is_peer_gone() && !error.may_have_executed(), "{error}");
+        assert_eq!(first.join().expect("a thread").expect("accepted").payload(), b"as promised");
+    });
+    assert!(client.call(ECHO, b"third").expect_err("it leaves").is_peer_gone());
+    drop(client);
+    fake.join();
+}
+
+/// A request that was never sent, because the server had broken the protocol before, was said to
+/// have been executed perhaps.
+#[test]
+fn what_was_never_sent_was_not_executed() {
+    let _watchdog = watchdog(60);
+    let fake = Fake::v1(|stream| {
+        take_request(stream);
+        send(stream, &[0xEE; 64]);
+        wait_for_the_end(stream);
+    });
+    let client = fake.client();
+    let error = client.call(ECHO, b"sent").expect_err("garbage");
+    assert!(error.is_protocol() && error.may_have_executed(), "{error}");
+    let error = client.call(ECHO, b"not sent").expect_err("it has ended");
+    assert!(error.is_protocol() && !error.may_have_executed(), "{error}");
+    drop(client);
+    fake.join();
+}

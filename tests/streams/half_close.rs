@@ -1,0 +1,148 @@
+//! The two directions of a stream end separately.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sidewire::Limits;
+
+use crate::util::{until, watchdog};
+use crate::witness::{A_WHILE, BOTH, Carry, Event, Play, Why, content, everywhere, where_halves_end};
+
+#[test]
+fn what_a_half_closed_client_waits_for_still_comes() {
+    let _watchdog = watchdog(60);
+    for carry in BOTH {
+        where_halves_end(carry, Play::echo(carry), |stage| {
+            let client = stage.connect();
+            let sent = content(carry, 100_000);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    client.send(&sent);
+                    client.0.shutdown_write().expect("half-close");
+                });
+                assert!(client.receive_to_end() == sent, "all comes back, and then the end");
+            });
+            assert_eq!(stage.notes.end(), Why::InOrder);
+            assert!(stage.notes.is_half_closed());
+        });
+    }
+}
+
+/// Far more than fits into a socket, and written only when the client has had its say.
+#[test]
+fn a_server_may_answer_at_the_half_close() {
+    let _watchdog = watchdog(60);
+    const LENGTH: usize = 8 << 20;
+    for carry in BOTH {
+        let answer = Play { half_closed: |session| session.write(vec![7; LENGTH]), ..Play::silent() };
+        where_halves_end(carry, answer, |stage| {
+            let client = stage.connect();
+            client.send(b"how much is it?");
+            client.0.shutdown_write().expect("half-close");
+            until("the server has seen it", || stage.notes.is_half_closed());
+            thread::sleep(Duration::from_millis(50));
+            let answer = client.receive_to_end();
+            assert!(answer == vec![7; LENGTH], "{} bytes", answer.len());
+            assert_eq!(stage.notes.data(), b"how much is it?");
+            assert_eq!(stage.notes.end(), Why::InOrder);
+        });
+    }
+}
+
+#[test]
+fn a_half_close_without_a_word() {
+    let _watchdog = watchdog(60);
+    for carry in BOTH {
+        where_halves_end(carry, Play::echo(carry), |stage| {
+            let client = stage.connect();
+            client.0.shutdown_write().expect("half-close");
+            client.expect_end();
+            assert_eq!(stage.notes.end(), Why::InOrder);
+            assert_eq!(stage.notes.events()[..2], [Event::Opened, Event::HalfClosed]);
+        });
+    }
+}
+
+/// `finish`: the client sees the end, and is listened to for as long as it likes.
+#[test]
+fn a_server_that_has_finished_goes_on_listening() {
+    let _watchdog = watchdog(60);
+    for carry in BOTH {
+        let finish = Play {
+            opened: |session| {
+                session.write("that is all\n");
+                session.finish();
+                session.write("this is too late");
+            },
+            data: |session, _| session.write("this too"),
+            ..Play::silent()
+        };
+        where_halves_end(carry, finish, |stage| {
+            let client = stage.connect();
+            assert_eq!(client.receive_to_end(), b"that is all\n");
+            let sent = content(carry, 1 << 20);
+            for half in sent.chunks(1 << 19) {
+                client.send(half);
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert_eq!(stage.notes.count(|event| matches!(event, Event::Closed(_))), 0);
+            drop(client);
+            assert_eq!(stage.notes.end(), Why::InOrder);
+            let lost = if carry == Carry::Raw { 0 } else { sent.iter().filter(|byte| **byte == b'\n').count() };
+            assert_eq!(stage.notes.received(), sent.len() - lost);
+        });
+    }
+}
+
+/// `close`: what was written arrives, and what the client still says is not handed out.
+#[test]
+fn a_server_that_closes_listens_no_more() {
+    let _watchdog = watchdog(60);
+    for carry in BOTH {
+        let close = Play {
+            data: |session, _| {
+                session.write("goodbye\n");
+                session.close();
+                session.write("this is too late");
+            },
+            ..Play::silent()
+        };
+        everywhere(&Limits::default(), carry, close, |stage| {
+            let client = stage.connect();
+            client.send(b"first\n");
+            assert_eq!(client.receive_to_end(), b"goodbye\n");
+            let _ = client.try_send(b"second\n");
+            thread::sleep(Duration::from_millis(20));
+            drop(client);
+            assert_eq!(stage.notes.end(), Why::InOrder);
+            assert_eq!(stage.notes.pieces().len(), 1);
+        });
+    }
+}
+
+/// The client's end came together with what made the server close: there is nothing to wait for.
+#[test]
+fn closing_does_not_wait_for_an_end_that_is_there() {
+    let _watchdog = watchdog(60);
+    for carry in BOTH {
+        let close = Play {
+            data: |session, _| {
+                // The rest and the end are there when the server has done this.
+                thread::sleep(A_WHILE);
+                session.close();
+            },
+            ..Play::silent()
+        };
+        everywhere(&Limits::default(), carry, close, |stage| {
+            let client = stage.connect();
+            client.send(b"first\n");
+            thread::sleep(Duration::from_millis(50));
+            client.send(b"second\n");
+            drop(client);
+            let since = Instant::now();
+            stage.notes.end();
+            assert!(since.elapsed() < Duration::from_secs(1), "after {:?}", since.elapsed());
+            assert_eq!(stage.notes.pieces().len(), 1);
+        });
+    }
+}
