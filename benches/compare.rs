@@ -19,6 +19,9 @@ const ROUNDS: usize = 7;
 const SMALL: usize = 64;
 const LARGE: usize = 1 << 20;
 
+/// Takes one measurement of a server.
+type Measure = fn(&Peer) -> f64;
+
 /// A server process, ended when dropped.
 struct Peer {
     name: &'static str,
@@ -45,7 +48,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let c = start_c(folder.path());
     let ours = start_ours(folder.path());
-    let measurements: [(&str, &str, fn(&Peer) -> f64); 4] = [
+    let measurements: [(&str, &str, Measure); 4] = [
         ("1 connection, one after the other", "µs", sequential),
         ("1 connection, 64 at a time", "requests/s", |peer| window(peer, 64)),
         ("64 connections, one each", "requests/s", |peer| connections(peer, 64)),

@@ -69,7 +69,7 @@ const RACE_CLAIM: &str = "SIDEWIRE_TEST_RACE_CLAIM";
 
 fn start_racer(path: &Path, claim: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
-        .args(["--exact", "racer", "--ignored", "--nocapture"])
+        .args(["--exact", "racer", "--nocapture"])
         .env(RACE_PATH, path)
         .env(RACE_CLAIM, claim)
         .stdout(Stdio::null())
@@ -77,10 +77,9 @@ fn start_racer(path: &Path, claim: &Path) -> Child {
         .unwrap()
 }
 
-/// Not a test of its own: what each process of the race does. It wins a few times, and each time
+/// Does nothing unless started by `of_many_processes_never_two_win`: what each process of the race does. It wins a few times, and each time
 /// owns a claim that no other may find; the last time it dies without removing its socket.
 #[test]
-#[ignore = "started by of_many_processes_never_two_win"]
 fn racer() {
     let (Ok(path), Ok(claim)) = (env::var(RACE_PATH), env::var(RACE_CLAIM)) else { return };
     let endpoint = Endpoint::Unix(path.into());

@@ -226,9 +226,8 @@ fn client_that_waits_for_acceptance_sees_the_listener_go() {
     Listener::bind(&endpoint, &BindOptions::default()).unwrap();
 }
 
-/// Not a test by itself: what `client_that_is_killed_is_seen` starts and kills.
+/// Does nothing unless started, and then killed, by `client_that_is_killed_is_seen`.
 #[test]
-#[ignore = "a child process of another test"]
 fn child_that_waits_to_be_killed() {
     let Ok(endpoint) = std::env::var("SIDEWIRE_TEST_CHILD") else { return };
     let channel = Channel::connect(&endpoint.parse().unwrap(), Some(LONG)).unwrap();
@@ -241,7 +240,7 @@ fn client_that_is_killed_is_seen() {
     let _watchdog = Watchdog::new();
     let server = Server::new(&random_pipe(), &BindOptions::default(), sink());
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_waits_to_be_killed", "--ignored"])
+        .args(["--exact", "child_that_waits_to_be_killed"])
         .env("SIDEWIRE_TEST_CHILD", server.endpoint.to_string())
         .stdout(Stdio::null())
         .spawn()

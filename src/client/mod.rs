@@ -131,8 +131,8 @@ impl Client {
         match reply.rc {
             ResultCode::OK => Ok(reply),
             // Where there is no handshake, a refusal comes as the reply.
-            ResultCode::NOT_PERMITTED if self.has_no_handshake() => {
-                Err(Error::new("call", self.endpoint(), Kind::Refused(reply.rc.to_string())))
+            rc @ (ResultCode::NOT_PERMITTED | ResultCode::BUSY) if self.has_no_handshake() => {
+                Err(Error::new("call", self.endpoint(), Kind::Refused(rc.to_string())))
             }
             rc => {
                 let kind = Kind::Answered { rc, payload: reply.payload, is_text: reply.is_text };

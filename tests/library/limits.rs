@@ -162,13 +162,16 @@ fn too_many_bytes_in_flight_are_fatal() {
     );
 }
 
+/// What a flood's requests and replies carry.
+const FLOOD: [u8; 1000] = [b'f'; 1000];
+
 /// Sends requests and reads nothing, until the server closes or the time is up. Returns how many
 /// were sent whole.
 fn flood(raw: &Raw, dialect: Dialect, patience: Duration) -> usize {
     let until = Instant::now() + patience;
     let mut sent = 0;
     for id in 1.. {
-        let request = dialect.request(id, GET, b"");
+        let request = dialect.request(id, ECHO, &FLOOD);
         let mut rest = &request[..];
         while !rest.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
@@ -195,7 +198,6 @@ fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
         |listen| listen,
         |endpoint| {
             let bystander = client(endpoint);
-            bystander.call(SET, vec![b'x'; 10_000]).expect("set");
             let raw = Dialect::V1.raw(endpoint);
             let begun = Instant::now();
             flood(&raw, Dialect::V1, Duration::from_secs(10));
@@ -209,7 +211,11 @@ fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
 #[test]
 fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
     let _watchdog = watchdog(60);
-    let server = store_with(limits(|limits| limits.outbox_soft = 64 << 10));
+    let server = store_with(limits(|limits| {
+        limits.outbox_soft = 64 << 10;
+        // Were it read from all the same, it would be closed.
+        limits.outbox_hard = 256 << 10;
+    }));
     on_every_stream(
         server,
         |listen| listen,
@@ -217,13 +223,12 @@ fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
             let bystander = client(endpoint);
             let raw = Raw::connect(endpoint);
             // Until nobody takes any more: the server's outbox, and what the system holds.
-            bystander.call(SET, vec![b'y'; 1024]).expect("set");
             let sent = flood(&raw, Dialect::Classic, Duration::from_millis(700));
-            assert!(sent > 64, "only {sent}");
+            assert!(sent > 128, "only {sent}");
             assert!(works(&bystander));
             for number in 0..sent {
                 let reply = Dialect::Classic.receive(&raw);
-                assert_eq!(reply, Dialect::Classic.good(0, GET, &[b'y'; 1024]), "request {number} of {sent}");
+                assert_eq!(reply, Dialect::Classic.good(0, ECHO, &FLOOD), "request {number} of {sent}");
             }
         },
     );

@@ -12,7 +12,9 @@ use crate::witness::{BOTH, Play, Stage};
 fn a_hundred_clients_leave_no_descriptor_behind() {
     let _watchdog = watchdog(120);
     alone("descriptors::a_hundred_clients_leave_no_descriptor_behind", || {
-        for (carry, endpoint) in BOTH.into_iter().flat_map(|carry| all_streams().into_iter().map(move |to| (carry, to))) {
+        for (carry, endpoint) in
+            BOTH.into_iter().flat_map(|carry| all_streams().into_iter().map(move |to| (carry, to)))
+        {
             let greet = Play { opened: |session| session.write("hello \n"), ..Play::echo(carry) };
             let stage = Stage::new(&endpoint, Limits::default(), carry, greet);
             come_and_go(&stage); // Makes what is only made once.

@@ -31,7 +31,10 @@ fn a_client_that_leaves_without_reading() {
                 expect_gone(&stage.notes.end());
                 // Whatever the system says about the end, nothing is handed out twice.
                 let words = stage.notes.data();
-                assert_eq!(words, if carry == Carry::Raw { &b"my last words\n"[..] } else { b"my last words" });
+                assert_eq!(
+                    words,
+                    if carry == Carry::Raw { &b"my last words\n"[..] } else { b"my last words" }
+                );
                 stage.notes.forget_the_dead();
             }
         });
@@ -77,7 +80,10 @@ fn a_client_process_that_dies() {
         let greet = Play { opened: |session| session.write("hello \n"), ..Play::silent() };
         everywhere(&Limits::default(), carry, greet, |stage| {
             let mut command = Command::new(example("terminal"));
-            command.args(["connect", &stage.endpoint.to_string()]).stdout(Stdio::null()).stdin(Stdio::piped());
+            command
+                .args(["connect", &stage.endpoint.to_string()])
+                .stdout(Stdio::null())
+                .stdin(Stdio::piped());
             let mut client = command.spawn().expect("start a client");
             let is_opened = |event: &_| *event == Event::Opened;
             until("it is there", || stage.notes.count(is_opened) == 1);

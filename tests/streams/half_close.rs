@@ -88,7 +88,8 @@ fn a_server_that_has_finished_goes_on_listening() {
             assert_eq!(stage.notes.count(|event| matches!(event, Event::Closed(_))), 0);
             drop(client);
             assert_eq!(stage.notes.end(), Why::InOrder);
-            let lost = if carry == Carry::Raw { 0 } else { sent.iter().filter(|byte| **byte == b'\n').count() };
+            let lost =
+                if carry == Carry::Raw { 0 } else { sent.iter().filter(|byte| **byte == b'\n').count() };
             assert_eq!(stage.notes.received(), sent.len() - lost);
         });
     }

@@ -70,7 +70,8 @@ fn reading_goes_on_when_everything_was_taken() {
         everywhere(&small, carry, Play { data: answer, ..Play::silent() }, |stage| {
             let client = stage.connect();
             let sent = content(carry, 2 << 20);
-            let ends = if carry == Carry::Raw { 0 } else { sent.iter().filter(|byte| **byte == b'\n').count() };
+            let ends =
+                if carry == Carry::Raw { 0 } else { sent.iter().filter(|byte| **byte == b'\n').count() };
             thread::scope(|scope| {
                 scope.spawn(|| client.send(&sent));
                 let reading = scope.spawn(|| client.receive_to_end());

@@ -100,7 +100,8 @@ impl Notes {
 
     /// How many bytes have come.
     pub(crate) fn received(&self) -> usize {
-        let length = |(_, event): &(SessionId, Event)| if let Event::Data(bytes) = event { bytes.len() } else { 0 };
+        let length =
+            |(_, event): &(SessionId, Event)| if let Event::Data(bytes) = event { bytes.len() } else { 0 };
         self.0.lock().expect("the notes").iter().map(length).sum()
     }
 
@@ -142,7 +143,8 @@ impl Notes {
         let notes = self.0.lock().expect("the notes").clone();
         let ids: std::collections::BTreeSet<_> = notes.iter().map(|(id, _)| *id).collect();
         for id in ids {
-            let life: Vec<&Event> = notes.iter().filter(|(of, _)| *of == id).map(|(_, event)| event).collect();
+            let life: Vec<&Event> =
+                notes.iter().filter(|(of, _)| *of == id).map(|(_, event)| event).collect();
             let [Event::Opened, middle @ .., Event::Closed(_)] = &life[..] else {
                 panic!("no whole life: {life:?}")
             };

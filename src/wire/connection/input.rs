@@ -63,10 +63,7 @@ impl Connection {
             let mut view = &stash[..];
             self.parse(&mut view, turn);
             let left = view.len();
-            let missing = match self.decoder.measure(view) {
-                Ok(length) if self.may_parse() && *turn.budget > 0 => length.saturating_sub(left),
-                _ => 0,
-            };
+            let missing = self.decoder.measure(view).map_or(0, |length| length.saturating_sub(left));
             stash.drain(..stash.len() - left);
             let count = missing.min(fresh.len());
             if count == 0 {

@@ -181,6 +181,20 @@ fn tiny_frames_in_floods_are_handled_once_each() {
 }
 
 #[test]
+fn a_callers_own_requests_are_under_no_hard_mark() {
+    let mut side = Side::open_initiator(settings(|settings| {
+        settings.limits.outbox_soft = 10;
+        settings.limits.outbox_hard = 100;
+    }));
+    for _ in 0..10 {
+        side.call(1, &[0; 100]);
+    }
+    side.feed(&[request(1, 1, b""), frame(Kind::Ping, 0, 0, 1, 0, b"")].concat());
+    assert!(side.connection.failure().is_none() && !side.connection.is_paused());
+    assert_eq!(side.frames().len(), 12);
+}
+
+#[test]
 fn a_notify_flood_makes_no_output() {
     let mut side = Side::open_responder(defaults());
     side.feed(&frame(Kind::Notify, 0, 1, 0, 0, b"n").repeat(1000));

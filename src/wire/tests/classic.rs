@@ -54,6 +54,14 @@ fn bad_lengths_are_answered_at_once_and_end_the_link_in_order() {
 }
 
 #[test]
+fn a_bad_length_in_the_very_first_frame_is_answered_too() {
+    let mut side = short(100);
+    side.feed(&classic_frame(8, 0, 101, b""));
+    assert_eq!(side.sent(), classic_frame(8, -3, 0, b""));
+    assert_eq!(side.connection.layout(), Some(Layout::Classic));
+}
+
+#[test]
 fn the_longest_payload_fits() {
     let mut side = short(100);
     side.feed(&classic_request(1, &[7; 100]));

@@ -79,6 +79,17 @@ fn behind_our_goodbye_nothing_is_executed() {
 }
 
 #[test]
+fn an_error_behind_our_goodbye_is_told_in_a_second_one() {
+    let mut side = Side::open_responder(defaults());
+    side.connection.goodbye(ResultCode::SHUTTING_DOWN);
+    side.feed(&request(1, 1, b"")[..4]);
+    side.feed(&[13; 12]);
+    let rcs: Vec<i32> = side.frames().iter().map(|frame| frame.rc).collect();
+    assert_eq!(rcs, [-9, -4]);
+    assert!(side.connection.is_finished());
+}
+
+#[test]
 fn an_initiator_that_leaves_gets_its_replies_first() {
     let mut side = Side::open_initiator(defaults());
     let id = side.call(1, b"x");
