@@ -9,9 +9,7 @@ use std::time::Duration;
 use sidewire::{Limits, ResultCode};
 
 use util::fake::{Fake, send, take_request, wait_for_the_end};
-use util::{
-    Raw, all_streams, client, connect, frame, on_every_stream, store_with, until, usual, watchdog,
-};
+use util::{Raw, all_streams, client, connect, frame, on_every_stream, store_with, until, usual, watchdog};
 
 const ECHO: u16 = 4;
 

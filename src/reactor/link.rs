@@ -47,9 +47,7 @@ enum State {
     OutputEnded,
     /// Everything is said; what still comes is thrown away until the peer has closed, because
     /// closing a socket with unread input resets it, which can eat the last reply (tcp(7)).
-    Lingering {
-        until: Instant,
-    },
+    Lingering,
     /// Everything is said; the system delivers it behind our back (classic peers on pipes).
     Complete,
     /// There is nobody to talk to any more.
@@ -200,7 +198,7 @@ impl Link {
         {
             bench.spare.push(buffer);
         }
-        self.settle(bench);
+        self.settle();
         if self.is_dead() {
             return Next::Reap;
         }
@@ -233,7 +231,7 @@ impl Link {
         loop {
             match self.state {
                 State::Open | State::OutputEnded => {}
-                State::Lingering { .. } => return self.discard(bench.buffer),
+                State::Lingering => return self.discard(bench.buffer),
                 State::InputEnded | State::Complete | State::Dead => return false,
             }
             if self.protocol.has_backlog() {
@@ -377,7 +375,7 @@ impl Link {
     }
 
     /// Moves on when everything is said.
-    fn settle(&mut self, bench: &Workbench<'_>) {
+    fn settle(&mut self) {
         if self.protocol.is_hopeless() {
             self.state = State::Dead;
         }
@@ -389,14 +387,10 @@ impl Link {
             State::Open if self.stream.has_half_close() && self.stream.shutdown_write().is_err() => {
                 State::Dead
             }
-            State::Open if takes_no_more && self.lingers() => {
-                State::Lingering { until: bench.place.now + bench.limits.linger }
-            }
+            State::Open if takes_no_more && self.lingers() => State::Lingering,
             State::Open if self.stream.has_half_close() => State::OutputEnded,
             State::Open => State::Complete,
-            State::OutputEnded if takes_no_more => {
-                State::Lingering { until: bench.place.now + bench.limits.linger }
-            }
+            State::OutputEnded if takes_no_more => State::Lingering,
             State::InputEnded => State::Dead,
             state => state,
         };
@@ -425,7 +419,7 @@ impl Link {
     /// The connection's deadline or the linger's.
     fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Lingering { until } => Some(until),
+            State::Lingering => Some(self.protocol.linger_deadline()),
             State::Open | State::InputEnded | State::OutputEnded => self.protocol.next_deadline(),
             State::Complete | State::Dead => None,
         }
@@ -445,7 +439,7 @@ impl Link {
             return false;
         }
         match self.state {
-            State::Lingering { .. } => self.state = State::Dead,
+            State::Lingering => self.state = State::Dead,
             _ => {
                 self.protocol.handle_timeout(now);
             }

@@ -150,7 +150,8 @@ fn cut(have: usize) -> Fault {
 }
 
 fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
-    let split = bytes.split_first_chunk().and_then(|(prefix, rest)| Some((prefix, rest.split_first_chunk()?)));
+    let split =
+        bytes.split_first_chunk().and_then(|(prefix, rest)| Some((prefix, rest.split_first_chunk()?)));
     let Some((prefix, (head, payload))) = split else {
         return Parsed::Bad { error: Fault::malformed("too short for a header"), ticket: None };
     };
@@ -319,7 +320,8 @@ mod tests {
             Settings { limits: Limits::default(), classic: RULE, web_is_error: false, instance: [0; 16] };
         let now = Instant::now();
         let mut connection = Connection::responder(Arc::new(settings), now);
-        let allowance = Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999, stream_credit: 0 };
+        let allowance =
+            Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999, stream_credit: 0 };
         let mut bytes = Vec::new();
         Hello::ours(allowance, [0; 16]).encode(None, &mut bytes);
         let mut receive = |connection: &mut Connection, bytes: &[u8]| {
@@ -344,7 +346,8 @@ mod tests {
             (Kind::Request, flags::EXT, 0, b"x"),
             (Kind::Request, flags::EXT, 0, &[4, 0, 1, 0x80, 0, 0]),
         ] {
-            let header = Header { length: payload.len() as u32, kind: kind as u8, flags, msg_type: 3, id: 7, rc };
+            let header =
+                Header { length: payload.len() as u32, kind: kind as u8, flags, msg_type: 3, id: 7, rc };
             let frame = [&header.encode()[..], payload].concat();
             assert_eq!(over_datagrams(&frame), Some(over_a_stream(&frame)), "{header:?}");
         }

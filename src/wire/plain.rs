@@ -33,7 +33,7 @@ pub(crate) struct Plain {
     output: Half,
     failure: Option<Box<ProtocolError>>,
     stalled_since: Option<Instant>,
-    last_heard: Instant,
+    last_active: Instant,
 }
 
 /// One direction of a stream.
@@ -56,7 +56,7 @@ impl Plain {
             output: Half::Open,
             failure: None,
             stalled_since: None,
-            last_heard: now,
+            last_active: now,
         }
     }
 
@@ -70,7 +70,7 @@ impl Plain {
         each: &mut impl FnMut(&mut Plain, &[u8]),
     ) {
         if !fresh.is_empty() {
-            self.last_heard = now;
+            self.last_active = now;
         }
         let mut stash = std::mem::take(&mut self.stash);
         let joined = match stash.is_empty() {
@@ -181,6 +181,11 @@ impl Plain {
         self.close();
     }
 
+    /// How long a peer that was told everything may take to close.
+    pub(crate) fn linger_deadline(&self) -> Instant {
+        self.last_active + self.settings.limits.linger
+    }
+
     pub(crate) fn failure(&self) -> Option<&ProtocolError> {
         self.failure.as_deref()
     }
@@ -228,7 +233,7 @@ impl Plain {
             self.stalled_since = Some(now);
         }
         if count > 0 {
-            self.last_heard = now;
+            self.last_active = now;
         }
     }
 
@@ -253,7 +258,7 @@ impl Plain {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         // Once it has failed, only the peer's taking of what is ready is waited for.
         let idle = self.settings.limits.idle_timeout.filter(|_| self.failure.is_none());
-        let idle = idle.and_then(|limit| self.last_heard.checked_add(limit));
+        let idle = idle.and_then(|limit| self.last_active.checked_add(limit));
         self.stall().into_iter().chain(idle).min()
     }
 

@@ -152,6 +152,13 @@ impl Protocol {
         }
     }
 
+    pub(crate) fn linger_deadline(&self) -> Instant {
+        match self {
+            Protocol::Framed(connection) => connection.linger_deadline(),
+            Protocol::Plain(plain) => plain.linger_deadline(),
+        }
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         match self {
             Protocol::Framed(connection) => {

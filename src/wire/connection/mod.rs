@@ -176,6 +176,11 @@ impl Connection {
         self.layout() == Some(Layout::V1)
     }
 
+    /// How long a peer that was told everything may take to close.
+    pub(crate) fn linger_deadline(&self) -> Instant {
+        self.last_active + self.settings.limits.linger
+    }
+
     /// Why the connection is beyond repair, if it is.
     pub(crate) fn failure(&self) -> Option<&ProtocolError> {
         self.failure.as_deref()
