@@ -1,28 +1,40 @@
 //! Datagrams without frames: a server that prints them, and may send them back.
 //!
-//!     datagram serve [ENDPOINT] [--echo]     (default endpoint: udp:127.0.0.1:1235)
-//!     datagram send [ENDPOINT]               (reads lines at a prompt)
+//!     datagram serve [ENDPOINT] [--echo]
+//!     datagram send [ENDPOINT]
 //!
-//! A datagram's text ends at its first NUL. Each is printed behind its sender: `ip: A , port: P`,
-//! or the name of a Unix socket (`unnamed` if it has none); a mailslot's writers are not known.
+//! A datagram's text ends at its first NUL. It is printed behind its sender: `ip: A , port: P`, or
+//! the name of a Unix socket (`unnamed` if it has none). Who writes to a mailslot nobody knows.
 
 use std::error::Error;
-use std::io::{BufRead, ErrorKind, Write};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sidewire::{Access, Address, Connect, Endpoint, EndpointKind, Listen, RawDatagrams, Server};
 
 /// Where server and clients meet unless told otherwise.
 const DEFAULT: &str = "udp:127.0.0.1:1235";
-
+const PROMPT: &str = "send: ";
 /// Bytes of one datagram's text that are printed.
 const PRINTED: usize = 1_000;
+/// Room for an answer: as large as Unix sockets carry them.
+const LARGEST: usize = 256 << 10;
+/// How long a server that takes no more may keep us from going on.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long after the last datagram an answer is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: datagram serve [ENDPOINT] [--echo]
        datagram send [ENDPOINT]
 
-ENDPOINT is udp:HOST:PORT (default udp:127.0.0.1:1235), unixgram:/PATH, abstractgram:NAME or mailslot:NAME";
+ENDPOINT is udp:HOST:PORT, unixgram:/PATH, abstractgram:NAME or mailslot:NAME
+(default udp:127.0.0.1:1235)
+--echo  sends every datagram back as it came
+
+Commands of send: exit, an empty line, or the end of the input.";
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
@@ -54,104 +66,121 @@ fn serve(endpoint: &str, echo: bool) -> Result<(), Box<dyn Error>> {
     // The same user's processes only, wherever the system can tell users apart.
     let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
     let mut server = Server::new(());
-    let bound =
-        server.listen_messages(Listen::from(endpoint).access(access), move |(), message, reply| {
-            let sender = match message.endpoint() {
-                Endpoint::Mailslot(_) => String::new(),
-                _ => format!("{}  ", describe(message.sender())),
-            };
-            say(&format!("{sender}{}", printable(message.bytes())));
-            if echo {
-                reply.send(message.bytes());
-            }
-        })?;
+    // Ctrl-C ends the loop; dropping the server then removes its socket file.
     let remote = server.remote()?;
     ctrlc::set_handler(move || {
         if let Err(error) = remote.stop() {
             eprintln!("datagram: {error}");
         }
     })?;
-    say(&format!("listening {bound}"));
+    let bound = server.listen_messages(Listen::from(endpoint).access(access), move |(), message, reply| {
+        let text = printable(message.bytes());
+        match message.endpoint() {
+            Endpoint::Mailslot(_) => print(&format!("{text}\n")),
+            _ => print(&format!("{}: {text}\n", who(message.sender()))),
+        }
+        if echo {
+            reply.send(message.bytes());
+        }
+    })?;
+    print(&format!("listening {bound}\n"));
     server.run()?;
     Ok(())
 }
 
-/// Who sent it.
-fn describe(sender: Option<&Address>) -> String {
+/// A sender's address.
+fn who(sender: Option<&Address>) -> String {
     match sender {
         Some(Address::Inet(address)) => format!("ip: {} , port: {}", address.ip(), address.port()),
-        Some(address) => address.to_string().escape_debug().to_string(),
+        Some(name) => printable(name.to_string().as_bytes()),
         None => "unnamed".to_owned(),
     }
 }
 
-/// The text of a datagram: up to its first NUL, with control characters escaped, so that no peer
-/// drives the terminal.
+/// The text up to its first NUL: UTF-8 as it is, except what could drive a terminal, control
+/// characters and other bytes. What is very long is cut.
 fn printable(bytes: &[u8]) -> String {
     let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    let cut = text.len().min(PRINTED);
-    let shown = String::from_utf8_lossy(&text[..cut]);
-    let escaped: String = shown
-        .chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect();
-    match text.len() - cut {
-        0 => escaped,
-        more => format!("{escaped} (and {more} bytes more)"),
+    let mut line = String::new();
+    let mut rest = text.len();
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if text.len() - rest + character.len_utf8() > PRINTED {
+                return format!("{line} (and {rest} bytes more)");
+            }
+            rest -= character.len_utf8();
+            match character.is_control() {
+                true => line.extend(character.escape_default()),
+                false => line.push(character),
+            }
+        }
+        rest -= chunk.invalid().len();
+        line.extend(chunk.invalid().escape_ascii().map(char::from));
     }
+    line
 }
 
-/// Prints a line. That nobody reads it is no reason to stop.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+/// Prints at once, into pipes and files too.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // That nobody reads it any more is no reason not to serve.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// Reads lines at a prompt and sends each as a datagram, until `exit`, an empty line, or the end.
+/// This thread sends what is typed, another one prints what comes back.
 fn send(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let endpoint: Endpoint = endpoint.parse()?;
     let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
-    let answers = endpoint.kind() == EndpointKind::Datagram;
-    let connect = Connect::to(&endpoint)?.access(access).call_timeout(Some(Duration::from_millis(100)));
-    let socket = connect.open_messages()?;
-    std::thread::scope(|scope| {
-        let (is_over, over) = std::sync::mpsc::channel::<()>();
-        if answers {
-            scope.spawn(|| print_answers(&socket, over));
-        }
-        let result = prompt(&socket, answers);
-        drop(is_over);
-        result
-    })
+    let connect = Connect::to(&endpoint)?.access(access).call_timeout(Some(PATIENCE));
+    let server = Arc::new(connect.open_messages()?);
+    // Nothing comes back from a mailslot, which has no address to answer to either.
+    let is_answered = endpoint.kind() == EndpointKind::Datagram;
+    if is_answered {
+        let server = Arc::clone(&server);
+        thread::spawn(move || print_answers(&server));
+    }
+    if let Some(last) = send_lines(&server, is_answered)?.filter(|_| is_answered) {
+        thread::sleep(LAST_WORDS.saturating_sub(last.elapsed()));
+    }
+    Ok(())
 }
 
-fn prompt(socket: &RawDatagrams, has_address: bool) -> Result<(), Box<dyn Error>> {
-    let mut is_first = true;
-    let mut line = String::new();
+/// Sends each line until there is nothing more to say. Says when the last one was sent.
+fn send_lines(server: &RawDatagrams, has_address: bool) -> Result<Option<Instant>, Box<dyn Error>> {
+    let mut input = io::stdin().lock();
+    let mut last = None;
     loop {
-        print!("send: ");
-        std::io::stdout().flush()?;
-        line.clear();
-        std::io::stdin().lock().read_line(&mut line)?;
-        let text = line.trim_end_matches(['\n', '\r']);
-        if text.is_empty() || text == "exit" {
-            return Ok(());
+        print(PROMPT);
+        let mut line = Vec::new();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            print("\n");
         }
-        socket.send(text)?;
-        if std::mem::take(&mut is_first) && has_address {
-            say(&format!("sent from {}", describe(Some(&socket.local_address()?))));
+        line.pop_if(|last| *last == b'\n');
+        line.pop_if(|last| *last == b'\r');
+        if line.is_empty() || line == b"exit" {
+            return Ok(last);
+        }
+        match server.send(&line) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => eprintln!("datagram: {error}"),
+            result => result?,
+        }
+        if last.replace(Instant::now()).is_none() && has_address {
+            print(&format!("sent from {}\n", who(Some(&server.local_address()?))));
         }
     }
 }
 
-/// Prints what the server sends back, until the prompt is over.
-fn print_answers(socket: &RawDatagrams, over: std::sync::mpsc::Receiver<()>) {
-    let mut buffer = vec![0; 128 << 10];
-    while over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-        match socket.receive(&mut buffer) {
-            Ok(length) => say(&format!("answer: {}", printable(&buffer[..length]))),
+/// Prints what the server sends, for as long as the program runs.
+fn print_answers(server: &RawDatagrams) {
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        match server.receive(&mut buffer) {
+            // On a line of its own, and then the prompt again.
+            Ok(length) => print(&format!("\n{}\n{PROMPT}", printable(&buffer[..length]))),
             Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            Err(error) => return eprintln!("datagram: {error}"),
+            // UDP says so when nobody was there. Somebody may come.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => eprintln!("\ndatagram: {error}"),
+            Err(error) => return eprintln!("\ndatagram: {error}"),
         }
     }
 }

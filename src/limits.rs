@@ -32,7 +32,7 @@ pub struct Limits {
     /// Bytes waiting to be read by a peer at which its connection is closed. Default 64 MiB.
     pub outbox_hard: usize,
     /// Bytes that all connections of a server may hold in unfinished frames and outboxes
-    /// together; whoever passes it is closed with "busy". Default 1 GiB.
+    /// together; whoever passes it is closed at once. Default 1 GiB.
     pub max_buffered: usize,
     /// From a peer's first byte to the end of its hello. Default 5 s. Connections that have sent
     /// nothing yet fall under [`idle_timeout`](Limits::idle_timeout).

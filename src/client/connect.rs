@@ -107,9 +107,8 @@ impl Connect {
     /// See [`Client::connect`].
     pub fn open(self) -> Result<Client> {
         if self.endpoint.kind() != EndpointKind::Stream {
-            let socket = self.connect_datagrams()?;
-            let link = Link::Datagrams(DatagramCalls::new(socket, self.endpoint, self.classic));
-            return Ok(Client { link, call_timeout: self.call_timeout });
+            let call_timeout = self.call_timeout;
+            return Ok(Client { link: Link::Datagrams(DatagramCalls::open(self)?), call_timeout });
         }
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let channel = self.connect()?;
@@ -161,12 +160,21 @@ impl Connect {
     }
 
     /// The same for datagrams.
-    fn connect_datagrams(&self) -> Result<DatagramChannel> {
+    pub(super) fn connect_datagrams(&self) -> Result<DatagramChannel> {
         self.check_verifiable()?;
         let os = |error| Error::os("connect to", &self.endpoint, error);
         let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
         self.check(socket.peer())?;
         Ok(socket)
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// How the classic layout is to be spoken; `None`: v1.
+    pub(super) fn classic_layout(&self) -> Option<Classic> {
+        self.classic
     }
 
     fn check_verifiable(&self) -> Result<()> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
 
-use super::Response;
+use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
+use crate::random::random_id;
 use crate::wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
 use crate::wire::frame::Kind as FrameKind;
 use crate::wire::{Classic, Layout};
@@ -15,37 +16,57 @@ use crate::wire::{Classic, Layout};
 /// A datagram socket that asks one question at a time; other threads wait for their turn.
 #[derive(Debug)]
 pub(super) struct DatagramCalls {
-    endpoint: Endpoint,
+    connect: Connect,
     peer: Peer,
-    /// `None`: v1.
-    classic: Option<Classic>,
     turn: Mutex<Turn>,
     is_free: Condvar,
 }
 
 #[derive(Debug)]
 struct Turn {
-    /// `None` while a call is under way.
-    socket: Option<DatagramChannel>,
+    line: Line,
     last_id: u32,
+}
+
+#[derive(Debug)]
+enum Line {
+    Free(Socket),
+    /// A call is under way.
+    Taken,
+    /// An answer that nobody waits for any more may still come. In the classic layout, where answers
+    /// have no id, it must not be taken for the next call's, so that one needs a new socket.
+    Spoiled,
+}
+
+/// A socket, and the buffer for what comes in on it.
+#[derive(Debug)]
+struct Socket {
+    channel: DatagramChannel,
+    buffer: Box<[u8]>,
 }
 
 /// Bytes that a reply may have.
 const BUFFER: usize = 256 << 10;
 
+impl Socket {
+    fn new(channel: DatagramChannel) -> Socket {
+        Socket { channel, buffer: vec![0; BUFFER].into() }
+    }
+}
+
 impl DatagramCalls {
-    pub(super) fn new(
-        socket: DatagramChannel,
-        endpoint: Endpoint,
-        classic: Option<Classic>,
-    ) -> DatagramCalls {
-        let peer = socket.peer().clone();
-        let turn = Mutex::new(Turn { socket: Some(socket), last_id: 0 });
-        DatagramCalls { endpoint, peer, classic, turn, is_free: Condvar::new() }
+    pub(super) fn open(connect: Connect) -> Result<DatagramCalls> {
+        let channel = connect.connect_datagrams()?;
+        let peer = channel.peer().clone();
+        // Another client may have had our address before us, and its answer may come now.
+        let [a, b, c, d, ..] = random_id();
+        let last_id = u32::from_le_bytes([a, b, c, d]);
+        let turn = Mutex::new(Turn { line: Line::Free(Socket::new(channel)), last_id });
+        Ok(DatagramCalls { connect, peer, turn, is_free: Condvar::new() })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        self.connect.endpoint()
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -53,7 +74,12 @@ impl DatagramCalls {
     }
 
     pub(super) fn layout(&self) -> Layout {
-        if self.classic.is_some() { Layout::Classic } else { Layout::V1 }
+        if self.classic().is_some() { Layout::Classic } else { Layout::V1 }
+    }
+
+    /// `None`: v1.
+    fn classic(&self) -> Option<Classic> {
+        self.connect.classic_layout()
     }
 
     /// Sends a request and waits for its reply.
@@ -64,100 +90,137 @@ impl DatagramCalls {
         timeout: Option<Duration>,
         deadline: Option<Instant>,
     ) -> Result<Response> {
-        if self.endpoint.kind() == EndpointKind::OneWay {
+        if self.endpoint().kind() == EndpointKind::OneWay {
             let text = "nothing comes back on this endpoint: it takes only requests without an answer";
-            return Err(Error::new("call", &self.endpoint, Kind::InvalidInput(text.into())));
+            return Err(self.invalid("call", text));
         }
-        let (socket, id) = self.take_turn(deadline)?;
-        let result = self.ask(&socket, msg_type, payload, id, timeout, deadline);
-        // A classic reply has no id. One that comes late must not be taken for the next one's, so
-        // it goes to an address that nobody listens at any more.
-        let spoiled = self.classic.is_some() && result.is_err();
-        let socket =
-            if spoiled { DatagramChannel::connect(&self.endpoint).unwrap_or(socket) } else { socket };
-        self.end_turn(socket);
+        let classic = self.encode_classic("call", msg_type, payload)?;
+        let (mut socket, id) = self.take_turn("call", deadline)?;
+        let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::timeout_ms(timeout), payload);
+        let result = self.ask(&mut socket, &classic.unwrap_or_else(v1), msg_type, id, deadline);
+        let is_spoiled = result.is_err() && self.classic().is_some();
+        self.end_turn(if is_spoiled { Line::Spoiled } else { Line::Free(socket) });
         result
     }
 
     /// Sends a request that wants no answer.
     pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
-        let bytes = match self.classic {
+        let bytes = match self.encode_classic("notify", msg_type, payload)? {
             // Without ids and kinds, a classic request on a one-way endpoint is all there is.
-            Some(_) if self.endpoint.kind() == EndpointKind::OneWay => self.encode_classic(msg_type, payload),
+            Some(bytes) if self.endpoint().kind() == EndpointKind::OneWay => bytes,
             Some(_) => {
-                let text = "the classic layout has no requests without an answer";
-                return Err(Error::new("notify", &self.endpoint, Kind::InvalidInput(text.into())));
+                return Err(self.invalid("notify", "the classic layout has no requests without an answer"));
             }
             None => encode_v1(FrameKind::Notify, msg_type, 0, 0, payload),
         };
-        let (socket, _) = self.take_turn(deadline)?;
-        let result = socket.send(&bytes, remaining(deadline));
-        self.end_turn(socket);
-        result.map_err(|error| Error::os("notify", &self.endpoint, error))
+        let (socket, _) = self.take_turn("notify", deadline)?;
+        let result = self.send(&socket.channel, &bytes, deadline);
+        self.end_turn(Line::Free(socket));
+        result.map_err(|error| Error::os("notify", self.endpoint(), error))
     }
 
     fn ask(
         &self,
-        socket: &DatagramChannel,
+        socket: &mut Socket,
+        request: &[u8],
         msg_type: u16,
-        payload: &[u8],
         id: u32,
-        timeout: Option<Duration>,
         deadline: Option<Instant>,
     ) -> Result<Response> {
-        let bytes = match self.classic {
-            Some(_) => self.encode_classic(msg_type, payload),
-            None => encode_v1(FrameKind::Request, msg_type, id, super::timeout_ms(timeout), payload),
-        };
-        let os = |error| Error::os("call", &self.endpoint, error);
-        socket.send(&bytes, remaining(deadline)).map_err(os)?;
-        let mut buffer = vec![0; BUFFER];
+        let os = |error| Error::os("call", self.endpoint(), error);
+        let Socket { channel, buffer } = socket;
+        self.send(channel, request, deadline).map_err(os)?;
         loop {
-            let received = socket.receive(&mut buffer, remaining(deadline)).map_err(os)?;
+            let received = channel.receive(buffer, remaining(deadline)).map_err(os)?;
             let reply = parse_reply(&buffer[..received.length], self.layout());
             if let Some(Reply { rc, is_text, payload, .. }) =
                 reply.filter(|reply| self.is_ours(reply, id, msg_type))
             {
                 return Ok(Response { rc, payload: payload.to_vec(), is_text });
             }
-            log::debug!("{}: a datagram that answers nothing", self.endpoint);
+            log::debug!("{}: a datagram that answers nothing", self.endpoint());
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(os(io::ErrorKind::TimedOut.into()));
             }
         }
     }
 
-    fn is_ours(&self, reply: &Reply<'_>, id: u32, msg_type: u16) -> bool {
-        reply.msg_type == i32::from(msg_type) && (self.classic.is_some() || reply.id == id)
-    }
-
-    fn encode_classic(&self, msg_type: u16, payload: &[u8]) -> Vec<u8> {
-        let pad_to = match self.classic {
-            Some(Classic::Fixed(size)) => Some(size),
-            _ => None,
-        };
-        encode_classic(msg_type, payload, pad_to)
-    }
-
-    /// Waits until no other call is under way. Returns the socket and the new call's id.
-    fn take_turn(&self, deadline: Option<Instant>) -> Result<(DatagramChannel, u32)> {
-        let mut turn = self.lock();
-        loop {
-            if let Some(socket) = turn.socket.take() {
-                turn.last_id = turn.last_id.wrapping_add(1).max(1);
-                return Ok((socket, turn.last_id));
-            }
-            turn = match remaining(deadline) {
-                Some(Duration::ZERO) => return Err(Error::new("call", &self.endpoint, Kind::TimedOut)),
-                Some(left) => self.is_free.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.is_free.wait(turn).unwrap_or_else(PoisonError::into_inner),
-            };
+    fn send(&self, channel: &DatagramChannel, bytes: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+        let send = || channel.send(bytes, remaining(deadline));
+        match (send(), self.endpoint()) {
+            // UDP says so of an earlier datagram, and has not sent this one.
+            (Err(error), Endpoint::Udp { .. }) if error.kind() == io::ErrorKind::ConnectionRefused => send(),
+            (sent, _) => sent,
         }
     }
 
-    fn end_turn(&self, socket: DatagramChannel) {
-        self.lock().socket = Some(socket);
+    fn is_ours(&self, reply: &Reply<'_>, id: u32, msg_type: u16) -> bool {
+        reply.msg_type == i32::from(msg_type) && (self.classic().is_some() || reply.id == id)
+    }
+
+    /// The whole request, if that is the layout.
+    fn encode_classic(
+        &self,
+        operation: &'static str,
+        msg_type: u16,
+        payload: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(classic) = self.classic() else { return Ok(None) };
+        let pad_to = match classic {
+            Classic::Fixed(size) if payload.len() > size as usize => {
+                let text = format!("{} bytes of payload where the server takes {size}", payload.len());
+                return Err(self.invalid(operation, &text));
+            }
+            Classic::Fixed(size) => Some(size),
+            Classic::Short(_) | Classic::Refused => None,
+        };
+        Ok(Some(encode_classic(msg_type, payload, pad_to)))
+    }
+
+    /// Waits until no other call is under way. Returns the socket and the new call's id.
+    fn take_turn(&self, operation: &'static str, deadline: Option<Instant>) -> Result<(Socket, u32)> {
+        let mut turn = self.lock();
+        loop {
+            match std::mem::replace(&mut turn.line, Line::Taken) {
+                Line::Free(socket) => {
+                    turn.last_id = turn.last_id.wrapping_add(1).max(1);
+                    return Ok((socket, turn.last_id));
+                }
+                Line::Spoiled => {
+                    drop(turn);
+                    let (line, result) = match self.connect.connect_datagrams() {
+                        Ok(channel) => (Line::Free(Socket::new(channel)), Ok(())),
+                        Err(error) => (Line::Spoiled, Err(error)),
+                    };
+                    self.end_turn(line);
+                    result?;
+                    turn = self.lock();
+                }
+                Line::Taken => turn = self.wait(turn, operation, deadline)?,
+            }
+        }
+    }
+
+    fn wait<'t>(
+        &self,
+        turn: MutexGuard<'t, Turn>,
+        operation: &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'t, Turn>> {
+        Ok(match remaining(deadline) {
+            Some(Duration::ZERO) => return Err(Error::new(operation, self.endpoint(), Kind::TimedOut)),
+            Some(left) => self.is_free.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.is_free.wait(turn).unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+
+    fn end_turn(&self, line: Line) {
+        self.lock().line = line;
         self.is_free.notify_one();
+    }
+
+    fn invalid(&self, operation: &'static str, text: &str) -> Error {
+        Error::new(operation, self.endpoint(), Kind::InvalidInput(text.into()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Turn> {

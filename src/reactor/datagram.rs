@@ -1,29 +1,36 @@
 //! One bound datagram socket of the loop: frames, or messages without frames.
 
-use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Instant;
 
+use mio::{Registry, Token};
 use sidewire_platform::{Address, Datagrams, Endpoint, Peer, Received};
 
 use super::acceptor::Site;
+use super::outgoing::Outgoing;
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
-use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
 use crate::wire::datagram::{self, Parsed};
 use crate::wire::frame::Kind;
 use crate::wire::rc::ResultCode;
-use crate::wire::{Classic, Layout, Outbox, Ticket};
+use crate::wire::{Classic, Layout, Outbox, Ticket, classic};
 
 /// See the module's text.
 pub(crate) struct Port {
-    pub(super) site: Site,
+    site: Site,
     framing: Framing,
     number: u32,
     out: Outgoing,
     /// Where replies are written before they are sent.
     scratch: Outbox,
+    /// Whether it is still read from. What waits to be sent goes out also after that.
+    is_open: bool,
+    /// Whether the system could not give us the next datagram.
+    has_failed: bool,
     refused: u64,
+    too_large: u64,
     pub(super) armed: Option<Instant>,
     /// Whether it stands in the queue of those that go on without an event.
     pub(super) queued: bool,
@@ -37,15 +44,6 @@ pub(crate) enum Framing {
     Messages,
 }
 
-/// Datagrams on their way out. A Unix receiver whose queue is full never says when it has room
-/// again (unix(7)), so what it does not take waits here and is tried again by timer.
-struct Outgoing {
-    socket: Datagrams,
-    queues: HashMap<Address, VecDeque<Box<[u8]>>>,
-    bytes: usize,
-    counters: Counters,
-}
-
 /// Datagrams handled on one socket before others get their turn.
 const PER_TURN: usize = 256;
 /// Payload of the largest UDP datagram over IPv4.
@@ -54,69 +52,124 @@ const UDP_MAX: usize = 65_507;
 const UNIX_MAX: usize = 100_000;
 
 impl Port {
+    /// # Errors
+    /// If replies could not be sent at all: they are padded to more than a datagram holds.
     pub(super) fn new(
         socket: Datagrams,
         site: Site,
         framing: Framing,
         number: u32,
         counters: Counters,
-    ) -> Port {
-        let out = Outgoing { socket, queues: HashMap::new(), bytes: 0, counters };
-        Port {
+    ) -> io::Result<Port> {
+        let largest = largest(&site.endpoint);
+        if let (Classic::Fixed(size), Framing::Frames) = (site.settings.classic, framing)
+            && classic::HEADER_LEN + size as usize > largest
+        {
+            let text = format!("frames of 12 + {size} bytes do not fit into datagrams of {largest}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(Port {
+            out: Outgoing::new(socket, counters, site.settings.limits.write_stall_timeout),
             site,
             framing,
             number,
-            out,
             scratch: Outbox::default(),
+            is_open: true,
+            has_failed: false,
             refused: 0,
+            too_large: 0,
             armed: None,
             queued: false,
-        }
+        })
     }
 
-    pub(super) fn socket(&mut self) -> &mut Datagrams {
-        &mut self.out.socket
+    pub(super) fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        ready: Box<dyn Fn() + Send + Sync>,
+    ) -> io::Result<()> {
+        self.out.socket.register(registry, token, ready)
     }
 
-    /// Handles what has come. Says whether more may be there.
-    pub(super) fn read(&mut self, buffer: &mut [u8], service: &mut impl Service) -> bool {
-        for _ in 0..PER_TURN {
+    /// Handles what has come, within a turn's budget. Says whether more may be there.
+    pub(super) fn read(&mut self, buffer: &mut [u8], now: Instant, service: &mut impl Service) -> bool {
+        let most = self.site.settings.limits.turn_bytes;
+        let (mut count, mut bytes) = (0, 0);
+        self.has_failed = false;
+        while self.is_open && count < PER_TURN && bytes < most {
             match self.out.socket.receive(buffer) {
-                Ok(received) => self.handle(&buffer[..received.length], &received, service),
+                Ok(received) => {
+                    bytes += received.length;
+                    self.handle(&buffer[..received.length], &received, now, service);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) => log::debug!("receiving on {}: {error}", self.site.endpoint),
+                Err(error) => {
+                    log::debug!("receiving on {}: {error}", self.site.endpoint);
+                    self.has_failed = true;
+                    return false;
+                }
             }
+            count += 1;
         }
-        true
+        self.is_open
     }
 
-    /// Whether something waits to be tried again.
+    /// Whether something waits to be sent.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.out.queues.is_empty()
+        !self.out.is_empty()
+    }
+
+    /// Whether to come back soon, without an event.
+    pub(super) fn wants_timer(&self) -> bool {
+        self.has_waiting() || self.has_failed
     }
 
     /// Tries again what its receivers did not take before.
-    pub(super) fn retry(&mut self) {
-        self.out.retry(&self.site.endpoint);
+    pub(super) fn retry(&mut self, now: Instant) {
+        self.out.retry(now, &self.site.endpoint);
     }
 
-    fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) {
-        let peer = Peer { credentials: received.credentials.clone(), inet: None };
+    /// Takes no more datagrams.
+    pub(super) fn close(&mut self, registry: &Registry) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        if let Err(error) = self.out.socket.deregister(registry) {
+            log::debug!("deregistering {}: {error}", self.site.endpoint);
+        }
+    }
+
+    fn handle(&mut self, bytes: &[u8], received: &Received, now: Instant, service: &mut impl Service) {
+        let inet = match received.from {
+            Some(Address::Inet(address)) => Some(Box::new(address)),
+            _ => None,
+        };
+        let peer = Peer { credentials: received.credentials.clone(), inet };
         let admitted = self.admits(&peer, received.from.as_ref());
         match self.framing {
-            Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, service),
-            _ if !admitted => {}
-            Framing::Messages if received.truncated => {
-                log::warn!("{}: dropped a datagram of more than {} bytes", self.site.endpoint, bytes.len());
-                self.out.counters.datagram_dropped(1);
-            }
+            Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, now, service),
+            Framing::Messages if !admitted => {}
+            Framing::Messages if received.truncated => self.drop_truncated(bytes.len()),
             Framing::Messages => {
                 let Port { site, out, number, .. } = self;
-                let from = received.from.as_ref();
-                let message = Message { bytes, from, peer: &peer, endpoint: &site.endpoint };
-                let mut reply = MessageReply { out, to: from, endpoint: &site.endpoint };
+                let (from, endpoint) = (received.from.as_ref(), &site.endpoint);
+                let message = Message { bytes, from, peer: &peer, endpoint };
+                let mut reply = MessageReply { out, to: from, endpoint, now };
                 service.message(*number, &message, &mut reply);
             }
+        }
+    }
+
+    fn drop_truncated(&mut self, have: usize) {
+        self.out.counters.datagram_dropped(1);
+        self.too_large += 1;
+        if self.too_large.is_power_of_two() {
+            let count = self.too_large;
+            log::warn!(
+                "{}: dropped a datagram of more than {have} bytes; {count} so far",
+                self.site.endpoint
+            );
         }
     }
 
@@ -130,11 +183,8 @@ impl Port {
         // Whoever floods us with datagrams does not get to flood the log.
         self.refused += 1;
         if self.refused.is_power_of_two() {
-            let from = from.map_or_else(|| "an unnamed sender".to_owned(), Address::to_string);
-            log::warn!(
-                "{endpoint}: refused a datagram of {peer} ({from}): {denied}; {} so far",
-                self.refused
-            );
+            let (from, count) = (Sender(from), self.refused);
+            log::warn!("{endpoint}: refused a datagram of {peer} ({from}): {denied}; {count} so far");
         }
         false
     }
@@ -145,28 +195,26 @@ impl Port {
         received: &Received,
         peer: &Peer,
         admitted: bool,
+        now: Instant,
         service: &mut impl Service,
     ) {
         let to = received.from.as_ref();
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(to));
-        match datagram::parse(bytes, received.truncated, self.classic()) {
-            Parsed::Request { ticket, .. } if !admitted => {
-                self.refuse(ticket, ResultCode::NOT_PERMITTED, "", to)
+        let parsed = datagram::parse(bytes, received.truncated, self.classic());
+        if !admitted {
+            if let Some(ticket) = parsed.into_ticket() {
+                self.refuse(ticket, ResultCode::NOT_PERMITTED, "", to, now);
             }
-            Parsed::Bad { ticket, error } => {
-                log::debug!("{endpoint}: a bad datagram from {peer}: {error}");
-                if let Some(ticket) = ticket {
-                    self.refuse(ticket, error.rc(), &error.to_string(), to);
-                }
-            }
-            _ if !admitted => {}
+            return;
+        }
+        match parsed {
             Parsed::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
                 let (largest, classic) = (largest(endpoint), self.classic());
-                service
-                    .request(&incoming, datagram::begin_reply(&mut self.scratch, ticket, largest, classic));
-                self.send_scratch(to);
+                let reply = datagram::begin_reply(&mut self.scratch, ticket, largest, classic);
+                service.request(&incoming, reply);
+                self.send_scratch(to, now);
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
@@ -174,7 +222,13 @@ impl Port {
             }
             Parsed::Ping { id } => {
                 let pong = datagram::encode_v1(Kind::Pong, 0, id, 0, &[]);
-                self.out.send(&pong, to, &self.site.endpoint);
+                self.out.send(&pong, to, now, endpoint);
+            }
+            Parsed::Bad { error, ticket } => {
+                log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(to));
+                if let Some(ticket) = ticket {
+                    self.refuse(ticket, error.rc(), error.text(), to, now);
+                }
             }
             Parsed::Reply(_) | Parsed::Nothing => {}
         }
@@ -184,15 +238,22 @@ impl Port {
         self.site.settings.classic
     }
 
-    fn refuse(&mut self, ticket: Ticket, rc: ResultCode, text: &str, to: Option<&Address>) {
+    fn refuse(&mut self, ticket: Ticket, rc: ResultCode, text: &str, to: Option<&Address>, now: Instant) {
         let (largest, classic) = (largest(&self.site.endpoint), self.classic());
         datagram::begin_reply(&mut self.scratch, ticket, largest, classic).fail(rc, text);
-        self.send_scratch(to);
+        self.send_scratch(to, now);
     }
 
-    fn send_scratch(&mut self, to: Option<&Address>) {
-        self.out.send(self.scratch.unsent(), to, &self.site.endpoint);
+    fn send_scratch(&mut self, to: Option<&Address>, now: Instant) {
+        self.out.send(self.scratch.unsent(), to, now, &self.site.endpoint);
         self.scratch.mark_sent(self.scratch.len());
+    }
+}
+
+/// Nobody will be told any more what still waits.
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.out.give_up(&self.site.endpoint);
     }
 }
 
@@ -204,50 +265,26 @@ fn largest(endpoint: &Endpoint) -> usize {
     }
 }
 
-impl Outgoing {
-    /// Sends, or lets it wait for its turn, or drops and counts it.
-    fn send(&mut self, bytes: &[u8], to: Option<&Address>, endpoint: &Endpoint) {
-        let Some(to) = to else {
-            return log::debug!("{endpoint}: a sender without an address gets no answer");
-        };
-        let waiting = self.queues.get(to).map_or(0, VecDeque::len);
-        let result =
-            if waiting == 0 { self.socket.send(bytes, to) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        match result {
-            Ok(()) => {}
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.drop_one(to, endpoint, &error),
-            Err(_) if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + bytes.len() > MAX_QUEUED_BYTES => {
-                self.drop_one(to, endpoint, &"too many wait for it");
-            }
-            Err(_) => {
-                self.bytes += bytes.len();
-                self.queues.entry(to.clone()).or_default().push_back(bytes.into());
-            }
+/// The address of the socket that is bound to an endpoint, as the system writes it.
+pub(crate) fn address_of(bound: &Endpoint) -> Option<Address> {
+    match bound {
+        Endpoint::Udp { host, port } => Some(Address::Inet(SocketAddr::new(host.parse().ok()?, *port))),
+        Endpoint::UnixGram(path) => Some(Address::Path(path.clone())),
+        Endpoint::AbstractGram(name) => Some(Address::Abstract(name.clone().into_bytes())),
+        _ => None,
+    }
+}
+
+/// A sender's address in a log line.
+struct Sender<'a>(Option<&'a Address>);
+
+impl fmt::Display for Sender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            // Whoever chose the path did not choose what our log looks like.
+            Some(address) => address.to_string().escape_debug().fmt(f),
+            None => f.write_str("unnamed"),
         }
-    }
-
-    fn retry(&mut self, endpoint: &Endpoint) {
-        let Outgoing { socket, queues, bytes, counters } = self;
-        queues.retain(|to, queue| {
-            while let Some(next) = queue.front() {
-                match socket.send(next, to) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                    Ok(()) => {}
-                    Err(error) => {
-                        log::debug!("{endpoint}: dropped an answer to {to}: {error}");
-                        counters.datagram_dropped(1);
-                    }
-                }
-                *bytes -= next.len();
-                queue.pop_front();
-            }
-            false
-        });
-    }
-
-    fn drop_one(&mut self, to: &Address, endpoint: &Endpoint, why: &dyn std::fmt::Display) {
-        log::debug!("{endpoint}: dropped an answer to {to}: {why}");
-        self.counters.datagram_dropped(1);
     }
 }
 
@@ -285,6 +322,12 @@ impl<'a> Message<'a> {
     pub fn endpoint(&self) -> &'a Endpoint {
         self.endpoint
     }
+
+    /// Our own address, numerically (getsockname(2)). `None` for a mailslot, which has only a name.
+    #[must_use]
+    pub fn local_address(&self) -> Option<Address> {
+        address_of(self.endpoint)
+    }
 }
 
 /// Answers a datagram.
@@ -292,17 +335,19 @@ pub struct MessageReply<'a> {
     out: &'a mut Outgoing,
     to: Option<&'a Address>,
     endpoint: &'a Endpoint,
+    now: Instant,
 }
 
 impl MessageReply<'_> {
     /// Sends a datagram to the sender; any number of times, or never.
     ///
     /// Never waits. If the sender's queue is full the datagram waits for its turn, up to 1,024 of
-    /// them for each sender; what does not fit, what is too large for the transport, and what
-    /// goes to a sender that has gone or has no address, is dropped and counted:
-    /// [`Counters::datagrams_dropped`].
+    /// them for each sender and 256 MiB in all. What does not fit, what is too large for the
+    /// transport, and what waits for a sender that has gone, or that has read nothing for
+    /// [`Limits::write_stall_timeout`](crate::Limits::write_stall_timeout), is dropped and counted:
+    /// [`Counters::datagrams_dropped`]. A sender without an address gets nothing.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.out.send(bytes.as_ref(), self.to, self.endpoint);
+        self.out.send(bytes.as_ref(), self.to, self.now, self.endpoint);
     }
 }
 

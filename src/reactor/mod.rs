@@ -8,11 +8,12 @@ mod acceptor;
 mod datagram;
 mod link;
 pub(crate) mod mailbox;
+mod outgoing;
 mod session;
 mod slots;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
 pub(crate) use acceptor::Site;
-pub(crate) use datagram::Framing;
+pub(crate) use datagram::{Framing, address_of};
 pub use datagram::{Message, MessageReply};
 pub use session::{Closed, Session, SessionId};
 
@@ -75,7 +76,8 @@ pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
     acceptors: Vec<Acceptor>,
-    ports: Vec<Port>,
+    /// By number; once stopping, those that still have something to send.
+    ports: BTreeMap<u32, Port>,
     links: Slots<Link>,
     /// Who goes on in the next turn without an event.
     ready: VecDeque<Target>,
@@ -107,7 +109,7 @@ impl Reactor {
         Ok(Reactor {
             events: Events::with_capacity(EVENTS),
             acceptors: Vec::new(),
-            ports: Vec::new(),
+            ports: BTreeMap::new(),
             links: Slots::new(),
             ready: VecDeque::new(),
             timers: Timers::default(),
@@ -147,12 +149,7 @@ impl Reactor {
     }
 
     /// Returns the port's number.
-    pub(crate) fn add_port(
-        &mut self,
-        mut socket: Datagrams,
-        site: Site,
-        framing: Framing,
-    ) -> io::Result<u32> {
+    pub(crate) fn add_port(&mut self, socket: Datagrams, site: Site, framing: Framing) -> io::Result<u32> {
         let number = self.ports.len() as u32;
         let mailbox = self.mailbox();
         let ready = move || {
@@ -161,8 +158,9 @@ impl Reactor {
                 log::debug!("a mailslot's message waits for the next: {error}");
             }
         };
-        socket.register(self.poll.registry(), reserved_token(FIRST_PORT + number), Box::new(ready))?;
-        self.ports.push(Port::new(socket, site, framing, number, self.counters.clone()));
+        let mut port = Port::new(socket, site, framing, number, self.counters.clone())?;
+        port.register(self.poll.registry(), reserved_token(FIRST_PORT + number), Box::new(ready))?;
+        self.ports.insert(number, port);
         Ok(number)
     }
 
@@ -224,7 +222,7 @@ impl Reactor {
                     }
                 }
                 Some(Target::Port(number)) => {
-                    if let Some(port) = self.ports.get_mut(number as usize) {
+                    if let Some(port) = self.ports.get_mut(&number) {
                         port.queued = false;
                     }
                     self.read_port(number, now, service);
@@ -282,11 +280,11 @@ impl Reactor {
     fn wake(&mut self, target: Target, now: Instant, service: &mut impl Service) {
         match target {
             Target::Port(number) => {
-                if let Some(port) = self.ports.get_mut(number as usize) {
+                if let Some(port) = self.ports.get_mut(&number) {
                     port.armed = None;
-                    port.retry();
-                    self.arm_port(number, now);
+                    port.retry(now);
                 }
+                self.read_port(number, now, service);
             }
             Target::Acceptor(index) => {
                 if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
@@ -308,18 +306,12 @@ impl Reactor {
 
     /// Handles what came in on a datagram socket.
     fn read_port(&mut self, number: u32, now: Instant, service: &mut impl Service) {
-        let Some(port) = self.ports.get_mut(number as usize) else { return };
-        if port.read(&mut self.buffer, service) && !port.queued {
+        let Some(port) = self.ports.get_mut(&number) else { return };
+        if port.read(&mut self.buffer, now, service) && !port.queued {
             port.queued = true;
             self.ready.push_back(Target::Port(number));
         }
-        self.arm_port(number, now);
-    }
-
-    /// Comes back to a datagram socket whose receivers did not take everything.
-    fn arm_port(&mut self, number: u32, now: Instant) {
-        let Some(port) = self.ports.get_mut(number as usize) else { return };
-        if port.has_waiting() {
+        if port.wants_timer() {
             self.timers.arm(Target::Port(number), now + RETRY_AFTER, &mut port.armed);
         }
     }
@@ -432,11 +424,7 @@ impl Reactor {
         for acceptor in &mut self.acceptors {
             acceptor.close(self.poll.registry());
         }
-        for mut port in self.ports.drain(..) {
-            if let Err(error) = port.socket().deregister(self.poll.registry()) {
-                log::debug!("deregistering {}: {error}", port.site.endpoint);
-            }
-        }
+        self.ports.values_mut().for_each(|port| port.close(self.poll.registry()));
         for key in self.links.keys() {
             if let Some(link) = self.links.get_mut(key) {
                 link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
@@ -448,9 +436,12 @@ impl Reactor {
     /// Whether it was told to stop, and everybody has left or had time enough.
     fn has_stopped(&mut self, service: &mut impl Service) -> bool {
         let Some(at) = self.stopping else { return false };
-        if self.links.len() > 0 && at > Instant::now() {
+        self.ports.retain(|_, port| port.has_waiting());
+        let is_done = self.links.len() == 0 && self.ports.is_empty();
+        if !is_done && at > Instant::now() {
             return false;
         }
+        self.ports.clear();
         for key in self.links.keys() {
             self.reap(key, service);
         }

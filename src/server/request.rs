@@ -5,7 +5,7 @@ use std::io;
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
-use crate::reactor::{Incoming, Origin};
+use crate::reactor::{Incoming, Origin, address_of};
 use crate::wire::rc::ResultCode;
 use crate::wire::{Layout, ReplyWriter};
 
@@ -60,12 +60,13 @@ impl<'a> Request<'a> {
     /// Our own address, numerically (getsockname(2)).
     ///
     /// # Errors
-    /// If the connection has ended meanwhile; for datagrams, whose socket has no other address
-    /// than its [`endpoint`](Request::endpoint).
+    /// If the connection has ended meanwhile; for a mailslot, which has only a name.
     pub fn local_address(&self) -> io::Result<Address> {
         match self.incoming.origin {
             Origin::Stream(stream) => stream.local_address(),
-            Origin::Datagram(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+            Origin::Datagram(_) => {
+                address_of(self.incoming.endpoint).ok_or(io::ErrorKind::AddrNotAvailable.into())
+            }
         }
     }
 

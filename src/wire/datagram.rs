@@ -324,7 +324,7 @@ mod tests {
             Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999, stream_credit: 0 };
         let mut bytes = Vec::new();
         Hello::ours(allowance, [0; 16]).encode(None, &mut bytes);
-        let mut receive = |connection: &mut Connection, bytes: &[u8]| {
+        let receive = |connection: &mut Connection, bytes: &[u8]| {
             connection.receive(bytes, now, &mut usize::MAX.clone(), &mut |_, event| panic!("{event:?}"));
             let answer = connection.unsent().to_vec();
             connection.mark_sent(answer.len(), now);

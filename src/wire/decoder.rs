@@ -196,8 +196,8 @@ fn web_protocol(first: &[u8; 4]) -> Option<&'static str> {
         b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" | b"DELE" | b"CONN" | b"PATC" | b"TRAC" | b"PRI " => {
             Some("HTTP")
         }
-        // TLS record: handshake (22), version 3.x.
-        [0x16, 0x03, 0x00..=0x04, _] => Some("TLS"),
+        // TLS record: handshake (22), version 3.1 to 3.4. (3.0 is long dead, and is classic type 790.)
+        [0x16, 0x03, 0x01..=0x04, _] => Some("TLS"),
         _ => None,
     }
 }

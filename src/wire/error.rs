@@ -30,8 +30,6 @@ pub(crate) enum ProtocolError {
     BadExtension,
     #[error("this looks like {0}, not like Sidewire; is the port right?")]
     OtherProtocol(&'static str),
-    #[error("the timeout is negative")]
-    NegativeTimeout,
     #[error("the connection ended inside a frame")]
     CutOff,
     // A limit was passed.

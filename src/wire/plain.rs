@@ -182,8 +182,8 @@ impl Plain {
     }
 
     /// How long a peer that was told everything may take to close.
-    pub(crate) fn linger_deadline(&self) -> Instant {
-        self.last_active + self.settings.limits.linger
+    pub(crate) fn linger_deadline(&self) -> Option<Instant> {
+        self.last_active.checked_add(self.settings.limits.linger)
     }
 
     pub(crate) fn failure(&self) -> Option<&ProtocolError> {

@@ -152,7 +152,7 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn linger_deadline(&self) -> Instant {
+    pub(crate) fn linger_deadline(&self) -> Option<Instant> {
         match self {
             Protocol::Framed(connection) => connection.linger_deadline(),
             Protocol::Plain(plain) => plain.linger_deadline(),

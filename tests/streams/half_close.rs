@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::Limits;
+use sidewire::{Limits, Session};
 
 use crate::util::{until, watchdog};
 use crate::witness::{A_WHILE, BOTH, Carry, Event, Play, Why, content, everywhere, where_halves_end};
@@ -121,29 +121,28 @@ fn a_server_that_closes_listens_no_more() {
     }
 }
 
-/// The client's end came together with what made the server close: there is nothing to wait for.
+/// The client's end has come together with what makes the server close: there is nothing to wait for.
 #[test]
 fn closing_does_not_wait_for_an_end_that_is_there() {
     let _watchdog = watchdog(60);
+    fn wait_or_close(session: &mut Session<'_>, bytes: &[u8]) {
+        match bytes.starts_with(b"wait") {
+            true => thread::sleep(A_WHILE),
+            false => session.close(),
+        }
+    }
     for carry in BOTH {
-        let close = Play {
-            data: |session, _| {
-                // The rest and the end are there when the server has done this.
-                thread::sleep(A_WHILE);
-                session.close();
-            },
-            ..Play::silent()
-        };
-        everywhere(&Limits::default(), carry, close, |stage| {
-            let client = stage.connect();
-            client.send(b"first\n");
-            thread::sleep(Duration::from_millis(50));
-            client.send(b"second\n");
-            drop(client);
+        everywhere(&Limits::default(), carry, Play { data: wait_or_close, ..Play::silent() }, |stage| {
+            let (first, second) = (stage.connect(), stage.connect());
+            until("both are there", || stage.notes.events().len() == 2);
+            first.send(b"wait\n");
+            until("the server is busy", || stage.notes.received() > 0);
+            second.send(b"close\nand more\n");
+            drop(second);
             let since = Instant::now();
-            stage.notes.end();
+            assert_eq!(stage.notes.end(), Why::InOrder);
             assert!(since.elapsed() < Duration::from_secs(1), "after {:?}", since.elapsed());
-            assert_eq!(stage.notes.pieces().len(), 1);
+            assert_eq!(stage.notes.pieces().len(), 2);
         });
     }
 }

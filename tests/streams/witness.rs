@@ -274,7 +274,8 @@ pub(crate) fn content(carry: Carry, length: usize) -> Vec<u8> {
 
 /// Sends until nothing more is taken.
 pub(crate) fn stuff(client: &Raw) {
-    while client.0.send(&[b'\n'; 65536], Some(Duration::from_millis(100))).is_ok() {}
+    let lines = text(65536);
+    while client.0.send(&lines, Some(Duration::from_millis(100))).is_ok() {}
 }
 
 /// Long enough for what must not happen to have happened.

@@ -1,14 +1,20 @@
-//! Windows: named pipes and Winsock.
+//! Windows: named pipes, mailslots and Winsock.
 //!
 //! | endpoint | what it is here |
 //! |---|---|
 //! | `local:NAME` | the named pipe `\\.\pipe\sidewire-SID-NAME`, SID being that of the current user |
 //! | `pipe:NAME` | the named pipe `\\.\pipe\NAME` |
 //! | `tcp:HOST:PORT` | a Winsock stream socket |
+//! | `udp:HOST:PORT` | a Winsock datagram socket |
+//! | `mailslot:NAME` | the mailslot `\\.\mailslot\NAME` |
 //!
 //! Servers run inside mio's completion port: [`Listener`] keeps several pipe instances pending, and
 //! each [`Stream`] is one of them with a client. Clients ([`Channel`]) wait on events of their own
 //! with overlapped reads and writes, on pipes and on sockets alike.
+//!
+//! Datagrams are simpler: [`Datagrams`] is a UDP socket in mio's port, or a mailslot that a thread
+//! reads into a queue; [`DatagramChannel`] is a UDP socket that waits with WSAPoll, or an opened
+//! mailslot.
 //!
 //! # What has been proven, and where
 //!
@@ -23,14 +29,18 @@
 //!   `SECURITY_IDENTIFICATION` suffices to read it, and that integrity levels differ between peers;
 //! * that a refused TCP connect on loopback fails at once (`SIO_TCP_INITIAL_RTO`; Wine has no such
 //!   delay in the first place), and that `SO_EXCLUSIVEADDRUSE` keeps others off a port;
-//! * that a TCP reset reads as `ConnectionReset` (Wine 8 reads it as end of stream).
+//! * that a TCP reset reads as `ConnectionReset` (Wine 8 reads it as end of stream);
+//! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
 mod channel;
 mod closing;
+mod datagram;
+mod datagram_channel;
 mod deadline;
 mod duplex;
 mod identity;
 mod listener;
+mod mailslot;
 mod names;
 mod overlapped;
 mod pipe;
@@ -38,9 +48,12 @@ mod process;
 mod security;
 mod stream;
 mod tcp;
+mod udp;
 mod wait;
 
 pub use channel::Channel;
+pub use datagram::Datagrams;
+pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit};
@@ -50,6 +63,12 @@ pub use stream::Stream;
 #[must_use]
 pub fn stream_schemes() -> &'static [&'static str] {
     &["local", "pipe", "tcp"]
+}
+
+/// The schemes of datagram endpoints that this system has, best first.
+#[must_use]
+pub fn datagram_schemes() -> &'static [&'static str] {
+    &["udp", "mailslot"]
 }
 
 #[cfg(test)]
@@ -63,5 +82,7 @@ mod tests {
         send::<Listener>();
         send::<Stream>();
         share::<Channel>();
+        send::<Datagrams>();
+        share::<DatagramChannel>();
     }
 }

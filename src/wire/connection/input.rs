@@ -162,7 +162,7 @@ impl Connection {
         if self.stash.is_empty() || !self.may_parse() || self.has_backlog() {
             self.partial_since = None;
         } else {
-            self.partial_since.get_or_insert(now);
+            self.partial_since.get_or_insert_with(|| Box::new(now));
         }
     }
 

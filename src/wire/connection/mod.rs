@@ -103,9 +103,10 @@ pub(crate) struct Connection {
     calls: Option<Box<Calls>>,
     failure: Option<Box<ProtocolError>>,
     /// When the frame that is incomplete now began to come; while refusing, when that began.
-    partial_since: Option<Instant>,
+    /// Boxed, like the next: most connections of a server are idle, and have neither.
+    partial_since: Option<Box<Instant>>,
     /// Since when the outbox holds something and the peer has taken nothing.
-    stalled_since: Option<Instant>,
+    stalled_since: Option<Box<Instant>>,
     /// When bytes last came or left.
     last_active: Instant,
 }
@@ -123,7 +124,7 @@ impl Connection {
             Connection::new(settings, Decoder::initiator(), Role::Initiator, Phase::Opening, now);
         let ours = Hello::ours(connection.our_allowance(), nonce);
         ours.encode(None, connection.outbox.bytes());
-        connection.stalled_since = Some(now);
+        connection.stalled_since = Some(Box::new(now));
         connection
     }
 
@@ -163,7 +164,7 @@ impl Connection {
     /// and ends. Only before anything was received.
     pub(crate) fn refuse(&mut self, rc: ResultCode, now: Instant) {
         self.phase = Phase::Refusing(rc);
-        self.partial_since = Some(now);
+        self.partial_since = Some(Box::new(now));
     }
 
     /// The layout, once known.
@@ -177,8 +178,8 @@ impl Connection {
     }
 
     /// How long a peer that was told everything may take to close.
-    pub(crate) fn linger_deadline(&self) -> Instant {
-        self.last_active + self.settings.limits.linger
+    pub(crate) fn linger_deadline(&self) -> Option<Instant> {
+        self.last_active.checked_add(self.settings.limits.linger)
     }
 
     /// Why the connection is beyond repair, if it is.

@@ -145,7 +145,7 @@ impl Connection {
         if self.outbox.is_empty() {
             self.stalled_since = None;
         } else if count > 0 || self.stalled_since.is_none() {
-            self.stalled_since = Some(now);
+            self.stalled_since = Some(Box::new(now));
         }
         if count > 0 {
             self.last_active = now;

@@ -44,12 +44,14 @@ impl Connection {
         let limits = &self.settings.limits;
         // A limit beyond what the clock can say is none.
         let after = |since: Option<Instant>, limit: Duration, what| Some((since?.checked_add(limit)?, what));
+        let (partial_since, stalled_since) =
+            (self.partial_since.as_deref().copied(), self.stalled_since.as_deref().copied());
         let partial = match self.phase {
-            Phase::Refusing(_) => after(self.partial_since, REFUSAL_WAIT, Expired::Refusal),
-            Phase::Opening => after(self.partial_since, limits.hello_timeout, Expired::Hello),
-            _ => after(self.partial_since, limits.partial_frame_timeout, Expired::PartialFrame),
+            Phase::Refusing(_) => after(partial_since, REFUSAL_WAIT, Expired::Refusal),
+            Phase::Opening => after(partial_since, limits.hello_timeout, Expired::Hello),
+            _ => after(partial_since, limits.partial_frame_timeout, Expired::PartialFrame),
         };
-        let stall = after(self.stalled_since, limits.write_stall_timeout, Expired::WriteStall);
+        let stall = after(stalled_since, limits.write_stall_timeout, Expired::WriteStall);
         let silent_since = (!self.is_over()).then_some(self.last_active);
         let idle = limits.idle_timeout.and_then(|limit| after(silent_since, limit, Expired::Idle));
         [partial, stall, idle]

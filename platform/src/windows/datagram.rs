@@ -1,0 +1,280 @@
+//! Bound datagram endpoints: a UDP socket, or a mailslot with a thread that reads it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::windows::io::AsSocket;
+
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
+
+use super::mailslot::{Mailslot, MailslotName};
+use super::udp;
+use crate::{Address, BindOptions, Endpoint, Received};
+
+/// A bound datagram endpoint: receives from anyone who may send to it, and answers.
+///
+/// # Platform-specific behavior
+///
+/// On Windows a mailslot is read by a small thread, which ends with this; what it has read and nobody
+/// has received waits in a queue of at most 1,024 messages and 4 MiB. What comes beyond that is
+/// dropped, and the log says so.
+pub struct Datagrams {
+    endpoint: Endpoint,
+    source: Source,
+}
+
+enum Source {
+    Udp { socket: UdpSocket, local: SocketAddr },
+    Mailslot(Mailslot),
+}
+
+/// Where a datagram endpoint is on this system.
+pub(super) enum Place {
+    Udp(Vec<SocketAddr>),
+    Mailslot(MailslotName),
+}
+
+impl Datagrams {
+    /// Creates the endpoint, with its final access rights.
+    ///
+    /// Waits for the resolver if a UDP host is a name.
+    ///
+    /// # Errors
+    ///
+    /// - [`io::ErrorKind::AddrInUse`]: somebody else has the name or the port.
+    /// - [`io::ErrorKind::PermissionDenied`]: UDP beyond loopback without
+    ///   [`BindOptions::beyond_loopback`]; or the system says so.
+    /// - [`io::ErrorKind::Unsupported`]: this system has no such endpoint; the text says which does.
+    /// - [`io::ErrorKind::InvalidInput`]: not a datagram endpoint, or a name that does not fit.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// A mailslot's owner is the user; only that user and SYSTEM may write to it (everyone with
+    /// [`BindOptions::anyone`]), and no process of a lower integrity level (unless
+    /// [`BindOptions::lower_integrity`]). Messages have at most 65,536 bytes. While a client of a
+    /// server that has gone still has the mailslot open, its name may be taken.
+    pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
+        match place(endpoint)? {
+            Place::Udp(addresses) => {
+                let socket = UdpSocket::from_std(udp::bind(&addresses, options)?.into());
+                let local = socket.local_addr()?;
+                let endpoint = Endpoint::Udp { host: local.ip().to_string(), port: local.port() };
+                Ok(Datagrams { endpoint, source: Source::Udp { socket, local } })
+            }
+            Place::Mailslot(name) => {
+                let source = Source::Mailslot(Mailslot::create(name, options)?);
+                Ok(Datagrams { endpoint: endpoint.clone(), source })
+            }
+        }
+    }
+
+    /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Registers with mio, for [`Interest::READABLE`], edge-triggered: after an event, receive until
+    /// [`io::ErrorKind::WouldBlock`].
+    ///
+    /// `ready` is for sources that mio can't watch: those call it, on a thread of their own, after
+    /// each message that has come, and at once, on this thread, if some have come already.
+    ///
+    /// # Errors
+    ///
+    /// When it is registered already, or the system refuses.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// A mailslot never meets `registry` and `token`: it calls `ready`, until it is deregistered or
+    /// dropped, both of which wait for a call under way. A UDP socket drops `ready` at once.
+    pub fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        ready: Box<dyn Fn() + Send + Sync>,
+    ) -> io::Result<()> {
+        match &mut self.source {
+            Source::Udp { socket, .. } => registry.register(socket, token, Interest::READABLE),
+            Source::Mailslot(slot) => slot.register(ready),
+        }
+    }
+
+    /// Ends the registration, for example to pause receiving.
+    ///
+    /// # Errors
+    ///
+    /// When it is not registered.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// A mailslot goes on to be read into its queue.
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.source {
+            Source::Udp { socket, .. } => registry.deregister(socket),
+            Source::Mailslot(slot) => slot.deregister(),
+        }
+    }
+
+    /// Takes the next datagram, without blocking. An empty one is a message too, of length 0; what
+    /// `buf` has no room for is lost, and [`Received::truncated`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when there is none. That an earlier answer found nobody
+    /// (WSAECONNRESET) is not reported here.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: no credentials, neither on UDP nor on mailslots, which tell nothing of a message's
+    /// sender at all: there is no [`Received::from`] either.
+    pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<Received> {
+        match &mut self.source {
+            Source::Udp { socket, .. } => loop {
+                match socket.try_io(|| udp::receive(socket.as_socket(), buf)) {
+                    Err(error) if udp::is_about_another(&error) => {}
+                    received => return received,
+                }
+            },
+            Source::Mailslot(slot) => slot.receive(buf),
+        }
+    }
+
+    /// Sends one datagram, as a rule to where one came from ([`Received::from`]), without blocking.
+    /// It goes whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// All of them concern this one receiver or message:
+    ///
+    /// - [`io::ErrorKind::WouldBlock`]: our queue is full. No event will tell of room: try again
+    ///   later.
+    /// - [`io::ErrorKind::InvalidInput`]: too large for this transport, or no address that can be
+    ///   answered.
+    /// - [`io::ErrorKind::Unsupported`]: on mailslots, which carry messages one way.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// UDP takes 65,507 bytes over IPv4. It does not tell of a receiver that has gone, and drops what
+    /// finds no room.
+    pub fn send(&mut self, bytes: &[u8], to: &Address) -> io::Result<()> {
+        match &self.source {
+            Source::Udp { socket, local } => match *to {
+                Address::Inet(to) if to.is_ipv4() == local.is_ipv4() => send_to(socket, bytes, to),
+                _ => Err(invalid("this address belongs to another transport")),
+            },
+            Source::Mailslot(_) => Err(one_way("a mailslot's server can't answer")),
+        }
+    }
+}
+
+impl fmt::Debug for Datagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datagrams").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+fn send_to(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    let sent = match socket.send_to(bytes, to) {
+        // Told once: "this error would indicate that a previous send operation resulted in an ICMP
+        // Port Unreachable message" ("sendto function",
+        // learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-sendto).
+        Err(error) if udp::is_about_another(&error) => socket.send_to(bytes, to),
+        sent => sent,
+    };
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if udp::is_too_large(&error) => Err(too_large(bytes.len())),
+        Err(error) if error.raw_os_error() == Some(WSAENOBUFS) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds the place of a datagram endpoint. Looks host names up, which may take as long as the
+/// system's resolver takes.
+pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
+    match endpoint {
+        Endpoint::Udp { host, port } => {
+            checked(endpoint)?;
+            udp::addresses(host, *port).map(Place::Udp)
+        }
+        Endpoint::Mailslot(name) => {
+            checked(endpoint)?;
+            MailslotName::new(name).map(Place::Mailslot)
+        }
+        Endpoint::UnixGram(_) => {
+            Err(unsupported("unixgram: works on Unix systems; use udp: or mailslot: on Windows"))
+        }
+        Endpoint::AbstractGram(_) => {
+            Err(unsupported("abstractgram: works on Linux; use udp: or mailslot: on Windows"))
+        }
+        Endpoint::Local(_)
+        | Endpoint::Unix(_)
+        | Endpoint::Abstract(_)
+        | Endpoint::Pipe(_)
+        | Endpoint::Tcp { .. } => Err(invalid(format!(
+            "{}: carries a stream, datagrams are needed here; use udp: or mailslot:",
+            endpoint.scheme()
+        ))),
+    }
+}
+
+/// The rules of the text form, by the one who knows them: a program can make endpoints without it.
+fn checked(endpoint: &Endpoint) -> io::Result<()> {
+    endpoint.to_string().parse::<Endpoint>().map(drop).map_err(|error| invalid(error.to_string()))
+}
+
+pub(super) fn too_large(length: usize) -> io::Error {
+    invalid(format!("a message of {length} bytes is too large for one datagram here"))
+}
+
+pub(super) fn one_way(who: &str) -> io::Error {
+    unsupported(format!("{who}: mailslots carry messages one way, to their server"))
+}
+
+pub(super) fn invalid(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why.into())
+}
+
+fn unsupported(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_says_what_to_use() {
+        for (text, kind, word) in [
+            ("unixgram:/run/x", io::ErrorKind::Unsupported, "use udp:"),
+            ("abstractgram:x", io::ErrorKind::Unsupported, "use udp:"),
+            ("local:x", io::ErrorKind::InvalidInput, "stream"),
+            ("pipe:x", io::ErrorKind::InvalidInput, "stream"),
+            ("tcp:127.0.0.1:1", io::ErrorKind::InvalidInput, "stream"),
+            ("mailslot:../pipe/x", io::ErrorKind::InvalidInput, "path"),
+        ] {
+            let error = place(&text.parse().unwrap()).err().unwrap();
+            assert_eq!(error.kind(), kind, "{text}: {error}");
+            assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_that_no_parser_saw_are_checked() {
+        for endpoint in [
+            Endpoint::Mailslot(String::new()),
+            Endpoint::Mailslot("a\0b".into()),
+            Endpoint::Mailslot(r"a\b".into()),
+            Endpoint::Mailslot("x".repeat(250)),
+            Endpoint::Udp { host: String::new(), port: 1 },
+        ] {
+            let error = place(&endpoint).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{endpoint:?}: {error}");
+        }
+    }
+}

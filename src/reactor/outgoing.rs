@@ -1,0 +1,144 @@
+//! Datagrams on their way out of one socket.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
+use std::io;
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Address, Datagrams, Endpoint};
+
+use crate::counters::Counters;
+use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
+
+/// A Unix receiver whose queue is full never says when it has room again (unix(7)), so what it does
+/// not take waits here and is tried again by timer. Nothing overtakes what waits for the same
+/// receiver.
+pub(super) struct Outgoing {
+    pub(super) socket: Datagrams,
+    queues: HashMap<Address, Queue>,
+    /// The keys of `queues`, in the order in which they are tried next.
+    turns: VecDeque<Address>,
+    /// What the queues hold, [`cost`] by cost.
+    bytes: usize,
+    /// How long a receiver may take nothing before it is given up.
+    patience: Duration,
+    pub(super) counters: Counters,
+}
+
+/// What waits for one receiver; never empty.
+struct Queue {
+    datagrams: VecDeque<Box<[u8]>>,
+    /// When it last took something, or refused it first.
+    stuck_since: Instant,
+}
+
+/// Sends tried each time, of which those to receivers that take nothing are for naught.
+const TRIES: usize = 256;
+/// Receivers tried each time: the system copies a datagram before it finds that there is no room.
+const RECEIVERS: usize = 64;
+/// What a datagram costs us besides its bytes, be it the only one in its queue. So even empty ones
+/// are not free.
+const OVERHEAD: usize = 256;
+
+fn cost(datagram: &[u8]) -> usize {
+    datagram.len() + OVERHEAD
+}
+
+impl Outgoing {
+    pub(super) fn new(socket: Datagrams, counters: Counters, patience: Duration) -> Outgoing {
+        let (queues, turns) = (HashMap::new(), VecDeque::new());
+        Outgoing { socket, queues, turns, bytes: 0, patience, counters }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// Sends, or lets it wait for its turn, or drops and counts it.
+    pub(super) fn send(&mut self, bytes: &[u8], to: Option<&Address>, now: Instant, endpoint: &Endpoint) {
+        let Some(to) = to else {
+            return log::debug!("{endpoint}: a sender without an address gets no answer");
+        };
+        if !self.queues.contains_key(to) {
+            match self.socket.send(bytes, to) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return count(&self.counters, 1, to, endpoint, &error),
+            }
+        }
+        let waiting = self.queues.get(to).map_or(0, |queue| queue.datagrams.len());
+        if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > MAX_QUEUED_BYTES {
+            return count(&self.counters, 1, to, endpoint, &"too many wait already");
+        }
+        self.bytes += cost(bytes);
+        let queue = self.queues.entry(to.clone()).or_insert_with(|| {
+            self.turns.push_back(to.clone());
+            Queue { datagrams: VecDeque::new(), stuck_since: now }
+        });
+        queue.datagrams.push_back(bytes.into());
+    }
+
+    /// Tries again what waits, as far as a turn's budget goes. To be called again after a while, unless
+    /// it [`is_empty`](Outgoing::is_empty) then.
+    pub(super) fn retry(&mut self, now: Instant, endpoint: &Endpoint) {
+        let mut tries = TRIES;
+        for _ in 0..self.turns.len().min(RECEIVERS) {
+            let Some(to) = self.turns.pop_front() else { return };
+            if self.flush(&to, &mut tries, now, endpoint) {
+                self.queues.remove(&to);
+            } else {
+                self.turns.push_back(to);
+            }
+            if tries == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Says whether nothing more waits for this receiver.
+    fn flush(&mut self, to: &Address, tries: &mut usize, now: Instant, endpoint: &Endpoint) -> bool {
+        let Outgoing { socket, queues, bytes, patience, counters, .. } = self;
+        let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
+        while let Some(next) = datagrams.front() {
+            if *tries == 0 {
+                return false;
+            }
+            *tries -= 1;
+            let lost = match socket.send(next, to) {
+                Ok(()) => {
+                    *stuck_since = now;
+                    None
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if now.saturating_duration_since(*stuck_since) < *patience {
+                        return false;
+                    }
+                    Some((datagrams.len(), io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")))
+                }
+                // This one is at fault, not its receiver.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some((1, error)),
+                Err(error) => Some((datagrams.len(), error)),
+            };
+            let done = lost.as_ref().map_or(1, |(lost, _)| *lost);
+            *bytes -= datagrams.drain(..done).map(|datagram| cost(&datagram)).sum::<usize>();
+            if let Some((lost, error)) = lost {
+                count(counters, lost, to, endpoint, &error);
+            }
+        }
+        true
+    }
+
+    /// Drops and counts what still waits.
+    pub(super) fn give_up(&mut self, endpoint: &Endpoint) {
+        for (to, queue) in self.queues.drain() {
+            count(&self.counters, queue.datagrams.len(), &to, endpoint, &"the server ends");
+        }
+        self.turns.clear();
+        self.bytes = 0;
+    }
+}
+
+fn count(counters: &Counters, lost: usize, to: &Address, endpoint: &Endpoint, why: &dyn Display) {
+    log::debug!("{endpoint}: dropped {lost} datagrams for {}: {why}", to.to_string().escape_debug());
+    counters.datagram_dropped(lost as u64);
+}
