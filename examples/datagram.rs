@@ -73,7 +73,8 @@ fn serve(endpoint: &str, echo: bool) -> Result<(), Box<dyn Error>> {
             eprintln!("datagram: {error}");
         }
     })?;
-    let bound = server.listen_messages(Listen::from(endpoint).access(access), move |(), message, reply| {
+    let listen = Listen::from(endpoint).access(access);
+    let bound = server.listen_messages(listen, move |(), message, reply| {
         let text = printable(message.bytes());
         match message.endpoint() {
             Endpoint::Mailslot(_) => print(&format!("{text}\n")),
@@ -101,21 +102,22 @@ fn who(sender: Option<&Address>) -> String {
 /// characters and other bytes. What is very long is cut.
 fn printable(bytes: &[u8]) -> String {
     let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    // Not in the middle of a character.
+    let starts = |&at: &usize| text.get(at).is_none_or(|byte| byte & 0xC0 != 0x80);
+    let cut = (PRINTED - 3..=PRINTED).rev().find(starts).unwrap_or(PRINTED);
+    let (shown, more) = text.split_at(cut.min(text.len()));
     let mut line = String::new();
-    let mut rest = text.len();
-    for chunk in text.utf8_chunks() {
+    for chunk in shown.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if text.len() - rest + character.len_utf8() > PRINTED {
-                return format!("{line} (and {rest} bytes more)");
-            }
-            rest -= character.len_utf8();
             match character.is_control() {
                 true => line.extend(character.escape_default()),
                 false => line.push(character),
             }
         }
-        rest -= chunk.invalid().len();
         line.extend(chunk.invalid().escape_ascii().map(char::from));
+    }
+    if !more.is_empty() {
+        line += &format!(" (and {} bytes more)", more.len());
     }
     line
 }
@@ -161,7 +163,11 @@ fn send_lines(server: &RawDatagrams, has_address: bool) -> Result<Option<Instant
             return Ok(last);
         }
         match server.send(&line) {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => eprintln!("datagram: {error}"),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                // Too large; the next one may not be.
+                eprintln!("datagram: {error}");
+                continue;
+            }
             result => result?,
         }
         if last.replace(Instant::now()).is_none() && has_address {

@@ -296,8 +296,10 @@ fn print_answers(mut server: &RawStream) -> io::Result<()> {
         let rest = text.split_off(text.len() - unfinished(&text));
         let words = text.strip_suffix(b"\n").unwrap_or(&text);
         let lines: Vec<String> = words.split(|byte| *byte == b'\n').map(printable).collect();
-        // On lines of its own, and then the prompt again.
-        print(&format!("\n{}\n{PROMPT}", lines.join("\n")));
+        if !text.is_empty() {
+            // On lines of its own, and then the prompt again.
+            print(&format!("\n{}\n{PROMPT}", lines.join("\n")));
+        }
         text = rest;
     }
 }

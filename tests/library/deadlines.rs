@@ -185,23 +185,17 @@ fn a_large_frame_that_comes_slowly_is_not_idle() {
     );
 }
 
-/// What waits to be read by the peer until the server has no more patience.
+/// Asks for 16 MiB and reads none of it. A v1 peer is read from all the same; a classic one gets
+/// rid of the last requests only when the server has no more patience with it.
 fn stall(raw: &Raw, dialect: Dialect) {
-    let large = if dialect == Dialect::V1 { 1 << 20 } else { 500 };
-    let request = dialect.request(1, ECHO, &vec![b's'; large]);
-    let count = (16 << 20) / large as u32;
-    for id in 1..=count {
-        let request = match dialect {
-            Dialect::V1 => dialect.request(id, ECHO, &vec![b's'; large]),
-            Dialect::Classic | Dialect::Fixed => request.clone(),
-        };
-        // A classic peer is not read from when it does not read.
-        let mut rest = &request[..];
-        while !rest.is_empty() {
-            match raw.0.send(rest, Some(SHORT / 5)) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(_) => return,
-            }
+    let payload = vec![b's'; if dialect == Dialect::V1 { 1 << 20 } else { 500 }];
+    let count = (16 << 20) / payload.len() as u32;
+    // Many at a time: it is not about the sending.
+    for first in (1..=count).step_by(64) {
+        let last = count.min(first + 63);
+        let requests = (first..=last).flat_map(|id| dialect.request(id, ECHO, &payload));
+        if raw.try_send(&requests.collect::<Vec<_>>()).is_err() {
+            return; // It is closed.
         }
     }
 }
@@ -263,9 +257,9 @@ fn several_limits_at_once_do_not_stop_the_server() {
             let raws = [(); 3].map(|()| dialect.raw(endpoint));
             raws.iter().for_each(|raw| stall(raw, dialect));
             let [_idle, broken, leaving] = &raws;
-            // A classic peer is not read from any more, so nothing has to wait for these.
-            let _ = broken.0.send(&frame(99, 0, 0, 0, b""), Some(SHORT / 5));
-            let _ = leaving.0.send(&frame(GOODBYE, 0, 0, 0, b""), Some(SHORT / 5));
+            // They may be closed by now; classic ones are.
+            let _ = broken.try_send(&frame(99, 0, 0, 0, b""));
+            let _ = leaving.try_send(&frame(GOODBYE, 0, 0, 0, b""));
             for _ in 0..8 {
                 assert!(client(endpoint).call(ECHO, b"x").is_ok());
                 sleep(SHORT / 2);

@@ -8,7 +8,7 @@ use sidewire::{Limits, Session};
 
 use crate::program::example;
 use crate::util::{Raw, until, watchdog};
-use crate::witness::{A_WHILE, BOTH, Carry, Event, Play, Stage, Why, everywhere};
+use crate::witness::{A_WHILE, BOTH, Carry, Event, Play, Stage, Why, everywhere, limits};
 
 /// A reset, or an end, as the system tells. (Wine shows a reset as the end.)
 #[track_caller]
@@ -164,6 +164,24 @@ fn a_line_that_is_too_long_ends_its_connection() {
         fine.send(b"me too\n");
         assert_eq!(fine.receive(7), b"me too\n");
     });
+}
+
+/// Whom there is no room for gets no greeting, and nobody hears of them.
+#[test]
+fn a_full_server_closes_at_once() {
+    let _watchdog = watchdog(60);
+    for carry in BOTH {
+        let greet = Play { opened: |session| session.write("hello \n"), ..Play::silent() };
+        everywhere(&limits(|limits| limits.max_connections = 2), carry, greet, |stage| {
+            let inside = [stage.connect(), stage.connect()];
+            inside.iter().for_each(|client| assert_eq!(client.receive(7), b"hello \n"));
+            (0..5).for_each(|_| stage.connect().expect_end());
+            assert_eq!(stage.notes.count(|event| *event == Event::Opened), 2);
+            drop(inside);
+            stage.notes.ends(2);
+            assert_eq!(stage.connect().receive(7), b"hello \n");
+        });
+    }
 }
 
 /// Everybody is told, whatever they are doing.

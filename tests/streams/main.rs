@@ -18,6 +18,6 @@ mod terminal_client;
 // C, Python, nc and socat; their peers on Windows are not to be had under Wine.
 #[cfg(unix)]
 mod foreign;
-// What is left behind is counted in /proc.
+// Descriptors and memory are counted in /proc.
 #[cfg(target_os = "linux")]
-mod descriptors;
+mod costs;

@@ -193,3 +193,9 @@ fn inet(address: &socket2::SockAddr) -> io::Result<Address> {
         || io::Error::new(io::ErrorKind::InvalidData, "the socket's address is no internet address");
     address.as_socket().map(Address::Inet).ok_or_else(unknown)
 }
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel").field("peer", &self.peer).field("pipe", &self.pipe).finish_non_exhaustive()
+    }
+}

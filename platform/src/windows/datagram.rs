@@ -53,8 +53,8 @@ impl Datagrams {
     ///
     /// A mailslot's owner is the user; only that user and SYSTEM may write to it (everyone with
     /// [`BindOptions::anyone`]), and no process of a lower integrity level (unless
-    /// [`BindOptions::lower_integrity`]). Messages have at most 65,536 bytes. While a client of a
-    /// server that has gone still has the mailslot open, its name may be taken.
+    /// [`BindOptions::lower_integrity`]). Messages have at most 65,536 bytes. As long as a client
+    /// of a server that has gone keeps the mailslot open, its name may stay taken.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
         match place(endpoint)? {
             Place::Udp(addresses) => {

@@ -123,7 +123,7 @@ impl DatagramChannel {
     /// (on Wine up to about 200,000), and never waits.
     pub fn send(&self, bytes: &[u8], timeout: Option<Duration>) -> io::Result<()> {
         match &self.way {
-            Way::Udp(socket) => send_udp(socket, bytes, Deadline::after(timeout)),
+            Way::Udp(socket) => send_udp(socket, bytes, Deadline::after(timeout)).map_err(udp::client_error),
             Way::Mailslot { file, .. } => match { file }.write(bytes) {
                 Ok(count) if count == bytes.len() => Ok(()),
                 Ok(_) => Err(io::ErrorKind::WriteZero.into()),
@@ -147,7 +147,7 @@ impl DatagramChannel {
     /// Windows: no credentials.
     pub fn receive(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<Received> {
         match &self.way {
-            Way::Udp(socket) => receive_udp(socket, buf, Deadline::after(timeout)),
+            Way::Udp(socket) => receive_udp(socket, buf, Deadline::after(timeout)).map_err(udp::client_error),
             Way::Mailslot { .. } => Err(one_way("a mailslot's client can't receive")),
         }
     }
@@ -156,12 +156,11 @@ impl DatagramChannel {
 fn send_udp(socket: &Socket, bytes: &[u8], deadline: Deadline) -> io::Result<()> {
     loop {
         match socket.send(bytes) {
-            Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                udp::wait(socket.as_socket(), POLLWRNORM, deadline).map_err(udp::client_error)?;
+                udp::wait(socket.as_socket(), POLLWRNORM, deadline)?;
             }
             Err(error) if udp::is_too_large(&error) => return Err(too_large(bytes.len())),
-            Err(error) => return Err(udp::client_error(error)),
+            sent => return sent.map(drop),
         }
     }
 }
@@ -173,9 +172,9 @@ fn receive_udp(socket: &Socket, buf: &mut [u8], deadline: Deadline) -> io::Resul
     loop {
         match udp::receive(socket.as_socket(), buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                udp::wait(socket.as_socket(), POLLRDNORM, deadline).map_err(udp::client_error)?;
+                udp::wait(socket.as_socket(), POLLRDNORM, deadline)?;
             }
-            received => return received.map_err(udp::client_error),
+            received => return received,
         }
     }
 }

@@ -312,3 +312,9 @@ fn has_client(pipe: &NamedPipe) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}

@@ -324,6 +324,15 @@ pub(super) fn no_half_close() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "the two directions of a named pipe end together")
 }
 
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Inner::Pipe(pipe) => f.debug_tuple("Stream").field(&pipe.name).finish(),
+            Inner::Tcp(socket) => f.debug_tuple("Stream").field(socket).finish(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,9 @@
 //! * that no other process can take the port (`SO_EXCLUSIVEADDRUSE`);
 //! * that a server hears nothing of clients that have gone (`SIO_UDP_CONNRESET`; Wine 8 doesn't know
 //!   it, and Linux below tells only connected sockets): hence [`is_about_another`], too;
-//! * that a client hears of a server that has gone as WSAECONNRESET (Wine may say WSAECONNREFUSED);
+//! * that a client hears of a server that has gone, as WSAECONNRESET and also while it waits (Wine 8
+//!   says WSAECONNREFUSED, if anything: mostly its server takes ICMP's word first and wakes nobody,
+//!   and the client's receive just times out);
 //! * that a datagram that was cut comes with its sender's address. Where it doesn't, it has none.
 
 use std::io;
@@ -23,9 +25,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::deadline::Deadline;
 use crate::{Address, BindOptions, Received};
 
-/// What is asked for unless the options say otherwise: room for a few large messages. Windows'
-/// default is 64 KiB ("SOL_SOCKET Socket Options",
-/// learn.microsoft.com/windows/win32/winsock/sol-socket-socket-options: SO_RCVBUF), less than one.
+/// What is asked for unless the options say otherwise: room for a few large messages.
 const BUFFER: usize = 1 << 20;
 
 /// Every address of a host, in the order that the resolver recommends. May ask the network when

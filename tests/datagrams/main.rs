@@ -1,0 +1,28 @@
+//! Datagrams: frames and plain messages, over every kind of datagram socket that the system has.
+
+#[path = "../util/mod.rs"]
+mod util;
+
+#[allow(dead_code, reason = "made for the tests of streams, which use more of it")]
+#[path = "../streams/program.rs"]
+mod program;
+
+mod stage;
+
+mod calls;
+mod examples;
+mod faults;
+mod frames;
+mod messages;
+mod pressure;
+
+#[cfg(unix)]
+mod files;
+// C, Python, nc and socat; their peers on Windows are not to be had under Wine.
+#[cfg(unix)]
+mod foreign;
+#[cfg(windows)]
+mod mailslots;
+// Only there do datagrams come with their sender's credentials.
+#[cfg(target_os = "linux")]
+mod users;
