@@ -85,6 +85,15 @@ impl Error {
         Error(Box::new(Inner { operation, endpoint, kind, source: Some(source.into()), executed: None }))
     }
 
+    /// The same for opening an endpoint of our own, where "not found" says nothing of a server.
+    pub(crate) fn bind(endpoint: &Endpoint, source: io::Error) -> Error {
+        let mut error = Error::os("listen on", endpoint, source);
+        if matches!(error.0.kind, Kind::NotListening | Kind::TimedOut) {
+            error.0.kind = Kind::Os;
+        }
+        error
+    }
+
     /// An operating system's error that concerns no endpoint.
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
         let (kind, source) = (Kind::Os, Some(source.into()));
@@ -158,7 +167,8 @@ impl Error {
         matches!(self.0.kind, Kind::PeerGone { .. })
     }
 
-    /// Whether the peer broke the protocol: it speaks something else, or is broken.
+    /// Whether the peer broke the protocol: it speaks something else, or is broken; or the two
+    /// have no version in common.
     #[must_use]
     pub fn is_protocol(&self) -> bool {
         matches!(self.0.kind, Kind::Protocol(_) | Kind::Version(_))
@@ -240,7 +250,8 @@ impl fmt::Display for Error {
             write!(f, " {endpoint}")?;
         }
         match (kind, source) {
-            (Kind::Os | Kind::InvalidInput(_), Some(source)) => write!(f, ": {source}"),
+            (Kind::Os | Kind::InvalidInput(_) | Kind::InUse, Some(source)) => write!(f, ": {source}"),
+            (Kind::TimedOut, Some(_)) => write!(f, ": {kind}"),
             (kind, Some(source)) => write!(f, ": {kind} ({source})"),
             (kind, None) => write!(f, ": {kind}"),
         }

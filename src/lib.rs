@@ -12,7 +12,10 @@
 //! # let name = format!("local:tour-{}", std::process::id());
 //! # let name = name.as_str(); // in an app: "local:com.example.app"
 //! let mut server = Server::new(String::from("hello"));
-//! server.on(GET, |text, _request, reply| Ok(reply.write(text)));
+//! server.on(GET, |text, _request, reply| {
+//!     reply.write(text);
+//!     Ok(())
+//! });
 //! server.listen(name)?;
 //! let running = server.spawn()?; // or run() on this thread, or turn() in a loop of one's own
 //!
@@ -44,7 +47,7 @@ pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
-pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server, StreamHandler};
+pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server, StreamHandler, on_data};
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, User, user_name,
 };

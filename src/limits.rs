@@ -26,7 +26,8 @@ pub struct Limits {
     pub max_in_flight: u32,
     /// Payload bytes of these calls together; advertised. Default 64 MiB.
     pub max_in_flight_bytes: u32,
-    /// Bytes waiting to be read by a peer at which a classic link is no longer read from.
+    /// Bytes waiting to be read by a peer at which a classic link, or a stream without frames, is
+    /// no longer read from; and at which our own client adds no more.
     /// Default 1 MiB.
     pub outbox_soft: usize,
     /// Bytes waiting to be read by a peer at which its connection is closed. Default 64 MiB.

@@ -2,6 +2,15 @@
 
 use crate::peer::{Address, Credentials};
 
+/// How full the buffer is that a socket's datagrams leave from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendBuffer {
+    /// Bytes, as the system counts them, that receivers have not read yet.
+    pub unread: usize,
+    /// From how many on nothing more is taken, for whomever it is.
+    pub size: usize,
+}
+
 /// What is known about a datagram that has just been received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {

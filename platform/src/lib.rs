@@ -7,7 +7,7 @@
 //! # The contract
 //!
 //! Each operating-system folder (`unix/`, `windows/`; `unsupported.rs` for the rest) has the
-//! same files and exports the same names with the same signatures:
+//! same public files, beside helpers of its own, and exports the same names with the same signatures:
 //!
 //! | file | exports | what it is |
 //! |---|---|---|
@@ -63,7 +63,7 @@ mod os;
 #[path = "windows/mod.rs"]
 mod os;
 
-pub use datagram::Received;
+pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, Kind};
 pub use os::{
     Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,

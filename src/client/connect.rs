@@ -147,13 +147,14 @@ impl Connect {
         if self.endpoint.kind() == EndpointKind::Stream {
             return Err(self.invalid("this endpoint carries a stream of bytes, not datagrams"));
         }
-        Ok(RawDatagrams::new(self.connect_datagrams()?, self.call_timeout))
+        let socket = self.connect_datagrams()?;
+        Ok(RawDatagrams::new(socket, self.endpoint, self.call_timeout))
     }
 
     /// Opens the channel, and holds the server to the policy before anything is sent.
     fn connect(&self) -> Result<Channel> {
         self.check_verifiable()?;
-        let os = |error| Error::os("connect to", &self.endpoint, error);
+        let os = |error| Error::os("connect to", &self.endpoint, error).for_request("connect to", false);
         let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
         self.check(channel.peer())?;
         Ok(channel)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
 
+use super::shared::remaining;
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
 use crate::random::random_id;
@@ -80,6 +81,17 @@ impl DatagramCalls {
     /// `None`: v1.
     fn classic(&self) -> Option<Classic> {
         self.connect.classic_layout()
+    }
+
+    /// An address of the socket, as soon as no call is under way.
+    pub(super) fn address(
+        &self,
+        ask: impl FnOnce(&DatagramChannel) -> io::Result<Address>,
+    ) -> io::Result<Address> {
+        let (socket, _) = self.take_turn("look up an address on", None)?;
+        let address = ask(&socket.channel);
+        self.end_turn(Line::Free(socket));
+        address
     }
 
     /// Sends a request and waits for its reply.
@@ -228,10 +240,6 @@ impl DatagramCalls {
     }
 }
 
-fn remaining(deadline: Option<Instant>) -> Option<Duration> {
-    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-}
-
 /// Datagrams without frames to one server; from [`Connect::open_messages`](super::Connect::open_messages).
 ///
 /// Sending and receiving take `&self`, so that one thread can receive while another sends. Each
@@ -240,12 +248,29 @@ fn remaining(deadline: Option<Instant>) -> Option<Duration> {
 #[derive(Debug)]
 pub struct RawDatagrams {
     socket: DatagramChannel,
+    endpoint: Endpoint,
     timeout: Option<Duration>,
 }
 
 impl RawDatagrams {
-    pub(super) fn new(socket: DatagramChannel, timeout: Option<Duration>) -> RawDatagrams {
-        RawDatagrams { socket, timeout }
+    pub(super) fn new(
+        socket: DatagramChannel,
+        endpoint: Endpoint,
+        timeout: Option<Duration>,
+    ) -> RawDatagrams {
+        RawDatagrams { socket, endpoint, timeout }
+    }
+
+    /// The endpoint that it sends to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whose the server is, as far as the system tells.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        self.socket.peer()
     }
 
     /// Sends one datagram; it may be empty.
@@ -254,7 +279,8 @@ impl RawDatagrams {
     /// If the server has gone, the datagram is too large for the transport, or the server's queue
     /// stays full.
     pub fn send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.socket.send(bytes.as_ref(), self.timeout)
+        let sent = self.socket.send(bytes.as_ref(), self.timeout);
+        sent.map_err(|error| Error::os("send to", &self.endpoint, error).into())
     }
 
     /// Waits for the next datagram of the server. Returns its length.
@@ -263,7 +289,8 @@ impl RawDatagrams {
     /// [`io::ErrorKind::TimedOut`]; [`io::ErrorKind::InvalidData`] for one that is longer than
     /// `buffer`, whose end is lost; the server has gone.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let received = self.socket.receive(buffer, self.timeout)?;
+        let received = self.socket.receive(buffer, self.timeout);
+        let received = received.map_err(|error| Error::os("receive from", &self.endpoint, error))?;
         if received.truncated {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the datagram is longer than the buffer"));
         }

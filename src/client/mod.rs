@@ -7,7 +7,7 @@ mod shared;
 
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Endpoint, Peer};
+use sidewire_platform::{Address, DatagramChannel, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
 use crate::wire::Layout;
@@ -19,7 +19,7 @@ pub use connect::Connect;
 pub use datagram::RawDatagrams;
 pub use raw::RawStream;
 
-/// A connection to a server, for any number of threads.
+/// A connection to a server, for any number of threads: share it by reference or in an `Arc`.
 ///
 /// Calls of several threads travel on the one connection at the same time (v1), and each gets
 /// its own reply as soon as it comes. There is no thread behind this: one of the waiting threads
@@ -141,7 +141,8 @@ impl Client {
         }
     }
 
-    /// Sends a request and returns the reply whatever its result code is.
+    /// Sends a request and returns the reply whatever its result code is. `timeout` is this
+    /// call's own; `None` waits as long as the server lives.
     ///
     /// # Errors
     /// As [`call`](Client::call), but for result codes.
@@ -158,7 +159,8 @@ impl Client {
         }
     }
 
-    /// Sends a request that wants no answer. That it was sent does not mean that it arrived.
+    /// Sends a request that wants no answer. That it was sent does not mean that it arrived; one that
+    /// timed out may still go out.
     ///
     /// # Errors
     /// As [`call`](Client::call); [`is_invalid_input`](Error::is_invalid_input) on a classic
@@ -175,9 +177,33 @@ impl Client {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match &self.link {
-            Link::Stream(shared) => shared.peer(),
+            Link::Stream(shared) => shared.channel().peer(),
             Link::Datagrams(calls) => calls.peer(),
         }
+    }
+
+    /// The server's address, numerically (getpeername(2)).
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn peer_address(&self) -> Result<Address> {
+        let address = match &self.link {
+            Link::Stream(shared) => shared.channel().peer_address(),
+            Link::Datagrams(calls) => calls.address(DatagramChannel::peer_address),
+        };
+        address.map_err(|error| Error::os("look up the server's address on", self.endpoint(), error))
+    }
+
+    /// Our own address, numerically (getsockname(2)).
+    ///
+    /// # Errors
+    /// If the connection has ended.
+    pub fn local_address(&self) -> Result<Address> {
+        let address = match &self.link {
+            Link::Stream(shared) => shared.channel().local_address(),
+            Link::Datagrams(calls) => calls.address(DatagramChannel::local_address),
+        };
+        address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
     }
 
     /// The endpoint that it is connected to.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use sidewire_platform::{Address, Channel, Endpoint, Peer};
 
+use crate::error::Error;
+
 /// A stream of bytes to a server that knows no frames; from [`Connect::open_raw`](super::Connect::open_raw).
 ///
 /// Reading and writing take `&self`, so that one thread can read while another writes. Each
@@ -81,13 +83,31 @@ impl RawStream {
 
 impl io::Read for &RawStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.channel.recv(buf, self.timeout)
+        let received = self.channel.recv(buf, self.timeout);
+        received.map_err(|error| Error::os("read from", &self.endpoint, error).into())
     }
 }
 
 impl io::Write for &RawStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.channel.send(buf, self.timeout)
+        let sent = self.channel.send(buf, self.timeout);
+        sent.map_err(|error| Error::os("write to", &self.endpoint, error).into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl io::Read for RawStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut &*self, buf)
+    }
+}
+
+impl io::Write for RawStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut &*self, buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {

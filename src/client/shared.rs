@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Channel, Endpoint, Peer};
+use sidewire_platform::{Channel, Endpoint};
 
 use super::Response;
 use crate::error::{Error, Kind, Result};
@@ -102,8 +102,8 @@ impl Shared {
         &self.endpoint
     }
 
-    pub(super) fn peer(&self) -> &Peer {
-        self.channel.peer()
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -119,7 +119,8 @@ impl Shared {
                 return Err(end.error.for_request("connect to", false));
             }
             if is_past(deadline) {
-                return Err(Error::new("connect to", &self.endpoint, Kind::TimedOut));
+                let error = Error::new("connect to", &self.endpoint, Kind::TimedOut);
+                return Err(error.for_request("connect to", false));
             }
             state = self.read(state, deadline);
         }
@@ -137,7 +138,7 @@ impl Shared {
         timeout: Option<Duration>,
         deadline: Option<Instant>,
     ) -> Result<Response> {
-        let mut state = self.wait_for_room(self.lock(), payload.len(), deadline)?;
+        let mut state = self.wait_for_room(self.lock(), "call", payload.len(), deadline)?;
         let id = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
         let result = loop {
@@ -162,13 +163,20 @@ impl Shared {
         result
     }
 
+    /// Sends a request that wants no answer.
     pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
         let mut state = self.lock();
         if state.connection.layout() == Some(Layout::Classic) {
             let text = "the classic layout has no requests without an answer";
             return Err(Error::new("notify", &self.endpoint, Kind::InvalidInput(text.into())));
         }
-        self.check(&state, payload.len())?;
+        loop {
+            self.check(&state, "notify", payload.len())?;
+            if !state.connection.is_backed_up() {
+                break;
+            }
+            state = self.wait_for_writer(state, "notify", deadline)?;
+        }
         state.connection.push_notify(msg_type, payload);
         state = self.flush(state, deadline);
         if let Some(end) = &state.end {
@@ -181,33 +189,36 @@ impl Shared {
     }
 
     /// Whether a request of this size may be sent at all.
-    fn check(&self, state: &State, length: usize) -> Result<()> {
+    fn check(&self, state: &State, operation: &'static str, length: usize) -> Result<()> {
         if let Some(end) = &state.end {
-            return Err(end.error.for_request("call", false));
+            return Err(end.error.for_request(operation, false));
         }
         let limit = state.connection.request_limit();
         if length > limit as usize {
             let text = format!("the payload has {length} bytes, the server takes {limit}");
-            return Err(Error::new("call", &self.endpoint, Kind::InvalidInput(text)));
+            return Err(Error::new(operation, &self.endpoint, Kind::InvalidInput(text)));
         }
         Ok(())
     }
 
-    /// Waits until the server's limits leave room for one more call.
+    /// Waits until the server's limits, and what it has not read yet, leave room for one more call.
     fn wait_for_room<'a>(
         &'a self,
         mut state: Guard<'a>,
+        operation: &'static str,
         length: usize,
         deadline: Option<Instant>,
     ) -> Result<Guard<'a>> {
         loop {
-            self.check(&state, length)?;
+            self.check(&state, operation, length)?;
+            if state.connection.is_backed_up() {
+                state = self.wait_for_writer(state, operation, deadline)?;
+                continue;
+            }
             if state.connection.may_call(length as u32) {
                 return Ok(state);
             }
-            if is_past(deadline) {
-                return Err(Error::new("call", &self.endpoint, Kind::TimedOut));
-            }
+            self.check_time(operation, deadline)?;
             if !state.reading {
                 // Nobody waits for what fills the limits: those who asked have given up.
                 state = self.read(state, deadline);
@@ -216,6 +227,30 @@ impl Shared {
             }
             state.queue.push(std::thread::current());
             state = self.follow(state, deadline);
+        }
+    }
+
+    /// Nothing is added to what a server does not read: sends, or waits for whoever is at it.
+    fn wait_for_writer<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        operation: &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<Guard<'a>> {
+        self.check_time(operation, deadline)?;
+        if !state.writing {
+            return Ok(self.flush(state, deadline));
+        }
+        state.queue.push(std::thread::current());
+        let soon = Instant::now() + WRITER_CHECK;
+        Ok(self.follow(state, Some(deadline.map_or(soon, |deadline| deadline.min(soon)))))
+    }
+
+    /// Whether there is time left for a request of which nothing is sent yet.
+    fn check_time(&self, operation: &'static str, deadline: Option<Instant>) -> Result<()> {
+        match is_past(deadline) {
+            true => Err(Error::new(operation, &self.endpoint, Kind::TimedOut).for_request(operation, false)),
+            false => Ok(()),
         }
     }
 
@@ -400,7 +435,7 @@ impl Drop for Shared {
 
 /// What is left, in whole milliseconds: a channel remembers the time limit that it last set, so
 /// that calls with the same limit, one after the other, need not set it again.
-fn remaining(deadline: Option<Instant>) -> Option<Duration> {
+pub(super) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
     let left = deadline?.saturating_duration_since(Instant::now());
     Some(Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX)))
 }

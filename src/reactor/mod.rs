@@ -9,6 +9,7 @@ mod datagram;
 mod link;
 pub(crate) mod mailbox;
 mod outgoing;
+mod room;
 mod session;
 mod slots;
 mod timers;
@@ -99,6 +100,8 @@ const WAKER: u32 = LAST_RESERVED;
 const FIRST_PORT: u32 = LAST_RESERVED / 2;
 /// Connections accepted on one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 256;
+/// As good as without end, where a clock would overflow.
+const FAR: Duration = Duration::from_secs(365 * 86_400);
 /// Events taken from the system at a time.
 const EVENTS: usize = 1024;
 
@@ -400,7 +403,8 @@ impl Reactor {
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
             acceptor.links -= usize::from(link.counts);
             if let Some(failure) = link.protocol().failure() {
-                log::info!("{}: closed {}: {failure}", acceptor.site.endpoint, Shown(link.peer()));
+                let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
+                log::log!(level, "{}: closed {}: {failure}", acceptor.site.endpoint, Shown(link.peer()));
             }
         }
         if link.was_opened() {
@@ -420,7 +424,9 @@ impl Reactor {
 
     /// Lets nobody in any more, says goodbye to everybody, and gives them `grace`.
     fn stop(&mut self, grace: Duration, now: Instant, service: &mut impl Service) {
-        self.stopping = Some(now + grace);
+        // A second word can hurry it, not hold it up.
+        let until = now.checked_add(grace).unwrap_or(now + FAR);
+        self.stopping = Some(self.stopping.map_or(until, |before| before.min(until)));
         for acceptor in &mut self.acceptors {
             acceptor.close(self.poll.registry());
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, Datagrams, Endpoint};
 
+use super::room::Room;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
 
@@ -22,6 +23,7 @@ pub(super) struct Outgoing {
     bytes: usize,
     /// How long a receiver may take nothing before it is given up.
     patience: Duration,
+    room: Room,
     pub(super) counters: Counters,
 }
 
@@ -47,7 +49,7 @@ fn cost(datagram: &[u8]) -> usize {
 impl Outgoing {
     pub(super) fn new(socket: Datagrams, counters: Counters, patience: Duration) -> Outgoing {
         let (queues, turns) = (HashMap::new(), VecDeque::new());
-        Outgoing { socket, queues, turns, bytes: 0, patience, counters }
+        Outgoing { socket, queues, turns, bytes: 0, patience, room: Room::default(), counters }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -59,9 +61,9 @@ impl Outgoing {
         let Some(to) = to else {
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
-        if !self.queues.contains_key(to) {
+        if !self.queues.contains_key(to) && self.room.admits(&self.socket, to, bytes.len(), now) {
             match self.socket.send(bytes, to) {
-                Ok(()) => return,
+                Ok(()) => return self.room.sent(to, bytes.len(), now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return count(&self.counters, 1, to, endpoint, &error),
             }
@@ -97,32 +99,36 @@ impl Outgoing {
 
     /// Says whether nothing more waits for this receiver.
     fn flush(&mut self, to: &Address, tries: &mut usize, now: Instant, endpoint: &Endpoint) -> bool {
-        let Outgoing { socket, queues, bytes, patience, counters, .. } = self;
+        let Outgoing { socket, queues, bytes, patience, room, counters, .. } = self;
         let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
         while let Some(next) = datagrams.front() {
             if *tries == 0 {
                 return false;
             }
             *tries -= 1;
-            let lost = match socket.send(next, to) {
+            let sent = match room.admits(socket, to, next.len(), now) {
+                true => socket.send(next, to),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            let (done, error) = match sent {
                 Ok(()) => {
+                    room.sent(to, next.len(), now);
                     *stuck_since = now;
-                    None
+                    (1, None)
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if now.saturating_duration_since(*stuck_since) < *patience {
                         return false;
                     }
-                    Some((datagrams.len(), io::Error::new(io::ErrorKind::TimedOut, "it takes nothing")))
+                    (datagrams.len(), Some(io::ErrorKind::TimedOut.into()))
                 }
                 // This one is at fault, not its receiver.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some((1, error)),
-                Err(error) => Some((datagrams.len(), error)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => (1, Some(error)),
+                Err(error) => (datagrams.len(), Some(error)),
             };
-            let done = lost.as_ref().map_or(1, |(lost, _)| *lost);
             *bytes -= datagrams.drain(..done).map(|datagram| cost(&datagram)).sum::<usize>();
-            if let Some((lost, error)) = lost {
-                count(counters, lost, to, endpoint, &error);
+            if let Some(error) = error {
+                count(counters, done, to, endpoint, &error);
             }
         }
         true

@@ -1,5 +1,7 @@
 //! How an endpoint is opened.
 
+use std::time::Duration;
+
 use sidewire_platform::{BindOptions, Endpoint};
 
 use crate::access::Access;
@@ -75,6 +77,43 @@ impl Listen {
         self
     }
 
+    /// Whether small writes leave at once on TCP (TCP_NODELAY, tcp(7)). Default true.
+    #[must_use]
+    pub fn nodelay(mut self, at_once: bool) -> Listen {
+        self.bind.nodelay = at_once;
+        self
+    }
+
+    /// After how long a silence TCP asks whether the peer is still there (SO_KEEPALIVE, tcp(7)),
+    /// in whole seconds. Default `None`: never.
+    #[must_use]
+    pub fn keep_alive(mut self, after: Option<Duration>) -> Listen {
+        self.bind.keepalive = after;
+        self
+    }
+
+    /// Bytes of the system's receive buffer for each socket (SO_RCVBUF, socket(7)). Default: the
+    /// system's for streams, and what the largest datagrams need.
+    ///
+    /// # Platform-specific behavior
+    /// Windows pipes have buffers of 64 KiB, whatever is said here.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: u32) -> Listen {
+        self.bind.recv_buffer = Some(bytes);
+        self
+    }
+
+    /// Bytes of the system's send buffer for each socket (SO_SNDBUF, socket(7)). Default: as
+    /// [`receive_buffer`](Listen::receive_buffer). Larger ones help large payloads.
+    ///
+    /// # Platform-specific behavior
+    /// As [`receive_buffer`](Listen::receive_buffer).
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: u32) -> Listen {
+        self.bind.send_buffer = Some(bytes);
+        self
+    }
+
     /// Lets `tcp:` and `udp:` bind addresses that other machines can reach, as `0.0.0.0`. By
     /// default only loopback addresses can be bound. Nothing on the wire is encrypted.
     ///
@@ -111,6 +150,22 @@ impl TryFrom<&str> for Listen {
     type Error = Error;
 
     fn try_from(endpoint: &str) -> Result<Listen, Error> {
+        Listen::on(endpoint)
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: String) -> Result<Listen, Error> {
+        Listen::on(endpoint)
+    }
+}
+
+impl TryFrom<&String> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: &String) -> Result<Listen, Error> {
         Listen::on(endpoint)
     }
 }

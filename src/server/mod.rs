@@ -24,7 +24,7 @@ use dispatch::Dispatch;
 pub use listen::Listen;
 pub use remote::{Remote, Running};
 pub use request::{Failure, Reply, Request};
-pub use streams::StreamHandler;
+pub use streams::{StreamHandler, on_data};
 
 /// Serves a state of type `S` to any number of clients, in one thread.
 ///
@@ -128,8 +128,24 @@ impl<S> Server<S> {
         Ok(self.open(listen.try_into()?, Speaks::Frames)?.1)
     }
 
-    /// Opens an endpoint that carries raw bytes in place of frames. A plain closure
-    /// `|state, session, bytes|` is a handler too.
+    /// Opens an endpoint that carries raw bytes in place of frames. Where a closure will do, wrap
+    /// it in [`on_data`].
+    ///
+    /// ```
+    /// use sidewire::{Server, on_data};
+    ///
+    /// # fn main() -> Result<(), sidewire::Error> {
+    /// # let name = format!("local:echo-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let mut server = Server::new(0u64); // counts bytes, and sends them back
+    /// let echo = on_data(|count: &mut u64, session, bytes| {
+    ///     *count += bytes.len() as u64;
+    ///     session.write(bytes);
+    /// });
+    /// server.listen_raw(name, echo)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// While a client does not read what is written to it, no more is read from it than
     /// [`Limits::outbox_soft`] leaves room for.
@@ -145,7 +161,8 @@ impl<S> Server<S> {
     }
 
     /// The same for text lines: the handler gets one line at a time, without its `\n` or `\r\n`.
-    /// A line of more than `max` bytes ends its connection; an unfinished last line counts.
+    /// A line of more than `max` bytes ends its connection; an unfinished last line counts. People type
+    /// lines, so an unfinished one may wait as long as [`Limits::idle_timeout`] lets it.
     ///
     /// # Errors
     /// As [`listen`](Server::listen).
@@ -201,7 +218,7 @@ impl<S> Server<S> {
                 "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may",
             ));
         }
-        let os = |error| Error::os("listen on", &endpoint, error);
+        let os = |error| Error::bind(&endpoint, error);
         let oneself = Oneself::look_up().map_err(os)?;
         let site = |bound: &Endpoint, limits: &Limits, instance| {
             let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };

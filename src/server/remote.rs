@@ -45,6 +45,7 @@ impl Remote {
 
 /// A server on a thread of its own. Dropping it stops the server and waits for it.
 #[derive(Debug)]
+#[must_use = "dropping it stops the server"]
 pub struct Running<S> {
     remote: Remote,
     thread: Option<JoinHandle<(Result<()>, S)>>,

@@ -143,7 +143,8 @@ impl io::Write for Reply<'_> {
 
 /// Why a handler could not do what it was asked: a result code, and a text for people.
 ///
-/// Any error converts to it with `?`, as "handler failed" (-10) with the error's text. To answer
+/// Every [`std::error::Error`] converts to it with `?`, as "handler failed" (-10) with the error's
+/// text; for boxed errors and plain texts there is `.map_err(Failure::other)`. To answer
 /// with a code of the application, return `Err(Failure::from(ResultCode(7)))`, or give a reason
 /// too with [`Failure::new`]. Clients that speak the classic layout get the code only.
 #[derive(Debug)]
@@ -159,6 +160,14 @@ impl Failure {
     pub fn new(rc: impl Into<ResultCode>, text: impl Into<String>) -> Failure {
         let rc = rc.into();
         Failure { rc: if rc.is_ok() { ResultCode::HANDLER_FAILED } else { rc }, text: text.into() }
+    }
+}
+
+impl Failure {
+    /// "Handler failed" (-10), with a text.
+    #[must_use]
+    pub fn other(text: impl fmt::Display) -> Failure {
+        Failure::new(ResultCode::HANDLER_FAILED, text.to_string())
     }
 }
 

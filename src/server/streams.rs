@@ -23,18 +23,28 @@ pub trait StreamHandler<S>: Send {
         let _ = (state, session);
     }
 
-    /// The connection is over. Called once for every one that was opened.
+    /// The connection is over. Called once for every one that was opened, unless the server itself
+    /// is dropped before.
     fn closed(&mut self, state: &mut S, id: SessionId, why: &Closed) {
         let _ = (state, id, why);
     }
 }
 
-/// A closure that only wants the data.
-impl<S, F> StreamHandler<S> for F
+/// A handler that only wants the data: `on_data(|state, session, bytes| …)`.
+pub fn on_data<S, F>(run: F) -> impl StreamHandler<S>
+where
+    F: FnMut(&mut S, &mut Session<'_>, &[u8]) + Send,
+{
+    OnData(run)
+}
+
+struct OnData<F>(F);
+
+impl<S, F> StreamHandler<S> for OnData<F>
 where
     F: FnMut(&mut S, &mut Session<'_>, &[u8]) + Send,
 {
     fn data(&mut self, state: &mut S, session: &mut Session<'_>, bytes: &[u8]) {
-        self(state, session, bytes);
+        (self.0)(state, session, bytes);
     }
 }

@@ -61,6 +61,16 @@ impl ProtocolError {
         matches!(self, ProtocolError::OutboxFull(_)) || *self == ProtocolError::STALLED
     }
 
+    /// Whether whoever runs the server should hear of it: a limit, or something else's client.
+    pub(crate) fn is_noteworthy(&self) -> bool {
+        matches!(
+            self,
+            ProtocolError::OtherProtocol(_)
+                | ProtocolError::OutboxFull(_)
+                | ProtocolError::TooManyInFlight { .. }
+        )
+    }
+
     /// What the peer is told.
     pub(crate) fn rc(&self) -> ResultCode {
         match self {

@@ -14,7 +14,6 @@ mod examples;
 mod faults;
 mod frames;
 mod messages;
-mod pressure;
 
 #[cfg(unix)]
 mod files;
@@ -23,6 +22,8 @@ mod files;
 mod foreign;
 #[cfg(windows)]
 mod mailslots;
-// Only there do datagrams come with their sender's credentials.
+// Only there do full queues wait for a timer, and datagrams come with their sender's credentials.
+#[cfg(target_os = "linux")]
+mod pressure;
 #[cfg(target_os = "linux")]
 mod users;

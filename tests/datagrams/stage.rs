@@ -116,7 +116,11 @@ pub(crate) struct Socket(pub(crate) DatagramChannel);
 
 impl Socket {
     pub(crate) fn connect(endpoint: &Endpoint) -> Socket {
-        Socket(DatagramChannel::connect(endpoint).unwrap_or_else(|error| panic!("{endpoint}: {error}")))
+        Socket::try_connect(endpoint).unwrap_or_else(|error| panic!("{endpoint}: {error}"))
+    }
+
+    pub(crate) fn try_connect(endpoint: &Endpoint) -> io::Result<Socket> {
+        DatagramChannel::connect(endpoint).map(Socket)
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) {
@@ -200,4 +204,50 @@ pub(crate) fn answer(bytes: &[u8]) -> Answer {
 
 pub(crate) fn is_datagrams(endpoint: &Endpoint) -> bool {
     endpoint.kind() == sidewire::EndpointKind::Datagram
+}
+
+/// A Unix sender of the plain kind: it has a name, but is not connected, so that the system stops
+/// its peers when it does not read.
+#[cfg(target_os = "linux")]
+pub(crate) struct Unconnected {
+    socket: std::os::unix::net::UnixDatagram,
+    server: std::os::unix::net::SocketAddr,
+}
+
+#[cfg(target_os = "linux")]
+impl Unconnected {
+    pub(crate) fn new(endpoint: &Endpoint) -> Unconnected {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+        let server = match endpoint {
+            Endpoint::UnixGram(path) => SocketAddr::from_pathname(path),
+            Endpoint::AbstractGram(name) => SocketAddr::from_abstract_name(name),
+            other => panic!("{other} is no Unix socket"),
+        };
+        let own = SocketAddr::from_abstract_name(unique("sender")).expect("a name");
+        let socket = UnixDatagram::bind_addr(&own).expect("bind");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        Unconnected { socket, server: server.expect("an address") }
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        self.socket.send_to_addr(bytes, &self.server).expect("send");
+    }
+
+    #[track_caller]
+    pub(crate) fn receive(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 128 << 10];
+        let length = self.socket.recv(&mut buffer).expect("a datagram");
+        buffer.truncate(length);
+        buffer
+    }
+
+    /// Nothing is there, at this moment.
+    #[track_caller]
+    pub(crate) fn expect_nothing(&self) {
+        self.socket.set_nonblocking(true).expect("non-blocking");
+        assert_eq!(self.socket.recv(&mut [0]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        self.socket.set_nonblocking(false).expect("blocking");
+    }
 }

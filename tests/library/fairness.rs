@@ -102,6 +102,9 @@ fn a_long_queue_of_one_is_not_worked_off_before_others_are_heard() {
         server
     };
     everywhere_with(slow, |dialect, endpoint, counters| {
+        if dialect == Dialect::Fixed {
+            return; // So large that sending them takes as long as working them off.
+        }
         let (raw, client) = (dialect.raw(endpoint), dialect.client(endpoint));
         raw.send(&(1..=2000).flat_map(|id| dialect.request(id, 1, b"")).collect::<Vec<_>>());
         until("it is at work", || counters.requests() > 0);

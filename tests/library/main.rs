@@ -14,6 +14,7 @@ mod hello;
 mod limits;
 mod pieces;
 mod server;
+mod stop_again;
 mod stopping;
 mod timeouts;
 mod v1;

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Endpoint, ResultCode, Server};
+use sidewire::{ResultCode, Server};
 
 use crate::util::{
     Dialect, Raw, all_streams, client, connect, everywhere, frame, start, store, until, usual, watchdog,
@@ -41,7 +41,8 @@ fn stop_from_another_thread_ends_run() {
 fn socket_files_go_with_the_server() {
     let _watchdog = watchdog(60);
     let folder = tempfile::tempdir().expect("a folder");
-    let endpoint: Endpoint = format!("unix:{}/s", folder.path().display()).parse().expect("an endpoint");
+    let endpoint: sidewire::Endpoint =
+        format!("unix:{}/s", folder.path().display()).parse().expect("an endpoint");
     let files = || std::fs::read_dir(folder.path()).expect("a folder").count();
     let (running, _) = start(store(), [usual(&endpoint)]);
     assert_eq!(files(), 1);

@@ -280,8 +280,11 @@ fn failing() -> Server<u32> {
     server
 }
 
-/// What the failing handlers answer: type, request, code, text or data, whether it is a text.
-const FAILURES: [(u16, &[u8], i32, &[u8], bool); 5] = [
+/// Type, request, code, text or data, whether it is a text.
+type Failing = (u16, &'static [u8], i32, &'static [u8], bool);
+
+/// What the failing handlers answer.
+const FAILURES: [Failing; 5] = [
     (1, b"", -10, b"the handler panicked", true),
     (2, b"not a number", -10, b"invalid digit found in string", true),
     (3, b"", 77, b"seventy-seven", true),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidewire::{Endpoint, Limits, Session};
 
-use crate::util::{all_streams, watchdog};
+use crate::util::{fresh, watchdog};
 use crate::witness::{BOTH, Carry, Play, Stage, Why, content, everywhere, limits, text};
 
 #[test]
@@ -73,9 +73,9 @@ fn lines_come_out_however_they_are_cut() {
     let all = "one\ntwo\r\n\n\r\n\rthree\r\r\nfo\0ur\n\u{fc}\nthe rest".as_bytes();
     let lines: [&[u8]; 8] =
         [b"one", b"two", b"", b"", b"\rthree\r", b"fo\0ur", "\u{fc}".as_bytes(), b"the rest"];
-    for endpoint in all_streams() {
+    for scheme in sidewire_platform::stream_schemes() {
         let say = |pieces: &[&[u8]]| {
-            let stage = Stage::new(&endpoint, Limits::default(), Carry::Lines(40), Play::silent());
+            let stage = Stage::new(&fresh(scheme), Limits::default(), Carry::Lines(40), Play::silent());
             let client = stage.connect();
             for piece in pieces {
                 client.send(piece);
@@ -85,7 +85,7 @@ fn lines_come_out_however_they_are_cut() {
             }
             drop(client);
             assert_eq!(stage.notes.end(), Why::InOrder);
-            assert_eq!(stage.notes.pieces(), lines, "{endpoint}, {pieces:?}");
+            assert_eq!(stage.notes.pieces(), lines, "{scheme}, {pieces:?}");
             stage.end();
         };
         say(&[all]);

@@ -86,13 +86,18 @@ impl Server {
     /// Waits for so many lines with this word, and takes all.
     #[track_caller]
     pub(crate) fn wait_for_count(&self, count: usize, word: &str) -> Vec<String> {
+        self.wait_for_lines(count, word, |line| line.contains(word))
+    }
+
+    #[track_caller]
+    fn wait_for_lines(&self, count: usize, what: &str, is_one: impl Fn(&str) -> bool) -> Vec<String> {
         let patience = Instant::now() + PATIENCE;
         loop {
             let lines = self.lines();
-            if lines.iter().filter(|line| line.contains(word)).count() >= count {
+            if lines.iter().filter(|line| is_one(line)).count() >= count {
                 return self.take_lines();
             }
-            assert!(Instant::now() < patience, "not {count} times '{word}': {lines:#?}");
+            assert!(Instant::now() < patience, "not {count} times '{what}': {lines:#?}");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -106,7 +111,7 @@ impl Server {
     /// Waits for the logout of the only client, and takes all lines.
     #[track_caller]
     pub(crate) fn wait_for_logout(&self) -> Vec<String> {
-        self.wait_for_count(1, "client logout")
+        self.wait_for_lines(1, "client logout", |line| line.starts_with("client logout"))
     }
 }
 

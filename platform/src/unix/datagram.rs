@@ -17,7 +17,7 @@ use super::message;
 use super::names::{self, DatagramPlace};
 use super::socket::{self, Buffers};
 use crate::BindOptions;
-use crate::datagram::Received;
+use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
 use crate::peer::Address;
 
@@ -176,8 +176,8 @@ impl Datagrams {
     /// buffer, with the default options at least 200,000. UDP does not tell of a receiver that has
     /// gone, and drops what finds no room.
     ///
-    /// On Unix sockets, what receivers have not read stays in *our* send buffer: some that never read
-    /// large answers can keep us from answering anyone, until they close. A path leads to whatever
+    /// On Unix sockets, what receivers have not read stays in *our* send buffer: see
+    /// [`Datagrams::send_buffer`]. A path leads to whatever
     /// socket it leads to *now*, with our rights and at the speed of its file system; clients bound to
     /// an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
     /// but must be in our network namespace to be answered.
@@ -193,6 +193,23 @@ impl Datagrams {
             }
             Err(Errno::MSGSIZE) => Err(too_large(bytes.len())),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How much of what was sent has not been read yet, where that takes room from what is still to
+    /// be sent. `None`: it does not, or the system does not tell.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux, Unix sockets: the bytes stay in our send buffer until they are read. A receiver that is
+    /// connected to us can take all of it (af_unix.c; others take 11 datagrams, see
+    /// [`Datagrams::bind`]), and one that does not read them keeps us from answering anyone. `None`
+    /// on other systems, and for UDP.
+    #[must_use]
+    pub fn send_buffer(&self) -> Option<SendBuffer> {
+        match self.endpoint {
+            Endpoint::Udp { .. } => None,
+            _ => socket::send_buffer(&self.socket),
         }
     }
 }

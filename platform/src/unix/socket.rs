@@ -1,7 +1,7 @@
 //! One system call a function, for what listeners, streams and channels share.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::addr::SocketAddrArg;
@@ -9,6 +9,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
 
 use crate::BindOptions;
+use crate::datagram::SendBuffer;
 use crate::peer::{Credentials, Peer, User};
 
 /// What carries a connection; decides what the system knows about the peer.
@@ -175,6 +176,23 @@ pub(super) fn shutdown(socket: impl AsFd, how: rustix::net::Shutdown) -> io::Res
         Ok(()) | Err(Errno::NOTCONN) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What receivers of a Unix datagram socket have not read yet, and how much that may be: SIOCOUTQ
+/// (unix(7)), which is TIOCOUTQ by another name, and SO_SNDBUF.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn send_buffer(socket: impl AsFd) -> Option<SendBuffer> {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: `unread` is a local int, which is what this request writes to; the socket is borrowed,
+    // so open.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    let size = SockRef::from(&socket).send_buffer_size().ok()?;
+    (result == 0).then_some(SendBuffer { unread: usize::try_from(unread).ok()?, size })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn send_buffer(_socket: impl AsFd) -> Option<SendBuffer> {
+    None
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
 
 use super::mailslot::{Mailslot, MailslotName};
 use super::udp;
-use crate::{Address, BindOptions, Endpoint, Received};
+use crate::{Address, BindOptions, Endpoint, Received, SendBuffer};
 
 /// A bound datagram endpoint: receives from anyone who may send to it, and answers.
 ///
@@ -167,6 +167,17 @@ impl Datagrams {
             },
             Source::Mailslot(_) => Err(one_way("a mailslot's server can't answer")),
         }
+    }
+
+    /// How much of what was sent has not been read yet, where that takes room from what is still to
+    /// be sent. `None`: it does not, or the system does not tell.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: always `None`.
+    #[must_use]
+    pub fn send_buffer(&self) -> Option<SendBuffer> {
+        None
     }
 }
 

@@ -14,7 +14,9 @@
 //! * that an empty message reads as one (Wine 8 reads error 109, and skips it here);
 //! * what a message that is too large is refused with (Wine 8 takes what a Unix socket takes, some
 //!   200,000 bytes, whatever the mailslot's maximum is, and refuses more with error 31);
-//! * what a client of a server that has gone is told (nothing by Wine 8, which takes its messages).
+//! * what a client of a server that has gone is told (nothing by Wine 8, which takes its messages
+//!   until a buffer is full, and then blocks);
+//! * that a write never waits, since Windows keeps each message in memory of its own.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -366,6 +368,14 @@ mod tests {
             sddl(&user, 0x3000, &options).ends_with("(A;;GA;;;SY)(A;;0x120196;;;WD)S:(ML;;NW;;;S-1-16-4096)")
         );
         descriptor(&options).unwrap();
+    }
+
+    #[test]
+    fn the_owner_is_the_user() {
+        let name = MailslotName::new(&format!("sidewire-owner-{}", std::process::id())).unwrap();
+        let handle = create(&name, &descriptor(&BindOptions::default()).unwrap()).unwrap();
+        let owner = security::owner(handle.as_handle()).unwrap();
+        assert_eq!(crate::User::Sid(owner), crate::current_user().unwrap());
     }
 
     #[test]

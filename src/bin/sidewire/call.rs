@@ -41,11 +41,14 @@ pub(crate) struct Args {
     access: Option<Who>,
 }
 
+/// So that no clock overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds, as in 2.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("expected more than 0 seconds".into()),
+        Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+        _ => Err("expected more than 0 seconds, and at most a year of them".into()),
     }
 }
 
@@ -60,6 +63,13 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         },
         text => text.as_bytes().to_vec(),
     };
+    if let (Some(Who::SameUser), false) = (args.access, args.endpoint.can_verify_server()) {
+        let endpoint = &args.endpoint;
+        complain(&format!(
+            "{endpoint}: nobody vouches for who serves there; add '--access anyone' if that may be anyone"
+        ));
+        return ExitCode::from(2);
+    }
     let response = match exchange(args, &data) {
         Ok(Some(response)) => response,
         Ok(None) => return ExitCode::SUCCESS,
@@ -82,6 +92,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
         if let Err(error) = print(response.payload(), args.hex) {
             complain(&format!("standard output: {error}"));
+            return ExitCode::from(2);
         }
     }
     if rc.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
@@ -111,7 +122,7 @@ fn status(error: &Error, is_open: bool) -> u8 {
         4
     } else if error.is_invalid_input() || error.is_unsupported() {
         2
-    } else if error.is_not_listening() || error.is_refused() || error.is_peer_gone() && !is_open {
+    } else if error.is_not_listening() || error.is_refused() || !is_open && !error.is_protocol() {
         3
     } else {
         5

@@ -53,22 +53,22 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 fn run_all(args: &Args) -> Outcome<bool> {
     let mut helper = Helper::start(&endpoints()?)?;
-    println!("helper process {} serves {} endpoints", helper.child.id(), helper.endpoints.len());
-    println!();
-    println!("{}", Row::HEAD);
+    say(&format!("helper process {} serves {} endpoints", helper.child.id(), helper.endpoints.len()));
+    say("");
+    say(Row::HEAD);
     let mut all_right = true;
     for endpoint in &helper.endpoints {
         let row = Row::of(endpoint, helper.child.id(), args.echoes);
         all_right &= row.is_right();
-        println!("{row}");
+        say(&row.to_string());
     }
-    println!();
+    say("");
     let status = helper.stop()?;
     if !status.success() {
         complain(&format!("the helper ended with {status}"));
         all_right = false;
     }
-    println!("{}", if all_right { "all right" } else { "NOT all right: see the rows above" });
+    say(if all_right { "all right" } else { "NOT all right: see the rows above" });
     Ok(all_right)
 }
 
@@ -301,6 +301,11 @@ fn echo(client: &Client, count: u32) -> Result<Duration, String> {
         }
     }
     times.sort_unstable();
-    let _ = std::io::stdout().flush();
     Ok(times[times.len() / 2])
+}
+
+/// Prints a line. That nobody reads it is no reason to stop.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -50,6 +50,7 @@ pub(crate) fn server() -> Server<Vec<u8>> {
             "requests": counters.requests(),
             "failed": counters.failed(),
             "notifies": counters.notifies(),
+            "datagrams_dropped": counters.datagrams_dropped(),
             "value_bytes": value.len(),
         });
         reply.write(statistics.to_string());

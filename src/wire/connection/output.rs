@@ -134,6 +134,11 @@ impl Connection {
         self.outbox.unsent()
     }
 
+    /// Whether so much waits to be sent that no more should be added.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.outbox.len() >= self.settings.limits.outbox_soft.max(1)
+    }
+
     /// Whether something waits to be sent.
     pub(crate) fn has_unsent(&self) -> bool {
         self.pong_owed.is_some() || !self.outbox.is_empty()

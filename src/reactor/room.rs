@@ -1,0 +1,109 @@
+//! Leaves room in a send buffer for the receivers that read.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Address, Datagrams};
+
+/// On Linux, what the receivers of a Unix datagram socket have not read stays in its send buffer, and
+/// one that is connected to it can fill all of that. Then nobody is answered any more.
+///
+/// So once half of the buffer is unread, each receiver is put on trial: it gets one datagram, and
+/// nobody gets another before that was read, or before its time is up. One whose time was up gets
+/// nothing until there are signs that it has read; now and then it is given another chance, from the
+/// third quarter of the buffer only. The last quarter is for those who were never found at fault.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Bytes that can be sent before it is worth looking how full the buffer is.
+    unwatched: usize,
+    /// What was unread before the datagram that is sent next.
+    unread: usize,
+    trial: Option<Trial>,
+    at_fault: HashMap<Address, Fault>,
+}
+
+/// A receiver that has to read what it was sent.
+#[derive(Debug)]
+struct Trial {
+    who: Address,
+    /// It has read when no more than this is unread.
+    floor: usize,
+    until: Instant,
+}
+
+/// A receiver that did not read in time.
+#[derive(Debug)]
+struct Fault {
+    /// What was unread then. Less is a sign that it has read meanwhile.
+    unread: usize,
+    next_chance: Instant,
+}
+
+/// Time to read a datagram in a trial: enough for a process that only has to be woken.
+const TRIAL: Duration = Duration::from_millis(20);
+/// Time between the chances of one that did not read in time.
+const CHANCES: Duration = Duration::from_secs(1);
+/// Receivers remembered for their fault.
+const REMEMBERED: usize = 4_096;
+
+/// What a datagram takes of the buffer, or less: the system adds up memory, not bytes.
+fn weight(length: usize) -> usize {
+    2 * length + 1_024
+}
+
+impl Room {
+    /// Whether a datagram of this length may be sent to `to` now. Is so for good where send buffers
+    /// are not used up by those who don't read.
+    pub(super) fn admits(&mut self, socket: &Datagrams, to: &Address, length: usize, now: Instant) -> bool {
+        if weight(length) <= self.unwatched {
+            return true;
+        }
+        let Some(buffer) = socket.send_buffer() else {
+            self.unwatched = usize::MAX;
+            return true;
+        };
+        self.unread = buffer.unread;
+        let half = buffer.size / 2;
+        if buffer.unread + weight(length) <= half {
+            self.unwatched = half - buffer.unread;
+            self.trial = None;
+            self.at_fault.clear();
+            return true;
+        }
+        self.unwatched = 0;
+        self.judge(now);
+        if self.trial.is_some() {
+            return false;
+        }
+        self.at_fault.get(to).is_none_or(|fault| {
+            let fits = buffer.unread + weight(length) <= buffer.size / 4 * 3;
+            buffer.unread < fault.unread || (now >= fault.next_chance && fits)
+        })
+    }
+
+    /// A datagram that was [admitted](Room::admits) has been sent.
+    pub(super) fn sent(&mut self, to: &Address, length: usize, now: Instant) {
+        match self.unwatched.checked_sub(weight(length)) {
+            Some(rest) => self.unwatched = rest,
+            None => {
+                self.trial = Some(Trial { who: to.clone(), floor: self.unread, until: now + TRIAL });
+            }
+        }
+    }
+
+    /// Ends the trial if that is possible.
+    fn judge(&mut self, now: Instant) {
+        let unread = self.unread;
+        let Some(trial) = self.trial.take_if(|trial| unread <= trial.floor || now >= trial.until) else {
+            return;
+        };
+        if unread <= trial.floor {
+            self.at_fault.remove(&trial.who);
+            return;
+        }
+        if self.at_fault.len() >= REMEMBERED {
+            self.at_fault.clear();
+        }
+        self.at_fault.insert(trial.who, Fault { unread, next_chance: now + CHANCES });
+    }
+}
