@@ -201,13 +201,13 @@ fn a_server_that_stops_does_not_wait_for_ever() {
 
 /// Many at once, none of which reads: the loop still has time for the one that does.
 #[test]
-fn a_hundred_that_never_read() {
+fn twenty_that_never_read() {
     let _watchdog = watchdog(60);
     for endpoint in all_lossless() {
         let (running, bound) = echo([usual(&endpoint)]);
-        let hogs: Vec<Unconnected> = (0..100).map(|_| Unconnected::new(&bound[0])).collect();
+        let hogs: Vec<Unconnected> = (0..20).map(|_| Unconnected::new(&bound[0])).collect();
         for hog in &hogs {
-            (0..30).for_each(|_| hog.send(b"x"));
+            (0..100).for_each(|_| hog.send(b"x"));
         }
         let client = messages(&bound[0]);
         let since = Instant::now();
@@ -218,7 +218,7 @@ fn a_hundred_that_never_read() {
         assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         // Late readers lose nothing.
         for hog in &hogs {
-            (0..30).for_each(|_| assert_eq!(hog.receive(), b"x"));
+            (0..100).for_each(|_| assert_eq!(hog.receive(), b"x"));
         }
         running.stop().expect("the server ends well");
     }

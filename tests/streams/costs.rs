@@ -59,7 +59,7 @@ fn clients_that_do_not_read_cost_what_the_limits_say() {
         for endpoint in all_streams() {
             let mut server = Server::new(());
             let echo = |(): &mut (), session: &mut Session<'_>, bytes: &[u8]| session.write(bytes);
-            let bound = server.listen_raw(usual(&endpoint), echo).expect("listen");
+            let bound = server.listen_raw(usual(&endpoint), sidewire::on_data(echo)).expect("listen");
             let running = server.spawn().expect("spawn");
             let before = own_memory();
             let clients: Vec<Raw> = (0..CLIENTS).map(|_| Raw::connect(&bound)).collect();
