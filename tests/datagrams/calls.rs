@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Connect, Endpoint, Server};
+use sidewire::{Access, Client, Connect, Endpoint, Server, Session, on_data};
 use sidewire_platform::{Address, BindOptions, Datagrams};
 
 use crate::stage::{all, client, connect, fresh, is_udp, speaks, v1, with_store};
@@ -333,18 +333,16 @@ fn streams_are_no_datagrams() {
         assert!(error.is_invalid_input(), "{error}");
     }
     for endpoint in all() {
-        let error = Server::new(())
-            .listen_raw(usual(&endpoint), |&mut (), _: &mut _, _: &_| {})
-            .expect_err("datagrams");
+        let error = Server::new(()).listen_raw(usual(&endpoint), on_data(ignore)).expect_err("datagrams");
         assert!(error.is_invalid_input(), "{error}");
-        let error = Server::new(())
-            .listen_lines(usual(&endpoint), 80, |&mut (), _: &mut _, _: &_| {})
-            .expect_err("datagrams");
+        let error = Server::new(()).listen_lines(usual(&endpoint), 80, on_data(ignore)).expect_err("datagrams");
         assert!(error.is_invalid_input(), "{error}");
         let error = connect(&endpoint).open_raw().expect_err("datagrams");
         assert!(error.is_invalid_input(), "{error}");
     }
 }
+
+fn ignore(_state: &mut (), _session: &mut Session<'_>, _bytes: &[u8]) {}
 
 #[test]
 fn one_endpoint_has_one_server() {
