@@ -109,3 +109,18 @@ fn what_was_never_sent_was_not_executed() {
     drop(client);
     fake.join();
 }
+
+/// On Windows a server that had stopped, and was not dropped yet, still let clients in: handles
+/// close only when the poll turns.
+#[test]
+fn a_server_that_has_stopped_lets_nobody_in() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut server = store_with(Limits::default());
+        let bound = server.listen(usual(&endpoint)).expect("listen");
+        server.remote().expect("remote").stop().expect("stop");
+        server.run().expect("run");
+        let error = connect(&bound).open().expect_err("nobody is there");
+        assert!(error.is_not_listening(), "{error}");
+    }
+}

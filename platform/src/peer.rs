@@ -108,7 +108,7 @@ pub enum Address {
     Abstract(Vec<u8>),
     /// A Unix socket without a name, as clients usually are; also a pipe's client.
     Unnamed,
-    /// A named pipe, by its full name.
+    /// A named pipe or a mailslot, by its full name.
     Pipe(String),
 }
 

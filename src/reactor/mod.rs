@@ -176,7 +176,11 @@ impl Reactor {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => {
                 self.handle(&events, service);
-                Ok(!self.has_stopped(service))
+                let has_stopped = self.has_stopped(service);
+                if has_stopped {
+                    self.let_go(&mut events);
+                }
+                Ok(!has_stopped)
             }
         };
         events.clear();
@@ -264,6 +268,7 @@ impl Reactor {
                 self.buffered,
                 self.limits.max_buffered
             );
+            link.protocol_mut().goodbye(ResultCode::BUSY);
             next = Next::Reap;
         }
         if link.refused && std::mem::take(&mut link.counts) {
@@ -436,6 +441,13 @@ impl Reactor {
                 link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
                 self.work(key, false, now, service);
             }
+        }
+    }
+
+    /// On Windows handles close, and with them the endpoints, only when the poll turns once more.
+    fn let_go(&mut self, events: &mut Events) {
+        if let Err(error) = self.poll.poll(events, Some(Duration::ZERO)) {
+            log::debug!("polling once more: {error}");
         }
     }
 

@@ -25,10 +25,12 @@ fn stop_from_another_thread_ends_run() {
         let bound = server.listen(usual(&endpoint)).expect("listen");
         let remote = server.remote().expect("remote");
         let (sender, stopped) = mpsc::channel();
-        thread::spawn(move || sender.send(server.run()));
+        thread::spawn(move || sender.send((server.run(), server)));
         client(&bound).call(SET, b"served").expect("set");
         remote.stop().expect("stop");
-        stopped.recv_timeout(AT_ONCE).expect("run returns").expect("without an error");
+        let (result, _server) = stopped.recv_timeout(AT_ONCE).expect("run returns");
+        result.expect("without an error");
+        // The server is still there, but serves no more.
         let error = connect(&bound).open().expect_err("nobody is there");
         assert!(error.is_not_listening(), "{error}");
         store().listen(usual(&bound)).expect("the place is free");

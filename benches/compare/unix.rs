@@ -1,9 +1,6 @@
-//! How far the server is from a bare C loop that sends every byte back, on the same machine, in
-//! one run: `cargo bench --features cli`. Linux, with `cc`.
-//!
-//! Client and servers are pinned to one processor (with `taskset`), the repeatable placement; the
-//! client sends prepared v1 requests and counts bytes, the same for both servers. Each figure is
-//! the median of interleaved rounds, and only the ratio means something elsewhere.
+//! Client and servers are pinned to one processor, the repeatable placement; the client sends
+//! prepared v1 requests and counts bytes, the same for both servers. Each figure is the median of
+//! interleaved rounds, and only the ratio means something elsewhere.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -39,7 +36,7 @@ impl Drop for Peer {
     }
 }
 
-fn main() {
+pub(crate) fn run() {
     // `cargo test --benches` passes no argument of cargo bench's.
     if !std::env::args().any(|arg| arg == "--bench") {
         return println!("run me with cargo bench");
