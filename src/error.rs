@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, EndpointError};
 
@@ -24,7 +25,8 @@ struct Inner {
     operation: &'static str,
     endpoint: Option<Endpoint>,
     kind: Kind,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Shared by the copies that each of a connection's callers gets.
+    source: Option<Arc<io::Error>>,
     /// Whether the request behind this may have been executed, where more is known of it than `kind` tells.
     executed: Option<bool>,
 }
@@ -82,7 +84,7 @@ impl Error {
             _ => Kind::Os,
         };
         let endpoint = Some(endpoint.clone());
-        Error(Box::new(Inner { operation, endpoint, kind, source: Some(source.into()), executed: None }))
+        Error(Box::new(Inner { operation, endpoint, kind, source: Some(Arc::new(source)), executed: None }))
     }
 
     /// The same for opening an endpoint of our own, where "not found" says nothing of a server.
@@ -96,7 +98,7 @@ impl Error {
 
     /// An operating system's error that concerns no endpoint.
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
-        let (kind, source) = (Kind::Os, Some(source.into()));
+        let (kind, source) = (Kind::Os, Some(Arc::new(source)));
         Error(Box::new(Inner { operation, endpoint: None, kind, source, executed: None }))
     }
 
@@ -206,12 +208,17 @@ impl Error {
     /// Copies what is behind a connection's end, for each of the callers that waited on it.
     pub(crate) fn for_another(&self, operation: &'static str) -> Error {
         let Inner { endpoint, kind, source, executed, .. } = &*self.0;
-        let source = source.as_ref().map(|source| source.to_string().into());
-        let (endpoint, kind, executed) = (endpoint.clone(), kind.clone(), *executed);
+        let (endpoint, kind, source, executed) = (endpoint.clone(), kind.clone(), source.clone(), *executed);
         Error(Box::new(Inner { operation, endpoint, kind, source, executed }))
     }
 
-    /// The same, for a request of which it is known whether it may have been executed.
+    /// Of a request of which certainly nothing was sent.
+    pub(crate) fn not_executed(mut self) -> Error {
+        self.0.executed = Some(false);
+        self
+    }
+
+    /// Copies it for a request of which it is known whether it may have been executed.
     pub(crate) fn for_request(&self, operation: &'static str, executed: bool) -> Error {
         let mut error = self.for_another(operation);
         error.0.executed = Some(executed);
@@ -283,7 +290,7 @@ impl From<std::convert::Infallible> for Error {
 /// Keeps the operating system's error kind, or the closest there is.
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
-        let from_source = error.0.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
+        let from_source = error.0.source.as_deref();
         let kind = match (&error.0.kind, from_source) {
             (_, Some(source)) => source.kind(),
             (Kind::InvalidInput(_), _) => io::ErrorKind::InvalidInput,

@@ -124,3 +124,16 @@ fn a_server_that_has_stopped_lets_nobody_in() {
         assert!(error.is_not_listening(), "{error}");
     }
 }
+
+/// Errors that were handed on had lost the system's own, and with it its kind.
+#[test]
+fn errors_that_are_handed_on_keep_their_source() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let bound = store_with(Limits::default()).listen(usual(&endpoint)).expect("listen");
+        let error = connect(&bound).open().expect_err("nobody is there");
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        let kind = source.map(std::io::Error::kind).expect("the system's error");
+        assert_eq!(std::io::Error::from(error).kind(), kind);
+    }
+}

@@ -154,7 +154,7 @@ impl Connect {
     /// Opens the channel, and holds the server to the policy before anything is sent.
     fn connect(&self) -> Result<Channel> {
         self.check_verifiable()?;
-        let os = |error| Error::os("connect to", &self.endpoint, error).for_request("connect to", false);
+        let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();
         let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
         self.check(channel.peer())?;
         Ok(channel)

@@ -32,6 +32,8 @@ struct State {
     connection: Connection,
     /// Whether a thread reads from the channel.
     reading: bool,
+    /// Whether the last read found something.
+    has_read: bool,
     /// Whether a thread waits until the channel takes more.
     writing: bool,
     waiters: HashMap<u32, Waiter>,
@@ -80,8 +82,8 @@ const INBOX: usize = 64 << 10;
 const LARGE: usize = 64 << 10;
 /// Bytes that the writer takes along while it waits without the lock.
 const WRITE_CHUNK: usize = 256 << 10;
-/// How long the leader reads at most while its own request is not out: should the writer's time
-/// be up meanwhile, the leader takes its place.
+/// How long a thread waits at most in one go while something is not out: the leader for what comes,
+/// should the writer's time be up meanwhile; the writer for room, should nobody read meanwhile.
 const WRITER_CHECK: Duration = Duration::from_millis(100);
 
 impl Shared {
@@ -89,6 +91,7 @@ impl Shared {
         let state = State {
             connection,
             reading: false,
+            has_read: false,
             writing: false,
             waiters: HashMap::new(),
             queue: Vec::new(),
@@ -119,8 +122,7 @@ impl Shared {
                 return Err(end.error.for_request("connect to", false));
             }
             if is_past(deadline) {
-                let error = Error::new("connect to", &self.endpoint, Kind::TimedOut);
-                return Err(error.for_request("connect to", false));
+                return Err(Error::new("connect to", &self.endpoint, Kind::TimedOut).not_executed());
             }
             state = self.read(state, deadline);
         }
@@ -249,7 +251,7 @@ impl Shared {
     /// Whether there is time left for a request of which nothing is sent yet.
     fn check_time(&self, operation: &'static str, deadline: Option<Instant>) -> Result<()> {
         match is_past(deadline) {
-            true => Err(Error::new(operation, &self.endpoint, Kind::TimedOut).for_request(operation, false)),
+            true => Err(Error::new(operation, &self.endpoint, Kind::TimedOut).not_executed()),
             false => Ok(()),
         }
     }
@@ -286,6 +288,7 @@ impl Shared {
         };
         let mut state = self.lock();
         state.reading = false;
+        state.has_read = result.is_ok();
         let fresh = match (&result, large) {
             (_, Some(partial)) => {
                 state.connection.put_back(partial);
@@ -315,7 +318,8 @@ impl Shared {
                 let chunk = unsent[..unsent.len().min(WRITE_CHUNK)].to_vec();
                 state.writing = true;
                 drop(state);
-                result = self.channel.send(&chunk, remaining(deadline));
+                let patience = remaining(deadline).map_or(WRITER_CHECK, |left| left.min(WRITER_CHECK));
+                result = self.channel.send(&chunk, Some(patience));
                 state = self.lock();
                 state.writing = false;
             }
@@ -323,9 +327,12 @@ impl Shared {
                 Ok(count) => state.connection.mark_sent(count, Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     if is_past(deadline) {
-                        state.wake_follower();
+                        // Whoever still has something to send takes over: all of them look, since
+                        // one that reads, or that leaves as well, would not.
+                        state.wake_all();
                         return state;
                     }
+                    state = self.read_what_is_there(state);
                 }
                 // What the server said before it left is still to be read, and tells more.
                 Err(error) => {
@@ -333,6 +340,15 @@ impl Shared {
                     state.connection.discard_output();
                 }
             }
+        }
+        state
+    }
+
+    /// A server that is stuck writing does not read: takes what it says, if nobody else does.
+    fn read_what_is_there<'a>(&'a self, mut state: Guard<'a>) -> Guard<'a> {
+        state.has_read = true;
+        while state.has_read && !state.reading && !state.is_at_its_end() {
+            state = self.read(state, Some(Instant::now()));
         }
         state
     }

@@ -1,5 +1,6 @@
 //! One listener of the loop, and what it knows about the connections that it lets in.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +38,23 @@ pub(crate) struct Site {
     pub(crate) lower_integrity: bool,
     pub(crate) oneself: Oneself,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) refused: Tally,
+    pub(crate) turned_away: Tally,
+    pub(crate) pauses: Tally,
+}
+
+/// Counts what strangers can cause as often as they like, so that they do not get to flood the
+/// log, nor to stop a server whose standard error nobody reads.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Cell<u64>);
+
+impl Tally {
+    /// Counts one. The count so far, if it is worth a line: the powers of two.
+    pub(crate) fn next_worth_telling(&self) -> Option<u64> {
+        let count = self.0.get() + 1;
+        self.0.set(count);
+        count.is_power_of_two().then_some(count)
+    }
 }
 
 /// What policy says about a peer.
@@ -110,7 +128,10 @@ impl Site {
         match self.access.admits_client(peer, &self.oneself, self.lower_integrity) {
             Ok(()) => Admission::Admitted,
             Err(denied) => {
-                log::warn!("{}: refused a connection from {peer}: {denied}", self.endpoint);
+                if let Some(count) = self.refused.next_worth_telling() {
+                    let endpoint = &self.endpoint;
+                    log::warn!("{endpoint}: refused a connection from {peer}: {denied}; {count} so far");
+                }
                 refuse(protocol, ResultCode::NOT_PERMITTED, refusing, now)
             }
         }

@@ -226,8 +226,8 @@ impl Link {
 
     /// Reads and handles what came. Says whether more may be there than the budget allowed.
     fn fill(&mut self, bench: &mut Workbench<'_>, receiver: &mut impl Receiver, to_the_end: bool) -> bool {
-        let mut bytes = bench.limits.turn_bytes;
-        let mut frames = bench.limits.turn_frames;
+        let mut bytes = bench.limits.turn_bytes.max(1);
+        let mut frames = bench.limits.turn_frames.max(1);
         loop {
             match self.state {
                 State::Open | State::OutputEnded => {}
@@ -336,7 +336,7 @@ impl Link {
 
     /// Writes what is ready. Says whether more would go than the budget allowed.
     fn flush(&mut self, bench: &Workbench<'_>) -> bool {
-        let mut bytes = bench.limits.turn_bytes;
+        let mut bytes = bench.limits.turn_bytes.max(1);
         while self.state != State::Dead && self.protocol.has_unsent() {
             if bytes == 0 {
                 return true;
@@ -430,6 +430,11 @@ impl Link {
         if let Some(at) = self.deadline() {
             timers.arm(Target::Link(key), at, &mut self.armed);
         }
+    }
+
+    /// It needs no waking any more.
+    pub(crate) fn disarm(&mut self, key: Key, timers: &mut Timers) {
+        timers.disarm(Target::Link(key), &mut self.armed);
     }
 
     /// The timer went off: ends what has run out of time. Says whether anything had.

@@ -33,7 +33,7 @@ use mailbox::{Mail, Mailbox};
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
-pub(crate) use acceptor::Site;
+pub(crate) use acceptor::{Site, Tally};
 pub(crate) use datagram::{Framing, address_of};
 pub use datagram::{Message, MessageReply};
 pub use session::{Closed, Session, SessionId};
@@ -256,24 +256,10 @@ impl Reactor {
         };
         let listener = link.listener();
         let mut reception = Reception { listener, endpoint: &site.endpoint, service };
-        let mut next = link.work(&mut bench, &mut reception, to_the_end);
+        let next = link.work(&mut bench, &mut reception, to_the_end);
         let held = link.protocol().buffered();
         self.buffered = self.buffered + held - link.accounted as usize;
         link.accounted = held as u32;
-        if self.buffered > self.limits.max_buffered && held > 0 {
-            log::warn!(
-                "{}: closing {}: all connections together hold {} bytes, over the limit of {}",
-                site.endpoint,
-                Shown(link.peer()),
-                self.buffered,
-                self.limits.max_buffered
-            );
-            link.protocol_mut().goodbye(ResultCode::BUSY);
-            next = Next::Reap;
-        }
-        if link.refused && std::mem::take(&mut link.counts) {
-            self.acceptors[listener as usize].links -= 1;
-        }
         match next {
             Next::Reap => return self.reap(key, service),
             Next::Again if !link.queued => {
@@ -283,6 +269,26 @@ impl Reactor {
             Next::Again | Next::Wait => {}
         }
         link.arm(key, &mut self.timers);
+        if self.buffered > self.limits.max_buffered {
+            self.shed_memory(service);
+        }
+    }
+
+    /// All connections together hold too much: those that hold most are closed.
+    fn shed_memory(&mut self, service: &mut impl Service) {
+        while self.buffered > self.limits.max_buffered {
+            let Some(worst) = self.links.largest_by(|link| link.accounted) else { return };
+            let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };
+            log::warn!(
+                "closing {}, which holds {} bytes: all connections together hold {}, over the limit of {}",
+                Shown(link.peer()),
+                link.accounted,
+                self.buffered,
+                self.limits.max_buffered
+            );
+            link.protocol_mut().goodbye(ResultCode::BUSY);
+            self.reap(worst, service);
+        }
     }
 
     fn wake(&mut self, target: Target, now: Instant, service: &mut impl Service) {
@@ -353,7 +359,12 @@ impl Reactor {
     /// kept for this case one client is told so; the others wait in the system's queue.
     fn shed(&mut self, index: usize, now: Instant, service: &mut impl Service) {
         let Some(acceptor) = self.acceptors.get_mut(index) else { return };
-        log::warn!("{}: the process is out of descriptors; accepting rests", acceptor.site.endpoint);
+        if let Some(count) = acceptor.site.pauses.next_worth_telling() {
+            let endpoint = &acceptor.site.endpoint;
+            log::warn!(
+                "{endpoint}: the process is out of descriptors; accepting rests, for the {count}. time"
+            );
+        }
         self.timers.arm(Target::Acceptor(index as u32), now + ACCEPT_PAUSE, &mut acceptor.armed);
         if self.reserve.take().is_none() {
             return;
@@ -373,7 +384,12 @@ impl Reactor {
             Some(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
         };
         if full {
-            log::warn!("{}: no room for another connection; {} are open", site.endpoint, acceptor.links);
+            if let Some(count) = site.turned_away.next_worth_telling() {
+                let (endpoint, links) = (&site.endpoint, acceptor.links);
+                log::warn!(
+                    "{endpoint}: no room for another connection, {links} are open; {count} turned away"
+                );
+            }
             if refuse(&mut protocol, ResultCode::BUSY, &mut self.refusing, now) != Admission::Refused {
                 return;
             }
@@ -402,6 +418,7 @@ impl Reactor {
     /// The one place where links are dropped.
     fn reap(&mut self, key: Key, service: &mut impl Service) {
         let Some(mut link) = self.links.remove(key) else { return };
+        link.disarm(key, &mut self.timers);
         self.buffered -= link.accounted as usize;
         self.refusing -= usize::from(link.refused);
         self.counters.connection_closed();
@@ -451,6 +468,17 @@ impl Reactor {
         }
     }
 
+    /// A pipe's handle is closed, and its name free, only after the poll has seen the end of what
+    /// was under way.
+    fn see_off(&mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        for _ in 0..2 {
+            if let Err(error) = self.poll.poll(&mut events, Some(Duration::ZERO)) {
+                log::debug!("the last turns of a loop: {error}");
+            }
+        }
+    }
+
     /// Whether it was told to stop, and everybody has left or had time enough.
     fn has_stopped(&mut self, service: &mut impl Service) -> bool {
         let Some(at) = self.stopping else { return false };
@@ -463,12 +491,11 @@ impl Reactor {
         for key in self.links.keys() {
             self.reap(key, service);
         }
+        self.see_off();
         true
     }
 }
 
-/// A pipe's handle is closed, and its name free, only after the poll has seen the end of what was
-/// under way.
 impl Drop for Reactor {
     fn drop(&mut self) {
         for acceptor in &mut self.acceptors {
@@ -480,11 +507,7 @@ impl Drop for Reactor {
                 link.close(self.poll.registry(), self.limits.linger);
             }
         }
-        for _ in 0..2 {
-            if let Err(error) = self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
-                log::debug!("the last turns of a loop: {error}");
-            }
-        }
+        self.see_off();
     }
 }
 

@@ -90,6 +90,12 @@ impl<T> Slots<T> {
         self.entries.try_remove(key.index as usize).map(|(_, item)| item)
     }
 
+    /// Who has the largest `measure`. Looks at everyone.
+    pub(crate) fn largest_by<N: Ord>(&self, measure: impl Fn(&T) -> N) -> Option<Key> {
+        let largest = self.entries.iter().max_by_key(|(_, (_, item))| measure(item));
+        largest.map(|(index, (generation, _))| Key { index: index as u32, generation: *generation })
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key> {
         let key = |(index, entry): (usize, &(u32, T))| Key { index: index as u32, generation: entry.0 };
         self.entries.iter().map(key).collect()

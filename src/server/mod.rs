@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::random::random_id;
-use crate::reactor::{Framing, Message, MessageReply, Reactor, Site};
+use crate::reactor::{Framing, Message, MessageReply, Reactor, Site, Tally};
 use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
 
@@ -234,6 +234,9 @@ impl<S> Server<S> {
                 lower_integrity: bind.lower_integrity,
                 oneself,
                 settings: Arc::new(settings),
+                refused: Tally::default(),
+                turned_away: Tally::default(),
+                pauses: Tally::default(),
             }
         };
         let is_stream = endpoint.kind() == EndpointKind::Stream;

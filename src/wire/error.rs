@@ -48,7 +48,8 @@ pub(crate) enum ProtocolError {
     FeatureMissing(String),
     #[error("the classic layout is not served here")]
     ClassicRefused,
-    #[error("{rc}{}{text}", if text.is_empty() { "" } else { ": " })]
+    // The peer's words must not drive anybody's terminal.
+    #[error("{rc}{}{}", if text.is_empty() { "" } else { ": " }, text.escape_debug())]
     Refused { rc: ResultCode, text: String },
 }
 

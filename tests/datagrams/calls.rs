@@ -221,6 +221,8 @@ fn a_flood_of_nonsense_does_not_make_a_call_last() {
     }
 }
 
+// Wine tells a UDP client nothing of a server that has gone: calls just time out.
+#[cfg(unix)]
 #[test]
 fn nobody_there() {
     let _watchdog = watchdog(60);
@@ -242,6 +244,8 @@ fn nobody_there() {
 }
 
 /// The client learns of it at the next call, at once.
+// Wine tells a UDP client nothing of a server that has gone: calls just time out.
+#[cfg(unix)]
 #[test]
 fn servers_that_die_and_come_back() {
     let _watchdog = watchdog(60);
@@ -268,6 +272,8 @@ fn servers_that_die_and_come_back() {
 }
 
 /// What UDP says about a notify that found nobody does not fail the call that follows.
+// Wine tells a UDP client nothing of a server that has gone: calls just time out.
+#[cfg(unix)]
 #[test]
 fn a_lost_notify_does_not_fail_the_next_call() {
     let _watchdog = watchdog(60);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sidewire::{Access, Address, Client, Connect, Endpoint, Listen, RawDatagrams, Running, Server};
 use sidewire_platform::{DatagramChannel, datagram_schemes};
 
-use crate::util::{Dialect, PATIENCE, unique, usual};
+use crate::util::{Dialect, PATIENCE, unique, until, usual};
 
 /// A fresh endpoint of this scheme, to listen on.
 pub(crate) fn fresh(scheme: &str) -> Endpoint {
@@ -250,4 +250,13 @@ impl Unconnected {
         assert_eq!(self.socket.recv(&mut [0]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
         self.socket.set_nonblocking(false).expect("blocking");
     }
+}
+
+/// Waits until a server has printed so many lines, and takes them.
+#[track_caller]
+pub(crate) fn lines(server: &crate::program::Server, count: usize) -> Vec<String> {
+    until("enough lines are printed", || server.lines().len() >= count);
+    let lines = server.take_lines();
+    assert_eq!(lines.len(), count, "{lines:#?}");
+    lines
 }

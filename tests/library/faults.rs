@@ -363,6 +363,7 @@ fn errors_keep_their_kind_and_their_source() {
     let unbound = store().listen(usual(&fresh("tcp"))).expect("listen");
     let error =
         Connect::to(&unbound).expect("an endpoint").access(Access::Anyone).open().expect_err("nobody");
+    assert!(error.is_not_listening(), "{error:?}");
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).expect("the system's");
     assert_eq!(source.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(io::Error::from(error).kind(), ErrorKind::ConnectionRefused);

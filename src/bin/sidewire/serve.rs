@@ -20,7 +20,8 @@ use crate::{Who, complain, store};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Where to listen (tcp and udp need --access anyone): local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, tcp:HOST:PORT,
+    /// Where to listen (tcp and udp need --access anyone): local:NAME, unix:/PATH,
+    /// abstract:NAME, pipe:NAME, tcp:HOST:PORT,
     /// unixgram:/PATH, abstractgram:NAME, udp:HOST:PORT, mailslot:NAME
     #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint, default_value = "local:sidewire",
           verbatim_doc_comment)]
