@@ -257,8 +257,8 @@ impl fmt::Display for Error {
             write!(f, " {endpoint}")?;
         }
         match (kind, source) {
-            (Kind::Os | Kind::InvalidInput(_) | Kind::InUse, Some(source)) => write!(f, ": {source}"),
-            (Kind::TimedOut, Some(_)) => write!(f, ": {kind}"),
+            (Kind::Os | Kind::InvalidInput(_), Some(source)) => write!(f, ": {source}"),
+            (Kind::TimedOut | Kind::InUse, Some(_)) => write!(f, ": {kind}"),
             (kind, Some(source)) => write!(f, ": {kind} ({source})"),
             (kind, None) => write!(f, ": {kind}"),
         }

@@ -164,7 +164,7 @@ impl Datagrams {
     pub fn receive(&mut self, _buf: &mut [u8]) -> io::Result<Received> {
         match *self {}
     }
-    pub fn send(&mut self, _bytes: &[u8], _to: &Address) -> io::Result<()> {
+    pub fn send(&mut self, _bytes: &[u8], _to: &Address, _owner: Option<&User>) -> io::Result<()> {
         match *self {}
     }
     #[must_use]

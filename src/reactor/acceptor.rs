@@ -49,11 +49,11 @@ pub(crate) struct Site {
 pub(crate) struct Tally(Cell<u64>);
 
 impl Tally {
-    /// Counts one. The count so far, if it is worth a line: the powers of two.
+    /// Counts one. The count so far, if it is worth a line: the first few, then the powers of two.
     pub(crate) fn next_worth_telling(&self) -> Option<u64> {
         let count = self.0.get() + 1;
         self.0.set(count);
-        count.is_power_of_two().then_some(count)
+        (count <= TOLD_EACH || count.is_power_of_two()).then_some(count)
     }
 }
 
@@ -77,6 +77,8 @@ pub(crate) enum Accepted {
     OutOfDescriptors,
 }
 
+/// How many refusals of one kind get a line each.
+const TOLD_EACH: u64 = 64;
 /// Connections that fail while they are accepted, one after the other, before others get a turn.
 const MAX_FAILURES: usize = 64;
 

@@ -9,7 +9,7 @@ use mio::{Registry, Token};
 use sidewire_platform::{Address, Datagrams, Endpoint, Peer, Received};
 
 use super::acceptor::Site;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, To};
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
 use crate::wire::datagram::{self, Parsed};
@@ -155,7 +155,7 @@ impl Port {
                 let Port { site, out, number, .. } = self;
                 let (from, endpoint) = (received.from.as_ref(), &site.endpoint);
                 let message = Message { bytes, from, peer: &peer, endpoint };
-                let mut reply = MessageReply { out, to: from, endpoint, now };
+                let mut reply = MessageReply { out, to: To::sender_of(received), endpoint, now };
                 service.message(*number, &message, &mut reply);
             }
         }
@@ -198,8 +198,8 @@ impl Port {
         now: Instant,
         service: &mut impl Service,
     ) {
-        let to = received.from.as_ref();
-        let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(to));
+        let (from, to) = (received.from.as_ref(), To::sender_of(received));
+        let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
         let parsed = datagram::parse(bytes, received.truncated, self.classic());
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
@@ -225,7 +225,7 @@ impl Port {
                 self.out.send(&pong, to, now, endpoint);
             }
             Parsed::Bad { error, ticket } => {
-                log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(to));
+                log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(from));
                 if let Some(ticket) = ticket {
                     self.refuse(ticket, error.rc(), error.text(), to, now);
                 }
@@ -238,13 +238,13 @@ impl Port {
         self.site.settings.classic
     }
 
-    fn refuse(&mut self, ticket: Ticket, rc: ResultCode, text: &str, to: Option<&Address>, now: Instant) {
+    fn refuse(&mut self, ticket: Ticket, rc: ResultCode, text: &str, to: Option<To<'_>>, now: Instant) {
         let (largest, classic) = (largest(&self.site.endpoint), self.classic());
         datagram::begin_reply(&mut self.scratch, ticket, largest, classic).fail(rc, text);
         self.send_scratch(to, now);
     }
 
-    fn send_scratch(&mut self, to: Option<&Address>, now: Instant) {
+    fn send_scratch(&mut self, to: Option<To<'_>>, now: Instant) {
         self.out.send(self.scratch.unsent(), to, now, &self.site.endpoint);
         self.scratch.mark_sent(self.scratch.len());
     }
@@ -333,7 +333,7 @@ impl<'a> Message<'a> {
 /// Answers a datagram.
 pub struct MessageReply<'a> {
     out: &'a mut Outgoing,
-    to: Option<&'a Address>,
+    to: Option<To<'a>>,
     endpoint: &'a Endpoint,
     now: Instant,
 }

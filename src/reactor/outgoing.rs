@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Datagrams, Endpoint};
+use sidewire_platform::{Address, Datagrams, Endpoint, Received, User};
 
 use super::room::Room;
 use crate::counters::Counters;
@@ -16,15 +16,43 @@ use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
 /// receiver.
 pub(super) struct Outgoing {
     pub(super) socket: Datagrams,
-    queues: HashMap<Address, Queue>,
+    queues: HashMap<Receiver, Queue>,
     /// The keys of `queues`, in the order in which they are tried next.
-    turns: VecDeque<Address>,
+    turns: VecDeque<Receiver>,
     /// What the queues hold, [`cost`] by cost.
     bytes: usize,
     /// How long a receiver may take nothing before it is given up.
     patience: Duration,
     room: Room,
     pub(super) counters: Counters,
+}
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct To<'a> {
+    address: &'a Address,
+    /// Whose process sent what is answered: nobody else's socket gets the answer, where that can be
+    /// told (see [`Datagrams::send`]).
+    user: Option<&'a User>,
+}
+
+impl<'a> To<'a> {
+    /// The sender of a datagram. `None` if that has no address.
+    pub(super) fn sender_of(received: &'a Received) -> Option<To<'a>> {
+        let user = received.credentials.as_ref().map(|credentials| &credentials.user);
+        Some(To { address: received.from.as_ref()?, user })
+    }
+
+    fn to_owned(self) -> Receiver {
+        Receiver { address: self.address.clone(), user: self.user.cloned() }
+    }
+}
+
+/// As [`To`], to be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Receiver {
+    address: Address,
+    user: Option<User>,
 }
 
 /// What waits for one receiver; never empty.
@@ -57,20 +85,23 @@ impl Outgoing {
     }
 
     /// Sends, or lets it wait for its turn, or drops and counts it.
-    pub(super) fn send(&mut self, bytes: &[u8], to: Option<&Address>, now: Instant, endpoint: &Endpoint) {
+    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, now: Instant, endpoint: &Endpoint) {
         let Some(to) = to else {
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
-        if !self.queues.contains_key(to) && self.room.admits(&self.socket, to, bytes.len(), now) {
-            match self.socket.send(bytes, to) {
-                Ok(()) => return self.room.sent(to, bytes.len(), now),
+        let address = to.address;
+        let waits = !self.is_empty() && self.queues.contains_key(&to.to_owned());
+        if !waits && self.room.admits(&self.socket, address, bytes.len(), now) {
+            match self.socket.send(bytes, address, to.user) {
+                Ok(()) => return self.room.sent(address, bytes.len(), now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return count(&self.counters, 1, to, endpoint, &error),
+                Err(error) => return count(&self.counters, 1, address, endpoint, &error),
             }
         }
-        let waiting = self.queues.get(to).map_or(0, |queue| queue.datagrams.len());
+        let to = to.to_owned();
+        let waiting = self.queues.get(&to).map_or(0, |queue| queue.datagrams.len());
         if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > MAX_QUEUED_BYTES {
-            return count(&self.counters, 1, to, endpoint, &"too many wait already");
+            return count(&self.counters, 1, address, endpoint, &"too many wait already");
         }
         self.bytes += cost(bytes);
         let queue = self.queues.entry(to.clone()).or_insert_with(|| {
@@ -98,7 +129,7 @@ impl Outgoing {
     }
 
     /// Says whether nothing more waits for this receiver.
-    fn flush(&mut self, to: &Address, tries: &mut usize, now: Instant, endpoint: &Endpoint) -> bool {
+    fn flush(&mut self, to: &Receiver, tries: &mut usize, now: Instant, endpoint: &Endpoint) -> bool {
         let Outgoing { socket, queues, bytes, patience, room, counters, .. } = self;
         let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
         while let Some(next) = datagrams.front() {
@@ -106,13 +137,13 @@ impl Outgoing {
                 return false;
             }
             *tries -= 1;
-            let sent = match room.admits(socket, to, next.len(), now) {
-                true => socket.send(next, to),
+            let sent = match room.admits(socket, &to.address, next.len(), now) {
+                true => socket.send(next, &to.address, to.user.as_ref()),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             };
             let (done, error) = match sent {
                 Ok(()) => {
-                    room.sent(to, next.len(), now);
+                    room.sent(&to.address, next.len(), now);
                     *stuck_since = now;
                     (1, None)
                 }
@@ -128,7 +159,7 @@ impl Outgoing {
             };
             *bytes -= datagrams.drain(..done).map(|datagram| cost(&datagram)).sum::<usize>();
             if let Some(error) = error {
-                count(counters, done, to, endpoint, &error);
+                count(counters, done, &to.address, endpoint, &error);
             }
         }
         true
@@ -137,7 +168,7 @@ impl Outgoing {
     /// Drops and counts what still waits.
     pub(super) fn give_up(&mut self, endpoint: &Endpoint) {
         for (to, queue) in self.queues.drain() {
-            count(&self.counters, queue.datagrams.len(), &to, endpoint, &"the server ends");
+            count(&self.counters, queue.datagrams.len(), &to.address, endpoint, &"the server ends");
         }
         self.turns.clear();
         self.bytes = 0;

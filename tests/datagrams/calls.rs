@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use sidewire::{Access, Client, Connect, Endpoint, Server, Session, on_data};
-use sidewire_platform::{Address, BindOptions, Datagrams};
+use sidewire_platform::{Address, BindOptions, Datagrams, current_user};
 
 use crate::stage::{all, client, connect, fresh, is_udp, speaks, v1, with_store};
 use crate::util::{Dialect, classic, start, store, unique, usual, watchdog};
@@ -42,7 +42,7 @@ impl Fake {
                 let due = later.partition_point(|(at, ..)| *at <= Instant::now());
                 for (_, to, bytes) in later.drain(..due) {
                     // Its asker may have gone.
-                    let _ = socket.send(&bytes, &to);
+                    let _ = socket.send(&bytes, &to, current_user().ok().as_ref());
                 }
                 thread::sleep(Duration::from_millis(1));
             }

@@ -225,7 +225,7 @@ fn who_reads_nothing_is_closed() {
 #[test]
 fn who_reads_slowly_gets_everything() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.write_stall_timeout = SHORT);
+    let limits = limits(|limits| limits.write_stall_timeout = SHORT * 2);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
@@ -238,7 +238,7 @@ fn who_reads_slowly_gets_everything() {
             raw.send(&frame(1, GET, 1, 0, b""));
             raw.receive(16);
             for _ in 0..8 {
-                sleep(SHORT / 3);
+                sleep(SHORT / 2);
                 assert!(raw.receive(payload.len() / 8).iter().all(|byte| *byte == b's'));
             }
         },

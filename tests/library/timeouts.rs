@@ -109,7 +109,7 @@ fn a_leader_that_gives_up_hands_over() {
     everywhere_with(sleeper, |dialect, endpoint, _| {
         let client = dialect.client(endpoint);
         thread::scope(|scope| {
-            let leader = scope.spawn(|| within(&client, SLEEP, &[b'z'; 50], 60));
+            let leader = scope.spawn(|| within(&client, SLEEP, &[b'z'; 150], 60));
             thread::sleep(Duration::from_millis(20));
             let follow = |number: u8| (number, within(&client, ECHO, &[number], 20_000));
             let followers = (0..10).map(|number| scope.spawn(move || follow(number))).collect::<Vec<_>>();

@@ -144,7 +144,7 @@ impl Raw {
         let mut have = 0;
         while have < count {
             match self.0.recv(&mut bytes[have..], Some(PATIENCE)).expect("receive") {
-                0 => panic!("the end after {have} of {count} bytes: {:x?}", &bytes[..have]),
+                0 => panic!("the end after {have} of {count} bytes: {:x?}…", &bytes[..have.min(64)]),
                 got => have += got,
             }
         }
@@ -159,7 +159,7 @@ impl Raw {
                 Ok(0) => return bytes,
                 Ok(count) => bytes.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    panic!("no end in sight: {bytes:x?}")
+                    panic!("no end in sight after {} bytes", bytes.len())
                 }
                 Err(_) => return bytes,
             }

@@ -19,7 +19,7 @@ use super::socket::{self, Buffers};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
-use crate::peer::Address;
+use crate::peer::{Address, User};
 
 /// A bound datagram endpoint: receives from anyone who may send to it, and answers.
 ///
@@ -181,7 +181,8 @@ impl Datagrams {
     /// socket it leads to *now*, with our rights and at the speed of its file system; clients bound to
     /// an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
     /// but must be in our network namespace to be answered.
-    pub fn send(&mut self, bytes: &[u8], to: &Address) -> io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8], to: &Address, owner: Option<&User>) -> io::Result<()> {
+        let _ = owner;
         let to = names::answer_address(to)?;
         match socket::send_to(&self.socket, bytes, &to) {
             Ok(_) => Ok(()),

@@ -11,7 +11,7 @@ use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
 
 use super::mailslot::{Mailslot, MailslotName};
 use super::udp;
-use crate::{Address, BindOptions, Endpoint, Received, SendBuffer};
+use crate::{Address, BindOptions, Endpoint, Received, SendBuffer, User};
 
 /// A bound datagram endpoint: receives from anyone who may send to it, and answers.
 ///
@@ -143,7 +143,7 @@ impl Datagrams {
     }
 
     /// Sends one datagram, as a rule to where one came from ([`Received::from`]), without blocking.
-    /// It goes whole or not at all.
+    /// It goes whole or not at all. `owner`: for Unix sockets; not looked at here.
     ///
     /// # Errors
     ///
@@ -159,7 +159,8 @@ impl Datagrams {
     ///
     /// UDP takes 65,507 bytes over IPv4. It does not tell of a receiver that has gone, and drops what
     /// finds no room.
-    pub fn send(&mut self, bytes: &[u8], to: &Address) -> io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8], to: &Address, owner: Option<&User>) -> io::Result<()> {
+        let _ = owner;
         match &self.source {
             Source::Udp { socket, local } => match *to {
                 Address::Inet(to) if to.is_ipv4() == local.is_ipv4() => send_to(socket, bytes, to),

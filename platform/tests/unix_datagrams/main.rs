@@ -88,8 +88,8 @@ fn messages_go_both_ways() {
         assert_eq!((empty.length, empty.truncated, &empty.from), (0, false, &first.from));
         let from = first.from.unwrap();
         assert_eq!(from, client.local_address().unwrap());
-        server.send(b"pong", &from).unwrap();
-        server.send(b"", &from).unwrap();
+        server.send(b"pong", &from, me().as_ref()).unwrap();
+        server.send(b"", &from, me().as_ref()).unwrap();
         let answer = client.receive(&mut buf, SOON).unwrap();
         assert_eq!(&buf[..answer.length], b"pong");
         assert_eq!(answer.from.unwrap(), client.peer_address().unwrap());
@@ -118,8 +118,8 @@ fn sizes_and_boundaries_are_kept() {
             assert!(buf[..received.length] == message && !received.truncated, "{size}");
             assert_eq!(receive(server, &mut buf).length, 3);
             let from = received.from.unwrap();
-            server.send(&message, &from).unwrap();
-            server.send(b"end", &from).unwrap();
+            server.send(&message, &from, me().as_ref()).unwrap();
+            server.send(b"end", &from, me().as_ref()).unwrap();
             let received = client.receive(&mut buf, SOON).unwrap();
             assert!(buf[..received.length] == message && !received.truncated, "{size}");
             assert_eq!(client.receive(&mut buf, SOON).unwrap().length, 3);
@@ -127,7 +127,7 @@ fn sizes_and_boundaries_are_kept() {
         let giant = vec![0; if is_udp(server) { 65_508 } else { 64 << 20 }];
         assert_eq!(kind(client.send(&giant, SOON)), io::ErrorKind::InvalidInput);
         let to = client.local_address().unwrap();
-        assert_eq!(kind(server.send(&giant, &to)), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(server.send(&giant, &to, me().as_ref())), io::ErrorKind::InvalidInput);
     });
 }
 
@@ -139,9 +139,9 @@ fn the_send_buffer_bounds_a_message() {
         let mut server = Datagrams::bind(&gram(&place), &options).unwrap();
         let client = dial(&server);
         let to = client.local_address().unwrap();
-        server.send(&pattern(4_000), &to).unwrap();
+        server.send(&pattern(4_000), &to, me().as_ref()).unwrap();
         assert_eq!(client.receive(&mut [0; 8_000], SOON).unwrap().length, 4_000);
-        assert_eq!(kind(server.send(&pattern(20_000), &to)), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(server.send(&pattern(20_000), &to, me().as_ref())), io::ErrorKind::InvalidInput);
     });
 }
 
@@ -154,7 +154,7 @@ fn what_does_not_fit_is_cut_and_said_so() {
         let cut = receive(server, &mut buf);
         assert_eq!((cut.length, cut.truncated, &buf), (4, true, b"1234"));
         assert!(!receive(server, &mut buf).truncated);
-        server.send(b"12345", &cut.from.unwrap()).unwrap();
+        server.send(b"12345", &cut.from.unwrap(), me().as_ref()).unwrap();
         let cut = client.receive(&mut buf, SOON).unwrap();
         assert_eq!((cut.length, cut.truncated), (4, true));
     });
@@ -202,7 +202,7 @@ fn one_thread_receives_while_another_sends() {
             thread::sleep(Duration::from_millis(20));
             client.send(b"question", SOON).unwrap();
             let from = receive(server, &mut [0; 8]).from.unwrap();
-            server.send(b"answer", &from).unwrap();
+            server.send(b"answer", &from, me().as_ref()).unwrap();
             assert_eq!(answer.join().unwrap().length, 6);
         });
     });
@@ -216,11 +216,12 @@ fn a_full_queue_is_would_block_until_it_has_room() {
         let slow = place.path().with_extension("slow");
         let receiver = UnixDatagram::bind(&slow).unwrap();
         let to = Address::Path(slow);
-        let sent = (0u32..).take_while(|_| would_block(server.send(b"x", &to)).is_some()).count();
+        let sent =
+            (0u32..).take_while(|_| would_block(server.send(b"x", &to, me().as_ref())).is_some()).count();
         assert!(sent > 0, "some go");
         receiver.recv(&mut [0; 8]).unwrap();
-        server.send(b"x", &to).unwrap();
-        assert_eq!(kind(server.send(b"x", &to)), io::ErrorKind::WouldBlock);
+        server.send(b"x", &to, me().as_ref()).unwrap();
+        assert_eq!(kind(server.send(b"x", &to, me().as_ref())), io::ErrorKind::WouldBlock);
         // One that is slow is nobody else's trouble.
         let client = dial(&server);
         server.send(b"x", &client.local_address().unwrap()).unwrap();
@@ -259,13 +260,13 @@ fn who_has_gone_is_told_by_the_next_send() {
         drop(other);
         if is_udp(server) {
             // ICMP tells a server of it, if at all, in its next receive: which is about others.
-            server.send(b"x", &gone).unwrap();
+            server.send(b"x", &gone, me().as_ref()).unwrap();
             thread::sleep(Duration::from_millis(20));
             assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
             server.send(b"x", &client.local_address().unwrap()).unwrap();
             client.receive(&mut [0; 8], SOON).unwrap();
         } else {
-            let error = kind(server.send(b"x", &gone));
+            let error = kind(server.send(b"x", &gone, me().as_ref()));
             assert!(matches!(error, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound), "{error:?}");
         }
         // And a client whose server has gone.

@@ -22,7 +22,7 @@ fn the_kernel_says_who_sent_and_who_answered() {
     on_each(|server, client| {
         client.send(b"x", SOON).unwrap();
         let received = receive(server, &mut [0; 8]);
-        server.send(b"y", &received.from.unwrap()).unwrap();
+        server.send(b"y", &received.from.unwrap(), me().as_ref()).unwrap();
         let answer = client.receive(&mut [0; 8], SOON).unwrap();
         for credentials in [received.credentials, answer.credentials] {
             assert_eq!(credentials.is_some(), !is_udp(server));
@@ -43,12 +43,12 @@ fn a_sender_without_a_name_is_heard_but_not_answered() {
         let received = receive(&mut server, &mut [0; 8]);
         assert_eq!((received.length, received.from), (1, None));
         for nobody in [Address::Unnamed, Address::Pipe("x".into()), Address::Path("relative".into())] {
-            assert_eq!(kind(server.send(b"x", &nobody)), io::ErrorKind::InvalidInput);
+            assert_eq!(kind(server.send(b"x", &nobody, me().as_ref())), io::ErrorKind::InvalidInput);
         }
         let elsewhere = Address::Inet("127.0.0.1:9".parse().unwrap());
-        assert_eq!(kind(server.send(b"x", &elsewhere)), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(server.send(b"x", &elsewhere, me().as_ref())), io::ErrorKind::InvalidInput);
         let there = Address::Path(place.path());
-        assert_eq!(kind(serve(&udp()).send(b"x", &there)), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(serve(&udp()).send(b"x", &there, me().as_ref())), io::ErrorKind::InvalidInput);
     });
 }
 
@@ -57,7 +57,7 @@ fn a_stranger_cannot_send_to_a_client() {
     on_each(|server, client| {
         let (place, mine) = (Place::new(), client.local_address().unwrap());
         let mut stranger = serve(&if is_udp(server) { udp() } else { gram(&place) });
-        match stranger.send(b"forged", &mine) {
+        match stranger.send(b"forged", &mine, me().as_ref()) {
             Ok(()) => assert!(is_udp(server)),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }
@@ -155,7 +155,7 @@ fn a_sender_with_the_longest_path_is_answered() {
         sender.send(b"x").unwrap();
         let from = receive(&mut server, &mut [0; 8]).from.unwrap();
         assert_eq!(from, Address::Path(path.into()));
-        server.send(b"answer", &from).unwrap();
+        server.send(b"answer", &from, me().as_ref()).unwrap();
         assert_eq!(sender.recv(&mut [0; 8]).unwrap(), 6);
     });
 }
@@ -203,7 +203,7 @@ if os.getuid() == 0:
             assert_eq!(received.from, from, "{text}");
             let credentials = received.credentials.unwrap();
             assert_eq!((&credentials.user, credentials.pid), (user, Some(python.id())), "{text}");
-            received.from.map(|from| server.send(b"answer", &from))
+            received.from.map(|from| server.send(b"answer", &from, me().as_ref()))
         };
         next("unnamed", None, &me);
         next("named", Some(Address::Path(folder.join("named"))), &me).unwrap().unwrap();
