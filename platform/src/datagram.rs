@@ -20,7 +20,8 @@ pub struct Received {
     pub truncated: bool,
     /// Where an answer goes. `None` for a sender without an address: a Unix socket that is not
     /// bound, or a mailslot's client. It is what the sender chose, so answer there but never
-    /// take it for proof of who sent.
+    /// take it for proof of who sent. A path is answered only with its sender's user at hand: see
+    /// [`Datagrams::send`](crate::Datagrams::send).
     pub from: Option<Address>,
     /// What the kernel says about the sender, where it says anything: see
     /// [`Datagrams::receive`](crate::Datagrams::receive).

@@ -43,7 +43,12 @@
 //! [`DatagramChannel`] the client's, blocking, bound to one server and to an address of its own so
 //! that it can be answered. Each send is one message, received whole or marked as truncated.
 //! [`Datagrams::send`] says `WouldBlock` when that one receiver takes no more; no event tells when it
-//! does again, so try later.
+//! does again, so try later. Addresses are what senders say they are: an answer to a path goes only to
+//! a socket of the user who has sent, and what comes from our own address is dropped.
+//!
+//! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
+//! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
+//! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted.
 //!
 //! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
 

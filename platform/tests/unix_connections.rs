@@ -427,3 +427,88 @@ fn no_descriptor_is_inherited() {
         }
     });
 }
+
+/// Closing a TCP socket that somebody has attached can take as long as that somebody likes
+/// (SO_LINGER), and it is the receiver's thread that waits.
+#[test]
+#[cfg(target_os = "linux")]
+fn strangers_cannot_attach_descriptors() {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+
+    use rustix::io::Errno;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use sidewire_platform::{DatagramChannel, Datagrams};
+
+    /// Sends a byte and a descriptor.
+    fn attach(socket: impl AsFd) -> rustix::io::Result<usize> {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let descriptors = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        sendmsg(socket, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())
+    }
+
+    watched(|| {
+        if !kernel_refuses_descriptors() {
+            return println!("this kernel has no SO_PASSRIGHTS (Linux 6.16): skipped");
+        }
+        let refused = Err(Errno::PERM);
+        for endpoint in [Place::new().endpoint(), abstract_endpoint()] {
+            let place = Place::new();
+            let endpoint = if endpoint.scheme() == "unix" { place.endpoint() } else { endpoint };
+            let mut listener = bind(&endpoint);
+            let address = match &endpoint {
+                Endpoint::Abstract(name) => {
+                    use std::os::linux::net::SocketAddrExt;
+                    SocketAddr::from_abstract_name(name).unwrap()
+                }
+                _ => SocketAddr::from_pathname(place.path()).unwrap(),
+            };
+            let client = UnixStream::connect_addr(&address).unwrap();
+            assert_eq!(attach(&client), refused, "{endpoint}: not accepted yet");
+            let _stream = accept(&mut listener);
+            assert_eq!(attach(&client), refused, "{endpoint}");
+        }
+
+        let place = Place::new();
+        let server = UnixListener::bind(place.path()).unwrap();
+        let _channel = connect(&place.endpoint());
+        assert_eq!(attach(server.accept().unwrap().0), refused, "to a client");
+
+        let place = Place::new();
+        let endpoint = Endpoint::UnixGram(place.path());
+        let _server = Datagrams::bind(&endpoint, &BindOptions::default()).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(place.path()).unwrap();
+        assert_eq!(attach(&sender), refused, "to a datagram server");
+
+        let place = Place::new();
+        let server = UnixDatagram::bind(place.path()).unwrap();
+        let channel = DatagramChannel::connect(&Endpoint::UnixGram(place.path())).unwrap();
+        let Address::Abstract(name) = channel.local_address().unwrap() else { panic!("{channel:?}") };
+        {
+            use std::os::linux::net::SocketAddrExt;
+            server.connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        }
+        assert_eq!(attach(&server), refused, "to a datagram client");
+    });
+}
+
+/// SO_PASSRIGHTS: 83 in the generic socket.h.
+#[cfg(target_os = "linux")]
+fn kernel_refuses_descriptors() -> bool {
+    use std::os::fd::AsRawFd;
+
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let (mut value, mut length): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    let (level, name) = (libc::SOL_SOCKET, 83);
+    // SAFETY: `value` and `length` are locals, and the second is the size of the first.
+    let status = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+    };
+    status == 0
+}

@@ -94,8 +94,8 @@ fn udp_goes_both_ways() {
     let expected = Received { length: 4, truncated: false, from: Some(near.clone()), credentials: None };
     assert_eq!((&first, &buf[..4]), (&expected, &b"ping"[..]));
     assert_eq!(receive(&mut server, &mut buf), Received { length: 0, ..expected });
-    server.send(b"pong", &near, me().as_ref()).unwrap();
-    server.send(b"", &near, me().as_ref()).unwrap();
+    server.send(b"pong", &near, None).unwrap();
+    server.send(b"", &near, None).unwrap();
     let answer = client.receive(&mut buf, SECOND).unwrap();
     let expected =
         Received { length: 4, truncated: false, from: Some(Address::Inet(far)), credentials: None };
@@ -116,7 +116,7 @@ fn udp_on_ipv6_and_by_name() {
         let client = dial(&server);
         client.send(b"x", SECOND).unwrap();
         let from = receive(&mut server, &mut [0; 8]).from.unwrap();
-        server.send(b"y", &from, me().as_ref()).unwrap();
+        server.send(b"y", &from, None).unwrap();
         assert_eq!(client.receive(&mut [0; 8], SECOND).unwrap().length, 1);
     }
 }
@@ -134,14 +134,14 @@ fn udp_keeps_sizes_and_boundaries() {
         client.send(b"end", SECOND).unwrap();
         assert!(receive_bytes(&mut server) == message, "{size}");
         assert_eq!(receive_bytes(&mut server), b"end");
-        server.send(&message, &near, me().as_ref()).unwrap();
-        server.send(b"end", &near, me().as_ref()).unwrap();
+        server.send(&message, &near, None).unwrap();
+        server.send(b"end", &near, None).unwrap();
         let received = client.receive(&mut buf, SECOND).unwrap();
         assert!(buf[..received.length] == message && !received.truncated, "{size}");
         assert_eq!(client.receive(&mut buf, SECOND).unwrap().length, 3);
     }
     assert_eq!(kind(client.send(&[0; 65_508], SECOND)), io::ErrorKind::InvalidInput);
-    assert_eq!(kind(server.send(&[0; 65_508], &near, me().as_ref())), io::ErrorKind::InvalidInput);
+    assert_eq!(kind(server.send(&[0; 65_508], &near, None)), io::ErrorKind::InvalidInput);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn udp_says_what_was_cut_and_who_sent_it() {
     assert_eq!((cut.length, cut.truncated, &buf), (4, true, b"1234"));
     assert_eq!(cut.from, Some(client.local_address().unwrap()));
     assert!(!receive(&mut server, &mut buf).truncated);
-    server.send(&pattern(65_507), &cut.from.unwrap(), me().as_ref()).unwrap();
+    server.send(&pattern(65_507), &cut.from.unwrap(), None).unwrap();
     let cut = client.receive(&mut buf, SECOND).unwrap();
     assert_eq!((cut.length, cut.truncated, &buf[..]), (4, true, &pattern(4)[..]));
     client.send(b"x", SECOND).unwrap();
@@ -172,11 +172,11 @@ fn udp_clients_that_go_are_nobody_elses_trouble() {
         let other = dial(&server);
         let gone = other.local_address().unwrap();
         drop(other);
-        server.send(b"x", &gone, me().as_ref()).unwrap();
+        server.send(b"x", &gone, None).unwrap();
         thread::sleep(Duration::from_millis(20));
         // Windows' 10054, if it comes at all, would come here.
         assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
-        server.send(b"x", &near, me().as_ref()).unwrap();
+        server.send(b"x", &near, None).unwrap();
         client.receive(&mut [0; 8], SECOND).unwrap();
     }
     client.send(b"and on", SECOND).unwrap();
@@ -215,7 +215,7 @@ fn udp_one_thread_receives_while_another_sends() {
         thread::sleep(Duration::from_millis(50));
         client.send(b"question", None).unwrap();
         let from = receive(&mut server, &mut [0; 8]).from.unwrap();
-        server.send(b"answer", &from, me().as_ref()).unwrap();
+        server.send(b"answer", &from, None).unwrap();
         assert_eq!(answer.join().unwrap().length, 6);
     });
 }
@@ -226,7 +226,7 @@ fn udp_takes_nothing_from_strangers() {
     let (mut server, client) = udp_pair();
     let near @ Address::Inet(own) = client.local_address().unwrap() else { panic!("no address") };
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"strange", own).unwrap();
-    server.send(b"mine", &near, me().as_ref()).unwrap();
+    server.send(b"mine", &near, None).unwrap();
     assert_eq!(client.receive(&mut [0; 8], SECOND).unwrap().length, 4);
     assert_eq!(kind(client.receive(&mut [0; 8], millis(50))), io::ErrorKind::TimedOut);
 }
@@ -268,7 +268,7 @@ fn udp_ports_are_taken_once_and_on_loopback() {
 fn udp_answers_go_to_addresses_of_its_own_kind() {
     let mut server = serve(&udp("127.0.0.1", 0));
     for to in [Address::Unnamed, Address::Pipe("x".into()), Address::Inet("[::1]:9".parse().unwrap())] {
-        assert_eq!(kind(server.send(b"x", &to, me().as_ref())), io::ErrorKind::InvalidInput, "{to}");
+        assert_eq!(kind(server.send(b"x", &to, None)), io::ErrorKind::InvalidInput, "{to}");
     }
 }
 
@@ -368,7 +368,7 @@ fn mailslot_is_one_way() {
     let mut server = serve(&mailslot());
     let client = dial(&server);
     assert_eq!(kind(client.receive(&mut [0; 8], SECOND)), io::ErrorKind::Unsupported);
-    assert_eq!(kind(server.send(b"x", &Address::Unnamed)), io::ErrorKind::Unsupported);
+    assert_eq!(kind(server.send(b"x", &Address::Unnamed, None)), io::ErrorKind::Unsupported);
     assert_eq!(*client.peer(), Peer::default());
     assert_eq!(client.local_address().unwrap(), Address::Unnamed);
     let Endpoint::Mailslot(name) = server.endpoint() else { panic!("{}", server.endpoint()) };

@@ -4,11 +4,13 @@
 //! within its budget, empties the mailbox, and wakes whose time has come. A link that fails is
 //! dropped in one place, [`Reactor::reap`]; only a failure of the poll itself stops the loop.
 
+mod accepting;
 mod acceptor;
 mod datagram;
 mod link;
 pub(crate) mod mailbox;
 mod outgoing;
+mod reception;
 mod room;
 mod session;
 mod slots;
@@ -23,13 +25,14 @@ use mio::{Events, Poll};
 use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, Stream};
 
 use crate::counters::Counters;
-use crate::limits::{ACCEPT_PAUSE, Limits, READ_BUFFER, RETRY_AFTER};
+use crate::limits::{Limits, READ_BUFFER, RETRY_AFTER};
 use crate::wire::rc::ResultCode;
-use crate::wire::{Buffer, Connection, Cut, Event, Layout, Plain, Protocol, ReplyWriter};
-use acceptor::{Accepted, Acceptor, Admission, refuse};
+use crate::wire::{Buffer, Cut, Layout, ReplyWriter};
+use acceptor::Acceptor;
 use datagram::Port;
-use link::{Link, Next, Place, Receiver, Shown, Workbench};
+use link::{Link, Next, Place, Shown, Workbench};
 use mailbox::{Mail, Mailbox};
+use reception::Reception;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
@@ -330,91 +333,6 @@ impl Reactor {
         }
     }
 
-    /// Lets waiting connections in.
-    fn accept(&mut self, index: usize, now: Instant, service: &mut impl Service) {
-        if self.reserve.is_none() {
-            self.reserve = Reserve::new().ok();
-        }
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(acceptor) = self.acceptors.get_mut(index) else { return };
-            if acceptor.armed.is_some() {
-                return;
-            }
-            match acceptor.accept(self.poll.registry()) {
-                Accepted::Nobody => return,
-                Accepted::Stream(stream) => {
-                    let full = acceptor.links >= self.limits.max_connections;
-                    self.admit(stream, full, index, now, service);
-                }
-                Accepted::OutOfDescriptors => return self.shed(index, now, service),
-            }
-        }
-        if let Some(acceptor) = self.acceptors.get_mut(index).filter(|acceptor| !acceptor.queued) {
-            acceptor.queued = true;
-            self.ready.push_back(Target::Acceptor(index as u32));
-        }
-    }
-
-    /// The process is out of descriptors: accepting rests for a while, and with the one that was
-    /// kept for this case one client is told so; the others wait in the system's queue.
-    fn shed(&mut self, index: usize, now: Instant, service: &mut impl Service) {
-        let Some(acceptor) = self.acceptors.get_mut(index) else { return };
-        if let Some(count) = acceptor.site.pauses.next_worth_telling() {
-            let endpoint = &acceptor.site.endpoint;
-            log::warn!(
-                "{endpoint}: the process is out of descriptors; accepting rests, for the {count}. time"
-            );
-        }
-        self.timers.arm(Target::Acceptor(index as u32), now + ACCEPT_PAUSE, &mut acceptor.armed);
-        if self.reserve.take().is_none() {
-            return;
-        }
-        if let Accepted::Stream(stream) = acceptor.accept(self.poll.registry()) {
-            self.admit(stream, true, index, now, service);
-        }
-    }
-
-    /// Makes a link of a new connection. `full`: one that is told that there is no room.
-    fn admit(&mut self, stream: Stream, full: bool, index: usize, now: Instant, service: &mut impl Service) {
-        let acceptor = &mut self.acceptors[index];
-        let site = &acceptor.site;
-        let settings = Arc::clone(&site.settings);
-        let mut protocol = match acceptor.cut {
-            None => Protocol::Framed(Connection::responder(settings, now)),
-            Some(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
-        };
-        if full {
-            if let Some(count) = site.turned_away.next_worth_telling() {
-                let (endpoint, links) = (&site.endpoint, acceptor.links);
-                log::warn!(
-                    "{endpoint}: no room for another connection, {links} are open; {count} turned away"
-                );
-            }
-            if refuse(&mut protocol, ResultCode::BUSY, &mut self.refusing, now) != Admission::Refused {
-                return;
-            }
-        }
-        let mut link = Link::new(stream, protocol, index as u32);
-        link.refused = full;
-        if let Err(error) = link.identify(site, &mut self.refusing, now) {
-            log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
-        }
-        link.counts = !link.refused;
-        acceptor.links += usize::from(link.counts);
-        self.counters.connection_opened();
-        let key = self.links.insert(link);
-        let Some(link) = self.links.get_mut(key) else { return };
-        if link.is_dead() || link.register(self.poll.registry(), key).is_err() {
-            return self.reap(key, service);
-        }
-        match link.protocol() {
-            // Nothing to say before the peer has spoken; and on Unix an event will tell of that.
-            Protocol::Framed(_) if Stream::SHORT_READ_DRAINS => link.arm(key, &mut self.timers),
-            // A pipe tells nothing of what came before it was registered.
-            Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, now, service),
-        }
-    }
-
     /// The one place where links are dropped.
     fn reap(&mut self, key: Key, service: &mut impl Service) {
         let Some(mut link) = self.links.remove(key) else { return };
@@ -508,43 +426,5 @@ impl Drop for Reactor {
             }
         }
         self.see_off();
-    }
-}
-
-/// What a link's events go through on their way to the service.
-struct Reception<'a, S> {
-    listener: u32,
-    endpoint: &'a Endpoint,
-    service: &'a mut S,
-}
-
-impl<S: Service> Receiver for Reception<'_, S> {
-    fn event(&mut self, peer: &Peer, stream: &Stream, connection: &mut Connection, event: Event<'_>) {
-        let (endpoint, origin) = (self.endpoint, Origin::Stream(stream));
-        match event {
-            Event::Request { ticket, payload } => {
-                let (msg_type, layout) = (ticket.msg_type, ticket.layout);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
-                self.service.request(&incoming, connection.begin_reply(ticket));
-            }
-            Event::Notify { msg_type, payload } => {
-                let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout, origin });
-            }
-            // A server asks nothing, so it gets no replies; a goodbye is the connection's affair.
-            Event::Reply { .. } | Event::Opened | Event::Goodbye { .. } => {}
-        }
-    }
-
-    fn opened(&mut self, session: &mut Session<'_>) {
-        self.service.opened(self.listener, session);
-    }
-
-    fn data(&mut self, session: &mut Session<'_>, bytes: &[u8]) {
-        self.service.data(self.listener, session, bytes);
-    }
-
-    fn half_closed(&mut self, session: &mut Session<'_>) {
-        self.service.half_closed(self.listener, session);
     }
 }

@@ -114,12 +114,15 @@ fn parse_classic(bytes: &[u8], truncated: bool, rule: Classic) -> Parsed<'_> {
         return Parsed::Bad { error: Fault::malformed("too short for a header"), ticket };
     };
     let header = classic::Header::decode(head);
+    // In this layout a reply looks like a request. With a forged sender a server's refusal could be
+    // made a request to another server, which would be done there, or refused in turn for ever.
+    if is_refusal(header.rc) {
+        return Parsed::Nothing;
+    }
     let ticket = ticket(header.msg_type);
     match classic_payload(header.length, payload, truncated, rule) {
         Ok(payload) => Parsed::Request { ticket, payload },
-        // In this layout a reply looks like a request. Were refusals refused in turn, two servers
-        // could be made to do so for ever, by one datagram with a forged sender.
-        Err(error) => Parsed::Bad { error, ticket: (!is_refusal(header.rc)).then_some(ticket) },
+        Err(error) => Parsed::Bad { error, ticket: Some(ticket) },
     }
 }
 
@@ -354,16 +357,17 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_not_refused() {
+    fn refusals_are_neither_done_nor_refused() {
         for rule in [RULE, Classic::Refused] {
-            for (rc, is_answered) in [(0, true), (7, true), (-1, false), (-999, false), (-1000, true)] {
-                let bytes = classic::Header { msg_type: 1, rc, length: -1 }.encode();
-                assert_eq!(parse(&bytes, false, rule).into_ticket().is_some(), is_answered, "{rc}");
+            for (rc, is_request) in [(0, true), (7, true), (-1, false), (-999, false), (-1000, true)] {
+                for length in [-1, 0] {
+                    let bytes = classic::Header { msg_type: 1, rc, length }.encode();
+                    let parsed = parse(&bytes, false, rule);
+                    assert_eq!(matches!(parsed, Parsed::Nothing), !is_request, "{rc}");
+                    assert_eq!(parsed.into_ticket().is_some(), is_request, "{rc}");
+                }
             }
         }
-        // What can be served is served: the rc of a request means nothing.
-        let bytes = classic::Header { msg_type: 1, rc: -5, length: 0 }.encode();
-        assert!(matches!(parse(&bytes, false, RULE), Parsed::Request { .. }));
     }
 
     #[test]

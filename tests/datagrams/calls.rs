@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sidewire::{Access, Client, Connect, Endpoint, Server, Session, on_data};
 use sidewire_platform::{Address, BindOptions, Datagrams, current_user};
 
-use crate::stage::{all, client, connect, fresh, is_udp, speaks, v1, with_store};
+use crate::stage::{all, client, connect, fresh, v1, with_store};
 use crate::util::{Dialect, classic, start, store, unique, usual, watchdog};
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -231,7 +231,7 @@ fn nobody_there() {
             let (running, bound) = start(store(), [usual(&endpoint)]);
             running.stop().expect("the server ends well");
             let since = Instant::now();
-            let connected = speaks(dialect, connect(&bound[0])).open();
+            let connected = crate::stage::speaks(dialect, connect(&bound[0])).open();
             let error = match connected {
                 // UDP finds out when it sends.
                 Ok(client) => client.call(1, b"").expect_err("nobody is there"),
@@ -263,7 +263,7 @@ fn servers_that_die_and_come_back() {
             let (running, _) = start(store(), [usual(endpoint)]);
             // A new one reaches it in any case; over UDP, and in the classic layout, the old one too.
             self::client(dialect, endpoint).call(1, b"").expect("get");
-            if is_udp(endpoint) || dialect == Dialect::Classic {
+            if crate::stage::is_udp(endpoint) || dialect == Dialect::Classic {
                 client.call(1, b"").expect("get");
             }
             running.stop().expect("the server ends well");

@@ -6,7 +6,7 @@ use sidewire::{Address, Endpoint};
 
 use crate::program::{Server, Talk};
 use crate::stage::{Socket, all, is_udp, largest, lines};
-use crate::util::{until, watchdog};
+use crate::util::watchdog;
 
 /// How a sender is named in front of its text.
 fn name(address: &Address) -> String {
@@ -221,5 +221,5 @@ fn an_interrupted_server_leaves_nothing_behind() {
     let Endpoint::UnixGram(path) = &endpoint else { panic!("no path") };
     assert!(path.exists());
     server.interrupt();
-    until("its file is gone", || !path.exists());
+    crate::util::until("its file is gone", || !path.exists());
 }

@@ -272,6 +272,7 @@ fn connect_path(path: &Path, deadline: Deadline) -> io::Result<Channel> {
 /// A socket that would block here never becomes writable: poll is of no use (connect(2), EAGAIN).
 fn connect_unix(address: &SockAddr, deadline: Deadline) -> io::Result<Channel> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket::refuse_descriptors(&socket);
     let mut backoff = Backoff::until(deadline);
     loop {
         if let Some(left) = deadline.remaining() {

@@ -1,14 +1,19 @@
 //! Bound datagram endpoints.
+//!
+//! Whoever sends from a path decides where that leads when the answer goes out: it may have become a
+//! way to a private socket of ours, where what we say is taken for our own. So answers go only to a
+//! socket file of the user who has sent, by the kernel's word, and never to our own.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::lifecycle::{self, Role, SocketFile};
@@ -28,9 +33,15 @@ use crate::peer::{Address, User};
 #[derive(Debug)]
 pub struct Datagrams {
     /// Before the socket: see [`SocketFile`]. `None` for what has no file.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
     socket: Socket,
     endpoint: Endpoint,
+    /// What the system calls us as a sender.
+    own: Address,
+    /// Whether others than our own user and root can send. Counts where the system does not tell
+    /// who has sent.
+    #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+    anyone: bool,
 }
 
 impl Datagrams {
@@ -80,7 +91,8 @@ impl Datagrams {
             }
         };
         socket.set_nonblocking(true)?;
-        Ok(Datagrams { _file: file, socket, endpoint })
+        let own = names::address(&socket.local_addr()?);
+        Ok(Datagrams { file, socket, endpoint, own, anyone: options.anyone })
     }
 
     /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.
@@ -122,7 +134,8 @@ impl Datagrams {
     }
 
     /// Takes the next datagram, without blocking. An empty one is a message too, of length 0; what
-    /// `buf` has no room for is lost, and [`Received::truncated`] says so.
+    /// `buf` has no room for is lost, and [`Received::truncated`] says so. What comes from our own
+    /// address is dropped: a server that answers itself does nothing else any more.
     ///
     /// # Errors
     ///
@@ -138,10 +151,14 @@ impl Datagrams {
     /// the sender's own unless it has CAP_SYS_ADMIN. No process id for a sender outside our pid
     /// namespace, and the overflow user ([`User::is_known`](crate::User::is_known) is false) for one
     /// outside our user namespace. Descriptors that a sender attaches (SCM_RIGHTS) are never opened
-    /// here. Other systems, and UDP everywhere: no credentials.
+    /// here, and from Linux 6.16 on are not accepted to begin with (SO_PASSRIGHTS). Other systems, and UDP everywhere: no credentials.
     pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<Received> {
         loop {
             match retry_on_intr(|| message::receive(&self.socket, buf, RecvFlags::DONTWAIT)) {
+                // Answering it would be for ever.
+                Ok(received) if received.from.as_ref().is_some_and(|from| self.is_own(from)) => {
+                    log::trace!("{}: dropped a datagram from its own address", self.endpoint);
+                }
                 // ICMP's word on something that was sent earlier, to whomever. Each is told once.
                 Err(
                     Errno::CONNREFUSED
@@ -157,7 +174,8 @@ impl Datagrams {
     }
 
     /// Sends one datagram, as a rule to where one came from ([`Received::from`]), without blocking.
-    /// It goes whole or not at all.
+    /// It goes whole or not at all. `owner`: whose socket a path must lead to, which is the user of
+    /// that datagram ([`Received::credentials`]).
     ///
     /// # Errors
     ///
@@ -166,7 +184,8 @@ impl Datagrams {
     /// - [`io::ErrorKind::WouldBlock`]: its queue is full, or ours. No event will tell of room: try
     ///   again later.
     /// - [`io::ErrorKind::NotFound`], [`io::ErrorKind::ConnectionRefused`]: the receiver has gone.
-    /// - [`io::ErrorKind::PermissionDenied`]: it does not take datagrams from us.
+    /// - [`io::ErrorKind::PermissionDenied`]: it does not take datagrams from us; or the path does
+    ///   not lead to a socket of `owner`, or nobody knows who that is, or it is ourselves.
     /// - [`io::ErrorKind::InvalidInput`]: too large for this transport, or no address that can be
     ///   answered: none, a relative path, one of another transport.
     ///
@@ -177,14 +196,26 @@ impl Datagrams {
     /// gone, and drops what finds no room.
     ///
     /// On Unix sockets, what receivers have not read stays in *our* send buffer: see
-    /// [`Datagrams::send_buffer`]. A path leads to whatever
-    /// socket it leads to *now*, with our rights and at the speed of its file system; clients bound to
-    /// an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
+    /// [`Datagrams::send_buffer`]. A path is looked up *now*, with our rights and at the speed of its
+    /// file system. On Linux it must then lead to a socket file that belongs to `owner`, who must be
+    /// known, and to no symbolic link; /proc must be there. (So a program whose real and effective users
+    /// differ is not answered at a path, since its file has the one and its datagrams tell the other.)
+    /// Other systems tell no credentials; there an endpoint that is bound for its owner alone answers at
+    /// any path but its own, and one for [`BindOptions::anyone`] at none. Clients bound to an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
     /// but must be in our network namespace to be answered.
     pub fn send(&mut self, bytes: &[u8], to: &Address, owner: Option<&User>) -> io::Result<()> {
-        let _ = owner;
-        let to = names::answer_address(to)?;
-        match socket::send_to(&self.socket, bytes, &to) {
+        let address = names::answer_address(to)?;
+        if self.is_own(to) {
+            return Err(refused("that is our own address"));
+        }
+        let sent = match (to, &self.endpoint) {
+            // Which the system refuses, whatever the path leads to.
+            (Address::Path(path), Endpoint::UnixGram(_) | Endpoint::AbstractGram(_)) => {
+                self.send_to_path(bytes, path, &address, owner)?
+            }
+            _ => socket::send_to(&self.socket, bytes, &address),
+        };
+        match sent {
             Ok(_) => Ok(()),
             // The BSDs and macOS say so of a full queue.
             Err(Errno::NOBUFS) => Err(io::ErrorKind::WouldBlock.into()),
@@ -194,6 +225,68 @@ impl Datagrams {
             }
             Err(Errno::MSGSIZE) => Err(too_large(bytes.len())),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// By a handle, so that nobody can exchange the file between the look and the sending.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn send_to_path(
+        &self,
+        bytes: &[u8],
+        path: &Path,
+        _address: &SocketAddrAny,
+        owner: Option<&User>,
+    ) -> io::Result<rustix::io::Result<usize>> {
+        use rustix::fs::{Mode, OFlags, fstat, open};
+
+        let Some(User::Uid(owner)) = owner.filter(|owner| owner.is_known()) else {
+            return Err(refused("who has sent from this path is not known"));
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = match open(path, flags, Mode::empty()) {
+            Err(Errno::MFILE | Errno::NFILE) => return Err(io::ErrorKind::WouldBlock.into()),
+            opened => opened?,
+        };
+        let found = fstat(&handle)?;
+        if !lifecycle::is_socket(&found) || found.st_uid != *owner {
+            return Err(refused("the path does not lead to a socket of who has sent from there"));
+        }
+        if self.file.as_ref().is_some_and(|file| file.is(&found)) {
+            return Err(refused("the path leads to ourselves"));
+        }
+        let by_handle = SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
+        Ok(socket::send_to(&self.socket, bytes, &by_handle))
+    }
+
+    /// Where the system does not tell who has sent, the mode of our own file has to: it lets nobody
+    /// in but our user, who gains nothing by a path of theirs, and root.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn send_to_path(
+        &self,
+        bytes: &[u8],
+        path: &Path,
+        address: &SocketAddrAny,
+        _owner: Option<&User>,
+    ) -> io::Result<rustix::io::Result<usize>> {
+        if self.anyone {
+            return Err(refused("who has sent from this path is not known"));
+        }
+        let found = rustix::fs::stat(path)?;
+        if self.file.as_ref().is_some_and(|file| file.is(&found)) {
+            return Err(refused("the path leads to ourselves"));
+        }
+        Ok(socket::send_to(&self.socket, bytes, address))
+    }
+
+    /// Whether a datagram from there comes from this socket, or one to there arrives at it.
+    fn is_own(&self, address: &Address) -> bool {
+        match (&self.own, address) {
+            (Address::Inet(own), Address::Inet(other)) => {
+                let (ours, theirs) = (own.ip().to_canonical(), other.ip().to_canonical());
+                let is_us = ours == theirs || (ours.is_unspecified() && theirs.is_loopback());
+                own.port() == other.port() && is_us
+            }
+            (own, other) => own == other,
         }
     }
 
@@ -213,6 +306,10 @@ impl Datagrams {
             _ => socket::send_buffer(&self.socket),
         }
     }
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 pub(super) fn too_large(length: usize) -> io::Error {

@@ -203,6 +203,7 @@ fn connect_abstract(address: &SockAddr) -> io::Result<DatagramChannel> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn unix_socket() -> io::Result<(Socket, Option<SocketFile>)> {
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    socket::refuse_descriptors(&socket);
     set_default_buffers(&socket);
     Ok((socket, None))
 }

@@ -46,6 +46,7 @@ impl Role {
     /// A socket of the right kind, as yet without a name.
     pub(super) fn socket(self) -> io::Result<Socket> {
         let socket = Socket::new(Domain::UNIX, self.kind(), None)?;
+        socket::refuse_descriptors(&socket);
         match self {
             Role::Listener { .. } => {}
             // Before bind(2), since what arrives earlier has none.
@@ -204,12 +205,17 @@ impl SocketFile {
         Ok(SocketFile { path: path.to_owned(), identity: Identity::of(&found) })
     }
 
+    /// Whether this is it, by whatever way it was found.
+    pub(super) fn is(&self, found: &Stat) -> bool {
+        Identity::of(found) == self.identity
+    }
+
     /// By a handle that is known to be our file, not by the path, which in a folder of someone else
     /// may by now be a symbolic link to something of ours.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn set_mode(&self, mode: Mode) -> io::Result<()> {
         let handle = open_file(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        if Identity::of(&fstat(&handle)?) != self.identity {
+        if !self.is(&fstat(&handle)?) {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
                 "the socket was replaced by someone else at once",
@@ -235,7 +241,7 @@ impl Drop for SocketFile {
             log::debug!("removing {} without its lock: {error}", self.path.display());
         }
         match lstat(&self.path) {
-            Ok(found) if is_socket(&found) && Identity::of(&found) == self.identity => {
+            Ok(found) if is_socket(&found) && self.is(&found) => {
                 if let Err(error) = unlink(&self.path) {
                     log::warn!("can't remove {}: {error}", self.path.display());
                 }

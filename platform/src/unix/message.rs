@@ -21,7 +21,8 @@ use crate::peer::{Address, Credentials, User};
 /// The exact size keeps strangers' descriptors out: Linux writes the credentials first (they are
 /// complete or, by their length, visibly not), finds no room for descriptors (SCM_RIGHTS, unix(7)),
 /// and drops them unopened. Were they opened first, closing them could take as long as the file
-/// system of the sender's choice likes. MSG_CTRUNC is set then, and means nothing else.
+/// system of the sender's choice likes. MSG_CTRUNC is set then, and means nothing else. They are
+/// dropped by our thread even so, which for some takes long: hence `socket::refuse_descriptors`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CONTROL: usize = rustix::cmsg_aligned_space!(ScmCredentials(1));
 /// Elsewhere datagrams come without credentials. Without a buffer descriptors are dropped, too.

@@ -11,8 +11,8 @@ use std::ptr;
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use mio::windows::NamedPipe;
 use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT,
-    INVALID_HANDLE_VALUE,
+    ERROR_BROKEN_PIPE, ERROR_HANDLES_CLOSED, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
@@ -148,8 +148,10 @@ fn wait_for_instance(name: &PipeName, deadline: Deadline) -> io::Result<()> {
     if unsafe { WaitNamedPipeW(name.wide().as_ptr(), millis) } != 0 {
         return Ok(());
     }
+    // When the pipe vanishes meanwhile, Wine says that its handles are closed; opening tells more.
     let error = io::Error::last_os_error();
-    if has_code(&error, ERROR_SEM_TIMEOUT) { Ok(()) } else { Err(error) }
+    let open_tells_more = has_code(&error, ERROR_SEM_TIMEOUT) || has_code(&error, ERROR_HANDLES_CLOSED);
+    if open_tells_more { Ok(()) } else { Err(error) }
 }
 
 /// The process that opened the client's end.

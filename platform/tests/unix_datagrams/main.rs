@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use sidewire_platform::{
-    Address, BindOptions, DatagramChannel, Datagrams, Endpoint, Received, datagram_schemes,
+    Address, BindOptions, DatagramChannel, Datagrams, Endpoint, Received, User, current_user,
+    datagram_schemes,
 };
 use unix_util::*;
 
@@ -57,6 +58,11 @@ fn on_each(test: impl Fn(&mut Datagrams, &DatagramChannel)) {
             test(&mut server, &client);
         }
     });
+}
+
+/// Whose sockets are answered at their paths.
+fn me() -> Option<User> {
+    Some(current_user().unwrap())
 }
 
 fn is_udp(server: &Datagrams) -> bool {
@@ -224,7 +230,7 @@ fn a_full_queue_is_would_block_until_it_has_room() {
         assert_eq!(kind(server.send(b"x", &to, me().as_ref())), io::ErrorKind::WouldBlock);
         // One that is slow is nobody else's trouble.
         let client = dial(&server);
-        server.send(b"x", &client.local_address().unwrap()).unwrap();
+        server.send(b"x", &client.local_address().unwrap(), me().as_ref()).unwrap();
         client.receive(&mut [0; 8], SOON).unwrap();
     });
 }
@@ -263,7 +269,7 @@ fn who_has_gone_is_told_by_the_next_send() {
             server.send(b"x", &gone, me().as_ref()).unwrap();
             thread::sleep(Duration::from_millis(20));
             assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
-            server.send(b"x", &client.local_address().unwrap()).unwrap();
+            server.send(b"x", &client.local_address().unwrap(), me().as_ref()).unwrap();
             client.receive(&mut [0; 8], SOON).unwrap();
         } else {
             let error = kind(server.send(b"x", &gone, me().as_ref()));

@@ -8,8 +8,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use sidewire_platform::{Address, DatagramChannel, Endpoint, User, current_user, datagram_schemes};
 
@@ -49,6 +51,78 @@ fn a_sender_without_a_name_is_heard_but_not_answered() {
         assert_eq!(kind(server.send(b"x", &elsewhere, me().as_ref())), io::ErrorKind::InvalidInput);
         let there = Address::Path(place.path());
         assert_eq!(kind(serve(&udp()).send(b"x", &there, me().as_ref())), io::ErrorKind::InvalidInput);
+    });
+}
+
+/// Whoever owns the way to a sender's path may let it lead elsewhere: to a private socket of ours.
+#[test]
+#[cfg(target_os = "linux")]
+fn answers_go_only_to_sockets_of_the_sender() {
+    watched(|| {
+        let place = Place::new();
+        let at = |name: &str| place.path().with_file_name(name);
+        let mut server = serve(&gram(&place));
+        let mut send = |path: &Path, owner: Option<&User>| {
+            server.send(b"answer", &Address::Path(path.into()), owner).map_err(|error| error.kind())
+        };
+        let (me, refused) = (current_user().unwrap(), Err(io::ErrorKind::PermissionDenied));
+
+        let sender = UnixDatagram::bind(at("sender")).unwrap();
+        assert_eq!(send(&at("sender"), Some(&me)), Ok(()));
+        assert_eq!(sender.recv(&mut [0; 8]).unwrap(), 6);
+
+        let private = UnixDatagram::bind(at("private")).unwrap();
+        private.set_nonblocking(true).unwrap();
+        symlink("private", at("link")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        fs::hard_link(at("private"), at("folder").join("hard")).unwrap();
+        symlink("folder", at("way")).unwrap();
+        File::create(at("file")).unwrap();
+        let mallory = User::Uid(4711);
+        for path in ["private", "link", "folder/hard", "way/hard"] {
+            assert_eq!(send(&at(path), Some(&mallory)), refused, "{path}");
+            assert_eq!(send(&at(path), None), refused, "{path}");
+        }
+        assert_eq!(send(&at("link"), Some(&me)), refused, "a link is nobody's socket");
+        assert_eq!(send(&at("file"), Some(&me)), refused);
+        assert_eq!(send(&at("nothing"), Some(&me)), Err(io::ErrorKind::NotFound));
+        assert_eq!(kind(private.recv(&mut [0; 8])), io::ErrorKind::WouldBlock);
+        if me == User::Uid(0) {
+            std::os::unix::fs::chown(at("private"), Some(4711), None).unwrap();
+            assert_eq!(send(&at("private"), Some(&mallory)), Ok(()));
+            assert_eq!(send(&at("private"), Some(&me)), refused);
+            std::os::unix::fs::chown(at("private"), Some(65534), None).unwrap();
+            assert_eq!(send(&at("private"), Some(&User::Uid(65534))), refused, "that is nobody certain");
+        }
+    });
+}
+
+#[test]
+fn a_server_does_not_talk_to_itself() {
+    watched(|| {
+        let place = Place::new();
+        for scheme in datagram_schemes() {
+            let mut server = serve(&match *scheme {
+                "unixgram" => gram(&place),
+                "abstractgram" => abstractgram(),
+                _ => udp(),
+            });
+            let own = match server.endpoint() {
+                Endpoint::UnixGram(path) => Address::Path(path.clone()),
+                Endpoint::AbstractGram(name) => Address::Abstract(name.clone().into_bytes()),
+                Endpoint::Udp { host, port } => format!("{host}:{port}").parse().map(Address::Inet).unwrap(),
+                other => panic!("{other}"),
+            };
+            // That it is not sent is as good as that it is not received.
+            let _ = server.send(b"to myself", &own, me().as_ref());
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(kind(server.receive(&mut [0; 16])), io::ErrorKind::WouldBlock, "{scheme}");
+        }
+        let mut server = serve(&gram(&place));
+        let folder = place.path().parent().unwrap().join("link");
+        symlink(".", &folder).unwrap();
+        let alias = Address::Path(folder.join("s"));
+        assert_eq!(kind(server.send(b"x", &alias, me().as_ref())), io::ErrorKind::PermissionDenied);
     });
 }
 
@@ -130,7 +204,13 @@ fn descriptors_of_strangers_are_never_kept() {
             let descriptors = vec![file.as_fd(); count];
             assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
             let parts = [IoSlice::new(b"take these")];
-            sendmsg_addr(&sender, &to, &parts, &mut control, SendFlags::empty()).unwrap();
+            match sendmsg_addr(&sender, &to, &parts, &mut control, SendFlags::empty()) {
+                // Linux 6.16 and later: see `strangers_cannot_attach_descriptors`.
+                Err(Errno::PERM) => {
+                    return assert_eq!(kind(server.receive(&mut [0; 16])), io::ErrorKind::WouldBlock);
+                }
+                sent => sent.unwrap(),
+            };
             let received = receive(&mut server, &mut [0; 16]);
             assert_eq!((received.length, received.truncated), (10, false));
             let credentials = received.credentials.expect("the sender is known all the same");
@@ -179,7 +259,8 @@ assert named.recv(16) == b'answer'
 os.chdir(folder)
 sender('relative').send(b'relative')
 sender(b'\0').send(b'empty abstract')
-socket.send_fds(sender(), [b'descriptors'], [0, 1, 2])
+try: socket.send_fds(sender(), [b'descriptors'], [0, 1, 2])
+except PermissionError: sender().send(b'descriptors')
 if os.getuid() == 0:
     creds = struct.pack('3i', os.getpid(), 1234, 0)
     sender().sendmsg([b'forged'], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, creds)])
@@ -203,7 +284,7 @@ if os.getuid() == 0:
             assert_eq!(received.from, from, "{text}");
             let credentials = received.credentials.unwrap();
             assert_eq!((&credentials.user, credentials.pid), (user, Some(python.id())), "{text}");
-            received.from.map(|from| server.send(b"answer", &from, me().as_ref()))
+            received.from.map(|from| server.send(b"answer", &from, Some(user)))
         };
         next("unnamed", None, &me);
         next("named", Some(Address::Path(folder.join("named"))), &me).unwrap().unwrap();

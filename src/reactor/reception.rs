@@ -1,0 +1,45 @@
+//! From a link's events to the service.
+
+use sidewire_platform::{Endpoint, Peer, Stream};
+
+use super::link::Receiver;
+use super::{Incoming, Origin, Service, Session};
+use crate::wire::{Connection, Event, Layout};
+
+/// What a link's events go through on their way to the service.
+pub(super) struct Reception<'a, S> {
+    pub(super) listener: u32,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) service: &'a mut S,
+}
+
+impl<S: Service> Receiver for Reception<'_, S> {
+    fn event(&mut self, peer: &Peer, stream: &Stream, connection: &mut Connection, event: Event<'_>) {
+        let (endpoint, origin) = (self.endpoint, Origin::Stream(stream));
+        match event {
+            Event::Request { ticket, payload } => {
+                let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                self.service.request(&incoming, connection.begin_reply(ticket));
+            }
+            Event::Notify { msg_type, payload } => {
+                let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
+                self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout, origin });
+            }
+            // A server asks nothing, so it gets no replies; a goodbye is the connection's affair.
+            Event::Reply { .. } | Event::Opened | Event::Goodbye { .. } => {}
+        }
+    }
+
+    fn opened(&mut self, session: &mut Session<'_>) {
+        self.service.opened(self.listener, session);
+    }
+
+    fn data(&mut self, session: &mut Session<'_>, bytes: &[u8]) {
+        self.service.data(self.listener, session, bytes);
+    }
+
+    fn half_closed(&mut self, session: &mut Session<'_>) {
+        self.service.half_closed(self.listener, session);
+    }
+}

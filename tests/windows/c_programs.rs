@@ -1,0 +1,120 @@
+//! C programs as people write them for Windows, built by `ci/windows`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sidewire::Endpoint;
+
+use crate::program::Server as Example;
+use crate::stage::{GREETING, SIDEWIRE, Stage, Started};
+use crate::util::{unique, until, watchdog};
+
+/// Set where they can't be built.
+const WITHOUT: &str = "SIDEWIRE_NO_C";
+
+/// Where `ci/windows` puts them: beside the profile's folder. `None` where nobody can build them.
+fn program(name: &str) -> Option<PathBuf> {
+    if std::env::var_os(WITHOUT).is_some() {
+        eprintln!("left out: {WITHOUT} is set");
+        return None;
+    }
+    let folder = Path::new(SIDEWIRE).ancestors().nth(2).expect("the target's folder").join("c");
+    let program = folder.join(name).with_extension("exe");
+    let path = program.display();
+    assert!(program.exists(), "{path} is missing: ci/windows builds it; set {WITHOUT} to do without");
+    Some(program)
+}
+
+/// What it prints, by line.
+fn run(program: &Path, args: &[&str]) -> Vec<String> {
+    let outcome = Started::new(Command::new(program).args(args), b"").finish().expect(0);
+    assert_eq!(outcome.stderr, "");
+    outcome.text().lines().map(str::to_owned).collect()
+}
+
+/// As the C program is told where to go.
+fn place(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Pipe(name) | Endpoint::Mailslot(name) => name.clone(),
+        Endpoint::Tcp { port, .. } | Endpoint::Udp { port, .. } => port.to_string(),
+        other => panic!("the C programs know no {other}"),
+    }
+}
+
+/// Get, set, set-and-get, and what is answered to what can't be; in short structs and whole ones.
+fn converse(name: &str, endpoint: &str) {
+    let Some(program) = program(name) else { return };
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let greeting = std::str::from_utf8(GREETING).expect("text");
+    let longest = "x".repeat(1024);
+    for (how, options) in [("short", &[][..]), ("whole", &["--classic-fixed", "1024"])] {
+        let server = stage.serve(&[endpoint], &[&["--access", "anyone"], options].concat());
+        let place = place(&server.endpoints[0]);
+        let args = [how, &place, "1", "", "2", "good day", "1", "", "3", &longest, "3", greeting];
+        let expected =
+            [("1", greeting), ("2", ""), ("1", "good day"), ("3", "good day"), ("3", longest.as_str())]
+                .map(|(msg_type, text)| format!("{msg_type} 0 {text}"));
+        assert_eq!(run(&program, &args), expected, "{how}");
+        // Another connection, after which the server is as it was.
+        let args = [how, &place, "9", "x", "16", "x", "-7", "", "65537", "", "1", ""];
+        let expected = ["9 -2 ", "16 -1 ", "-7 -1 ", "65537 -1 ", &format!("1 0 {greeting}")];
+        assert_eq!(run(&program, &args), expected, "{how}");
+    }
+}
+
+#[test]
+fn a_client_of_pipes() {
+    converse("pipe_client", &format!("pipe:{}", unique("c")));
+}
+
+#[test]
+fn a_client_by_tcp() {
+    converse("tcp_client", "tcp:127.0.0.1:0");
+}
+
+#[test]
+fn a_client_by_udp() {
+    converse("udp_client", "udp:127.0.0.1:0");
+}
+
+#[test]
+fn plain_datagrams() {
+    let Some(program) = program("udp_client") else { return };
+    let _watchdog = watchdog(120);
+    let server = Example::start("datagram", &["udp:127.0.0.1:0", "--echo"]);
+    let texts = ["first", "", "x y z"];
+    let args = [&["text", &place(&server.endpoints[0])], &texts[..]].concat();
+    assert_eq!(run(&program, &args), texts);
+    until("all are printed", || server.lines().len() == 3);
+    for (line, text) in server.take_lines().iter().zip(texts) {
+        assert!(line.starts_with("ip: 127.0.0.1 , port: "), "{line}");
+        assert!(line.ends_with(&format!(": {text}")), "{line}");
+    }
+}
+
+#[test]
+fn texts_by_mailslot() {
+    let Some(program) = program("mailslot_writer") else { return };
+    let _watchdog = watchdog(120);
+    let endpoint = format!("mailslot:{}", unique("c"));
+    let server = Example::start("datagram", &[&endpoint]);
+    let long = "x".repeat(1000);
+    let texts = ["first", "second", "x y z", &long, "last"];
+    run(&program, &[&["text", &place(&server.endpoints[0])], &texts[..]].concat());
+    until("all are printed", || server.lines().len() == texts.len());
+    assert_eq!(server.take_lines(), texts);
+}
+
+/// Classic requests in a mailslot, which nobody answers.
+#[test]
+fn requests_by_mailslot() {
+    let Some(program) = program("mailslot_writer") else { return };
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let endpoints = [format!("mailslot:{}", unique("c")), format!("pipe:{}", unique("c"))];
+    let server = stage.serve(&endpoints, &["--access", "anyone"]);
+    run(&program, &["set", &place(&server.endpoints[0]), "tea", "coffee"]);
+    let client = stage.client(&server.endpoints[1]);
+    until("both are served", || client.call(1, b"").expect("get").payload() == b"coffee");
+}
