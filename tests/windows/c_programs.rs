@@ -58,7 +58,8 @@ fn converse(name: &str, endpoint: &str) {
         assert_eq!(run(&program, &args), expected, "{how}");
         // Another connection, after which the server is as it was.
         let args = [how, &place, "9", "x", "16", "x", "-7", "", "65537", "", "1", ""];
-        let expected = ["9 -2 ", "16 -1 ", "-7 -1 ", "65537 -1 ", &format!("1 0 {greeting}")];
+        let unharmed = format!("1 0 {greeting}");
+        let expected = ["9 -2 ", "16 -1 ", "-7 -1 ", "65537 -1 ", unharmed.as_str()];
         assert_eq!(run(&program, &args), expected, "{how}");
     }
 }
@@ -84,7 +85,8 @@ fn plain_datagrams() {
     let _watchdog = watchdog(120);
     let server = Example::start("datagram", &["udp:127.0.0.1:0", "--echo"]);
     let texts = ["first", "", "x y z"];
-    let args = [&["text", &place(&server.endpoints[0])], &texts[..]].concat();
+    let place = place(&server.endpoints[0]);
+    let args = [&["text", place.as_str()], &texts[..]].concat();
     assert_eq!(run(&program, &args), texts);
     until("all are printed", || server.lines().len() == 3);
     for (line, text) in server.take_lines().iter().zip(texts) {

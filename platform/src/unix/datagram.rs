@@ -13,7 +13,7 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SocketAddrAny, SocketAddrUnix};
+use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::lifecycle::{self, Role, SocketFile};
@@ -238,6 +238,7 @@ impl Datagrams {
         owner: Option<&User>,
     ) -> io::Result<rustix::io::Result<usize>> {
         use rustix::fs::{Mode, OFlags, fstat, open};
+        use rustix::net::SocketAddrUnix;
 
         let Some(User::Uid(owner)) = owner.filter(|owner| owner.is_known()) else {
             return Err(refused("who has sent from this path is not known"));
