@@ -166,7 +166,9 @@ fn a_client_that_nobody_answers() {
             // Somebody may come.
             std::thread::sleep(Duration::from_millis(100));
             client.say("exit\n");
-            assert!(!client.wait().expect(0).stderr.is_empty());
+            // Wine does not tell that nobody was there.
+            let stderr = client.wait().expect(0).stderr;
+            assert!(cfg!(windows) || stderr.starts_with("\ndatagram: "), "{stderr}");
         } else {
             assert!(client.wait().expect(1).stderr.starts_with("datagram: "));
         }
