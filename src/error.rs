@@ -252,6 +252,9 @@ impl fmt::Display for Kind {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { operation, endpoint, kind, source, .. } = &*self.0;
+        if operation.is_empty() {
+            return kind.fmt(f);
+        }
         f.write_str(operation)?;
         if let Some(endpoint) = endpoint {
             write!(f, " {endpoint}")?;
@@ -277,7 +280,7 @@ impl StdError for Error {
 impl From<EndpointError> for Error {
     fn from(error: EndpointError) -> Error {
         let kind = Kind::InvalidInput(error.to_string());
-        Error(Box::new(Inner { operation: "parse", endpoint: None, kind, source: None, executed: None }))
+        Error(Box::new(Inner { operation: "", endpoint: None, kind, source: None, executed: None }))
     }
 }
 

@@ -153,7 +153,7 @@ pub(super) fn bind_host(
         if !beyond_loopback && !address.ip().to_canonical().is_loopback() {
             refusal.get_or_insert_with(|| {
                 let text = format!(
-                    "{} is not a loopback address; the option `beyond_loopback` (BindOptions) allows others",
+                    "{} is not a loopback address; others need the option `beyond_loopback`",
                     address.ip()
                 );
                 io::Error::new(io::ErrorKind::PermissionDenied, text)
