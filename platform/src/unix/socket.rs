@@ -1,7 +1,7 @@
 //! One system call a function, for what listeners, streams and channels share.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::addr::SocketAddrArg;
@@ -126,6 +126,8 @@ pub(super) fn want_credentials(_socket: impl AsFd) -> io::Result<()> {
 /// 6.16; on older kernels and on other systems there is no cure, so an error is no failure.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn refuse_descriptors(socket: impl AsFd) {
+    use std::os::fd::AsRawFd;
+
     /// Not in libc 0.2 yet: asm-generic/socket.h, which only SPARC differs from.
     const SO_PASSRIGHTS: libc::c_int =
         if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
@@ -214,6 +216,8 @@ pub(super) fn shutdown(socket: impl AsFd, how: rustix::net::Shutdown) -> io::Res
 /// (unix(7)), which is TIOCOUTQ by another name, and SO_SNDBUF.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn send_buffer(socket: impl AsFd) -> Option<SendBuffer> {
+    use std::os::fd::AsRawFd;
+
     let mut unread: libc::c_int = 0;
     // SAFETY: `unread` is a local int, which is what this request writes to; the socket is borrowed,
     // so open.
