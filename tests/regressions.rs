@@ -137,3 +137,49 @@ fn errors_that_are_handed_on_keep_their_source() {
         assert_eq!(std::io::Error::from(error).kind(), kind);
     }
 }
+
+/// When all connections together hold too much, whoever holds most is closed, not whoever happens
+/// to work next.
+#[test]
+fn the_largest_holder_of_memory_is_closed() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut limits = Limits::default();
+        limits.max_buffered = 1 << 20;
+        let mut server = store_with(limits);
+        let bound = server.listen(usual(&endpoint)).expect("listen");
+        let counters = server.counters();
+        let running = server.spawn().expect("spawn");
+        let greedy = Raw::connect(&bound);
+        greedy.shake_hands();
+        greedy.send(&frame(1, ECHO, 1, 0, &[0; 700_000])[..690_000]);
+        thread::sleep(Duration::from_millis(300));
+        let modest = Raw::connect(&bound);
+        modest.shake_hands();
+        let request = frame(1, ECHO, 1, 0, &[1; 500_000]);
+        modest.send(&request[..450_000]);
+        until("one is closed", || counters.connections() == 1);
+        modest.send(&request[450_000..]);
+        assert_eq!(modest.receive_frame().payload.len(), 500_000);
+        drop((greedy, modest));
+        running.stop().expect("the server ends well");
+    }
+}
+
+/// Requests without an answer piled up in a client whose server did not read, without end.
+#[test]
+fn a_server_that_does_not_read_bounds_what_its_client_takes() {
+    let _watchdog = watchdog(60);
+    let fake = Fake::v1(|stream| {
+        thread::sleep(Duration::from_secs(5));
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    });
+    let client = fake.connect().call_timeout(Some(Duration::from_millis(20))).open().expect("connect");
+    let notify = || client.notify(ECHO, vec![0; 64 << 10]);
+    // Far more than the system's buffers and the client's own outbox hold together.
+    let refused = (0..2_000).filter_map(|_| notify().err()).find(|error| !error.may_have_executed());
+    let error = refused.expect("at some point nothing more is added");
+    assert!(error.is_timeout(), "{error}");
+    drop(client);
+    fake.join();
+}

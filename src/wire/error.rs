@@ -86,3 +86,15 @@ impl ProtocolError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusals_text_drives_no_terminal() {
+        let text = "\u{1b}]0;owned\u{7}\nno".to_owned();
+        let shown = ProtocolError::Refused { rc: ResultCode::NOT_PERMITTED, text }.to_string();
+        assert!(!shown.contains(char::is_control) && shown.ends_with("no"), "{shown}");
+    }
+}
