@@ -201,7 +201,8 @@ import time
 time.sleep(30)
 "#;
     let _watchdog = watchdog(60);
-    for endpoint in all() {
+    // Not over UDP, which never waits for a reader, and loses what comes faster than it is taken.
+    for endpoint in all().into_iter().filter(|endpoint| !matches!(endpoint, Endpoint::Udp { .. })) {
         for is_connected in ["yes", "no"] {
             let server = datagram(&endpoint, &["--echo"]);
             let bound = &server.endpoints[0];
