@@ -203,7 +203,9 @@ impl Port {
         let parsed = datagram::parse(bytes, received.truncated, self.classic());
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
-                self.refuse(ticket, ResultCode::NOT_PERMITTED, "", to, now);
+                self.write_refusal(ticket, ResultCode::NOT_PERMITTED, "");
+                self.out.refuse(self.scratch.unsent(), to, &self.site.endpoint);
+                self.scratch.mark_sent(self.scratch.len());
             }
             return;
         }
@@ -227,7 +229,8 @@ impl Port {
             Parsed::Bad { error, ticket } => {
                 log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(from));
                 if let Some(ticket) = ticket {
-                    self.refuse(ticket, error.rc(), error.text(), to, now);
+                    self.write_refusal(ticket, error.rc(), error.text());
+                    self.send_scratch(to, now);
                 }
             }
             Parsed::Reply(_) | Parsed::Nothing => {}
@@ -238,10 +241,9 @@ impl Port {
         self.site.settings.classic
     }
 
-    fn refuse(&mut self, ticket: Ticket, rc: ResultCode, text: &str, to: Option<To<'_>>, now: Instant) {
+    fn write_refusal(&mut self, ticket: Ticket, rc: ResultCode, text: &str) {
         let (largest, classic) = (largest(&self.site.endpoint), self.classic());
         datagram::begin_reply(&mut self.scratch, ticket, largest, classic).fail(rc, text);
-        self.send_scratch(to, now);
     }
 
     fn send_scratch(&mut self, to: Option<To<'_>>, now: Instant) {

@@ -111,6 +111,14 @@ impl Outgoing {
         queue.datagrams.push_back(bytes.into());
     }
 
+    /// Tells one who is refused so, now or not at all: nothing of it waits or is remembered.
+    pub(super) fn refuse(&mut self, bytes: &[u8], to: Option<To<'_>>, endpoint: &Endpoint) {
+        let Some(to) = to.filter(|_| Room::admits_refusal(&self.socket, bytes.len())) else { return };
+        if let Err(error) = self.socket.send(bytes, to.address, to.user) {
+            log::trace!("{endpoint}: a refusal does not reach its sender: {error}");
+        }
+    }
+
     /// Tries again what waits, as far as a turn's budget goes. To be called again after a while, unless
     /// it [`is_empty`](Outgoing::is_empty) then.
     pub(super) fn retry(&mut self, now: Instant, endpoint: &Endpoint) {

@@ -81,6 +81,13 @@ impl Room {
         })
     }
 
+    /// Whether one who is refused may be told so now. Strangers cost us sockets of theirs only, so all of
+    /// them together get no more than an eighth of the buffer, and no trial: what is beyond that is
+    /// not said at all.
+    pub(super) fn admits_refusal(socket: &Datagrams, length: usize) -> bool {
+        socket.send_buffer().is_none_or(|buffer| buffer.unread + weight(length) <= buffer.size / 8)
+    }
+
     /// A datagram that was [admitted](Room::admits) has been sent.
     pub(super) fn sent(&mut self, to: &Address, length: usize, now: Instant) {
         match self.unwatched.checked_sub(weight(length)) {

@@ -1,9 +1,11 @@
 //! Other users of the machine, by the kernel's word. Only root can play them all.
 
 use std::fs::Permissions;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use sidewire::{Access, Endpoint, Listen, Server};
 
@@ -47,6 +49,24 @@ try:
     print(s.recv(100).hex())
 except PermissionError: print("permission denied")
 except TimeoutError: print("silence")
+"#;
+
+/// Sends one call from each of many fresh sockets, which stay open and read nothing.
+const CROWD: &str = r#"
+import resource, socket, struct, sys
+where, count = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 64, count + 64))
+server = b"\0" + where[1:].encode() if where[0] == "@" else where
+call = b"\xd1SW\xd1\1\0\0\0" + struct.pack("<IBBHIi", 0, 1, 0, 1, 7, 0)
+crowd = []
+for number in range(count):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.bind("")
+    s.connect(server)
+    s.send(call)
+    crowd.append(s)
+print("sent", flush=True)
+sys.stdin.read()
 "#;
 
 fn cannot_play() -> bool {
@@ -119,6 +139,47 @@ fn strangers_are_refused_by_their_credentials() {
         assert_eq!(say(0, &bound[0], "v1"), hex(&crate::stage::v1(2, 0, 2, 7, 0, b"")));
         assert_eq!(client(Dialect::V1, &bound[0]).call(1, b"").expect("get").payload(), b"by v1");
         running.stop().expect("the server ends well");
+    }
+}
+
+/// Those who are refused have no part in what the others wait for: no queue, no trial, and no more
+/// of the send buffer than leaves plenty.
+#[test]
+fn a_crowd_of_strangers_does_not_hold_up_the_owner() {
+    let _watchdog = watchdog(60);
+    if cannot_play() {
+        return;
+    }
+    for scheme in ["abstractgram", "unixgram"] {
+        let server = store();
+        let counters = server.counters();
+        let (running, bound) = start(server, [Listen::from(fresh(scheme))]);
+        if let Endpoint::UnixGram(path) = &bound[0] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o666)).expect("chmod");
+        }
+        let mut crowd = command(ANNA, PYTHON)
+            .args(["-c", CROWD, &place(&bound[0]), "1500"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python");
+        let mut line = String::new();
+        BufReader::new(crowd.stdout.take().expect("its output")).read_line(&mut line).expect("read");
+        assert_eq!(line, "sent\n");
+        let client = client(Dialect::V1, &bound[0]);
+        for _ in 0..20 {
+            let since = Instant::now();
+            client.call(4, b"echo").expect("an answer");
+            // Each of the crowd was once given 20 ms to read its refusal.
+            assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+        }
+        // Nothing of theirs has waited, so nothing of theirs is lost at the end.
+        let dropped = counters.datagrams_dropped();
+        drop(crowd.stdin.take());
+        crowd.wait().expect("its end");
+        assert_eq!(say(0, &bound[0], "ping"), hex(&crate::stage::v1(10, 0, 0, 7, 0, b"")));
+        running.stop().expect("the server ends well");
+        assert_eq!(counters.datagrams_dropped(), dropped);
     }
 }
 
