@@ -32,6 +32,11 @@ impl Oneself {
     pub(crate) fn look_up() -> io::Result<Oneself> {
         Ok(Oneself { user: current_user()?, integrity: current_integrity() })
     }
+
+    /// Whether that is our own user, or root or SYSTEM.
+    pub(crate) fn is_one_of_us(&self, user: &User) -> bool {
+        user.is_known() && (*user == self.user || user.is_superuser())
+    }
 }
 
 /// Why somebody may not talk to us.
@@ -95,12 +100,10 @@ impl Access {
         if self == Access::Anyone {
             return Ok(());
         }
-        let user =
-            peer.credentials.as_ref().map(|credentials| &credentials.user).filter(|user| user.is_known());
-        match user {
-            Some(user) if *user == us.user || user.is_superuser() => Ok(()),
-            Some(user) => Err(Denied::OtherUser(user.clone())),
-            None => Err(Denied::Unknown),
+        match peer.credentials.as_ref().map(|credentials| &credentials.user) {
+            Some(user) if us.is_one_of_us(user) => Ok(()),
+            Some(user) if user.is_known() => Err(Denied::OtherUser(user.clone())),
+            _ => Err(Denied::Unknown),
         }
     }
 }

@@ -69,7 +69,12 @@ impl Port {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         Ok(Port {
-            out: Outgoing::new(socket, counters, site.settings.limits.write_stall_timeout),
+            out: Outgoing::new(
+                socket,
+                site.oneself.clone(),
+                counters,
+                site.settings.limits.write_stall_timeout,
+            ),
             site,
             framing,
             number,

@@ -8,23 +8,33 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, Datagrams, Endpoint, Received, User};
 
 use super::room::Room;
+use crate::access::Oneself;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
+
+/// Our own user's receivers and root's are `own`, and so are those of whom the system tells nothing.
+/// Others that may talk to us are `guests`: whatever they leave unread, it holds up only guests.
+pub(super) struct Outgoing {
+    pub(super) socket: Datagrams,
+    own: Lane,
+    guests: Lane,
+    oneself: Oneself,
+    /// How long a receiver may take nothing before it is given up.
+    patience: Duration,
+    pub(super) counters: Counters,
+}
 
 /// A Unix receiver whose queue is full never says when it has room again (unix(7)), so what it does
 /// not take waits here and is tried again by timer. Nothing overtakes what waits for the same
 /// receiver.
-pub(super) struct Outgoing {
-    pub(super) socket: Datagrams,
+struct Lane {
     queues: HashMap<Receiver, Queue>,
     /// The keys of `queues`, in the order in which they are tried next.
     turns: VecDeque<Receiver>,
-    /// What the queues hold, [`cost`] by cost.
+    /// What the queues hold, [`cost`] by cost, and at most.
     bytes: usize,
-    /// How long a receiver may take nothing before it is given up.
-    patience: Duration,
+    most: usize,
     room: Room,
-    pub(super) counters: Counters,
 }
 
 /// Whom an answer is for.
@@ -74,14 +84,22 @@ fn cost(datagram: &[u8]) -> usize {
     datagram.len() + OVERHEAD
 }
 
+/// Guests get one in so many parts of the send buffer, and of the bytes that may wait.
+const GUESTS_PART: usize = 4;
+
 impl Outgoing {
-    pub(super) fn new(socket: Datagrams, counters: Counters, patience: Duration) -> Outgoing {
-        let (queues, turns) = (HashMap::new(), VecDeque::new());
-        Outgoing { socket, queues, turns, bytes: 0, patience, room: Room::default(), counters }
+    pub(super) fn new(
+        socket: Datagrams,
+        oneself: Oneself,
+        counters: Counters,
+        patience: Duration,
+    ) -> Outgoing {
+        let (own, guests) = (Lane::new(1), Lane::new(GUESTS_PART));
+        Outgoing { socket, own, guests, oneself, patience, counters }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queues.is_empty()
+        self.own.queues.is_empty() && self.guests.queues.is_empty()
     }
 
     /// Sends, or lets it wait for its turn, or drops and counts it.
@@ -89,26 +107,11 @@ impl Outgoing {
         let Some(to) = to else {
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
-        let address = to.address;
-        let waits = !self.is_empty() && self.queues.contains_key(&to.to_owned());
-        if !waits && self.room.admits(&self.socket, address, bytes.len(), now) {
-            match self.socket.send(bytes, address, to.user) {
-                Ok(()) => return self.room.sent(address, bytes.len(), now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return count(&self.counters, 1, address, endpoint, &error),
-            }
+        let is_guest = to.user.is_some_and(|user| !self.oneself.is_one_of_us(user));
+        let lane = if is_guest { &mut self.guests } else { &mut self.own };
+        if let Err(why) = lane.send(&mut self.socket, bytes, to, now) {
+            count(&self.counters, 1, to.address, endpoint, &why);
         }
-        let to = to.to_owned();
-        let waiting = self.queues.get(&to).map_or(0, |queue| queue.datagrams.len());
-        if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > MAX_QUEUED_BYTES {
-            return count(&self.counters, 1, address, endpoint, &"too many wait already");
-        }
-        self.bytes += cost(bytes);
-        let queue = self.queues.entry(to.clone()).or_insert_with(|| {
-            self.turns.push_back(to.clone());
-            Queue { datagrams: VecDeque::new(), stuck_since: now }
-        });
-        queue.datagrams.push_back(bytes.into());
     }
 
     /// Tells one who is refused so, now or not at all: nothing of it waits or is remembered.
@@ -122,10 +125,64 @@ impl Outgoing {
     /// Tries again what waits, as far as a turn's budget goes. To be called again after a while, unless
     /// it [`is_empty`](Outgoing::is_empty) then.
     pub(super) fn retry(&mut self, now: Instant, endpoint: &Endpoint) {
+        let Outgoing { socket, own, guests, patience, counters, .. } = self;
+        let mut lost = |lost, to: &Address, why: &io::Error| count(counters, lost, to, endpoint, why);
+        own.retry(socket, *patience, now, &mut lost);
+        guests.retry(socket, *patience, now, &mut lost);
+    }
+
+    /// Drops and counts what still waits.
+    pub(super) fn give_up(&mut self, endpoint: &Endpoint) {
+        for lane in [&mut self.own, &mut self.guests] {
+            for (to, queue) in lane.queues.drain() {
+                count(&self.counters, queue.datagrams.len(), &to.address, endpoint, &"the server ends");
+            }
+            lane.turns.clear();
+            lane.bytes = 0;
+        }
+    }
+}
+
+impl Lane {
+    fn new(part: usize) -> Lane {
+        let (queues, turns) = (HashMap::new(), VecDeque::new());
+        Lane { queues, turns, bytes: 0, most: MAX_QUEUED_BYTES / part, room: Room::new(part) }
+    }
+
+    /// An error says why it is dropped.
+    fn send(&mut self, socket: &mut Datagrams, bytes: &[u8], to: To<'_>, now: Instant) -> io::Result<()> {
+        let waits = !self.queues.is_empty() && self.queues.contains_key(&to.to_owned());
+        if !waits && self.room.admits(socket, to.address, bytes.len(), now) {
+            match socket.send(bytes, to.address, to.user) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return sent.inspect(|()| self.room.sent(to.address, bytes.len(), now)),
+            }
+        }
+        let to = to.to_owned();
+        let waiting = self.queues.get(&to).map_or(0, |queue| queue.datagrams.len());
+        if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > self.most {
+            return Err(io::Error::other("too many wait already"));
+        }
+        self.bytes += cost(bytes);
+        let queue = self.queues.entry(to.clone()).or_insert_with(|| {
+            self.turns.push_back(to);
+            Queue { datagrams: VecDeque::new(), stuck_since: now }
+        });
+        queue.datagrams.push_back(bytes.into());
+        Ok(())
+    }
+
+    fn retry(
+        &mut self,
+        socket: &mut Datagrams,
+        patience: Duration,
+        now: Instant,
+        lost: &mut impl FnMut(usize, &Address, &io::Error),
+    ) {
         let mut tries = TRIES;
         for _ in 0..self.turns.len().min(RECEIVERS) {
             let Some(to) = self.turns.pop_front() else { return };
-            if self.flush(&to, &mut tries, now, endpoint) {
+            if self.flush(socket, &to, &mut tries, patience, now, lost) {
                 self.queues.remove(&to);
             } else {
                 self.turns.push_back(to);
@@ -137,8 +194,16 @@ impl Outgoing {
     }
 
     /// Says whether nothing more waits for this receiver.
-    fn flush(&mut self, to: &Receiver, tries: &mut usize, now: Instant, endpoint: &Endpoint) -> bool {
-        let Outgoing { socket, queues, bytes, patience, room, counters, .. } = self;
+    fn flush(
+        &mut self,
+        socket: &mut Datagrams,
+        to: &Receiver,
+        tries: &mut usize,
+        patience: Duration,
+        now: Instant,
+        lost: &mut impl FnMut(usize, &Address, &io::Error),
+    ) -> bool {
+        let Lane { queues, bytes, room, .. } = self;
         let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
         while let Some(next) = datagrams.front() {
             if *tries == 0 {
@@ -156,7 +221,7 @@ impl Outgoing {
                     (1, None)
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if now.saturating_duration_since(*stuck_since) < *patience {
+                    if now.saturating_duration_since(*stuck_since) < patience {
                         return false;
                     }
                     (datagrams.len(), Some(io::ErrorKind::TimedOut.into()))
@@ -167,19 +232,10 @@ impl Outgoing {
             };
             *bytes -= datagrams.drain(..done).map(|datagram| cost(&datagram)).sum::<usize>();
             if let Some(error) = error {
-                count(counters, done, &to.address, endpoint, &error);
+                lost(done, &to.address, &error);
             }
         }
         true
-    }
-
-    /// Drops and counts what still waits.
-    pub(super) fn give_up(&mut self, endpoint: &Endpoint) {
-        for (to, queue) in self.queues.drain() {
-            count(&self.counters, queue.datagrams.len(), &to.address, endpoint, &"the server ends");
-        }
-        self.turns.clear();
-        self.bytes = 0;
     }
 }
 

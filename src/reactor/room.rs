@@ -8,12 +8,16 @@ use sidewire_platform::{Address, Datagrams};
 /// On Linux, what the receivers of a Unix datagram socket have not read stays in its send buffer, and
 /// one that is connected to it can fill all of that. Then nobody is answered any more.
 ///
-/// So once half of the buffer is unread, each receiver is put on trial: it gets one datagram, and
-/// nobody gets another before that was read, or before its time is up. One whose time was up gets
-/// nothing until there are signs that it has read; now and then it is given another chance, from the
-/// third quarter of the buffer only. The last quarter is for those who were never found at fault.
-#[derive(Debug, Default)]
+/// So once half of it is unread, each receiver is put on trial: it gets one datagram, and nobody gets
+/// another before that was read, or before its time is up. One whose time was up gets nothing until
+/// there are signs that it has read; now and then it is given another chance, from the third quarter
+/// only. The last quarter is for those who were never found at fault.
+///
+/// Guests, who are other users, have a room of their own in the first quarter of the buffer.
+#[derive(Debug)]
 pub(super) struct Room {
+    /// Which part of the buffer it is: one in so many.
+    part: usize,
     /// Bytes that can be sent before it is worth looking how full the buffer is.
     unwatched: usize,
     /// What was unread before the datagram that is sent next.
@@ -52,6 +56,11 @@ fn weight(length: usize) -> usize {
 }
 
 impl Room {
+    /// Room in the first of `part` equal parts of the buffer.
+    pub(super) fn new(part: usize) -> Room {
+        Room { part, unwatched: 0, unread: 0, trial: None, at_fault: HashMap::new() }
+    }
+
     /// Whether a datagram of this length may be sent to `to` now. Is so for good where send buffers
     /// are not used up by those who don't read.
     pub(super) fn admits(&mut self, socket: &Datagrams, to: &Address, length: usize, now: Instant) -> bool {
@@ -63,7 +72,8 @@ impl Room {
             return true;
         };
         self.unread = buffer.unread;
-        let half = buffer.size / 2;
+        let size = buffer.size / self.part;
+        let half = size / 2;
         if buffer.unread + weight(length) <= half {
             self.unwatched = half - buffer.unread;
             self.trial = None;
@@ -76,7 +86,7 @@ impl Room {
             return false;
         }
         self.at_fault.get(to).is_none_or(|fault| {
-            let fits = buffer.unread + weight(length) <= buffer.size / 4 * 3;
+            let fits = buffer.unread + weight(length) <= size / 4 * 3;
             buffer.unread < fault.unread || (now >= fault.next_chance && fits)
         })
     }
