@@ -1,5 +1,6 @@
 //! Endpoints: names that processes meet at, written `scheme:rest`.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -92,6 +93,31 @@ impl Endpoint {
             Endpoint::Udp { .. } => "udp",
             Endpoint::Mailslot(_) => "mailslot",
         }
+    }
+
+    /// Reads an endpoint from an argument or a variable of the environment as the system hands it
+    /// out: a Unix socket's path need not be UTF-8. Otherwise the same as [`str::parse`].
+    ///
+    /// # Errors
+    ///
+    /// As [`str::parse`]; and everything but a Unix socket's path has to be UTF-8.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On Windows all of it has to be valid Unicode.
+    pub fn from_os(text: &OsStr) -> Result<Endpoint, EndpointError> {
+        let lossy = text.to_string_lossy();
+        if let Some(text) = text.to_str() {
+            return text.parse();
+        }
+        let bytes = text.as_encoded_bytes();
+        let path = |scheme: &str| bytes.strip_prefix(scheme.as_bytes()).and_then(crate::os::os_string);
+        let parsed = match (path("unix:"), path("unixgram:")) {
+            (Some(path), _) => unix_path(&path).map(Endpoint::Unix),
+            (_, Some(path)) => unix_path(&path).map(Endpoint::UnixGram),
+            (None, None) => Err("only the path of a Unix socket need not be UTF-8".into()),
+        };
+        parsed.map_err(|why| EndpointError { text: lossy.into_owned(), why })
     }
 
     /// Stream, datagram, or one way.
@@ -196,6 +222,30 @@ impl TryFrom<&String> for Endpoint {
     }
 }
 
+impl TryFrom<&OsStr> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: &OsStr) -> Result<Endpoint, EndpointError> {
+        Endpoint::from_os(text)
+    }
+}
+
+impl TryFrom<OsString> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: OsString) -> Result<Endpoint, EndpointError> {
+        Endpoint::from_os(&text)
+    }
+}
+
+impl TryFrom<&OsString> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: &OsString) -> Result<Endpoint, EndpointError> {
+        Endpoint::from_os(text)
+    }
+}
+
 fn parse(text: &str) -> Result<Endpoint, String> {
     let (scheme, rest) = text
         .split_once(':')
@@ -236,7 +286,8 @@ fn local_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn unix_path(path: &str) -> Result<PathBuf, String> {
+fn unix_path(path: impl AsRef<OsStr>) -> Result<PathBuf, String> {
+    let path = path.as_ref();
     if !Path::new(path).has_root() {
         return Err("a Unix socket needs an absolute path, as in unix:/run/app.sock".into());
     }
@@ -246,7 +297,7 @@ fn unix_path(path: &str) -> Result<PathBuf, String> {
             path.len()
         ));
     }
-    if path.ends_with('/') {
+    if path.as_encoded_bytes().ends_with(b"/") {
         return Err("this names a folder; a Unix socket needs a file name".into());
     }
     Ok(path.into())
@@ -308,6 +359,21 @@ mod tests {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), text);
             assert_eq!(endpoint.scheme(), text.split(':').next().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_the_system_hands_out_is_read() {
+        let read = |bytes: &[u8]| crate::os::os_string(bytes).map(|text| Endpoint::from_os(&text));
+        assert_eq!(read(b"tcp:127.0.0.1:1"), Some("tcp:127.0.0.1:1".parse()));
+        assert_eq!(Endpoint::try_from(OsString::from("local:x")), "local:x".parse());
+        // Systems whose texts are Unicode have no such path.
+        if let Some(path) = crate::os::os_string(b"/tmp/\xff.sock") {
+            assert_eq!(read(b"unix:/tmp/\xff.sock").unwrap().unwrap(), Endpoint::Unix(path.clone().into()));
+            assert_eq!(read(b"unixgram:/tmp/\xff.sock").unwrap().unwrap(), Endpoint::UnixGram(path.into()));
+            for bad in [&b"abstract:\xff"[..], b"unix:\xff", b"\xff:/x", b"unix:/\xff/"] {
+                assert!(read(bad).unwrap().is_err(), "{}", bad.escape_ascii());
+            }
         }
     }
 

@@ -261,6 +261,10 @@ pub fn datagram_schemes() -> &'static [&'static str] {
     &[]
 }
 
+pub(crate) fn os_string(bytes: &[u8]) -> Option<std::ffi::OsString> {
+    std::str::from_utf8(bytes).ok().map(std::ffi::OsString::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

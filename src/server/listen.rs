@@ -1,5 +1,6 @@
 //! How an endpoint is opened.
 
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use sidewire_platform::{BindOptions, Endpoint};
@@ -166,6 +167,30 @@ impl TryFrom<&String> for Listen {
     type Error = Error;
 
     fn try_from(endpoint: &String) -> Result<Listen, Error> {
+        Listen::on(endpoint)
+    }
+}
+
+impl TryFrom<&OsStr> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: &OsStr) -> Result<Listen, Error> {
+        Listen::on(endpoint)
+    }
+}
+
+impl TryFrom<OsString> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: OsString) -> Result<Listen, Error> {
+        Listen::on(endpoint)
+    }
+}
+
+impl TryFrom<&OsString> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: &OsString) -> Result<Listen, Error> {
         Listen::on(endpoint)
     }
 }

@@ -1,9 +1,9 @@
 //! Endpoint names to system addresses, and back.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
@@ -178,6 +178,12 @@ pub(super) fn address(address: &SockAddr) -> Address {
         return Address::Abstract(name.to_vec());
     }
     address.as_pathname().map_or(Address::Unnamed, |path| Address::Path(path.to_owned()))
+}
+
+/// Bytes as a text of the system; any will do here.
+#[allow(clippy::unnecessary_wraps)] // Other systems have texts that are Unicode.
+pub(crate) fn os_string(bytes: &[u8]) -> Option<OsString> {
+    Some(OsString::from_vec(bytes.to_vec()))
 }
 
 fn unsupported(text: &str) -> io::Error {

@@ -56,6 +56,7 @@ pub use datagram::Datagrams;
 pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
+pub(crate) use names::os_string;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit};
 pub use stream::Stream;
 

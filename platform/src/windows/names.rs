@@ -1,5 +1,6 @@
 //! Endpoint names to system names and addresses.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -94,6 +95,11 @@ fn tcp_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("the host '{host}' has no address")));
     }
     Ok(addresses)
+}
+
+/// Bytes as a text of the system, which has to be Unicode.
+pub(crate) fn os_string(bytes: &[u8]) -> Option<OsString> {
+    std::str::from_utf8(bytes).ok().map(OsString::from)
 }
 
 fn unsupported(why: &'static str) -> io::Error {
