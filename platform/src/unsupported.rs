@@ -186,6 +186,10 @@ impl DatagramChannel {
     pub fn peer(&self) -> &Peer {
         match *self {}
     }
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        match *self {}
+    }
     pub fn local_address(&self) -> io::Result<Address> {
         match *self {}
     }

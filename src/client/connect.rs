@@ -110,7 +110,7 @@ impl Connect {
             let call_timeout = self.call_timeout;
             return Ok(Client { link: Link::Datagrams(DatagramCalls::open(self)?), call_timeout });
         }
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self.deadline();
         let channel = self.connect()?;
         let Connect { endpoint, classic, call_timeout, limits, .. } = self;
         let settings =
@@ -167,6 +167,11 @@ impl Connect {
         let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
         self.check(socket.peer())?;
         Ok(socket)
+    }
+
+    /// By when an attempt that begins now has to be through.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

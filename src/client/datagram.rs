@@ -57,12 +57,10 @@ impl Socket {
 
 impl DatagramCalls {
     pub(super) fn open(connect: Connect) -> Result<DatagramCalls> {
-        let channel = connect.connect_datagrams()?;
-        let peer = channel.peer().clone();
+        let socket = open_socket(&connect)?;
+        let peer = socket.channel.peer().clone();
         // Another client may have had our address before us, and its answer may come now.
-        let [a, b, c, d, ..] = random_id();
-        let last_id = u32::from_le_bytes([a, b, c, d]);
-        let turn = Mutex::new(Turn { line: Line::Free(Socket::new(channel)), last_id });
+        let turn = Mutex::new(Turn { line: Line::Free(socket), last_id: first_id() });
         Ok(DatagramCalls { connect, peer, turn, is_free: Condvar::new() })
     }
 
@@ -186,7 +184,7 @@ impl DatagramCalls {
             Classic::Fixed(size) => Some(size),
             Classic::Short(_) | Classic::Refused => None,
         };
-        Ok(Some(encode_classic(msg_type, payload, pad_to)))
+        Ok(Some(encode_classic(msg_type.into(), payload, pad_to)))
     }
 
     /// Waits until no other call is under way. Returns the socket and the new call's id.
@@ -200,8 +198,8 @@ impl DatagramCalls {
                 }
                 Line::Spoiled => {
                     drop(turn);
-                    let (line, result) = match self.connect.connect_datagrams() {
-                        Ok(channel) => (Line::Free(Socket::new(channel)), Ok(())),
+                    let (line, result) = match open_socket(&self.connect) {
+                        Ok(socket) => (Line::Free(socket), Ok(())),
                         Err(error) => (Line::Spoiled, Err(error)),
                     };
                     self.end_turn(line);
@@ -237,6 +235,51 @@ impl DatagramCalls {
 
     fn lock(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn first_id() -> u32 {
+    let [a, b, c, d, ..] = random_id();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn open_socket(connect: &Connect) -> Result<Socket> {
+    let mut socket = Socket::new(connect.connect_datagrams()?);
+    // It is asked before the first request, which it could execute without our ever hearing of it.
+    if socket.channel.is_elsewhere() {
+        prove_answerable(&mut socket, connect).map_err(|error| {
+            let text = "the server is in another network namespace, and does not find our socket's path";
+            let text = format!("{text} there: {error}");
+            let error = io::Error::new(io::ErrorKind::AddrNotAvailable, text);
+            Error::os("connect to", connect.endpoint(), error).not_executed()
+        })?;
+    }
+    Ok(socket)
+}
+
+/// By a ping, or where there is none by a classic type that no server has.
+fn prove_answerable(socket: &mut Socket, connect: &Connect) -> io::Result<()> {
+    let deadline = connect.deadline();
+    let Socket { channel, buffer } = socket;
+    let (ask, answer) = match connect.classic_layout() {
+        None => {
+            let id = first_id().max(1);
+            (encode_v1(FrameKind::Ping, 0, id, 0, &[]), encode_v1(FrameKind::Pong, 0, id, 0, &[]))
+        }
+        Some(classic) => {
+            let pad_to = if let Classic::Fixed(size) = classic { Some(size) } else { None };
+            (encode_classic(-1, &[], pad_to), (-1_i32).to_ne_bytes().to_vec())
+        }
+    };
+    channel.send(&ask, remaining(deadline))?;
+    loop {
+        let received = channel.receive(buffer, remaining(deadline))?;
+        if buffer[..received.length].starts_with(&answer) {
+            return Ok(());
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
 }
 

@@ -272,8 +272,8 @@ pub(crate) fn encode_v1(kind: Kind, msg_type: u16, id: u32, rc: i32, payload: &[
 }
 
 /// A whole classic datagram; `pad_to` for those that are all of one size.
-pub(crate) fn encode_classic(msg_type: u16, payload: &[u8], pad_to: Option<u32>) -> Vec<u8> {
-    let header = classic::Header { msg_type: i32::from(msg_type), rc: 0, length: payload.len() as i32 };
+pub(crate) fn encode_classic(msg_type: i32, payload: &[u8], pad_to: Option<u32>) -> Vec<u8> {
+    let header = classic::Header { msg_type, rc: 0, length: payload.len() as i32 };
     let mut bytes = [&header.encode()[..], payload].concat();
     if let Some(size) = pad_to {
         bytes.resize(bytes.len().max(classic::HEADER_LEN + size as usize), 0);

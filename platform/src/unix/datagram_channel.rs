@@ -18,7 +18,7 @@ use super::timeout::{SocketTimeout, error_of};
 use super::{message, owner, socket};
 use crate::datagram::Received;
 use crate::endpoint::Endpoint;
-use crate::peer::{Address, Peer};
+use crate::peer::{Address, Peer, User};
 
 /// Datagrams to one server and back, blocking with timeouts. Dropping it closes it.
 ///
@@ -34,6 +34,7 @@ pub struct DatagramChannel {
     _file: Option<SocketFile>,
     socket: Socket,
     peer: Peer,
+    is_elsewhere: bool,
     recv_timeout: SocketTimeout,
     send_timeout: SocketTimeout,
 }
@@ -54,9 +55,12 @@ impl DatagramChannel {
     /// # Platform-specific behavior
     ///
     /// Linux: a Unix socket gets an abstract name from the kernel ("autobind", unix(7)), which goes
-    /// with the socket; a server in another network namespace receives, but can't answer it. Other
-    /// Unix systems: a path in one of the folders of `local:`, removed on drop. UDP: the first
-    /// address of the host that can be connected to, and a port of the system's choice.
+    /// with the socket. A server in another network namespace can't answer that, so there the socket
+    /// gets a path beside the server's, or in one of the folders of `local:`, removed on drop; whether
+    /// the server finds it by that path, only an answer shows. Where unix_diag (sock_diag(7)) is
+    /// missing, this can't be told, and such a server receives without being able to answer. Other
+    /// Unix systems: a path in one of the folders of `local:`. UDP: the first address of the host that
+    /// can be connected to, and a port of the system's choice.
     pub fn connect(endpoint: &Endpoint) -> io::Result<DatagramChannel> {
         match names::datagram_place(endpoint)? {
             DatagramPlace::Path(path) => connect_path(path),
@@ -77,6 +81,7 @@ impl DatagramChannel {
             _file: file,
             socket,
             peer,
+            is_elsewhere: false,
             recv_timeout: SocketTimeout::new(Timeout::Recv),
             send_timeout: SocketTimeout::new(Timeout::Send),
         }
@@ -96,6 +101,17 @@ impl DatagramChannel {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Whether the server may find no way to the address of this end, so that a request could be
+    /// executed and its answer lost: only an answer shows that it does.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux: a Unix socket in another network namespace. Never on other systems.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
     }
 
     /// The address of this end, which answers come to.
@@ -189,8 +205,42 @@ impl DatagramChannel {
 fn connect_path(path: &Path) -> io::Result<DatagramChannel> {
     let (socket, file) = unix_socket()?;
     let credentials = owner::connect(&socket, path)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if super::namespace::peer_is_elsewhere(&socket) {
+        return connect_by_file(path, &socket, credentials.as_ref());
+    }
     make_answerable(&socket)?;
     Ok(DatagramChannel::new(socket, file, Peer { credentials, inet: None }))
+}
+
+/// For a server that could not answer an abstract name of ours. `first`: a socket that is connected to
+/// it, whose inode number nobody else has.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn connect_by_file(
+    path: &Path,
+    first: &Socket,
+    server: Option<&crate::peer::Credentials>,
+) -> io::Result<DatagramChannel> {
+    use super::folders::Folders;
+    use super::lifecycle::{self, Role};
+
+    let name = format!("sidewire-{}", rustix::fs::fstat(first)?.st_ino);
+    let beside = std::path::absolute(path)?.with_file_name(&name);
+    // Who connects to us is of no concern: only what comes from the server is taken.
+    let is_ours = server.is_some_and(|server| server.user == User::Uid(super::identity::euid()));
+    let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours);
+    let (socket, file) = bind(&beside).or_else(|error| {
+        let place = Folders::of_this_process().server_path(&name);
+        place.and_then(|path| bind(&path)).map_err(|_| {
+            let text = "the server is in another network namespace, and there is no place for a socket that \
+                        it could answer to";
+            io::Error::new(error.kind(), format!("{text}: {error}"))
+        })
+    })?;
+    set_default_buffers(&socket);
+    let credentials = owner::connect(&socket, path)?;
+    let channel = DatagramChannel::new(socket, Some(file), Peer { credentials, inet: None });
+    Ok(DatagramChannel { is_elsewhere: true, ..channel })
 }
 
 fn connect_abstract(address: &SockAddr) -> io::Result<DatagramChannel> {

@@ -10,6 +10,8 @@ mod lifecycle;
 mod listener;
 mod message;
 mod names;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod namespace;
 mod owner;
 mod process;
 mod socket;

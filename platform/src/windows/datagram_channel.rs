@@ -80,6 +80,17 @@ impl DatagramChannel {
         &self.peer
     }
 
+    /// Whether the server may find no way to the address of this end, so that a request could be
+    /// executed and its answer lost.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: never.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        false
+    }
+
     /// The address of this end, which answers come to; none on a mailslot.
     ///
     /// # Errors

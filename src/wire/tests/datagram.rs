@@ -71,7 +71,7 @@ proptest! {
     ) {
         let bytes = match v1 {
             true => encode_v1(Kind::Request, msg_type, id, 0, &payload),
-            false => encode_classic(msg_type, &payload, None),
+            false => encode_classic(msg_type.into(), &payload, None),
         };
         let Parsed::Request { ticket, payload: got } = parse(&bytes, false, RULE) else {
             return Err(TestCaseError::fail("no request"));
