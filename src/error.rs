@@ -102,6 +102,12 @@ impl Error {
         Error(Box::new(Inner { operation, endpoint: None, kind, source, executed: None }))
     }
 
+    /// The caller misused the API, in something that concerns no endpoint.
+    pub(crate) fn invalid(operation: &'static str, text: &str) -> Error {
+        let kind = Kind::InvalidInput(text.to_owned());
+        Error(Box::new(Inner { operation, endpoint: None, kind, source: None, executed: None }))
+    }
+
     pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
         let text = source.to_string();
         let kind = match source {

@@ -36,6 +36,7 @@ mod client;
 mod counters;
 mod error;
 mod limits;
+mod loops;
 mod random;
 mod reactor;
 mod server;

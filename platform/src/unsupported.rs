@@ -28,6 +28,9 @@ impl Listener {
     pub fn endpoint(&self) -> &Endpoint {
         match *self {}
     }
+    pub fn local_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
     pub fn register(&mut self, _registry: &Registry, _token: Token) -> io::Result<()> {
         match *self {}
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Channel, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
+use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
 
 use super::datagram::DatagramCalls;
 use super::shared::Shared;
@@ -11,6 +11,7 @@ use super::{Client, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Oneself};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
+use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use crate::wire::{Classic, Connection, Settings};
 
@@ -154,9 +155,11 @@ impl Connect {
     /// Opens the channel, and holds the server to the policy before anything is sent.
     fn connect(&self) -> Result<Channel> {
         self.check_verifiable()?;
+        self.check_thread(|| None)?;
         let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();
         let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
         self.check(channel.peer())?;
+        self.check_thread(|| channel.peer_address().ok())?;
         Ok(channel)
     }
 
@@ -188,6 +191,14 @@ impl Connect {
             return Err(
                 self.invalid("nobody vouches for who serves there; say Access::Anyone if that may be anyone")
             );
+        }
+        Ok(())
+    }
+
+    /// Whether it is not this thread that would have to answer.
+    fn check_thread(&self, address: impl FnOnce() -> Option<Address>) -> Result<()> {
+        if loops::serves(&self.endpoint, address) {
+            return Err(self.invalid(WAITS_FOR_ITSELF).not_executed());
         }
         Ok(())
     }

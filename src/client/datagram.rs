@@ -9,6 +9,7 @@ use sidewire_platform::{Address, DatagramChannel, Endpoint, Kind as EndpointKind
 use super::shared::remaining;
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
+use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use crate::wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
 use crate::wire::frame::Kind as FrameKind;
@@ -19,6 +20,7 @@ use crate::wire::{Classic, Layout};
 pub(super) struct DatagramCalls {
     connect: Connect,
     peer: Peer,
+    server: Option<Address>,
     turn: Mutex<Turn>,
     is_free: Condvar,
 }
@@ -58,10 +60,10 @@ impl Socket {
 impl DatagramCalls {
     pub(super) fn open(connect: Connect) -> Result<DatagramCalls> {
         let socket = open_socket(&connect)?;
-        let peer = socket.channel.peer().clone();
+        let (peer, server) = (socket.channel.peer().clone(), socket.channel.peer_address().ok());
         // Another client may have had our address before us, and its answer may come now.
         let turn = Mutex::new(Turn { line: Line::Free(socket), last_id: first_id() });
-        Ok(DatagramCalls { connect, peer, turn, is_free: Condvar::new() })
+        Ok(DatagramCalls { connect, peer, server, turn, is_free: Condvar::new() })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -70,6 +72,11 @@ impl DatagramCalls {
 
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// The server's address.
+    pub(super) fn server(&self) -> Option<&Address> {
+        self.server.as_ref()
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -287,7 +294,8 @@ fn prove_answerable(socket: &mut Socket, connect: &Connect) -> io::Result<()> {
 ///
 /// Sending and receiving take `&self`, so that one thread can receive while another sends. Each
 /// waits at most as long as [`Connect::call_timeout`](super::Connect::call_timeout) says, and then
-/// fails with [`io::ErrorKind::TimedOut`].
+/// fails with [`io::ErrorKind::TimedOut`]. In a handler of that very server neither waits: what has
+/// not come yet is [`io::ErrorKind::InvalidInput`].
 #[derive(Debug)]
 pub struct RawDatagrams {
     socket: DatagramChannel,
@@ -322,7 +330,8 @@ impl RawDatagrams {
     /// If the server has gone, the datagram is too large for the transport, or the server's queue
     /// stays full.
     pub fn send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        let sent = self.socket.send(bytes.as_ref(), self.timeout);
+        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.timeout };
+        let sent = self.socket.send(bytes.as_ref(), timeout);
         sent.map_err(|error| Error::os("send to", &self.endpoint, error).into())
     }
 
@@ -332,12 +341,22 @@ impl RawDatagrams {
     /// [`io::ErrorKind::TimedOut`]; [`io::ErrorKind::InvalidData`] for one that is longer than
     /// `buffer`, whose end is lost; the server has gone.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let received = self.socket.receive(buffer, self.timeout);
+        let is_own = self.waits_for_itself();
+        let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
+        let received = self.socket.receive(buffer, timeout);
+        if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
+            return Err(Error::new("receive from", &self.endpoint, kind).into());
+        }
         let received = received.map_err(|error| Error::os("receive from", &self.endpoint, error))?;
         if received.truncated {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the datagram is longer than the buffer"));
         }
         Ok(received.length)
+    }
+
+    fn waits_for_itself(&self) -> bool {
+        loops::serves_peer(self.socket.peer(), &self.endpoint, || self.socket.peer_address().ok())
     }
 
     /// Our own address (getsockname(2)), which the server answers to.

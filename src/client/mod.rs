@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, DatagramChannel, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
+use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::wire::Layout;
 use crate::wire::rc::ResultCode;
 use datagram::DatagramCalls;
@@ -27,6 +28,11 @@ pub use raw::RawStream;
 ///
 /// On a datagram endpoint the threads ask one after the other. Datagrams can get lost, and are not
 /// sent again: a call then times out, executed or not.
+///
+/// A handler must not call its own server, which would have to answer while it waits: connecting there,
+/// and calls on a connection that was opened elsewhere, fail at once with
+/// [`is_invalid_input`](Error::is_invalid_input) where the client sees that it runs on the thread
+/// that serves there. Threads that a handler waits for do not see it, and stall.
 ///
 /// Every call has a time limit, 30 s unless set otherwise. A connection that has ended stays
 /// ended: connect anew.
@@ -152,6 +158,9 @@ impl Client {
         payload: impl AsRef<[u8]>,
         timeout: Option<Duration>,
     ) -> Result<Response> {
+        if self.waits_for_itself() {
+            return Err(Error::new("call", self.endpoint(), Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.link {
             Link::Stream(shared) => shared.exchange(msg_type, payload.as_ref(), timeout, deadline),
@@ -162,11 +171,16 @@ impl Client {
     /// Sends a request that wants no answer. That it was sent does not mean that it arrived; one that
     /// timed out may still go out.
     ///
+    /// A handler can send such a request to its own server, which handles it later. What does not leave at
+    /// once then fails as timed out.
+    ///
     /// # Errors
     /// As [`call`](Client::call); [`is_invalid_input`](Error::is_invalid_input) on a classic
     /// connection, where every request is answered.
     pub fn notify(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<()> {
-        let deadline = self.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // Nobody would make room for it meanwhile.
+        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.link {
             Link::Stream(shared) => shared.notify(msg_type, payload.as_ref(), deadline),
             Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
@@ -221,6 +235,19 @@ impl Client {
         match &self.link {
             Link::Stream(shared) => shared.layout(),
             Link::Datagrams(calls) => calls.layout(),
+        }
+    }
+
+    /// Whether the server could not answer as long as this thread waits.
+    fn waits_for_itself(&self) -> bool {
+        match &self.link {
+            Link::Stream(shared) => {
+                let address = || shared.channel().peer_address().ok();
+                loops::serves_peer(shared.channel().peer(), shared.endpoint(), address)
+            }
+            Link::Datagrams(calls) => {
+                loops::serves_peer(calls.peer(), calls.endpoint(), || calls.server().cloned())
+            }
         }
     }
 

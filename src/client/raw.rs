@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use sidewire_platform::{Address, Channel, Endpoint, Peer};
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
+use crate::loops::{self, WAITS_FOR_ITSELF};
 
 /// A stream of bytes to a server that knows no frames; from [`Connect::open_raw`](super::Connect::open_raw).
 ///
 /// Reading and writing take `&self`, so that one thread can read while another writes. Each
 /// operation waits at most as long as [`Connect::call_timeout`](super::Connect::call_timeout)
-/// says, and then fails with [`io::ErrorKind::TimedOut`].
+/// says, and then fails with [`io::ErrorKind::TimedOut`]. In a handler of that very server
+/// neither waits: what has not come yet is [`io::ErrorKind::InvalidInput`].
 ///
 /// ```no_run
 /// use std::io::{Read, Write};
@@ -64,6 +66,10 @@ impl RawStream {
         self.channel.local_address()
     }
 
+    fn waits_for_itself(&self) -> bool {
+        loops::serves_peer(self.channel.peer(), &self.endpoint, || self.channel.peer_address().ok())
+    }
+
     /// Half-close: tells the server that we send no more. What it sends still comes.
     ///
     /// # Errors
@@ -83,14 +89,21 @@ impl RawStream {
 
 impl io::Read for &RawStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let received = self.channel.recv(buf, self.timeout);
+        let is_own = self.waits_for_itself();
+        let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
+        let received = self.channel.recv(buf, timeout);
+        if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
+            return Err(Error::new("read from", &self.endpoint, kind).into());
+        }
         received.map_err(|error| Error::os("read from", &self.endpoint, error).into())
     }
 }
 
 impl io::Write for &RawStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let sent = self.channel.send(buf, self.timeout);
+        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.timeout };
+        let sent = self.channel.send(buf, timeout);
         sent.map_err(|error| Error::os("write to", &self.endpoint, error).into())
     }
 

@@ -16,8 +16,9 @@ use crate::access::Oneself;
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
+use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Framing, Message, MessageReply, Reactor, Site, Tally};
+use crate::reactor::{Framing, Message, MessageReply, Reactor, Site, Tally, address_of};
 use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
 
@@ -67,6 +68,7 @@ pub struct Server<S> {
     /// Made when it is first needed, so that `new` can't fail.
     reactor: Option<Reactor>,
     endpoints: Vec<Endpoint>,
+    served: Arc<Served>,
 }
 
 impl<S> Server<S> {
@@ -87,7 +89,14 @@ impl<S> Server<S> {
         table.resize_with(types, || None);
         let (streams, messages) = (HashMap::new(), HashMap::new());
         let dispatch = Dispatch { state, table, streams, messages, counters: Counters::default() };
-        Server { dispatch, limits, instance: random_id(), reactor: None, endpoints: Vec::new() }
+        Server {
+            dispatch,
+            limits,
+            instance: random_id(),
+            reactor: None,
+            endpoints: Vec::new(),
+            served: Arc::default(),
+        }
     }
 
     /// Sets the handler of a message type; a later one replaces it.
@@ -95,6 +104,9 @@ impl<S> Server<S> {
     /// The handler returns `Ok(())` to send its reply, or a [`Failure`]. One that panics answers
     /// "handler failed" (-10) and the server goes on; what it had changed in the state by then
     /// stays changed. (Where panics abort the process, they abort it.)
+    ///
+    /// While a handler runs, the server does nothing else. One that wants to end it uses
+    /// [`Remote::stop`]; one that calls its own server gets an error, see [`Client`](crate::Client).
     ///
     /// # Panics
     /// If `msg_type` lies beyond the dispatch table: see [`with_limits`](Server::with_limits).
@@ -253,18 +265,20 @@ impl<S> Server<S> {
                 ));
             }
         };
-        let (number, bound) = if is_stream {
+        let (number, bound, address) = if is_stream {
             let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
-            let bound = listener.endpoint().clone();
+            let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());
             let site = site(&bound, &self.limits, self.instance);
-            (self.reactor()?.add_listener(listener, site, cut).map_err(os)?, bound)
+            (self.reactor()?.add_listener(listener, site, cut).map_err(os)?, bound, address)
         } else {
             let socket = Datagrams::bind(&endpoint, &bind).map_err(os)?;
             let bound = socket.endpoint().clone();
+            let address = address_of(&bound);
             let site = site(&bound, &self.limits, self.instance);
             let framing = if speaks == Speaks::Messages { Framing::Messages } else { Framing::Frames };
-            (self.reactor()?.add_port(socket, site, framing).map_err(os)?, bound)
+            (self.reactor()?.add_port(socket, site, framing).map_err(os)?, bound, address)
         };
+        Arc::make_mut(&mut self.served).push((bound.clone(), address));
         self.endpoints.push(bound.clone());
         Ok((number, bound))
     }
@@ -312,6 +326,7 @@ impl<S> Server<S> {
             Some(reactor) => reactor,
             None => self.reactor.insert(make_reactor(&self.limits, &self.dispatch.counters)?),
         };
+        let _turn = loops::begin_turn(&self.served);
         reactor.turn(timeout, &mut self.dispatch).map_err(|error| Error::system("poll", error))
     }
 

@@ -43,7 +43,8 @@ impl Remote {
     }
 }
 
-/// A server on a thread of its own. Dropping it stops the server and waits for it.
+/// A server on a thread of its own. Dropping it stops the server and waits for it; in a handler of
+/// that very server it only stops it.
 #[derive(Debug)]
 #[must_use = "dropping it stops the server"]
 pub struct Running<S> {
@@ -64,14 +65,24 @@ impl<S> Running<S> {
 
     /// Stops the server, waits for its end, and gives its state back.
     ///
+    /// A handler can't wait for its own server. There it is stopped too, once the handler has
+    /// returned and its reply is out, but the result is an error, and the state is dropped at the
+    /// server's end. [`Remote::stop`] is what handlers are better given.
+    ///
     /// # Errors
-    /// What ended the loop before, if that was not this call.
+    /// What ended the loop before, if that was not this call;
+    /// [`is_invalid_input`](Error::is_invalid_input) in a handler of this server.
     ///
     /// # Panics
     /// Goes on with a panic of the server's thread; a panic in a handler is none.
     pub fn stop(mut self) -> Result<S> {
         self.remote.stop().map_err(|error| Error::system("stop the server", error))?;
         let Some(thread) = self.thread.take() else { unreachable!("only taken here and in drop") };
+        if is_this_thread(&thread) {
+            let text = "a handler can't wait for the end of its own server, which has been told to stop; \
+                        use Remote::stop there";
+            return Err(Error::invalid("stop the server", text));
+        }
         match thread.join() {
             Ok((result, state)) => result.map(|()| state),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -85,10 +96,18 @@ impl<S> Drop for Running<S> {
         if let Err(error) = self.remote.stop() {
             return log::error!("a server could not be stopped: {error}");
         }
+        if is_this_thread(&thread) {
+            return log::debug!("a server was stopped by one of its handlers");
+        }
         match thread.join() {
             Ok((Err(error), _)) => log::error!("a server ended: {error}"),
             Ok((Ok(()), _)) => {}
             Err(_) => log::error!("a server's thread panicked"),
         }
     }
+}
+
+/// Whether the server's own thread asks: in a handler, or while it drops its handlers.
+fn is_this_thread<T>(server: &JoinHandle<T>) -> bool {
+    server.thread().id() == std::thread::current().id()
 }

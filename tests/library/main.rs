@@ -12,6 +12,7 @@ mod fairness;
 mod faults;
 mod hello;
 mod limits;
+mod own_server;
 mod pieces;
 mod server;
 mod stop_again;

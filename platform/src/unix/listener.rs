@@ -17,6 +17,7 @@ use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
 use crate::endpoint::Endpoint;
+use crate::peer::Address;
 
 /// A bound stream endpoint: a source of [`Stream`]s.
 ///
@@ -91,6 +92,15 @@ impl Listener {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The address that it is bound to, as its clients see it.
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) says.
+    pub fn local_address(&self) -> io::Result<Address> {
+        Ok(names::address(&self.socket.local_addr()?))
     }
 
     /// Registers with mio, for [`Interest::READABLE`], edge-triggered: after an event, accept until

@@ -14,7 +14,7 @@ use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOUR
 use super::names::{self, PipeName, Place};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
-use crate::{BindOptions, Endpoint, Stream};
+use crate::{Address, BindOptions, Endpoint, Stream};
 
 /// A bound stream endpoint, a mio source that yields [`Stream`]s.
 ///
@@ -67,6 +67,18 @@ impl Listener {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The address that it is bound to, as its clients see it: the pipe's name, or the socket's address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says about a socket.
+    pub fn local_address(&self) -> io::Result<Address> {
+        match &self.source {
+            Source::Pipe(listener) => Ok(Address::Pipe(listener.name.text().to_string())),
+            Source::Tcp(socket, _) => socket.local_addr().map(Address::Inet),
+        }
     }
 
     /// Registers with a poll: a readable or writable event for `token` says that [`Listener::accept`]

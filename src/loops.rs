@@ -1,0 +1,114 @@
+//! Which servers the current thread is serving right now, so that a handler that would wait for its
+//! own server is told so instead.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use sidewire_platform::{Address, Endpoint, Peer};
+
+/// Where a server serves: each endpoint as bound, with its address where it has one.
+pub(crate) type Served = Vec<(Endpoint, Option<Address>)>;
+
+thread_local! {
+    /// One entry for each turn that this thread is in the middle of; more than one if a handler
+    /// turns another server.
+    #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
+    static TURNS: RefCell<Vec<Arc<Served>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a call that would wait for ever is told.
+pub(crate) const WAITS_FOR_ITSELF: &str = "a handler of that very server asks, which answers nobody before the handler \
+     has returned; ask from another thread";
+
+/// The middle of a server's turn on this thread; ends when it is dropped.
+#[must_use]
+pub(crate) struct Turn(());
+
+/// Begins a turn of a server that serves there.
+pub(crate) fn begin_turn(served: &Arc<Served>) -> Turn {
+    TURNS.with_borrow_mut(|turns| turns.push(Arc::clone(served)));
+    Turn(())
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURNS.with_borrow_mut(|turns| turns.pop());
+    }
+}
+
+/// Whether this thread is in the middle of a turn of the server at `endpoint`. `address` is asked for
+/// that server's address, unless it is known without.
+pub(crate) fn serves(endpoint: &Endpoint, address: impl FnOnce() -> Option<Address>) -> bool {
+    // A thread that is about to end has no such list any more, nor a turn.
+    let is_served = |turns: &RefCell<Vec<Arc<Served>>>| {
+        let turns = turns.borrow();
+        let mut served = turns.iter().flat_map(|served| served.iter());
+        if turns.is_empty() {
+            return false;
+        }
+        if served.clone().any(|(bound, _)| bound == endpoint) {
+            return true;
+        }
+        let Some(address) = address() else { return false };
+        served.any(|(_, bound)| bound.as_ref().is_some_and(|bound| is_at(bound, &address)))
+    };
+    TURNS.try_with(is_served).unwrap_or(false)
+}
+
+/// The same of a server that we are connected to.
+pub(crate) fn serves_peer(
+    peer: &Peer,
+    endpoint: &Endpoint,
+    address: impl FnOnce() -> Option<Address>,
+) -> bool {
+    let pid = peer.credentials.as_ref().and_then(|credentials| credentials.pid);
+    pid.is_none_or(|pid| pid == std::process::id()) && serves(endpoint, address)
+}
+
+/// Whether who connects to `asked` reaches the socket that is bound to `bound`.
+fn is_at(bound: &Address, asked: &Address) -> bool {
+    match (bound, asked) {
+        (Address::Inet(bound), Address::Inet(asked)) => {
+            let is_every_address = bound.ip().is_unspecified() && asked.ip().is_loopback();
+            bound.port() == asked.port()
+                && bound.is_ipv4() == asked.is_ipv4()
+                && (bound.ip() == asked.ip() || is_every_address)
+        }
+        (Address::Unnamed, _) => false,
+        (bound, asked) => bound == asked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inet(text: &str) -> Address {
+        Address::Inet(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_server_is_known_by_endpoint_or_address_while_it_turns() {
+        let bound: Endpoint = "tcp:0.0.0.0:4711".parse().expect("an endpoint");
+        let other: Endpoint = "tcp:localhost:4711".parse().expect("an endpoint");
+        let served = Arc::new(vec![(bound.clone(), Some(inet("0.0.0.0:4711")))]);
+        let serves_other = |address: &str| serves(&other, || Some(inet(address)));
+        assert!(!serves(&bound, || None));
+        let turn = begin_turn(&served);
+        assert!(serves(&bound, || None));
+        assert!(serves_other("127.0.0.1:4711"));
+        for elsewhere in ["127.0.0.1:4712", "192.0.2.1:4711", "[::1]:4711"] {
+            assert!(!serves_other(elsewhere), "{elsewhere}");
+        }
+        let nested = begin_turn(&Arc::default());
+        assert!(serves(&bound, || None));
+        drop((nested, turn));
+        assert!(!serves(&bound, || None));
+    }
+
+    #[test]
+    fn nameless_ends_are_not_the_same() {
+        assert!(!is_at(&Address::Unnamed, &Address::Unnamed));
+        assert!(is_at(&Address::Path("/x".into()), &Address::Path("/x".into())));
+    }
+}
