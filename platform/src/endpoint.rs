@@ -30,7 +30,7 @@ pub enum Endpoint {
     Abstract(String),
     /// `pipe:NAME`: the named pipe `\\.\pipe\NAME` (Windows).
     Pipe(String),
-    /// `tcp:HOST:PORT`.
+    /// `tcp:HOST:PORT`. The IPv6 wildcard, `tcp:[::]:PORT`, listens to IPv4 as well, on every system.
     Tcp {
         /// Name or numeric address; IPv6 without brackets.
         host: String,
@@ -41,7 +41,7 @@ pub enum Endpoint {
     UnixGram(PathBuf),
     /// `abstractgram:NAME`: a Unix datagram socket without a file (Linux).
     AbstractGram(String),
-    /// `udp:HOST:PORT`.
+    /// `udp:HOST:PORT`. The IPv6 wildcard takes IPv4 as well, as with `tcp:`.
     Udp {
         /// Name or numeric address; IPv6 without brackets.
         host: String,

@@ -122,6 +122,35 @@ fn udp_on_ipv6_and_by_name() {
 }
 
 #[test]
+fn udp_of_both_families_meets_at_an_ipv6_wildcard() {
+    let _watchdog = Watchdog::new();
+    let beyond = BindOptions { beyond_loopback: true, ..BindOptions::default() };
+    let mut server = match Datagrams::bind(&udp("::", 0), &beyond) {
+        // Not every machine has IPv6.
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => return println!("skipped: {error}"),
+        server => server.unwrap(),
+    };
+    let Endpoint::Udp { port, .. } = *server.endpoint() else { panic!("{}", server.endpoint()) };
+    for host in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        let client = DatagramChannel::connect(&udp(host, port)).unwrap();
+        client.send(host.as_bytes(), SECOND).unwrap();
+        let mut buf = [0; 64];
+        let received = receive(&mut server, &mut buf);
+        assert_eq!(&buf[..received.length], host.as_bytes());
+        server.send(b"here", &received.from.unwrap(), None).unwrap();
+        assert_eq!(client.receive(&mut buf, SECOND).unwrap().length, 4, "{host}");
+    }
+}
+
+#[test]
+fn udp_ports_are_taken_once() {
+    let _watchdog = Watchdog::new();
+    let server = serve(&udp("127.0.0.1", 0));
+    let error = Datagrams::bind(server.endpoint(), &BindOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+}
+
+#[test]
 fn udp_keeps_sizes_and_boundaries() {
     let _watchdog = Watchdog::new();
     let (mut server, client) = udp_pair();

@@ -3,7 +3,7 @@
 
 mod windows_support;
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -167,4 +167,111 @@ fn sixteen_mebibytes_each_way() {
     let _watchdog = Watchdog::new();
     let server = server(echo());
     pump(&server.connect(), 16 << 20);
+}
+
+/// However much is handed over: else a peer that reads nothing would look as if it kept up.
+#[test]
+fn writes_are_taken_in_pieces() {
+    let _watchdog = Watchdog::new();
+    let (report, taken) = std::sync::mpsc::channel();
+    let server = server(Box::new(move |link, bytes| {
+        if !bytes.is_empty() {
+            let (large, small) = (vec![7; 1 << 20], [7; 10]);
+            let whole = link.stream.write(&large).unwrap();
+            let mut vectored = |bufs: &[&[u8]]| {
+                let bufs: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
+                link.stream.write_vectored(&bufs)
+            };
+            let counts = [vectored(&[&large]), vectored(&[&small, &large]), vectored(&[&small, &[], &small])];
+            report.send((whole, counts)).unwrap();
+            return Then::Abort;
+        }
+        Then::Go
+    }));
+    let channel = server.connect();
+    send_all(&channel, b"x");
+    let (whole, counts) = taken.recv_timeout(LONG).unwrap();
+    assert_eq!(whole, 65_536);
+    for (count, at_most) in counts.into_iter().zip([65_536, 10, 20]) {
+        match count {
+            Ok(count) => assert!(count > 0 && count <= at_most, "{count}, {at_most}"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+/// The side that has heard the other's end first says its last words and closes at once. They arrive,
+/// many times over, also when the reader is slow.
+#[test]
+fn last_words_after_the_peers_end_arrive() {
+    let _watchdog = Watchdog::new();
+    let answer = pattern(60_000);
+    let words = answer.clone();
+    let server = server(Box::new(move |link, bytes| {
+        if bytes.is_empty() {
+            link.outbox = words.clone();
+            return Then::Flush(LONG);
+        }
+        Then::Go
+    }));
+    for round in 0..50 {
+        let channel = server.connect();
+        send_all(&channel, b"question");
+        channel.shutdown_write().unwrap();
+        if round % 10 == 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(recv_to_end(&channel) == answer, "round {round}");
+    }
+}
+
+#[test]
+fn last_words_of_a_client_arrive() {
+    let _watchdog = Watchdog::new();
+    let server = server(Box::new(|link, bytes| {
+        if link.received == 1 && bytes == b"x" {
+            link.stream.shutdown_write().unwrap();
+        }
+        Then::Go
+    }));
+    for _ in 0..50 {
+        let channel = server.connect();
+        send_all(&channel, b"x");
+        assert_eq!(recv_to_end(&channel), b"");
+        send_all(&channel, &pattern(60_000));
+        drop(channel);
+        assert_eq!(server.end(), 60_001);
+    }
+}
+
+/// Nobody accepts meanwhile. On Windows a backlog is 200 at most unless it is asked for in a way of
+/// its own.
+#[test]
+fn a_backlog_is_as_long_as_asked_for() {
+    let _watchdog = Watchdog::new();
+    let listener = Listener::bind(&tcp("127.0.0.1", 0), &BindOptions::default()).unwrap();
+    let channels: Vec<_> =
+        (0..300).map(|_| Channel::connect(listener.endpoint(), Some(LONG)).unwrap()).collect();
+    let server = Server::with_listener(listener, echo());
+    for channel in &channels {
+        ask(channel, b"still there");
+    }
+    drop(server);
+}
+
+#[test]
+fn both_families_meet_at_an_ipv6_wildcard() {
+    let _watchdog = Watchdog::new();
+    let beyond = BindOptions { beyond_loopback: true, ..BindOptions::default() };
+    let listener = match Listener::bind(&tcp("::", 0), &beyond) {
+        // Not every machine has IPv6.
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => return println!("skipped: {error}"),
+        listener => listener.unwrap(),
+    };
+    let server = Server::with_listener(listener, echo());
+    let Endpoint::Tcp { host, port } = &server.endpoint else { panic!("{}", server.endpoint) };
+    assert_eq!(host, "::");
+    for host in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        ask(&Channel::connect(&tcp(host, *port), Some(LONG)).unwrap(), host.as_bytes());
+    }
 }

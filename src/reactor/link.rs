@@ -48,7 +48,8 @@ enum State {
     /// Everything is said; what still comes is thrown away until the peer has closed, because
     /// closing a socket with unread input resets it, which can eat the last reply (tcp(7)).
     Lingering,
-    /// Everything is said; the system delivers it behind our back (classic peers on pipes).
+    /// Everything is said; the system delivers it behind our back (classic peers on pipes, and who
+    /// has ended its own side of a socket).
     Complete,
     /// There is nobody to talk to any more.
     Dead,
@@ -319,7 +320,7 @@ impl Link {
         for _ in 0..16 {
             match self.stream.read(buffer) {
                 Ok(0) => {
-                    self.state = State::Dead;
+                    self.state = if self.stream.has_half_close() { State::Complete } else { State::Dead };
                     return false;
                 }
                 Ok(_) => {}
@@ -391,6 +392,7 @@ impl Link {
             State::Open if self.stream.has_half_close() => State::OutputEnded,
             State::Open => State::Complete,
             State::OutputEnded if takes_no_more => State::Lingering,
+            State::InputEnded if self.stream.has_half_close() => State::Complete,
             State::InputEnded => State::Dead,
             state => state,
         };

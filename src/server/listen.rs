@@ -115,8 +115,9 @@ impl Listen {
         self
     }
 
-    /// Lets `tcp:` and `udp:` bind addresses that other machines can reach, as `0.0.0.0`. By
-    /// default only loopback addresses can be bound. Nothing on the wire is encrypted.
+    /// Lets `tcp:` and `udp:` bind addresses that other machines can reach, as `0.0.0.0` (IPv4) and
+    /// `[::]` (IPv6 and IPv4, on every system). By default only loopback addresses can be bound.
+    /// Nothing on the wire is encrypted.
     ///
     /// The classic layout, whose byte order is this machine's, is refused there unless
     /// [`classic_max`](Listen::classic_max) or [`classic_fixed`](Listen::classic_fixed) asks for it.

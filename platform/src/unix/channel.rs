@@ -307,7 +307,7 @@ fn connect_host(host: &str, port: u16, deadline: Deadline) -> io::Result<Channel
 }
 
 fn connect_inet(address: SocketAddr, timeout: Duration) -> io::Result<Channel> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket::inet(address, Type::STREAM, Protocol::TCP)?;
     // At least a moment: a loopback server that is there answers in microseconds.
     socket.connect_timeout(&SockAddr::from(address), timeout.max(Duration::from_millis(1)))?;
     if socket.local_addr()?.as_socket() == Some(address) {

@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SocketAddrAny};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::lifecycle::{self, Role, SocketFile};
 use super::listener::{bind_host, bound_to};
@@ -338,7 +338,7 @@ pub(super) fn set_default_buffers(socket: &Socket) {
 
 /// Without SO_REUSEADDR, with which UDP lets another process of ours take the port (socket(7)).
 fn udp_socket(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = socket::inet(address, Type::DGRAM, Protocol::UDP)?;
     set_buffers(&socket, options)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)

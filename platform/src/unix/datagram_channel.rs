@@ -299,7 +299,7 @@ fn connect_host(host: &str, port: u16) -> io::Result<DatagramChannel> {
 }
 
 fn connect_inet(address: SocketAddr) -> io::Result<DatagramChannel> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = socket::inet(address, Type::DGRAM, Protocol::UDP)?;
     set_default_buffers(&socket);
     socket.connect(&SockAddr::from(address))?;
     if socket.local_addr()?.as_socket() == Some(address) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::folders::Folders;
 use super::lifecycle::{self, Role, SocketFile};
@@ -187,7 +187,7 @@ pub(super) fn bound_to(socket: &Socket) -> io::Result<(String, u16)> {
 
 /// A bound socket whose options the connections inherit that it accepts.
 fn tcp_socket(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket::inet(address, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(options.nodelay)?;
     if let Some(idle) = options.keepalive {

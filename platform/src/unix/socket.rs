@@ -1,12 +1,13 @@
 //! One system call a function, for what listeners, streams and channels share.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::BindOptions;
 use crate::datagram::SendBuffer;
@@ -28,6 +29,17 @@ pub(super) const QUIET: SendFlags = SendFlags::empty();
 
 /// Most buffers of one sendmsg(2): `IOV_MAX` is 1,024 on every system that we know; more is EMSGSIZE.
 const MOST_BUFFERS: usize = 1024;
+
+/// A socket for this address, close-on-exec. One that stands for IPv4 addresses as well, `[::]` or an
+/// IPv4 address written in IPv6, takes both, whatever the system's default is (IPV6_V6ONLY, ipv6(7)).
+pub(super) fn inet(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    let ip = address.ip();
+    if ip.is_ipv6() && (ip.is_unspecified() || ip.to_canonical().is_ipv4()) {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
 
 /// Accepts one connection, non-blocking and close-on-exec.
 ///
@@ -256,6 +268,17 @@ mod tests {
         assert_eq!(send_vectored(&near, &bufs).unwrap(), MOST_BUFFERS);
         drop(far);
         assert_eq!(send_vectored(&near, &bufs), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn sockets_for_both_families_take_both() {
+        for text in ["[::]:0", "[::ffff:127.0.0.1]:0"] {
+            match inet(text.parse().unwrap(), Type::DGRAM, Protocol::UDP) {
+                Ok(socket) => assert!(!socket.only_v6().unwrap(), "{text}"),
+                // Not every machine has IPv6.
+                Err(error) => println!("skipped: {text}: {error}"),
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! Closing a pipe after its client has read everything.
+//! Closing a pipe after its client has read everything, and a socket after its peer has.
 
+use std::collections::VecDeque;
 use std::os::windows::io::AsHandle;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
-use std::{io, thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, mem, thread};
 
 use mio::windows::NamedPipe;
 
@@ -77,4 +78,83 @@ fn start(pipe: &NamedPipe, within: Duration, turn: Turn) -> io::Result<()> {
     thread::Builder::new().name("pipe-flush-watch".into()).stack_size(STACK).spawn(watch)?;
     thread::Builder::new().name("pipe-flush".into()).stack_size(STACK).spawn(flush)?;
     Ok(())
+}
+
+/// How long a socket outlives its last write. On loopback a peer that lives has taken it long before.
+const HOLD: Duration = Duration::from_secs(1);
+/// How many are held at a time; beyond that the oldest is closed early.
+const HELD_MAX: usize = 4_096;
+static HELD: Mutex<Held> = Mutex::new(Held { sockets: VecDeque::new(), has_thread: false });
+
+/// Sockets that are finished and not yet closed, oldest first.
+struct Held {
+    sockets: VecDeque<(Instant, Box<dyn Send>)>,
+    has_thread: bool,
+}
+
+/// Drops `socket`, of which both directions have ended, in a second.
+///
+/// The peer has sent its end already, so nothing will tell when it has taken our last bytes; and
+/// Windows may answer what still comes, an acknowledgement even, with a reset once the socket is
+/// closed, which throws away what the peer has not read yet. A process that ends first leaves the
+/// rest to the system, as closing at once would.
+pub(super) fn hold(socket: impl Send + 'static) {
+    let mut held = lock_held();
+    held.sockets.push_back((Instant::now() + HOLD, Box::new(socket)));
+    let surplus = if held.sockets.len() > HELD_MAX { held.sockets.pop_front() } else { None };
+    if !mem::replace(&mut held.has_thread, true) {
+        let thread = thread::Builder::new().name("socket-close".into()).stack_size(STACK);
+        if let Err(error) = thread.spawn(close_in_time) {
+            log::warn!("closing sockets without waiting for their peers: {error}");
+            held.has_thread = false;
+            held.sockets.clear();
+        }
+    }
+    drop(held);
+    drop(surplus);
+}
+
+/// Ends when there is none left.
+fn close_in_time() {
+    loop {
+        let mut held = lock_held();
+        let Some(&(at, _)) = held.sockets.front() else {
+            held.has_thread = false;
+            return;
+        };
+        let left = at.saturating_duration_since(Instant::now());
+        let due = if left.is_zero() { held.sockets.pop_front() } else { None };
+        drop(held);
+        if due.is_none() {
+            thread::sleep(left);
+        }
+    }
+}
+
+/// What this lock guards is whole at every moment, so a panic elsewhere does no harm.
+fn lock_held() -> MutexGuard<'static, Held> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_sockets_are_closed_later_and_all_of_them() {
+        let began = Instant::now();
+        let (dropped, all_dropped) = mpsc::channel::<()>();
+        for _ in 0..3 {
+            hold(dropped.clone());
+        }
+        drop(dropped);
+        let end = all_dropped.recv_timeout(Duration::from_secs(30));
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+        assert!(began.elapsed() >= HOLD);
+        // And again, once the thread has ended.
+        let (dropped, all_dropped) = mpsc::channel::<()>();
+        hold(dropped);
+        let end = all_dropped.recv_timeout(Duration::from_secs(30));
+        assert_eq!(end, Err(RecvTimeoutError::Disconnected));
+    }
 }

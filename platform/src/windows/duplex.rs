@@ -18,9 +18,10 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
@@ -29,7 +30,7 @@ use windows_sys::Win32::System::IO::OVERLAPPED;
 use super::deadline::Deadline;
 use super::overlapped::{Object, Started};
 use super::wait::{Event, Port, Wake};
-use super::{pipe, tcp};
+use super::{closing, pipe, tcp};
 
 /// Most bytes of one read.
 const READ_MAX: usize = 1024 * 1024;
@@ -39,7 +40,10 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// An object with everything needed to read from it and write to it with timeouts.
 pub(super) struct Duplex {
-    object: Object,
+    /// Shared only with who closes it when this has gone.
+    object: Arc<Object>,
+    /// Whether the peer of a socket has said that it sends no more.
+    ended: AtomicBool,
     /// Set once, by [`Duplex::stop`], which also wakes whoever waits: readers by the event, writers
     /// by a packet.
     stopped: AtomicBool,
@@ -68,7 +72,8 @@ impl Duplex {
         let port = Port::new(&object)?;
         let (stop, reader) = (Event::new()?, Mutex::new(Event::new()?));
         Ok(Duplex {
-            object,
+            object: Arc::new(object),
+            ended: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             stop,
             port,
@@ -93,7 +98,7 @@ impl Duplex {
                 return Ok(0);
             }
             let result = self.read(&event, buf, deadline);
-            match (&self.object, result) {
+            match (&*self.object, result) {
                 // On a pipe this is a write of no bytes ("ReadFile function",
                 // learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile), not the end.
                 (Object::Pipe(_), Ok(0)) if deadline.has_passed() => {
@@ -102,6 +107,10 @@ impl Duplex {
                 (Object::Pipe(_), Ok(0)) => {}
                 (Object::Pipe(_), Err(error)) if pipe::is_end(&error) => return Ok(0),
                 (Object::Tcp(_), Err(error)) => return Err(tcp::error(error)),
+                (Object::Tcp(_), Ok(0)) => {
+                    self.ended.store(!self.is_stopped(), Ordering::Relaxed);
+                    return Ok(0);
+                }
                 (_, result) => return result,
             }
         }
@@ -198,7 +207,7 @@ impl Duplex {
     }
 
     fn write_error(&self, error: io::Error) -> io::Error {
-        match self.object {
+        match *self.object {
             Object::Pipe(_) => pipe::write_error(error),
             Object::Tcp(_) => tcp::error(error),
         }
@@ -206,9 +215,21 @@ impl Duplex {
 }
 
 /// Lets a write under way finish for at most a second, then cancels it: the memory is the kernel's
-/// until the operation has ended, one way or the other.
+/// until the operation has ended, one way or the other. A socket whose peer has sent its end first is
+/// closed a little later, as on the server's side.
 impl Drop for Duplex {
     fn drop(&mut self) {
+        self.finish_writing();
+        let Object::Tcp(socket) = &*self.object else { return };
+        // Before closing in any case: only then Windows is sure to send what it has taken.
+        if socket.shutdown(Shutdown::Write).is_ok() && self.ended.load(Ordering::Relaxed) {
+            closing::hold(Arc::clone(&self.object));
+        }
+    }
+}
+
+impl Duplex {
+    fn finish_writing(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut deadline = Deadline::after(Some(LINGER));
         while writer.in_flight.is_some() {

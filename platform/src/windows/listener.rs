@@ -122,6 +122,9 @@ impl Listener {
             Source::Pipe(listener) => listener.accept(registry, token),
             Source::Tcp(socket, tuning) => {
                 let (socket, _) = socket.accept().map_err(tcp::error)?;
+                // Unlike all other handles here an accepted socket begins inheritable: a child that
+                // another thread starts in this very moment may still get it.
+                SockRef::from(&socket).set_no_inherit(true)?;
                 if let Err(error) = tuning.set(&SockRef::from(&socket)) {
                     // Mostly because the client has left already, which reading tells soon enough.
                     log::debug!("{}: setting up a connection: {error}", self.endpoint);

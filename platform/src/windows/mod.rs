@@ -28,7 +28,10 @@
 //! * that a peer's token is refused before the first read (`ERROR_CANNOT_IMPERSONATE`), that
 //!   `SECURITY_IDENTIFICATION` suffices to read it, and that integrity levels differ between peers;
 //! * that a refused TCP connect on loopback fails at once (`SIO_TCP_INITIAL_RTO`; Wine has no such
-//!   delay in the first place), and that `SO_EXCLUSIVEADDRUSE` keeps others off a port;
+//!   delay in the first place), and that `SO_EXCLUSIVEADDRUSE` keeps others off a port (in which
+//!   case a second server may be told WSAEACCES), and that a backlog over 200 needs a hint;
+//! * that one write to a socket would take megabytes (Wine 8 takes what Linux' buffer takes), and
+//!   that a socket closed right behind its last bytes may lose them (never under Wine);
 //! * that a TCP reset reads as `ConnectionReset` (Wine 8 reads it as end of stream);
 //! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
@@ -39,6 +42,7 @@ mod datagram_channel;
 mod deadline;
 mod duplex;
 mod identity;
+mod inet;
 mod listener;
 mod mailslot;
 mod names;

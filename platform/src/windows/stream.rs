@@ -16,6 +16,10 @@ use crate::{Address, Credentials, Peer, User};
 /// What mio reads from a pipe at a time.
 const PIPE_READ: usize = 4 * 1024;
 
+/// Most bytes of one write to a socket. Windows takes all it is given as long as its buffer has any
+/// room at all, and a peer that reads nothing would never be seen to lag.
+const TCP_WRITE: usize = 64 * 1024;
+
 /// One accepted connection, non-blocking.
 ///
 /// # Platform-specific behavior
@@ -159,7 +163,7 @@ impl Stream {
         }
     }
 
-    /// Writes what the system takes; on a pipe at most 64 KiB a call.
+    /// Writes what the system takes, at most 64 KiB a call.
     ///
     /// # Errors
     ///
@@ -167,7 +171,7 @@ impl Stream {
     pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Inner::Pipe(pipe) => pipe.write(buf),
-            Inner::Tcp(socket) => socket.write(buf).map_err(tcp::error),
+            Inner::Tcp(socket) => socket.write(&buf[..buf.len().min(TCP_WRITE)]).map_err(tcp::error),
         }
     }
 
@@ -182,7 +186,14 @@ impl Stream {
                 [only] => pipe.write(only),
                 several => pipe.write(&gather(several, pipe::BUFFER)),
             },
-            Inner::Tcp(socket) => socket.write_vectored(bufs).map_err(tcp::error),
+            Inner::Tcp(socket) => match fitting(bufs, TCP_WRITE) {
+                &[] => match bufs {
+                    [first, ..] => socket.write(&first[..TCP_WRITE]),
+                    [] => Ok(0),
+                },
+                several => socket.write_vectored(several),
+            }
+            .map_err(tcp::error),
         }
     }
 
@@ -264,11 +275,16 @@ impl Stream {
     /// # Platform-specific behavior
     ///
     /// On a pipe a helper thread flushes, for at most `within`; then the client is disconnected
-    /// and what it has not read is lost. On a socket the system sees to it, and this is a drop.
+    /// and what it has not read is lost. A socket is shut down, and closed by a helper thread a
+    /// second later: closed at once, Windows could reset it and lose the last bytes.
     pub fn close_flushed(self, within: Duration) {
         match self.0 {
             Inner::Pipe(pipe) => closing::flush_then_close(pipe.pipe, within),
-            Inner::Tcp(socket) => drop(socket),
+            Inner::Tcp(socket) => match socket.shutdown(std::net::Shutdown::Write) {
+                Ok(()) => closing::hold(socket),
+                // There is nobody any more.
+                Err(error) => log::debug!("shutting down a socket before closing it: {error}"),
+            },
         }
     }
 
@@ -318,6 +334,13 @@ fn gather(bufs: &[IoSlice<'_>], most: usize) -> Vec<u8> {
         all.extend_from_slice(&buf[..buf.len().min(room)]);
     }
     all
+}
+
+/// The first buffers, as many as have at most `most` bytes together.
+fn fitting<'a, 'b>(bufs: &'a [IoSlice<'b>], most: usize) -> &'a [IoSlice<'b>] {
+    let mut room = most;
+    let fits = |buf: &&IoSlice<'_>| room.checked_sub(buf.len()).inspect(|&left| room = left).is_some();
+    &bufs[..bufs.iter().take_while(fits).count()]
 }
 
 pub(super) fn no_half_close() -> io::Error {

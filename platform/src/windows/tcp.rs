@@ -6,14 +6,14 @@ use std::os::windows::io::AsRawSocket;
 use std::ptr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
 use windows_sys::Win32::Networking::WinSock::{
-    FD_SET, SIO_TCP_INITIAL_RTO, SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET,
-    TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS, TCP_INITIAL_RTO_PARAMETERS, TIMEVAL, WSAECONNABORTED,
-    WSAENETRESET, WSAESHUTDOWN, WSAIoctl, select, setsockopt,
+    FD_SET, SIO_TCP_INITIAL_RTO, SOCKET, SOCKET_ERROR, TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
+    TCP_INITIAL_RTO_PARAMETERS, TIMEVAL, WSAECONNABORTED, WSAENETRESET, WSAESHUTDOWN, WSAIoctl, select,
 };
 
 use super::deadline::Deadline;
+use super::inet::{self, is_loopback, take_exclusively};
 use crate::BindOptions;
 
 /// Binds and listens on the first address that works.
@@ -29,14 +29,23 @@ pub(super) fn listen(addresses: &[SocketAddr], options: &BindOptions) -> io::Res
 }
 
 fn listen_on(address: SocketAddr, options: &BindOptions) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = inet::socket(address, Type::STREAM, Protocol::TCP)?;
     take_exclusively(&socket)?;
     // Before listening: the window that a connection begins with depends on the buffer.
     Tuning::of(options).set_buffers(&SockRef::from(&socket))?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    inet::bind(&socket, address)?;
+    socket.listen(backlog(options.backlog))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// A backlog as listen wants it. It cuts to 200 what is not wrapped in SOMAXCONN_HINT, which is a
+/// minus ("listen function", learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-listen).
+fn backlog(connections: u32) -> i32 {
+    const PLAIN_MAX: u32 = 200;
+    const HINT_MAX: u32 = 65_535;
+    let number = connections.min(HINT_MAX) as i32;
+    if connections <= PLAIN_MAX { number } else { -number }
 }
 
 /// The part of [`BindOptions`] that concerns each socket.
@@ -80,11 +89,6 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 /// learn.microsoft.com/windows/win32/winsock/sio-keepalive-vals).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// 127.0.0.0/8 or ::1, also where an IPv4 address is written in IPv6.
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 /// Connects to the first address that answers. What is left of the time is divided among the
 /// addresses that are left, so that one that swallows packets doesn't use it up.
 pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> io::Result<Socket> {
@@ -95,7 +99,7 @@ pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> io::Resul
 }
 
 fn connect_to(address: SocketAddr, timeout: Option<Duration>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = inet::socket(address, Type::STREAM, Protocol::TCP)?;
     if is_loopback(&address) {
         refuse_at_once(&socket);
     }
@@ -135,25 +139,6 @@ pub(super) fn error(error: io::Error) -> io::Error {
         _ => return error,
     };
     io::Error::new(kind, error)
-}
-
-/// Keeps others from binding the same port, which SO_REUSEADDR would let them on Windows ("Using
-/// SO_REUSEADDR and SO_EXCLUSIVEADDRUSE",
-/// learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse).
-fn take_exclusively(socket: &Socket) -> io::Result<()> {
-    let on = 1i32;
-    // SAFETY: the socket is open while borrowed; `on` lives on this stack until the call returns,
-    // and its size is the one given.
-    let code = unsafe {
-        setsockopt(
-            socket.as_raw_socket() as SOCKET,
-            SOL_SOCKET,
-            SO_EXCLUSIVEADDRUSE,
-            (&raw const on).cast(),
-            size_of::<i32>() as i32,
-        )
-    };
-    if code == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Asks Windows not to repeat the SYN of a connect that was refused, which it otherwise does for
@@ -239,17 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_told() {
-        for (text, expected) in [
-            ("127.0.0.1:1", true),
-            ("127.9.9.9:1", true),
-            ("[::1]:1", true),
-            ("[::ffff:127.0.0.1]:1", true),
-            ("0.0.0.0:1", false),
-            ("[::]:1", false),
-            ("192.168.0.1:1", false),
-        ] {
-            assert_eq!(is_loopback(&text.parse().unwrap()), expected, "{text}");
+    fn backlogs_are_hints_where_they_must_be() {
+        for (asked, told) in [(0, 0), (200, 200), (201, -201), (1024, -1024), (u32::MAX, -65_535)] {
+            assert_eq!(backlog(asked), told);
         }
     }
 }

@@ -15,14 +15,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket};
 use std::ptr;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 use windows_sys::Win32::Networking::WinSock::{
-    POLLERR, POLLNVAL, SIO_UDP_CONNRESET, SIO_UDP_NETRESET, SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR,
-    SOL_SOCKET, WSAECONNREFUSED, WSAECONNRESET, WSAEMSGSIZE, WSAENETRESET, WSAENOTSOCK, WSAIoctl,
-    WSAPOLL_EVENT_FLAGS, WSAPOLLFD, WSAPoll, recvfrom, setsockopt,
+    POLLERR, POLLNVAL, SIO_UDP_CONNRESET, SIO_UDP_NETRESET, SOCKET, SOCKET_ERROR, WSAECONNREFUSED,
+    WSAECONNRESET, WSAEMSGSIZE, WSAENETRESET, WSAENOTSOCK, WSAIoctl, WSAPOLL_EVENT_FLAGS, WSAPOLLFD, WSAPoll,
+    recvfrom,
 };
 
 use super::deadline::Deadline;
+use super::inet::{self, is_loopback, take_exclusively};
 use crate::{Address, BindOptions, Received};
 
 /// What is asked for unless the options say otherwise: room for a few large messages.
@@ -57,7 +58,7 @@ fn bind_to(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
     options.recv_buffer.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(size(bytes)))?;
     options.send_buffer.map_or(Ok(()), |bytes| socket.set_send_buffer_size(size(bytes)))?;
     keep_silent_about_others(&socket);
-    socket.bind(&address.into())?;
+    inet::bind(&socket, address)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -72,8 +73,11 @@ fn connect_to(address: SocketAddr) -> io::Result<Socket> {
     let socket = new(address)?;
     if is_loopback(&address) {
         // Otherwise the whole network can reach the port in the moment before connecting.
-        let home =
-            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { IpAddr::from(Ipv6Addr::LOCALHOST) };
+        let home = match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.to_canonical().is_ipv4() => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        };
         socket.bind(&SocketAddr::new(home, 0).into())?;
     }
     socket.connect(&address.into())?;
@@ -89,7 +93,7 @@ fn connect_to(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn new(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = inet::socket(address, Type::DGRAM, Protocol::UDP)?;
     take_exclusively(&socket)?;
     for result in [socket.set_recv_buffer_size(BUFFER), socket.set_send_buffer_size(BUFFER)] {
         if let Err(error) = result {
@@ -112,11 +116,6 @@ fn first_that_works<T>(
         }
     }
     Err(last)
-}
-
-/// 127.0.0.0/8 or ::1, also where an IPv4 address is written in IPv6.
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }
 
 /// Takes the next datagram. WouldBlock when there is none.
@@ -207,25 +206,6 @@ fn has_code(error: &io::Error, code: i32) -> bool {
 fn raw(socket: BorrowedSocket<'_>) -> SOCKET {
     // RawSocket is u64 in std and SOCKET usize in windows-sys: both as wide as a pointer.
     socket.as_raw_socket() as SOCKET
-}
-
-/// Keeps others from binding the same port, which SO_REUSEADDR would let them on Windows ("Using
-/// SO_REUSEADDR and SO_EXCLUSIVEADDRUSE",
-/// learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse).
-fn take_exclusively(socket: &Socket) -> io::Result<()> {
-    let on = 1i32;
-    // SAFETY: the socket is open while borrowed; `on` lives on this stack until the call returns,
-    // and its size is the one given.
-    let code = unsafe {
-        setsockopt(
-            raw(socket.as_socket()),
-            SOL_SOCKET,
-            SO_EXCLUSIVEADDRUSE,
-            (&raw const on).cast(),
-            size_of::<i32>() as i32,
-        )
-    };
-    if code == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Asks Windows not to fail a server's receiving because of a client that has gone ("Winsock IOCTLs",

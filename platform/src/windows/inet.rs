@@ -1,0 +1,105 @@
+//! What the sockets of TCP and UDP have in common.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::windows::io::AsRawSocket;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use windows_sys::Win32::Networking::WinSock::{
+    SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET, WSAEACCES, setsockopt,
+};
+
+/// A socket for this address, which no child process inherits. One that stands for IPv4 addresses as
+/// well, `[::]` or an IPv4 address written in IPv6, takes both, as on Linux; Windows' sockets don't
+/// unless told ("Dual-Stack Sockets", learn.microsoft.com/windows/win32/winsock/dual-stack-sockets).
+pub(super) fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    let ip = address.ip();
+    if ip.is_ipv6() && (ip.is_unspecified() || ip.to_canonical().is_ipv4()) {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+/// Binds a socket that [`take_exclusively`] has prepared. A port that another program has is
+/// "in use", in whatever words Windows says so.
+pub(super) fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.bind(&address.into()).map_err(|error| bind_error(address, error))
+}
+
+/// A socket that holds a port for itself alone makes a second one fail with WSAEACCES instead of
+/// WSAEADDRINUSE ("Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE",
+/// learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse), and so does
+/// Windows itself for the ports that it sets aside.
+fn bind_error(address: SocketAddr, error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(WSAEACCES) {
+        return error;
+    }
+    let why = format!("another program has {address} for itself, or Windows has set the port aside: {error}");
+    io::Error::new(io::ErrorKind::AddrInUse, why)
+}
+
+/// Keeps others from binding the same port, which SO_REUSEADDR would let them on Windows (the page
+/// above).
+pub(super) fn take_exclusively(socket: &Socket) -> io::Result<()> {
+    let on = 1i32;
+    // SAFETY: the socket is open while borrowed; `on` lives on this stack until the call returns,
+    // and its size is the one given.
+    let code = unsafe {
+        setsockopt(
+            // RawSocket is u64 in std and SOCKET usize in windows-sys: both as wide as a pointer.
+            socket.as_raw_socket() as SOCKET,
+            SOL_SOCKET,
+            SO_EXCLUSIVEADDRUSE,
+            (&raw const on).cast(),
+            size_of::<i32>() as i32,
+        )
+    };
+    if code == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// 127.0.0.0/8 or ::1, also where an IPv4 address is written in IPv6.
+pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told() {
+        for (text, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.168.0.1:1", false),
+        ] {
+            assert_eq!(is_loopback(&text.parse().unwrap()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_another_has_for_itself_is_in_use() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        let error = bind_error(address, io::Error::from_raw_os_error(10013));
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("127.0.0.1:80") && error.to_string().contains("10013"), "{error}");
+        let error = bind_error(address, io::Error::from_raw_os_error(10049));
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    fn sockets_for_both_families_take_both() {
+        for text in ["[::]:0", "[::ffff:127.0.0.1]:0"] {
+            match socket(text.parse().unwrap(), Type::DGRAM, Protocol::UDP) {
+                Ok(socket) => assert!(!socket.only_v6().unwrap(), "{text}"),
+                // Not every machine has IPv6.
+                Err(error) => println!("skipped: {text}: {error}"),
+            }
+        }
+    }
+}
