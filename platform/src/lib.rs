@@ -56,6 +56,7 @@ use std::time::Duration;
 
 mod datagram;
 pub mod endpoint;
+mod hosts;
 pub mod peer;
 
 #[cfg(not(any(unix, windows)))]

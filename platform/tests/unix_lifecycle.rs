@@ -226,7 +226,7 @@ fn names_that_are_too_long_are_refused_not_cut() {
     watched(|| {
         for endpoint in [
             Endpoint::Unix(format!("/tmp/{}", "x".repeat(103)).into()),
-            Endpoint::Abstract("x".repeat(108)),
+            Endpoint::Abstract(vec![b'x'; 108]),
             Endpoint::Local("x".repeat(65)),
         ] {
             assert_eq!(bind_error(&endpoint).kind(), io::ErrorKind::InvalidInput, "{endpoint}");

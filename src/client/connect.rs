@@ -187,6 +187,11 @@ impl Connect {
     }
 
     fn check_verifiable(&self) -> Result<()> {
+        if let Endpoint::Tcp { port: 0, .. } | Endpoint::Udp { port: 0, .. } = self.endpoint {
+            return Err(
+                self.invalid("port 0 is for servers, for which the system chooses one; write that one")
+            );
+        }
         if self.access.needs_credentials() && !self.endpoint.can_verify_server() {
             return Err(
                 self.invalid("nobody vouches for who serves there; say Access::Anyone if that may be anyone")

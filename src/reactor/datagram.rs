@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use mio::{Registry, Token};
@@ -275,9 +274,9 @@ fn largest(endpoint: &Endpoint) -> usize {
 /// The address of the socket that is bound to an endpoint, as the system writes it.
 pub(crate) fn address_of(bound: &Endpoint) -> Option<Address> {
     match bound {
-        Endpoint::Udp { host, port } => Some(Address::Inet(SocketAddr::new(host.parse().ok()?, *port))),
+        Endpoint::Udp { .. } => bound.numeric_address().map(Address::Inet),
         Endpoint::UnixGram(path) => Some(Address::Path(path.clone())),
-        Endpoint::AbstractGram(name) => Some(Address::Abstract(name.clone().into_bytes())),
+        Endpoint::AbstractGram(name) => Some(Address::Abstract(name.clone())),
         _ => None,
     }
 }

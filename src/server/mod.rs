@@ -380,8 +380,8 @@ enum Speaks {
 /// Whether only this machine can reach it. Bound hosts are numeric.
 fn is_local(bound: &Endpoint) -> bool {
     match bound {
-        Endpoint::Tcp { host, .. } | Endpoint::Udp { host, .. } => {
-            host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        Endpoint::Tcp { .. } | Endpoint::Udp { .. } => {
+            bound.numeric_address().is_some_and(|address| address.ip().is_loopback())
         }
         _ => true,
     }

@@ -26,7 +26,7 @@ fn old(folder: &Path) -> PathBuf {
 fn place(endpoint: &Endpoint) -> [String; 2] {
     match endpoint {
         Endpoint::UnixGram(path) => ["unix".to_owned(), path.display().to_string()],
-        Endpoint::AbstractGram(name) => ["abstract".to_owned(), name.clone()],
+        Endpoint::AbstractGram(name) => ["abstract".to_owned(), name.escape_ascii().to_string()],
         Endpoint::Udp { port, .. } => ["udp".to_owned(), port.to_string()],
         other => panic!("{other} carries no datagrams"),
     }
@@ -281,7 +281,7 @@ fn socat_is_echoed() {
             Endpoint::Udp { port, .. } => format!("UDP:127.0.0.1:{port}"),
             Endpoint::UnixGram(path) => format!("UNIX-SENDTO:{},bind={own}", path.display()),
             // It binds abstract names only.
-            Endpoint::AbstractGram(name) => format!("ABSTRACT-SENDTO:{name},bind={own}"),
+            Endpoint::AbstractGram(name) => format!("ABSTRACT-SENDTO:{},bind={own}", name.escape_ascii()),
             other => panic!("socat knows no {other}"),
         };
         let mut command = Command::new("socat");

@@ -87,7 +87,7 @@ fn command(user: u32, program: impl AsRef<Path>) -> Command {
 fn place(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::UnixGram(path) => path.display().to_string(),
-        Endpoint::AbstractGram(name) => format!("@{name}"),
+        Endpoint::AbstractGram(name) => format!("@{}", name.escape_ascii()),
         other => panic!("the script knows no {other}"),
     }
 }

@@ -8,6 +8,7 @@ mod crowds;
 mod deadlines;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.
 mod descriptors;
+mod endpoints;
 mod fairness;
 mod faults;
 mod hello;

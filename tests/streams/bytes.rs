@@ -148,7 +148,9 @@ fn a_listener_knows_who_is_there() {
                 assert_eq!(told, [&own, &own, &format!("127.0.0.1:{port}")]);
             }
             Endpoint::Unix(path) => assert_eq!(told[1..], ["unnamed", &path.display().to_string()]),
-            Endpoint::Abstract(name) => assert_eq!(told[1..], ["unnamed", &format!("@{name}")]),
+            Endpoint::Abstract(name) => {
+                assert_eq!(told[1..], ["unnamed", &format!("@{}", name.escape_ascii())])
+            }
             _ => {}
         }
         if !matches!(stage.endpoint, Endpoint::Tcp { .. }) {

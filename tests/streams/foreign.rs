@@ -131,7 +131,7 @@ fn python(endpoint: &Endpoint, script: &str) {
     let place = match endpoint {
         Endpoint::Tcp { host, port } => vec!["tcp".to_owned(), host.clone(), port.to_string()],
         Endpoint::Unix(path) => vec!["unix".to_owned(), path.display().to_string()],
-        Endpoint::Abstract(name) => vec!["abstract".to_owned(), name.clone()],
+        Endpoint::Abstract(name) => vec!["abstract".to_owned(), name.escape_ascii().to_string()],
         // Python need not know where its socket is.
         Endpoint::Local(_) => return,
         other => panic!("Python knows no {other}"),
@@ -244,7 +244,7 @@ fn nc_and_socat() {
                 (vec!["-U".to_owned(), path.clone()], format!("UNIX-CONNECT:{path}"))
             }
             // nc knows no abstract names.
-            Endpoint::Abstract(name) => (vec![], format!("ABSTRACT-CONNECT:{name}")),
+            Endpoint::Abstract(name) => (vec![], format!("ABSTRACT-CONNECT:{}", name.escape_ascii())),
             _ => continue,
         };
         if !nc.is_empty() {

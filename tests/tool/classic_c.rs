@@ -22,7 +22,7 @@ fn build(stage: &Stage) -> PathBuf {
 fn place(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Unix(path) => path.display().to_string(),
-        Endpoint::Abstract(name) => format!("@{name}"),
+        Endpoint::Abstract(name) => format!("@{}", name.escape_ascii()),
         Endpoint::Tcp { port, .. } => port.to_string(),
         other => panic!("the C program knows no {other}"),
     }

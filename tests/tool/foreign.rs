@@ -58,7 +58,7 @@ fn socat_gets_its_replies() {
     for endpoint in &server.endpoints {
         let address = match endpoint {
             Endpoint::Unix(path) => format!("UNIX-CONNECT:{}", path.display()),
-            Endpoint::Abstract(name) => format!("ABSTRACT-CONNECT:{name}"),
+            Endpoint::Abstract(name) => format!("ABSTRACT-CONNECT:{}", name.escape_ascii()),
             Endpoint::Tcp { host, port } => format!("TCP:{host}:{port}"),
             other => panic!("socat knows no {other}"),
         };

@@ -18,6 +18,7 @@ use super::names::{self, Place};
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
 use crate::endpoint::Endpoint;
+use crate::hosts;
 use crate::peer::{Address, Peer};
 
 /// One opened connection, blocking with timeouts. Dropping it closes it.
@@ -298,7 +299,7 @@ fn connect_unix(address: &SockAddr, deadline: Deadline) -> io::Result<Channel> {
 }
 
 fn connect_host(host: &str, port: u16, deadline: Deadline) -> io::Result<Channel> {
-    let addresses = names::inet_addresses(host, port)?;
+    let addresses = hosts::resolve(host, port)?;
     let untried = (1..=addresses.len()).rev();
     first_of(addresses.iter().zip(untried).map(|(address, untried)| {
         let untried = u32::try_from(untried).unwrap_or(u32::MAX);

@@ -18,6 +18,7 @@ use super::timeout::{SocketTimeout, error_of};
 use super::{message, owner, socket};
 use crate::datagram::Received;
 use crate::endpoint::Endpoint;
+use crate::hosts;
 use crate::peer::{Address, Peer, User};
 
 /// Datagrams to one server and back, blocking with timeouts. Dropping it closes it.
@@ -289,7 +290,7 @@ fn make_answerable(_socket: &Socket) -> io::Result<()> {
 
 fn connect_host(host: &str, port: u16) -> io::Result<DatagramChannel> {
     let mut failure = None;
-    for address in names::inet_addresses(host, port)? {
+    for address in hosts::resolve(host, port)? {
         match connect_inet(address) {
             Ok(channel) => return Ok(channel),
             Err(error) => failure = Some(error),

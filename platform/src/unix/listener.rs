@@ -17,6 +17,7 @@ use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
 use crate::endpoint::Endpoint;
+use crate::hosts;
 use crate::peer::Address;
 
 /// A bound stream endpoint: a source of [`Stream`]s.
@@ -158,9 +159,8 @@ pub(super) fn bind_host(
     bind: impl Fn(SocketAddr) -> io::Result<Socket>,
 ) -> io::Result<Socket> {
     let mut refusal = None;
-    for address in names::inet_addresses(host, port)? {
-        // An IPv4 address in IPv6 clothes is judged by what it is.
-        if !beyond_loopback && !address.ip().to_canonical().is_loopback() {
+    for address in hosts::resolve(host, port)? {
+        if !beyond_loopback && !hosts::is_loopback(&address) {
             refusal.get_or_insert_with(|| {
                 let text = format!(
                     "{} is not a loopback address; others need the option `beyond_loopback`",
@@ -182,7 +182,7 @@ pub(super) fn bind_host(
 /// The numeric host and the port that a TCP or UDP socket has been bound to.
 pub(super) fn bound_to(socket: &Socket) -> io::Result<(String, u16)> {
     let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    Ok((address.ip().to_string(), address.port()))
+    Ok((hosts::host(&address), address.port()))
 }
 
 /// A bound socket whose options the connections inherit that it accepts.

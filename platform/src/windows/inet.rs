@@ -9,6 +9,8 @@ use windows_sys::Win32::Networking::WinSock::{
     SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET, WSAEACCES, setsockopt,
 };
 
+pub(super) use crate::hosts::is_loopback;
+
 /// A socket for this address, which no child process inherits. One that stands for IPv4 addresses as
 /// well, `[::]` or an IPv4 address written in IPv6, takes both, as on Linux; Windows' sockets don't
 /// unless told ("Dual-Stack Sockets", learn.microsoft.com/windows/win32/winsock/dual-stack-sockets).
@@ -56,11 +58,6 @@ pub(super) fn take_exclusively(socket: &Socket) -> io::Result<()> {
         )
     };
     if code == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// 127.0.0.0/8 or ::1, also where an IPv4 address is written in IPv6.
-pub(super) fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOUR
 use super::names::{self, PipeName, Place};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
-use crate::{Address, BindOptions, Endpoint, Stream};
+use crate::{Address, BindOptions, Endpoint, Stream, hosts};
 
 /// A bound stream endpoint, a mio source that yields [`Stream`]s.
 ///
@@ -57,7 +57,7 @@ impl Listener {
             Place::Tcp(addresses) => {
                 let socket = TcpListener::from_std(tcp::listen(&addresses, options)?);
                 let bound = socket.local_addr()?;
-                let endpoint = Endpoint::Tcp { host: bound.ip().to_string(), port: bound.port() };
+                let endpoint = Endpoint::Tcp { host: hosts::host(&bound), port: bound.port() };
                 Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::Tuning::of(options)) })
             }
         }

@@ -74,11 +74,6 @@ pub(super) struct MailslotName {
 impl MailslotName {
     /// `\\.\mailslot\` and `name`, exactly.
     pub(super) fn new(name: &str) -> io::Result<MailslotName> {
-        // Windows turns '/' into '\', follows dots and cuts dots and spaces off the end ("Naming
-        // Files, Paths, and Namespaces", learn.microsoft.com/windows/win32/fileio/naming-a-file).
-        if name.contains(['/', '\\']) || name.ends_with(['.', ' ']) {
-            return Err(invalid(format!("'{name}' can't name a mailslot: Windows would read it as a path")));
-        }
         let text = format!(r"\\.\mailslot\{name}");
         let wide = U16CString::from_str(&text)
             .map_err(|_| invalid("a mailslot's name can't hold a NUL character"))?;

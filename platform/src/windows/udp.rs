@@ -11,7 +11,7 @@
 //! * that a datagram that was cut comes with its sender's address. Where it doesn't, it has none.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket};
 use std::ptr;
 
@@ -28,16 +28,6 @@ use crate::{Address, BindOptions, Received};
 
 /// What is asked for unless the options say otherwise: room for a few large messages.
 const BUFFER: usize = 1 << 20;
-
-/// Every address of a host, in the order that the resolver recommends. May ask the network when
-/// `host` is a name, for as long as the resolver likes.
-pub(super) fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("the host '{host}' has no address")));
-    }
-    Ok(addresses)
-}
 
 /// A non-blocking socket on the first address that works.
 pub(super) fn bind(addresses: &[SocketAddr], options: &BindOptions) -> io::Result<Socket> {

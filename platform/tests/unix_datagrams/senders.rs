@@ -109,7 +109,7 @@ fn a_server_does_not_talk_to_itself() {
             });
             let own = match server.endpoint() {
                 Endpoint::UnixGram(path) => Address::Path(path.clone()),
-                Endpoint::AbstractGram(name) => Address::Abstract(name.clone().into_bytes()),
+                Endpoint::AbstractGram(name) => Address::Abstract(name.clone()),
                 Endpoint::Udp { host, port } => format!("{host}:{port}").parse().map(Address::Inet).unwrap(),
                 other => panic!("{other}"),
             };
