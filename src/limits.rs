@@ -39,7 +39,8 @@ pub struct Limits {
     /// nothing yet fall under [`idle_timeout`](Limits::idle_timeout).
     pub hello_timeout: Duration,
     /// From the first byte of a frame to its last. Default 10 s: at the largest payload that is
-    /// 1.6 MiB/s, far below what any local transport does.
+    /// 1.6 MiB/s, far below what any local transport does. Like all time limits it counts what came in
+    /// time, even if the server was held up, by a handler or a debugger, and could not look.
     pub partial_frame_timeout: Duration,
     /// How long a peer may take nothing while something waits for it. Default 30 s.
     pub write_stall_timeout: Duration,
@@ -50,7 +51,8 @@ pub struct Limits {
     pub linger: Duration,
     /// Bytes read from one connection before others get their turn. Default 1 MiB.
     pub turn_bytes: usize,
-    /// Frames handled for one connection before others get their turn. Default 4,096.
+    /// Frames handled for one connection before others get their turn. Default 4,096; fewer if their
+    /// handlers take longer than 2 ms together.
     pub turn_frames: usize,
 }
 
@@ -81,6 +83,11 @@ pub(crate) const MAX_REFUSING: usize = 64;
 pub(crate) const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How long accepting rests when the process is out of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a handler, or all of one peer's together, may take before others get their turn: looked at now
+/// and then, so that it is a target and no bound.
+pub(crate) const TURN_TIME: Duration = Duration::from_millis(2);
+/// Who judges a deadline this much too late has been held up, and may have held up the other side.
+pub(crate) const LATE: Duration = Duration::from_millis(100);
 /// Bytes of the one buffer that a loop reads into.
 pub(crate) const READ_BUFFER: usize = 256 << 10;
 /// Types in a dispatch table unless told otherwise.

@@ -6,6 +6,7 @@
 //! system takes no more, that thread becomes the writer and waits for room, while others leave
 //! their bytes in the outbox behind it.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -364,8 +365,7 @@ impl State {
     fn receive(&mut self, bytes: &[u8], endpoint: &Endpoint) {
         let State { connection, waiters, end, .. } = self;
         let mut goodbye = None;
-        let mut unlimited = usize::MAX;
-        connection.receive(bytes, Instant::now(), &mut unlimited, &mut |_, event| match event {
+        connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| match event {
             Event::Reply { id, rc, is_text, payload } => {
                 if let Some(waiter) = waiters.get_mut(&id) {
                     waiter.reply = Some(Response { rc, payload: payload.to_vec(), is_text });
@@ -375,6 +375,7 @@ impl State {
             Event::Goodbye { rc, last_id } => goodbye = Some((rc, last_id)),
             Event::Opened | Event::Request { .. } | Event::Notify { .. } => {}
         });
+        connection.received(Instant::now());
         for thread in self.queue.drain(..) {
             thread.unpark();
         }

@@ -15,7 +15,7 @@ use crate::wire::{Connection, Plain, Protocol};
 
 impl Reactor {
     /// Lets waiting connections in.
-    pub(super) fn accept(&mut self, index: usize, now: Instant, service: &mut impl Service) {
+    pub(super) fn accept(&mut self, index: usize, service: &mut impl Service) {
         if self.reserve.is_none() {
             self.reserve = Reserve::new().ok();
         }
@@ -28,9 +28,10 @@ impl Reactor {
                 Accepted::Nobody => return,
                 Accepted::Stream(stream) => {
                     let full = acceptor.links >= self.limits.max_connections;
-                    self.admit(stream, full, index, now, service);
+                    self.admit(stream, full, index, service);
                 }
-                Accepted::OutOfDescriptors => return self.shed(index, now, service),
+                Accepted::OutOfDescriptors => return self.shed(index, service),
+                Accepted::Failing => return self.pause(index),
             }
         }
         if let Some(acceptor) = self.acceptors.get_mut(index).filter(|acceptor| !acceptor.queued) {
@@ -41,7 +42,7 @@ impl Reactor {
 
     /// The process is out of descriptors: accepting rests for a while, and with the one that was
     /// kept for this case one client is told so; the others wait in the system's queue.
-    fn shed(&mut self, index: usize, now: Instant, service: &mut impl Service) {
+    fn shed(&mut self, index: usize, service: &mut impl Service) {
         let Some(acceptor) = self.acceptors.get_mut(index) else { return };
         if let Some(count) = acceptor.site.pauses.next_worth_telling() {
             let endpoint = &acceptor.site.endpoint;
@@ -49,17 +50,26 @@ impl Reactor {
                 "{endpoint}: the process is out of descriptors; accepting rests, for the {count}. time"
             );
         }
-        self.timers.arm(Target::Acceptor(index as u32), now + ACCEPT_PAUSE, &mut acceptor.armed);
+        self.pause(index);
         if self.reserve.take().is_none() {
             return;
         }
+        let Some(acceptor) = self.acceptors.get_mut(index) else { return };
         if let Accepted::Stream(stream) = acceptor.accept(self.poll.registry()) {
-            self.admit(stream, true, index, now, service);
+            self.admit(stream, true, index, service);
         }
     }
 
+    /// Accepting rests for a while. No event tells of those who wait already.
+    fn pause(&mut self, index: usize) {
+        let Some(acceptor) = self.acceptors.get_mut(index) else { return };
+        let until = Instant::now() + ACCEPT_PAUSE;
+        self.timers.arm(Target::Acceptor(index as u32), until, &mut acceptor.armed);
+    }
+
     /// Makes a link of a new connection. `full`: one that is told that there is no room.
-    fn admit(&mut self, stream: Stream, full: bool, index: usize, now: Instant, service: &mut impl Service) {
+    fn admit(&mut self, stream: Stream, full: bool, index: usize, service: &mut impl Service) {
+        let now = Instant::now();
         let acceptor = &mut self.acceptors[index];
         let site = &acceptor.site;
         let settings = Arc::clone(&site.settings);
@@ -95,7 +105,7 @@ impl Reactor {
             // Nothing to say before the peer has spoken; and on Unix an event will tell of that.
             Protocol::Framed(_) if Stream::SHORT_READ_DRAINS => link.arm(key, &mut self.timers),
             // A pipe tells nothing of what came before it was registered.
-            Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, now, service),
+            Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, service),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Acceptor {
     pub(crate) cut: Option<Cut>,
     /// Connections of this listener, but for those that wait to be told "no".
     pub(crate) links: usize,
-    /// Accepting rests until then: the process is out of descriptors.
+    /// Accepting rests until then: the process is out of descriptors, or the system lets nobody in.
     pub(crate) armed: Option<Instant>,
     /// Whether it stands in the queue of those that go on without an event.
     pub(crate) queued: bool,
@@ -73,13 +73,15 @@ pub(crate) enum Accepted {
     Stream(Stream),
     /// Nobody is waiting.
     Nobody,
+    /// One after the other could not be accepted; more may be waiting.
+    Failing,
     /// The process is out of descriptors.
     OutOfDescriptors,
 }
 
 /// How many refusals of one kind get a line each.
 const TOLD_EACH: u64 = 64;
-/// Connections that fail while they are accepted, one after the other, before others get a turn.
+/// Connections that fail while they are accepted, one after the other, before accepting rests.
 const MAX_FAILURES: usize = 64;
 
 impl Acceptor {
@@ -106,7 +108,7 @@ impl Acceptor {
                 Err(error) => log::debug!("accepting on {}: {error}", self.site.endpoint),
             }
         }
-        Accepted::Nobody
+        Accepted::Failing
     }
 
     /// Lets nobody in any more, and removes what the endpoint left in the file system.

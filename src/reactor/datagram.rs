@@ -9,6 +9,7 @@ use sidewire_platform::{Address, Datagrams, Endpoint, Peer, Received};
 
 use super::acceptor::Site;
 use super::outgoing::{Outgoing, To};
+use super::share::Share;
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
 use crate::wire::datagram::{self, Parsed};
@@ -97,15 +98,16 @@ impl Port {
     }
 
     /// Handles what has come, within a turn's budget. Says whether more may be there.
-    pub(super) fn read(&mut self, buffer: &mut [u8], now: Instant, service: &mut impl Service) -> bool {
-        let most = self.site.settings.limits.turn_bytes;
-        let (mut count, mut bytes) = (0, 0);
+    pub(super) fn read(&mut self, buffer: &mut [u8], service: &mut impl Service) -> bool {
+        let mut share = Share::begin(self.site.settings.limits.turn_bytes, PER_TURN, Instant::now());
         self.has_failed = false;
-        while self.is_open && count < PER_TURN && bytes < most {
+        while self.is_open && !share.is_over() {
             match self.out.socket.receive(buffer) {
                 Ok(received) => {
-                    bytes += received.length;
-                    self.handle(&buffer[..received.length], &received, now, service);
+                    share.bytes = share.bytes.saturating_sub(received.length);
+                    share.units.set(share.units.get() - 1);
+                    self.handle(&buffer[..received.length], &received, service);
+                    share.handled();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
@@ -114,7 +116,6 @@ impl Port {
                     return false;
                 }
             }
-            count += 1;
         }
         self.is_open
     }
@@ -130,8 +131,8 @@ impl Port {
     }
 
     /// Tries again what its receivers did not take before.
-    pub(super) fn retry(&mut self, now: Instant) {
-        self.out.retry(now, &self.site.endpoint);
+    pub(super) fn retry(&mut self) {
+        self.out.retry(Instant::now(), &self.site.endpoint);
     }
 
     /// Takes no more datagrams.
@@ -144,7 +145,7 @@ impl Port {
         }
     }
 
-    fn handle(&mut self, bytes: &[u8], received: &Received, now: Instant, service: &mut impl Service) {
+    fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) {
         let inet = match received.from {
             Some(Address::Inet(address)) => Some(Box::new(address)),
             _ => None,
@@ -152,14 +153,14 @@ impl Port {
         let peer = Peer { credentials: received.credentials.clone(), inet };
         let admitted = self.admits(&peer, received.from.as_ref());
         match self.framing {
-            Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, now, service),
+            Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, service),
             Framing::Messages if !admitted => {}
             Framing::Messages if received.truncated => self.drop_truncated(bytes.len()),
             Framing::Messages => {
                 let Port { site, out, number, .. } = self;
                 let (from, endpoint) = (received.from.as_ref(), &site.endpoint);
                 let message = Message { bytes, from, peer: &peer, endpoint };
-                let mut reply = MessageReply { out, to: To::sender_of(received), endpoint, now };
+                let mut reply = MessageReply { out, to: To::sender_of(received), endpoint };
                 service.message(*number, &message, &mut reply);
             }
         }
@@ -199,7 +200,6 @@ impl Port {
         received: &Received,
         peer: &Peer,
         admitted: bool,
-        now: Instant,
         service: &mut impl Service,
     ) {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
@@ -220,7 +220,7 @@ impl Port {
                 let (largest, classic) = (largest(endpoint), self.classic());
                 let reply = datagram::begin_reply(&mut self.scratch, ticket, largest, classic);
                 service.request(&incoming, reply);
-                self.send_scratch(to, now);
+                self.send_scratch(to);
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
@@ -228,13 +228,13 @@ impl Port {
             }
             Parsed::Ping { id } => {
                 let pong = datagram::encode_v1(Kind::Pong, 0, id, 0, &[]);
-                self.out.send(&pong, to, now, endpoint);
+                self.out.send(&pong, to, endpoint);
             }
             Parsed::Bad { error, ticket } => {
                 log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(from));
                 if let Some(ticket) = ticket {
                     self.write_refusal(ticket, error.rc(), error.text());
-                    self.send_scratch(to, now);
+                    self.send_scratch(to);
                 }
             }
             Parsed::Reply(_) | Parsed::Nothing => {}
@@ -250,8 +250,8 @@ impl Port {
         datagram::begin_reply(&mut self.scratch, ticket, largest, classic).fail(rc, text);
     }
 
-    fn send_scratch(&mut self, to: Option<To<'_>>, now: Instant) {
-        self.out.send(self.scratch.unsent(), to, now, &self.site.endpoint);
+    fn send_scratch(&mut self, to: Option<To<'_>>) {
+        self.out.send(self.scratch.unsent(), to, &self.site.endpoint);
         self.scratch.mark_sent(self.scratch.len());
     }
 }
@@ -341,7 +341,6 @@ pub struct MessageReply<'a> {
     out: &'a mut Outgoing,
     to: Option<To<'a>>,
     endpoint: &'a Endpoint,
-    now: Instant,
 }
 
 impl MessageReply<'_> {
@@ -353,7 +352,7 @@ impl MessageReply<'_> {
     /// [`Limits::write_stall_timeout`](crate::Limits::write_stall_timeout), is dropped and counted:
     /// [`Counters::datagrams_dropped`]. A sender without an address gets nothing.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.out.send(bytes.as_ref(), self.to, self.now, self.endpoint);
+        self.out.send(bytes.as_ref(), self.to, self.endpoint);
     }
 }
 

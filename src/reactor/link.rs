@@ -8,10 +8,11 @@ use sidewire_platform::{Peer, Stream};
 
 use super::acceptor::{Admission, Site};
 use super::session::{Closed, Session, SessionId};
+use super::share::Share;
 use super::slots::Key;
 use super::timers::{Target, Timers};
 use crate::limits::Limits;
-use crate::wire::{Buffer, Connection, Event, Plain, Protocol};
+use crate::wire::{Buffer, Connection, Event, Input, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
@@ -76,12 +77,12 @@ pub(crate) struct Workbench<'a> {
     pub(crate) place: Place<'a>,
 }
 
-/// Which link works, where it came in, and when this is.
+/// Which link works, where it came in, and when it began to.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) key: Key,
     pub(crate) site: &'a Site,
-    pub(crate) now: Instant,
+    pub(crate) begun: Instant,
 }
 
 impl<'a> Place<'a> {
@@ -178,21 +179,38 @@ impl Link {
         Ok(())
     }
 
-    /// Reads, handles, and writes as far as the system and the budget allow. `to_the_end`: not to
-    /// take a short read for the end of what there is, since the peer's end may stand behind it.
+    /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
+    /// whose time was up when it began. `to_the_end`: not to take a short read for the end of what
+    /// there is, since the peer's end may stand behind it.
     pub(crate) fn work(
         &mut self,
         bench: &mut Workbench<'_>,
         receiver: &mut impl Receiver,
         to_the_end: bool,
     ) -> Next {
+        let begun = bench.place.begun;
+        let mut share = Share::begin(bench.limits.turn_bytes, bench.limits.turn_frames, begun);
+        let is_due = self.is_due(begun);
         self.protocol.lend(bench.spare);
         let was_writing = self.wants_to_write();
-        self.open(bench.place, receiver);
-        let more_to_read = self.fill(bench, receiver, to_the_end);
+        self.open(bench.place, &share, receiver);
+        let unread = share.bytes;
+        let more_to_read = self.fill(bench, &mut share, receiver, to_the_end || is_due);
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
-        let more_to_write = self.flush(bench);
+        let mut more_to_write = self.flush(bench, &share);
+        let resumed = was_paused && !self.protocol.is_paused();
+        let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
+        if is_due {
+            let input = match share.bytes < unread {
+                _ if more_to_handle => Input::Waiting,
+                true => Input::Fresh,
+                false => Input::Quiet,
+            };
+            if self.expire(begun, input) {
+                more_to_write = self.flush(bench, &share);
+            }
+        }
         if let Some(buffer) = self.protocol.reclaim()
             && buffer.is_worth_keeping()
             && bench.spare.len() < SPARE_BUFFERS
@@ -208,27 +226,28 @@ impl Link {
         {
             return Next::Reap;
         }
-        let resumed = was_paused && !self.protocol.is_paused();
-        if more_to_read || more_to_write || resumed || self.protocol.has_backlog() {
-            return Next::Again;
-        }
-        Next::Wait
+        if more_to_handle || more_to_write { Next::Again } else { Next::Wait }
     }
 
     /// Tells the handler of a new stream without frames.
-    fn open(&mut self, place: Place<'_>, receiver: &mut impl Receiver) {
+    fn open(&mut self, place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
         let Protocol::Plain(plain) = &mut self.protocol else { return };
         if !self.opened && !self.refused {
             self.opened = true;
             let peer = self.peer.as_ref().unwrap_or(&NOBODY);
             receiver.opened(&mut place.session(peer, &self.stream, plain));
+            share.handled();
         }
     }
 
     /// Reads and handles what came. Says whether more may be there than the budget allowed.
-    fn fill(&mut self, bench: &mut Workbench<'_>, receiver: &mut impl Receiver, to_the_end: bool) -> bool {
-        let mut bytes = bench.limits.turn_bytes.max(1);
-        let mut frames = bench.limits.turn_frames.max(1);
+    fn fill(
+        &mut self,
+        bench: &mut Workbench<'_>,
+        share: &mut Share,
+        receiver: &mut impl Receiver,
+        to_the_end: bool,
+    ) -> bool {
         loop {
             match self.state {
                 State::Open | State::OutputEnded => {}
@@ -236,12 +255,12 @@ impl Link {
                 State::InputEnded | State::Complete | State::Dead => return false,
             }
             if self.protocol.has_backlog() {
-                self.take(&[], bench.place, &mut frames, receiver);
+                self.take(&[], bench.place, share, receiver);
             }
             if self.protocol.is_finishing() || self.protocol.is_paused() {
                 return false;
             }
-            if frames == 0 || bytes == 0 {
+            if share.is_over() {
                 return true;
             }
             let (result, wanted) = match self.protocol.take_large_partial(LARGE) {
@@ -254,16 +273,16 @@ impl Link {
             };
             match result {
                 Ok((0, _)) => {
-                    self.end_input(bench.place, receiver);
+                    self.end_input(bench.place, share, receiver);
                     return false;
                 }
                 Ok((count, fresh)) => {
-                    if let Err(error) = self.identify(bench.place.site, bench.refusing, bench.place.now) {
+                    if let Err(error) = self.identify(bench.place.site, bench.refusing, bench.place.begun) {
                         log::debug!("{}: who is there: {error}", bench.place.site.endpoint);
                         return false;
                     }
-                    self.take(&bench.buffer[..fresh], bench.place, &mut frames, receiver);
-                    bytes = bytes.saturating_sub(count);
+                    share.bytes = share.bytes.saturating_sub(count);
+                    self.take(&bench.buffer[..fresh], bench.place, share, receiver);
                     if count < wanted && Stream::SHORT_READ_DRAINS && !to_the_end {
                         return self.protocol.has_backlog();
                     }
@@ -280,23 +299,26 @@ impl Link {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], place: Place<'_>, frames: &mut usize, receiver: &mut impl Receiver) {
+    fn take(&mut self, bytes: &[u8], place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
         let Link { stream, protocol, peer, .. } = self;
         let Some(peer) = peer else { return };
         match protocol {
             Protocol::Framed(connection) => {
-                connection.receive(bytes, place.now, frames, &mut |connection, event| {
+                connection.receive(bytes, &share.units, &mut |connection, event| {
                     receiver.event(peer, stream, connection, event);
+                    share.handled();
                 });
             }
-            Protocol::Plain(plain) => plain.receive(bytes, place.now, frames, &mut |plain, bytes| {
+            Protocol::Plain(plain) => plain.receive(bytes, &share.units, &mut |plain, bytes| {
                 receiver.data(&mut place.session(peer, stream, plain), bytes);
+                share.handled();
             }),
         }
+        protocol.received(share.now());
     }
 
     /// The peer sends no more.
-    fn end_input(&mut self, place: Place<'_>, receiver: &mut impl Receiver) {
+    fn end_input(&mut self, place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
         self.state = State::InputEnded;
         let Link { stream, protocol, peer, opened, .. } = self;
         let peer = peer.as_ref().unwrap_or(&NOBODY);
@@ -310,6 +332,7 @@ impl Link {
                     receiver.half_closed(&mut place.session(peer, stream, plain));
                 }
                 plain.finish();
+                share.handled();
             }
         }
     }
@@ -336,20 +359,21 @@ impl Link {
     }
 
     /// Writes what is ready. Says whether more would go than the budget allowed.
-    fn flush(&mut self, bench: &Workbench<'_>) -> bool {
+    fn flush(&mut self, bench: &Workbench<'_>, share: &Share) -> bool {
         let mut bytes = bench.limits.turn_bytes.max(1);
+        let now = share.now();
         while self.state != State::Dead && self.protocol.has_unsent() {
             if bytes == 0 {
                 return true;
             }
             match self.stream.write(self.protocol.unsent()) {
                 Ok(count) => {
-                    self.protocol.mark_sent(count, bench.place.now);
+                    self.protocol.mark_sent(count, now);
                     bytes = bytes.saturating_sub(count.max(1));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.protocol.mark_sent(0, bench.place.now);
+                    self.protocol.mark_sent(0, now);
                     return false;
                 }
                 Err(error) => {
@@ -427,9 +451,14 @@ impl Link {
         }
     }
 
-    /// Sees to it that the link is woken at its deadline.
+    /// Whether its time may be up: [`work`](Link::work) tells.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Sees to it that the link is woken at its deadline. One that goes on anyway need not be.
     pub(crate) fn arm(&mut self, key: Key, timers: &mut Timers) {
-        if let Some(at) = self.deadline() {
+        if let Some(at) = self.deadline().filter(|_| !self.queued) {
             timers.arm(Target::Link(key), at, &mut self.armed);
         }
     }
@@ -439,19 +468,21 @@ impl Link {
         timers.disarm(Target::Link(key), &mut self.armed);
     }
 
-    /// The timer went off: ends what has run out of time. Says whether anything had.
-    pub(crate) fn expire(&mut self, now: Instant) -> bool {
-        self.armed = None;
-        if self.deadline().is_none_or(|at| at > now) {
-            return false;
-        }
+    /// Ends what has run out of time. Says whether anything had.
+    fn expire(&mut self, now: Instant, input: Input) -> bool {
         match self.state {
-            State::Lingering => self.state = State::Dead,
-            _ => {
-                self.protocol.handle_timeout(now);
+            State::Open | State::InputEnded | State::OutputEnded => self.protocol.handle_timeout(now, input),
+            State::Lingering if self.is_due(now) => {
+                self.state = State::Dead;
+                true
             }
+            State::Lingering | State::Complete | State::Dead => false,
         }
-        true
+    }
+
+    /// The timer has gone off.
+    pub(crate) fn forget_timer(&mut self) {
+        self.armed = None;
     }
 
     /// Ends the stream and gives back what it held. `linger` bounds what a classic peer on a pipe

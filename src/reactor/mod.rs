@@ -3,6 +3,10 @@
 //! A turn polls until the next deadline, lets every link that has something to do work once
 //! within its budget, empties the mailbox, and wakes whose time has come. A link that fails is
 //! dropped in one place, [`Reactor::reap`]; only a failure of the poll itself stops the loop.
+//!
+//! The loop itself may be held up, by a handler, a debugger, a frozen process. So the clock is read
+//! where it is used, never before a handler for what comes behind it; and nobody's time is up before
+//! what has arrived was read, and what waits was offered: see [`Link::work`].
 
 mod accepting;
 mod acceptor;
@@ -13,6 +17,7 @@ mod outgoing;
 mod reception;
 mod room;
 mod session;
+mod share;
 mod slots;
 mod timers;
 
@@ -170,14 +175,15 @@ impl Reactor {
         Ok(number)
     }
 
-    /// Polls once, for at most `timeout`, and handles what there is. `Ok(false)`: it was told to
-    /// stop and has done so.
+    /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
+    /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let polled = self.poll.poll(&mut events, self.patience(timeout));
         let result = match polled {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+            Ok(()) => {
                 self.handle(&events, service);
                 let has_stopped = self.has_stopped(service);
                 if has_stopped {
@@ -202,17 +208,16 @@ impl Reactor {
     }
 
     fn handle(&mut self, events: &Events, service: &mut impl Service) {
-        let now = Instant::now();
         let queued = self.ready.len();
         for event in events {
             match reserved_number(event.token()) {
-                Some(WAKER) => self.read_mail(now, service),
-                Some(number) if number >= FIRST_PORT => self.read_port(number - FIRST_PORT, now, service),
-                Some(index) => self.accept(index as usize, now, service),
+                Some(WAKER) => self.read_mail(service),
+                Some(number) if number >= FIRST_PORT => self.read_port(number - FIRST_PORT, service),
+                Some(index) => self.accept(index as usize, service),
                 None => {
                     if let Some(key) = self.links.find(event.token()) {
                         let to_the_end = event.is_read_closed() || event.is_error();
-                        self.work(key, to_the_end, now, service);
+                        self.work(key, to_the_end, service);
                     }
                 }
             }
@@ -222,30 +227,33 @@ impl Reactor {
                 Some(Target::Link(key)) => {
                     if let Some(link) = self.links.get_mut(key) {
                         link.queued = false;
-                        self.work(key, true, now, service);
+                        self.work(key, true, service);
                     }
                 }
                 Some(Target::Acceptor(index)) => {
                     if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
                         acceptor.queued = false;
-                        self.accept(index as usize, now, service);
+                        self.accept(index as usize, service);
                     }
                 }
                 Some(Target::Port(number)) => {
                     if let Some(port) = self.ports.get_mut(&number) {
                         port.queued = false;
                     }
-                    self.read_port(number, now, service);
+                    self.read_port(number, service);
                 }
                 None => break,
             }
         }
-        while let Some(target) = self.timers.pop_due(now) {
-            self.wake(target, now, service);
+        if self.timers.next().is_some() {
+            let now = Instant::now();
+            while let Some(target) = self.timers.pop_due(now) {
+                self.wake(target, service);
+            }
         }
     }
 
-    fn work(&mut self, key: Key, to_the_end: bool, now: Instant, service: &mut impl Service) {
+    fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(acceptor) = self.acceptors.get(link.listener() as usize) else { return };
         let site = &acceptor.site;
@@ -255,7 +263,7 @@ impl Reactor {
             spare: &mut self.spare,
             limits: &self.limits,
             refusing: &mut self.refusing,
-            place: Place { key, site, now },
+            place: Place { key, site, begun: Instant::now() },
         };
         let listener = link.listener();
         let mut reception = Reception { listener, endpoint: &site.endpoint, service };
@@ -294,26 +302,26 @@ impl Reactor {
         }
     }
 
-    fn wake(&mut self, target: Target, now: Instant, service: &mut impl Service) {
+    fn wake(&mut self, target: Target, service: &mut impl Service) {
         match target {
             Target::Port(number) => {
                 if let Some(port) = self.ports.get_mut(&number) {
                     port.armed = None;
-                    port.retry(now);
+                    port.retry();
                 }
-                self.read_port(number, now, service);
+                self.read_port(number, service);
             }
             Target::Acceptor(index) => {
                 if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
                     acceptor.armed = None;
-                    self.accept(index as usize, now, service);
+                    self.accept(index as usize, service);
                 }
             }
             Target::Link(key) => {
                 let Some(link) = self.links.get_mut(key) else { return };
-                if link.expire(now) {
-                    // Tells the peer, and drops the link when that is done.
-                    self.work(key, true, now, service);
+                link.forget_timer();
+                if link.is_due(Instant::now()) {
+                    self.work(key, true, service);
                 } else {
                     link.arm(key, &mut self.timers);
                 }
@@ -322,14 +330,14 @@ impl Reactor {
     }
 
     /// Handles what came in on a datagram socket.
-    fn read_port(&mut self, number: u32, now: Instant, service: &mut impl Service) {
+    fn read_port(&mut self, number: u32, service: &mut impl Service) {
         let Some(port) = self.ports.get_mut(&number) else { return };
-        if port.read(&mut self.buffer, now, service) && !port.queued {
+        if port.read(&mut self.buffer, service) && !port.queued {
             port.queued = true;
             self.ready.push_back(Target::Port(number));
         }
         if port.wants_timer() {
-            self.timers.arm(Target::Port(number), now + RETRY_AFTER, &mut port.armed);
+            self.timers.arm(Target::Port(number), Instant::now() + RETRY_AFTER, &mut port.armed);
         }
     }
 
@@ -353,17 +361,18 @@ impl Reactor {
         link.close(self.poll.registry(), self.limits.linger);
     }
 
-    fn read_mail(&mut self, now: Instant, service: &mut impl Service) {
+    fn read_mail(&mut self, service: &mut impl Service) {
         for message in self.mailbox.drain() {
             match message {
-                Mail::Stop { grace } => self.stop(grace, now, service),
-                Mail::Ready(port) => self.read_port(port, now, service),
+                Mail::Stop { grace } => self.stop(grace, service),
+                Mail::Ready(port) => self.read_port(port, service),
             }
         }
     }
 
     /// Lets nobody in any more, says goodbye to everybody, and gives them `grace`.
-    fn stop(&mut self, grace: Duration, now: Instant, service: &mut impl Service) {
+    fn stop(&mut self, grace: Duration, service: &mut impl Service) {
+        let now = Instant::now();
         // A second word can hurry it, not hold it up.
         let until = now.checked_add(grace).unwrap_or(now + FAR);
         self.stopping = Some(self.stopping.map_or(until, |before| before.min(until)));
@@ -374,7 +383,7 @@ impl Reactor {
         for key in self.links.keys() {
             if let Some(link) = self.links.get_mut(key) {
                 link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
-                self.work(key, false, now, service);
+                self.work(key, false, service);
             }
         }
     }
@@ -405,8 +414,11 @@ impl Reactor {
         if !is_done && at > Instant::now() {
             return false;
         }
+        self.ports.values_mut().for_each(Port::retry);
         self.ports.clear();
         for key in self.links.keys() {
+            // We may come late: who has made room in time gets what is theirs.
+            self.work(key, true, service);
             self.reap(key, service);
         }
         self.see_off();

@@ -35,6 +35,8 @@ struct Lane {
     bytes: usize,
     most: usize,
     room: Room,
+    /// When receivers were last tried again. `None`: never.
+    retried: Option<Instant>,
 }
 
 /// Whom an answer is for.
@@ -103,13 +105,13 @@ impl Outgoing {
     }
 
     /// Sends, or lets it wait for its turn, or drops and counts it.
-    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, now: Instant, endpoint: &Endpoint) {
+    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, endpoint: &Endpoint) {
         let Some(to) = to else {
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
         let is_guest = to.user.is_some_and(|user| !self.oneself.is_one_of_us(user));
         let lane = if is_guest { &mut self.guests } else { &mut self.own };
-        if let Err(why) = lane.send(&mut self.socket, bytes, to, now) {
+        if let Err(why) = lane.send(&mut self.socket, bytes, to, Instant::now()) {
             count(&self.counters, 1, to.address, endpoint, &why);
         }
     }
@@ -146,7 +148,7 @@ impl Outgoing {
 impl Lane {
     fn new(part: usize) -> Lane {
         let (queues, turns) = (HashMap::new(), VecDeque::new());
-        Lane { queues, turns, bytes: 0, most: MAX_QUEUED_BYTES / part, room: Room::new(part) }
+        Lane { queues, turns, bytes: 0, most: MAX_QUEUED_BYTES / part, room: Room::new(part), retried: None }
     }
 
     /// An error says why it is dropped.
@@ -179,6 +181,7 @@ impl Lane {
         now: Instant,
         lost: &mut impl FnMut(usize, &Address, &io::Error),
     ) {
+        self.allow_for_our_absence(patience, now);
         let mut tries = TRIES;
         for _ in 0..self.turns.len().min(RECEIVERS) {
             let Some(to) = self.turns.pop_front() else { return };
@@ -189,6 +192,17 @@ impl Lane {
             }
             if tries == 0 {
                 return;
+            }
+        }
+    }
+
+    /// Receivers are not blamed for a time in which nobody tried to send to them: one that has read
+    /// meanwhile may still have to wait until others, who are tried first, have been judged.
+    fn allow_for_our_absence(&mut self, patience: Duration, now: Instant) {
+        let Some(before) = self.retried.replace(now) else { return };
+        if now.saturating_duration_since(before) > patience / 4 {
+            for queue in self.queues.values_mut() {
+                queue.stuck_since += now.saturating_duration_since(before.max(queue.stuck_since));
             }
         }
     }

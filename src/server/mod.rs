@@ -316,7 +316,8 @@ impl<S> Server<S> {
     }
 
     /// Waits for something to happen, for at most `timeout` (`None`: as long as it takes), and
-    /// handles it: for programs that have a loop of their own. Returns `false` once the server
+    /// handles it: for programs that have a loop of their own. May return early, with nothing
+    /// handled, when a signal interrupts it. Returns `false` once the server
     /// was stopped through its [`Remote`].
     ///
     /// # Errors

@@ -298,6 +298,7 @@ pub(crate) fn parse_reply(bytes: &[u8], layout: Layout) -> Option<Reply<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -328,7 +329,7 @@ mod tests {
         let mut bytes = Vec::new();
         Hello::ours(allowance, [0; 16]).encode(None, &mut bytes);
         let receive = |connection: &mut Connection, bytes: &[u8]| {
-            connection.receive(bytes, now, &mut usize::MAX.clone(), &mut |_, event| panic!("{event:?}"));
+            connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| panic!("{event:?}"));
             let answer = connection.unsent().to_vec();
             connection.mark_sent(answer.len(), now);
             answer

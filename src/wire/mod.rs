@@ -33,7 +33,7 @@ pub(crate) mod reply;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::{Connection, Event, Settings};
+pub(crate) use connection::{Connection, Event, Input, Settings};
 pub(crate) use error::ProtocolError;
 pub(crate) use outbox::{Buffer, Outbox};
 pub(crate) use plain::{Cut, Plain};

@@ -1,10 +1,11 @@
 //! A stream without frames: raw bytes or lines of text, with the same outbox, limits and time
 //! limits as a framed [`Connection`](super::Connection).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::connection::Settings;
+use super::connection::{Input, Settings};
 use super::error::ProtocolError;
 use super::outbox::{Buffer, Outbox};
 use super::trimmed_stash;
@@ -61,17 +62,14 @@ impl Plain {
     }
 
     /// Takes bytes from the socket and calls `each` for every piece, until they are used up,
-    /// `budget` pieces were handled, or the stream is paused or over; the rest is kept.
+    /// `budget` pieces were handled, or the stream is paused or over; the rest is kept. `each` may
+    /// end the turn before its time by setting `budget` to 0. Then [`received`](Plain::received).
     pub(crate) fn receive(
         &mut self,
         fresh: &[u8],
-        now: Instant,
-        budget: &mut usize,
+        budget: &Cell<usize>,
         each: &mut impl FnMut(&mut Plain, &[u8]),
     ) {
-        if !fresh.is_empty() {
-            self.last_active = now;
-        }
         let mut stash = std::mem::take(&mut self.stash);
         let joined = match stash.is_empty() {
             true => fresh,
@@ -92,17 +90,22 @@ impl Plain {
         }
     }
 
+    /// When [`receive`](Plain::receive) was over: handlers may have taken their time in it.
+    pub(crate) fn received(&mut self, now: Instant) {
+        self.last_active = now;
+    }
+
     /// Returns how many of the bytes were used.
     fn hand_out(
         &mut self,
         bytes: &[u8],
-        budget: &mut usize,
+        budget: &Cell<usize>,
         each: &mut impl FnMut(&mut Plain, &[u8]),
     ) -> usize {
         let mut used = 0;
-        while *budget > 0 && used < bytes.len() && self.input == Half::Open && !self.is_paused() {
+        while budget.get() > 0 && used < bytes.len() && self.input == Half::Open && !self.is_paused() {
             let Some(piece) = self.next_piece(&bytes[used..]) else { break };
-            *budget -= 1;
+            budget.set(budget.get() - 1);
             used += piece.len();
             each(self, self.trimmed(piece));
         }
@@ -115,15 +118,21 @@ impl Plain {
         let from = std::mem::take(&mut self.searched);
         let end = bytes[from..].iter().position(|byte| *byte == b'\n').map(|end| from + end + 1);
         // What has no end yet may still turn out to end in \r\n.
-        let length = self.trimmed(&bytes[..end.unwrap_or(bytes.len())]).len();
-        if length > max {
-            self.fail(ProtocolError::TooLarge { length: saturated(length), limit: saturated(max) });
-            return None;
-        }
+        self.check_length(&bytes[..end.unwrap_or(bytes.len())], max)?;
         if end.is_none() {
             self.searched = bytes.len();
         }
         end.map(|end| &bytes[..end])
+    }
+
+    /// `None`, and the end of the stream, for a line that is longer than it may be.
+    fn check_length(&mut self, line: &[u8], max: usize) -> Option<()> {
+        let length = self.trimmed(line).len();
+        if length > max {
+            self.fail(ProtocolError::TooLarge { length: saturated(length), limit: saturated(max) });
+            return None;
+        }
+        Some(())
     }
 
     /// A line without its end.
@@ -137,11 +146,17 @@ impl Plain {
         }
     }
 
-    /// The peer sends no more. Hands out an unfinished last line.
+    /// The peer sends no more; call this when there is no [backlog](Plain::has_backlog). Hands out an
+    /// unfinished last line, which may be in one turn with so many others that nobody has looked at its
+    /// length yet.
     pub(crate) fn end_of_input(&mut self, each: &mut impl FnMut(&mut Plain, &[u8])) {
         let rest = std::mem::take(&mut self.stash);
         self.searched = 0;
-        if self.input == Half::Open && !rest.is_empty() {
+        let is_fine = match self.cut {
+            Cut::Raw => true,
+            Cut::Lines { max } => self.check_length(&rest, max).is_some(),
+        };
+        if is_fine && self.input == Half::Open && !rest.is_empty() {
             each(self, self.trimmed(&rest));
         }
         self.input = Half::Ended;
@@ -266,13 +281,18 @@ impl Plain {
         self.stalled_since?.checked_add(self.settings.limits.write_stall_timeout)
     }
 
-    /// Ends the stream if a time limit has passed.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.next_deadline().is_none_or(|at| at > now) {
-            return;
+    /// Ends the stream if a time limit has passed, and says so. `now` and `input` are as for
+    /// [`Connection::handle_timeout`](super::Connection::handle_timeout).
+    pub(crate) fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
+        let is_stalled = self.stall().is_some_and(|at| at <= now);
+        let is_due = self.next_deadline().is_some_and(|at| at <= now);
+        if !is_stalled && (!is_due || input == Input::Waiting) {
+            return false;
         }
-        let stalled = self.stall().is_some_and(|at| at <= now);
-        self.fail(if stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut("sign of life") });
+        self.fail(if is_stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut("sign of life") });
+        // From here on the peer has time to close.
+        self.last_active = now;
+        true
     }
 }
 

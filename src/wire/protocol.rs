@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::outbox::Buffer;
 use super::plain::Plain;
 use super::rc::ResultCode;
-use super::{Connection, ProtocolError};
+use super::{Connection, Input, ProtocolError};
 
 /// See the module's text. The methods are described at [`Connection`] and [`Plain`].
 #[derive(Debug)]
@@ -159,12 +159,18 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn received(&mut self, now: Instant) {
         match self {
-            Protocol::Framed(connection) => {
-                connection.handle_timeout(now);
-            }
-            Protocol::Plain(plain) => plain.handle_timeout(now),
+            Protocol::Framed(connection) => connection.received(now),
+            Protocol::Plain(plain) => plain.received(now),
+        }
+    }
+
+    /// Whether a time limit has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.handle_timeout(now, input).is_some(),
+            Protocol::Plain(plain) => plain.handle_timeout(now, input),
         }
     }
 }

@@ -11,6 +11,7 @@ mod descriptors;
 mod endpoints;
 mod fairness;
 mod faults;
+mod held_up;
 mod hello;
 mod limits;
 mod own_server;

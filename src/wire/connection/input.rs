@@ -1,14 +1,16 @@
 //! Bytes in: which of them are whole units, and where the others wait.
 
+use std::cell::Cell;
 use std::time::Instant;
 
+use super::time::Partial;
 use super::{Connection, Event, Phase, Role};
 use crate::wire::error::ProtocolError;
 use crate::wire::{Layout, trimmed_stash};
 
 /// What one call of [`Connection::receive`] may do, and with what.
 struct Turn<'t, F> {
-    budget: &'t mut usize,
+    budget: &'t Cell<usize>,
     /// Bytes waiting to be sent at which the turn ends before its budget does.
     outbox_most: usize,
     each: &'t mut F,
@@ -17,19 +19,18 @@ struct Turn<'t, F> {
 impl Connection {
     /// Takes bytes from the socket, and calls `each` for what they mean, in order, until they
     /// are used up, `budget` units were handled, or the connection is paused or over. What could
-    /// not be handled yet is kept: see [`has_backlog`](Connection::has_backlog).
+    /// not be handled yet is kept: see [`has_backlog`](Connection::has_backlog). `each` may end the
+    /// turn before its time by setting `budget` to 0. Then [`received`](Connection::received).
     ///
     /// A responder whose outbox grows by the soft mark spends what is left of `budget`, so that
     /// the socket is offered the replies before the hard mark judges the peer by them.
     pub(crate) fn receive(
         &mut self,
         fresh: &[u8],
-        now: Instant,
-        budget: &mut usize,
+        budget: &Cell<usize>,
         each: &mut impl FnMut(&mut Connection, Event<'_>),
     ) {
-        self.last_active = now;
-        let before = *budget;
+        let before = budget.get();
         let outbox_most = match self.role {
             Role::Responder => self.outbox.len().saturating_add(self.settings.limits.outbox_soft),
             Role::Initiator => usize::MAX,
@@ -45,9 +46,14 @@ impl Connection {
             stash.extend_from_slice(rest);
             self.put_back(stash);
         }
-        if *budget != before {
-            self.partial_since = None;
+        if budget.get() != before {
+            self.partial = None;
         }
+    }
+
+    /// When [`receive`](Connection::receive) was over: handlers may have taken their time in it.
+    pub(crate) fn received(&mut self, now: Instant) {
+        self.last_active = now;
         self.watch_partial(now);
     }
 
@@ -78,14 +84,14 @@ impl Connection {
     }
 
     fn parse<F: FnMut(&mut Connection, Event<'_>)>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, F>) {
-        while *turn.budget > 0 && !input.is_empty() && self.may_parse() {
+        while turn.budget.get() > 0 && !input.is_empty() && self.may_parse() {
             if let Phase::Refusing(rc) = self.phase {
                 let Some(first) = input.first_chunk() else { return };
                 return self.answer_refusal(*first, rc);
             }
             match self.decoder.next(input) {
                 Ok(Some(unit)) => {
-                    *turn.budget -= 1;
+                    turn.budget.set(turn.budget.get() - 1);
                     if let Some(event) = self.interpret(unit) {
                         (turn.each)(self, event);
                     }
@@ -94,7 +100,7 @@ impl Connection {
                         self.fail(ProtocolError::OutboxFull(waiting).into());
                     }
                     if waiting >= turn.outbox_most {
-                        *turn.budget = 0;
+                        turn.budget.set(0);
                     }
                 }
                 Ok(None) => return,
@@ -160,9 +166,9 @@ impl Connection {
             return;
         }
         if self.stash.is_empty() || !self.may_parse() || self.has_backlog() {
-            self.partial_since = None;
+            self.partial = None;
         } else {
-            self.partial_since.get_or_insert_with(|| Box::new(now));
+            self.partial.get_or_insert_with(|| Box::new(Partial::since(now)));
         }
     }
 
@@ -186,6 +192,6 @@ impl Connection {
         self.phase = Phase::Finishing;
         self.decoder.expect_nothing();
         self.pong_owed = None;
-        self.partial_since = None;
+        self.partial = None;
     }
 }

@@ -4,10 +4,11 @@
 //!
 //! - [`receive`](Connection::receive) with what the socket gave, or with nothing when
 //!   [`has_backlog`](Connection::has_backlog) says that units were left over, or when a large
-//!   frame was read in place and [put back](Connection::put_back);
+//!   frame was read in place and [put back](Connection::put_back); then [`received`](Connection::received);
 //! - [`end_of_input`](Connection::end_of_input) once, when the socket says so;
 //! - [`unsent`](Connection::unsent) and [`mark_sent`](Connection::mark_sent) whenever the socket takes bytes;
-//! - [`handle_timeout`](Connection::handle_timeout) when [`next_deadline`](Connection::next_deadline) has come;
+//! - [`handle_timeout`](Connection::handle_timeout) when [`next_deadline`](Connection::next_deadline) has
+//!   come, but not before it has asked the socket for input and offered it what is unsent;
 //! - close, when [`is_finished`](Connection::is_finished) says that nothing more will happen.
 
 mod input;
@@ -26,7 +27,10 @@ use super::outbox::Outbox;
 use super::rc::ResultCode;
 use super::reply::Ticket;
 use super::{Classic, Layout};
+use time::Partial;
+
 use crate::limits::Limits;
+pub(crate) use time::Input;
 
 /// What all connections of a listener, or of a client, have in common.
 #[derive(Clone, Debug)]
@@ -102,9 +106,9 @@ pub(crate) struct Connection {
     /// Our own calls; boxed, since most connections of a server have none.
     calls: Option<Box<Calls>>,
     failure: Option<Box<ProtocolError>>,
-    /// When the frame that is incomplete now began to come; while refusing, when that began.
+    /// The frame that is incomplete now; while refusing, what is waited for then.
     /// Boxed, like the next: most connections of a server are idle, and have neither.
-    partial_since: Option<Box<Instant>>,
+    partial: Option<Box<Partial>>,
     /// Since when the outbox holds something and the peer has taken nothing.
     stalled_since: Option<Box<Instant>>,
     /// When bytes last came or left.
@@ -154,7 +158,7 @@ impl Connection {
             pong_owed: None,
             calls: None,
             failure: None,
-            partial_since: None,
+            partial: None,
             stalled_since: None,
             last_active: now,
         }
@@ -164,7 +168,7 @@ impl Connection {
     /// and ends. Only before anything was received.
     pub(crate) fn refuse(&mut self, rc: ResultCode, now: Instant) {
         self.phase = Phase::Refusing(rc);
-        self.partial_since = Some(Box::new(now));
+        self.partial = Some(Box::new(Partial::since(now)));
     }
 
     /// The layout, once known.

@@ -99,7 +99,7 @@ impl Connection {
     /// Takes nothing more, and ends once everything accepted is answered.
     pub(super) fn conclude(&mut self, goodbye: bool) {
         self.decoder.expect_nothing();
-        self.partial_since = None;
+        self.partial = None;
         self.phase = Phase::Concluding { goodbye };
         self.settle();
     }

@@ -1,5 +1,7 @@
 //! What a peer with bad intentions may try, and what it costs us.
 
+use std::cell::Cell;
+
 use super::{
     Answers, Kind, Seen, Side, answer, classic_request, defaults, echo, frame, hello, request, settings,
 };
@@ -206,8 +208,8 @@ fn a_notify_flood_makes_no_output() {
 fn a_callback_may_end_the_connection() {
     let mut side = Side::open_responder(defaults());
     let bytes = [request(1, 1, b"stop"), request(2, 1, b"not this")].concat();
-    let (mut budget, mut count) = (usize::MAX, 0);
-    side.connection.receive(&bytes, side.now, &mut budget, &mut |connection, event| {
+    let mut count = 0;
+    side.connection.receive(&bytes, &Cell::new(usize::MAX), &mut |connection, event| {
         count += 1;
         connection.goodbye(ResultCode::SHUTTING_DOWN);
         if let crate::wire::Event::Request { ticket, payload } = event {

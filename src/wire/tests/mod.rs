@@ -15,10 +15,11 @@ mod plain;
 mod properties;
 mod time;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Event, Settings};
+use super::connection::{Connection, Event, Input, Settings};
 use super::frame::{Header, Kind};
 use super::hello::{Allowance, Answer, Hello};
 use super::rc::ResultCode;
@@ -128,8 +129,7 @@ impl Side {
 
     fn receive(&mut self, fresh: &[u8]) {
         let Side { connection, now, answers, seen, tickets, .. } = self;
-        let mut budget = self.budget;
-        connection.receive(fresh, *now, &mut budget, &mut |connection, event| match event {
+        connection.receive(fresh, &Cell::new(self.budget), &mut |connection, event| match event {
             Event::Request { ticket, payload } => {
                 seen.push(Seen::Request { msg_type: ticket.msg_type, payload: payload.to_vec() });
                 match answers {
@@ -146,6 +146,7 @@ impl Side {
             Event::Opened => seen.push(Seen::Opened),
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.0, last_id }),
         });
+        connection.received(*now);
     }
 
     /// What was seen since the last time.
@@ -208,7 +209,7 @@ impl Side {
         self.now += time;
         let mut expired = 0;
         while self.connection.next_deadline().is_some_and(|at| at <= self.now) {
-            assert!(self.connection.handle_timeout(self.now).is_some());
+            assert!(self.connection.handle_timeout(self.now, Input::Quiet).is_some());
             expired += 1;
             assert!(expired < 5, "a loop would never come to rest");
         }

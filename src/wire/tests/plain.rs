@@ -1,5 +1,6 @@
 //! Streams without frames.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
@@ -7,8 +8,8 @@ use proptest::prelude::*;
 
 use super::settings;
 use crate::limits::Limits;
-use crate::wire::ProtocolError;
 use crate::wire::plain::{Cut, Plain};
+use crate::wire::{Input, ProtocolError};
 
 fn lines(max: usize) -> Plain {
     Plain::new(settings(|_| {}), Cut::Lines { max }, Instant::now())
@@ -16,12 +17,11 @@ fn lines(max: usize) -> Plain {
 
 /// Feeds bytes as a loop does, in turns of `budget`.
 fn feed(plain: &mut Plain, bytes: &[u8], budget: usize) -> Vec<String> {
-    let now = Instant::now();
     let mut got = Vec::new();
     let mut each = |_: &mut Plain, piece: &[u8]| got.push(String::from_utf8_lossy(piece).into_owned());
-    plain.receive(bytes, now, &mut budget.clone(), &mut each);
+    plain.receive(bytes, &Cell::new(budget), &mut each);
     while plain.has_backlog() {
-        plain.receive(&[], now, &mut budget.clone(), &mut each);
+        plain.receive(&[], &Cell::new(budget), &mut each);
     }
     got
 }
@@ -70,14 +70,39 @@ fn lines_have_a_length() {
     assert_eq!(feed(&mut lines(usize::MAX), b"any\n", 9), ["any"]);
 }
 
+/// A line may lie behind so many others in one turn that the end comes before it was looked at.
+#[test]
+fn an_unfinished_line_has_a_length_too() {
+    for (budget, length) in [(1, 3), (1, 4), (1, 150_000), (9, 3)] {
+        let mut plain = lines(3);
+        let text = [b"x\n", &vec![b'y'; length][..]].concat();
+        let mut got = feed(&mut plain, &text, budget);
+        plain.end_of_input(&mut |_, piece| got.push(String::from_utf8_lossy(piece).into_owned()));
+        assert_eq!(got.len(), if length > 3 { 1 } else { 2 }, "{length}");
+        let error = (length > 3).then_some(ProtocolError::TooLarge { length: length as u32, limit: 3 });
+        assert_eq!(plain.failure(), error.as_ref());
+    }
+}
+
+#[test]
+fn a_stream_with_unread_input_is_not_idle() {
+    let limit = Duration::from_secs(5);
+    let limits = settings(|settings| settings.limits.idle_timeout = Some(limit));
+    let start = Instant::now();
+    let mut plain = Plain::new(limits, Cut::Raw, start);
+    assert!(!plain.handle_timeout(start + limit, Input::Waiting));
+    assert!(plain.handle_timeout(start + limit, Input::Quiet));
+    assert_eq!(plain.linger_deadline(), Some(start + limit + Limits::default().linger));
+    assert!(!plain.handle_timeout(start + limit * 2, Input::Quiet), "once");
+}
+
 #[test]
 fn a_stash_gives_its_memory_back() {
     let mut plain = lines(100);
-    let now = Instant::now();
-    plain.receive(&b"line\n".repeat(10_000), now, &mut 1, &mut |_, _| {});
-    plain.receive(&[], now, &mut 9_998, &mut |_, _| {});
+    plain.receive(&b"line\n".repeat(10_000), &Cell::new(1), &mut |_, _| {});
+    plain.receive(&[], &Cell::new(9_998), &mut |_, _| {});
     assert!(plain.has_backlog() && plain.buffered() < 4096, "{}", plain.buffered());
-    plain.receive(&[], now, &mut 1, &mut |_, _| {});
+    plain.receive(&[], &Cell::new(1), &mut |_, _| {});
     assert_eq!(plain.buffered(), 0);
 }
 
@@ -91,14 +116,14 @@ fn reading_pauses_at_the_soft_mark_and_a_flood_ends_at_the_hard_one() {
         let mut plain = Plain::new(limits, Cut::Lines { max: 9 }, Instant::now());
         let now = Instant::now();
         let answer = |plain: &mut Plain, line: &[u8]| plain.write(&line.repeat(8));
-        plain.receive(b"a\nb\nccc\n", now, &mut 9, &mut { answer });
+        plain.receive(b"a\nb\nccc\n", &Cell::new(9), &mut { answer });
         assert!(plain.is_paused() && !plain.has_backlog());
         while plain.has_unsent() {
             plain.mark_sent(8, now);
         }
-        plain.receive(&[], now, &mut 9, &mut { answer });
+        plain.receive(&[], &Cell::new(9), &mut { answer });
         let waiting = if soft == 0 { 8 } else { 24 };
-        plain.receive(&[], now, &mut 9, &mut { answer });
+        plain.receive(&[], &Cell::new(9), &mut { answer });
         assert_eq!(plain.failure().is_some(), waiting > 20);
         assert_eq!(plain.is_hopeless(), waiting > 20);
     }
@@ -113,14 +138,14 @@ fn idle_and_stalled_streams_end_once() {
     plain.mark_sent(0, start);
     let idle = start + Duration::from_secs(5);
     assert_eq!(plain.next_deadline(), Some(idle));
-    plain.handle_timeout(idle - Duration::from_millis(1));
+    plain.handle_timeout(idle - Duration::from_millis(1), Input::Quiet);
     assert!(plain.failure().is_none());
-    plain.handle_timeout(idle);
+    plain.handle_timeout(idle, Input::Quiet);
     assert_eq!(plain.failure(), Some(&ProtocolError::TimedOut("sign of life")));
     // What waits still has its time, and then that is over too.
     let stall = start + Limits::default().write_stall_timeout;
     assert_eq!((plain.next_deadline(), plain.output_is_done()), (Some(stall), false));
-    plain.handle_timeout(stall);
+    plain.handle_timeout(stall, Input::Quiet);
     assert!(plain.is_hopeless());
 }
 

@@ -1,12 +1,13 @@
 //! Every time limit: not early, not late, and put off by what counts as progress.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::{
-    Answers, GENEROUS, Kind, Seen, Side, classic_frame, classic_request, defaults, echo, frame, hello,
+    Answers, GENEROUS, Input, Kind, Seen, Side, classic_frame, classic_request, defaults, echo, frame, hello,
     raw_frame, request, settings,
 };
-use crate::limits::Limits;
+use crate::limits::{LATE, Limits};
 use crate::wire::ProtocolError;
 use crate::wire::rc::ResultCode;
 
@@ -16,7 +17,7 @@ const TICK: Duration = Duration::from_millis(1);
 fn outlast(side: &mut Side, limit: Duration, error: &ProtocolError) {
     assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
     side.pass(limit - TICK);
-    assert!(side.connection.handle_timeout(side.now).is_none());
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_none());
     assert!(side.connection.failure().is_none(), "{:?} came early", side.failure());
     side.pass(TICK);
     assert_eq!(side.failure(), error);
@@ -278,4 +279,90 @@ fn limits_beyond_the_clock_are_none() {
     assert_eq!(side.connection.next_deadline(), None);
     side.feed(&request(1, 1, b"")[5..]);
     assert_eq!(side.seen(), [Seen::Request { msg_type: 1, payload: vec![] }]);
+}
+
+/// Half a frame, whose time is up by now, and perhaps by far.
+fn overdue_after(late: Duration) -> Side {
+    let mut side = Side::open_responder(defaults());
+    side.feed(&request(1, 1, &[0; 100])[..20]);
+    side.now += Limits::default().partial_frame_timeout + late;
+    side
+}
+
+#[test]
+fn nobody_is_blamed_for_what_is_still_unread() {
+    let late = Duration::from_secs(100);
+    let mut side = overdue_after(late);
+    assert_eq!(side.connection.handle_timeout(side.now, Input::Waiting), None);
+    assert!(side.connection.next_deadline().is_some_and(|at| at < side.now), "it is judged later");
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
+
+    // The same with a hello, and with silence.
+    let limit = Limits::default().hello_timeout;
+    let mut side = Side::responder(idle_after(limit));
+    side.feed(&hello(GENEROUS)[..9]);
+    side.now += limit + late;
+    assert_eq!(side.connection.handle_timeout(side.now, Input::Waiting), None);
+    side.feed(&hello(GENEROUS)[9..]);
+    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    assert!(!side.sent().is_empty() && side.connection.failure().is_none());
+
+    // But a peer that does not read is one that does not read.
+    let mut side = Side::open_responder(defaults());
+    side.feed(&request(1, 1, b"x"));
+    side.connection.mark_sent(0, side.now);
+    side.now += Limits::default().write_stall_timeout;
+    assert!(side.connection.handle_timeout(side.now, Input::Waiting).is_some());
+    assert_eq!(side.failure(), &ProtocolError::STALLED);
+}
+
+/// The system's buffers hold less than a large frame: its sender could not go on meanwhile.
+#[test]
+fn a_frame_that_goes_on_after_our_absence_gets_its_time_once_more() {
+    let limit = Limits::default().partial_frame_timeout;
+    let mut side = overdue_after(LATE + TICK);
+    side.feed(&[0; 10]);
+    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
+    // Once.
+    side.now += limit + LATE + TICK;
+    side.feed(&[0; 10]);
+    assert!(side.connection.handle_timeout(side.now, Input::Fresh).is_some());
+
+    // Not if we were there all the time.
+    let mut side = overdue_after(Duration::ZERO);
+    side.feed(&[0; 10]);
+    assert!(side.connection.handle_timeout(side.now, Input::Fresh).is_some());
+    // Nor if nothing has come.
+    let mut side = overdue_after(LATE + TICK);
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
+    // The next frame has its own time, and its own second chance.
+    let mut side = overdue_after(LATE + TICK);
+    side.feed(&[0; 10]);
+    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    side.feed(&[&[0; 86][..], &request(2, 1, &[0; 100])[..20]].concat());
+    assert_eq!(side.seen().len(), 1);
+    side.sent();
+    side.now += limit + LATE + TICK;
+    side.feed(&[0; 10]);
+    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+}
+
+/// The clock of what comes behind a handler does not begin before it.
+#[test]
+fn a_handler_takes_nobodys_time() {
+    let limit = Limits::default().partial_frame_timeout;
+    let mut side = Side::open_responder(idle_after(limit));
+    let bytes = [request(1, 1, b"slow"), request(2, 1, b"")[..5].to_vec()].concat();
+    side.connection.receive(&bytes, &Cell::new(usize::MAX), &mut |_, _| {});
+    side.now += limit * 2;
+    side.connection.received(side.now);
+    assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
+}
+
+#[test]
+fn whoever_is_ended_has_time_to_close_from_then_on() {
+    let mut side = overdue_after(Duration::from_secs(100));
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
+    assert_eq!(side.connection.linger_deadline(), Some(side.now + Limits::default().linger));
 }
