@@ -72,6 +72,16 @@ impl Reactor {
         let now = Instant::now();
         let acceptor = &mut self.acceptors[index];
         let site = &acceptor.site;
+        if self.links.is_full() {
+            // Without a token it can't even be told so. Only in 32 bits does it come to that.
+            if let Some(count) = site.turned_away.next_worth_telling() {
+                let (endpoint, links) = (&site.endpoint, self.links.len());
+                log::warn!(
+                    "{endpoint}: {links} connections are all that a loop can hold; {count} turned away"
+                );
+            }
+            return;
+        }
         let settings = Arc::clone(&site.settings);
         let mut protocol = match acceptor.cut {
             None => Protocol::Framed(Connection::responder(settings, now)),
@@ -96,7 +106,7 @@ impl Reactor {
         link.counts = !link.refused;
         acceptor.links += usize::from(link.counts);
         self.counters.connection_opened();
-        let key = self.links.insert(link);
+        let Some(key) = self.links.insert(link) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
         if link.is_dead() || link.register(self.poll.registry(), key).is_err() {
             return self.reap(key, service);

@@ -148,7 +148,7 @@ impl Reactor {
         site: Site,
         cut: Option<Cut>,
     ) -> io::Result<u32> {
-        let number = self.acceptors.len() as u32;
+        let number = endpoint_number(self.acceptors.len())?;
         self.acceptors.push(Acceptor::new(
             listener,
             site,
@@ -161,7 +161,7 @@ impl Reactor {
 
     /// Returns the port's number.
     pub(crate) fn add_port(&mut self, socket: Datagrams, site: Site, framing: Framing) -> io::Result<u32> {
-        let number = self.ports.len() as u32;
+        let number = endpoint_number(self.ports.len())?;
         let mailbox = self.mailbox();
         let ready = move || {
             // A full mailbox has woken the loop already, and one reading takes all there is.
@@ -424,6 +424,15 @@ impl Reactor {
         self.see_off();
         true
     }
+}
+
+/// The number of one more endpoint of a kind, if there is a token for it.
+fn endpoint_number(count: usize) -> io::Result<u32> {
+    u32::try_from(count).ok().filter(|&number| number < FIRST_PORT).ok_or_else(|| {
+        io::Error::other(format!(
+            "a server has at most {FIRST_PORT} stream and {FIRST_PORT} datagram endpoints"
+        ))
+    })
 }
 
 impl Drop for Reactor {

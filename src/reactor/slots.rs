@@ -11,30 +11,49 @@ pub(crate) struct Key {
     generation: u32,
 }
 
-/// A token is half index, half generation.
-const HALF: u32 = usize::BITS / 2;
-const MASK: usize = (1 << HALF) - 1;
+/// Bits of a token: as many of the generation as stay beside the index. mio marks the events of
+/// Windows pipes in a bit of its own and shifts a token of 64 bits for that, whose highest bit is
+/// lost, so we leave that one alone. In 32 bits there is room for 15 of the generation, which is
+/// enough for events that are a turn old; [`Key`]s, which are kept for longer, hold all of it.
+const INDEX_BITS: u32 = usize::BITS / 2;
+const GENERATION_BITS: u32 = INDEX_BITS - 1;
+const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+
+/// How many occupants there can be at a time: 65,535 where addresses have 32 bits.
+const CAPACITY: usize = INDEX_MASK;
 
 /// The highest number of a reserved token.
-pub(crate) const LAST_RESERVED: u32 = MASK as u32;
+pub(crate) const LAST_RESERVED: u32 = INDEX_MASK as u32;
 
 /// A token that no slot ever has, for sources that live elsewhere.
 pub(crate) fn reserved_token(number: u32) -> Token {
-    Token(MASK << HALF | number as usize)
+    pack(number, GENERATION_MASK)
 }
 
 /// The number of a reserved token.
 pub(crate) fn reserved_number(token: Token) -> Option<u32> {
-    (token.0 >> HALF == MASK).then_some((token.0 & MASK) as u32)
+    let (index, generation) = unpack(token);
+    (generation == GENERATION_MASK).then_some(index)
+}
+
+fn pack(index: u32, generation: u32) -> Token {
+    Token((generation & GENERATION_MASK) as usize * (INDEX_MASK + 1) + index as usize)
+}
+
+fn unpack(token: Token) -> (u32, u32) {
+    ((token.0 & INDEX_MASK) as u32, (token.0 >> INDEX_BITS) as u32)
+}
+
+/// The generation behind this one. A token never gets the one of reserved tokens.
+fn next(generation: u32) -> u32 {
+    let next = generation.wrapping_add(1);
+    if next & GENERATION_MASK == GENERATION_MASK { next.wrapping_add(1) } else { next }
 }
 
 impl Key {
     pub(crate) fn token(self) -> Token {
-        Token((self.generation as usize & MASK) << HALF | self.index as usize)
-    }
-
-    fn matches(self, token_generation: u32) -> bool {
-        (self.generation as usize & MASK) == token_generation as usize
+        pack(self.index, self.generation)
     }
 }
 
@@ -43,32 +62,40 @@ impl Key {
 pub(crate) struct Slots<T> {
     entries: Slab<(u32, T)>,
     next_generation: u32,
+    capacity: usize,
 }
 
 impl<T> Slots<T> {
     pub(crate) fn new() -> Slots<T> {
-        Slots { entries: Slab::new(), next_generation: 0 }
+        Slots { entries: Slab::new(), next_generation: 0, capacity: CAPACITY }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(crate) fn insert(&mut self, item: T) -> Key {
+    /// Whether it can hold no more: beyond this there is no token for anybody.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= self.capacity
+    }
+
+    /// `None` if it [is full](Slots::is_full).
+    pub(crate) fn insert(&mut self, item: T) -> Option<Key> {
+        if self.is_full() {
+            return None;
+        }
         let generation = self.next_generation;
-        // All ones are kept for reserved tokens.
-        self.next_generation = (generation + 1) % (MASK as u32);
+        self.next_generation = next(generation);
         let entry = self.entries.vacant_entry();
         let key = Key { index: entry.key() as u32, generation };
         entry.insert((generation, item));
-        key
+        Some(key)
     }
 
     pub(crate) fn find(&self, token: Token) -> Option<Key> {
-        let index = token.0 & MASK;
-        let (generation, _) = self.entries.get(index)?;
-        let key = Key { index: index as u32, generation: *generation };
-        key.matches((token.0 >> HALF) as u32).then_some(key)
+        let (index, token_generation) = unpack(token);
+        let &(generation, _) = self.entries.get(index as usize)?;
+        (generation & GENERATION_MASK == token_generation).then_some(Key { index, generation })
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
@@ -109,14 +136,63 @@ mod tests {
     #[test]
     fn a_late_token_finds_nobody() {
         let mut slots = Slots::new();
-        let old = slots.insert('a');
+        let old = slots.insert('a').expect("room");
         assert_eq!(slots.find(old.token()), Some(old));
         assert_eq!(slots.remove(old), Some('a'));
-        let new = slots.insert('b');
+        let new = slots.insert('b').expect("room");
         assert_eq!(old.index, new.index);
         assert_eq!(slots.find(old.token()), None);
         assert_eq!(slots.get(old), None);
         assert_eq!(slots.remove(old), None);
         assert_eq!(slots.get_mut(new), Some(&mut 'b'));
+    }
+
+    /// mio loses the highest bit of 64 when it announces a Windows pipe.
+    #[test]
+    fn the_highest_bit_of_a_token_is_never_set() {
+        let mut slots = Slots::new();
+        let top = 1 << (usize::BITS - 1);
+        for number in [0, 1, LAST_RESERVED / 2, LAST_RESERVED] {
+            assert_eq!(reserved_token(number).0 & top, 0);
+            assert_eq!(reserved_number(reserved_token(number)), Some(number));
+        }
+        for generation in [0, GENERATION_MASK - 1, GENERATION_MASK + 1, u32::MAX - 1, u32::MAX / 2 + 7] {
+            slots.next_generation = generation;
+            let key = slots.insert(generation).expect("room");
+            assert_eq!((key.token().0 & top, slots.find(key.token())), (0, Some(key)));
+            assert_eq!(reserved_number(key.token()), None);
+        }
+    }
+
+    /// Tokens hold only a part of a generation; keys tell all of them apart.
+    #[test]
+    fn a_generation_behind_the_token_s_bits_is_another() {
+        let mut slots = Slots::new();
+        let old = slots.insert('a').expect("room");
+        slots.remove(old);
+        slots.next_generation = GENERATION_MASK + 1;
+        let new = slots.insert('b').expect("room");
+        assert_eq!((old.token(), slots.get(old)), (new.token(), None));
+        assert_eq!((old == new, slots.find(old.token())), (false, Some(new)));
+    }
+
+    #[test]
+    fn reserved_generations_are_left_out() {
+        let mut generation = GENERATION_MASK - 2;
+        for _ in 0..4 {
+            generation = next(generation);
+            assert_ne!(generation & GENERATION_MASK, GENERATION_MASK);
+        }
+        assert_eq!(next(u32::MAX - 1), 0);
+    }
+
+    #[test]
+    fn what_has_no_token_gets_no_slot() {
+        let mut slots = Slots { capacity: 2, ..Slots::new() };
+        let first = slots.insert('a').expect("room");
+        slots.insert('b').expect("room");
+        assert_eq!((slots.is_full(), slots.insert('c')), (true, None));
+        slots.remove(first);
+        assert!(slots.insert('d').is_some());
     }
 }
