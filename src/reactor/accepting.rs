@@ -100,7 +100,7 @@ impl Reactor {
         }
         let mut link = Link::new(stream, protocol, index as u32);
         link.refused = full;
-        if let Err(error) = link.identify(site, &mut self.refusing, now) {
+        if let Err(error) = link.identify(site, &mut self.refusing, now, false) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
         }
         link.counts = !link.refused;

@@ -121,10 +121,11 @@ impl Acceptor {
 }
 
 impl Site {
-    /// Holds a peer to the policy of this listener.
+    /// Holds a peer to the policy of this listener. `unknown`: why the system doesn't tell who it is.
     pub(crate) fn identify(
         &self,
         peer: &Peer,
+        unknown: Option<&io::Error>,
         protocol: &mut Protocol,
         refusing: &mut usize,
         now: Instant,
@@ -134,7 +135,8 @@ impl Site {
             Err(denied) => {
                 if let Some(count) = self.refused.next_worth_telling() {
                     let endpoint = &self.endpoint;
-                    log::warn!("{endpoint}: refused a connection from {peer}: {denied}; {count} so far");
+                    let why = unknown.map(|error| format!(" ({error})")).unwrap_or_default();
+                    log::warn!("{endpoint}: refused a connection from {peer}: {denied}{why}; {count} so far");
                 }
                 refuse(protocol, ResultCode::NOT_PERMITTED, refusing, now)
             }

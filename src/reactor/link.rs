@@ -1,12 +1,14 @@
 //! One accepted stream: the platform's stream joined to what is spoken on it.
 
+mod identity;
+
 use std::io;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry};
 use sidewire_platform::{Peer, Stream};
 
-use super::acceptor::{Admission, Site};
+use super::acceptor::Site;
 use super::session::{Closed, Session, SessionId};
 use super::share::Share;
 use super::slots::Key;
@@ -154,31 +156,6 @@ impl Link {
         self.stream.register(registry, key.token(), Interest::READABLE)
     }
 
-    /// Asks the system who is there, and holds them to the listener's policy. Some systems tell
-    /// only after a first read; then this is `Ok`, and the link asks again.
-    pub(crate) fn identify(&mut self, site: &Site, refusing: &mut usize, now: Instant) -> io::Result<()> {
-        if self.peer.is_some() {
-            return Ok(());
-        }
-        let peer = match self.stream.peer() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => {
-                self.state = State::Dead;
-                return Err(error);
-            }
-            Ok(peer) => peer,
-        };
-        if !self.refused {
-            match site.identify(&peer, &mut self.protocol, refusing, now) {
-                Admission::Admitted => {}
-                Admission::Refused => self.refused = true,
-                Admission::Dropped => self.state = State::Dead,
-            }
-        }
-        self.peer = Some(peer);
-        Ok(())
-    }
-
     /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
     /// whose time was up when it began. `to_the_end`: not to take a short read for the end of what
     /// there is, since the peer's end may stand behind it.
@@ -277,8 +254,12 @@ impl Link {
                     return false;
                 }
                 Ok((count, fresh)) => {
-                    if let Err(error) = self.identify(bench.place.site, bench.refusing, bench.place.begun) {
+                    if let Err(error) =
+                        self.identify(bench.place.site, bench.refusing, bench.place.begun, true)
+                    {
                         log::debug!("{}: who is there: {error}", bench.place.site.endpoint);
+                    }
+                    if self.is_dead() {
                         return false;
                     }
                     share.bytes = share.bytes.saturating_sub(count);
