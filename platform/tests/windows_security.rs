@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::windows::fs::OpenOptionsExt;
-use std::os::windows::io::AsRawHandle;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
 use mio::{Events, Interest, Poll, Token};
@@ -21,10 +21,12 @@ use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1, SE_KERNEL_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION,
+    DACL_SECURITY_INFORMATION, ImpersonateSelf, LABEL_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION,
+    RevertToSelf, SecurityImpersonation, TOKEN_QUERY,
 };
 use windows_sys::Win32::Storage::FileSystem::SECURITY_ANONYMOUS;
 use windows_sys::Win32::System::Pipes::GetNamedPipeHandleStateW;
+use windows_sys::Win32::System::Threading::{GetCurrentThread, OpenThreadToken};
 
 const PARTS: u32 = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION | LABEL_SECURITY_INFORMATION;
 
@@ -192,11 +194,7 @@ fn nobody_is_known_before_the_first_read() {
     let endpoint = random_pipe();
     let (mut stream, mut file, _listener, mut poll) =
         accepted(&endpoint, || options().open(path(&endpoint)).unwrap());
-    match stream.peer() {
-        Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
-        // Wine.
-        Ok(peer) => assert_eq!(peer.credentials.unwrap().user, current_user().unwrap()),
-    }
+    assert_eq!(stream.peer().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     file.write_all(b"x").unwrap();
     while stream.read(&mut [0; 8]).is_err() {
         poll.poll(&mut Events::with_capacity(16), SECOND).unwrap();
@@ -216,12 +214,46 @@ fn anonymous_clients_have_no_credentials() {
         poll.poll(&mut Events::with_capacity(16), SECOND).unwrap();
     }
     match stream.peer() {
-        Err(error) => assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}"),
         // Wine.
         Ok(peer) => assert_eq!(peer.credentials.unwrap().user, current_user().unwrap()),
     }
     // The thread is itself again.
     assert_eq!(File::options().read(true).open(path(&endpoint)).map(drop).ok(), Some(()));
+}
+
+/// Whether this thread impersonates somebody.
+fn impersonates() -> bool {
+    let mut token = ptr::null_mut();
+    // SAFETY: GetCurrentThread is a constant; `token` lives on this stack until the call returns.
+    let ok = unsafe { OpenThreadToken(GetCurrentThread(), TOKEN_QUERY, 1, &raw mut token) } != 0;
+    if ok {
+        // SAFETY: the call above opened it, and nobody else owns it.
+        drop(unsafe { OwnedHandle::from_raw_handle(token) });
+    }
+    ok
+}
+
+#[test]
+fn who_impersonates_goes_on_doing_so() {
+    let _watchdog = Watchdog::new();
+    let endpoint = random_pipe();
+    let (mut stream, mut file, _listener, mut poll) =
+        accepted(&endpoint, || options().open(path(&endpoint)).unwrap());
+    file.write_all(b"x").unwrap();
+    while stream.read(&mut [0; 8]).is_err() {
+        poll.poll(&mut Events::with_capacity(16), SECOND).unwrap();
+    }
+    stream.peer().unwrap();
+    assert!(!impersonates());
+    // SAFETY: it changes this thread's token, which is changed back below.
+    assert_ne!(unsafe { ImpersonateSelf(SecurityImpersonation) }, 0, "{}", io::Error::last_os_error());
+    let peer = stream.peer();
+    let still = impersonates();
+    // SAFETY: takes no arguments.
+    assert_ne!(unsafe { RevertToSelf() }, 0, "{}", io::Error::last_os_error());
+    assert_eq!(peer.unwrap().credentials.unwrap().user, current_user().unwrap());
+    assert!(still);
 }
 
 #[test]

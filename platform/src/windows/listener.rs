@@ -301,30 +301,31 @@ fn first_instance(name: &PipeName, descriptor: &SecurityDescriptor) -> io::Resul
     Ok(pipe::into_mio(handle))
 }
 
-/// Registers an instance and lets it wait for a client.
+/// Registers an instance and lets it wait for a client. Either way there will be an event for one.
 fn arm(pipe: &mut NamedPipe, registry: &Registry, token: Token) -> io::Result<()> {
-    registry.register(pipe, token, Interest::READABLE | Interest::WRITABLE)?;
-    match pipe.connect() {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-            registry.deregister(pipe)?;
-            Err(error)
-        }
-        // A client was faster, or there will be an event for one. Either way mio posts an event.
-        _ => Ok(()),
+    let both = Interest::READABLE | Interest::WRITABLE;
+    registry.register(pipe, token, both)?;
+    let armed = match pipe::has_client(pipe::handle(pipe)) {
+        // It was faster, and must not be waited for any more: see [`pipe::has_client`]. mio posts an
+        // event for a pipe that is connected when it is registered.
+        Ok(true) => registry.reregister(pipe, token, both),
+        Ok(false) => match pipe.connect() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        },
+        Err(error) => Err(error),
+    };
+    if armed.is_err() {
+        registry.deregister(pipe)?;
     }
+    armed
 }
 
 /// Whether a client has connected to an instance (and has perhaps left again).
 fn has_client(pipe: &NamedPipe) -> io::Result<bool> {
-    if let Some(error) = pipe.take_error()? {
-        return Err(error);
-    }
-    // While mio waits for a client this makes no system call; afterwards the system says that
-    // there is one (ERROR_PIPE_CONNECTED) or was one (ERROR_NO_DATA), which mio takes for success.
-    match pipe.connect() {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
+    match pipe.take_error()? {
+        Some(error) => Err(error),
+        None => pipe::has_client(pipe::handle(pipe)),
     }
 }
 

@@ -11,13 +11,13 @@ use std::ptr;
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use mio::windows::NamedPipe;
 use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, ERROR_HANDLES_CLOSED, ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_NOT_CONNECTED,
-    ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
+    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_HANDLES_CLOSED, ERROR_NO_DATA, ERROR_PIPE_BUSY,
+    ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FlushFileBuffers, PIPE_ACCESS_DUPLEX,
-    SECURITY_IDENTIFICATION,
+    SECURITY_CONTEXT_TRACKING, SECURITY_IDENTIFICATION,
 };
 use windows_sys::Win32::System::Pipes::{
     CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeHandleStateW,
@@ -130,11 +130,16 @@ pub(super) fn open(name: &PipeName, deadline: Deadline) -> io::Result<OwnedHandl
 
 /// The server learns who we are, but can't act as us: SECURITY_IDENTIFICATION ("Impersonation
 /// Levels", learn.microsoft.com/windows/win32/secauthz/impersonation-levels).
+///
+/// SECURITY_CONTEXT_TRACKING is what clients have that say nothing ("CreateFileW function",
+/// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew): each write carries who we
+/// are. Otherwise it would be said once, at the opening, and a server that then asks the system once
+/// more whether somebody has connected may lose it for good.
 fn open_now(name: &PipeName) -> io::Result<OwnedHandle> {
     let file = OpenOptions::new()
         .access_mode(CLIENT_ACCESS)
         .custom_flags(FILE_FLAG_OVERLAPPED)
-        .security_qos_flags(SECURITY_IDENTIFICATION)
+        .security_qos_flags(SECURITY_IDENTIFICATION | SECURITY_CONTEXT_TRACKING)
         .open(&**name.text())?;
     Ok(file.into())
 }
@@ -172,6 +177,30 @@ pub(super) fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
 
 /// Whether the other end is still open, or has left bytes that nobody has read yet.
 pub(super) fn is_open(pipe: BorrowedHandle<'_>) -> bool {
+    peek(pipe).is_ok()
+}
+
+/// Whether a client has connected to a server's instance, and has perhaps left again.
+///
+/// ConnectNamedPipe would tell, too, but asked a second time it may throw away what the system knows
+/// about the client.
+pub(super) fn has_client(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
+    match peek(pipe) {
+        Ok(()) => Ok(true),
+        Err(error) if [ERROR_BAD_PIPE, ERROR_PIPE_LISTENING].iter().any(|&code| has_code(&error, code)) => {
+            Ok(false)
+        }
+        Err(error) if [ERROR_BROKEN_PIPE, ERROR_NO_DATA].iter().any(|&code| has_code(&error, code)) => {
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// "PeekNamedPipe function",
+/// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe. It fails unless
+/// there is a client, or unread bytes of one that has left.
+fn peek(pipe: BorrowedHandle<'_>) -> io::Result<()> {
     // SAFETY: the handle is borrowed, hence open; nothing is asked for, so nothing is written.
     let ok = unsafe {
         PeekNamedPipe(
@@ -183,7 +212,7 @@ pub(super) fn is_open(pipe: BorrowedHandle<'_>) -> bool {
             ptr::null_mut(),
         )
     };
-    ok != 0
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Blocks until the client has read everything that was written.

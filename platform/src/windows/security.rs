@@ -7,17 +7,16 @@ use std::ptr;
 
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use widestring::U16CString;
-use windows_sys::Win32::Foundation::{
-    ERROR_CANNOT_IMPERSONATE, ERROR_CANT_OPEN_ANONYMOUS, HANDLE, LocalFree,
-};
+use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
 use windows_sys::Win32::Security::{
     GetLengthSid, GetTokenInformation, LookupAccountSidW, OWNER_SECURITY_INFORMATION, PSID, RevertToSelf,
-    TOKEN_INFORMATION_CLASS, TOKEN_MANDATORY_LABEL, TOKEN_QUERY, TOKEN_USER, TokenIntegrityLevel, TokenUser,
+    TOKEN_ACCESS_MASK, TOKEN_IMPERSONATE, TOKEN_INFORMATION_CLASS, TOKEN_MANDATORY_LABEL, TOKEN_QUERY,
+    TOKEN_USER, TokenIntegrityLevel, TokenUser,
 };
 use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
+    GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken, SetThreadToken,
 };
 
 use crate::{BindOptions, Sid};
@@ -69,49 +68,57 @@ pub(super) fn process_token() -> io::Result<OwnedHandle> {
 ///
 /// "ImpersonateNamedPipeClient function"
 /// (learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-impersonatenamedpipeclient):
-/// it is the context of the last message read, so there is none before the first read: WouldBlock.
-/// A token at identification level, which is what [`crate::Channel`] offers, can be opened and
-/// queried; it can't be used to act as the client, and nobody here does.
+/// it is the context of the last message read, so there is none before the first read. A token at
+/// identification level, which is what [`crate::Channel`] offers, can be opened and queried; it
+/// can't be used to act as the client, and nobody here does.
 pub(super) fn client_token(pipe: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
+    // What the caller impersonates comes first: what can't be put back is not taken away.
+    let before = thread_token(TOKEN_QUERY | TOKEN_IMPERSONATE)?;
     // SAFETY: the handle is borrowed, hence open during the call. What the call changes, this
     // thread's token, is changed back below before anything else runs on this thread.
     if unsafe { ImpersonateNamedPipeClient(pipe.as_raw_handle()) } == 0 {
-        let error = io::Error::last_os_error();
-        return match error.raw_os_error().map(i32::cast_unsigned) {
-            Some(ERROR_CANNOT_IMPERSONATE) => Err(io::Error::new(io::ErrorKind::WouldBlock, error)),
-            _ => Err(error),
-        };
+        return Err(io::Error::last_os_error());
     }
-    let token = thread_token();
-    // SAFETY: takes no arguments.
-    if unsafe { RevertToSelf() } == 0 {
+    let token = thread_token(TOKEN_QUERY);
+    restore(before);
+    token?.ok_or_else(|| io::Error::other("the system impersonates nobody"))
+}
+
+/// Puts back what this thread impersonated before.
+fn restore(before: Option<OwnedHandle>) {
+    let ok = match before {
+        // SAFETY: null stands for this thread; the token is open until the call returns.
+        Some(token) => unsafe { SetThreadToken(ptr::null(), token.as_raw_handle()) },
+        // SAFETY: takes no arguments.
+        None => unsafe { RevertToSelf() },
+    };
+    if ok == 0 {
         // "If RevertToSelf fails, your application continues to run in the context of the client,
         // which is not appropriate. You should shut down the process if RevertToSelf fails."
         // (learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-reverttoself)
         log::error!(
-            "RevertToSelf failed: {}; the process must not go on as its client",
+            "ending an impersonation failed: {}; the process must not go on as its client",
             io::Error::last_os_error()
         );
         std::process::abort();
     }
-    token
 }
 
-/// The impersonation token of this thread, opened with the process's own rights (the client's
-/// might not suffice to open it).
-fn thread_token() -> io::Result<OwnedHandle> {
+/// The impersonation token of this thread, if it has one, opened with the process's own rights (the
+/// client's might not suffice to open it).
+fn thread_token(access: TOKEN_ACCESS_MASK) -> io::Result<Option<OwnedHandle>> {
     const OPEN_AS_SELF: i32 = 1;
     let mut token = ptr::null_mut();
     // SAFETY: GetCurrentThread is a constant; `token` lives on this stack until the call returns.
-    if unsafe { OpenThreadToken(GetCurrentThread(), TOKEN_QUERY, OPEN_AS_SELF, &raw mut token) } == 0 {
+    if unsafe { OpenThreadToken(GetCurrentThread(), access, OPEN_AS_SELF, &raw mut token) } == 0 {
         let error = io::Error::last_os_error();
         return match error.raw_os_error().map(i32::cast_unsigned) {
-            Some(ERROR_CANT_OPEN_ANONYMOUS) => Err(io::Error::new(io::ErrorKind::PermissionDenied, error)),
+            Some(ERROR_NO_TOKEN) => Ok(None),
             _ => Err(error),
         };
     }
     // SAFETY: the call succeeded, so `token` is an open handle that nobody else owns.
-    Ok(unsafe { OwnedHandle::from_raw_handle(token) })
+    Ok(Some(unsafe { OwnedHandle::from_raw_handle(token) }))
 }
 
 /// Whose token it is.

@@ -1,7 +1,7 @@
 //! One accepted connection: a pipe instance with its client, or a TCP socket.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::os::windows::io::AsHandle;
+use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ struct Pipe {
     pipe: NamedPipe,
     name: Arc<str>,
     registered: Registered,
+    /// Whether anything of the client's was read.
+    heard: bool,
 }
 
 /// On whose account a pipe is known to the poll. (mio itself knows *whether* it is.)
@@ -62,7 +64,7 @@ impl Stream {
 
     /// A pipe instance that has a client, and is registered under its listener's token.
     pub(super) fn from_pipe(pipe: NamedPipe, name: Arc<str>) -> Stream {
-        Stream(Inner::Pipe(Pipe { pipe, name, registered: Registered::ByListener }))
+        Stream(Inner::Pipe(Pipe { pipe, name, registered: Registered::ByListener, heard: false }))
     }
 
     pub(super) fn from_tcp(socket: TcpStream) -> Stream {
@@ -220,23 +222,22 @@ impl Stream {
     /// # Errors
     ///
     /// `WouldBlock` on a pipe from which nothing has been read yet: the system knows the client by
-    /// what it sent. `PermissionDenied` for a client that doesn't want to be known
-    /// (SECURITY_ANONYMOUS). What the system says.
+    /// what it sent. `PermissionDenied` when the system doesn't tell even then, as of a client that
+    /// doesn't want to be known (SECURITY_ANONYMOUS). On a socket, what the system says.
     ///
     /// # Platform-specific behavior
     ///
     /// On a pipe this impersonates the client for a moment, on the calling thread. A thread that
-    /// already impersonates somebody has its own identity back afterwards.
+    /// already impersonates somebody goes on doing so afterwards.
     pub fn peer(&self) -> io::Result<Peer> {
         match &self.0 {
             Inner::Pipe(pipe) => {
-                let handle = pipe::handle(&pipe.pipe);
-                let token = security::client_token(handle)?;
-                let credentials = Credentials {
-                    user: User::Sid(security::token_user(token.as_handle())?),
-                    pid: pipe::client_pid(handle).ok(),
-                    integrity: Some(security::token_integrity(token.as_handle())?),
-                };
+                // Windows may know earlier, or not, which is no reason to have two ways.
+                if !pipe.heard {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let credentials = client_credentials(pipe::handle(&pipe.pipe))
+                    .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
                 Ok(Peer { credentials: Some(credentials), inet: None })
             }
             Inner::Tcp(socket) => {
@@ -299,7 +300,13 @@ impl Stream {
 }
 
 impl Pipe {
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.read_some(buf)?;
+        self.heard |= count > 0;
+        Ok(count)
+    }
+
+    fn read_some(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self.read_once(buf)? {
             // Not the end, but a write of no bytes ("ReadFile function",
             // learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile), which mio
@@ -323,6 +330,16 @@ impl Pipe {
         }
         (&self.pipe).write(&buf[..buf.len().min(pipe::BUFFER)]).map_err(pipe::write_error)
     }
+}
+
+/// The client, by what it sent last.
+fn client_credentials(pipe: BorrowedHandle<'_>) -> io::Result<Credentials> {
+    let token = security::client_token(pipe)?;
+    Ok(Credentials {
+        user: User::Sid(security::token_user(token.as_handle())?),
+        pid: pipe::client_pid(pipe).ok(),
+        integrity: Some(security::token_integrity(token.as_handle())?),
+    })
 }
 
 /// The first `most` bytes of all buffers.
