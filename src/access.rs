@@ -80,20 +80,34 @@ impl Access {
         lower_integrity: bool,
     ) -> Result<(), Denied> {
         self.admits(client, us)?;
-        let (Access::SameUser, Some(ours), false) = (self, us.integrity, lower_integrity) else {
+        self.admits_integrity(client, us, lower_integrity)
+    }
+
+    /// Whether a client that is `us` may talk to `server`. A process of the same user with a lower
+    /// integrity may have set up its pipe where ours was expected.
+    pub(crate) fn admits_server(
+        self,
+        server: &Peer,
+        us: &Oneself,
+        lower_integrity: bool,
+    ) -> Result<(), Denied> {
+        self.admits(server, us)?;
+        // What belongs to the system was made by nobody below us, whatever its label lets in.
+        let is_superuser =
+            server.credentials.as_ref().is_some_and(|credentials| credentials.user.is_superuser());
+        self.admits_integrity(server, us, lower_integrity || is_superuser)
+    }
+
+    fn admits_integrity(self, peer: &Peer, us: &Oneself, lower: bool) -> Result<(), Denied> {
+        let (Access::SameUser, Some(ours), false) = (self, us.integrity, lower) else {
             return Ok(());
         };
-        let theirs = client.credentials.as_ref().and_then(|credentials| credentials.integrity);
+        let theirs = peer.credentials.as_ref().and_then(|credentials| credentials.integrity);
         if theirs.is_some_and(|theirs| theirs >= ours) {
             Ok(())
         } else {
             Err(Denied::LowerIntegrity { theirs, ours })
         }
-    }
-
-    /// Whether a client that is `us` may talk to `server`.
-    pub(crate) fn admits_server(self, server: &Peer, us: &Oneself) -> Result<(), Denied> {
-        self.admits(server, us)
     }
 
     fn admits(self, peer: &Peer, us: &Oneself) -> Result<(), Denied> {
@@ -123,7 +137,7 @@ mod tests {
         let us = Oneself { user: User::Uid(1000), integrity: None };
         for (uid, may) in [(1000, true), (0, true), (1001, false), (65534, false)] {
             assert_eq!(Access::SameUser.admits_client(&peer(uid, None), &us, false).is_ok(), may, "{uid}");
-            assert_eq!(Access::SameUser.admits_server(&peer(uid, None), &us).is_ok(), may, "{uid}");
+            assert_eq!(Access::SameUser.admits_server(&peer(uid, None), &us, false).is_ok(), may, "{uid}");
             assert!(Access::Anyone.admits_client(&peer(uid, None), &us, false).is_ok());
         }
         assert_eq!(Access::SameUser.admits_client(&Peer::default(), &us, false), Err(Denied::Unknown));
@@ -141,8 +155,15 @@ mod tests {
         for (theirs, may) in
             [(Some(0x1000), false), (Some(0x2000), true), (Some(0x3000), true), (None, false)]
         {
-            assert_eq!(Access::SameUser.admits_client(&peer(1000, theirs), &us, false).is_ok(), may);
-            assert!(Access::SameUser.admits_client(&peer(1000, theirs), &us, true).is_ok());
+            let theirs = peer(1000, theirs);
+            assert_eq!(Access::SameUser.admits_client(&theirs, &us, false).is_ok(), may);
+            assert_eq!(Access::SameUser.admits_server(&theirs, &us, false).is_ok(), may);
+            assert!(Access::SameUser.admits_client(&theirs, &us, true).is_ok());
+            assert!(Access::SameUser.admits_server(&theirs, &us, true).is_ok());
+            assert!(Access::Anyone.admits_server(&theirs, &us, false).is_ok());
         }
+        // Root's, or SYSTEM's: nobody else can have made it.
+        assert!(Access::SameUser.admits_server(&peer(0, Some(0x1000)), &us, false).is_ok());
+        assert!(Access::SameUser.admits_client(&peer(0, Some(0x1000)), &us, false).is_err());
     }
 }

@@ -81,8 +81,8 @@ pub use peer::{Address, Credentials, Peer, Sid, User};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindOptions {
     /// Whether users other than the owner may connect or send. Widens a Unix socket to mode 0666 and a
-    /// pipe's descriptor to "everyone may read and write" (0x12019b); the default is the owner
-    /// alone (and SYSTEM on Windows).
+    /// pipe's descriptor to "everyone may read and write" (0x12019b), with a label of medium integrity
+    /// even if we are elevated; the default is the owner alone (and SYSTEM on Windows).
     pub anyone: bool,
     /// How many connections the system queues before they are accepted (sockets).
     /// See listen(2); Linux cuts it to `net.core.somaxconn`.

@@ -19,12 +19,14 @@ pub enum User {
 const OVERFLOW_UID: u32 = 65534;
 
 impl User {
-    /// Whether this is the system's own all-powerful account: root, or `NT AUTHORITY\SYSTEM`.
+    /// Whether this is the system's own all-powerful account: root, or `NT AUTHORITY\SYSTEM`; also
+    /// `BUILTIN\Administrators`, which is nobody's own identity, but owns by default what elevated
+    /// processes make, and what only they can make: they could as well act as SYSTEM.
     #[must_use]
     pub fn is_superuser(&self) -> bool {
         match self {
             User::Uid(uid) => *uid == 0,
-            User::Sid(sid) => sid.is_local_system(),
+            User::Sid(sid) => sid.is_local_system() || sid.is_administrators(),
         }
     }
 
@@ -69,6 +71,11 @@ impl Sid {
     fn is_local_system(&self) -> bool {
         *self.0 == [1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]
     }
+
+    /// `S-1-5-32-544`.
+    fn is_administrators(&self) -> bool {
+        *self.0 == [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0]
+    }
 }
 
 /// The text form, `S-1-5-21-…`.
@@ -93,7 +100,8 @@ pub struct Credentials {
     /// reused by the time it is looked at.
     pub pid: Option<u32>,
     /// Windows: the client's mandatory integrity level (0x1000 low, 0x2000 medium, 0x3000 high,
-    /// 0x4000 system). `None` where there is no such thing.
+    /// 0x4000 system); of a server, the level of the label on its pipe, below which no process can
+    /// have set it up. `None` where there is no such thing.
     pub integrity: Option<u32>,
 }
 
@@ -154,6 +162,10 @@ mod tests {
         let system = Sid::from_bytes(&[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]).unwrap();
         assert_eq!(system.to_string(), "S-1-5-18");
         assert!(User::Sid(system).is_superuser());
+        for (group, text, may) in [(0x20, "S-1-5-32-544", true), (0x21, "S-1-5-32-545", false)] {
+            let sid = Sid::from_bytes(&[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, group, 2, 0, 0]).unwrap();
+            assert_eq!((sid.to_string().as_str(), User::Sid(sid).is_superuser()), (text, may));
+        }
         assert_eq!(Sid::from_bytes(&[1, 2, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]), None);
         assert_eq!(Sid::from_bytes(&[1]), None);
     }

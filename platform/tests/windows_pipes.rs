@@ -351,7 +351,7 @@ fn peers_know_each_other() {
     let credentials = channel.peer().credentials.clone().unwrap();
     assert_eq!(credentials.user, current_user().unwrap());
     assert_eq!(credentials.pid, Some(std::process::id()));
-    assert_eq!(credentials.integrity, None);
+    assert_eq!(credentials.integrity, current_integrity());
     ask(&channel, b"hello");
     let peer = server.find(|seen| if let Seen::Peer(peer) = seen { Some(peer.unwrap()) } else { None });
     let credentials = peer.credentials.unwrap();

@@ -257,6 +257,23 @@ fn who_impersonates_goes_on_doing_so() {
 }
 
 #[test]
+fn the_label_of_a_server_s_pipe_is_read() {
+    let _watchdog = Watchdog::new();
+    let ours = current_integrity().unwrap();
+    for (lower_integrity, anyone, expected) in [
+        (false, false, ours),
+        (false, true, ours.min(0x2000)),
+        (true, false, ours.min(0x1000)),
+        (true, true, ours.min(0x1000)),
+    ] {
+        let bind = BindOptions { lower_integrity, anyone, ..BindOptions::default() };
+        let listener = Listener::bind(&random_pipe(), &bind).unwrap();
+        let channel = Channel::connect(listener.endpoint(), SECOND).unwrap();
+        assert_eq!(channel.peer().credentials.as_ref().unwrap().integrity, Some(expected));
+    }
+}
+
+#[test]
 fn foreign_servers_are_known_by_their_owner() {
     let _watchdog = Watchdog::new();
     let endpoint = random_pipe();

@@ -34,6 +34,7 @@ pub struct Connect {
     access: Access,
     /// `None`: v1.
     classic: Option<Classic>,
+    lower_integrity: bool,
     timeout: Option<Duration>,
     call_timeout: Option<Duration>,
     limits: Limits,
@@ -58,6 +59,7 @@ impl Connect {
             endpoint: endpoint.try_into()?,
             access: Access::default(),
             classic: None,
+            lower_integrity: false,
             timeout: Some(CONNECT_TIMEOUT),
             call_timeout: Some(CALL_TIMEOUT),
             limits: Limits::default(),
@@ -68,6 +70,17 @@ impl Connect {
     /// the first byte is sent. TCP can't tell, and needs [`Access::Anyone`].
     pub fn access(mut self, access: Access) -> Connect {
         self.access = access;
+        self
+    }
+
+    /// Talks to a server of the same user, too, whose pipe lets processes in whose integrity level is
+    /// below ours, and which one of them may therefore have set up: an ordinary server as seen by an
+    /// elevated client, or one that says [`Listen::lower_integrity`](crate::Listen::lower_integrity).
+    ///
+    /// # Platform-specific behavior
+    /// Windows only; elsewhere there are no integrity levels and this changes nothing.
+    pub fn lower_integrity(mut self) -> Connect {
+        self.lower_integrity = true;
         self
     }
 
@@ -210,7 +223,7 @@ impl Connect {
 
     fn check(&self, server: &Peer) -> Result<()> {
         let oneself = Oneself::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
-        self.access.admits_server(server, &oneself).map_err(|denied| {
+        self.access.admits_server(server, &oneself, self.lower_integrity).map_err(|denied| {
             let text = format!("we do not talk to that server: {denied}");
             Error::new("connect to", &self.endpoint, Kind::Refused(text))
         })

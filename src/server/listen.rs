@@ -140,7 +140,9 @@ impl Listen {
     /// Accepts clients of the same user whose integrity level is below the server's.
     ///
     /// # Platform-specific behavior
-    /// Windows only; elsewhere there are no integrity levels and this changes nothing.
+    /// Windows only; elsewhere there are no integrity levels and this changes nothing. The pipe gets a
+    /// label of low integrity: processes down there can set up instances of it as well, so clients
+    /// above must say [`Connect::lower_integrity`](crate::Connect::lower_integrity).
     #[must_use]
     pub fn lower_integrity(mut self) -> Listen {
         self.bind.lower_integrity = true;

@@ -19,4 +19,5 @@ mod again;
 mod c_programs;
 mod crowds;
 mod deaths;
+mod integrity;
 mod large;

@@ -136,9 +136,12 @@ pub(super) fn local_name(name: &str) -> Result<String, String> {
             name.chars().count()
         ));
     }
-    if !name.chars().all(plain) || name.starts_with(['.', '-']) {
+    // Windows drops a dot at the end: such a name would be that of another pipe.
+    if !name.chars().all(plain) || name.starts_with(['.', '-']) || name.ends_with('.') {
         return Err(
-            "a local name has letters, digits, '.', '_' and '-', and begins with none of '.' and '-'".into(),
+            "a local name has letters, digits, '.', '_' and '-', begins with none of '.' and '-', and does \
+             not end with '.'"
+                .into(),
         );
     }
     Ok(name.to_owned())

@@ -64,8 +64,8 @@ impl Channel {
     }
 
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who
-    /// can set one up under this name), and the pid; or the address. No credentials if the system
-    /// doesn't tell the owner.
+    /// can set one up under this name), the integrity level of its label (0x2000, medium, for a pipe
+    /// without one), and the pid; or the address. No credentials if the system doesn't tell the owner.
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -177,10 +177,12 @@ impl Channel {
 
 /// What the system says about who made the pipe; that it says nothing is a fact, too.
 fn server_credentials(pipe: BorrowedHandle<'_>, name: &PipeName) -> Option<Credentials> {
-    match security::owner(pipe) {
-        Ok(sid) => {
-            Some(Credentials { user: User::Sid(sid), pid: pipe::server_pid(pipe).ok(), integrity: None })
-        }
+    match security::owner_and_integrity(pipe) {
+        Ok((sid, integrity)) => Some(Credentials {
+            user: User::Sid(sid),
+            pid: pipe::server_pid(pipe).ok(),
+            integrity: Some(integrity),
+        }),
         Err(error) => {
             log::debug!("the owner of {}: {error}", name.text());
             None

@@ -369,7 +369,7 @@ mod tests {
     fn the_owner_is_the_user() {
         let name = MailslotName::new(&format!("sidewire-owner-{}", std::process::id())).unwrap();
         let handle = create(&name, &descriptor(&BindOptions::default()).unwrap()).unwrap();
-        let owner = security::owner(handle.as_handle()).unwrap();
+        let (owner, _) = security::owner_and_integrity(handle.as_handle()).unwrap();
         assert_eq!(crate::User::Sid(owner), crate::current_user().unwrap());
     }
 

@@ -29,7 +29,11 @@ pub(super) struct PipeName {
 }
 
 impl PipeName {
-    /// `\\.\pipe\` and `name`, exactly.
+    /// `\\.\pipe\` and `name`, exactly, but for upper and lower case, which Windows takes for one.
+    ///
+    /// Some names with a backslash have a meaning: an app container may create `LOCAL\x` only ("Pipe
+    /// Names", learn.microsoft.com/windows/win32/ipc/pipe-names), and only administrators may create
+    /// `ProtectedPrefix\Administrators\x`.
     fn new(name: &str) -> io::Result<PipeName> {
         let text = format!(r"\\.\pipe\{name}");
         let length = text.encode_utf16().count();
@@ -141,5 +145,24 @@ mod tests {
             assert_eq!(error.kind(), kind, "{text}: {error}");
             assert!(error.to_string().contains(word), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn names_that_have_a_meaning_and_long_ones() {
+        for name in [r"LOCAL\x", r"ProtectedPrefix\Administrators\x", r"a.b\ c", ".x", "x..y"] {
+            assert_eq!(pipe(&format!("pipe:{name}")).unwrap(), format!(r"\\.\pipe\{name}"));
+        }
+        let room = PIPE_NAME_MAX - r"\\.\pipe\".len();
+        assert!(PipeName::new(&"x".repeat(room)).is_ok());
+        // Counted as Windows counts: two for each of these.
+        for name in ["x".repeat(room + 1), "😀".repeat(room / 2 + 1)] {
+            let error = PipeName::new(&name).unwrap_err().to_string();
+            assert!(error.contains("Windows allows 256"), "{error}");
+        }
+        // They would be names of other pipes.
+        for endpoint in ["x.", "x ", r"a.\x", "..", "a/b"].map(|name| Endpoint::Pipe(name.into())) {
+            assert_eq!(place(&endpoint).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{endpoint}");
+        }
+        assert_eq!(place(&Endpoint::Local("x.".into())).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::mem::offset_of;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
@@ -10,11 +11,13 @@ use widestring::U16CString;
 use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
 use windows_sys::Win32::Security::{
-    GetLengthSid, GetTokenInformation, LookupAccountSidW, OWNER_SECURITY_INFORMATION, PSID, RevertToSelf,
+    ACE_HEADER, ACL, GetAce, GetLengthSid, GetTokenInformation, LABEL_SECURITY_INFORMATION,
+    LookupAccountSidW, OWNER_SECURITY_INFORMATION, PSID, RevertToSelf, SYSTEM_MANDATORY_LABEL_ACE,
     TOKEN_ACCESS_MASK, TOKEN_IMPERSONATE, TOKEN_INFORMATION_CLASS, TOKEN_MANDATORY_LABEL, TOKEN_QUERY,
     TOKEN_USER, TokenIntegrityLevel, TokenUser,
 };
 use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
+use windows_sys::Win32::System::SystemServices::SYSTEM_MANDATORY_LABEL_ACE_TYPE;
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken, SetThreadToken,
 };
@@ -24,6 +27,11 @@ use crate::{BindOptions, Sid};
 /// The integrity level of sandboxed processes ("Well-known SIDs",
 /// learn.microsoft.com/windows/win32/secauthz/well-known-sids: S-1-16-4096).
 const LOW_INTEGRITY: u32 = 0x1000;
+
+/// The integrity level of ordinary processes (S-1-16-8192), and of objects that have no label
+/// ("Mandatory Integrity Control",
+/// learn.microsoft.com/windows/win32/secauthz/mandatory-integrity-control).
+const MEDIUM_INTEGRITY: u32 = 0x2000;
 
 /// What a client needs on a pipe and no more: FILE_GENERIC_READ and FILE_GENERIC_WRITE without
 /// FILE_CREATE_PIPE_INSTANCE, the right to set up a server of one's own under the same name
@@ -43,13 +51,18 @@ pub(super) fn descriptor(options: &BindOptions) -> io::Result<SecurityDescriptor
 /// In the language of "Security Descriptor String Format"
 /// (learn.microsoft.com/windows/win32/secauthz/security-descriptor-string-format).
 ///
-/// * `O:` the user, not the Administrators group, which would own what an elevated process makes:
-///   clients check the owner.
+/// * `O:` the user, not the Administrators group, which would own what an elevated process makes
+///   by default: clients check the owner, and are mostly not elevated.
 /// * `D:P` full access (GA) for the user and SYSTEM (SY), nothing inherited, nobody else.
-/// * `S:(ML;;NW;;;…)` no writing (NW) from below this integrity level, and so no connecting.
+/// * `S:(ML;;NW;;;…)` no writing (NW) from below this integrity level, and so no connecting. Who
+///   lets everyone in does not mean elevated processes only.
 fn sddl(user: &Sid, integrity: u32, options: &BindOptions) -> String {
     let everyone = if options.anyone { format!("(A;;{CLIENT_ACCESS:#x};;;WD)") } else { String::new() };
-    let label = if options.lower_integrity { integrity.min(LOW_INTEGRITY) } else { integrity };
+    let label = match options {
+        BindOptions { lower_integrity: true, .. } => integrity.min(LOW_INTEGRITY),
+        BindOptions { anyone: true, .. } => integrity.min(MEDIUM_INTEGRITY),
+        _ => integrity,
+    };
     format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){everyone}S:(ML;;NW;;;S-1-16-{label})")
 }
 
@@ -138,10 +151,16 @@ pub(super) fn token_integrity(token: BorrowedHandle<'_>) -> io::Result<u32> {
     let label = unsafe { buffer.as_ptr().cast::<TOKEN_MANDATORY_LABEL>().read() };
     // SAFETY: the SID lies in `buffer`, which lives until the end of this function.
     let sid = unsafe { copy_sid(label.Label.Sid) }?;
-    // The level is the only sub-authority of S-1-16-LEVEL.
-    match sid.as_bytes().split_last_chunk::<4>() {
-        Some((_, level)) => Ok(u32::from_le_bytes(*level)),
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{sid} is not an integrity level"))),
+    integrity_level(&sid)
+}
+
+/// The level is the only sub-authority of S-1-16-LEVEL.
+fn integrity_level(sid: &Sid) -> io::Result<u32> {
+    match sid.as_bytes() {
+        [1, 1, 0, 0, 0, 0, 0, 16, level @ ..] if level.len() == 4 => {
+            Ok(u32::from_le_bytes([level[0], level[1], level[2], level[3]]))
+        }
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{sid} is not an integrity level"))),
     }
 }
 
@@ -159,24 +178,26 @@ fn token_information(token: BorrowedHandle<'_>, class: TOKEN_INFORMATION_CLASS) 
     if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(buffer) }
 }
 
-/// Who owns an open kernel object. It takes READ_CONTROL, which [`CLIENT_ACCESS`] holds.
+/// Who owns an open kernel object, and the level of its integrity label. It takes READ_CONTROL, which
+/// [`CLIENT_ACCESS`] holds.
 ///
 /// "GetSecurityInfo function" (learn.microsoft.com/windows/win32/api/aclapi/nf-aclapi-getsecurityinfo).
-pub(super) fn owner(object: BorrowedHandle<'_>) -> io::Result<Sid> {
+pub(super) fn owner_and_integrity(object: BorrowedHandle<'_>) -> io::Result<(Sid, u32)> {
     let mut owner: PSID = ptr::null_mut();
+    let mut labels: *mut ACL = ptr::null_mut();
     let mut descriptor: *mut c_void = ptr::null_mut();
     let handle: HANDLE = object.as_raw_handle();
-    // SAFETY: the handle is borrowed, hence open; `owner` and `descriptor` live on this stack
-    // until the call returns, the other results are not asked for.
+    // SAFETY: the handle is borrowed, hence open; `owner`, `labels` and `descriptor` live on this
+    // stack until the call returns, the other results are not asked for.
     let code = unsafe {
         GetSecurityInfo(
             handle,
             SE_KERNEL_OBJECT,
-            OWNER_SECURITY_INFORMATION,
+            OWNER_SECURITY_INFORMATION | LABEL_SECURITY_INFORMATION,
             &raw mut owner,
             ptr::null_mut(),
             ptr::null_mut(),
-            ptr::null_mut(),
+            &raw mut labels,
             &raw mut descriptor,
         )
     };
@@ -185,9 +206,40 @@ pub(super) fn owner(object: BorrowedHandle<'_>) -> io::Result<Sid> {
     }
     // SAFETY: `owner` is null or points into `descriptor`, which is freed only after this.
     let sid = unsafe { copy_sid(owner) };
+    // SAFETY: as for `owner`.
+    let integrity = unsafe { label(labels) };
     // SAFETY: the call above allocated `descriptor` for us to free; nothing points into it any more.
     unsafe { LocalFree(descriptor) };
-    sid
+    Ok((sid?, integrity?))
+}
+
+/// The level of the label in an access control list: the one that counts for objects without a label
+/// if there is none.
+///
+/// # Safety
+///
+/// `labels` is null or points to a valid ACL that stays there until this returns.
+unsafe fn label(labels: *const ACL) -> io::Result<u32> {
+    if labels.is_null() {
+        return Ok(MEDIUM_INTEGRITY);
+    }
+    // SAFETY: by this function's contract; an ACL begins with its header.
+    let count = unsafe { labels.read() }.AceCount;
+    for index in 0..u32::from(count) {
+        let mut entry: *mut c_void = ptr::null_mut();
+        // SAFETY: by this function's contract; `entry` lives on this stack until the call returns.
+        if unsafe { GetAce(labels, index, &raw mut entry) } == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: each entry begins with a header.
+        let header = unsafe { entry.cast::<ACE_HEADER>().read() };
+        if u32::from(header.AceType) == SYSTEM_MANDATORY_LABEL_ACE_TYPE {
+            let sid = entry.wrapping_byte_add(offset_of!(SYSTEM_MANDATORY_LABEL_ACE, SidStart));
+            // SAFETY: in an entry of this type a SID begins there, and all of it belongs to the list.
+            return integrity_level(&unsafe { copy_sid(sid) }?);
+        }
+    }
+    Ok(MEDIUM_INTEGRITY)
 }
 
 /// Copies a SID that the system wrote.
@@ -259,6 +311,22 @@ mod tests {
         assert!(sddl(&user, 0, &options).ends_with("S:(ML;;NW;;;S-1-16-0)"));
         options.anyone = true;
         assert!(sddl(&user, 0x2000, &options).contains("(A;;GA;;;SY)(A;;0x12019b;;;WD)S:"));
+        assert!(sddl(&user, 0x3000, &options).ends_with("S:(ML;;NW;;;S-1-16-4096)"));
         descriptor(&options).unwrap();
+        // Everyone can't mean those only who are elevated, too.
+        options.lower_integrity = false;
+        assert!(sddl(&user, 0x3000, &options).ends_with("S:(ML;;NW;;;S-1-16-8192)"));
+        assert!(sddl(&user, 0x4000, &options).ends_with("S:(ML;;NW;;;S-1-16-8192)"));
+        assert!(sddl(&user, 0x1000, &options).ends_with("S:(ML;;NW;;;S-1-16-4096)"));
+    }
+
+    #[test]
+    fn only_labels_have_a_level() {
+        let sid = |bytes: &[u8]| Sid::from_bytes(bytes).unwrap();
+        assert_eq!(integrity_level(&sid(&[1, 1, 0, 0, 0, 0, 0, 16, 0, 0x20, 0, 0])).unwrap(), 0x2000);
+        assert!(integrity_level(&sid(&[1, 1, 0, 0, 0, 0, 0, 5, 0, 0x20, 0, 0])).is_err());
+        assert!(integrity_level(&sid(&[1, 2, 0, 0, 0, 0, 0, 16, 0, 0x20, 0, 0, 0, 0, 0, 0])).is_err());
+        // SAFETY: null stands for no list.
+        assert_eq!(unsafe { label(ptr::null()) }.unwrap(), MEDIUM_INTEGRITY);
     }
 }

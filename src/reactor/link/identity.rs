@@ -66,6 +66,7 @@ fn is_silence(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::missing_const_for_thread_local, reason = "it is const; clippy for Windows looks behind it")]
 mod tests {
     use std::cell::Cell;
     use std::time::Duration;
@@ -89,10 +90,6 @@ mod tests {
         Never(io::ErrorKind),
     }
 
-    #[allow(
-        clippy::missing_const_for_thread_local,
-        reason = "it is const; clippy for Windows looks behind it"
-    )]
     thread_local! {
         /// What the loop on this thread is told.
         pub(super) static TELLS: Cell<Tells> = const { Cell::new(Tells::AtOnce) };
