@@ -122,6 +122,7 @@ fn what_is_refused_says_why() {
         ("local:", "1 to 64"),
         ("local:a/b", "letters"),
         ("local:..", "begins"),
+        ("local:x.", "end with"),
         ("local:a b", "letters"),
         ("unix:", "absolute"),
         ("unix:relative", "absolute"),
