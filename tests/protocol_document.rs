@@ -440,6 +440,13 @@ fn a_server_that_stops_gives_its_clients_so_long() {
     assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::SHUTTING_DOWN.0));
 }
 
+/// `ci/windows` builds it, and a test under `tests/windows` runs it.
+#[test]
+fn the_program_for_windows_is_the_one_that_is_tested() {
+    let (_, rest) = DOCUMENT.split_once("```c windows\n").expect("a program");
+    assert_eq!(rest.split("```").next(), Some(include_str!("windows/pipe_sample.c")));
+}
+
 /// The document's programs really speak to a server.
 #[cfg(unix)]
 mod programs {
@@ -469,6 +476,29 @@ mod programs {
         let mut python = Command::new("python3");
         python.arg("-c").arg(block("python"));
         ask(python);
+    }
+
+    /// Which need not be text.
+    #[test]
+    fn the_python_program_prints_any_value() {
+        let _watchdog = util::watchdog(60);
+        let (_running, bound) = util::start(util::store(), [util::usual(&util::fresh("unix"))]);
+        let client = sidewire::Client::connect(&bound[0]).expect("connect");
+        client.call(2, b"\xff\0\n\x80").expect("set");
+        let mut python = Command::new("python3");
+        let Ok(output) = python
+            .arg("-c")
+            .arg(block("python"))
+            .arg(bound[0].to_string().trim_start_matches("unix:"))
+            .output()
+        else {
+            return eprintln!("there is no Python here: not tried");
+        };
+        assert_eq!(
+            (output.status.code(), &output.stdout[..]),
+            (Some(0), &b"rc 0: \xff\0\n\x80\n"[..]),
+            "{output:?}"
+        );
     }
 
     /// The only fenced block in this language.

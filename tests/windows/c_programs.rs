@@ -69,6 +69,17 @@ fn a_client_of_pipes() {
     converse("pipe_client", &format!("pipe:{}", unique("c")));
 }
 
+/// The program of `PROTOCOL.md`.
+#[test]
+fn the_sample_of_the_document() {
+    let Some(program) = program("pipe_sample") else { return };
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let server = stage.serve(&[format!("pipe:{}", unique("c"))], &[]);
+    let greeting = std::str::from_utf8(GREETING).expect("text");
+    assert_eq!(run(&program, &[&place(&server.endpoints[0])]), [format!("rc 0: {greeting}")]);
+}
+
 #[test]
 fn a_client_by_tcp() {
     converse("tcp_client", "tcp:127.0.0.1:0");
