@@ -26,10 +26,22 @@
 //! # Ok::<(), sidewire::Error>(())
 //! ```
 //!
-//! What is on the wire is described in `PROTOCOL.md`, so that programs in other languages can
-//! take part; how the library is built, in `ARCHITECTURE.md`.
+//! Handlers run one after the other on the server's thread and answer at once; what they do not do
+//! yet is listed in the README.
+//!
+//! What is on the wire is described in [`PROTOCOL.md`](protocol), so that programs in other languages
+//! can take part; how the library is built, in [`ARCHITECTURE.md`](architecture).
 
 #![forbid(unsafe_code)]
+
+#[cfg(doc)]
+#[doc = include_str!("../PROTOCOL.md")]
+#[allow(rustdoc::invalid_codeblock_attributes, reason = "the settings of its conversations")]
+pub mod protocol {}
+
+#[cfg(doc)]
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
 
 mod access;
 mod client;

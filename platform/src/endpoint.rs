@@ -24,12 +24,13 @@ mod text;
 /// `\\`: that is how to write what is not UTF-8, a control character, white space at the end.
 ///
 /// ```
-/// use sidewire_platform::Endpoint;
+/// # extern crate sidewire_platform as sidewire;
+/// use sidewire::Endpoint;
 ///
 /// let endpoint: Endpoint = "tcp:[::1]:4711".parse()?;
 /// assert_eq!(endpoint, Endpoint::Tcp { host: "::1".into(), port: 4711 });
 /// assert_eq!(endpoint.to_string(), "tcp:[::1]:4711");
-/// # Ok::<(), sidewire_platform::EndpointError>(())
+/// # Ok::<(), sidewire::EndpointError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]

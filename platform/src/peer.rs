@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 /// A user of this machine, as the kernel names one.
 ///
-/// Both variants exist on every system so that code above this package needs no `cfg`.
+/// Both variants exist on every system so that programs need no `cfg`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum User {
     /// An effective user id (Unix).
