@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
 
-use super::shared::remaining;
+use super::shared::{is_past, remaining};
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
@@ -48,6 +48,8 @@ struct Socket {
     buffer: Box<[u8]>,
 }
 
+/// Datagrams that are looked at behind the deadline, should they never end.
+const LAST_LOOKS: usize = 1024;
 /// Bytes that a reply may have.
 const BUFFER: usize = 256 << 10;
 
@@ -145,21 +147,18 @@ impl DatagramCalls {
         deadline: Option<Instant>,
     ) -> Result<Response> {
         let os = |error| Error::os("call", self.endpoint(), error);
-        let Socket { channel, buffer } = socket;
-        self.send(channel, request, deadline).map_err(os)?;
-        loop {
-            let received = channel.receive(buffer, remaining(deadline)).map_err(os)?;
-            let reply = parse_reply(&buffer[..received.length], self.layout());
-            if let Some(Reply { rc, is_text, payload, .. }) =
+        self.send(&socket.channel, request, deadline).map_err(os)?;
+        let response = receive_until(socket, deadline, |bytes| {
+            let reply = parse_reply(bytes, self.layout());
+            let Some(Reply { rc, is_text, payload, .. }) =
                 reply.filter(|reply| self.is_ours(reply, id, msg_type))
-            {
-                return Ok(Response { rc, payload: payload.to_vec(), is_text });
-            }
-            log::debug!("{}: a datagram that answers nothing", self.endpoint());
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Err(os(io::ErrorKind::TimedOut.into()));
-            }
-        }
+            else {
+                log::debug!("{}: a datagram that answers nothing", self.endpoint());
+                return None;
+            };
+            Some(Response { rc, payload: payload.to_vec(), is_text })
+        });
+        response.map_err(os)
     }
 
     fn send(&self, channel: &DatagramChannel, bytes: &[u8], deadline: Option<Instant>) -> io::Result<()> {
@@ -225,7 +224,9 @@ impl DatagramCalls {
         deadline: Option<Instant>,
     ) -> Result<MutexGuard<'t, Turn>> {
         Ok(match remaining(deadline) {
-            Some(Duration::ZERO) => return Err(Error::new(operation, self.endpoint(), Kind::TimedOut)),
+            Some(Duration::ZERO) => {
+                return Err(Error::new(operation, self.endpoint(), Kind::TimedOut).not_executed());
+            }
             Some(left) => self.is_free.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0,
             None => self.is_free.wait(turn).unwrap_or_else(PoisonError::into_inner),
         })
@@ -267,7 +268,6 @@ fn open_socket(connect: &Connect) -> Result<Socket> {
 /// By a ping, or where there is none by a classic type that no server has.
 fn prove_answerable(socket: &mut Socket, connect: &Connect) -> io::Result<()> {
     let deadline = connect.deadline();
-    let Socket { channel, buffer } = socket;
     let (ask, answer) = match connect.classic_layout() {
         None => {
             let id = first_id().max(1);
@@ -278,13 +278,24 @@ fn prove_answerable(socket: &mut Socket, connect: &Connect) -> io::Result<()> {
             (encode_classic(-1, &[], pad_to), (-1_i32).to_ne_bytes().to_vec())
         }
     };
-    channel.send(&ask, remaining(deadline))?;
+    socket.channel.send(&ask, remaining(deadline))?;
+    receive_until(socket, deadline, |bytes| bytes.starts_with(&answer).then_some(()))
+}
+
+/// Receives until `find` has found what it waits for. What came before the deadline counts, even if
+/// other things came before it and we look late.
+fn receive_until<T>(
+    socket: &mut Socket,
+    deadline: Option<Instant>,
+    mut find: impl FnMut(&[u8]) -> Option<T>,
+) -> io::Result<T> {
+    let mut last_looks = 0..LAST_LOOKS;
     loop {
-        let received = channel.receive(buffer, remaining(deadline))?;
-        if buffer[..received.length].starts_with(&answer) {
-            return Ok(());
+        let received = socket.channel.receive(&mut socket.buffer, remaining(deadline))?;
+        if let Some(found) = find(&socket.buffer[..received.length]) {
+            return Ok(found);
         }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if is_past(deadline) && last_looks.next().is_none() {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }

@@ -17,6 +17,7 @@ use sidewire_platform::{Channel, Endpoint};
 
 use super::Response;
 use crate::error::{Error, Kind, Result};
+use crate::limits::LATE;
 use crate::wire::rc::ResultCode;
 use crate::wire::{Connection, Event, Layout};
 
@@ -75,8 +76,21 @@ impl End {
     }
 }
 
+/// Of one whose time is up.
+#[derive(Clone, Copy, Debug)]
+enum LastLook {
+    Due,
+    /// The leader's, which is waited for.
+    Leaders {
+        until: Instant,
+    },
+    Taken,
+}
+
 type Guard<'a> = MutexGuard<'a, State>;
 
+/// Reads that take what is there, and no more, should it never end: more than the system's buffers hold.
+const LOOKS: usize = 256;
 /// Bytes that one read asks for.
 const INBOX: usize = 64 << 10;
 /// Reads of at least this size go straight into the frame's own buffer.
@@ -116,14 +130,17 @@ impl Shared {
 
     /// Waits for the server's hello.
     pub(super) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
-        let mut state = self.lock();
+        let (mut state, mut last_look) = (self.lock(), LastLook::Due);
         while state.connection.layout().is_none() {
             state = self.flush(state, deadline);
             if let Some(end) = &state.end {
                 return Err(end.error.for_request("connect to", false));
             }
             if is_past(deadline) {
-                return Err(Error::new("connect to", &self.endpoint, Kind::TimedOut).not_executed());
+                let looked = self.look_once_more(state, &mut last_look, deadline);
+                let timed_out = |_| Error::new("connect to", &self.endpoint, Kind::TimedOut).not_executed();
+                state = looked.map_err(timed_out)?;
+                continue;
             }
             state = self.read(state, deadline);
         }
@@ -144,6 +161,7 @@ impl Shared {
         let mut state = self.wait_for_room(self.lock(), "call", payload.len(), deadline)?;
         let id = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
+        let mut last_look = LastLook::Due;
         let result = loop {
             state = self.flush(state, deadline);
             if let Some(reply) = state.waiters.get_mut(&id).and_then(|waiter| waiter.reply.take()) {
@@ -153,8 +171,15 @@ impl Shared {
                 break Err(end.error.for_request("call", end.may_have_executed(id)));
             }
             if is_past(deadline) {
-                state.connection.abandon_call(id);
-                break Err(Error::new("call", &self.endpoint, Kind::TimedOut));
+                match self.look_once_more(state, &mut last_look, deadline) {
+                    Ok(looked) => state = looked,
+                    Err(unlooked) => {
+                        state = unlooked;
+                        state.connection.abandon_call(id);
+                        break Err(Error::new("call", &self.endpoint, Kind::TimedOut));
+                    }
+                }
+                continue;
             }
             state = match state.reading {
                 true => self.follow(state, deadline),
@@ -348,10 +373,38 @@ impl Shared {
     /// A server that is stuck writing does not read: takes what it says, if nobody else does.
     fn read_what_is_there<'a>(&'a self, mut state: Guard<'a>) -> Guard<'a> {
         state.has_read = true;
-        while state.has_read && !state.reading && !state.is_at_its_end() {
+        for _ in 0..LOOKS {
+            if !state.has_read || state.reading || state.is_at_its_end() {
+                break;
+            }
             state = self.read(state, Some(Instant::now()));
         }
         state
+    }
+
+    /// Nobody's time is up before what has come was read: we may have been stopped, and woken up long
+    /// behind the deadline. If another thread reads, it is left some time to do so, since it was stopped
+    /// along with us. An error when there was a last look already.
+    fn look_once_more<'a>(
+        &'a self,
+        state: Guard<'a>,
+        last_look: &mut LastLook,
+        deadline: Option<Instant>,
+    ) -> std::result::Result<Guard<'a>, Guard<'a>> {
+        let now = Instant::now();
+        let is_late = deadline.is_some_and(|deadline| now.saturating_duration_since(deadline) > LATE);
+        match *last_look {
+            LastLook::Due | LastLook::Leaders { .. } if !state.reading => {
+                *last_look = LastLook::Taken;
+                Ok(self.read_what_is_there(state))
+            }
+            LastLook::Due if is_late => {
+                *last_look = LastLook::Leaders { until: now + LATE };
+                Ok(self.follow(state, Some(now + LATE)))
+            }
+            LastLook::Leaders { until } if now < until => Ok(self.follow(state, Some(until))),
+            LastLook::Due | LastLook::Leaders { .. } | LastLook::Taken => Err(state),
+        }
     }
 
     fn lock(&self) -> Guard<'_> {
@@ -457,6 +510,6 @@ pub(super) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
     Some(Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX)))
 }
 
-fn is_past(deadline: Option<Instant>) -> bool {
+pub(super) fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }

@@ -11,6 +11,8 @@ mod descriptors;
 mod endpoints;
 mod fairness;
 mod faults;
+#[cfg(target_os = "linux")] // Signals, and /proc.
+mod frozen;
 mod held_up;
 mod hello;
 mod limits;

@@ -25,6 +25,8 @@ mod death;
 mod squatting;
 // What only /proc, strace and setpriv show.
 #[cfg(target_os = "linux")]
+mod frozen;
+#[cfg(target_os = "linux")]
 mod idle;
 #[cfg(target_os = "linux")]
 mod namespaces;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -145,10 +145,7 @@ impl Channel {
         if self.is_shut_down.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        if timeout == Some(Duration::ZERO) {
-            return retry_on_intr(|| recv(RecvFlags::DONTWAIT)).map_err(error_of);
-        }
-        self.recv_timeout.bound(&self.socket, timeout, || recv(RecvFlags::empty())).map_err(error_of)
+        self.recv_timeout.bound(&self.socket, timeout, |wait| recv(wait.recv_flags())).map_err(error_of)
     }
 
     /// Sends what the system takes, which may be less than `buf`, and waits for room at most for
@@ -171,6 +168,9 @@ impl Channel {
         let mut waiting = None;
         loop {
             match socket::send(&self.socket, buf, SendFlags::DONTWAIT) {
+                Err(Errno::AGAIN) if timeout == Some(Duration::ZERO) => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
                 Err(Errno::AGAIN) => {
                     let deadline = *waiting.get_or_insert_with(|| Deadline::after(timeout));
                     if !self.wait_for_room(deadline)? {
@@ -182,16 +182,15 @@ impl Channel {
         }
     }
 
-    /// False when the deadline passed first. An error or a hang-up counts as room: sending tells which.
+    /// False when there is none behind the deadline, either. An error or a hang-up counts as room:
+    /// sending tells which.
     fn wait_for_room(&self, deadline: Deadline) -> io::Result<bool> {
         loop {
             let remaining = deadline.remaining();
-            if remaining == Some(Duration::ZERO) {
-                return Ok(false);
-            }
             // A wait too long for the system's clock is as good as one without end.
-            let remaining = remaining.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], remaining.as_ref()) {
+            let timeout = remaining.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout.as_ref()) {
+                Ok(0) if remaining == Some(Duration::ZERO) => return Ok(false),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),
@@ -310,7 +309,11 @@ fn connect_host(host: &str, port: u16, deadline: Deadline) -> io::Result<Channel
 fn connect_inet(address: SocketAddr, timeout: Duration) -> io::Result<Channel> {
     let socket = socket::inet(address, Type::STREAM, Protocol::TCP)?;
     // At least a moment: a loopback server that is there answers in microseconds.
-    socket.connect_timeout(&SockAddr::from(address), timeout.max(Duration::from_millis(1)))?;
+    match socket.connect_timeout(&SockAddr::from(address), timeout.max(Duration::from_millis(1))) {
+        // We may have slept through its coming: one that has a peer is connected.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut && socket.peer_addr().is_ok() => {}
+        connected => connected?,
+    }
     if socket.local_addr()?.as_socket() == Some(address) {
         // A port of the ephemeral range that nobody serves: we were given it ourselves, and TCP
         // lets a socket connect to itself.

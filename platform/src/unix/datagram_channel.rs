@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -14,7 +14,7 @@ use super::datagram::{set_default_buffers, too_large};
 use super::deadline::{Backoff, Deadline};
 use super::lifecycle::SocketFile;
 use super::names::{self, DatagramPlace};
-use super::timeout::{SocketTimeout, error_of};
+use super::timeout::{SocketTimeout, Wait, error_of};
 use super::{message, owner, socket};
 use crate::datagram::Received;
 use crate::endpoint::Endpoint;
@@ -173,7 +173,8 @@ impl DatagramChannel {
     fn send_or_wait(&self, bytes: &[u8], timeout: Option<Duration>) -> rustix::io::Result<()> {
         let sent = match socket::send(&self.socket, bytes, SendFlags::DONTWAIT) {
             Err(Errno::AGAIN) if timeout != Some(Duration::ZERO) => {
-                let send = || rustix::net::send(&self.socket, bytes, socket::QUIET);
+                let send =
+                    |wait: Wait| rustix::net::send(&self.socket, bytes, socket::QUIET | wait.send_flags());
                 self.send_timeout.bound(&self.socket, timeout, send)
             }
             sent => sent,
@@ -195,11 +196,8 @@ impl DatagramChannel {
     /// Linux, Unix sockets: [`Received::credentials`] tell who answered, as for
     /// [`Datagrams::receive`](crate::Datagrams::receive). Signals do not end the wait.
     pub fn receive(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<Received> {
-        let mut receive = |flags| message::receive(&self.socket, buf, flags);
-        if timeout == Some(Duration::ZERO) {
-            return retry_on_intr(|| receive(RecvFlags::DONTWAIT)).map_err(error_of);
-        }
-        self.recv_timeout.bound(&self.socket, timeout, || receive(RecvFlags::empty())).map_err(error_of)
+        let receive = |wait: Wait| message::receive(&self.socket, buf, wait.recv_flags());
+        self.recv_timeout.bound(&self.socket, timeout, receive).map_err(error_of)
     }
 }
 

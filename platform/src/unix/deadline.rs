@@ -17,17 +17,14 @@ impl Deadline {
     pub(super) fn remaining(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
-
-    pub(super) fn has_passed(self) -> bool {
-        self.remaining() == Some(Duration::ZERO)
-    }
 }
 
 /// Growing pauses between attempts, up to a deadline.
 #[derive(Debug)]
 pub(super) struct Backoff {
     deadline: Deadline,
-    pause: Duration,
+    /// `None` behind the last attempt.
+    pause: Option<Duration>,
 }
 
 impl Backoff {
@@ -36,17 +33,16 @@ impl Backoff {
     const LONGEST: Duration = Duration::from_millis(50);
 
     pub(super) fn until(deadline: Deadline) -> Backoff {
-        Backoff { deadline, pause: Backoff::FIRST }
+        Backoff { deadline, pause: Some(Backoff::FIRST) }
     }
 
-    /// Sleeps before the next attempt. False, without sleeping, when there is no time for one.
+    /// Sleeps before the next attempt. The last one is behind the deadline: should we have slept
+    /// through it, what is waited for may have come in time. False, without sleeping, after that.
     pub(super) fn pause(&mut self) -> bool {
-        let pause = self.deadline.remaining().map_or(self.pause, |left| left.min(self.pause));
-        if pause.is_zero() {
-            return false;
-        }
-        thread::sleep(pause);
-        self.pause = (self.pause * 2).min(Backoff::LONGEST);
+        let Some(pause) = self.pause else { return false };
+        let left = self.deadline.remaining().unwrap_or(pause);
+        thread::sleep(left.min(pause));
+        self.pause = (!left.is_zero()).then(|| (pause * 2).min(Backoff::LONGEST));
         true
     }
 }
@@ -65,10 +61,20 @@ mod tests {
     }
 
     #[test]
+    fn there_is_one_attempt_behind_the_deadline() {
+        let mut backoff = Backoff::until(Deadline::after(Some(Duration::ZERO)));
+        assert!(backoff.pause());
+        assert!(!backoff.pause() && !backoff.pause());
+        let mut backoff = Backoff::until(Deadline::after(Some(Duration::from_millis(5))));
+        thread::sleep(Duration::from_millis(10));
+        assert!(backoff.pause());
+        assert!(!backoff.pause());
+    }
+
+    #[test]
     fn a_timeout_beyond_the_clock_never_passes() {
         let deadline = Deadline::after(Some(Duration::MAX));
         assert_eq!(deadline.remaining(), None);
-        assert!(!deadline.has_passed());
-        assert!(Deadline::after(Some(Duration::ZERO)).has_passed());
+        assert_eq!(Deadline::after(Some(Duration::ZERO)).remaining(), Some(Duration::ZERO));
     }
 }

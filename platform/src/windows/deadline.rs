@@ -24,7 +24,7 @@ impl Deadline {
     }
 
     /// What is left in the milliseconds of Win32, rounded up. It may be less than what is left, if
-    /// that is more than 49 days: who waits asks [`Deadline::has_passed`] afterwards.
+    /// that is more than 49 days; it is 0 only when nothing is left.
     pub(super) fn millis(self) -> u32 {
         match self.remaining() {
             None => INFINITE,

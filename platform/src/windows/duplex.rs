@@ -97,11 +97,12 @@ impl Duplex {
             if self.is_stopped() {
                 return Ok(0);
             }
+            let is_last = deadline.has_passed();
             let result = self.read(&event, buf, deadline);
             match (&*self.object, result) {
                 // On a pipe this is a write of no bytes ("ReadFile function",
                 // learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile), not the end.
-                (Object::Pipe(_), Ok(0)) if deadline.has_passed() => {
+                (Object::Pipe(_), Ok(0)) if is_last => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 (Object::Pipe(_), Ok(0)) => {}

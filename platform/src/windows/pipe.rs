@@ -115,9 +115,10 @@ pub(super) fn handle(pipe: &NamedPipe) -> BorrowedHandle<'_> {
 /// not exist is an error at once.
 pub(super) fn open(name: &PipeName, deadline: Deadline) -> io::Result<OwnedHandle> {
     loop {
+        let is_last = deadline.has_passed();
         match open_now(name) {
             Err(error) if has_code(&error, ERROR_PIPE_BUSY) => {
-                if deadline.has_passed() {
+                if is_last {
                     let why = "all instances of the pipe are busy";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, why));
                 }

@@ -187,6 +187,8 @@ fn wait_connected(socket: &Socket, timeout: Option<Duration>) -> io::Result<()> 
     // them is borrowed, hence open.
     match unsafe { select(0, ptr::null_mut(), &raw mut connected, &raw mut failed, time) } {
         SOCKET_ERROR => Err(io::Error::last_os_error()),
+        // We may have been suspended meanwhile: one that has a peer is connected.
+        0 if socket.peer_addr().is_ok() => Ok(()),
         0 => Err(io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time")),
         _ => socket.take_error()?.map_or(Ok(()), Err),
     }

@@ -157,7 +157,8 @@ pub(super) fn wait(
         // returns; the socket in it is borrowed, hence open.
         match unsafe { WSAPoll(&raw mut poll, 1, millis) } {
             SOCKET_ERROR => return Err(io::Error::last_os_error()),
-            0 if deadline.has_passed() => return Err(io::ErrorKind::TimedOut.into()),
+            // Only when there was nothing behind the deadline either: we may have been suspended.
+            0 if millis == 0 => return Err(io::ErrorKind::TimedOut.into()),
             // Waits may end a little early, by the clock that deadlines are measured with.
             0 => {}
             _ if poll.revents & POLLNVAL != 0 => return Err(io::Error::from_raw_os_error(WSAENOTSOCK)),

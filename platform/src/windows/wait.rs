@@ -56,10 +56,12 @@ impl Event {
     /// Waits for this event, for `stop`, or for the deadline.
     pub(super) fn wait(&self, stop: &Event, deadline: Deadline) -> io::Result<Wake> {
         loop {
-            match wait_for_either(self.0.as_handle(), stop.0.as_handle(), deadline.millis()) {
+            let millis = deadline.millis();
+            match wait_for_either(self.0.as_handle(), stop.0.as_handle(), millis) {
                 WAIT_OBJECT_0 => return Ok(Wake::Finished),
-                WAIT_TIMEOUT if deadline.has_passed() => return Ok(Wake::TimedOut),
-                // Waits may end a little early, by the clock that deadlines are measured with.
+                WAIT_TIMEOUT if millis == 0 => return Ok(Wake::TimedOut),
+                // Waits may end a little early, by the clock that deadlines are measured with; and so
+                // late, if we were suspended, that what was waited for came in time.
                 WAIT_TIMEOUT => {}
                 WAIT_FAILED => return Err(io::Error::last_os_error()),
                 _ => return Ok(Wake::Stopped),
@@ -119,11 +121,12 @@ impl Port {
         }
     }
 
-    /// Waits for a packet or for the deadline.
+    /// Waits for a packet or for the deadline; as [`Event::wait`] it looks once more behind that.
     pub(super) fn wait(&self, deadline: Deadline) -> io::Result<Wake> {
         loop {
-            match self.next(deadline.millis()) {
-                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) && deadline.has_passed() => {
+            let millis = deadline.millis();
+            match self.next(millis) {
+                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) && millis == 0 => {
                     return Ok(Wake::TimedOut);
                 }
                 Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) => {}
