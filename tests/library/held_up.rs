@@ -6,11 +6,10 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use sidewire::{Endpoint, Limits, Running, Server};
-use sidewire_platform::raise_descriptor_limit;
 
 use crate::util::{
-    Dialect, PATIENCE, Raw, everywhere, everywhere_with, frame, hello, start, store_with, unique, until,
-    usual, watchdog,
+    Dialect, PATIENCE, Raw, everywhere, everywhere_with, frame, hello, start, store_with, until, usual,
+    watchdog,
 };
 
 const ECHO: u16 = 4;
@@ -161,10 +160,9 @@ fn a_reader_goes_on() {
 #[test]
 fn those_of_whom_the_poll_did_not_tell_yet_are_heard_too() {
     let _watchdog = watchdog(60);
-    raise_descriptor_limit().expect("descriptors");
+    sidewire_platform::raise_descriptor_limit().expect("descriptors");
     let dialect = Dialect::Classic;
-    let endpoint = format!("unix:{}", std::env::temp_dir().join(unique("sw")).display());
-    let server = Held::start(dialect, &endpoint.parse().expect("an endpoint"));
+    let server = Held::start(dialect, &crate::util::fresh("unix"));
     let request = dialect.request(0, ECHO, b"in time");
     let raws = [(); 1500].map(|()| Raw::connect(&server.endpoint));
     raws.iter().for_each(|raw| raw.send(&request[..7]));
