@@ -14,7 +14,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::deadline::{Backoff, Deadline};
 use super::folders::Folders;
+use super::identity::euid;
 use super::names::{self, Place};
+use super::reasons;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
 use crate::endpoint::Endpoint;
@@ -234,7 +236,11 @@ fn connect_local(name: &str, folders: &Folders, deadline: Deadline) -> io::Resul
     let paths = folders.client_paths(name);
     match first_of(paths.iter().map(|path| connect_path(path, deadline))) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let text = format!("no {name}.sock in a private folder (of {})", folders.describe());
+            let text = format!(
+                "no {name}.sock for uid {}; `local:` is per user (looked in {})",
+                euid(),
+                folders.describe()
+            );
             Err(io::Error::new(io::ErrorKind::NotFound, text))
         }
         answer => answer,
@@ -266,7 +272,7 @@ fn weight(error: &io::Error) -> u8 {
 }
 
 fn connect_path(path: &Path, deadline: Deadline) -> io::Result<Channel> {
-    connect_unix(&names::path_address(path)?, deadline)
+    connect_unix(&names::path_address(path)?, deadline).map_err(|error| reasons::explain(path, error))
 }
 
 /// A socket that would block here never becomes writable: poll is of no use (connect(2), EAGAIN).

@@ -15,7 +15,7 @@ use super::deadline::{Backoff, Deadline};
 use super::lifecycle::SocketFile;
 use super::names::{self, DatagramPlace};
 use super::timeout::{SocketTimeout, Wait, error_of};
-use super::{message, owner, socket};
+use super::{message, owner, reasons, socket};
 use crate::datagram::Received;
 use crate::endpoint::Endpoint;
 use crate::hosts;
@@ -203,7 +203,7 @@ impl DatagramChannel {
 
 fn connect_path(path: &Path) -> io::Result<DatagramChannel> {
     let (socket, file) = unix_socket()?;
-    let credentials = owner::connect(&socket, path)?;
+    let credentials = owner::connect(&socket, path).map_err(|error| reasons::explain(path, error))?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if super::namespace::peer_is_elsewhere(&socket) {
         return connect_by_file(path, &socket, credentials.as_ref());
@@ -237,7 +237,7 @@ fn connect_by_file(
         })
     })?;
     set_default_buffers(&socket);
-    let credentials = owner::connect(&socket, path)?;
+    let credentials = owner::connect(&socket, path).map_err(|error| reasons::explain(path, error))?;
     let channel = DatagramChannel::new(socket, Some(file), Peer { credentials, inet: None });
     Ok(DatagramChannel { is_elsewhere: true, ..channel })
 }

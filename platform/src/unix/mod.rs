@@ -14,6 +14,7 @@ mod names;
 mod namespace;
 mod owner;
 mod process;
+mod reasons;
 mod socket;
 mod stream;
 mod timeout;
