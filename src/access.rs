@@ -28,6 +28,12 @@ pub(crate) struct Oneself {
     integrity: Option<u32>,
 }
 
+impl fmt::Display for Oneself {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.user.fmt(f)
+    }
+}
+
 impl Oneself {
     pub(crate) fn look_up() -> io::Result<Oneself> {
         Ok(Oneself { user: current_user()?, integrity: current_integrity() })

@@ -17,14 +17,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Opaque, so that it can grow; ask it with the `is_…` methods. [`std::error::Error::source`]
 /// gives the operating system's error where there is one, and it converts to [`io::Error`].
-#[derive(Debug)]
+///
+/// Its `Debug` is its `Display`, so that a `main` that returns it, boxed or not, ends with a sentence.
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     operation: &'static str,
     endpoint: Option<Endpoint>,
+    /// Of the call that it is about.
+    msg_type: Option<u16>,
     kind: Kind,
+    /// Who is at the other end, and what to do next; empty if there is nothing to say.
+    note: String,
     /// Shared by the copies that each of a connection's callers gets.
     source: Option<Arc<io::Error>>,
     /// Whether the request behind this may have been executed, where more is known of it than `kind` tells.
@@ -43,7 +47,11 @@ pub(crate) enum Kind {
     /// Nobody is there.
     NotListening,
     /// Policy, ours or theirs, says no; or the server is full.
-    Refused(String),
+    Refused {
+        /// What the server's hello says.
+        rc: Option<ResultCode>,
+        why: String,
+    },
     /// No protocol version, or no layout, in common.
     Version(String),
     TimedOut,
@@ -59,6 +67,8 @@ pub(crate) enum Kind {
         rc: ResultCode,
         payload: Vec<u8>,
         is_text: bool,
+        /// Where there is no handshake, a refusal looks like the answer of a handler.
+        may_be_refusal: bool,
     },
     /// The operating system failed.
     Os,
@@ -66,14 +76,23 @@ pub(crate) enum Kind {
 
 impl Error {
     pub(crate) fn new(operation: &'static str, endpoint: &Endpoint, kind: Kind) -> Error {
-        let endpoint = Some(endpoint.clone());
-        Error(Box::new(Inner { operation, endpoint, kind, source: None, executed: None }))
+        Error::assemble(operation, Some(endpoint.clone()), kind, None)
+    }
+
+    fn assemble(
+        operation: &'static str,
+        endpoint: Option<Endpoint>,
+        kind: Kind,
+        source: Option<Arc<io::Error>>,
+    ) -> Error {
+        let (msg_type, note, executed) = (None, String::new(), None);
+        Error(Box::new(Inner { operation, endpoint, msg_type, kind, note, source, executed }))
     }
 
     pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
         let kind = match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Kind::NotListening,
-            io::ErrorKind::PermissionDenied => Kind::Refused(String::new()),
+            io::ErrorKind::PermissionDenied => Kind::Refused { rc: None, why: String::new() },
             io::ErrorKind::AddrInUse => Kind::InUse,
             io::ErrorKind::TimedOut => Kind::TimedOut,
             io::ErrorKind::Unsupported => Kind::Unsupported,
@@ -83,8 +102,7 @@ impl Error {
             }
             _ => Kind::Os,
         };
-        let endpoint = Some(endpoint.clone());
-        Error(Box::new(Inner { operation, endpoint, kind, source: Some(Arc::new(source)), executed: None }))
+        Error::assemble(operation, Some(endpoint.clone()), kind, Some(Arc::new(source)))
     }
 
     /// The same for opening an endpoint of our own, where "not found" says nothing of a server.
@@ -98,21 +116,20 @@ impl Error {
 
     /// An operating system's error that concerns no endpoint.
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
-        let (kind, source) = (Kind::Os, Some(Arc::new(source)));
-        Error(Box::new(Inner { operation, endpoint: None, kind, source, executed: None }))
+        Error::assemble(operation, None, Kind::Os, Some(Arc::new(source)))
     }
 
     /// The caller misused the API, in something that concerns no endpoint.
     pub(crate) fn invalid(operation: &'static str, text: &str) -> Error {
         let kind = Kind::InvalidInput(text.to_owned());
-        Error(Box::new(Inner { operation, endpoint: None, kind, source: None, executed: None }))
+        Error::assemble(operation, None, kind, None)
     }
 
     pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
         let text = source.to_string();
         let kind = match source {
             ProtocolError::NoCommonVersion { .. } | ProtocolError::FeatureMissing(_) => Kind::Version(text),
-            ProtocolError::Refused { .. } => Kind::Refused(text),
+            ProtocolError::Refused { rc, .. } => Kind::Refused { rc: Some(*rc), why: text },
             ProtocolError::TimedOut(_) => Kind::TimedOut,
             ProtocolError::CutOff => Kind::PeerGone { may_have_executed: true, why: text },
             _ => Kind::Protocol(text),
@@ -152,9 +169,13 @@ impl Error {
     }
 
     /// Whether policy says no: the server refused us, or we refused the server.
+    ///
+    /// Where there is no handshake, in the classic layout and over datagrams, a refusal comes as the
+    /// reply. A handler may have answered with the same code: then this is `true`, as is
+    /// [`may_have_executed`](Error::may_have_executed).
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self.0.kind, Kind::Refused(_))
+        matches!(self.0.kind, Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. })
     }
 
     /// Whether the two sides have no protocol version in common.
@@ -213,9 +234,32 @@ impl Error {
 
     /// Copies what is behind a connection's end, for each of the callers that waited on it.
     pub(crate) fn for_another(&self, operation: &'static str) -> Error {
-        let Inner { endpoint, kind, source, executed, .. } = &*self.0;
-        let (endpoint, kind, source, executed) = (endpoint.clone(), kind.clone(), source.clone(), *executed);
-        Error(Box::new(Inner { operation, endpoint, kind, source, executed }))
+        let Inner { endpoint, kind, source, .. } = &*self.0;
+        let mut error = Error::assemble(operation, endpoint.clone(), kind.clone(), source.clone());
+        error.0.note.clone_from(&self.0.note);
+        error.0.executed = self.0.executed;
+        error
+    }
+
+    /// Of a call of this type, if it is about one.
+    pub(crate) fn of_type(mut self, msg_type: u16) -> Error {
+        if matches!(self.0.operation, "call" | "notify") {
+            self.0.msg_type = Some(msg_type);
+        }
+        self
+    }
+
+    /// With who is at the other end, and what to do next, unless that is known already.
+    pub(crate) fn with_note(mut self, note: impl FnOnce(&Error) -> String) -> Error {
+        if self.0.note.is_empty() {
+            self.0.note = note(&self);
+        }
+        self
+    }
+
+    /// Whether the server said in its hello that it does not let us in, and with this code.
+    pub(crate) fn was_refused_with(&self, rc: ResultCode) -> bool {
+        matches!(self.0.kind, Kind::Refused { rc: Some(said), .. } if said == rc)
     }
 
     /// Of a request of which certainly nothing was sent.
@@ -240,16 +284,20 @@ impl fmt::Display for Kind {
             Kind::Unsupported => f.write_str("not on this system"),
             Kind::InUse => f.write_str("another server is there already"),
             Kind::NotListening => f.write_str("nobody listens there"),
-            Kind::Refused(text) if text.is_empty() => f.write_str("refused"),
-            Kind::Refused(text) => write!(f, "refused: {text}"),
+            Kind::Refused { why, .. } if why.is_empty() => f.write_str("refused"),
+            Kind::Refused { why, .. } => write!(f, "refused: {why}"),
             Kind::Version(text) | Kind::Protocol(text) => f.write_str(text),
             Kind::TimedOut => f.write_str("timed out"),
             Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
             Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
-            Kind::Answered { rc, payload, is_text: true } => {
-                write!(f, "the server answered {rc}: {}", String::from_utf8_lossy(payload).escape_debug())
+            Kind::Answered { rc, payload, is_text, may_be_refusal } => {
+                let what = if *may_be_refusal { "refused:" } else { "the server answered" };
+                match is_text {
+                    true => write!(f, "{what} {rc}: {}", String::from_utf8_lossy(payload).escape_debug()),
+                    false => write!(f, "{what} {rc}"),
+                }?;
+                if *may_be_refusal { f.write_str(", by the server or by its handler") } else { Ok(()) }
             }
-            Kind::Answered { rc, .. } => write!(f, "the server answered {rc}"),
             Kind::Os => f.write_str("the system failed"),
         }
     }
@@ -257,7 +305,7 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, endpoint, kind, source, .. } = &*self.0;
+        let Inner { operation, endpoint, msg_type, kind, note, source, .. } = &*self.0;
         if operation.is_empty() {
             return kind.fmt(f);
         }
@@ -265,12 +313,25 @@ impl fmt::Display for Error {
         if let Some(endpoint) = endpoint {
             write!(f, " {endpoint}")?;
         }
+        if let Some(msg_type) = msg_type {
+            write!(f, " (type {msg_type})")?;
+        }
         match (kind, source) {
             (Kind::Os | Kind::InvalidInput(_), Some(source)) => write!(f, ": {source}"),
-            (Kind::TimedOut | Kind::InUse, Some(_)) => write!(f, ": {kind}"),
+            // The system's own words for these say nothing more.
+            (Kind::TimedOut | Kind::InUse, Some(source)) if source.get_ref().is_none() => {
+                write!(f, ": {kind}")
+            }
             (kind, Some(source)) => write!(f, ": {kind} ({source})"),
             (kind, None) => write!(f, ": {kind}"),
-        }
+        }?;
+        if note.is_empty() { Ok(()) } else { write!(f, ": {note}") }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -286,7 +347,7 @@ impl StdError for Error {
 impl From<EndpointError> for Error {
     fn from(error: EndpointError) -> Error {
         let kind = Kind::InvalidInput(error.to_string());
-        Error(Box::new(Inner { operation: "", endpoint: None, kind, source: None, executed: None }))
+        Error::assemble("", None, kind, None)
     }
 }
 
@@ -306,7 +367,9 @@ impl From<Error> for io::Error {
             (Kind::Unsupported | Kind::Version(_), _) => io::ErrorKind::Unsupported,
             (Kind::InUse, _) => io::ErrorKind::AddrInUse,
             (Kind::NotListening, _) => io::ErrorKind::ConnectionRefused,
-            (Kind::Refused(_), _) => io::ErrorKind::PermissionDenied,
+            (Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. }, _) => {
+                io::ErrorKind::PermissionDenied
+            }
             (Kind::TimedOut, _) => io::ErrorKind::TimedOut,
             (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
             (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,

@@ -79,7 +79,7 @@ pub enum Kind {
 }
 
 /// Why a text is not an endpoint, and as a rule what to write in its place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad endpoint '{}': {why}", shown(text))]
 pub struct EndpointError {
     text: String,
@@ -268,6 +268,13 @@ impl TryFrom<&OsString> for Endpoint {
 
     fn try_from(text: &OsString) -> Result<Endpoint, EndpointError> {
         Endpoint::from_os(text)
+    }
+}
+
+/// The same sentence, for a `main` that returns it.
+impl fmt::Debug for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

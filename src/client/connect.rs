@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
+use crate::wire::rc::ResultCode;
 use crate::wire::{Classic, Connection, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
@@ -126,7 +127,7 @@ impl Connect {
         }
         let deadline = self.deadline();
         let channel = self.connect()?;
-        let Connect { endpoint, classic, call_timeout, limits, .. } = self;
+        let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
         let settings =
             Settings { limits, classic: classic.unwrap_or_default(), web_is_error: false, instance: [0; 16] };
         let now = Instant::now();
@@ -135,7 +136,7 @@ impl Connect {
             None => Connection::initiator(Arc::new(settings), random_id(), now),
         };
         let shared = Shared::new(channel, endpoint, connection);
-        shared.shake_hands(deadline)?;
+        shared.shake_hands(deadline).map_err(|error| explain(error, shared.channel().peer(), timeout))?;
         Ok(Client { link: Link::Stream(shared), call_timeout })
     }
 
@@ -224,12 +225,35 @@ impl Connect {
     fn check(&self, server: &Peer) -> Result<()> {
         let oneself = Oneself::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
         self.access.admits_server(server, &oneself, self.lower_integrity).map_err(|denied| {
-            let text = format!("we do not talk to that server: {denied}");
-            Error::new("connect to", &self.endpoint, Kind::Refused(text))
+            let why = format!("we do not talk to that server: {denied}");
+            Error::new("connect to", &self.endpoint, Kind::Refused { rc: None, why }).with_note(|_| {
+                format!("that is {server}, this is {oneself}; access for anyone would allow it")
+            })
         })
     }
 
     fn invalid(&self, text: &str) -> Error {
         Error::new("connect to", &self.endpoint, Kind::InvalidInput(text.into()))
     }
+}
+
+/// Says of a handshake that failed with whom it was, and what that may mean.
+fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
+    error.with_note(|error| {
+        if error.was_refused_with(ResultCode::NOT_PERMITTED) {
+            let us = Oneself::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
+            format!(
+                "the server is {server}, this is {us}; unless it is told to let anyone in, it serves processes of \
+                 its own user, and root"
+            )
+        } else if error.was_refused_with(ResultCode::BUSY) {
+            format!("the server, {server}, has no room for another connection; try again later")
+        } else if let (true, Some(timeout)) = (error.is_timeout(), timeout) {
+            format!("connected to {server}, no hello within {timeout:?}: hung, or not Sidewire?")
+        } else if error.is_peer_gone() {
+            format!("connected to {server}, no hello before the end: not Sidewire?")
+        } else {
+            format!("connected to {server}")
+        }
+    })
 }

@@ -156,7 +156,8 @@ impl DatagramCalls {
                 log::debug!("{}: a datagram that answers nothing", self.endpoint());
                 return None;
             };
-            Some(Response { rc, payload: payload.to_vec(), is_text })
+            let payload = payload.to_vec();
+            Some(Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true))
         });
         response.map_err(os)
     }

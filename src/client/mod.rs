@@ -63,6 +63,7 @@ pub struct Response {
     rc: ResultCode,
     payload: Vec<u8>,
     is_text: bool,
+    may_be_refusal: bool,
 }
 
 impl Response {
@@ -82,6 +83,21 @@ impl Response {
     #[must_use]
     pub fn into_payload(self) -> Vec<u8> {
         self.payload
+    }
+
+    /// Whether this may be the server's refusal instead of a handler's answer: "not permitted" or
+    /// "busy" without data, where there is no handshake in which to say so. On a classic connection
+    /// only the first reply can be one, over datagrams each.
+    #[must_use]
+    pub fn may_be_refusal(&self) -> bool {
+        self.may_be_refusal
+    }
+
+    /// The same as one of whose request it is known whether replies to such can be refusals.
+    fn with_doubt(mut self, is_possible: bool) -> Response {
+        let is_code = matches!(self.rc, ResultCode::NOT_PERMITTED | ResultCode::BUSY);
+        self.may_be_refusal = is_possible && is_code && (self.is_text || self.payload.is_empty());
+        self
     }
 
     /// Whether the payload is no data but a text that explains the result code (v1).
@@ -136,13 +152,10 @@ impl Client {
         let reply = self.exchange(msg_type, payload, timeout)?;
         match reply.rc {
             ResultCode::OK => Ok(reply),
-            // Where there is no handshake, a refusal comes as the reply.
-            rc @ (ResultCode::NOT_PERMITTED | ResultCode::BUSY) if self.has_no_handshake() => {
-                Err(Error::new("call", self.endpoint(), Kind::Refused(rc.to_string())))
-            }
             rc => {
-                let kind = Kind::Answered { rc, payload: reply.payload, is_text: reply.is_text };
-                Err(Error::new("call", self.endpoint(), kind))
+                let Response { payload, is_text, may_be_refusal, .. } = reply;
+                let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
+                Err(Error::new("call", self.endpoint(), kind).of_type(msg_type))
             }
         }
     }
@@ -159,13 +172,15 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<Response> {
         if self.waits_for_itself() {
-            return Err(Error::new("call", self.endpoint(), Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
+            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
+            return Err(Error::new("call", self.endpoint(), kind).of_type(msg_type));
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &self.link {
             Link::Stream(shared) => shared.exchange(msg_type, payload.as_ref(), timeout, deadline),
             Link::Datagrams(calls) => calls.exchange(msg_type, payload.as_ref(), timeout, deadline),
         }
+        .map_err(|error| self.explain(error, msg_type, timeout))
     }
 
     /// Sends a request that wants no answer. That it was sent does not mean that it arrived; one that
@@ -185,6 +200,18 @@ impl Client {
             Link::Stream(shared) => shared.notify(msg_type, payload.as_ref(), deadline),
             Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
         }
+        .map_err(|error| error.of_type(msg_type))
+    }
+
+    /// Says which call it was, and of whom nothing came.
+    fn explain(&self, error: Error, msg_type: u16, timeout: Option<Duration>) -> Error {
+        let error = error.of_type(msg_type);
+        let Some(timeout) = timeout.filter(|_| error.is_timeout()) else { return error };
+        let peer = self.peer();
+        error.with_note(|error| match error.may_have_executed() {
+            true => format!("no reply from {peer} within {timeout:?}"),
+            false => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
+        })
     }
 
     /// Whose process the server is, as far as the system tells.
@@ -249,10 +276,6 @@ impl Client {
                 loops::serves_peer(calls.peer(), calls.endpoint(), || calls.server().cloned())
             }
         }
-    }
-
-    fn has_no_handshake(&self) -> bool {
-        matches!(self.link, Link::Datagrams(_)) || self.layout() == Layout::Classic
     }
 }
 

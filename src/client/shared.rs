@@ -165,7 +165,9 @@ impl Shared {
         let result = loop {
             state = self.flush(state, deadline);
             if let Some(reply) = state.waiters.get_mut(&id).and_then(|waiter| waiter.reply.take()) {
-                break Ok(reply);
+                // Who is refused is told so at once, in reply to whatever it asks first.
+                let is_first = id == 1 && state.connection.layout() == Some(Layout::Classic);
+                break Ok(reply.with_doubt(is_first));
             }
             if let Some(end) = state.end.as_ref().filter(|end| !end.may_be_answered(id)) {
                 break Err(end.error.for_request("call", end.may_have_executed(id)));
@@ -421,7 +423,8 @@ impl State {
         connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| match event {
             Event::Reply { id, rc, is_text, payload } => {
                 if let Some(waiter) = waiters.get_mut(&id) {
-                    waiter.reply = Some(Response { rc, payload: payload.to_vec(), is_text });
+                    let payload = payload.to_vec();
+                    waiter.reply = Some(Response { rc, payload, is_text, may_be_refusal: false });
                     waiter.thread.unpark();
                 }
             }

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Failure, Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId};
-use crate::wire::ReplyWriter;
+use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId, Tally};
 use crate::wire::rc::ResultCode;
+use crate::wire::{Layout, ReplyWriter};
 
 /// A handler, boxed: the table is the one place where a request goes through a `dyn`.
 pub(super) type Handler<S> =
@@ -25,6 +25,8 @@ pub(super) struct Dispatch<S> {
     /// Who handles datagrams without frames, by the number of their port.
     pub(super) messages: HashMap<u32, MessageHandler<S>>,
     pub(super) counters: Counters,
+    /// Requests that look like the zeros at the end of a client's struct.
+    pub(super) zeros: Tally,
 }
 
 impl<S> Dispatch<S> {
@@ -35,6 +37,9 @@ impl<S> Dispatch<S> {
         let handler = match entry {
             Some(Some(handler)) => handler,
             Some(None) => {
+                if let (0, Layout::Classic, []) = (msg_type, incoming.layout, incoming.payload) {
+                    self.hint_at_padding(incoming);
+                }
                 return Err(Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} has no handler")));
             }
             None => {
@@ -49,6 +54,20 @@ impl<S> Dispatch<S> {
             log::error!("the handler of type {msg_type} panicked");
             Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
         })
+    }
+}
+
+impl<S> Dispatch<S> {
+    /// Twelve zero bytes are a request, too; who sends many of them as a rule pads its struct.
+    fn hint_at_padding(&self, incoming: &Incoming<'_>) {
+        if let Some(count) = self.zeros.next_worth_telling() {
+            log::info!(
+                "{}: {} sends zeros where a request should be: if it writes its whole struct of 12 + N bytes, it \
+                 needs a listener with `classic_fixed(N)`; {count} so far",
+                incoming.endpoint,
+                incoming.peer
+            );
+        }
     }
 }
 

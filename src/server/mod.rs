@@ -88,7 +88,14 @@ impl<S> Server<S> {
         let mut table = Vec::new();
         table.resize_with(types, || None);
         let (streams, messages) = (HashMap::new(), HashMap::new());
-        let dispatch = Dispatch { state, table, streams, messages, counters: Counters::default() };
+        let dispatch = Dispatch {
+            state,
+            table,
+            streams,
+            messages,
+            counters: Counters::default(),
+            zeros: Tally::default(),
+        };
         Server {
             dispatch,
             limits,

@@ -111,8 +111,15 @@ impl Decoder {
             }
             Expects::Hello => match bytes.first_chunk::<4>() {
                 None => Ok(4),
-                Some(first) if *first == hello::MAGIC => measure_hello(bytes),
-                Some(_) => Err(ProtocolError::NotSidewire.into()),
+                Some(first) if *first == hello::MAGIC => match bytes.first_chunk() {
+                    // A classic reply: the type as it came, a small rc, no payload.
+                    Some(reply) if is_classic_echo(reply) => Err(ProtocolError::ClassicServer.into()),
+                    _ => measure_hello(bytes),
+                },
+                Some(_) => {
+                    let shown = &bytes[..bytes.len().min(SHOWN)];
+                    Err(ProtocolError::NotSidewire(shown.to_vec()).into())
+                }
             },
             Expects::Classic(classic) => measure_classic(bytes, classic),
             Expects::V1 { max_payload } => measure_v1(bytes, max_payload),
@@ -170,6 +177,9 @@ fn measure_classic(bytes: &[u8], classic: Classic) -> Result<usize, Fatal> {
     };
     match u32::try_from(header.length) {
         Err(_) => fatal(ProtocolError::NegativeLength(header.length)),
+        Ok(length) if length > limit && is_text(head) => {
+            fatal(ProtocolError::TextNotFrames { length, limit, start: *head })
+        }
         Ok(length) if length > limit => fatal(ProtocolError::TooLarge { length, limit }),
         Ok(length) => Ok(classic::HEADER_LEN + fixed.unwrap_or(length) as usize),
     }
@@ -188,6 +198,21 @@ fn measure_v1(bytes: &[u8], limit: u32) -> Result<usize, Fatal> {
         return Err(ProtocolError::TooLarge { length: header.length, limit }.into());
     }
     Ok(frame::HEADER_LEN + header.length as usize)
+}
+
+/// First bytes of another protocol that are shown in an error.
+const SHOWN: usize = 40;
+
+/// Whether a header is twelve bytes of ASCII text, such as JSON: no type of this size is in use.
+fn is_text(head: &[u8; classic::HEADER_LEN]) -> bool {
+    head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+}
+
+/// Whether a server that knows only the classic layout has answered our hello, whose first twelve
+/// bytes read as an empty request: then what would be a hello's length and versions is a result code.
+fn is_classic_echo(reply: &[u8; classic::HEADER_LEN]) -> bool {
+    let header = classic::Header::decode(reply);
+    (-999..=999).contains(&header.rc) && header.length == 0
 }
 
 /// People point browsers at ports; tell them rather than answer in riddles.

@@ -8,8 +8,14 @@ pub(crate) enum ProtocolError {
     // The peer broke the protocol.
     #[error("the length is negative ({0})")]
     NegativeLength(i32),
-    #[error("the first four bytes are no Sidewire hello")]
-    NotSidewire,
+    #[error("this is no Sidewire server: its first bytes are '{}'", .0.escape_ascii())]
+    NotSidewire(Vec<u8>),
+    #[error(
+        "the server echoes the magic as a classic type: it speaks the classic layout only, so ask for that"
+    )]
+    ClassicServer,
+    #[error("{length} bytes of payload where {limit} are allowed; the bytes look like text ('{}'), not like Sidewire", start.escape_ascii())]
+    TextNotFrames { length: u32, limit: u32, start: [u8; 12] },
     #[error("the hello is malformed: {0}")]
     BadHello(&'static str),
     #[error("unknown frame kind {0}")]
@@ -67,6 +73,7 @@ impl ProtocolError {
         matches!(
             self,
             ProtocolError::OtherProtocol(_)
+                | ProtocolError::TextNotFrames { .. }
                 | ProtocolError::OutboxFull(_)
                 | ProtocolError::TooManyInFlight { .. }
         )
@@ -75,7 +82,7 @@ impl ProtocolError {
     /// What the peer is told.
     pub(crate) fn rc(&self) -> ResultCode {
         match self {
-            ProtocolError::TooLarge { .. } => ResultCode::TOO_LARGE,
+            ProtocolError::TooLarge { .. } | ProtocolError::TextNotFrames { .. } => ResultCode::TOO_LARGE,
             ProtocolError::TooManyInFlight { .. } | ProtocolError::OutboxFull(_) => ResultCode::BUSY,
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,

@@ -9,6 +9,7 @@ mod deadlines;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.
 mod descriptors;
 mod endpoints;
+mod error_texts;
 mod fairness;
 mod faults;
 #[cfg(target_os = "linux")] // Signals, and /proc.

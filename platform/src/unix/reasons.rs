@@ -62,7 +62,8 @@ fn missing(path: &Path) -> Option<String> {
         return Some("what is there is a symbolic link that leads nowhere".into());
     }
     let folder = path.parent()?;
-    matches!(stat(folder), Err(Errno::NOENT)).then(|| format!("the folder {} does not exist", folder.display()))
+    matches!(stat(folder), Err(Errno::NOENT))
+        .then(|| format!("the folder {} does not exist", folder.display()))
 }
 
 #[cfg(test)]

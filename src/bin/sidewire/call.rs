@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Connect, Endpoint, EndpointKind, Error, Response, ResultCode};
+use sidewire::{Access, Connect, Endpoint, EndpointKind, Error, Response};
 
 use crate::{Who, complain};
 
@@ -79,9 +79,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     };
     let rc = response.result_code();
-    // The classic layout has no handshake: a server that does not let us in says so here.
-    if args.classic && matches!(rc, ResultCode::NOT_PERMITTED | ResultCode::BUSY) {
-        complain(&format!("call {}: refused: {rc}", args.endpoint));
+    // Where there is no handshake, a server that does not let us in says so here.
+    if response.may_be_refusal() {
+        complain(&format!("call {} (type {}): refused: {rc}", args.endpoint, args.msg_type));
         return ExitCode::from(3);
     }
     if response.is_explanation() {

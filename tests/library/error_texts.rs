@@ -1,0 +1,183 @@
+//! What errors say: the operation, the endpoint, who is there, and what to do next.
+
+use std::time::Duration;
+
+use sidewire::{Access, Client, Connect, Endpoint, Error, Failure, Limits, ResultCode, Server};
+
+use crate::util::fake::{Fake, send, take_hello};
+use crate::util::{Dialect, all_streams, fresh, start, store, usual, usual_access, watchdog};
+
+fn connect(endpoint: &Endpoint) -> Connect {
+    Connect::to(endpoint)
+        .expect("an endpoint")
+        .access(usual_access(endpoint))
+        .timeout(Some(Duration::from_millis(300)))
+}
+
+#[track_caller]
+fn says(error: &Error, words: &[&str]) {
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "no '{word}' in: {text}");
+    }
+    assert_eq!(text, format!("{error:?}"), "who returns it from main reads the same");
+    assert!(!text.contains('\n'), "{text}");
+}
+
+/// Type 1 answers -5 without data, type 2 -6 with some, type 3 is fine.
+fn refusing() -> Server<()> {
+    let mut server = Server::with_limits((), 8, Limits::default());
+    server.on(1, |(), _request, _reply| Err(Failure::new(ResultCode::NOT_PERMITTED, "")));
+    server.on(2, |(), _request, reply| {
+        reply.write("wait");
+        reply.set_result(ResultCode::BUSY);
+        Ok(())
+    });
+    server.on(3, |(), _request, _reply| Ok(()));
+    server
+}
+
+/// Only the first reply of a connection can be the server's own "no".
+#[test]
+fn a_handlers_no_is_no_refusal_of_the_connection() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let (running, bound) = start(refusing(), [usual(&endpoint)]);
+        for dialect in [Dialect::V1, Dialect::Classic] {
+            let client = dialect.client(&bound[0]);
+            client.call(3, b"").expect("the first");
+            for (msg_type, rc, payload) in
+                [(1, ResultCode::NOT_PERMITTED, &b""[..]), (2, ResultCode::BUSY, b"wait")]
+            {
+                let error = client.call(msg_type, b"").expect_err("a handler's no");
+                assert_eq!((error.result_code(), error.payload()), (Some(rc), payload), "{error}");
+                assert!(!error.is_refused() && error.may_have_executed(), "{error}");
+                says(&error, &[&format!("(type {msg_type})"), "the server answered"]);
+            }
+        }
+        running.stop().expect("the server ends well");
+    }
+}
+
+#[test]
+fn a_first_no_without_data_can_be_either() {
+    let _watchdog = watchdog(60);
+    let mut endpoints = all_streams();
+    endpoints.extend(
+        sidewire_platform::datagram_schemes()
+            .iter()
+            .filter(|scheme| **scheme == "udp")
+            .map(|_| "udp:127.0.0.1:0".parse().expect("an endpoint")),
+    );
+    for endpoint in endpoints {
+        let (running, bound) = start(refusing(), [usual(&endpoint)]);
+        let either = Dialect::Classic.client(&bound[0]).call(1, b"").expect_err("a no");
+        assert!(either.is_refused() && either.may_have_executed(), "{either}");
+        assert_eq!(either.result_code(), Some(ResultCode::NOT_PERMITTED));
+        says(&either, &["refused: not permitted (-5), by the server or by its handler"]);
+        // What has data is a handler's.
+        let answer = Dialect::Classic.client(&bound[0]).call(2, b"").expect_err("a no");
+        assert!(!answer.is_refused() && answer.payload() == b"wait", "{answer}");
+        running.stop().expect("the server ends well");
+    }
+}
+
+#[test]
+fn a_call_names_its_type() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let client = Client::connect(&bound[0]).expect("connect");
+    let error = client.call(7, b"").expect_err("no handler");
+    says(&error, &[&format!("call {} (type 7): the server answered no handler (-2)", bound[0])]);
+    drop(client);
+    running.stop().expect("the server ends well");
+}
+
+#[test]
+fn what_answers_in_other_ways_is_shown() {
+    let _watchdog = watchdog(60);
+    for (answer, words) in [
+        (
+            &b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n"[..],
+            &["no Sidewire server", r"HTTP/1.1 400 Bad Request\r\n"][..],
+        ),
+        (b"\x1b]0;220 ready", &["no Sidewire server", r"\x1b]0;220 ready"]),
+        // The magic as the type, -1, no payload: what a classic server makes of a hello.
+        (b"\xd1\x53\x57\xd1\xff\xff\xff\xff\0\0\0\0", &["speaks the classic layout only"]),
+        (b"\xd1\x53\x57\xd1\0\0\0\0\0\0\0\0", &["speaks the classic layout only"]),
+        (b"", &["no hello before the end", "not Sidewire?"]),
+    ] {
+        let fake = Fake::new(move |stream| {
+            take_hello(stream);
+            send(stream, answer);
+        });
+        let error = fake.connect().open().expect_err("no Sidewire server");
+        says(&error, &[&format!("connect to {}", fake.endpoint), "connected to 127.0.0.1:"]);
+        says(&error, words);
+        fake.join();
+    }
+}
+
+#[test]
+fn errors_in_a_box_read_the_same() {
+    let error = Client::connect("tcp://127.0.0.1:1").expect_err("a URL");
+    says(&error, &["write tcp:127.0.0.1:1"]);
+    let boxed: Box<dyn std::error::Error> = Box::new(error);
+    assert!(format!("{boxed:?}").starts_with("bad endpoint 'tcp://127.0.0.1:1': "), "{boxed:?}");
+    let parsed: Box<dyn std::error::Error> = "nonsense!".parse::<Endpoint>().expect_err("no endpoint").into();
+    assert_eq!(format!("{parsed:?}"), parsed.to_string());
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_hung_server_is_named() {
+        let _watchdog = watchdog(60);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hung.sock");
+        let _server = UnixListener::bind(&path).expect("bind");
+        let endpoint = Endpoint::Unix(path);
+        let us =
+            if cfg!(target_os = "linux") { format!("pid {}, uid", std::process::id()) } else { "uid".into() };
+        let error = connect(&endpoint).open().expect_err("nobody answers");
+        assert!(error.is_timeout(), "{error}");
+        says(&error, &[&us, "no hello within 300ms: hung, or not Sidewire?"]);
+        // In the classic layout the first thing that is missing is a reply.
+        let client = connect(&endpoint).classic().open().expect("connect");
+        let error =
+            client.call_within(4, b"x", Some(Duration::from_millis(200))).expect_err("nobody answers");
+        says(&error, &["(type 4)", &us, "no reply from", "within 200ms"]);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_named() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let endpoint = Endpoint::Unix(file.path().into());
+        let error = connect(&endpoint).open().expect_err("no socket");
+        assert!(error.is_not_listening(), "{error}");
+        says(&error, &["nobody listens there", "a regular file, no socket"]);
+        let error = store().listen(&endpoint).expect_err("no socket");
+        says(&error, &["is not a socket", "left alone"]);
+    }
+
+    #[test]
+    fn a_local_name_is_looked_for_with_this_user() {
+        let error = Client::connect("local:nobody-serves-this-name").expect_err("nobody");
+        assert!(error.is_not_listening(), "{error}");
+        says(&error, &["for uid ", "`local:` is per user"]);
+    }
+}
+
+#[test]
+fn nobody_vouched_for_needs_a_decision() {
+    let error = Connect::to("tcp:127.0.0.1:1")
+        .expect("an endpoint")
+        .access(Access::SameUser)
+        .open()
+        .expect_err("tcp");
+    says(&error, &["say Access::Anyone"]);
+}
