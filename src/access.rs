@@ -13,7 +13,8 @@ use sidewire_platform::{Peer, User, current_integrity, current_user};
 #[non_exhaustive]
 pub enum Access {
     /// Processes of the same user, by the kernel's word; root and SYSTEM always may. Transports
-    /// without such a word (TCP) can't be used with it.
+    /// without such a word (TCP) can't be used with it. Of a mailslot it holds for this machine only:
+    /// before Windows 11 24H2 and Server 2025, other machines may be able to write into it.
     #[default]
     SameUser,
     /// Any process that reaches the endpoint. A Unix socket gets mode 0666, a named pipe may be

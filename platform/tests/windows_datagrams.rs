@@ -143,14 +143,6 @@ fn udp_of_both_families_meets_at_an_ipv6_wildcard() {
 }
 
 #[test]
-fn udp_ports_are_taken_once() {
-    let _watchdog = Watchdog::new();
-    let server = serve(&udp("127.0.0.1", 0));
-    let error = Datagrams::bind(server.endpoint(), &BindOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
-}
-
-#[test]
 fn udp_keeps_sizes_and_boundaries() {
     let _watchdog = Watchdog::new();
     let (mut server, client) = udp_pair();

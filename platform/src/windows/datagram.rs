@@ -53,7 +53,9 @@ impl Datagrams {
     ///
     /// A mailslot's owner is the user; only that user and SYSTEM may write to it (everyone with
     /// [`BindOptions::anyone`]), and no process of a lower integrity level (unless
-    /// [`BindOptions::lower_integrity`]). Messages have at most 65,536 bytes. As long as a client
+    /// [`BindOptions::lower_integrity`]). That holds for this machine: before build 25314 (Windows 11
+    /// 24H2, Server 2025) other machines can write, too, where file sharing lets them in, and nobody
+    /// says who they are; the log warns of it. Messages have at most 65,536 bytes. As long as a client
     /// of a server that has gone keeps the mailslot open, its name may stay taken.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
         match place(endpoint)? {

@@ -1,7 +1,7 @@
 //! Mailslots: named boxes that others put messages into, and that only their server reads.
 //!
-//! See "Mailslots", learn.microsoft.com/windows/win32/ipc/mailslots. Remote mailslots are gone from
-//! current Windows; these are local, and one way.
+//! See "Mailslots", learn.microsoft.com/windows/win32/ipc/mailslots. One way, and meant for this machine:
+//! Windows takes messages from others, without asking who they are, unless it is new ([`warn_of_others`]).
 //!
 //! No completion port takes a mailslot under Wine 8 (error 87), and mio has none. So a thread reads
 //! it, with overlapped reads ("The handle returned by this function is asynchronous, or overlapped",
@@ -31,16 +31,19 @@ use std::time::Duration;
 
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use widestring::U16CString;
+use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
 use windows_sys::Win32::Foundation::{
     ERROR_ALREADY_EXISTS, ERROR_BAD_LENGTH, ERROR_BROKEN_PIPE, ERROR_FILE_EXISTS, ERROR_HANDLE_EOF,
     ERROR_INSUFFICIENT_BUFFER, ERROR_INVALID_PARAMETER, ERROR_MORE_DATA, ERROR_NO_DATA,
     ERROR_OPERATION_ABORTED, ERROR_SEM_TIMEOUT, ERROR_SHARING_VIOLATION, INVALID_HANDLE_VALUE,
+    STATUS_SUCCESS,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_GENERIC_WRITE, FILE_READ_ATTRIBUTES, FILE_SHARE_READ, FILE_SHARE_WRITE, SECURITY_IDENTIFICATION,
 };
 use windows_sys::Win32::System::Mailslots::CreateMailslotW;
+use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
 
 use super::datagram::{invalid, too_large};
 use super::deadline::Deadline;
@@ -142,6 +145,9 @@ struct Inbox {
 impl Mailslot {
     pub(super) fn create(name: MailslotName, options: &BindOptions) -> io::Result<Mailslot> {
         let handle = create(&name, &descriptor(options)?)?;
+        if !options.anyone {
+            warn_of_others(&name);
+        }
         let shared = Arc::new(Shared {
             name: name.text,
             inbox: Mutex::default(),
@@ -308,6 +314,33 @@ fn create(name: &MailslotName, descriptor: &SecurityDescriptor) -> io::Result<Ow
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
+/// The build from which on Windows takes no messages from other machines, unless its administrator asks
+/// for them: that of "The beginning of the end of Remote Mailslots" (Microsoft's storage blog, March 2023).
+const FIRST_WITHOUT_REMOTE: u32 = 25_314;
+
+/// The descriptor holds for processes of this machine. What comes by the network is delivered by the
+/// system itself, and nothing tells it apart.
+fn warn_of_others(name: &MailslotName) {
+    let build = build();
+    if build < FIRST_WITHOUT_REMOTE {
+        log::warn!(
+            "{}: this Windows (build {build}) may also deliver messages from other machines, and doesn't say whose",
+            name.text
+        );
+    }
+}
+
+/// Windows' own, whatever the program's manifest makes GetVersionEx say. 0 if it is not told.
+fn build() -> u32 {
+    let mut version = OSVERSIONINFOW {
+        dwOSVersionInfoSize: size_of::<OSVERSIONINFOW>() as u32,
+        ..OSVERSIONINFOW::default()
+    };
+    // SAFETY: `version`, whose size it says itself, lives on this stack until the call returns.
+    let status = unsafe { RtlGetVersion(&raw mut version) };
+    if status == STATUS_SUCCESS { version.dwBuildNumber } else { 0 }
+}
+
 /// What others need on a mailslot to write to it, and no more: what GENERIC_WRITE stands for, which
 /// is what they open it with, and what CreateFileW asks for besides ("CreateFileW function",
 /// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew).
@@ -363,6 +396,11 @@ mod tests {
             sddl(&user, 0x3000, &options).ends_with("(A;;GA;;;SY)(A;;0x120196;;;WD)S:(ML;;NW;;;S-1-16-4096)")
         );
         descriptor(&options).unwrap();
+    }
+
+    #[test]
+    fn the_build_is_told() {
+        assert!(build() >= 7_600, "{}: older than what Rust runs on", build());
     }
 
     #[test]

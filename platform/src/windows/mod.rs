@@ -19,7 +19,8 @@
 //! # What has been proven, and where
 //!
 //! The tests of this folder run under Wine. Wine does not enforce everything that Windows does, so
-//! what follows is written to Microsoft's documentation and **not proven on real Windows**:
+//! what follows is written to Microsoft's documentation and **not proven on real Windows** (the tests
+//! in `tests/windows_enforcement.rs` will, wherever somebody runs them there):
 //!
 //! * that the DACL, the mandatory label and `PIPE_REJECT_REMOTE_CLIENTS` keep others out (under
 //!   Wine the descriptor is stored and reads back as set, but nobody is refused by it);

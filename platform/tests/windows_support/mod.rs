@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use sidewire_platform::{BindOptions, Channel, Endpoint, Listener, Peer, Stream};
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 
 /// Longer than any test takes that works.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -37,6 +38,33 @@ impl Watchdog {
         });
         Watchdog(Some(alive))
     }
+}
+
+/// Whether this is Wine, which has a function of its own among the system's.
+pub fn is_wine() -> bool {
+    let library = [b'n', b't', b'd', b'l', b'l', 0].map(u16::from);
+    // SAFETY: both names are NUL-terminated and live until the calls return; ntdll is in every
+    // process, and stays there.
+    unsafe {
+        let library = GetModuleHandleW(library.as_ptr());
+        GetProcAddress(library, c"wine_get_version".as_ptr().cast()).is_some()
+    }
+}
+
+/// Whether a test is to be left out because Wine can't tell; says so.
+pub fn skipped_under_wine(why: &str) -> bool {
+    let is_wine = is_wine();
+    if is_wine {
+        skip(&format!("Wine: {why}"));
+    }
+    is_wine
+}
+
+/// Says why a test proves nothing here, past the harness, which shows the prints of failed tests only.
+pub fn skip(why: &str) {
+    let name = thread::current().name().unwrap_or("?").to_owned();
+    let line = format!("\nskipped: {name}: {why}\n"); // The harness has begun a line of its own.
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 pub fn random() -> u64 {
