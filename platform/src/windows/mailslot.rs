@@ -376,8 +376,8 @@ mod tests {
     fn names_are_exact() {
         let name = MailslotName::new("a b.c").unwrap();
         assert_eq!(&**name.text(), r"\\.\mailslot\a b.c");
-        for bad in ["a/b", r"a\b", "..", ".", "x.", "x ", "a\0b"] {
-            let error = MailslotName::new(bad).err().unwrap();
+        for bad in ["a/b", "..", ".", "x.", "x ", "a\0b"] {
+            let error = super::super::datagram::place(&crate::Endpoint::Mailslot(bad.into())).err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad}");
         }
     }
