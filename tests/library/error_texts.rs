@@ -165,6 +165,22 @@ mod unix {
     }
 
     #[test]
+    #[cfg(target_os = "linux")] // Elsewhere the system tells no process ids.
+    fn who_is_there_already_is_named() {
+        let _watchdog = watchdog(60);
+        for endpoint in all_streams() {
+            let (running, bound) = start(store(), [usual(&endpoint)]);
+            let error = store().listen(usual(&bound[0])).expect_err("taken");
+            assert!(error.is_in_use(), "{error}");
+            says(&error, &["another server is there already"]);
+            if endpoint.has_credentials() {
+                says(&error, &[&format!("pid {}, uid ", std::process::id())]);
+            }
+            running.stop().expect("the server ends well");
+        }
+    }
+
+    #[test]
     fn a_local_name_is_looked_for_with_this_user() {
         let error = Client::connect("local:nobody-serves-this-name").expect_err("nobody");
         assert!(error.is_not_listening(), "{error}");

@@ -13,6 +13,7 @@ use socket2::{Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use super::folders::Folders;
 use super::lifecycle::{self, Role, SocketFile};
 use super::names::{self, Place};
+use super::reasons;
 use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
@@ -61,6 +62,10 @@ impl Listener {
     /// and macOS a server whose backlog is full can't be told from a dead one.
     /// TCP sets SO_REUSEADDR, so that a restart does not wait for old connections (socket(7)).
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
+        Listener::open(endpoint, options).map_err(|error| reasons::in_use(endpoint, error))
+    }
+
+    fn open(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
         let role = Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) };
         let at_path = |(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone());
         let (socket, file, transport, endpoint) = match names::place(endpoint)? {
