@@ -10,6 +10,7 @@ mod help;
 mod serve;
 mod stage;
 mod store;
+mod texts;
 
 // C, Python and netcat over Unix sockets; their peers on Windows are not to be had under Wine.
 #[cfg(unix)]

@@ -70,7 +70,9 @@ impl Town {
     /// The kernel refuses the caller; the server does not hear of it.
     fn refused_by_kernel(&self, user: u32, server: &Server, options: &[&str]) {
         let (outcome, _) = self.call(user, server, options);
-        outcome.expect(3).prints("").mentions("refused").mentions("ermission denied");
+        // Whose it is that keeps us out, and who we are.
+        let outcome = outcome.expect(3).prints("").mentions("refused").mentions("ermission denied");
+        outcome.mentions("belongs to uid").mentions(&format!("this is uid {user}"));
         assert_eq!(server.log(), "");
     }
 
@@ -78,7 +80,8 @@ impl Town {
     fn refused_by_client(&self, user: u32, server: &Server, owner: u32) {
         for layout in [&[][..], &["--classic"]] {
             let (outcome, _) = self.call(user, server, layout);
-            outcome.expect(3).prints("").mentions("another user").mentions(&format!("uid {owner}"));
+            let outcome = outcome.expect(3).prints("").mentions("another user");
+            outcome.mentions(&format!("uid {owner})")).mentions(&format!("this is uid {user}"));
         }
     }
 
