@@ -183,3 +183,40 @@ fn a_server_that_does_not_read_bounds_what_its_client_takes() {
     drop(client);
     fake.join();
 }
+
+/// A line that was longer than it may be was handed out if it came behind more lines than one turn
+/// takes, and the peer had ended its side.
+#[test]
+fn a_last_line_has_a_length_too() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut limits = Limits::default();
+        limits.turn_frames = 10;
+        let mut server = sidewire::Server::with_limits(Vec::new(), 1, limits);
+        let bound = server.listen_lines(usual(&endpoint), 100, Lines).expect("listen");
+        let raw = Raw::connect(&bound);
+        if !raw.0.has_half_close() {
+            continue; // Pipes.
+        }
+        raw.send(&[&b"short\n".repeat(10)[..], &[b'x'; 5_000]].concat());
+        raw.0.shutdown_write().expect("half-close");
+        let counters = server.counters();
+        for _ in 0..200 {
+            assert!(server.turn(Some(Duration::from_millis(10))).expect("turn"));
+            if counters.accepted() > 0 && counters.connections() == 0 {
+                break;
+            }
+        }
+        assert_eq!(*server.state(), vec!["short".len(); 10]);
+        drop(raw);
+    }
+}
+
+/// Notes how long lines are.
+struct Lines;
+
+impl sidewire::StreamHandler<Vec<usize>> for Lines {
+    fn data(&mut self, seen: &mut Vec<usize>, _session: &mut sidewire::Session<'_>, line: &[u8]) {
+        seen.push(line.len());
+    }
+}

@@ -257,3 +257,25 @@ fn count(counters: &Counters, lost: usize, to: &Address, endpoint: &Endpoint, wh
     log::debug!("{endpoint}: dropped {lost} datagrams for {}: {why}", to.to_string().escape_debug());
     counters.datagram_dropped(lost as u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receivers_have_their_time_although_nobody_tried_to_send() {
+        let (start, patience) = (Instant::now(), Duration::from_secs(30));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut lane = Lane::new(1);
+        let to = Receiver { address: Address::Unnamed, user: None };
+        lane.queues.insert(to.clone(), Queue { datagrams: VecDeque::new(), stuck_since: start });
+        for now in [start, at(5), at(10)] {
+            lane.allow_for_our_absence(patience, now);
+        }
+        assert_eq!(lane.queues[&to].stuck_since, start, "that was watched");
+        lane.allow_for_our_absence(patience, at(50));
+        assert_eq!(lane.queues[&to].stuck_since, at(40));
+        lane.allow_for_our_absence(patience, at(51));
+        assert_eq!(lane.queues[&to].stuck_since, at(40));
+    }
+}

@@ -26,6 +26,8 @@ mod death;
 mod squatting;
 // What only /proc, strace and setpriv show.
 #[cfg(target_os = "linux")]
+mod accepting;
+#[cfg(target_os = "linux")]
 mod frozen;
 #[cfg(target_os = "linux")]
 mod idle;
