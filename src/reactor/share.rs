@@ -15,6 +15,7 @@ pub(super) struct Share {
     handled: Cell<u32>,
     /// The time when this was last looked at, and which handler that was behind.
     looked: Cell<(Instant, u32)>,
+    next_look: Cell<u32>,
     until: Instant,
 }
 
@@ -29,6 +30,7 @@ impl Share {
             units: Cell::new(units.max(1)),
             handled: Cell::new(0),
             looked: Cell::new((now, 0)),
+            next_look: Cell::new(1),
             until: now + TURN_TIME,
         }
     }
@@ -37,7 +39,8 @@ impl Share {
     pub(super) fn handled(&self) {
         let handled = self.handled.get() + 1;
         self.handled.set(handled);
-        if handled.is_multiple_of(LOOK_EVERY) || (handled < LOOK_EVERY && handled.is_power_of_two()) {
+        if handled == self.next_look.get() {
+            self.next_look.set(handled + handled.min(LOOK_EVERY));
             self.look();
         }
     }

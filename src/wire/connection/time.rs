@@ -46,6 +46,10 @@ impl Connection {
     /// happens before. Ask again after every other call.
     #[must_use]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let is_watched = self.partial.is_some() || self.stalled_since.is_some();
+        if !is_watched && self.settings.limits.idle_timeout.is_none() {
+            return None; // As for most, with every request.
+        }
         self.deadlines().into_iter().flatten().map(|(at, _)| at).min()
     }
 
