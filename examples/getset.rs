@@ -65,12 +65,14 @@ fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
         Ok(())
     });
     server.on(SET, |state, request, _reply| {
-        state.text = request.payload().to_vec();
+        state.text = request.to_vec()?;
         Ok(())
     });
     server.on(SET_AND_GET, |state, request, reply| {
-        reply.write(&state.text);
-        state.text = request.payload().to_vec();
+        let new = request.to_vec()?;
+        // What this client can't take stays: or it would be lost.
+        reply.try_write(&state.text)?;
+        state.text = new;
         Ok(())
     });
 

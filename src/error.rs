@@ -125,6 +125,13 @@ impl Error {
         Error::assemble(operation, None, kind, None)
     }
 
+    /// There is no memory for what was to be sent, or for what came: then the request was `executed`.
+    pub(crate) fn no_memory(operation: &'static str, endpoint: &Endpoint, executed: bool) -> Error {
+        let mut error = Error::os(operation, endpoint, io::ErrorKind::OutOfMemory.into());
+        error.0.executed = Some(executed);
+        error
+    }
+
     pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
         let text = source.to_string();
         let kind = match source {

@@ -49,6 +49,7 @@ mod counters;
 mod error;
 mod limits;
 mod loops;
+mod memory;
 mod random;
 mod reactor;
 mod server;

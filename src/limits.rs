@@ -33,7 +33,12 @@ pub struct Limits {
     /// Bytes waiting to be read by a peer at which its connection is closed. Default 64 MiB.
     pub outbox_hard: usize,
     /// Bytes that all connections of a server may hold in unfinished frames and outboxes
-    /// together; whoever passes it is closed at once. Default 1 GiB.
+    /// together. At more those that hold most are closed, and told so ("busy", -6) if their sockets take
+    /// that at once. Default 1 GiB.
+    ///
+    /// Where the system gives less than that, a request or a reply for which there is no memory is
+    /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a
+    /// timer, the text of an error) are not guarded so; for them half a MiB is left over.
     pub max_buffered: usize,
     /// From a peer's first byte to the end of its hello. Default 5 s. Connections that have sent
     /// nothing yet fall under [`idle_timeout`](Limits::idle_timeout).

@@ -10,6 +10,7 @@ use super::shared::{is_past, remaining};
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
+use crate::memory::{self, NoMemory};
 use crate::random::random_id;
 use crate::wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
 use crate::wire::frame::Kind as FrameKind;
@@ -156,10 +157,13 @@ impl DatagramCalls {
                 log::debug!("{}: a datagram that answers nothing", self.endpoint());
                 return None;
             };
-            let payload = payload.to_vec();
-            Some(Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true))
+            let payload = memory::copy(payload);
+            Some(
+                payload
+                    .map(|payload| Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true)),
+            )
         });
-        response.map_err(os)
+        response.map_err(os)?.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), true))
     }
 
     fn send(&self, channel: &DatagramChannel, bytes: &[u8], deadline: Option<Instant>) -> io::Result<()> {

@@ -18,6 +18,7 @@ use sidewire_platform::{Channel, Endpoint};
 use super::Response;
 use crate::error::{Error, Kind, Result};
 use crate::limits::LATE;
+use crate::memory::{self, NoMemory};
 use crate::wire::rc::ResultCode;
 use crate::wire::{Connection, Event, Layout};
 
@@ -50,7 +51,7 @@ struct State {
 #[derive(Debug)]
 struct Waiter {
     thread: Thread,
-    reply: Option<Response>,
+    reply: Option<Result<Response, NoMemory>>,
 }
 
 /// The connection is over, or will be once the server has answered what it accepted.
@@ -159,7 +160,8 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<Response> {
         let mut state = self.wait_for_room(self.lock(), "call", payload.len(), deadline)?;
-        let id = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
+        let pushed = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
+        let id = pushed.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, false))?;
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
         let mut last_look = LastLook::Due;
         let result = loop {
@@ -167,7 +169,9 @@ impl Shared {
             if let Some(reply) = state.waiters.get_mut(&id).and_then(|waiter| waiter.reply.take()) {
                 // Who is refused is told so at once, in reply to whatever it asks first.
                 let is_first = id == 1 && state.connection.layout() == Some(Layout::Classic);
-                break Ok(reply.with_doubt(is_first));
+                break reply
+                    .map(|reply| reply.with_doubt(is_first))
+                    .map_err(|NoMemory| Error::no_memory("call", &self.endpoint, true));
             }
             if let Some(end) = state.end.as_ref().filter(|end| !end.may_be_answered(id)) {
                 break Err(end.error.for_request("call", end.may_have_executed(id)));
@@ -207,7 +211,8 @@ impl Shared {
             }
             state = self.wait_for_writer(state, "notify", deadline)?;
         }
-        state.connection.push_notify(msg_type, payload);
+        let pushed = state.connection.push_notify(msg_type, payload);
+        pushed.map_err(|NoMemory| Error::no_memory("notify", &self.endpoint, false))?;
         state = self.flush(state, deadline);
         if let Some(end) = &state.end {
             return Err(end.error.for_request("notify", true));
@@ -343,7 +348,8 @@ impl Shared {
             let mut result = self.channel.send(state.connection.unsent(), Some(Duration::ZERO));
             if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
                 let unsent = state.connection.unsent();
-                let chunk = unsent[..unsent.len().min(WRITE_CHUNK)].to_vec();
+                let chunk = &unsent[..unsent.len().min(WRITE_CHUNK)];
+                let chunk = memory::copy(chunk).unwrap_or_else(|NoMemory| chunk[..1].to_vec());
                 state.writing = true;
                 drop(state);
                 let patience = remaining(deadline).map_or(WRITER_CHECK, |left| left.min(WRITER_CHECK));
@@ -423,8 +429,15 @@ impl State {
         connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| match event {
             Event::Reply { id, rc, is_text, payload } => {
                 if let Some(waiter) = waiters.get_mut(&id) {
-                    let payload = payload.to_vec();
-                    waiter.reply = Some(Response { rc, payload, is_text, may_be_refusal: false });
+                    let payload = memory::copy(payload);
+                    waiter.reply =
+                        Some(payload.map(|payload| Response { rc, payload, is_text, may_be_refusal: false }));
+                    waiter.thread.unpark();
+                }
+            }
+            Event::LostReply { id } => {
+                if let Some(waiter) = waiters.get_mut(&id) {
+                    waiter.reply = Some(Err(NoMemory));
                     waiter.thread.unpark();
                 }
             }

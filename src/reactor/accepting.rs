@@ -36,7 +36,7 @@ impl Reactor {
         }
         if let Some(acceptor) = self.acceptors.get_mut(index).filter(|acceptor| !acceptor.queued) {
             acceptor.queued = true;
-            self.ready.push_back(Target::Acceptor(index as u32));
+            self.ready.push_back(Target::Acceptor(acceptor.number.into()));
         }
     }
 
@@ -64,20 +64,27 @@ impl Reactor {
     fn pause(&mut self, index: usize) {
         let Some(acceptor) = self.acceptors.get_mut(index) else { return };
         let until = Instant::now() + ACCEPT_PAUSE;
-        self.timers.arm(Target::Acceptor(index as u32), until, &mut acceptor.armed);
+        self.timers.arm(Target::Acceptor(acceptor.number.into()), until, &mut acceptor.armed);
+    }
+
+    /// Whether there is a token and memory for one more link, and for its place in the queue.
+    fn has_room(&mut self) -> bool {
+        let targets = self.links.len() + 1 + self.acceptors.len() + self.ports.len();
+        !self.links.is_full() && self.ready.try_reserve(targets.saturating_sub(self.ready.len())).is_ok()
     }
 
     /// Makes a link of a new connection. `full`: one that is told that there is no room.
     fn admit(&mut self, stream: Stream, full: bool, index: usize, service: &mut impl Service) {
         let now = Instant::now();
+        let has_room = self.has_room();
         let acceptor = &mut self.acceptors[index];
         let site = &acceptor.site;
-        if self.links.is_full() {
-            // Without a token it can't even be told so. Only in 32 bits does it come to that.
+        if !has_room {
+            // It can't even be told so.
             if let Some(count) = site.turned_away.next_worth_telling() {
                 let (endpoint, links) = (&site.endpoint, self.links.len());
                 log::warn!(
-                    "{endpoint}: {links} connections are all that a loop can hold; {count} turned away"
+                    "{endpoint}: no memory for another connection, all endpoints have {links}; {count} turned away"
                 );
             }
             return;
@@ -98,7 +105,7 @@ impl Reactor {
                 return;
             }
         }
-        let mut link = Link::new(stream, protocol, index as u32);
+        let mut link = Link::new(stream, protocol, acceptor.number);
         link.refused = full;
         if let Err(error) = link.identify(site, &mut self.refusing, now, false) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);

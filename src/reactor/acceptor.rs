@@ -8,6 +8,7 @@ use std::time::Instant;
 use mio::{Registry, Token};
 use sidewire_platform::{Endpoint, Listener, Peer, Stream, is_descriptor_limit};
 
+use super::slots::reserved_token;
 use crate::access::{Access, Oneself};
 use crate::limits::MAX_REFUSING;
 use crate::wire::rc::ResultCode;
@@ -18,6 +19,7 @@ use crate::wire::{Cut, Protocol, Settings};
 pub(crate) struct Acceptor {
     /// `None` once the loop lets nobody in any more.
     listener: Option<Listener>,
+    pub(crate) number: u16,
     token: Token,
     pub(crate) site: Site,
     /// How bytes are handed out where there are no frames.
@@ -90,11 +92,20 @@ impl Acceptor {
         site: Site,
         cut: Option<Cut>,
         registry: &Registry,
-        token: Token,
+        number: u16,
     ) -> io::Result<Acceptor> {
-        let mut listener = listener;
+        let (mut listener, token) = (listener, reserved_token(number.into()));
         listener.register(registry, token)?;
-        Ok(Acceptor { listener: Some(listener), token, site, cut, links: 0, armed: None, queued: false })
+        Ok(Acceptor {
+            listener: Some(listener),
+            number,
+            token,
+            site,
+            cut,
+            links: 0,
+            armed: None,
+            queued: false,
+        })
     }
 
     /// The next connection. An error of one that could not be accepted is logged and skipped.

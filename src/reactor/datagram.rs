@@ -251,6 +251,12 @@ impl Port {
     }
 
     fn send_scratch(&mut self, to: Option<To<'_>>) {
+        if self.scratch.is_starved() {
+            log::debug!("{}: no memory for an answer", self.site.endpoint);
+            self.out.counters.datagram_dropped(1);
+            self.scratch = Outbox::default();
+            return;
+        }
         self.out.send(self.scratch.unsent(), to, &self.site.endpoint);
         self.scratch.mark_sent(self.scratch.len());
     }

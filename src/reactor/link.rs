@@ -24,13 +24,13 @@ pub(crate) struct Link {
     /// `None` until the system tells (Windows pipes: after the first read).
     peer: Option<Peer>,
     /// The listener that it came from.
-    listener: u32,
+    listener: u16,
     state: State,
     armed: Option<Instant>,
     /// What broke it.
     broken: Option<Box<io::Error>>,
     /// Bytes of memory that the reactor has on its account for this link.
-    pub(crate) accounted: u32,
+    pub(crate) accounted: usize,
     /// Whether it stands in the queue of links that go on without an event.
     pub(crate) queued: bool,
     /// Whether it is one of the few that wait to be told "no".
@@ -114,7 +114,7 @@ pub(crate) trait Receiver {
 static NOBODY: Peer = Peer { credentials: None, inet: None };
 
 impl Link {
-    pub(crate) fn new(stream: Stream, protocol: Protocol, listener: u32) -> Link {
+    pub(crate) fn new(stream: Stream, protocol: Protocol, listener: u16) -> Link {
         Link {
             stream,
             protocol,
@@ -137,7 +137,7 @@ impl Link {
     }
 
     pub(crate) fn listener(&self) -> u32 {
-        self.listener
+        self.listener.into()
     }
 
     pub(crate) fn peer(&self) -> Option<&Peer> {

@@ -32,7 +32,7 @@ use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, S
 use crate::counters::Counters;
 use crate::limits::{Limits, READ_BUFFER, RETRY_AFTER};
 use crate::wire::rc::ResultCode;
-use crate::wire::{Buffer, Cut, Layout, ReplyWriter};
+use crate::wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
 use acceptor::Acceptor;
 use datagram::Port;
 use link::{Link, Next, Place, Shown, Workbench};
@@ -106,6 +106,8 @@ pub(crate) struct Reactor {
 /// The reserved token of the waker; acceptors count up from 0, datagram sockets from the middle.
 const WAKER: u32 = LAST_RESERVED;
 const FIRST_PORT: u32 = LAST_RESERVED / 2;
+/// Of each kind: what tokens tell apart everywhere.
+const MAX_ENDPOINTS: u16 = 32_767;
 /// Connections accepted on one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 256;
 /// As good as without end, where a clock would overflow.
@@ -149,19 +151,13 @@ impl Reactor {
         cut: Option<Cut>,
     ) -> io::Result<u32> {
         let number = endpoint_number(self.acceptors.len())?;
-        self.acceptors.push(Acceptor::new(
-            listener,
-            site,
-            cut,
-            self.poll.registry(),
-            reserved_token(number),
-        )?);
-        Ok(number)
+        self.acceptors.push(Acceptor::new(listener, site, cut, self.poll.registry(), number)?);
+        Ok(number.into())
     }
 
     /// Returns the port's number.
     pub(crate) fn add_port(&mut self, socket: Datagrams, site: Site, framing: Framing) -> io::Result<u32> {
-        let number = endpoint_number(self.ports.len())?;
+        let number = u32::from(endpoint_number(self.ports.len())?);
         let mailbox = self.mailbox();
         let ready = move || {
             // A full mailbox has woken the loop already, and one reading takes all there is.
@@ -254,6 +250,13 @@ impl Reactor {
     }
 
     fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
+        self.work_link(key, to_the_end, service);
+        if self.buffered > self.limits.max_buffered {
+            self.shed_memory(service);
+        }
+    }
+
+    fn work_link(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(acceptor) = self.acceptors.get(link.listener() as usize) else { return };
         let site = &acceptor.site;
@@ -269,8 +272,8 @@ impl Reactor {
         let mut reception = Reception { listener, endpoint: &site.endpoint, service };
         let next = link.work(&mut bench, &mut reception, to_the_end);
         let held = link.protocol().buffered();
-        self.buffered = self.buffered + held - link.accounted as usize;
-        link.accounted = held as u32;
+        self.buffered = self.buffered + held - link.accounted;
+        link.accounted = held;
         match next {
             Next::Reap => return self.reap(key, service),
             Next::Again if !link.queued => {
@@ -280,25 +283,20 @@ impl Reactor {
             Next::Again | Next::Wait => {}
         }
         link.arm(key, &mut self.timers);
-        if self.buffered > self.limits.max_buffered {
-            self.shed_memory(service);
-        }
     }
 
-    /// All connections together hold too much: those that hold most are closed.
+    /// All connections together hold too much: those that hold most are told so, if their sockets take
+    /// that at once, and closed.
     fn shed_memory(&mut self, service: &mut impl Service) {
         while self.buffered > self.limits.max_buffered {
             let Some(worst) = self.links.largest_by(|link| link.accounted) else { return };
             let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };
-            log::warn!(
-                "closing {}, which holds {} bytes: all connections together hold {}, over the limit of {}",
-                Shown(link.peer()),
-                link.accounted,
-                self.buffered,
-                self.limits.max_buffered
-            );
-            link.protocol_mut().goodbye(ResultCode::BUSY);
-            self.reap(worst, service);
+            let (own, all, limit) = (link.accounted, self.buffered, self.limits.max_buffered);
+            link.protocol_mut().shed(ProtocolError::TooMuchBuffered { own, all, limit });
+            self.work_link(worst, false, service);
+            if self.links.get(worst).is_some_and(|link| link.accounted > 0) {
+                self.reap(worst, service);
+            }
         }
     }
 
@@ -345,7 +343,7 @@ impl Reactor {
     fn reap(&mut self, key: Key, service: &mut impl Service) {
         let Some(mut link) = self.links.remove(key) else { return };
         link.disarm(key, &mut self.timers);
-        self.buffered -= link.accounted as usize;
+        self.buffered -= link.accounted;
         self.refusing -= usize::from(link.refused);
         self.counters.connection_closed();
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
@@ -426,11 +424,11 @@ impl Reactor {
     }
 }
 
-/// The number of one more endpoint of a kind, if there is a token for it.
-fn endpoint_number(count: usize) -> io::Result<u32> {
-    u32::try_from(count).ok().filter(|&number| number < FIRST_PORT).ok_or_else(|| {
+/// The number of one more endpoint of a kind.
+fn endpoint_number(count: usize) -> io::Result<u16> {
+    u16::try_from(count).ok().filter(|&number| number < MAX_ENDPOINTS).ok_or_else(|| {
         io::Error::other(format!(
-            "a server has at most {FIRST_PORT} stream and {FIRST_PORT} datagram endpoints"
+            "a server has at most {MAX_ENDPOINTS} stream and {MAX_ENDPOINTS} datagram endpoints"
         ))
     })
 }

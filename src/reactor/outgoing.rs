@@ -11,6 +11,7 @@ use super::room::Room;
 use crate::access::Oneself;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
+use crate::memory::{self, NoMemory};
 
 /// Our own user's receivers and root's are `own`, and so are those of whom the system tells nothing.
 /// Others that may talk to us are `guests`: whatever they leave unread, it holds up only guests.
@@ -165,12 +166,19 @@ impl Lane {
         if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > self.most {
             return Err(io::Error::other("too many wait already"));
         }
+        let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        let datagram = memory::copy(bytes).map_err(|NoMemory| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        self.queues.try_reserve(1).map_err(no_memory)?;
+        self.turns.try_reserve(1).map_err(no_memory)?;
+        if let Some(queue) = self.queues.get_mut(&to) {
+            queue.datagrams.try_reserve(1).map_err(no_memory)?;
+        }
         self.bytes += cost(bytes);
         let queue = self.queues.entry(to.clone()).or_insert_with(|| {
             self.turns.push_back(to);
             Queue { datagrams: VecDeque::new(), stuck_since: now }
         });
-        queue.datagrams.push_back(bytes.into());
+        queue.datagrams.push_back(datagram.into());
         Ok(())
     }
 

@@ -27,7 +27,7 @@ impl<S: Service> Receiver for Reception<'_, S> {
                 self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout, origin });
             }
             // A server asks nothing, so it gets no replies; a goodbye is the connection's affair.
-            Event::Reply { .. } | Event::Opened | Event::Goodbye { .. } => {}
+            Event::Reply { .. } | Event::LostReply { .. } | Event::Opened | Event::Goodbye { .. } => {}
         }
     }
 

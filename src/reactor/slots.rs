@@ -3,6 +3,8 @@
 use mio::Token;
 use slab::Slab;
 
+use crate::memory;
+
 /// Names one occupant of a slot. The generation tells it from earlier ones in the same slot,
 /// so that an event or a timer that comes late finds nobody instead of somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,14 +76,17 @@ impl<T> Slots<T> {
         self.entries.len()
     }
 
-    /// Whether it can hold no more: beyond this there is no token for anybody.
+    /// Whether it can hold no more: there is no token, or no memory, for one more.
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= self.capacity
+        let (count, room) = (self.entries.len(), self.entries.capacity());
+        let larger = (room + 1) * 2 * size_of::<(u32, T)>();
+        count >= self.capacity || (count == room && !memory::has_room(larger))
     }
 
-    /// `None` if it [is full](Slots::is_full).
+    /// `None` if there is no token for it. Whoever has asked whether it [is full](Slots::is_full) has the
+    /// memory, too.
     pub(crate) fn insert(&mut self, item: T) -> Option<Key> {
-        if self.is_full() {
+        if self.entries.len() >= self.capacity {
             return None;
         }
         let generation = self.next_generation;

@@ -47,7 +47,7 @@ pub use streams::{StreamHandler, on_data};
 ///     Ok(())
 /// });
 /// server.on(SET, |text, request, _reply| {
-///     *text = request.payload().to_vec();
+///     *text = request.to_vec()?;
 ///     Ok(())
 /// });
 /// server.listen(name)?;

@@ -5,6 +5,7 @@ use std::io;
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
+use crate::memory::{self, NoMemory};
 use crate::reactor::{Incoming, Origin, address_of};
 use crate::wire::rc::ResultCode;
 use crate::wire::{Layout, ReplyWriter};
@@ -31,6 +32,16 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.incoming.payload
+    }
+
+    /// A copy of [`payload`](Request::payload), to keep. Where the client may send more than there is memory
+    /// for, better than `payload().to_vec()`, which then ends the process.
+    ///
+    /// # Errors
+    /// "Busy" (-6), for the caller, if there is no memory for it.
+    pub fn to_vec(&self) -> Result<Vec<u8>, Failure> {
+        let copy = memory::copy(self.payload());
+        copy.map_err(|NoMemory| Failure::new(ResultCode::BUSY, "the server has no memory for the payload"))
     }
 
     /// Who asks, as far as the system tells.
@@ -99,10 +110,33 @@ impl<'a> Reply<'a> {
     /// Appends to the reply's payload.
     ///
     /// Never fails. A reply that gets longer than [`room`](Reply::room) allows is answered "too
-    /// large" (-3) and without payload.
+    /// large" (-3) and without payload; one that there is no memory for, "busy" (-6). What the handler has
+    /// changed in the state by then stays changed: see [`try_write`](Reply::try_write).
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         if let Some(writer) = &mut self.writer {
             writer.write(bytes.as_ref());
+        }
+    }
+
+    /// The same, and says at once if it does not fit, so that a handler can leave the state as it is:
+    ///
+    /// ```
+    /// # let mut server = sidewire::Server::new(Vec::new());
+    /// server.on(3, |value, request, reply| {
+    ///     let new = request.to_vec()?;
+    ///     reply.try_write(&*value)?; // or the old one would be lost
+    ///     *value = new;
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// "Too large" (-3) or "busy" (-6), for the caller.
+    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
+        self.write(bytes);
+        match self.writer.as_ref().and_then(ReplyWriter::shortfall) {
+            None => Ok(()),
+            Some((rc, text)) => Err(Failure::new(rc, text)),
         }
     }
 

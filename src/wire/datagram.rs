@@ -255,7 +255,8 @@ pub(crate) fn begin_reply(
 ) -> ReplyWriter<'_> {
     let (limit, pad_to) = match (ticket.layout, rule) {
         (Layout::V1, _) => {
-            outbox.bytes().extend_from_slice(&PREFIX);
+            // An outbox that is starved stays so, and says so to whoever sends what is in it.
+            let _ = outbox.reserve_reply(PREFIX.len()).map(|()| outbox.bytes().extend_from_slice(&PREFIX));
             ((largest - V1_OVERHEAD) as u32, None)
         }
         (Layout::Classic, Classic::Short(limit)) => (limit.min((largest - classic::HEADER_LEN) as u32), None),
@@ -324,8 +325,7 @@ mod tests {
             Settings { limits: Limits::default(), classic: RULE, web_is_error: false, instance: [0; 16] };
         let now = Instant::now();
         let mut connection = Connection::responder(Arc::new(settings), now);
-        let allowance =
-            Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999, stream_credit: 0 };
+        let allowance = Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999 };
         let mut bytes = Vec::new();
         Hello::ours(allowance, [0; 16]).encode(None, &mut bytes);
         let receive = |connection: &mut Connection, bytes: &[u8]| {

@@ -138,6 +138,18 @@ impl Decoder {
         self.expects = Expects::Nothing;
     }
 
+    /// The beginning of a frame that was [measured](Decoder::measure) without an error, and of which
+    /// nothing more will be shown, tells the classic layout as a whole one would.
+    pub(crate) fn settle_layout(&mut self, beginning: &[u8]) {
+        if let Expects::Anything { classic, .. } = self.expects
+            && beginning.len() >= classic::HEADER_LEN
+            && !beginning.starts_with(&hello::MAGIC)
+        {
+            self.expects = Expects::Classic(classic);
+            self.layout = Some(Layout::Classic);
+        }
+    }
+
     /// `unit` is exactly as long as [`measure`](Decoder::measure) said.
     fn cut<'b>(&mut self, unit: &'b [u8]) -> Option<Unit<'b>> {
         if let Expects::V1 { .. } = self.expects {
@@ -147,10 +159,7 @@ impl Decoder {
         if unit.starts_with(&hello::MAGIC) && !matches!(self.expects, Expects::Classic(_)) {
             return Some(Unit::Hello(unit));
         }
-        if let Expects::Anything { classic, .. } = self.expects {
-            self.expects = Expects::Classic(classic);
-            self.layout = Some(Layout::Classic);
-        }
+        self.settle_layout(unit);
         let (head, payload) = unit.split_first_chunk()?;
         let header = classic::Header::decode(head);
         // A fixed frame is longer than what it says.

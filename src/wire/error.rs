@@ -45,6 +45,12 @@ pub(crate) enum ProtocolError {
     TooManyInFlight { what: &'static str, limit: u32 },
     #[error("{0} bytes are waiting to be read by the peer, over the hard mark")]
     OutboxFull(usize),
+    #[error("there is no memory for {0}")]
+    NoMemory(&'static str),
+    #[error(
+        "it holds {own} bytes, the most of all connections, which together hold {all}, over the limit of {limit}"
+    )]
+    TooMuchBuffered { own: usize, all: usize, limit: usize },
     #[error("no {0} within the time allowed")]
     TimedOut(&'static str),
     // The two sides do not fit.
@@ -63,9 +69,14 @@ impl ProtocolError {
     /// The peer does not read.
     pub(crate) const STALLED: ProtocolError = ProtocolError::TimedOut("progress of writing");
 
-    /// Whether there is no point in telling the peer, since it does not read.
+    /// What is to be sent to the peer can't be kept.
+    pub(crate) const STARVED: ProtocolError = ProtocolError::NoMemory("what it is to read");
+
+    /// Whether there is no point in telling the peer, since it does not read, or nothing more can be
+    /// said to it.
     pub(crate) fn is_hopeless(&self) -> bool {
-        matches!(self, ProtocolError::OutboxFull(_)) || *self == ProtocolError::STALLED
+        matches!(self, ProtocolError::OutboxFull(_))
+            || [ProtocolError::STALLED, ProtocolError::STARVED].contains(self)
     }
 
     /// Whether whoever runs the server should hear of it: a limit, or something else's client.
@@ -76,6 +87,8 @@ impl ProtocolError {
                 | ProtocolError::TextNotFrames { .. }
                 | ProtocolError::OutboxFull(_)
                 | ProtocolError::TooManyInFlight { .. }
+                | ProtocolError::NoMemory(_)
+                | ProtocolError::TooMuchBuffered { .. }
         )
     }
 
@@ -83,7 +96,10 @@ impl ProtocolError {
     pub(crate) fn rc(&self) -> ResultCode {
         match self {
             ProtocolError::TooLarge { .. } | ProtocolError::TextNotFrames { .. } => ResultCode::TOO_LARGE,
-            ProtocolError::TooManyInFlight { .. } | ProtocolError::OutboxFull(_) => ResultCode::BUSY,
+            ProtocolError::TooManyInFlight { .. }
+            | ProtocolError::OutboxFull(_)
+            | ProtocolError::NoMemory(_)
+            | ProtocolError::TooMuchBuffered { .. } => ResultCode::BUSY,
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,
             ProtocolError::FeatureMissing(_) => ResultCode::FEATURE_MISSING,

@@ -40,14 +40,17 @@ pub(crate) use plain::{Cut, Plain};
 pub(crate) use protocol::Protocol;
 pub(crate) use reply::{ReplyWriter, Ticket};
 
+use crate::memory;
+
 /// A stash that has much more memory than what is left in it needs gives that back: it may have
 /// held all that waited behind a turn's budget.
-fn trimmed_stash(mut stash: Vec<u8>) -> Vec<u8> {
+fn trimmed_stash(stash: Vec<u8>) -> Vec<u8> {
     if stash.is_empty() {
         return Vec::new();
     }
     if stash.capacity() / 4 > stash.len().max(1024) {
-        stash.shrink_to_fit();
+        // Not shrunk in place: that can end the process.
+        return memory::copy(&stash).unwrap_or(stash);
     }
     stash
 }

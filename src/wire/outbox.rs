@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::memory::{self, NoMemory};
+
 /// The memory behind an outbox. A connection owns one only while it has something to send; in
 /// between, its owner keeps it for the next connection, so that ten thousand idle ones cost nothing.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ struct Memory {
     sent: usize,
     /// Where in `bytes` the replies end whose requests count as in flight until then.
     charges: VecDeque<Charge>,
+    /// Something that had to be sent could not be kept. What follows it is worth nothing.
+    is_starved: bool,
 }
 
 /// A reply that has not left: when it does, a call of so many bytes is no longer in flight.
@@ -100,9 +104,40 @@ impl Outbox {
         (calls, bytes)
     }
 
-    /// Where new bytes go: only append.
+    /// Where new bytes go: only append, and only what was [reserved](Outbox::reserve).
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.0.get_or_insert_default().0.bytes
+    }
+
+    /// Makes room for `count` more bytes.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
+        let Buffer(memory) = self.0.get_or_insert_default();
+        if memory.is_starved {
+            return Err(NoMemory);
+        }
+        memory::reserve(&mut memory.bytes, count)
+    }
+
+    /// Appends.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+        self.reserve(bytes.len())?;
+        self.bytes().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes room for a reply's header, its padding, and its [charge](Outbox::charge). Where there is
+    /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
+    pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
+        let result = self.reserve(count);
+        let Buffer(memory) = self.0.get_or_insert_default();
+        let result = result.and_then(|()| Ok(memory.charges.try_reserve(1)?));
+        memory.is_starved |= result.is_err();
+        result
+    }
+
+    /// Whether a reply could not be kept, so that no other can follow either.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.memory().is_some_and(|memory| memory.is_starved)
     }
 
     /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
@@ -120,7 +155,9 @@ impl Outbox {
 
     /// Takes its memory back if it has nothing to send.
     pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
-        self.0.take_if(|buffer| buffer.0.bytes.is_empty())
+        let mut buffer = self.0.take_if(|buffer| buffer.0.bytes.is_empty())?;
+        buffer.0.is_starved = false;
+        Some(buffer)
     }
 
     fn memory(&self) -> Option<&Memory> {

@@ -9,6 +9,7 @@ use super::connection::{Input, Settings};
 use super::error::ProtocolError;
 use super::outbox::{Buffer, Outbox};
 use super::trimmed_stash;
+use crate::memory::{self, NoMemory};
 
 /// How the bytes of a stream without frames are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,9 @@ impl Plain {
         let joined = match stash.is_empty() {
             true => fresh,
             false => {
-                stash.extend_from_slice(fresh);
+                if memory::append(&mut stash, fresh).is_err() {
+                    return self.fail(ProtocolError::NoMemory("what it sends"));
+                }
                 &stash
             }
         };
@@ -83,7 +86,10 @@ impl Plain {
             return;
         }
         if stash.is_empty() {
-            self.stash = fresh[used..].to_vec();
+            match memory::copy(&fresh[used..]) {
+                Ok(rest) => self.stash = rest,
+                Err(NoMemory) => self.fail(ProtocolError::NoMemory("what it sends")),
+            }
         } else {
             stash.drain(..used);
             self.stash = trimmed_stash(stash);
@@ -167,7 +173,9 @@ impl Plain {
         if self.output == Half::Ended {
             return;
         }
-        self.outbox.bytes().extend_from_slice(bytes);
+        if self.outbox.append(bytes).is_err() {
+            return self.fail(ProtocolError::STARVED);
+        }
         let waiting = self.outbox.len();
         if waiting > self.settings.limits.outbox_hard {
             self.fail(ProtocolError::OutboxFull(waiting));

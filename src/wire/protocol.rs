@@ -88,6 +88,14 @@ impl Protocol {
         }
     }
 
+    /// Ends, and gives back the memory of what came and was not handled yet.
+    pub(crate) fn shed(&mut self, error: ProtocolError) {
+        match self {
+            Protocol::Framed(connection) => connection.shed(error),
+            Protocol::Plain(plain) => plain.fail(error),
+        }
+    }
+
     /// No more requests are taken, and the peer is told so as far as the protocol can.
     pub(crate) fn goodbye(&mut self, rc: ResultCode) {
         match self {

@@ -4,6 +4,7 @@ use super::frame::{self, Kind, flags};
 use super::outbox::Outbox;
 use super::rc::ResultCode;
 use super::{Layout, classic};
+use crate::memory::NoMemory;
 
 /// Names one accepted request that is owed exactly one final reply.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,41 +30,56 @@ pub(crate) struct ReplyWriter<'c> {
     /// Classic fixed: payloads are padded to this.
     pad_to: Option<usize>,
     start: usize,
-    finished: bool,
-    overflowed: bool,
+    fate: Fate,
+}
+
+/// What becomes of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    /// It has more bytes than the peer takes.
+    TooLarge,
+    /// There is no memory for all of it, only for its header.
+    NoMemory,
+    /// There is none for that either: the outbox is starved.
+    Lost,
+    /// It is complete.
+    Sealed,
 }
 
 impl<'c> ReplyWriter<'c> {
     pub(crate) fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
         let header_len = header_len(ticket.layout);
+        let pad_to = pad_to.map(|size| size as usize);
+        let reserved = outbox.reserve_reply(header_len + pad_to.unwrap_or(0));
         let bytes = outbox.bytes();
         let start = bytes.len();
-        bytes.resize(start + header_len, 0);
-        let pad_to = pad_to.map(|size| size as usize);
-        ReplyWriter {
-            outbox,
-            ticket,
-            limit: limit as usize,
-            pad_to,
-            start,
-            finished: false,
-            overflowed: false,
-        }
+        let fate = match reserved {
+            Ok(()) => {
+                bytes.resize(start + header_len, 0);
+                Fate::Fine
+            }
+            Err(NoMemory) => Fate::Lost,
+        };
+        ReplyWriter { outbox, ticket, limit: limit as usize, pad_to, start, fate }
     }
 
     /// Appends to the payload. What does not fit into the peer's limit is not written, and
-    /// the reply becomes "too large" when it is finished.
+    /// the reply becomes "too large" when it is finished; "busy" if there is no memory for it.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        if self.overflowed || bytes.len() > self.room() {
-            self.overflowed = true;
+        if self.fate != Fate::Fine {
             return;
         }
-        self.outbox.bytes().extend_from_slice(bytes);
+        if bytes.len() > self.room() {
+            self.fate = Fate::TooLarge;
+        } else if self.outbox.append(bytes).is_err() {
+            self.fate = Fate::NoMemory;
+        }
     }
 
     /// Payload bytes so far.
     pub(crate) fn len(&mut self) -> usize {
-        self.outbox.bytes().len() - self.payload_start()
+        self.outbox.bytes().len().saturating_sub(self.payload_start())
     }
 
     /// Payload bytes that may follow.
@@ -73,19 +89,34 @@ impl<'c> ReplyWriter<'c> {
 
     /// Throws the payload written so far away.
     pub(crate) fn clear(&mut self) {
-        self.overflowed = false;
+        if self.fate != Fate::Lost {
+            self.fate = Fate::Fine;
+        }
         let start = self.payload_start();
         self.outbox.bytes().truncate(start);
+    }
+
+    /// Why not everything that was written is there.
+    pub(crate) fn shortfall(&self) -> Option<(ResultCode, String)> {
+        match self.fate {
+            Fate::TooLarge => {
+                let text = format!("the reply has more than the {} bytes that the caller takes", self.limit);
+                Some((ResultCode::TOO_LARGE, text))
+            }
+            Fate::NoMemory | Fate::Lost => {
+                Some((ResultCode::BUSY, "the server has no memory for the reply".to_owned()))
+            }
+            Fate::Fine | Fate::Sealed => None,
+        }
     }
 
     /// Completes the reply with its result code.
     /// Says which code it really got: one that is too large fails.
     pub(crate) fn finish(mut self, rc: ResultCode) -> ResultCode {
-        if self.overflowed {
-            let text = format!("the reply has more than the {} bytes that the caller takes", self.limit);
-            return self.fail(ResultCode::TOO_LARGE, &text);
+        match self.shortfall() {
+            Some((rc, text)) => self.fail(rc, &text),
+            None => self.seal(rc, 0),
         }
-        self.seal(rc, 0)
     }
 
     /// Completes the reply with a result code and, where the layout has a place for it, a text
@@ -104,11 +135,16 @@ impl<'c> ReplyWriter<'c> {
         if self.ticket.layout == Layout::Classic || text.is_empty() || rc.is_ok() {
             return self.seal(rc, 0);
         }
-        self.outbox.bytes().extend_from_slice(text.as_bytes());
-        self.seal(rc, flags::TEXT)
+        match self.outbox.append(text.as_bytes()) {
+            Ok(()) => self.seal(rc, flags::TEXT),
+            Err(NoMemory) => self.seal(rc, 0),
+        }
     }
 
     fn seal(&mut self, rc: ResultCode, flags: u8) -> ResultCode {
+        if self.fate == Fate::Lost {
+            return ResultCode::BUSY;
+        }
         let length = self.len();
         let (start, payload_start) = (self.start, self.payload_start());
         let bytes = self.outbox.bytes();
@@ -134,14 +170,14 @@ impl<'c> ReplyWriter<'c> {
             }
         }
         self.outbox.charge(self.ticket.cost);
-        self.finished = true;
+        self.fate = Fate::Sealed;
         rc
     }
 }
 
 impl Drop for ReplyWriter<'_> {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.fate != Fate::Sealed {
             self.seal_failure(ResultCode::HANDLER_FAILED, "");
         }
     }

@@ -258,6 +258,25 @@ fn a_server_whose_buffers_are_full_closes_who_fills_them() {
     );
 }
 
+/// Whoever holds most is told why, as far as its socket takes that.
+#[test]
+fn who_fills_the_buffers_is_told_so_before_the_end() {
+    let _watchdog = watchdog(60);
+    let server = store_with(limits(|limits| limits.max_buffered = 300_000));
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let raw = Dialect::V1.raw(endpoint);
+            let _ = raw.try_send(&frame(1, ECHO, 1, 0, &[0; 800_000])[..700_000]);
+            let goodbye = raw.receive_frame();
+            assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::BUSY.0), "{goodbye:?}");
+            assert!(String::from_utf8_lossy(&goodbye.payload).contains("over the limit of 300000"));
+            raw.expect_end();
+        },
+    );
+}
+
 /// The largest frames are within what is buffered by default.
 #[test]
 fn one_connection_reads_and_answers_the_largest_frames() {

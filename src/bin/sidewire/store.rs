@@ -22,16 +22,14 @@ pub(crate) fn server() -> Server<Vec<u8>> {
         Ok(())
     });
     server.on(SET, |value, request, _reply| {
-        *value = request.payload().to_vec();
+        *value = request.to_vec()?;
         Ok(())
     });
     server.on(SET_AND_GET, |value, request, reply| {
+        let new = request.to_vec()?;
         // A value that this client can't take stays: or it would be lost.
-        if value.len() <= reply.room() {
-            reply.write(std::mem::replace(value, request.payload().to_vec()));
-            return Ok(());
-        }
-        reply.write(value);
+        reply.try_write(&*value)?;
+        *value = new;
         Ok(())
     });
     server.on(ECHO, |_value, request, reply| {

@@ -1,12 +1,15 @@
 //! Bytes in: which of them are whole units, and where the others wait.
 
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::time::Partial;
 use super::{Connection, Event, Phase, Role};
+use crate::memory::{self, NoMemory};
+use crate::wire::decoder::Fatal;
 use crate::wire::error::ProtocolError;
-use crate::wire::{Layout, trimmed_stash};
+use crate::wire::{Layout, classic, frame, trimmed_stash};
 
 /// What one call of [`Connection::receive`] may do, and with what.
 struct Turn<'t, F> {
@@ -42,9 +45,7 @@ impl Connection {
             self.parse(&mut rest, &mut turn);
         }
         if !self.is_finishing() {
-            self.reserve(&mut stash, rest.len());
-            stash.extend_from_slice(rest);
-            self.put_back(stash);
+            self.keep(stash, rest);
         }
         if budget.get() != before {
             self.partial = None;
@@ -72,15 +73,83 @@ impl Connection {
             let missing = self.decoder.measure(view).map_or(0, |length| length.saturating_sub(left));
             stash.drain(..stash.len() - left);
             let count = missing.min(fresh.len());
+            if self.lost.is_none() && count > 0 && self.reserve(stash, count).is_err() {
+                *stash = self.lose(stash);
+            }
+            if let Some(lost) = self.lost {
+                fresh = self.skip(stash, lost, fresh, turn);
+                if fresh.is_empty() {
+                    break;
+                }
+                continue;
+            }
             if count == 0 {
                 break;
             }
-            self.reserve(stash, count);
             let (used, later) = fresh.split_at(count);
             stash.extend_from_slice(used);
             fresh = later;
         }
         fresh
+    }
+
+    /// Keeps what could not be handled yet.
+    fn keep(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
+        if self.reserve(&mut stash, rest.len()).is_ok() {
+            stash.extend_from_slice(rest);
+            self.put_back(stash);
+        } else if stash.is_empty() && self.decoder.measure(rest).is_ok_and(|length| length > rest.len()) {
+            self.stash = self.lose(rest);
+        } else {
+            // Whole requests that wait for their turn.
+            let first = stash.first_chunk().or(rest.first_chunk());
+            self.end_for(ProtocolError::NoMemory("its requests"), first);
+        }
+    }
+
+    /// There is no memory for the rest of the frame that begins so: from here on its payload is thrown
+    /// away, and in the end its sender is told. Returns its header, to be kept.
+    fn lose(&mut self, frame: &[u8]) -> Vec<u8> {
+        self.decoder.settle_layout(frame);
+        let head = match self.layout() {
+            Some(Layout::V1) => frame::HEADER_LEN,
+            Some(Layout::Classic) => classic::HEADER_LEN,
+            None => usize::MAX,
+        };
+        match (frame.get(..head), self.decoder.measure(frame)) {
+            (Some(head), Ok(length)) => {
+                let missing = u32::try_from(length - frame.len()).unwrap_or(u32::MAX);
+                self.lost = NonZeroU32::new(missing);
+                head.to_vec()
+            }
+            _ => {
+                let what = ProtocolError::NoMemory("the beginning of its frame");
+                self.end_for(what, frame.first_chunk());
+                Vec::new()
+            }
+        }
+    }
+
+    /// Throws away what belongs to the payload that is being lost. Returns what is behind it.
+    fn skip<'b, F: FnMut(&mut Connection, Event<'_>)>(
+        &mut self,
+        stash: &mut Vec<u8>,
+        lost: NonZeroU32,
+        fresh: &'b [u8],
+        turn: &mut Turn<'_, F>,
+    ) -> &'b [u8] {
+        let Some((_, behind)) = fresh.split_at_checked(lost.get() as usize) else {
+            // The subtrahend is less than what is lost.
+            self.lost = NonZeroU32::new(lost.get() - fresh.len() as u32);
+            return &[];
+        };
+        turn.budget.set(turn.budget.get().saturating_sub(1));
+        self.lost = None;
+        if let Some(event) = self.interpret_lost(&std::mem::take(stash)) {
+            (turn.each)(self, event);
+        }
+        self.judge_outbox(turn);
+        behind
     }
 
     fn parse<F: FnMut(&mut Connection, Event<'_>)>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, F>) {
@@ -95,17 +164,24 @@ impl Connection {
                     if let Some(event) = self.interpret(unit) {
                         (turn.each)(self, event);
                     }
-                    let waiting = self.outbox.len();
-                    if self.role == Role::Responder && waiting > self.settings.limits.outbox_hard {
-                        self.fail(ProtocolError::OutboxFull(waiting).into());
-                    }
-                    if waiting >= turn.outbox_most {
-                        turn.budget.set(0);
-                    }
+                    self.judge_outbox(turn);
                 }
                 Ok(None) => return,
                 Err(fatal) => self.fail(fatal),
             }
+        }
+    }
+
+    /// Looks at what the replies have come to.
+    fn judge_outbox<F>(&mut self, turn: &mut Turn<'_, F>) {
+        let waiting = self.outbox.len();
+        if self.outbox.is_starved() {
+            self.fail(ProtocolError::STARVED.into());
+        } else if self.role == Role::Responder && waiting > self.settings.limits.outbox_hard {
+            self.fail(ProtocolError::OutboxFull(waiting).into());
+        }
+        if waiting >= turn.outbox_most {
+            turn.budget.set(0);
         }
     }
 
@@ -134,7 +210,7 @@ impl Connection {
     /// [`put_back`](Connection::put_back). Grows with what has really come, never by the header's
     /// word alone.
     pub(crate) fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
-        if self.stash.is_empty() || !self.may_parse() {
+        if self.stash.is_empty() || self.lost.is_some() || !self.may_parse() {
             return None;
         }
         let missing = self.decoder.measure(&self.stash).ok()?.checked_sub(self.stash.len())?;
@@ -143,7 +219,10 @@ impl Connection {
         }
         let most = missing.min(self.stash.len().max(at_least));
         let mut partial = std::mem::take(&mut self.stash);
-        self.reserve(&mut partial, most);
+        if self.reserve(&mut partial, most).is_err() {
+            self.stash = self.lose(&partial);
+            return None;
+        }
         Some((partial, most))
     }
 
@@ -153,11 +232,27 @@ impl Connection {
     }
 
     /// Makes room for `count` more bytes, doubling up to the frame's end and no further.
-    fn reserve(&self, stash: &mut Vec<u8>, count: usize) {
-        if stash.capacity() - stash.len() < count {
-            let end = self.decoder.measure(stash).unwrap_or(0).min(stash.len() * 2);
-            stash.reserve_exact(count.max(end.saturating_sub(stash.len())));
+    fn reserve(&self, stash: &mut Vec<u8>, count: usize) -> Result<(), NoMemory> {
+        if stash.capacity() - stash.len() >= count {
+            return Ok(());
         }
+        let end = self.decoder.measure(stash).unwrap_or(0).min(stash.len() * 2);
+        memory::reserve_exact(stash, count.max(end.saturating_sub(stash.len())))
+    }
+
+    /// Gives back all the memory of what came and was not handled yet, and ends for that reason. The
+    /// peer is told so.
+    pub(crate) fn shed(&mut self, error: ProtocolError) {
+        let first = std::mem::take(&mut self.stash).first_chunk().copied();
+        self.lost = None;
+        self.end_for(error, first.as_ref());
+    }
+
+    /// Ends. `first`: the first bytes of what was not handled, which in the classic layout, where only
+    /// replies can be sent, is answered with the reason.
+    fn end_for(&mut self, error: ProtocolError, first: Option<&[u8; 4]>) {
+        let is_next = self.layout() == Some(Layout::Classic) && self.owed() == 0;
+        self.fail(Fatal { error, answer_to: first.filter(|_| is_next).map(classic::msg_type) });
     }
 
     /// The clock of an incomplete frame runs from its first byte, and rests while reading does.
@@ -179,6 +274,7 @@ impl Connection {
         if self.is_finishing() {
             return;
         }
+        self.lost = None;
         if !std::mem::take(&mut self.stash).is_empty() {
             self.failure.get_or_insert(Box::new(ProtocolError::CutOff));
         }
@@ -189,7 +285,9 @@ impl Connection {
     }
 
     pub(super) fn finish(&mut self) {
-        self.phase = Phase::Finishing;
+        if self.phase != Phase::Abandoned {
+            self.phase = Phase::Finishing;
+        }
         self.decoder.expect_nothing();
         self.pong_owed = None;
         self.partial = None;

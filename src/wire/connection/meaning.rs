@@ -24,6 +24,48 @@ impl Connection {
         })
     }
 
+    /// What the header of a frame means whose payload is lost for want of memory. A request is answered
+    /// "busy", and the connection goes on.
+    pub(super) fn interpret_lost(&mut self, head: &[u8]) -> Option<Event<'static>> {
+        let result = self.take_lost(head);
+        result.unwrap_or_else(|error| {
+            self.fail(error.into());
+            None
+        })
+    }
+
+    fn take_lost(&mut self, head: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
+        if self.layout() == Some(Layout::Classic) {
+            let Some(head) = head.first_chunk() else { return Ok(None) };
+            let header = classic::Header::decode(head);
+            return Ok(match self.take_classic(header, &[])? {
+                Some(Event::Request { ticket, .. }) => self.answer_lost(ticket),
+                Some(Event::Reply { id, .. }) => Some(Event::LostReply { id }),
+                _ => None,
+            });
+        }
+        let Some(head) = head.first_chunk() else { return Ok(None) };
+        let header = Header::decode(head);
+        match Kind::from_byte(header.kind) {
+            Some(Kind::Request | Kind::Subscribe | Kind::Unsubscribe) => {
+                let ticket = self.accept_call(&header)?;
+                Ok(ticket.and_then(|ticket| self.answer_lost(ticket)))
+            }
+            Some(Kind::Reply) => {
+                let header = Header { flags: header.flags & !flags::EXT, ..header };
+                let reply = self.take_reply(header, &[])?;
+                Ok(reply.map(|_| Event::LostReply { id: header.id }))
+            }
+            Some(Kind::Notify) => Ok(None),
+            _ => self.take_v1(header, &[]),
+        }
+    }
+
+    fn answer_lost(&mut self, ticket: Ticket) -> Option<Event<'static>> {
+        self.begin_reply(ticket).fail(ResultCode::BUSY, "there is no memory for so large a request now");
+        None
+    }
+
     fn take_hello(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
         let theirs = Hello::decode(bytes)?;
         theirs.check_demands()?;
@@ -123,6 +165,25 @@ impl Connection {
         header: Header,
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let Some(ticket) = self.accept_call(&header)? else { return Ok(None) };
+        if kind != Kind::Request {
+            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
+        } else if self.role == Role::Initiator {
+            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client serves no requests");
+        } else if header.rc < 0 {
+            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "the timeout is negative");
+        } else if header.flags & flags::TEXT != 0 {
+            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "a request can't carry the flag TEXT");
+        } else if header.flags & flags::MORE != 0 {
+            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "requests in parts are not served");
+        } else {
+            return Ok(self.take_extension(ticket, header.flags, payload));
+        }
+        Ok(None)
+    }
+
+    /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
+    fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
         if self.phase == Phase::Leaving {
             return Ok(None);
         }
@@ -141,26 +202,12 @@ impl Connection {
         self.in_flight += 1;
         self.in_flight_bytes += header.length;
         self.last_id = header.id;
-        let ticket = Ticket {
+        Ok(Some(Ticket {
             id: header.id,
             msg_type: i32::from(header.msg_type),
             cost: header.length,
             layout: Layout::V1,
-        };
-        if kind != Kind::Request {
-            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
-        } else if self.role == Role::Initiator {
-            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client serves no requests");
-        } else if header.rc < 0 {
-            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "the timeout is negative");
-        } else if header.flags & flags::TEXT != 0 {
-            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "a request can't carry the flag TEXT");
-        } else if header.flags & flags::MORE != 0 {
-            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "requests in parts are not served");
-        } else {
-            return Ok(self.take_extension(ticket, header.flags, payload));
-        }
-        Ok(None)
+        }))
     }
 
     fn take_extension<'b>(&mut self, ticket: Ticket, flags: u8, payload: &'b [u8]) -> Option<Event<'b>> {

@@ -16,6 +16,7 @@ mod meaning;
 mod output;
 mod time;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,6 +53,8 @@ pub(crate) enum Event<'b> {
     Notify { msg_type: u16, payload: &'b [u8] },
     /// The final reply to a call of ours for which somebody waits.
     Reply { id: u32, rc: ResultCode, is_text: bool, payload: &'b [u8] },
+    /// The same, but there was no memory for its payload.
+    LostReply { id: u32 },
     /// The responder's hello: the connection is open.
     Opened,
     /// The peer will send no more requests, and executed none of ours behind `last_id`.
@@ -96,6 +99,9 @@ pub(crate) struct Connection {
     /// Bytes that were received and not parsed: the beginning of a frame, or whole units that
     /// had to wait. Owns no memory while it is empty.
     stash: Vec<u8>,
+    /// Of a frame for which there is no memory only the header is in `stash`; so many bytes of its
+    /// payload are still to be thrown away.
+    lost: Option<NonZeroU32>,
     outbox: Outbox,
     /// The peer's calls whose replies have not left, and their payload bytes.
     in_flight: u32,
@@ -144,13 +150,9 @@ impl Connection {
             decoder,
             phase,
             role,
-            allowance: Allowance {
-                max_payload: 0,
-                max_in_flight: 0,
-                max_in_flight_bytes: 0,
-                stream_credit: 0,
-            },
+            allowance: Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0 },
             stash: Vec::new(),
+            lost: None,
             outbox: Outbox::default(),
             in_flight: 0,
             in_flight_bytes: 0,

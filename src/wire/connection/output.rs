@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::{Connection, Phase, Role};
+use crate::memory::NoMemory;
 use crate::wire::decoder::Fatal;
 use crate::wire::error::ProtocolError;
-use crate::wire::frame::{Header, Kind, flags};
+use crate::wire::frame::{self, Header, Kind, flags};
 use crate::wire::hello::{Allowance, Answer, Hello};
 use crate::wire::outbox::Buffer;
 use crate::wire::rc::ResultCode;
@@ -43,24 +44,31 @@ impl Connection {
 
     /// Puts a request into the outbox and returns its id. The caller has looked at
     /// [`request_limit`](Connection::request_limit) and [`may_call`](Connection::may_call).
-    pub(crate) fn push_request(&mut self, msg_type: u16, payload: &[u8], timeout_ms: i32) -> u32 {
+    pub(crate) fn push_request(
+        &mut self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout_ms: i32,
+    ) -> Result<u32, NoMemory> {
+        let padded = match (self.decoder.layout(), self.settings.classic) {
+            (Some(Layout::Classic), Classic::Fixed(size)) => payload.len().max(size as usize),
+            _ => payload.len(),
+        };
+        self.outbox.reserve(frame::HEADER_LEN + padded)?;
         let calls = self.calls.get_or_insert_default();
         let cost = payload.len() as u32;
         if self.decoder.layout() != Some(Layout::Classic) {
             let id = calls.begin(i32::from(msg_type), cost);
             self.push_frame(Kind::Request, 0, msg_type, id, timeout_ms, payload);
-            return id;
+            return Ok(id);
         }
         let id = calls.begin_in_order(i32::from(msg_type), cost);
         let header = classic::Header { msg_type: i32::from(msg_type), rc: 0, length: cost as i32 };
         let bytes = self.outbox.bytes();
         bytes.extend_from_slice(&header.encode());
         bytes.extend_from_slice(payload);
-        if let Classic::Fixed(size) = self.settings.classic {
-            let padding = (size as usize).saturating_sub(payload.len());
-            bytes.resize(bytes.len() + padding, 0);
-        }
-        id
+        bytes.resize(bytes.len() + padded - payload.len(), 0);
+        Ok(id)
     }
 
     /// Nobody will take what is in the outbox.
@@ -71,8 +79,10 @@ impl Connection {
     }
 
     /// Puts a notify (v1 only) into the outbox.
-    pub(crate) fn push_notify(&mut self, msg_type: u16, payload: &[u8]) {
+    pub(crate) fn push_notify(&mut self, msg_type: u16, payload: &[u8]) -> Result<(), NoMemory> {
+        self.outbox.reserve(frame::HEADER_LEN + payload.len())?;
         self.push_frame(Kind::Notify, 0, msg_type, 0, 0, payload);
+        Ok(())
     }
 
     /// The caller no longer waits for the reply to this call of ours.
@@ -88,7 +98,9 @@ impl Connection {
         match self.phase {
             Phase::Open if self.layout() == Some(Layout::V1) => {
                 self.push_frame(Kind::Goodbye, 0, 0, self.last_id, rc.0, &[]);
-                self.phase = Phase::Leaving;
+                if self.phase == Phase::Open {
+                    self.phase = Phase::Leaving;
+                }
             }
             Phase::Open => self.conclude(false),
             Phase::Refusing(_) | Phase::Opening => self.finish(),
@@ -210,7 +222,9 @@ impl Connection {
             _ => {}
         }
         self.finish();
-        self.failure = Some(Box::new(error));
+        if !self.is_hopeless() {
+            self.failure = Some(Box::new(error));
+        }
     }
 
     /// Ends the connection without a word, since the peer does not read.
@@ -226,6 +240,9 @@ impl Connection {
         self.in_flight += 1;
         let ticket = Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic };
         self.begin_reply(ticket).finish(rc);
+        if self.outbox.is_starved() {
+            self.abandon(ProtocolError::STARVED);
+        }
     }
 
     /// Tells a refused peer so, in the layout that its first four bytes announce.
@@ -245,12 +262,14 @@ impl Connection {
             max_payload: limits.max_payload,
             max_in_flight: limits.max_in_flight,
             max_in_flight_bytes: limits.max_in_flight_bytes,
-            stream_credit: 0,
         }
     }
 
     pub(super) fn push_answer(&mut self, status: ResultCode, version: u8, text: String) {
         let answer = Answer { status, version, instance: self.settings.instance, text };
+        if self.outbox.reserve(hello::MAX_LEN).is_err() {
+            return self.abandon(ProtocolError::STARVED);
+        }
         // The nonce only matters where a token is asked for, which this version never does.
         let ours = Hello::ours(self.our_allowance(), [0; 16]);
         ours.encode(Some(&answer), self.outbox.bytes());
@@ -266,6 +285,9 @@ impl Connection {
         payload: &[u8],
     ) {
         let header = Header { length: payload.len() as u32, kind: kind as u8, flags, msg_type, id, rc };
+        if self.outbox.reserve(frame::HEADER_LEN + payload.len()).is_err() {
+            return self.abandon(ProtocolError::STARVED);
+        }
         let bytes = self.outbox.bytes();
         bytes.extend_from_slice(&header.encode());
         bytes.extend_from_slice(payload);

@@ -8,11 +8,10 @@ use crate::wire::rc::ResultCode;
 use crate::wire::{classic, hello};
 
 fn allowances() -> impl Strategy<Value = Allowance> {
-    any::<[u32; 4]>().prop_map(|[max_payload, max_in_flight, max_in_flight_bytes, stream_credit]| Allowance {
+    any::<[u32; 3]>().prop_map(|[max_payload, max_in_flight, max_in_flight_bytes]| Allowance {
         max_payload,
         max_in_flight,
         max_in_flight_bytes,
-        stream_credit,
     })
 }
 

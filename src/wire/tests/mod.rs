@@ -10,6 +10,7 @@ mod datagram;
 mod frames;
 mod goodbye;
 mod hello;
+mod memory;
 mod pair;
 mod plain;
 mod properties;
@@ -33,6 +34,7 @@ enum Seen {
     Request { msg_type: i32, payload: Vec<u8> },
     Notify { msg_type: u16, payload: Vec<u8> },
     Reply { id: u32, rc: i32, is_text: bool, payload: Vec<u8> },
+    LostReply { id: u32 },
     Opened,
     Goodbye { rc: i32, last_id: u32 },
 }
@@ -143,6 +145,7 @@ impl Side {
             Event::Reply { id, rc, is_text, payload } => {
                 seen.push(Seen::Reply { id, rc: rc.0, is_text, payload: payload.to_vec() });
             }
+            Event::LostReply { id } => seen.push(Seen::LostReply { id }),
             Event::Opened => seen.push(Seen::Opened),
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.0, last_id }),
         });
@@ -201,7 +204,7 @@ impl Side {
 
     fn call(&mut self, msg_type: u16, payload: &[u8]) -> u32 {
         assert!(self.connection.may_call(payload.len() as u32));
-        self.connection.push_request(msg_type, payload, 0)
+        self.connection.push_request(msg_type, payload, 0).expect("memory")
     }
 
     /// Lets time pass and times out what has run out of it.
@@ -285,12 +288,8 @@ fn classic_request(msg_type: i32, payload: &[u8]) -> Vec<u8> {
     classic_frame(msg_type, 0, payload.len() as i32, payload)
 }
 
-const GENEROUS: Allowance = Allowance {
-    max_payload: 1 << 20,
-    max_in_flight: 1 << 20,
-    max_in_flight_bytes: 1 << 30,
-    stream_credit: 0,
-};
+const GENEROUS: Allowance =
+    Allowance { max_payload: 1 << 20, max_in_flight: 1 << 20, max_in_flight_bytes: 1 << 30 };
 
 /// An initiator's hello.
 fn hello(allowance: Allowance) -> Vec<u8> {

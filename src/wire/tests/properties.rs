@@ -113,7 +113,7 @@ fn caller(calls: &[(u16, bool)]) -> Side {
     let mut side = Side::initiator(defaults());
     side.sent();
     for (msg_type, abandoned) in calls {
-        let id = side.connection.push_request(*msg_type, b"", 0);
+        let id = side.connection.push_request(*msg_type, b"", 0).expect("memory");
         if *abandoned {
             side.connection.abandon_call(id);
         }
@@ -225,7 +225,7 @@ proptest! {
             true => Side::classic_initiator(settings(small)),
             false => Side::initiator(settings(small)),
         };
-        side.connection.push_request(1, b"", 0);
+        side.connection.push_request(1, b"", 0).expect("memory");
         torment(&mut side, &garbage, &reads)?;
     }
 }

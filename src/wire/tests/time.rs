@@ -224,7 +224,7 @@ fn silence_both_ways_is_idle() {
     side.pass(limit - TICK);
     side.feed(&frame(Kind::Pong, 0, 0, 0, 0, b""));
     side.pass(limit - TICK);
-    side.connection.push_notify(1, b"from us");
+    side.connection.push_notify(1, b"from us").expect("memory");
     side.sent();
     outlast(&mut side, limit, &error);
     side.assert_fatal(ResultCode::TIMED_OUT, 0);
