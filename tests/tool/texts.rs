@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use crate::stage::{GREETING, Stage};
+use crate::stage::Stage;
 use crate::util::{Process, Raw, classic, unique, watchdog};
 
 #[test]
@@ -31,7 +31,7 @@ fn padded_names_are_served_and_called() {
     let endpoint = format!("abstract-padded:{}", unique("tool"));
     let server = stage.serve(&[&endpoint], &[]);
     assert_eq!(server.endpoints[0].to_string(), endpoint);
-    stage.run(["call", &endpoint, "1"]).expect(0).prints(GREETING);
+    stage.run(["call", &endpoint, "1"]).expect(0).prints(crate::stage::GREETING);
 }
 
 /// What a server logs of these bytes.
