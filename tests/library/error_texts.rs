@@ -1,18 +1,9 @@
 //! What errors say: the operation, the endpoint, who is there, and what to do next.
 
-use std::time::Duration;
-
 use sidewire::{Access, Client, Connect, Endpoint, Error, Failure, Limits, ResultCode, Server};
 
 use crate::util::fake::{Fake, send, take_hello};
-use crate::util::{Dialect, all_streams, fresh, start, store, usual, usual_access, watchdog};
-
-fn connect(endpoint: &Endpoint) -> Connect {
-    Connect::to(endpoint)
-        .expect("an endpoint")
-        .access(usual_access(endpoint))
-        .timeout(Some(Duration::from_millis(300)))
-}
+use crate::util::{Dialect, all_streams, fresh, start, store, usual, watchdog};
 
 #[track_caller]
 fn says(error: &Error, words: &[&str]) {
@@ -131,8 +122,17 @@ fn errors_in_a_box_read_the_same() {
 #[cfg(unix)]
 mod unix {
     use std::os::unix::net::UnixListener;
+    use std::time::Duration;
 
     use super::*;
+    use crate::util::usual_access;
+
+    fn connect(endpoint: &Endpoint) -> Connect {
+        Connect::to(endpoint)
+            .expect("an endpoint")
+            .access(usual_access(endpoint))
+            .timeout(Some(Duration::from_millis(300)))
+    }
 
     #[test]
     fn a_hung_server_is_named() {
