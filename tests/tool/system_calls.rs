@@ -95,7 +95,6 @@ fn three_for_a_request() {
 
 #[test]
 fn requests_that_arrive_together_leave_together() {
-    const TOGETHER: u32 = 64;
     if is_excused() {
         return;
     }
@@ -104,11 +103,36 @@ fn requests_that_arrive_together_leave_together() {
     let server = stage.serve(&[stage.unix("x.sock")], &[]);
     let raw = Raw::connect(&server.endpoints[0]);
     raw.shake_hands();
+    // A turn has a time, too: on a busy machine its end may come before that of the requests.
+    let mut tries = Vec::new();
+    while tries.len() < 5 {
+        let exchange = exchange_together(&stage, &server, &raw, tries.len() as u32 * TOGETHER + 1);
+        if exchange.reads == 1 && exchange.writes == 1 {
+            return;
+        }
+        tries.push(exchange);
+    }
+    panic!("{tries:#?}");
+}
+
+const TOGETHER: u32 = 64;
+
+/// What the server did for many requests at once.
+#[derive(Debug)]
+struct Exchange {
+    reads: usize,
+    writes: usize,
+    #[expect(dead_code, reason = "shown when the test fails")]
+    trace: String,
+}
+
+fn exchange_together(stage: &Stage, server: &Process, raw: &Raw, first: u32) -> Exchange {
     let trace = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,sendmmsg";
-    let tracer = Tracer::attach(&stage, &server, &["-e", trace]);
-    let requests: Vec<u8> = (1..=TOGETHER).flat_map(|id| frame(1, 4, id, 0, &id.to_le_bytes())).collect();
+    let tracer = Tracer::attach(stage, server, &["-e", trace]);
+    let ids = first..first + TOGETHER;
+    let requests: Vec<u8> = ids.clone().flat_map(|id| frame(1, 4, id, 0, &id.to_le_bytes())).collect();
     raw.send(&requests);
-    for id in 1..=TOGETHER {
+    for id in ids {
         let reply = raw.receive_frame();
         assert_eq!((reply.id, reply.rc, reply.payload), (id, 0, id.to_le_bytes().to_vec()));
     }
@@ -117,6 +141,6 @@ fn requests_that_arrive_together_leave_together() {
         let is_one = |line: &&str| names.iter().any(|name| line.contains(&format!("{name}(")));
         trace.lines().filter(is_one).count()
     };
-    assert_eq!(count(&["write", "writev", "sendto", "sendmsg", "sendmmsg"]), 1, "{trace}");
-    assert_eq!(count(&["read", "readv", "recvfrom", "recvmsg"]), 1, "{trace}");
+    let writes = count(&["write", "writev", "sendto", "sendmsg", "sendmmsg"]);
+    Exchange { reads: count(&["read", "readv", "recvfrom", "recvmsg"]), writes, trace }
 }
