@@ -6,10 +6,13 @@ mod util;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{Limits, ResultCode};
+use sidewire::{Endpoint, Limits, ResultCode, Server};
 
 use util::fake::{Fake, send, take_request, wait_for_the_end};
-use util::{Raw, all_streams, client, connect, frame, on_every_stream, store_with, until, usual, watchdog};
+use util::{
+    Dialect, Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, store_with, until,
+    usual, watchdog,
+};
 
 const ECHO: u16 = 4;
 
@@ -219,4 +222,33 @@ impl sidewire::StreamHandler<Vec<usize>> for Lines {
     fn data(&mut self, seen: &mut Vec<usize>, _session: &mut sidewire::Session<'_>, line: &[u8]) {
         seen.push(line.len());
     }
+}
+
+/// A classic reply -5 or -6 counted as a refusal of the connection whichever it was, "certainly not
+/// executed", and lost its payload.
+#[test]
+fn a_handler_that_says_busy_has_run() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    server.on(1, |(), _request, reply| {
+        reply.write("ask the other one");
+        reply.set_result(ResultCode::BUSY);
+        Ok(())
+    });
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let client = Dialect::Classic.client(&bound[0]);
+    for _ in 0..2 {
+        let error = client.call(1, b"").expect_err("busy");
+        assert!(!error.is_refused() && error.may_have_executed(), "{error}");
+        assert_eq!(error.payload(), b"ask the other one");
+    }
+    drop(client);
+    running.stop().expect("the server ends well");
+}
+
+/// A URL's `//127.0.0.1` went to the resolver as the name of a host.
+#[test]
+fn no_host_is_called_like_a_url() {
+    let error = "tcp://127.0.0.1:1".parse::<Endpoint>().expect_err("a URL");
+    assert!(error.to_string().contains("write tcp:127.0.0.1:1"), "{error}");
 }
