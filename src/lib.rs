@@ -47,6 +47,7 @@ mod access;
 mod client;
 mod counters;
 mod error;
+mod excerpt;
 mod limits;
 mod loops;
 mod memory;

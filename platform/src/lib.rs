@@ -58,6 +58,7 @@ mod datagram;
 pub mod endpoint;
 mod hosts;
 pub mod peer;
+mod tally;
 
 #[cfg(not(any(unix, windows)))]
 #[path = "unsupported.rs"]
@@ -76,6 +77,7 @@ pub use os::{
     datagram_schemes, is_descriptor_limit, raise_descriptor_limit, stream_schemes, user_name,
 };
 pub use peer::{Address, Credentials, Peer, Sid, User};
+pub use tally::Tally;
 
 /// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].
 #[derive(Clone, Debug, PartialEq, Eq)]

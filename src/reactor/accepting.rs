@@ -6,7 +6,7 @@ use std::time::Instant;
 use sidewire_platform::{Reserve, Stream};
 
 use super::acceptor::{Accepted, Admission, refuse};
-use super::link::Link;
+use super::link::{Link, Shown};
 use super::timers::Target;
 use super::{ACCEPTS_PER_TURN, Reactor, Service};
 use crate::limits::ACCEPT_PAUSE;
@@ -44,7 +44,7 @@ impl Reactor {
     /// kept for this case one client is told so; the others wait in the system's queue.
     fn shed(&mut self, index: usize, service: &mut impl Service) {
         let Some(acceptor) = self.acceptors.get_mut(index) else { return };
-        if let Some(count) = acceptor.site.pauses.next_worth_telling() {
+        if let Some(count) = acceptor.site.tallies.pauses.next_worth_telling() {
             let endpoint = &acceptor.site.endpoint;
             log::warn!(
                 "{endpoint}: the process is out of descriptors; accepting rests, for the {count}. time"
@@ -81,7 +81,7 @@ impl Reactor {
         let site = &acceptor.site;
         if !has_room {
             // It can't even be told so.
-            if let Some(count) = site.turned_away.next_worth_telling() {
+            if let Some(count) = site.tallies.turned_away.next_worth_telling() {
                 let (endpoint, links) = (&site.endpoint, self.links.len());
                 log::warn!(
                     "{endpoint}: no memory for another connection, all endpoints have {links}; {count} turned away"
@@ -95,7 +95,7 @@ impl Reactor {
             Some(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
         };
         if full {
-            if let Some(count) = site.turned_away.next_worth_telling() {
+            if let Some(count) = site.tallies.turned_away.next_worth_telling() {
                 let (endpoint, links) = (&site.endpoint, acceptor.links);
                 log::warn!(
                     "{endpoint}: no room for another connection, {links} are open; {count} turned away"
@@ -115,7 +115,12 @@ impl Reactor {
         self.counters.connection_opened();
         let Some(key) = self.links.insert(link) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
-        if link.is_dead() || link.register(self.poll.registry(), key).is_err() {
+        log::debug!("{}: #{key} accepted from {}", site.endpoint, Shown(link.peer()));
+        if let Err(error) = link.register(self.poll.registry(), key) {
+            site.report_failing("watching a connection", &error);
+            return self.reap(key, service);
+        }
+        if link.is_dead() {
             return self.reap(key, service);
         }
         match link.protocol() {

@@ -1,18 +1,19 @@
 //! One listener of the loop, and what it knows about the connections that it lets in.
 
-use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::{Registry, Token};
-use sidewire_platform::{Endpoint, Listener, Peer, Stream, is_descriptor_limit};
+use sidewire_platform::{Endpoint, Listener, Peer, Stream, Tally, is_descriptor_limit};
 
 use super::slots::reserved_token;
 use crate::access::{Access, Oneself};
 use crate::limits::MAX_REFUSING;
 use crate::wire::rc::ResultCode;
-use crate::wire::{Cut, Protocol, Settings};
+use crate::wire::{Cut, Protocol, ProtocolError, Settings};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -40,22 +41,27 @@ pub(crate) struct Site {
     pub(crate) lower_integrity: bool,
     pub(crate) oneself: Oneself,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) refused: Tally,
-    pub(crate) turned_away: Tally,
-    pub(crate) pauses: Tally,
+    pub(crate) tallies: Tallies,
 }
 
-/// Counts what strangers can cause as often as they like, so that they do not get to flood the
-/// log, nor to stop a server whose standard error nobody reads.
+/// How often each of those things happened that strangers can cause as often as they like.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Cell<u64>);
+pub(crate) struct Tallies {
+    pub(crate) refused: Tally,
+    pub(crate) turned_away: Tally,
+    /// Accepting, or receiving, failed.
+    pub(crate) failing: Tally,
+    /// The process was out of descriptors.
+    pub(crate) pauses: Tally,
+    /// A datagram did not fit into the buffer.
+    pub(crate) too_large: Tally,
+    /// Connections that were closed for their own fault, by kind of fault.
+    failures: HashMap<Discriminant<ProtocolError>, Tally>,
+}
 
-impl Tally {
-    /// Counts one. The count so far, if it is worth a line: the first few, then the powers of two.
-    pub(crate) fn next_worth_telling(&self) -> Option<u64> {
-        let count = self.0.get() + 1;
-        self.0.set(count);
-        (count <= TOLD_EACH || count.is_power_of_two()).then_some(count)
+impl Tallies {
+    pub(crate) fn failure(&mut self, failure: &ProtocolError) -> &Tally {
+        self.failures.entry(std::mem::discriminant(failure)).or_default()
     }
 }
 
@@ -81,8 +87,6 @@ pub(crate) enum Accepted {
     OutOfDescriptors,
 }
 
-/// How many refusals of one kind get a line each.
-const TOLD_EACH: u64 = 64;
 /// Connections that fail while they are accepted, one after the other, before accepting rests.
 const MAX_FAILURES: usize = 64;
 
@@ -108,15 +112,16 @@ impl Acceptor {
         })
     }
 
-    /// The next connection. An error of one that could not be accepted is logged and skipped.
+    /// The next connection. One that could not be accepted is skipped; the first of a run is told.
     pub(crate) fn accept(&mut self, registry: &Registry) -> Accepted {
         let Some(listener) = &mut self.listener else { return Accepted::Nobody };
-        for _ in 0..MAX_FAILURES {
+        for failures in 0..MAX_FAILURES {
             match listener.accept(registry, self.token) {
                 Ok(stream) => return Accepted::Stream(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::Nobody,
                 Err(error) if is_descriptor_limit(&error) => return Accepted::OutOfDescriptors,
-                Err(error) => log::debug!("accepting on {}: {error}", self.site.endpoint),
+                Err(error) if failures == 0 => self.site.report_failing("accepting", &error),
+                Err(error) => log::trace!("{}: accepting: {error}", self.site.endpoint),
             }
         }
         Accepted::Failing
@@ -132,6 +137,13 @@ impl Acceptor {
 }
 
 impl Site {
+    /// The system does not let us do what a server is for.
+    pub(crate) fn report_failing(&self, what: &str, error: &io::Error) {
+        if let Some(count) = self.tallies.failing.next_worth_telling() {
+            log::warn!("{}: {what} fails: {error}; {count} times so far", self.endpoint);
+        }
+    }
+
     /// Holds a peer to the policy of this listener. `unknown`: why the system doesn't tell who it is.
     pub(crate) fn identify(
         &self,
@@ -144,7 +156,7 @@ impl Site {
         match self.access.admits_client(peer, &self.oneself, self.lower_integrity) {
             Ok(()) => Admission::Admitted,
             Err(denied) => {
-                if let Some(count) = self.refused.next_worth_telling() {
+                if let Some(count) = self.tallies.refused.next_worth_telling() {
                     let endpoint = &self.endpoint;
                     let why = unknown.map(|error| format!(" ({error})")).unwrap_or_default();
                     log::warn!("{endpoint}: refused a connection from {peer}: {denied}{why}; {count} so far");

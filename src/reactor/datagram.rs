@@ -29,8 +29,6 @@ pub(crate) struct Port {
     is_open: bool,
     /// Whether the system could not give us the next datagram.
     has_failed: bool,
-    refused: u64,
-    too_large: u64,
     pub(super) armed: Option<Instant>,
     /// Whether it stands in the queue of those that go on without an event.
     pub(super) queued: bool,
@@ -81,8 +79,6 @@ impl Port {
             scratch: Outbox::default(),
             is_open: true,
             has_failed: false,
-            refused: 0,
-            too_large: 0,
             armed: None,
             queued: false,
         })
@@ -100,7 +96,7 @@ impl Port {
     /// Handles what has come, within a turn's budget. Says whether more may be there.
     pub(super) fn read(&mut self, buffer: &mut [u8], service: &mut impl Service) -> bool {
         let mut share = Share::begin(self.site.settings.limits.turn_bytes, PER_TURN, Instant::now());
-        self.has_failed = false;
+        let had_failed = std::mem::take(&mut self.has_failed);
         while self.is_open && !share.is_over() {
             match self.out.socket.receive(buffer) {
                 Ok(received) => {
@@ -111,7 +107,10 @@ impl Port {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
-                    log::debug!("receiving on {}: {error}", self.site.endpoint);
+                    match had_failed {
+                        true => self.site.report_failing("receiving", &error),
+                        false => log::debug!("{}: receiving: {error}", self.site.endpoint),
+                    }
                     self.has_failed = true;
                     return false;
                 }
@@ -168,9 +167,7 @@ impl Port {
 
     fn drop_truncated(&mut self, have: usize) {
         self.out.counters.datagram_dropped(1);
-        self.too_large += 1;
-        if self.too_large.is_power_of_two() {
-            let count = self.too_large;
+        if let Some(count) = self.site.tallies.too_large.next_worth_telling() {
             log::warn!(
                 "{}: dropped a datagram of more than {have} bytes; {count} so far",
                 self.site.endpoint
@@ -183,12 +180,10 @@ impl Port {
         if matches!(self.site.endpoint, Endpoint::Mailslot(_)) {
             return true;
         }
-        let Site { access, oneself, lower_integrity, endpoint, .. } = &self.site;
+        let Site { access, oneself, lower_integrity, endpoint, tallies, .. } = &self.site;
         let Err(denied) = access.admits_client(peer, oneself, *lower_integrity) else { return true };
-        // Whoever floods us with datagrams does not get to flood the log.
-        self.refused += 1;
-        if self.refused.is_power_of_two() {
-            let (from, count) = (Sender(from), self.refused);
+        if let Some(count) = tallies.refused.next_worth_telling() {
+            let from = Sender(from);
             log::warn!("{endpoint}: refused a datagram of {peer} ({from}): {denied}; {count} so far");
         }
         false

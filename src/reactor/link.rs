@@ -418,6 +418,11 @@ impl Link {
         }
     }
 
+    /// What broke it, if something did.
+    pub(crate) fn broken(&self) -> Option<&io::Error> {
+        self.broken.as_deref()
+    }
+
     /// Whether a handler was told of it, and is to be told of its end.
     pub(crate) fn was_opened(&self) -> bool {
         self.opened

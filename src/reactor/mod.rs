@@ -41,7 +41,7 @@ use reception::Reception;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
-pub(crate) use acceptor::{Site, Tally};
+pub(crate) use acceptor::{Site, Tallies};
 pub(crate) use datagram::{Framing, address_of};
 pub use datagram::{Message, MessageReply};
 pub use session::{Closed, Session, SessionId};
@@ -348,10 +348,7 @@ impl Reactor {
         self.counters.connection_closed();
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
             acceptor.links -= usize::from(link.counts);
-            if let Some(failure) = link.protocol().failure() {
-                let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
-                log::log!(level, "{}: closed {}: {failure}", acceptor.site.endpoint, Shown(link.peer()));
-            }
+            report_end(key, &link, &mut acceptor.site);
         }
         if link.was_opened() {
             service.closed(link.listener(), SessionId(key), &link.closed());
@@ -431,6 +428,22 @@ fn endpoint_number(count: usize) -> io::Result<u16> {
             "a server has at most {MAX_ENDPOINTS} stream and {MAX_ENDPOINTS} datagram endpoints"
         ))
     })
+}
+
+/// Says how a connection ended.
+fn report_end(key: Key, link: &Link, site: &mut Site) {
+    let (endpoint, peer) = (&site.endpoint, Shown(link.peer()));
+    match (link.protocol().failure(), link.broken()) {
+        (Some(failure), _) => {
+            let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
+            match site.tallies.failure(failure).next_worth_telling() {
+                Some(count) => log::log!(level, "{endpoint}: closed {peer}: {failure}; {count} so far"),
+                None => log::debug!("{endpoint}: #{key} closed {peer}: {failure}"),
+            }
+        }
+        (None, Some(error)) => log::debug!("{endpoint}: #{key} closed: {peer} has gone: {error}"),
+        (None, None) => log::debug!("{endpoint}: #{key} closed in order"),
+    }
 }
 
 impl Drop for Reactor {

@@ -53,6 +53,13 @@ fn next(generation: u32) -> u32 {
     if next & GENERATION_MASK == GENERATION_MASK { next.wrapping_add(1) } else { next }
 }
 
+/// The generation, which counts up: the number of a connection in log lines.
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.generation.fmt(f)
+    }
+}
+
 impl Key {
     pub(crate) fn token(self) -> Token {
         pack(self.index, self.generation)

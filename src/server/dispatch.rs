@@ -1,11 +1,16 @@
 //! The dispatch table: message type to handler, a dense array.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sidewire_platform::Tally;
 
 use super::{Failure, Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId, Tally};
+use crate::excerpt::Excerpt;
+use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId};
 use crate::wire::rc::ResultCode;
 use crate::wire::{Layout, ReplyWriter};
 
@@ -27,6 +32,43 @@ pub(super) struct Dispatch<S> {
     pub(super) counters: Counters,
     /// Requests that look like the zeros at the end of a client's struct.
     pub(super) zeros: Tally,
+    /// How often each handler panicked.
+    pub(super) panics: HashMap<Handles, Tally>,
+}
+
+/// What a handler handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Handles {
+    /// Requests of this type.
+    Type(i32),
+    /// The streams of the listener with this number.
+    Stream(u32),
+    /// The messages of the port with this number.
+    Messages(u32),
+}
+
+impl fmt::Display for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Handles::Type(msg_type) => write!(f, "the handler of type {msg_type}"),
+            Handles::Stream(_) => f.write_str("the stream handler"),
+            Handles::Messages(_) => f.write_str("the message handler"),
+        }
+    }
+}
+
+/// Whoever calls can make a handler panic again and again, so this is tallied.
+fn panicked(
+    panics: &mut HashMap<Handles, Tally>,
+    who: Handles,
+    place: &dyn fmt::Display,
+    panic: &(dyn Any + Send),
+) {
+    let Some(count) = panics.entry(who).or_default().next_worth_telling() else { return };
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = Excerpt(text.unwrap_or("no text"));
+    log::error!("{place}: {who} panicked: {text}; {count} times so far");
 }
 
 impl<S> Dispatch<S> {
@@ -50,8 +92,8 @@ impl<S> Dispatch<S> {
         let state = &mut self.state;
         let request = Request::new(incoming);
         // The state may be half-changed after a panic; the docs of `Server::on` say so.
-        catch_unwind(AssertUnwindSafe(|| handler(state, &request, reply))).unwrap_or_else(|_| {
-            log::error!("the handler of type {msg_type} panicked");
+        catch_unwind(AssertUnwindSafe(|| handler(state, &request, reply))).unwrap_or_else(|panic| {
+            panicked(&mut self.panics, Handles::Type(msg_type), incoming.endpoint, &*panic);
             Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
         })
     }
@@ -83,7 +125,7 @@ impl<S> Service for Dispatch<S> {
         self.counters.notify();
         let result = self.run(incoming, &mut Reply::discarded());
         if let Err(failure) = result {
-            log::debug!("a notify of type {} failed: {failure}", incoming.msg_type);
+            log::debug!("a notify of type {} failed: {}", incoming.msg_type, Excerpt(&failure.to_string()));
         }
     }
 
@@ -102,16 +144,16 @@ impl<S> Service for Dispatch<S> {
     fn closed(&mut self, listener: u32, id: SessionId, why: &Closed) {
         let Some(handler) = self.streams.get_mut(&listener) else { return };
         let state = &mut self.state;
-        if catch_unwind(AssertUnwindSafe(|| handler.closed(state, id, why))).is_err() {
-            log::error!("a stream handler panicked");
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.closed(state, id, why))) {
+            panicked(&mut self.panics, Handles::Stream(listener), &"the end of a stream", &*panic);
         }
     }
 
     fn message(&mut self, port: u32, message: &Message<'_>, reply: &mut MessageReply<'_>) {
         let Some(handler) = self.messages.get_mut(&port) else { return };
         let state = &mut self.state;
-        if catch_unwind(AssertUnwindSafe(|| handler(state, message, reply))).is_err() {
-            log::error!("{}: a message handler panicked", message.endpoint());
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler(state, message, reply))) {
+            panicked(&mut self.panics, Handles::Messages(port), message.endpoint(), &*panic);
         }
     }
 }
@@ -126,8 +168,8 @@ impl<S> Dispatch<S> {
     ) {
         let Some(handler) = self.streams.get_mut(&listener) else { return };
         let state = &mut self.state;
-        if catch_unwind(AssertUnwindSafe(|| run(&mut **handler, state, session))).is_err() {
-            log::error!("{}: a stream handler panicked", session.endpoint());
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&mut **handler, state, session))) {
+            panicked(&mut self.panics, Handles::Stream(listener), session.endpoint(), &*panic);
             session.handler_failed();
         }
     }

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Framing, Message, MessageReply, Reactor, Site, Tally, address_of};
+use crate::reactor::{Framing, Message, MessageReply, Reactor, Site, Tallies, address_of};
 use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
 
@@ -95,6 +95,7 @@ impl<S> Server<S> {
             messages,
             counters: Counters::default(),
             zeros: Tally::default(),
+            panics: HashMap::new(),
         };
         Server {
             dispatch,
@@ -111,6 +112,10 @@ impl<S> Server<S> {
     /// The handler returns `Ok(())` to send its reply, or a [`Failure`]. One that panics answers
     /// "handler failed" (-10) and the server goes on; what it had changed in the state by then
     /// stays changed. (Where panics abort the process, they abort it.)
+    ///
+    /// What panics say is logged, and not for each of many. Rust's own panic hook also writes it to
+    /// standard error, each time, and waits there if nobody reads: a program whose standard error may
+    /// be left unread sets another one ([`std::panic::set_hook`]).
     ///
     /// While a handler runs, the server does nothing else. One that wants to end it uses
     /// [`Remote::stop`]; one that calls its own server gets an error, see [`Client`](crate::Client).
@@ -253,9 +258,7 @@ impl<S> Server<S> {
                 lower_integrity: bind.lower_integrity,
                 oneself,
                 settings: Arc::new(settings),
-                refused: Tally::default(),
-                turned_away: Tally::default(),
-                pauses: Tally::default(),
+                tallies: Tallies::default(),
             }
         };
         let is_stream = endpoint.kind() == EndpointKind::Stream;

@@ -11,6 +11,7 @@ use std::{io, mem, thread};
 use mio::windows::NamedPipe;
 
 use super::pipe;
+use crate::tally::Tally;
 
 /// How many pipes may be flushed at the same time, each by two small threads. Clients that connect,
 /// ask and never read are so kept from filling the process with threads.
@@ -36,6 +37,11 @@ impl Drop for Turn {
     }
 }
 
+/// How often a pipe was closed without a flush because too many were under way.
+static CROWDED: Tally = Tally::new();
+/// How often because the system did not let us wait.
+static FAILED: Tally = Tally::new();
+
 /// Drops `pipe`, whose connection ends when the client has read what was written, or after `within`.
 ///
 /// FlushFileBuffers blocks for as long as the client pleases ("FlushFileBuffers function",
@@ -45,11 +51,17 @@ impl Drop for Turn {
 /// has not read yet, too, but its documentation doesn't promise it.
 pub(super) fn flush_then_close(pipe: NamedPipe, within: Duration) {
     let Some(turn) = Turn::take() else {
-        log::warn!("closing a pipe without flushing it: {FLUSHING_MAX} others are being flushed");
+        if let Some(count) = CROWDED.next_worth_telling() {
+            log::warn!(
+                "closing a pipe without flushing it: {FLUSHING_MAX} others are being flushed; {count} so far"
+            );
+        }
         return;
     };
-    if let Err(error) = start(&pipe, within, turn) {
-        log::warn!("closing a pipe without flushing it: {error}");
+    if let Err(error) = start(&pipe, within, turn)
+        && let Some(count) = FAILED.next_worth_telling()
+    {
+        log::warn!("closing a pipe without flushing it: {error}; {count} so far");
     }
 }
 
@@ -105,7 +117,9 @@ pub(super) fn hold(socket: impl Send + 'static) {
     if !mem::replace(&mut held.has_thread, true) {
         let thread = thread::Builder::new().name("socket-close".into()).stack_size(STACK);
         if let Err(error) = thread.spawn(close_in_time) {
-            log::warn!("closing sockets without waiting for their peers: {error}");
+            if let Some(count) = FAILED.next_worth_telling() {
+                log::warn!("closing sockets without waiting for their peers: {error}; {count} so far");
+            }
             held.has_thread = false;
             held.sockets.clear();
         }

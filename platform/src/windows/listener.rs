@@ -14,7 +14,7 @@ use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOUR
 use super::names::{self, PipeName, Place};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
-use crate::{Address, BindOptions, Endpoint, Stream, hosts};
+use crate::{Address, BindOptions, Endpoint, Stream, Tally, hosts};
 
 /// A bound stream endpoint, a mio source that yields [`Stream`]s.
 ///
@@ -143,6 +143,7 @@ struct PipeListener {
     /// How many there should be.
     wanted: usize,
     state: State,
+    shortages: Tally,
 }
 
 /// What the pending instances are up to.
@@ -165,7 +166,8 @@ impl PipeListener {
         while pending.len() < wanted {
             pending.push_back(pipe::into_mio(pipe::create(&name, &descriptor, Instance::Further)?));
         }
-        Ok(PipeListener { name, descriptor, pending, wanted, state: State::Unregistered })
+        let (state, shortages) = (State::Unregistered, Tally::new());
+        Ok(PipeListener { name, descriptor, pending, wanted, state, shortages })
     }
 
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -245,7 +247,7 @@ impl PipeListener {
             }
         }
         if self.state == State::Short {
-            log::info!("{}: all {} instances are waiting again", self.name.text(), self.wanted);
+            log::debug!("{}: all {} instances are waiting again", self.name.text(), self.wanted);
             self.state = State::Complete;
         }
     }
@@ -260,9 +262,12 @@ impl PipeListener {
     fn report_short(&mut self, error: &io::Error) {
         if self.state == State::Complete {
             let (name, left, wanted) = (self.name.text(), self.pending.len(), self.wanted);
-            log::warn!(
-                "{name}: can't create another instance ({error}); {left} of {wanted} are left to wait for clients"
-            );
+            if let Some(count) = self.shortages.next_worth_telling() {
+                log::warn!(
+                    "{name}: can't create another instance ({error}); {left} of {wanted} are left to wait \
+                     for clients; {count} times so far"
+                );
+            }
             self.state = State::Short;
         }
     }
