@@ -74,7 +74,7 @@ pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, Kind};
 pub use os::{
     Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,
-    datagram_schemes, is_descriptor_limit, raise_descriptor_limit, stream_schemes, user_name,
+    datagram_schemes, is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, user_name,
 };
 pub use peer::{Address, Credentials, Peer, Sid, User};
 pub use tally::Tally;

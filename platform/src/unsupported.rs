@@ -256,6 +256,15 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     unsupported()
 }
 
+/// Standard error as a file of its own.
+///
+/// # Errors
+///
+/// Always.
+pub fn standard_error() -> io::Result<std::fs::File> {
+    unsupported()
+}
+
 /// The schemes of the stream endpoints that this system has: none.
 #[must_use]
 pub fn stream_schemes() -> &'static [&'static str] {
@@ -287,6 +296,7 @@ mod tests {
             Reserve::new().unwrap_err(),
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),
+            standard_error().unwrap_err(),
         ] {
             assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         }

@@ -7,6 +7,7 @@ mod call;
 mod demo;
 mod getset;
 mod help;
+mod log;
 mod serve;
 mod stage;
 mod store;

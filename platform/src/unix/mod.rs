@@ -25,7 +25,7 @@ pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
 pub(crate) use names::os_string;
-pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit};
+pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub use stream::Stream;
 
 /// The schemes of the stream endpoints that this system has, the most recommended first.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -64,6 +65,15 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         return Ok(wanted);
     }
     Ok(current.unwrap_or(u64::MAX))
+}
+
+/// Standard error as a file of its own: who waits in it holds no lock that others need.
+///
+/// # Errors
+///
+/// If the process is out of descriptors, or has no standard error.
+pub fn standard_error() -> io::Result<File> {
+    Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
 }
 
 #[cfg(test)]

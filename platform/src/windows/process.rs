@@ -1,6 +1,8 @@
 //! Limits of the process. Windows counts no descriptors, but it runs out of memory for them.
 
+use std::fs::File;
 use std::io;
+use std::os::windows::io::AsHandle;
 
 use windows_sys::Win32::Foundation::{
     ERROR_COMMITMENT_LIMIT, ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_ENOUGH_QUOTA,
@@ -51,6 +53,15 @@ pub fn is_descriptor_limit(error: &io::Error) -> bool {
 /// None on Windows.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(u64::MAX)
+}
+
+/// Standard error as a file of its own: who waits in it holds no lock that others need.
+///
+/// # Errors
+///
+/// If the process is out of descriptors, or has no standard error.
+pub fn standard_error() -> io::Result<File> {
+    Ok(io::stderr().as_handle().try_clone_to_owned()?.into())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod call;
 mod demo;
+mod log;
 mod serve;
 mod store;
 
@@ -48,7 +49,7 @@ impl From<Who> for Access {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let _log = log::Log::start();
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),

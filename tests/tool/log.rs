@@ -1,0 +1,77 @@
+//! The log: what it shows, and that nobody needs to read it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
+
+use sidewire::{Client, Endpoint};
+
+use crate::stage::{GREETING, Stage};
+use crate::util::{Process, usual_access, watchdog};
+
+fn knock(endpoint: &Endpoint) {
+    let Endpoint::Tcp { host, port } = endpoint else { panic!("{endpoint}") };
+    let mut stream = TcpStream::connect((host.as_str(), *port)).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: somewhere\r\n\r\n");
+    let _ = stream.shutdown(Shutdown::Write);
+    // Its end: the server has dealt with it.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+fn get(stage: &Stage, endpoint: &Endpoint) {
+    let client: Client = stage.client(endpoint);
+    let timeout = Some(Duration::from_secs(30));
+    let answer = client.call_within(1, b"", timeout).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(answer.payload(), GREETING);
+}
+
+/// A pipe holds 64 KiB: a server that waited in write(2) would answer nobody any more.
+#[test]
+fn a_server_whose_log_nobody_reads_goes_on_answering() {
+    let _watchdog = watchdog(120);
+    for level in ["warn", "trace"] {
+        let stage = Stage::new();
+        let args = ["serve", "tcp:127.0.0.1:0", "udp:127.0.0.1:0", "--access", "anyone"];
+        let mut command = stage.sidewire(args);
+        let mut server = Process::start(command.env("RUST_LOG", level).stderr(Stdio::piped()), 2);
+        for _ in 0..600 {
+            knock(&server.endpoints[0]);
+        }
+        for endpoint in &server.endpoints {
+            assert!(matches!(usual_access(endpoint), sidewire::Access::Anyone));
+            get(&stage, endpoint);
+        }
+        // Whoever reads at last finds what was kept, and how much was not.
+        let mut stderr = server.child.stderr.take().expect("its log");
+        server.child.kill().expect("kill");
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).expect("text");
+        assert!(text.contains("looks like"), "{text}");
+        let lines = text.lines().filter(|line| line.contains("looks like")).count();
+        assert!(level == "trace" || lines < 40, "{lines} lines at {level}");
+    }
+}
+
+/// The program ends in time, with its own exit status, though nobody reads.
+#[cfg(unix)]
+#[test]
+fn an_unread_log_does_not_hold_up_the_end() {
+    use crate::stage::{eventually, signal};
+
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let args = ["serve", "tcp:127.0.0.1:0", "--access", "anyone"];
+    let mut server = Process::start(stage.sidewire(args).env("RUST_LOG", "trace").stderr(Stdio::piped()), 1);
+    for _ in 0..800 {
+        knock(&server.endpoints[0]);
+    }
+    signal("TERM", server.child.id());
+    let mut status = None;
+    eventually(Duration::from_secs(20), "the server ends", || {
+        status = server.child.try_wait().expect("look");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+}
