@@ -94,7 +94,7 @@ impl<S> Server<S> {
             streams,
             messages,
             counters: Counters::default(),
-            zeros: Tally::default(),
+            zeros: sidewire_platform::Tally::new(),
             panics: HashMap::new(),
         };
         Server {
