@@ -6,7 +6,7 @@ mod util;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{Endpoint, Limits, ResultCode, Server};
+use sidewire::{Access, Connect, Endpoint, Limits, Listen, ResultCode, Server};
 
 use util::fake::{Fake, send, take_request, wait_for_the_end};
 use util::{
@@ -38,6 +38,28 @@ fn an_end_behind_a_pause_is_seen() {
         }
         assert_eq!(raw.receive_classic(), (ECHO.into(), 0, vec![b'x'; 200]));
         raw.expect_end();
+    }
+}
+
+/// `[::]` was IPv6 alone on Windows, and both families on Linux unless `net.ipv6.bindv6only` was set.
+#[test]
+fn an_ipv6_wildcard_serves_both_families() {
+    let _watchdog = watchdog(60);
+    for scheme in ["tcp", "udp"] {
+        let mut server = store_with(Limits::default());
+        let listen = Listen::on(format!("{scheme}:[::]:0")).expect("an endpoint");
+        let bound = match server.listen(listen.access(Access::Anyone).beyond_loopback()) {
+            Err(error) if !error.is_in_use() => return println!("skipped: no IPv6 here: {error}"),
+            bound => bound.expect("listen"),
+        };
+        let running = server.spawn().expect("spawn");
+        let (Endpoint::Tcp { port, .. } | Endpoint::Udp { port, .. }) = bound else { panic!("{bound}") };
+        for host in ["127.0.0.1", "[::1]"] {
+            let there = Connect::to(format!("{scheme}:{host}:{port}")).expect("an endpoint");
+            let client = there.access(Access::Anyone).open().expect("connect");
+            assert_eq!(client.call(ECHO, host).expect("call").payload(), host.as_bytes(), "{scheme}");
+        }
+        running.stop().expect("the server ends well");
     }
 }
 

@@ -294,7 +294,7 @@ fn remote_clients_are_refused() {
         Ok(_client) => {}
     }
     let ours = server(true, true);
-    let error = open(name(&ours.endpoint)).err().expect("a remote client got in");
+    let error = open(name(&ours.endpoint)).expect_err("a remote client got in");
     assert_ne!(error.kind(), io::ErrorKind::NotFound, "{error}");
     ask(&ours.connect(), b"but we do");
 }
