@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::access::Access;
+
 /// What a server or client allows, in bytes, counts and times.
 ///
 /// The defaults suit a helper process on a desktop: generous for honest peers, bounded for
@@ -20,6 +22,11 @@ pub struct Limits {
     /// Connections that one listener holds at a time. Further ones are answered "busy" (-6) and
     /// closed. Default 16,384: an idle one costs about a quarter of a KiB besides its descriptor.
     pub max_connections: usize,
+    /// Of these places, how many connections of one peer may hold on a listener for
+    /// [`Access::Anyone`](crate::Access::Anyone): of one user where the system names it, else of one IP
+    /// address (IPv6: of one /64). Further ones are answered "busy" (-6). Our own user and the system's
+    /// may hold all, where the system names them. Default `None`: all but a quarter of them.
+    pub max_connections_per_peer: Option<usize>,
     /// Bytes of payload in one v1 frame, either way; advertised in the hello. Default 16 MiB.
     pub max_payload: u32,
     /// Calls of one v1 peer that may be unanswered at a time; advertised. Default 4,096.
@@ -40,8 +47,12 @@ pub struct Limits {
     /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a
     /// timer, the text of an error) are not guarded so; for them half a MiB is left over.
     pub max_buffered: usize,
-    /// From a peer's first byte to the end of its hello. Default 5 s. Connections that have sent
-    /// nothing yet fall under [`idle_timeout`](Limits::idle_timeout).
+    /// From the connection to the peer's first byte; on streams without frames to the first byte either
+    /// way. Default `None`: on listeners for [`Access::Anyone`](crate::Access::Anyone) 10 s, or a minute
+    /// without frames, where people may type; on others no limit. A time that is set holds on all
+    /// listeners; `Some(Duration::MAX)` is no limit.
+    pub first_byte_timeout: Option<Duration>,
+    /// From a peer's first byte to the end of its hello. Default 5 s.
     pub hello_timeout: Duration,
     /// From the first byte of a frame to its last. Default 10 s: at the largest payload that is
     /// 1.6 MiB/s, far below what any local transport does. Like all time limits it counts what came in
@@ -61,16 +72,40 @@ pub struct Limits {
     pub turn_frames: usize,
 }
 
+impl Limits {
+    /// How many places of a listener one peer may hold.
+    pub(crate) fn share(&self, access: Access) -> usize {
+        match access {
+            Access::SameUser => usize::MAX,
+            Access::Anyone => {
+                self.max_connections_per_peer.unwrap_or(self.max_connections - self.max_connections / 4)
+            }
+        }
+    }
+
+    /// How long a peer may be silent at first.
+    pub(crate) fn first_byte(&self, access: Access, has_frames: bool) -> Option<Duration> {
+        match (self.first_byte_timeout, access, has_frames) {
+            (Some(time), ..) => Some(time),
+            (None, Access::SameUser, _) => None,
+            (None, Access::Anyone, true) => Some(FIRST_BYTE),
+            (None, Access::Anyone, false) => Some(FIRST_BYTE_OF_PEOPLE),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_connections: 16_384,
+            max_connections_per_peer: None,
             max_payload: 16 << 20,
             max_in_flight: 4_096,
             max_in_flight_bytes: 64 << 20,
             outbox_soft: 1 << 20,
             outbox_hard: 64 << 20,
             max_buffered: 1 << 30,
+            first_byte_timeout: None,
             hello_timeout: Duration::from_secs(5),
             partial_frame_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(30),
@@ -82,6 +117,9 @@ impl Default for Limits {
     }
 }
 
+/// How long strangers may be silent at first, unless told otherwise.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+const FIRST_BYTE_OF_PEOPLE: Duration = Duration::from_secs(60);
 /// Refused connections that may wait for their answer at a time; beyond that they are just closed.
 pub(crate) const MAX_REFUSING: usize = 64;
 /// How long a refused connection may take to send the four bytes that tell its layout.

@@ -118,7 +118,7 @@ impl Default for BindOptions {
     fn default() -> Self {
         BindOptions {
             anyone: false,
-            backlog: 1024,
+            backlog: i32::MAX as u32,
             pending_instances: 4,
             beyond_loopback: false,
             lower_integrity: false,

@@ -128,8 +128,13 @@ impl Connect {
         let deadline = self.deadline();
         let channel = self.connect()?;
         let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
-        let settings =
-            Settings { limits, classic: classic.unwrap_or_default(), web_is_error: false, instance: [0; 16] };
+        let settings = Settings {
+            limits,
+            classic: classic.unwrap_or_default(),
+            web_is_error: false,
+            first_byte: None,
+            instance: [0; 16],
+        };
         let now = Instant::now();
         let connection = match classic {
             Some(_) => Connection::classic_initiator(Arc::new(settings), now),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use sidewire_platform::{Reserve, Stream};
 
 use super::acceptor::{Accepted, Admission, refuse};
-use super::link::{Link, Shown};
+use super::link::{Link, Seat, Shown};
 use super::timers::Target;
 use super::{ACCEPTS_PER_TURN, Reactor, Service};
 use crate::limits::ACCEPT_PAUSE;
@@ -110,8 +110,8 @@ impl Reactor {
         if let Err(error) = link.identify(site, &mut self.refusing, now, false) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
         }
-        link.counts = !link.refused;
-        acceptor.links += usize::from(link.counts);
+        link.take_seat();
+        acceptor.links += usize::from(link.seat != Seat::None);
         self.counters.connection_opened();
         let Some(key) = self.links.insert(link) else { return };
         let Some(link) = self.links.get_mut(key) else { return };

@@ -9,6 +9,7 @@ use std::time::Instant;
 use mio::{Registry, Token};
 use sidewire_platform::{Endpoint, Listener, Peer, Stream, Tally, is_descriptor_limit};
 
+use super::parties::Parties;
 use super::slots::reserved_token;
 use crate::access::{Access, Oneself};
 use crate::limits::MAX_REFUSING;
@@ -42,6 +43,7 @@ pub(crate) struct Site {
     pub(crate) oneself: Oneself,
     pub(crate) settings: Arc<Settings>,
     pub(crate) tallies: Tallies,
+    pub(crate) parties: Parties,
 }
 
 /// How often each of those things happened that strangers can cause as often as they like.
@@ -49,6 +51,8 @@ pub(crate) struct Site {
 pub(crate) struct Tallies {
     pub(crate) refused: Tally,
     pub(crate) turned_away: Tally,
+    /// One peer has its share of the places.
+    crowded: Tally,
     /// Accepting, or receiving, failed.
     pub(crate) failing: Tally,
     /// The process was out of descriptors.
@@ -154,7 +158,18 @@ impl Site {
         now: Instant,
     ) -> Admission {
         match self.access.admits_client(peer, &self.oneself, self.lower_integrity) {
-            Ok(()) => Admission::Admitted,
+            Ok(()) => match self.parties.enter(peer, &self.oneself) {
+                Ok(()) => Admission::Admitted,
+                Err(held) => {
+                    if let Some(count) = self.tallies.crowded.next_worth_telling() {
+                        let endpoint = &self.endpoint;
+                        log::warn!(
+                            "{endpoint}: {peer} holds {held} connections, its share; {count} turned away so far"
+                        );
+                    }
+                    refuse(protocol, ResultCode::BUSY, refusing, now)
+                }
+            },
             Err(denied) => {
                 if let Some(count) = self.tallies.refused.next_worth_telling() {
                     let endpoint = &self.endpoint;

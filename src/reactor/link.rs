@@ -36,9 +36,18 @@ pub(crate) struct Link {
     /// Whether it is one of the few that wait to be told "no".
     pub(crate) refused: bool,
     /// Whether it takes one of its listener's places. Those that are told "no" take none.
-    pub(crate) counts: bool,
+    pub(crate) seat: Seat,
     /// Whether a handler was told of it (streams without frames).
     opened: bool,
+}
+
+/// What a link takes of its listener's places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    None,
+    Taken,
+    /// One that also counts for its peer.
+    Shared,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +135,7 @@ impl Link {
             accounted: 0,
             queued: false,
             refused: false,
-            counts: false,
+            seat: Seat::None,
             opened: false,
         }
     }
@@ -134,6 +143,13 @@ impl Link {
     /// Whether there is nothing to do any more but to drop it.
     pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, State::Dead | State::Complete)
+    }
+
+    /// Takes one of its listener's places, unless it is told "no".
+    pub(crate) fn take_seat(&mut self) {
+        if self.seat == Seat::None && !self.refused {
+            self.seat = Seat::Taken;
+        }
     }
 
     pub(crate) fn listener(&self) -> u32 {

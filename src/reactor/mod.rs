@@ -14,6 +14,7 @@ mod datagram;
 mod link;
 pub(crate) mod mailbox;
 mod outgoing;
+mod parties;
 mod reception;
 mod room;
 mod session;
@@ -35,7 +36,7 @@ use crate::wire::rc::ResultCode;
 use crate::wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
 use acceptor::Acceptor;
 use datagram::Port;
-use link::{Link, Next, Place, Shown, Workbench};
+use link::{Link, Next, Place, Seat, Shown, Workbench};
 use mailbox::{Mail, Mailbox};
 use reception::Reception;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
@@ -44,6 +45,7 @@ use timers::{Target, Timers};
 pub(crate) use acceptor::{Site, Tallies};
 pub(crate) use datagram::{Framing, address_of};
 pub use datagram::{Message, MessageReply};
+pub(crate) use parties::Parties;
 pub use session::{Closed, Session, SessionId};
 
 /// What the loop hands to whoever owns it.
@@ -347,7 +349,10 @@ impl Reactor {
         self.refusing -= usize::from(link.refused);
         self.counters.connection_closed();
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
-            acceptor.links -= usize::from(link.counts);
+            acceptor.links -= usize::from(link.seat != Seat::None);
+            if let (Seat::Shared, Some(peer)) = (link.seat, link.peer()) {
+                acceptor.site.parties.leave(peer, &acceptor.site.oneself);
+            }
             report_end(key, &link, &mut acceptor.site);
         }
         if link.was_opened() {

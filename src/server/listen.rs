@@ -70,8 +70,8 @@ impl Listen {
         self
     }
 
-    /// How many connections the system queues before they are accepted (listen(2)). Default
-    /// 1,024; Linux cuts it to `net.core.somaxconn`. Pipes have no such queue.
+    /// How many connections the system queues before they are accepted (listen(2)). Default:
+    /// as many as it allows; Linux cuts it to `net.core.somaxconn`. Pipes have no such queue.
     #[must_use]
     pub fn backlog(mut self, connections: u32) -> Listen {
         self.bind.backlog = connections;

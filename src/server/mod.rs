@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Framing, Message, MessageReply, Reactor, Site, Tallies, address_of};
+use crate::reactor::{Framing, Message, MessageReply, Parties, Reactor, Site, Tallies, address_of};
 use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
 
@@ -250,6 +250,7 @@ impl<S> Server<S> {
                 limits: limits.clone(),
                 classic: classic.unwrap_or(by_address),
                 web_is_error: matches!(bound, Endpoint::Tcp { .. }),
+                first_byte: limits.first_byte(access, speaks == Speaks::Frames),
                 instance,
             };
             Site {
@@ -259,6 +260,7 @@ impl<S> Server<S> {
                 oneself,
                 settings: Arc::new(settings),
                 tallies: Tallies::default(),
+                parties: Parties::new(limits.share(access)),
             }
         };
         let is_stream = endpoint.kind() == EndpointKind::Stream;

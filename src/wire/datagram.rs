@@ -321,8 +321,13 @@ mod tests {
 
     /// The answer to the same frame on a stream.
     fn over_a_stream(frame: &[u8]) -> Vec<u8> {
-        let settings =
-            Settings { limits: Limits::default(), classic: RULE, web_is_error: false, instance: [0; 16] };
+        let settings = Settings {
+            limits: Limits::default(),
+            classic: RULE,
+            web_is_error: false,
+            first_byte: None,
+            instance: [0; 16],
+        };
         let now = Instant::now();
         let mut connection = Connection::responder(Arc::new(settings), now);
         let allowance = Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999 };

@@ -36,6 +36,8 @@ pub(crate) struct Plain {
     failure: Option<Box<ProtocolError>>,
     stalled_since: Option<Instant>,
     last_active: Instant,
+    /// Whether nothing has come or left yet.
+    is_untouched: bool,
 }
 
 /// One direction of a stream.
@@ -59,6 +61,7 @@ impl Plain {
             failure: None,
             stalled_since: None,
             last_active: now,
+            is_untouched: true,
         }
     }
 
@@ -98,6 +101,7 @@ impl Plain {
 
     /// When [`receive`](Plain::receive) was over: handlers may have taken their time in it.
     pub(crate) fn received(&mut self, now: Instant) {
+        self.is_untouched = false;
         self.last_active = now;
     }
 
@@ -256,6 +260,7 @@ impl Plain {
             self.stalled_since = Some(now);
         }
         if count > 0 {
+            self.is_untouched = false;
             self.last_active = now;
         }
     }
@@ -281,8 +286,10 @@ impl Plain {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         // Once it has failed, only the peer's taking of what is ready is waited for.
         let idle = self.settings.limits.idle_timeout.filter(|_| self.failure.is_none());
-        let idle = idle.and_then(|limit| self.last_active.checked_add(limit));
-        self.stall().into_iter().chain(idle).min()
+        let first = self.settings.first_byte.filter(|_| self.is_untouched && self.failure.is_none());
+        let silence = idle.into_iter().chain(first).min();
+        let silence = silence.and_then(|limit| self.last_active.checked_add(limit));
+        self.stall().into_iter().chain(silence).min()
     }
 
     fn stall(&self) -> Option<Instant> {

@@ -22,6 +22,7 @@ mod pieces;
 mod server;
 mod stop_again;
 mod stopping;
+mod strangers;
 mod timeouts;
 mod v1;
 mod values;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use sidewire_platform::Peer;
 
 use super::super::acceptor::{Admission, Site};
-use super::{Link, State};
+use super::{Link, Seat, State};
 
 impl Link {
     /// Asks the system who is there, and holds them to the listener's policy. `heard`: something was
@@ -33,7 +33,7 @@ impl Link {
         };
         if !self.refused {
             match site.identify(&peer, unknown.as_ref(), &mut self.protocol, refusing, now) {
-                Admission::Admitted => {}
+                Admission::Admitted => self.seat = Seat::Shared,
                 Admission::Refused => self.refused = true,
                 Admission::Dropped => self.state = State::Dead,
             }

@@ -18,7 +18,7 @@ mod time;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::decoder::Decoder;
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) classic: Classic,
     /// Whether first bytes that look like HTTP or TLS are a mistake (TCP).
     pub(crate) web_is_error: bool,
+    /// How long a peer may be silent at first.
+    pub(crate) first_byte: Option<Duration>,
     /// The server's instance id, which tells clients of a restart.
     pub(crate) instance: [u8; 16],
 }

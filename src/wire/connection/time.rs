@@ -9,6 +9,7 @@ use crate::wire::error::ProtocolError;
 /// Which time limit has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
+    FirstByte,
     Hello,
     PartialFrame,
     WriteStall,
@@ -47,7 +48,7 @@ impl Connection {
     #[must_use]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let is_watched = self.partial.is_some() || self.stalled_since.is_some();
-        if !is_watched && self.settings.limits.idle_timeout.is_none() {
+        if !is_watched && self.phase != Phase::Opening && self.settings.limits.idle_timeout.is_none() {
             return None; // As for most, with every request.
         }
         self.deadlines().into_iter().flatten().map(|(at, _)| at).min()
@@ -65,6 +66,7 @@ impl Connection {
         let (_, expired) = deadlines.find(|(at, what)| *at <= now && counts(*what))?;
         self.fail(
             match expired {
+                Expired::FirstByte => ProtocolError::TimedOut("first byte"),
                 Expired::Hello => ProtocolError::TimedOut("hello"),
                 Expired::PartialFrame => ProtocolError::TimedOut("end of a frame"),
                 Expired::WriteStall => ProtocolError::STALLED,
@@ -100,6 +102,10 @@ impl Connection {
         let stalled_since = self.stalled_since.as_deref().copied();
         let partial = match self.phase {
             Phase::Refusing(_) => after(partial_since, REFUSAL_WAIT, Expired::Refusal),
+            Phase::Opening if partial_since.is_none() => self
+                .settings
+                .first_byte
+                .and_then(|limit| after(Some(self.last_active), limit, Expired::FirstByte)),
             Phase::Opening => after(partial_since, limits.hello_timeout, Expired::Hello),
             _ => after(partial_since, limits.partial_frame_timeout, Expired::PartialFrame),
         };

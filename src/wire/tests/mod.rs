@@ -312,6 +312,7 @@ fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
         limits: Limits::default(),
         classic: Classic::default(),
         web_is_error: false,
+        first_byte: None,
         instance: [9; 16],
     };
     change(&mut settings);

@@ -366,3 +366,21 @@ fn whoever_is_ended_has_time_to_close_from_then_on() {
     assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
     assert_eq!(side.connection.linger_deadline(), Some(side.now + Limits::default().linger));
 }
+
+#[test]
+fn a_silent_stranger_is_not_waited_for() {
+    let patient = settings(|settings| settings.first_byte = Some(Duration::from_secs(10)));
+    let mut side = Side::responder(patient.clone());
+    side.pass(Duration::from_secs(9));
+    assert!(side.connection.failure().is_none());
+    side.pass(Duration::from_secs(1));
+    assert_eq!(*side.failure(), ProtocolError::TimedOut("first byte"));
+    assert!(side.connection.is_finished() && side.sent().is_empty());
+
+    let mut side = Side::open_responder(patient);
+    side.pass(Duration::from_secs(1_000));
+    assert!(side.connection.failure().is_none() && side.connection.next_deadline().is_none());
+    let mut side = Side::responder(defaults());
+    side.pass(Duration::from_secs(1_000));
+    assert!(side.connection.failure().is_none());
+}
