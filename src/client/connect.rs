@@ -179,6 +179,7 @@ impl Connect {
         let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
         self.check(channel.peer())?;
         self.check_thread(|| channel.peer_address().ok())?;
+        log::debug!("{}: connected to {}", self.endpoint, channel.peer());
         Ok(channel)
     }
 
@@ -188,6 +189,7 @@ impl Connect {
         let os = |error| Error::os("connect to", &self.endpoint, error);
         let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
         self.check(socket.peer())?;
+        log::debug!("{}: a socket for {}", self.endpoint, socket.peer());
         Ok(socket)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
 
+use super::journal::Asked;
 use super::shared::{is_past, remaining};
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
@@ -116,8 +117,10 @@ impl DatagramCalls {
         }
         let classic = self.encode_classic("call", msg_type, payload)?;
         let (mut socket, id) = self.take_turn("call", deadline)?;
+        let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
         let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::timeout_ms(timeout), payload);
         let result = self.ask(&mut socket, &classic.unwrap_or_else(v1), msg_type, id, deadline);
+        asked.end(self.endpoint(), &result);
         let is_spoiled = result.is_err() && self.classic().is_some();
         self.end_turn(if is_spoiled { Line::Spoiled } else { Line::Free(socket) });
         result
@@ -134,6 +137,7 @@ impl DatagramCalls {
             None => encode_v1(FrameKind::Notify, msg_type, 0, 0, payload),
         };
         let (socket, _) = self.take_turn("notify", deadline)?;
+        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
         let result = self.send(&socket.channel, &bytes, deadline);
         self.end_turn(Line::Free(socket));
         result.map_err(|error| Error::os("notify", self.endpoint(), error))

@@ -2,6 +2,7 @@
 
 mod connect;
 mod datagram;
+mod journal;
 mod raw;
 mod shared;
 

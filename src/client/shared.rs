@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Channel, Endpoint};
 
 use super::Response;
+use super::journal::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::limits::LATE;
 use crate::memory::{self, NoMemory};
@@ -162,6 +163,7 @@ impl Shared {
         let mut state = self.wait_for_room(self.lock(), "call", payload.len(), deadline)?;
         let pushed = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
         let id = pushed.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, false))?;
+        let asked = Asked::begin(&self.endpoint, msg_type, id, payload.len());
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
         let mut last_look = LastLook::Due;
         let result = loop {
@@ -194,6 +196,8 @@ impl Shared {
         };
         state.waiters.remove(&id);
         state.appoint_successor();
+        drop(state);
+        asked.end(&self.endpoint, &result);
         result
     }
 
@@ -213,6 +217,7 @@ impl Shared {
         }
         let pushed = state.connection.push_notify(msg_type, payload);
         pushed.map_err(|NoMemory| Error::no_memory("notify", &self.endpoint, false))?;
+        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint, payload.len());
         state = self.flush(state, deadline);
         if let Some(end) = &state.end {
             return Err(end.error.for_request("notify", true));
@@ -442,7 +447,8 @@ impl State {
                 }
             }
             Event::Goodbye { rc, last_id } => goodbye = Some((rc, last_id)),
-            Event::Opened | Event::Request { .. } | Event::Notify { .. } => {}
+            Event::Opened(hello) => log::debug!("{endpoint}: {hello}"),
+            Event::Greeted(_) | Event::Request { .. } | Event::Notify { .. } => {}
         });
         connection.received(Instant::now());
         for thread in self.queue.drain(..) {
@@ -510,11 +516,13 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.is_at_its_end() {
-            return;
+            return log::debug!("{}: closed; the server had ended the connection", self.endpoint);
         }
         state.connection.goodbye(ResultCode::OK);
-        if let Err(error) = self.channel.send(state.connection.unsent(), Some(Duration::ZERO)) {
-            log::debug!("saying goodbye to {}: {error}", self.endpoint);
+        match self.channel.send(state.connection.unsent(), Some(Duration::ZERO)) {
+            Ok(_) => log::debug!("{}: closed", self.endpoint),
+            // That it has closed first is nothing to worry about.
+            Err(_) => log::debug!("{}: closed; no goodbye reached the server", self.endpoint),
         }
     }
 }

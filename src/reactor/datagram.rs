@@ -8,6 +8,7 @@ use mio::{Registry, Token};
 use sidewire_platform::{Address, Datagrams, Endpoint, Peer, Received};
 
 use super::acceptor::Site;
+use super::journal::Handled;
 use super::outgoing::{Outgoing, To};
 use super::share::Share;
 use super::{Incoming, Origin, Service};
@@ -212,14 +213,19 @@ impl Port {
             Parsed::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let handled = Handled::begin(ticket.id);
                 let (largest, classic) = (largest(endpoint), self.classic());
                 let reply = datagram::begin_reply(&mut self.scratch, ticket, largest, classic);
-                service.request(&incoming, reply);
+                let rc = service.request(&incoming, reply);
+                handled.end(&incoming, rc, format_args!("{}", Sender(from)));
                 self.send_scratch(to);
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                service.notify(&Incoming { msg_type, payload, peer, endpoint, layout, origin });
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let handled = Handled::begin(0);
+                service.notify(&incoming);
+                handled.end_notify(&incoming, format_args!("{}", Sender(from)));
             }
             Parsed::Ping { id } => {
                 let pong = datagram::encode_v1(Kind::Pong, 0, id, 0, &[]);

@@ -14,6 +14,7 @@ use super::share::Share;
 use super::slots::Key;
 use super::timers::{Target, Timers};
 use crate::limits::Limits;
+use crate::wire::frame;
 use crate::wire::{Buffer, Connection, Event, Input, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
@@ -287,7 +288,6 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    log::debug!("reading from {}: {error}", Shown(self.peer.as_ref()));
                     self.broken = Some(Box::new(error));
                     self.state = State::Dead;
                     return false;
@@ -373,14 +373,22 @@ impl Link {
                     self.protocol.mark_sent(0, now);
                     return false;
                 }
+                Err(_) if self.only_goodbye_is_left() => self.state = State::Dead,
                 Err(error) => {
-                    log::debug!("writing to {}: {error}", Shown(self.peer.as_ref()));
                     self.broken = Some(Box::new(error));
                     self.state = State::Dead;
                 }
             }
         }
         false
+    }
+
+    /// Whether nothing is left to be said but the answer to the peer's goodbye. Most do not wait for it.
+    fn only_goodbye_is_left(&mut self) -> bool {
+        self.protocol.says_goodbye()
+            && self.protocol.is_finishing()
+            && self.protocol.failure().is_none()
+            && self.protocol.unsent().len() <= frame::HEADER_LEN
     }
 
     /// Whether WRITABLE is to be asked for. While this is false nobody wakes us for it.

@@ -11,6 +11,7 @@
 mod accepting;
 mod acceptor;
 mod datagram;
+mod journal;
 mod link;
 pub(crate) mod mailbox;
 mod outgoing;
@@ -50,8 +51,8 @@ pub use session::{Closed, Session, SessionId};
 
 /// What the loop hands to whoever owns it.
 pub(crate) trait Service {
-    /// Handles a request; the reply has to be finished before this returns.
-    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>);
+    /// Handles a request; the reply has to be finished before this returns. Says how it went.
+    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>) -> ResultCode;
     /// Handles a request that wants no answer.
     fn notify(&mut self, incoming: &Incoming<'_>);
     /// Streams without frames, by the number of their listener.
@@ -271,7 +272,7 @@ impl Reactor {
             place: Place { key, site, begun: Instant::now() },
         };
         let listener = link.listener();
-        let mut reception = Reception { listener, endpoint: &site.endpoint, service };
+        let mut reception = Reception { key, listener, endpoint: &site.endpoint, service };
         let next = link.work(&mut bench, &mut reception, to_the_end);
         let held = link.protocol().buffered();
         self.buffered = self.buffered + held - link.accounted;

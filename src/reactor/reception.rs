@@ -2,12 +2,15 @@
 
 use sidewire_platform::{Endpoint, Peer, Stream};
 
+use super::journal::Handled;
 use super::link::Receiver;
+use super::slots::Key;
 use super::{Incoming, Origin, Service, Session};
 use crate::wire::{Connection, Event, Layout};
 
 /// What a link's events go through on their way to the service.
 pub(super) struct Reception<'a, S> {
+    pub(super) key: Key,
     pub(super) listener: u32,
     pub(super) endpoint: &'a Endpoint,
     pub(super) service: &'a mut S,
@@ -20,14 +23,21 @@ impl<S: Service> Receiver for Reception<'_, S> {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
-                self.service.request(&incoming, connection.begin_reply(ticket));
+                let handled = Handled::begin(ticket.id);
+                let rc = self.service.request(&incoming, connection.begin_reply(ticket));
+                handled.end(&incoming, rc, format_args!("#{}", self.key));
             }
             Event::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                self.service.notify(&Incoming { msg_type, payload, peer, endpoint, layout, origin });
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let handled = Handled::begin(0);
+                self.service.notify(&incoming);
+                handled.end_notify(&incoming, format_args!("#{}", self.key));
             }
-            // A server asks nothing, so it gets no replies; a goodbye is the connection's affair.
-            Event::Reply { .. } | Event::LostReply { .. } | Event::Opened | Event::Goodbye { .. } => {}
+            Event::Greeted(hello) => log::debug!("{endpoint}: #{} {hello}", self.key),
+            Event::Goodbye { rc, .. } => log::debug!("{endpoint}: #{} goodbye, rc {}", self.key, rc.0),
+            // A server asks nothing, so it gets no replies.
+            Event::Reply { .. } | Event::LostReply { .. } | Event::Opened(_) => {}
         }
     }
 

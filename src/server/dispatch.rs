@@ -114,11 +114,12 @@ impl<S> Dispatch<S> {
 }
 
 impl<S> Service for Dispatch<S> {
-    fn request(&mut self, incoming: &Incoming<'_>, writer: ReplyWriter<'_>) {
+    fn request(&mut self, incoming: &Incoming<'_>, writer: ReplyWriter<'_>) -> ResultCode {
         let mut reply = Reply::new(writer);
         let result = self.run(incoming, &mut reply);
         let rc = reply.finish(result);
         self.counters.request(!rc.is_ok());
+        rc
     }
 
     fn notify(&mut self, incoming: &Incoming<'_>) {

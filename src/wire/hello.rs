@@ -1,10 +1,13 @@
 //! The v1 handshake: one hello each way.
 
+use std::fmt;
+
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 use super::error::ProtocolError;
 use super::frame::{MUST_UNDERSTAND, Tlvs, push_tlv};
 use super::rc::ResultCode;
+use crate::excerpt::Excerpt;
 
 /// The first four bytes of a v1 stream: negative as an i32 in either byte order, so no classic type.
 pub(crate) const MAGIC: [u8; 4] = [0xD1, 0x53, 0x57, 0xD1];
@@ -58,6 +61,19 @@ pub(crate) struct Answer {
     pub(crate) version: u8,
     pub(crate) instance: [u8; 16],
     pub(crate) text: String,
+}
+
+/// For log lines: who that is, and what they take.
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Allowance { max_payload, max_in_flight, max_in_flight_bytes, .. } = self.allowance;
+        let ((lowest, highest), software) = (self.versions, Excerpt(&self.software));
+        write!(
+            f,
+            "hello of '{software}', versions {lowest} to {highest}, takes {max_payload} bytes of payload, "
+        )?;
+        write!(f, "{max_in_flight} calls and {max_in_flight_bytes} bytes in flight")
+    }
 }
 
 impl Hello {

@@ -1,8 +1,9 @@
 //! The log: what it shows, and that nobody needs to read it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use sidewire::{Client, Endpoint};
@@ -74,4 +75,46 @@ fn an_unread_log_does_not_hold_up_the_end() {
         status.is_some()
     });
     assert_eq!(status.and_then(|status| status.code()), Some(0));
+}
+
+/// With RUST_LOG=debug both sides tell of the connection, the hello and the call, under the same id.
+#[test]
+fn debug_shows_a_good_call_on_both_sides_and_nothing_to_worry_about() {
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    for endpoint in stage.all_streams() {
+        let options = ["serve", &endpoint, "--access", "anyone"];
+        let mut server =
+            Process::start(stage.sidewire(options).env("RUST_LOG", "trace").stderr(Stdio::piped()), 1);
+        let stderr = server.child.stderr.take().expect("its log");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let bound = server.endpoints[0].to_string();
+        let mut calls = String::new();
+        for _ in 0..10 {
+            let call = ["call", &bound, "4", "secret-payload", "--access", "anyone"];
+            let outcome =
+                crate::stage::Started::new(stage.sidewire(call).env("RUST_LOG", "trace"), b"").finish();
+            calls += &outcome.expect(0).stderr;
+        }
+        let mut served = String::new();
+        while served.matches(" closed").count() < 10 {
+            served += &lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{served}"));
+            served.push('\n');
+        }
+        for (side, text) in [("server", &served), ("client", &calls)] {
+            let said = |word: &str| text.lines().filter(|line| line.contains(word)).count();
+            assert_eq!(said("hello of 'sidewire/"), 10, "{side}: {text}");
+            assert_eq!(said("request type 4 id 1, 14 bytes"), 10, "{side}: {text}");
+            assert_eq!(said("rc 0, "), 10, "{side}: {text}");
+            assert_eq!(said("secret"), 0, "{side}: {text}");
+            for scary in ["roken", "WARN", "ERROR", "reset", "os error"] {
+                assert_eq!(said(scary), 0, "{side}: {text}");
+            }
+        }
+        assert_eq!(served.lines().filter(|line| line.contains("accepted from")).count(), 10, "{served}");
+        assert_eq!(calls.lines().filter(|line| line.contains("connected to")).count(), 10, "{calls}");
+    }
 }

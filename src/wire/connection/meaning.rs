@@ -72,7 +72,7 @@ impl Connection {
         let version = hello::common_version(theirs.versions).unwrap_or(hello::VERSIONS.1);
         self.push_answer(ResultCode::OK, version, String::new());
         self.open(theirs.allowance);
-        Ok(None)
+        Ok(Some(Event::Greeted(theirs.into())))
     }
 
     fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
@@ -81,7 +81,7 @@ impl Connection {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
                 self.open(theirs.allowance);
                 theirs.check_demands()?;
-                Ok(Some(Event::Opened))
+                Ok(Some(Event::Opened(theirs.into())))
             }
             ResultCode::OK => Err(ProtocolError::BadHello("it chooses a version that was not offered")),
             ResultCode::NO_COMMON_VERSION => {

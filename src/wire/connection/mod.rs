@@ -58,7 +58,9 @@ pub(crate) enum Event<'b> {
     /// The same, but there was no memory for its payload.
     LostReply { id: u32 },
     /// The responder's hello: the connection is open.
-    Opened,
+    Opened(Box<Hello>),
+    /// The initiator's hello, which is answered: the connection is open.
+    Greeted(Box<Hello>),
     /// The peer will send no more requests, and executed none of ours behind `last_id`.
     Goodbye { rc: ResultCode, last_id: u32 },
 }

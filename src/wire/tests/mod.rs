@@ -146,7 +146,8 @@ impl Side {
                 seen.push(Seen::Reply { id, rc: rc.0, is_text, payload: payload.to_vec() });
             }
             Event::LostReply { id } => seen.push(Seen::LostReply { id }),
-            Event::Opened => seen.push(Seen::Opened),
+            Event::Opened(_) => seen.push(Seen::Opened),
+            Event::Greeted(_) => {}
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.0, last_id }),
         });
         connection.received(*now);

@@ -1,0 +1,40 @@
+//! Two lines for each call, at the level "debug".
+
+use std::time::Instant;
+
+use sidewire_platform::Endpoint;
+
+use super::Response;
+use crate::error::Result;
+
+/// A call under way. Where nobody wants to read of it, it costs a look at the level.
+pub(super) struct Asked(Option<Begun>);
+
+struct Begun {
+    msg_type: u16,
+    id: u32,
+    at: Instant,
+}
+
+impl Asked {
+    pub(super) fn begin(endpoint: &Endpoint, msg_type: u16, id: u32, length: usize) -> Asked {
+        Asked(log::log_enabled!(log::Level::Debug).then(|| {
+            log::debug!("{endpoint}: request type {msg_type} id {id}, {length} bytes");
+            Begun { msg_type, id, at: Instant::now() }
+        }))
+    }
+
+    pub(super) fn end(self, endpoint: &Endpoint, result: &Result<Response>) {
+        let Some(Begun { msg_type, id, at }) = self.0 else { return };
+        let micros = at.elapsed().as_micros();
+        match result {
+            Ok(Response { rc, payload, .. }) => {
+                let (rc, length) = (rc.0, payload.len());
+                log::debug!(
+                    "{endpoint}: reply type {msg_type} id {id}, {length} bytes, rc {rc}, {micros} us"
+                );
+            }
+            Err(error) => log::debug!("no reply type {msg_type} id {id}, {micros} us: {error}"),
+        }
+    }
+}
