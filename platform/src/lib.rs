@@ -31,9 +31,9 @@
 //! **Stream.** Registered with mio, edge-triggered on every system. [`Stream::read`] and
 //! [`Stream::write`] never block. Where [`Stream::SHORT_READ_DRAINS`] is true, a read that did
 //! not fill its buffer has emptied the socket and the next arrival is a new event; elsewhere
-//! only `WouldBlock` re-arms the event. A stream is deregistered before it is dropped, and on
-//! Windows the poll that it was registered with must be polled once more before the handle
-//! really closes.
+//! only `WouldBlock` re-arms the event. A stream is deregistered before it is dropped. On
+//! Windows a drop throws away what the client of a pipe has not read, and the handle really closes
+//! when the poll turns: a server that ends turns it until [`Listener::is_gone`].
 //!
 //! **Channel.** [`Channel::recv`] and [`Channel::send`] may run at the same time on two threads;
 //! two concurrent `recv` or two concurrent `send` are the caller's fault and are serialised at

@@ -25,6 +25,10 @@ impl Listener {
         unsupported()
     }
     #[must_use]
+    pub fn is_gone(_endpoint: &Endpoint) -> bool {
+        true
+    }
+    #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         match *self {}
     }

@@ -277,6 +277,24 @@ fn a_name_has_one_first_instance() {
     drop(theirs);
 }
 
+/// A server that was killed leaves its name to its clients: nobody is there, and yet it may be taken.
+#[test]
+fn what_clients_keep_of_a_dead_server_is_no_server() {
+    let _watchdog = Watchdog::new();
+    let endpoint = random_pipe();
+    let dead = foreign_pipe(name(&endpoint), 0).unwrap();
+    let client = OpenOptions::new().read(true).write(true).open(format!(r"\\.\pipe\{}", name(&endpoint)));
+    // As the system closes it for a process that ends: nobody is disconnected.
+    drop(dead);
+    match Listener::bind(&endpoint, &BindOptions::default()) {
+        // Wine, where the name is free at once.
+        Ok(listener) => drop(listener),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}"),
+    }
+    drop(client.unwrap());
+    Listener::bind(&endpoint, &BindOptions::default()).unwrap();
+}
+
 /// By way of the machine's own network name, where file sharing is on.
 #[test]
 fn remote_clients_are_refused() {

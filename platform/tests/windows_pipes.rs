@@ -488,6 +488,39 @@ fn stream_by_hand() {
     listener.deregister(&registry).unwrap();
 }
 
+/// Nor does a client that keeps its handle, and reads nothing.
+#[test]
+fn a_write_under_way_does_not_keep_the_name() {
+    let _watchdog = Watchdog::new();
+    let mut listener = Listener::bind(&random_pipe(), &options(2)).unwrap();
+    let endpoint = listener.endpoint().clone();
+    let mut poll = Poll::new().unwrap();
+    let registry = poll.registry().try_clone().unwrap();
+    let mut events = Events::with_capacity(16);
+    listener.register(&registry, Token(0)).unwrap();
+    let channel = Channel::connect(&endpoint, SECOND).unwrap();
+    poll.poll(&mut events, SECOND).unwrap();
+    let mut stream = listener.accept(&registry, Token(0)).unwrap();
+    stream.register(&registry, Token(1), Interest::READABLE).unwrap();
+    // Until a write is under way for two turns.
+    let mut refused = 0;
+    while refused < 2 {
+        refused = if stream.write(&pattern(65_536)).is_err() { refused + 1 } else { 0 };
+        poll.poll(&mut events, millis(20)).unwrap();
+    }
+    stream.deregister(&registry).unwrap();
+    listener.deregister(&registry).unwrap();
+    drop((stream, listener));
+    for _ in 0..500 {
+        if Listener::is_gone(&endpoint) {
+            break;
+        }
+        poll.poll(&mut events, millis(10)).unwrap();
+    }
+    Listener::bind(&endpoint, &BindOptions::default()).unwrap();
+    drop(channel);
+}
+
 #[test]
 fn accepting_may_pause() {
     let _watchdog = Watchdog::new();

@@ -8,7 +8,7 @@ use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, Kind as End
 use super::datagram::DatagramCalls;
 use super::shared::Shared;
 use super::{Client, Link, RawDatagrams, RawStream};
-use crate::access::{Access, Oneself};
+use crate::access::{Access, Denied, Oneself};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::loops::{self, WAITS_FOR_ITSELF};
@@ -232,9 +232,14 @@ impl Connect {
     fn check(&self, server: &Peer) -> Result<()> {
         let oneself = Oneself::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
         self.access.admits_server(server, &oneself, self.lower_integrity).map_err(|denied| {
+            let denied_for_its_level = matches!(denied, Denied::LowerIntegrity { .. });
             let why = format!("we do not talk to that server: {denied}");
             Error::new("connect to", &self.endpoint, Kind::Refused { rc: None, why }).with_note(|_| {
-                format!("that is {server}, this is {oneself}; access for anyone would allow it")
+                let lower = match denied_for_its_level {
+                    true => "; so would lower_integrity",
+                    false => "",
+                };
+                format!("that is {server}, this is {oneself}; access for anyone would allow it{lower}")
             })
         })
     }

@@ -496,7 +496,7 @@ impl Link {
     }
 
     /// Ends the stream and gives back what it held. `linger` bounds what a classic peer on a pipe
-    /// may take to read its last reply.
+    /// may take to read its last reply; there, nobody else is left with anything to read.
     pub(crate) fn close(mut self, registry: &Registry, linger: Duration) {
         if let Err(error) = self.stream.deregister(registry) {
             log::debug!("deregistering {}: {error}", Shown(self.peer.as_ref()));

@@ -115,6 +115,10 @@ const MAX_ENDPOINTS: u16 = 32_767;
 const ACCEPTS_PER_TURN: usize = 256;
 /// As good as without end, where a clock would overflow.
 const FAR: Duration = Duration::from_secs(365 * 86_400);
+/// What a peer gets at least to read its last bytes when the loop ends.
+const LAST_LINGER: Duration = Duration::from_millis(100);
+/// How long a loop that ends waits for the system to close handles.
+const SEE_OFF: Duration = Duration::from_millis(500);
 /// Events taken from the system at a time.
 const EVENTS: usize = 1024;
 
@@ -359,7 +363,7 @@ impl Reactor {
         if link.was_opened() {
             service.closed(link.listener(), SessionId(key), &link.closed());
         }
-        link.close(self.poll.registry(), self.limits.linger);
+        link.close(self.poll.registry(), self.linger());
     }
 
     fn read_mail(&mut self, service: &mut impl Service) {
@@ -396,14 +400,31 @@ impl Reactor {
         }
     }
 
+    /// How long a peer may take to read its last bytes: as long as the loop itself, if that ends.
+    fn linger(&self) -> Duration {
+        let Some(at) = self.stopping else { return self.limits.linger };
+        self.limits.linger.min(at.saturating_duration_since(Instant::now()).max(LAST_LINGER))
+    }
+
     /// A pipe's handle is closed, and its name free, only after the poll has seen the end of what
-    /// was under way.
+    /// was under way, and the last flush has ended.
     fn see_off(&mut self) {
+        let until = Instant::now() + self.linger() + SEE_OFF;
         let mut events = Events::with_capacity(EVENTS);
-        for _ in 0..2 {
-            if let Err(error) = self.poll.poll(&mut events, Some(Duration::ZERO)) {
+        let mut pause = Duration::ZERO;
+        while let Some(acceptor) = self.acceptors.last() {
+            if let Err(error) = self.poll.poll(&mut events, Some(pause)) {
                 log::debug!("the last turns of a loop: {error}");
             }
+            let endpoint = &acceptor.site.endpoint;
+            if !Listener::is_gone(endpoint) && Instant::now() < until {
+                pause = Duration::from_millis(5);
+                continue;
+            }
+            if !Listener::is_gone(endpoint) {
+                log::warn!("{endpoint}: a client still holds it, or somebody else has taken it");
+            }
+            self.acceptors.pop();
         }
     }
 
@@ -454,13 +475,14 @@ fn report_end(key: Key, link: &Link, site: &mut Site) {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
+        self.stopping.get_or_insert_with(Instant::now);
         for acceptor in &mut self.acceptors {
             acceptor.close(self.poll.registry());
         }
         self.ports.clear();
         for key in self.links.keys() {
             if let Some(link) = self.links.remove(key) {
-                link.close(self.poll.registry(), self.limits.linger);
+                link.close(self.poll.registry(), self.linger());
             }
         }
         self.see_off();

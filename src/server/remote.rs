@@ -38,6 +38,9 @@ impl Remote {
     ///
     /// # Errors
     /// As [`stop`](Remote::stop).
+    ///
+    /// # Platform-specific behavior
+    /// A client of a Windows pipe that has not read its last bytes by then loses them.
     pub fn stop_within(&self, grace: Duration) -> io::Result<()> {
         self.mailbox.post(Mail::Stop { grace })
     }

@@ -117,9 +117,9 @@ impl Stage {
         }
     }
 
-    /// A library client.
+    /// A library client, also of a server for anyone where both of us are elevated.
     pub(crate) fn client(&self, endpoint: &Endpoint) -> Client {
-        let connect = Connect::to(self.seen_from_here(endpoint)).expect("an endpoint");
+        let connect = Connect::to(self.seen_from_here(endpoint)).expect("an endpoint").lower_integrity();
         connect.access(usual_access(endpoint)).open().unwrap_or_else(|error| panic!("{error}"))
     }
 }

@@ -21,3 +21,4 @@ mod crowds;
 mod deaths;
 mod integrity;
 mod large;
+mod names;

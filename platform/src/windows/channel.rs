@@ -23,6 +23,9 @@ use crate::{Address, Credentials, Endpoint, Peer, User};
 ///
 /// [`Channel::send`] takes up to 64 KiB and returns while they are under way; the next call waits
 /// for them. Dropping a channel lets them arrive, for at most a second.
+///
+/// The handle of a pipe is closed when its end was seen, by whichever call: a server that was killed
+/// can't be started again as long as a client has one. One that makes no call sees no end.
 pub struct Channel {
     duplex: Duplex,
     peer: Peer,
@@ -59,7 +62,7 @@ impl Channel {
     fn open_pipe(name: &PipeName, deadline: Deadline) -> io::Result<Channel> {
         let handle = pipe::open(name, deadline)?;
         let peer = Peer { credentials: server_credentials(handle.as_handle(), name), inet: None };
-        let duplex = Duplex::new(Object::Pipe(handle))?;
+        let duplex = Duplex::new(Object::pipe(handle))?;
         Ok(Channel { duplex, peer, pipe: Some(name.text().clone()) })
     }
 
@@ -199,5 +202,34 @@ fn inet(address: &socket2::SockAddr) -> io::Result<Address> {
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Channel").field("peer", &self.peer).field("pipe", &self.pipe).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BindOptions, Listener};
+
+    /// What keeps the name of a server that was killed from the next one.
+    #[test]
+    fn a_pipe_is_let_go_when_its_end_was_seen() {
+        const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+        let name = format!("sidewire-end-{}", std::process::id());
+        let listener = Listener::bind(
+            &Endpoint::Pipe(name),
+            &BindOptions { pending_instances: 2, ..Default::default() },
+        );
+        let listener = listener.unwrap();
+        let [reader, writer] = [(); 2].map(|()| Channel::connect(listener.endpoint(), SECOND).unwrap());
+        let is_closed = |channel: &Channel| channel.duplex.object().with_handle(|handle| handle.is_null());
+        assert_eq!((is_closed(&reader), is_closed(&writer)), (false, false));
+        drop(listener);
+        assert_eq!(reader.recv(&mut [0; 8], SECOND).unwrap(), 0);
+        assert_eq!(writer.send(b"x", SECOND).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!((is_closed(&reader), is_closed(&writer)), (true, true));
+        for channel in [&reader, &writer] {
+            assert_eq!(channel.recv(&mut [0; 8], SECOND).unwrap(), 0);
+            assert_eq!(channel.send(b"x", SECOND).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        }
     }
 }

@@ -42,14 +42,16 @@ static CROWDED: Tally = Tally::new();
 /// How often because the system did not let us wait.
 static FAILED: Tally = Tally::new();
 
-/// Drops `pipe`, whose connection ends when the client has read what was written, or after `within`.
+/// Disconnects the client once it has read what was written, or after `within`. The caller drops the
+/// pipe.
 ///
 /// FlushFileBuffers blocks for as long as the client pleases ("FlushFileBuffers function",
 /// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers), so a thread does
 /// it, on a handle of its own, and a second one disconnects the client when time is up, which ends
 /// the flush. If that is not possible, the pipe is just closed: Windows then keeps what the client
-/// has not read yet, too, but its documentation doesn't promise it.
-pub(super) fn flush_then_close(pipe: NamedPipe, within: Duration) {
+/// has not read yet, too, but its documentation doesn't promise it, and a client that keeps its handle
+/// keeps the name as well.
+pub(super) fn flush_then_disconnect(pipe: &NamedPipe, within: Duration) {
     let Some(turn) = Turn::take() else {
         if let Some(count) = CROWDED.next_worth_telling() {
             log::warn!(
@@ -58,7 +60,7 @@ pub(super) fn flush_then_close(pipe: NamedPipe, within: Duration) {
         }
         return;
     };
-    if let Err(error) = start(&pipe, within, turn)
+    if let Err(error) = start(pipe, within, turn)
         && let Some(count) = FAILED.next_worth_telling()
     {
         log::warn!("closing a pipe without flushing it: {error}; {count} so far");
@@ -73,6 +75,10 @@ fn start(pipe: &NamedPipe, within: Duration, turn: Turn) -> io::Result<()> {
         move || {
             if let Err(error) = pipe::flush(handle.as_handle()) {
                 log::debug!("flushing a pipe before closing it: {error}");
+            }
+            // Nothing is lost by it now, and nothing of the connection is left.
+            if let Err(error) = pipe::disconnect(handle.as_handle()) {
+                log::debug!("disconnecting a pipe that was flushed: {error}");
             }
             // Before the watch hears of it, so that the end is seen at once.
             drop(handle);

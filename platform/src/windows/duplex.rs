@@ -106,7 +106,10 @@ impl Duplex {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 (Object::Pipe(_), Ok(0)) => {}
-                (Object::Pipe(_), Err(error)) if pipe::is_end(&error) => return Ok(0),
+                (Object::Pipe(_), Err(error)) if pipe::is_end(&error) => {
+                    self.object.close_pipe();
+                    return Ok(0);
+                }
                 (Object::Tcp(_), Err(error)) => return Err(tcp::error(error)),
                 (Object::Tcp(_), Ok(0)) => {
                     self.ended.store(!self.is_stopped(), Ordering::Relaxed);
@@ -209,7 +212,13 @@ impl Duplex {
 
     fn write_error(&self, error: io::Error) -> io::Error {
         match *self.object {
-            Object::Pipe(_) => pipe::write_error(error),
+            Object::Pipe(_) => {
+                // What is left to read is left to the reader, which closes it then.
+                if pipe::is_end(&error) && self.object.is_ended_pipe() {
+                    self.object.close_pipe();
+                }
+                pipe::write_error(error)
+            }
             Object::Tcp(_) => tcp::error(error),
         }
     }

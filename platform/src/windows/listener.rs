@@ -1,8 +1,9 @@
 //! A bound stream endpoint: a set of pending pipe instances, or a TCP socket.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::windows::io::AsHandle;
+use std::time::Duration;
+use std::{io, thread};
 
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use mio::net::TcpListener;
@@ -11,6 +12,7 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_BUSY};
 
+use super::deadline::Deadline;
 use super::names::{self, PipeName, Place};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
@@ -25,7 +27,9 @@ use crate::{Address, BindOptions, Endpoint, Stream, Tally, hosts};
 /// client is replaced before [`Listener::accept`] returns it.
 ///
 /// A pipe's name is free again when the listener and all its streams have been dropped *and* the
-/// poll that they were registered with has turned once more, or has been dropped after them.
+/// poll that they were registered with has turned until [`Listener::is_gone`], or has been dropped
+/// after them. A server that is killed leaves its name to its clients until all have closed their
+/// handles; [`Listener::bind`] waits for that, for two seconds at most.
 pub struct Listener {
     endpoint: Endpoint,
     source: Source,
@@ -45,7 +49,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// `AddrInUse` when somebody else has the name or the port; `Unsupported` for an endpoint that
+    /// `AddrInUse` when somebody else has the name or the port; `ResourceBusy` when the clients of a
+    /// server that has gone keep the name of its pipe; `Unsupported` for an endpoint that
     /// Windows doesn't have; `InvalidInput` for one that is no stream; `PermissionDenied` for TCP
     /// beyond loopback without [`BindOptions::beyond_loopback`]; what the system says.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
@@ -60,6 +65,24 @@ impl Listener {
                 let endpoint = Endpoint::Tcp { host: hosts::host(&bound), port: bound.port() };
                 Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::Tuning::of(options)) })
             }
+        }
+    }
+
+    /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
+    /// another can be bound there. After a drop the poll must turn until this is true.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On Windows a pipe is there as long as any handle of its server is. Elsewhere, and for
+    /// sockets, this is always true.
+    #[must_use]
+    pub fn is_gone(endpoint: &Endpoint) -> bool {
+        match endpoint {
+            Endpoint::Local(_) | Endpoint::Pipe(_) => match names::place(endpoint) {
+                Ok(Place::Pipe(name)) => !pipe::exists(&name),
+                _ => true,
+            },
+            _ => true,
         }
     }
 
@@ -285,25 +308,62 @@ impl Drop for PipeListener {
     }
 }
 
+/// How long the clients of a dead server may take to close their handles of its pipe.
+const LEFTOVERS: Duration = Duration::from_secs(2);
+
 /// The instance that makes the name ours.
 fn first_instance(name: &PipeName, descriptor: &SecurityDescriptor) -> io::Result<NamedPipe> {
-    let in_use = || {
-        let why = format!("another listener has the pipe {}", name.text());
-        io::Error::new(io::ErrorKind::AddrInUse, why)
-    };
-    let handle = pipe::create(name, descriptor, Instance::First).map_err(|error| {
-        // What FILE_FLAG_FIRST_PIPE_INSTANCE says when there is one already ("CreateNamedPipeW
-        // function", learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew),
-        // and what a pipe says whose owner allowed fewer instances.
-        let taken =
-            [ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY].into_iter().any(|code| pipe::has_code(&error, code));
-        if taken { in_use() } else { error }
-    })?;
-    // Wine ignores that flag.
+    let create = || pipe::create(name, descriptor, Instance::First);
+    let handle = claim(name, create, || pipe::has_server(name), LEFTOVERS)?;
+    // Wine ignores the flag for the first instance.
     if pipe::instances(handle.as_handle())? != 1 {
-        return Err(in_use());
+        return Err(in_use(name));
     }
     Ok(pipe::into_mio(handle))
+}
+
+/// Calls `create` until the name is free, unless a server has it.
+///
+/// What clients still hold of a server that was killed keeps the name as if the server were there
+/// ("DisconnectNamedPipe function",
+/// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+fn claim<T>(
+    name: &PipeName,
+    create: impl Fn() -> io::Result<T>,
+    has_server: impl Fn() -> bool,
+    patience: Duration,
+) -> io::Result<T> {
+    let deadline = Deadline::after(Some(patience));
+    loop {
+        let is_last = deadline.has_passed();
+        match create() {
+            Err(error) if is_taken(&error) && has_server() => return Err(in_use(name)),
+            Err(error) if is_taken(&error) && is_last => return Err(left_over(name, &error)),
+            Err(error) if is_taken(&error) => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+}
+
+/// What FILE_FLAG_FIRST_PIPE_INSTANCE says when there is an instance already ("CreateNamedPipeW
+/// function", learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew),
+/// and what a pipe says whose owner allowed fewer instances.
+fn is_taken(error: &io::Error) -> bool {
+    [ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY].into_iter().any(|code| pipe::has_code(error, code))
+}
+
+fn in_use(name: &PipeName) -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, format!("another listener has the pipe {}", name.text()))
+}
+
+fn left_over(name: &PipeName, error: &io::Error) -> io::Error {
+    let why = format!(
+        "nobody listens on the pipe {}, and yet it can't be created ({error}): either clients of a server \
+         that was killed still hold it, then end them and try again; or this process may not create \
+         pipes of that name",
+        name.text()
+    );
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
 /// Registers an instance and lets it wait for a client. Either way there will be an event for one.
@@ -337,5 +397,47 @@ fn has_client(pipe: &NamedPipe) -> io::Result<bool> {
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// What comes of a name that is taken `times` times.
+    fn claimed(times: u32, code: u32, has_server: bool, patience: Duration) -> (io::Result<u32>, u32) {
+        let Place::Pipe(name) = names::place(&Endpoint::Pipe("x".into())).unwrap() else { unreachable!() };
+        let tried = Cell::new(0);
+        let create = || {
+            tried.set(tried.get() + 1);
+            match tried.get() <= times {
+                true => Err(io::Error::from_raw_os_error(code.cast_signed())),
+                false => Ok(tried.get()),
+            }
+        };
+        (claim(&name, create, || has_server, patience), tried.get())
+    }
+
+    #[test]
+    fn what_a_dead_server_s_clients_hold_is_waited_for() {
+        let long = Duration::from_secs(60);
+        assert_eq!(claimed(0, 0, false, long).0.unwrap(), 1);
+        assert_eq!(claimed(3, ERROR_ACCESS_DENIED, false, long).0.unwrap(), 4);
+        let (result, tried) = claimed(9, ERROR_ACCESS_DENIED, false, Duration::ZERO);
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), tried), (io::ErrorKind::ResourceBusy, 1));
+        assert!(error.to_string().contains(r"\\.\pipe\x") && error.to_string().contains("killed"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_is_there_is_not_waited_for() {
+        for code in [ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY] {
+            let (result, tried) = claimed(9, code, true, Duration::from_secs(60));
+            assert_eq!((result.unwrap_err().kind(), tried), (io::ErrorKind::AddrInUse, 1));
+        }
+        let (result, tried) = claimed(9, ERROR_NO_SYSTEM_RESOURCES, true, Duration::from_secs(60));
+        assert_eq!((result.unwrap_err().raw_os_error(), tried), (Some(1450), 1));
     }
 }

@@ -156,7 +156,7 @@ impl Mailslot {
             stop: Event::new()?,
         });
         // The server's end is read as a pipe is.
-        let slot = Reader { object: Object::Pipe(handle), event: Event::new()?, shared: shared.clone() };
+        let slot = Reader { object: Object::pipe(handle), event: Event::new()?, shared: shared.clone() };
         let thread = thread::Builder::new().name("mailslot".into()).stack_size(STACK);
         let reader = Some(thread.spawn(move || slot.run())?);
         Ok(Mailslot { shared, reader })
@@ -356,10 +356,8 @@ fn descriptor(options: &BindOptions) -> io::Result<SecurityDescriptor> {
 
 /// As for a pipe (`security.rs`), with the rights of a mailslot.
 fn sddl(user: &Sid, integrity: u32, options: &BindOptions) -> String {
-    /// The integrity level of sandboxed processes.
-    const LOW_INTEGRITY: u32 = 0x1000;
     let everyone = if options.anyone { format!("(A;;{WRITER_ACCESS:#x};;;WD)") } else { String::new() };
-    let label = if options.lower_integrity { integrity.min(LOW_INTEGRITY) } else { integrity };
+    let label = security::label_level(integrity, options);
     format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){everyone}S:(ML;;NW;;;S-1-16-{label})")
 }
 

@@ -26,8 +26,12 @@
 //!   Wine the descriptor is stored and reads back as set, but nobody is refused by it);
 //! * that `FILE_FLAG_FIRST_PIPE_INSTANCE` makes a second server fail (under Wine it does not; there
 //!   the count of instances, which [`Listener::bind`] checks too, does the job);
-//! * that a peer's token is refused before the first read (`ERROR_CANNOT_IMPERSONATE`), that
-//!   `SECURITY_IDENTIFICATION` suffices to read it, and that integrity levels differ between peers;
+//! * that `SECURITY_IDENTIFICATION` suffices to read a client's token, that a second
+//!   ConnectNamedPipe could cost it (it is never made), and that integrity levels differ between peers.
+//!   Before the first read nobody is asked, so what Windows says then does not matter;
+//! * that the clients of a server that was killed keep its pipe's name (under Wine they don't), that
+//!   such a pipe can't be opened, which is how [`Listener::bind`] tells it from another server's, and
+//!   that disconnecting them frees the name (the waiting itself is tested without a pipe);
 //! * that a refused TCP connect on loopback fails at once (`SIO_TCP_INITIAL_RTO`; Wine has no such
 //!   delay in the first place), and that `SO_EXCLUSIVEADDRUSE` keeps others off a port (in which
 //!   case a second server may be told WSAEACCES), and that a backlog over 200 needs a hint;

@@ -1,11 +1,12 @@
 //! Overlapped operations on a pipe or a socket: one system call a function.
 
 use std::io;
-use std::os::windows::io::{AsRawHandle, AsRawSocket, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, AsRawSocket, OwnedHandle};
 use std::ptr;
+use std::sync::{PoisonError, RwLock};
 
 use socket2::Socket;
-use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, HANDLE};
+use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_IO_PENDING, HANDLE};
 use windows_sys::Win32::Networking::WinSock::{SOCKET, WSABUF, WSAGetOverlappedResult, WSARecv, WSASend};
 use windows_sys::Win32::Storage::FileSystem::{ReadFile, WriteFile};
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
@@ -14,8 +15,22 @@ use super::pipe;
 
 /// What is read from and written to. The handle was opened for overlapped use.
 pub(super) enum Object {
-    Pipe(OwnedHandle),
+    Pipe(PipeEnd),
     Tcp(Socket),
+}
+
+/// A handle that can be closed while others have a share in it. It is held for the length of a call,
+/// not for that of an operation: the system sees to those under way.
+pub(super) struct PipeEnd(RwLock<Option<OwnedHandle>>);
+
+impl PipeEnd {
+    /// Calls `call` with the handle. A pipe that was closed has ended.
+    fn with(&self, call: impl FnOnce(HANDLE) -> io::Result<Started>) -> io::Result<Started> {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(handle) => call(handle.as_raw_handle()),
+            None => Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE.cast_signed())),
+        }
+    }
 }
 
 /// What a started operation does.
@@ -28,6 +43,30 @@ pub(super) enum Started {
 }
 
 impl Object {
+    pub(super) fn pipe(handle: OwnedHandle) -> Object {
+        Object::Pipe(PipeEnd(RwLock::new(Some(handle))))
+    }
+
+    /// Closes a pipe whose stream has ended. As long as a client has a handle, the name is not free,
+    /// and a server that was killed can't be started again ("DisconnectNamedPipe function",
+    /// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+    pub(super) fn close_pipe(&self) {
+        if let Object::Pipe(end) = self {
+            drop(end.0.write().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+
+    /// Whether it is a pipe whose other end has gone, and that has nothing to read any more.
+    pub(super) fn is_ended_pipe(&self) -> bool {
+        match self {
+            Object::Pipe(end) => match &*end.0.read().unwrap_or_else(PoisonError::into_inner) {
+                Some(handle) => !pipe::is_open(handle.as_handle()),
+                None => false,
+            },
+            Object::Tcp(_) => false,
+        }
+    }
+
     /// Starts to read at most `length` bytes to `buf`.
     ///
     /// # Safety
@@ -41,12 +80,11 @@ impl Object {
         overlapped: *mut OVERLAPPED,
     ) -> io::Result<Started> {
         match self {
-            Object::Pipe(handle) => {
-                // SAFETY: by this function's contract; the handle is open as long as `self`.
-                let ok =
-                    unsafe { ReadFile(handle.as_raw_handle(), buf, length, ptr::null_mut(), overlapped) };
+            Object::Pipe(end) => end.with(|handle| {
+                // SAFETY: by this function's contract; the handle is open until the call returns.
+                let ok = unsafe { ReadFile(handle, buf, length, ptr::null_mut(), overlapped) };
                 started(ok != 0)
-            }
+            }),
             Object::Tcp(socket) => {
                 let buffer = WSABUF { len: length, buf };
                 let mut flags = 0;
@@ -80,12 +118,11 @@ impl Object {
         overlapped: *mut OVERLAPPED,
     ) -> io::Result<Started> {
         match self {
-            Object::Pipe(handle) => {
-                // SAFETY: by this function's contract; the handle is open as long as `self`.
-                let ok =
-                    unsafe { WriteFile(handle.as_raw_handle(), buf, length, ptr::null_mut(), overlapped) };
+            Object::Pipe(end) => end.with(|handle| {
+                // SAFETY: by this function's contract; the handle is open until the call returns.
+                let ok = unsafe { WriteFile(handle, buf, length, ptr::null_mut(), overlapped) };
                 started(ok != 0)
-            }
+            }),
             Object::Tcp(socket) => {
                 let buffer = WSABUF { len: length, buf: buf.cast_mut() };
                 // SAFETY: by this function's contract; the system copies the WSABUF before the call
@@ -98,20 +135,28 @@ impl Object {
         }
     }
 
-    /// A socket is a handle, too ("Socket Handles",
-    /// learn.microsoft.com/windows/win32/winsock/socket-handles-2).
-    pub(super) fn handle(&self) -> HANDLE {
+    /// Calls `call` with the handle, which is null if it was closed. A socket is a handle, too
+    /// ("Socket Handles", learn.microsoft.com/windows/win32/winsock/socket-handles-2).
+    pub(super) fn with_handle<T>(&self, call: impl FnOnce(HANDLE) -> T) -> T {
         match self {
-            Object::Pipe(handle) => handle.as_raw_handle(),
-            Object::Tcp(socket) => ptr::with_exposed_provenance_mut(raw(socket)),
+            Object::Pipe(end) => {
+                let handle = end.0.read().unwrap_or_else(PoisonError::into_inner);
+                call(handle.as_ref().map_or(ptr::null_mut(), AsRawHandle::as_raw_handle))
+            }
+            Object::Tcp(socket) => call(ptr::with_exposed_provenance_mut(raw(socket))),
         }
     }
 
-    /// Asks the system to end an operation soon. It may have ended already, which is as good.
+    /// Asks the system to end an operation soon. It may have ended already, which is as good; and
+    /// those on a handle that was closed have.
     pub(super) fn cancel(&self, overlapped: *mut OVERLAPPED) {
-        // SAFETY: the handle is open as long as `self`. The address only says which operation is
-        // meant: the call doesn't follow it.
-        unsafe { CancelIoEx(self.handle(), overlapped) };
+        self.with_handle(|handle| {
+            if !handle.is_null() {
+                // SAFETY: the handle is open until the call returns. The address only says which
+                // operation is meant: the call doesn't follow it.
+                unsafe { CancelIoEx(handle, overlapped) };
+            }
+        });
     }
 
     /// How many bytes an operation moved.
@@ -124,9 +169,10 @@ impl Object {
         let (mut count, mut flags) = (0, 0);
         let ok = match self {
             // SAFETY: by this function's contract; `count` lives on this stack until the call returns.
-            Object::Pipe(handle) => unsafe {
-                GetOverlappedResult(handle.as_raw_handle(), overlapped, &raw mut count, WAIT)
-            },
+            // The handle is not looked at unless it is to be waited for, and may have been closed.
+            Object::Pipe(_) => self.with_handle(|handle| unsafe {
+                GetOverlappedResult(handle, overlapped, &raw mut count, WAIT)
+            }),
             // SAFETY: by this function's contract; `count` and `flags` live on this stack until the
             // call returns.
             Object::Tcp(socket) => unsafe {

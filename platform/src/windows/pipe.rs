@@ -11,8 +11,8 @@ use std::ptr;
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use mio::windows::NamedPipe;
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_HANDLES_CLOSED, ERROR_NO_DATA, ERROR_PIPE_BUSY,
-    ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
+    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_NO_DATA,
+    ERROR_PIPE_BUSY, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
@@ -158,6 +158,20 @@ fn wait_for_instance(name: &PipeName, deadline: Deadline) -> io::Result<()> {
     let error = io::Error::last_os_error();
     let open_tells_more = has_code(&error, ERROR_SEM_TIMEOUT) || has_code(&error, ERROR_HANDLES_CLOSED);
     if open_tells_more { Ok(()) } else { Err(error) }
+}
+
+/// Whether the name is in use: by a server, or by what clients keep of one that has gone.
+pub(super) fn exists(name: &PipeName) -> bool {
+    const SHORT: u32 = 1;
+    // SAFETY: the name is NUL-terminated and borrowed until the call returns.
+    let ok = unsafe { WaitNamedPipeW(name.wide().as_ptr(), SHORT) } != 0;
+    ok || !has_code(&io::Error::last_os_error(), ERROR_FILE_NOT_FOUND)
+}
+
+/// Whether a server holds the name, be it a busy one, or one that lets us not in. A pipe of which only
+/// clients' handles are left can't be opened any more.
+pub(super) fn has_server(name: &PipeName) -> bool {
+    open_now(name).err().is_none_or(|error| !has_code(&error, ERROR_FILE_NOT_FOUND))
 }
 
 /// The process that opened the client's end.

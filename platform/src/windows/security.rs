@@ -54,16 +54,21 @@ pub(super) fn descriptor(options: &BindOptions) -> io::Result<SecurityDescriptor
 /// * `O:` the user, not the Administrators group, which would own what an elevated process makes
 ///   by default: clients check the owner, and are mostly not elevated.
 /// * `D:P` full access (GA) for the user and SYSTEM (SY), nothing inherited, nobody else.
-/// * `S:(ML;;NW;;;…)` no writing (NW) from below this integrity level, and so no connecting. Who
-///   lets everyone in does not mean elevated processes only.
+/// * `S:(ML;;NW;;;…)` no writing (NW) from below this integrity level, and so no connecting.
 fn sddl(user: &Sid, integrity: u32, options: &BindOptions) -> String {
     let everyone = if options.anyone { format!("(A;;{CLIENT_ACCESS:#x};;;WD)") } else { String::new() };
-    let label = match options {
+    let label = label_level(integrity, options);
+    format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){everyone}S:(ML;;NW;;;S-1-16-{label})")
+}
+
+/// The integrity level of the label on what a process of this one listens on. Who lets everyone in does
+/// not mean elevated processes only.
+pub(super) fn label_level(integrity: u32, options: &BindOptions) -> u32 {
+    match options {
         BindOptions { lower_integrity: true, .. } => integrity.min(LOW_INTEGRITY),
         BindOptions { anyone: true, .. } => integrity.min(MEDIUM_INTEGRITY),
         _ => integrity,
-    };
-    format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){everyone}S:(ML;;NW;;;S-1-16-{label})")
+    }
 }
 
 /// This process's primary token, for queries.

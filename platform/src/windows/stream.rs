@@ -33,8 +33,8 @@ const TCP_WRITE: usize = 64 * 1024;
 /// * What came in before [`Stream::register`] is announced by a *writable* event only. Whoever
 ///   registers a fresh stream tries to read once without waiting for an event, or tries both
 ///   directions on its first event, whichever that is.
-/// * After a drop, the poll that the stream was registered with must turn once more before the
-///   handle really closes and the client sees the end.
+/// * A drop disconnects the client, which loses what it has not read: [`Stream::close_flushed`] lets
+///   it read. The poll that the stream was registered with must turn before the handle really closes.
 pub struct Stream(Inner);
 
 enum Inner {
@@ -48,6 +48,8 @@ struct Pipe {
     registered: Registered,
     /// Whether anything of the client's was read.
     heard: bool,
+    /// Whether others see to its end.
+    handed_over: bool,
 }
 
 /// On whose account a pipe is known to the poll. (mio itself knows *whether* it is.)
@@ -64,7 +66,13 @@ impl Stream {
 
     /// A pipe instance that has a client, and is registered under its listener's token.
     pub(super) fn from_pipe(pipe: NamedPipe, name: Arc<str>) -> Stream {
-        Stream(Inner::Pipe(Pipe { pipe, name, registered: Registered::ByListener, heard: false }))
+        Stream(Inner::Pipe(Pipe {
+            pipe,
+            name,
+            registered: Registered::ByListener,
+            heard: false,
+            handed_over: false,
+        }))
     }
 
     pub(super) fn from_tcp(socket: TcpStream) -> Stream {
@@ -280,7 +288,10 @@ impl Stream {
     /// second later: closed at once, Windows could reset it and lose the last bytes.
     pub fn close_flushed(self, within: Duration) {
         match self.0 {
-            Inner::Pipe(pipe) => closing::flush_then_close(pipe.pipe, within),
+            Inner::Pipe(mut pipe) => {
+                pipe.handed_over = true;
+                closing::flush_then_disconnect(&pipe.pipe, within);
+            }
             Inner::Tcp(socket) => match socket.shutdown(std::net::Shutdown::Write) {
                 Ok(()) => closing::hold(socket),
                 // There is nobody any more.
@@ -289,12 +300,20 @@ impl Stream {
         }
     }
 
-    /// Ends the connection now. What was not delivered may be lost.
-    pub fn abort(self) {
-        if let Inner::Pipe(pipe) = &self.0
-            && let Err(error) = pipe.pipe.disconnect()
+    /// Ends the connection now. What was not delivered may be lost; on a pipe, what was not read is.
+    pub fn abort(self) {}
+}
+
+/// A client that keeps its handle would else keep the name from the next server, once this one's
+/// handles are closed, and a write under way would go on for as long as the client likes, with the
+/// handle ("DisconnectNamedPipe function",
+/// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if !self.handed_over
+            && let Err(error) = self.pipe.disconnect()
         {
-            log::debug!("disconnecting {}: {error}", pipe.name);
+            log::debug!("disconnecting {}: {error}", self.name);
         }
     }
 }

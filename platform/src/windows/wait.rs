@@ -105,10 +105,13 @@ impl Port {
         }
         // SAFETY: the call succeeded, so `port` is open and nobody else owns it.
         let port = Port(unsafe { OwnedHandle::from_raw_handle(port) });
-        // SAFETY: both handles are open, and the call only connects them.
-        if unsafe { CreateIoCompletionPort(object.handle(), port.0.as_raw_handle(), 0, 0) }.is_null() {
-            return Err(io::Error::last_os_error());
-        }
+        object.with_handle(|handle| {
+            // SAFETY: both handles are open until the call returns, which only connects them.
+            match unsafe { CreateIoCompletionPort(handle, port.0.as_raw_handle(), 0, 0) }.is_null() {
+                true => Err(io::Error::last_os_error()),
+                false => Ok(()),
+            }
+        })?;
         Ok(port)
     }
 
