@@ -67,24 +67,17 @@ impl Reactor {
         self.timers.arm(Target::Acceptor(acceptor.number.into()), until, &mut acceptor.armed);
     }
 
-    /// Whether there is a token and memory for one more link, and for its place in the queue.
-    fn has_room(&mut self) -> bool {
-        let targets = self.links.len() + 1 + self.acceptors.len() + self.ports.len();
-        !self.links.is_full() && self.ready.try_reserve(targets.saturating_sub(self.ready.len())).is_ok()
-    }
-
     /// Makes a link of a new connection. `full`: one that is told that there is no room.
     fn admit(&mut self, stream: Stream, full: bool, index: usize, service: &mut impl Service) {
         let now = Instant::now();
-        let has_room = self.has_room();
         let acceptor = &mut self.acceptors[index];
         let site = &acceptor.site;
-        if !has_room {
+        if self.links.is_full() {
             // It can't even be told so.
             if let Some(count) = site.tallies.turned_away.next_worth_telling() {
                 let (endpoint, links) = (&site.endpoint, self.links.len());
                 log::warn!(
-                    "{endpoint}: no memory for another connection, all endpoints have {links}; {count} turned away"
+                    "{endpoint}: no room for one more than {links} connections of all endpoints; {count} turned away"
                 );
             }
             return;

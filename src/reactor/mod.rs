@@ -283,6 +283,8 @@ impl Reactor {
         link.accounted = held;
         match next {
             Next::Reap => return self.reap(key, service),
+            // Without memory for its place in the queue it would never be looked at again.
+            Next::Again if self.ready.try_reserve(1).is_err() => return self.reap(key, service),
             Next::Again if !link.queued => {
                 link.queued = true;
                 self.ready.push_back(Target::Link(key));
