@@ -107,9 +107,9 @@ fn receive_fixed(raw: &Raw) -> Reply {
     Reply { id: 0, msg_type: number(0), rc: number(4), payload: payload.to_vec() }
 }
 
-/// A client to be opened, with the usual access.
+/// A client to be opened, with the usual access; also to a server for anyone where both are elevated.
 pub(crate) fn connect(endpoint: &Endpoint) -> Connect {
-    Connect::to(endpoint).expect("an endpoint").access(usual_access(endpoint))
+    Connect::to(endpoint).expect("an endpoint").lower_integrity().access(usual_access(endpoint))
 }
 
 /// A v1 client.
