@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::wire::hello::{Allowance, Hello};
-    use crate::wire::{Connection, Settings};
+    use crate::wire::{Connection, Event, Settings};
 
     const RULE: Classic = Classic::Short(100);
 
@@ -334,7 +334,9 @@ mod tests {
         let mut bytes = Vec::new();
         Hello::ours(allowance, [0; 16]).encode(None, &mut bytes);
         let receive = |connection: &mut Connection, bytes: &[u8]| {
-            connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| panic!("{event:?}"));
+            connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| {
+                assert!(matches!(event, Event::Greeted(_)), "{event:?}");
+            });
             let answer = connection.unsent().to_vec();
             connection.mark_sent(answer.len(), now);
             answer
