@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sidewire_platform::Tally;
+use sidewire_platform::{Peer, Tally};
 
 use super::{Failure, Reply, Request, StreamHandler};
 use crate::counters::Counters;
@@ -30,8 +30,9 @@ pub(super) struct Dispatch<S> {
     /// Who handles datagrams without frames, by the number of their port.
     pub(super) messages: HashMap<u32, MessageHandler<S>>,
     pub(super) counters: Counters,
-    /// Requests that look like the zeros at the end of a client's struct.
+    /// Clients that send zeros in place of a request, and the last of them.
     pub(super) zeros: Tally,
+    pub(super) last_with_zeros: Option<Peer>,
     /// How often each handler panicked.
     pub(super) panics: HashMap<Handles, Tally>,
 }
@@ -100,10 +101,15 @@ impl<S> Dispatch<S> {
 }
 
 impl<S> Dispatch<S> {
-    /// Twelve zero bytes are a request, too; who sends many of them as a rule pads its struct.
-    fn hint_at_padding(&self, incoming: &Incoming<'_>) {
+    /// Twelve zero bytes are a request, too; who sends them as a rule pads its struct, and so sends
+    /// many in a row.
+    fn hint_at_padding(&mut self, incoming: &Incoming<'_>) {
+        if self.last_with_zeros.as_ref() == Some(incoming.peer) {
+            return;
+        }
+        self.last_with_zeros = Some(incoming.peer.clone());
         if let Some(count) = self.zeros.next_worth_telling() {
-            log::info!(
+            log::warn!(
                 "{}: {} sends zeros where a request should be: if it writes its whole struct of 12 + N bytes, it \
                  needs a listener with `classic_fixed(N)`; {count} so far",
                 incoming.endpoint,

@@ -95,6 +95,7 @@ impl<S> Server<S> {
             messages,
             counters: Counters::default(),
             zeros: sidewire_platform::Tally::new(),
+            last_with_zeros: None,
             panics: HashMap::new(),
         };
         Server {
