@@ -64,7 +64,8 @@ pub use limits::Limits;
 pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
 pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server, StreamHandler, on_data};
 pub use sidewire_platform::{
-    Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, User, user_name,
+    Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, StopSignals, User,
+    user_name,
 };
 pub use wire::Layout;
 pub use wire::rc::ResultCode;

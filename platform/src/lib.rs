@@ -19,6 +19,7 @@
 //! | `identity.rs` | [`current_user`], [`user_name`] | who we are, and how a user is called |
 //! | `names.rs` | (private) | endpoint names to system addresses |
 //! | `process.rs` | [`Reserve`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
+//! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //!
 //! **Listener.** [`Listener::bind`] creates the endpoint with its final access rights: there is
 //! no moment at which others may connect who may not later. A live server is never displaced
@@ -58,6 +59,7 @@ mod datagram;
 pub mod endpoint;
 mod hosts;
 pub mod peer;
+mod stop;
 mod tally;
 
 #[cfg(not(any(unix, windows)))]
@@ -77,6 +79,7 @@ pub use os::{
     datagram_schemes, is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, user_name,
 };
 pub use peer::{Address, Credentials, Peer, Sid, User};
+pub use stop::StopSignals;
 pub use tally::Tally;
 
 /// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].

@@ -269,6 +269,14 @@ pub fn standard_error() -> io::Result<std::fs::File> {
     unsupported()
 }
 
+/// Takes over what asks a process to end: unknown here.
+pub(crate) fn take_signals() -> io::Result<()> {
+    unsupported()
+}
+
+/// Nothing was taken.
+pub(crate) fn give_signals_back() {}
+
 /// The schemes of the stream endpoints that this system has: none.
 #[must_use]
 pub fn stream_schemes() -> &'static [&'static str] {
@@ -301,6 +309,7 @@ mod tests {
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),
             standard_error().unwrap_err(),
+            take_signals().unwrap_err(),
         ] {
             assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         }

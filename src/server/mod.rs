@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener};
+use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, StopSignals};
 
 use crate::access::Oneself;
 use crate::counters::Counters;
@@ -69,6 +69,8 @@ pub struct Server<S> {
     reactor: Option<Reactor>,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
+    /// The last to be dropped: what waits for this waits for the end of all else.
+    signals: Option<StopSignals>,
 }
 
 impl<S> Server<S> {
@@ -105,6 +107,7 @@ impl<S> Server<S> {
             reactor: None,
             endpoints: Vec::new(),
             served: Arc::default(),
+            signals: None,
         }
     }
 
@@ -314,6 +317,39 @@ impl<S> Server<S> {
     /// If the system has no descriptors left for a loop.
     pub fn remote(&mut self) -> Result<Remote> {
         Ok(Remote::new(self.reactor()?.mailbox()))
+    }
+
+    /// Has this server stopped, as by [`Remote::stop`], when the user or the system asks this
+    /// process to end: by Ctrl-C, SIGTERM, SIGHUP, or the end of the console. [`run`](Server::run) then
+    /// returns, and what `main` still does is done in order; without this the process would end at
+    /// once. Call it before the first [`listen`](Server::listen), so that a signal which comes early
+    /// leaves no socket file either.
+    ///
+    /// Signals that are ignored when this is called stay ignored, as nohup(1) means it, and a second
+    /// one ends the process if the first has not. It holds until the server is dropped; so does, on
+    /// Windows, the end of the console wait, for 4 s at most. [`StopSignals`] says it in full, and
+    /// is for programs that have more to stop than a server.
+    ///
+    /// ```no_run
+    /// # use sidewire::Server;
+    /// let mut server = Server::new(());
+    /// server.stop_on_signals()?;
+    /// server.listen("local:com.example.app")?;
+    /// server.run()?;
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the system lacks a descriptor or a thread, or other code has a handler for these signals.
+    pub fn stop_on_signals(&mut self) -> Result<()> {
+        let remote = self.remote()?;
+        let signals = StopSignals::watch(move || {
+            if let Err(error) = remote.stop() {
+                log::error!("a server could not be stopped: {error}");
+            }
+        });
+        self.signals = Some(signals.map_err(|error| Error::system("watch for signals", error))?);
+        Ok(())
     }
 
     /// The state.

@@ -15,6 +15,7 @@ mod namespace;
 mod owner;
 mod process;
 mod reasons;
+mod signals;
 mod socket;
 mod stream;
 mod timeout;
@@ -26,6 +27,7 @@ pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit, standard_error};
+pub(crate) use signals::{give_signals_back, take_signals};
 pub use stream::Stream;
 
 /// The schemes of the stream endpoints that this system has, the most recommended first.

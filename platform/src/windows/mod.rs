@@ -55,6 +55,7 @@ mod overlapped;
 mod pipe;
 mod process;
 mod security;
+mod signals;
 mod stream;
 mod tcp;
 mod udp;
@@ -67,6 +68,7 @@ pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit, standard_error};
+pub(crate) use signals::{give_signals_back, take_signals};
 pub use stream::Stream;
 
 /// The schemes of stream endpoints that this system has, best first.
