@@ -6,14 +6,19 @@
 //! A datagram's text ends at its first NUL. It is printed behind its sender: `ip: A , port: P`, or
 //! the name of a Unix socket (`unnamed` if it has none). Who writes to a mailslot nobody knows.
 
+mod support;
+
+use std::convert::Infallible;
 use std::error::Error;
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, ErrorKind, Read};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{Access, Address, Connect, Endpoint, EndpointKind, Listen, RawDatagrams, Server};
+use support::{Printer, complain, finish, print};
 
 /// Where server and clients meet unless told otherwise.
 const DEFAULT: &str = "udp:127.0.0.1:1235";
@@ -38,53 +43,41 @@ Commands of send: exit, an empty line, or the end of the input.";
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match args[..] {
-        ["serve"] => serve(DEFAULT, false),
-        ["serve", "--echo"] => serve(DEFAULT, true),
-        ["serve", endpoint] => serve(endpoint, false),
-        ["serve", endpoint, "--echo"] | ["serve", "--echo", endpoint] => serve(endpoint, true),
-        ["send"] => send(DEFAULT),
-        ["send", endpoint] => send(endpoint),
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
+    let default = OsStr::new(DEFAULT);
+    let command = args.first().and_then(|command| command.to_str()).unwrap_or_default();
+    let result = match (command, args.get(1..).unwrap_or_default()) {
+        ("serve", []) => serve(default, false),
+        ("serve", [option]) if *option == "--echo" => serve(default, true),
+        ("serve", [endpoint]) => serve(endpoint, false),
+        ("serve", [option, endpoint] | [endpoint, option]) if *option == "--echo" => serve(endpoint, true),
+        ("send", []) => send(default),
+        ("send", [endpoint]) => send(endpoint),
+        _ => return finish("datagram", USAGE, None),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("datagram: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish("datagram", USAGE, Some(result))
 }
 
-fn serve(endpoint: &str, echo: bool) -> Result<(), Box<dyn Error>> {
-    let endpoint: Endpoint = endpoint.parse()?;
+fn serve(at: &OsStr, echo: bool) -> Result<(), Box<dyn Error>> {
+    let endpoint = Endpoint::try_from(at)?;
     // The same user's processes only, wherever the system can tell users apart.
     let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
-    let mut server = Server::new(());
+    let mut server = Server::new(Printer::new()?);
     // Ctrl-C ends the loop; dropping the server then removes its socket file.
-    let remote = server.remote()?;
-    ctrlc::set_handler(move || {
-        if let Err(error) = remote.stop() {
-            eprintln!("datagram: {error}");
-        }
-    })?;
+    server.stop_on_signals()?;
     let listen = Listen::from(endpoint).access(access);
-    let bound = server.listen_messages(listen, move |(), message, reply| {
+    let bound = server.listen_messages(listen, move |printer: &mut Printer, message, reply| {
         let text = printable(message.bytes());
         match message.endpoint() {
-            Endpoint::Mailslot(_) => print(&format!("{text}\n")),
-            _ => print(&format!("{}: {text}\n", who(message.sender()))),
+            Endpoint::Mailslot(_) => printer.print(format!("{text}\n")),
+            _ => printer.print(format!("{}: {text}\n", who(message.sender()))),
         }
         if echo {
             reply.send(message.bytes());
         }
     })?;
-    print(&format!("listening {bound}\n"));
+    server.state().print(format!("listening {bound}\n"));
     server.run()?;
     Ok(())
 }
@@ -122,16 +115,9 @@ fn printable(bytes: &[u8]) -> String {
     line
 }
 
-/// Prints at once, into pipes and files too.
-fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    // That nobody reads it any more is no reason not to serve.
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
 /// This thread sends what is typed, another one prints what comes back.
-fn send(endpoint: &str) -> Result<(), Box<dyn Error>> {
-    let endpoint: Endpoint = endpoint.parse()?;
+fn send(at: &OsStr) -> Result<(), Box<dyn Error>> {
+    let endpoint = Endpoint::try_from(at)?;
     let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
     let connect = Connect::to(&endpoint)?.access(access).call_timeout(Some(PATIENCE));
     let server = Arc::new(connect.open_messages()?);
@@ -139,7 +125,11 @@ fn send(endpoint: &str) -> Result<(), Box<dyn Error>> {
     let is_answered = endpoint.kind() == EndpointKind::Datagram;
     if is_answered {
         let server = Arc::clone(&server);
-        thread::spawn(move || print_answers(&server));
+        thread::spawn(move || match print_answers(&server) {
+            Ok(never) => match never {},
+            // Typing goes on: a server that has gone may come again.
+            Err(error) => complain(format_args!("\ndatagram: {error}")),
+        });
     }
     if let Some(last) = send_lines(&server, is_answered)?.filter(|_| is_answered) {
         thread::sleep(LAST_WORDS.saturating_sub(last.elapsed()));
@@ -152,10 +142,16 @@ fn send_lines(server: &RawDatagrams, has_address: bool) -> Result<Option<Instant
     let mut input = io::stdin().lock();
     let mut last = None;
     loop {
-        print(PROMPT);
+        print(PROMPT)?;
         let mut line = Vec::new();
-        if input.read_until(b'\n', &mut line)? == 0 {
-            print("\n");
+        // No more than shows that it is too large; the rest of such a line is passed over.
+        let length = input.by_ref().take(LARGEST as u64 + 1).read_until(b'\n', &mut line)?;
+        if length == 0 {
+            print("\n")?;
+        } else if length > LARGEST && !line.ends_with(b"\n") {
+            input.skip_until(b'\n')?;
+            complain(format_args!("datagram: a line of over {LARGEST} bytes is too large"));
+            continue;
         }
         line.pop_if(|last| *last == b'\n');
         line.pop_if(|last| *last == b'\r');
@@ -165,28 +161,30 @@ fn send_lines(server: &RawDatagrams, has_address: bool) -> Result<Option<Instant
         match server.send(&line) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 // Too large; the next one may not be.
-                eprintln!("datagram: {error}");
+                complain(format_args!("datagram: {error}"));
                 continue;
             }
             result => result?,
         }
         if last.replace(Instant::now()).is_none() && has_address {
-            print(&format!("sent from {}\n", who(Some(&server.local_address()?))));
+            print(format!("sent from {}\n", who(Some(&server.local_address()?))))?;
         }
     }
 }
 
 /// Prints what the server sends, for as long as the program runs.
-fn print_answers(server: &RawDatagrams) {
+fn print_answers(server: &RawDatagrams) -> Result<Infallible, Box<dyn Error>> {
     let mut buffer = vec![0; LARGEST];
     loop {
         match server.receive(&mut buffer) {
             // On a line of its own, and then the prompt again.
-            Ok(length) => print(&format!("\n{}\n{PROMPT}", printable(&buffer[..length]))),
+            Ok(length) => print(format!("\n{}\n{PROMPT}", printable(&buffer[..length])))?,
             Err(error) if error.kind() == ErrorKind::TimedOut => {}
             // UDP says so when nobody was there. Somebody may come.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => eprintln!("\ndatagram: {error}"),
-            Err(error) => return eprintln!("\ndatagram: {error}"),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                complain(format_args!("\ndatagram: {error}"));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

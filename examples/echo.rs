@@ -7,15 +7,22 @@
 //! client sends, and when and why the client has gone. It never has more waiting for a client than
 //! `Limits::outbox_soft`: while that much is not read, the client is not read from.
 
+mod support;
+
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::{self, Read, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind, Read};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use sidewire::{
     Access, Closed, Connect, Endpoint, Listen, Peer, RawStream, Server, Session, SessionId, StreamHandler,
 };
+use support::{Printer, finish, print};
 
 /// Where server and clients meet unless told otherwise.
 const DEFAULT: &str = "tcp:127.0.0.1:27015";
@@ -28,46 +35,33 @@ ENDPOINT is local:NAME, unix:/PATH, abstract:NAME, pipe:NAME or tcp:HOST:PORT
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match args[..] {
-        ["serve"] => serve(&[DEFAULT]),
-        ["serve", ref endpoints @ ..] => serve(endpoints),
-        ["send"] => send(DEFAULT, "-"),
-        ["send", endpoint] if endpoint.parse::<Endpoint>().is_ok() => send(endpoint, "-"),
-        ["send", text] => send(DEFAULT, text),
-        ["send", endpoint, text] => send(endpoint, text),
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let command = args.first().and_then(|command| command.to_str()).unwrap_or_default();
+    let (default, input) = (OsStr::new(DEFAULT), OsStr::new("-"));
+    let result = match (command, args.get(1..).unwrap_or_default()) {
+        ("serve", []) => serve(&[default.into()]),
+        ("serve", endpoints) => serve(endpoints),
+        ("send", []) => send(default, input),
+        ("send", [at]) if Endpoint::try_from(at).is_ok() => send(at, input),
+        ("send", [text]) => send(default, text),
+        ("send", [endpoint, text]) => send(endpoint, text),
+        _ => return finish("echo", USAGE, None),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("echo: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish("echo", USAGE, Some(result))
 }
 
-fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
-    let mut server = Server::new(());
+fn serve(endpoints: &[OsString]) -> Result<(), Box<dyn Error>> {
+    let mut server = Server::new(Printer::new()?);
     // Ctrl-C ends the loop; dropping the server then removes its socket files.
-    let remote = server.remote()?;
-    ctrlc::set_handler(move || {
-        if let Err(error) = remote.stop() {
-            eprintln!("echo: {error}");
-        }
-    })?;
-    for endpoint in endpoints {
-        let endpoint: Endpoint = endpoint.parse()?;
+    server.stop_on_signals()?;
+    for text in endpoints {
+        let endpoint = Endpoint::try_from(text)?;
         // The same user's processes only, wherever the system can tell users apart.
         let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
         server.listen_raw(Listen::from(endpoint).access(access), Echo::default())?;
     }
     for endpoint in server.endpoints() {
-        say(&format!("listening {endpoint}"));
+        server.state().print(format!("listening {endpoint}\n"));
     }
     server.run()?;
     Ok(())
@@ -79,12 +73,12 @@ struct Echo {
     clients: HashMap<SessionId, (String, u64)>,
 }
 
-impl StreamHandler<()> for Echo {
-    fn opened(&mut self, (): &mut (), session: &mut Session<'_>) {
+impl StreamHandler<Printer> for Echo {
+    fn opened(&mut self, _: &mut Printer, session: &mut Session<'_>) {
         self.clients.insert(session.id(), (who(session.peer()), 0));
     }
 
-    fn data(&mut self, (): &mut (), session: &mut Session<'_>, bytes: &[u8]) {
+    fn data(&mut self, _: &mut Printer, session: &mut Session<'_>, bytes: &[u8]) {
         session.write(bytes);
         if let Some((name, count)) = self.clients.get_mut(&session.id()) {
             // On a Windows pipe it is known only now.
@@ -96,9 +90,9 @@ impl StreamHandler<()> for Echo {
     // Nothing is to be done when a client has no more to say (`half_closed`): what waits for it
     // still reaches it, and then the connection is closed.
 
-    fn closed(&mut self, (): &mut (), id: SessionId, why: &Closed) {
+    fn closed(&mut self, printer: &mut Printer, id: SessionId, why: &Closed) {
         if let Some((name, count)) = self.clients.remove(&id) {
-            say(&format!("{count} bytes from {name}: {why}"));
+            printer.print(format!("{count} bytes from {name}: {why}\n"));
         }
     }
 }
@@ -113,49 +107,64 @@ fn who(peer: &Peer) -> String {
     }
 }
 
-/// Prints a line at once, into pipes and files too.
-fn say(line: &str) {
-    let mut stdout = io::stdout().lock();
-    // That nobody reads it any more is no reason not to serve.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-/// Sends a text, or standard input as it is, and prints what comes back.
-fn send(endpoint: &str, text: &str) -> Result<(), Box<dyn Error>> {
-    let endpoint: Endpoint = endpoint.parse()?;
+/// Sends a text, or standard input as it comes, and prints what comes back.
+fn send(at: &OsStr, text: &OsStr) -> Result<(), Box<dyn Error>> {
+    let endpoint = Endpoint::try_from(at)?;
     let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
-    let server = Connect::to(endpoint)?.access(access).open_raw()?;
-    let mut stdout = io::stdout().lock();
+    let server = Arc::new(Connect::to(endpoint)?.access(access).open_raw()?);
     if text == "-" {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes)?;
-        exchange(&server, &bytes, &mut stdout)?;
-    } else {
-        exchange(&server, text.as_bytes(), &mut stdout)?;
-        writeln!(stdout)?;
+        return exchange(&server, io::stdin());
     }
-    stdout.flush()?;
-    Ok(())
+    exchange(&server, io::Cursor::new(text.as_encoded_bytes().to_vec()))?;
+    print("\n")
 }
 
 /// Sends on one thread and receives on the other: were all sent before anything is received, both
 /// sides could end up waiting for each other.
-fn exchange(mut server: &RawStream, bytes: &[u8], answer: &mut impl Write) -> io::Result<()> {
-    thread::scope(|scope| {
-        let sending = scope.spawn(move || {
-            server.write_all(bytes)?;
-            match server.shutdown_write() {
-                // A Windows pipe: the server can't be told that this was all.
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
-                result => result.map(|()| true),
+fn exchange(server: &Arc<RawStream>, input: impl Read + Send + 'static) -> Result<(), Box<dyn Error>> {
+    let (sender, sent) = mpsc::channel();
+    let received = Arc::new(AtomicU64::new(0));
+    let (to_server, has_come) = (Arc::clone(server), Arc::clone(&received));
+    // It is not waited for: it may be reading an input that never ends.
+    let sending = thread::spawn(move || send_all(&to_server, input, &sender, &has_come));
+    let (mut from_server, mut chunk) = (&**server, vec![0; 64 << 10]);
+    let end = loop {
+        match from_server.read(&mut chunk) {
+            Ok(0) => break Ok(()),
+            Ok(count) => {
+                print(&chunk[..count])?;
+                received.fetch_add(count as u64, Ordering::Relaxed);
             }
-        });
-        // As much as was sent; and then the end, if the server knows that it is the end.
-        io::copy(&mut server.take(bytes.len() as u64), answer)?;
-        let server_knows = sending.join().expect("the sending thread does not panic")?;
-        if server_knows {
-            io::copy(&mut server, answer)?;
+            // The input takes its time.
+            Err(error) if error.kind() == ErrorKind::TimedOut && !sending.is_finished() => {}
+            Err(error) => break Err(error),
         }
-        Ok(())
-    })
+    };
+    match (sent.try_recv(), end) {
+        // It has closed the connection.
+        (Ok(Err(error)), _) => Err(error.into()),
+        (Ok(Ok(count)), _) if received.load(Ordering::Relaxed) >= count => Ok(()),
+        (_, Err(error)) => Err(error.into()),
+        (_, Ok(())) => Err("the server has closed the connection before everything had come back".into()),
+    }
+}
+
+/// Sends all of the input, says how much that was, and then tells the server that it was all.
+fn send_all(
+    mut server: &RawStream,
+    mut input: impl Read,
+    sender: &mpsc::Sender<io::Result<u64>>,
+    received: &AtomicU64,
+) {
+    let sent = io::copy(&mut input, &mut server);
+    let count = sent.as_ref().ok().copied();
+    let _ = sender.send(sent);
+    let Some(count) = count else { return server.shutdown() };
+    if server.shutdown_write().is_err() {
+        // A Windows pipe: the server can't be told. Once as much has come back we close it ourselves.
+        while received.load(Ordering::Relaxed) < count {
+            thread::sleep(Duration::from_millis(5));
+        }
+        server.shutdown();
+    }
 }

@@ -5,11 +5,14 @@
 //!     getset set TEXT [ENDPOINT]
 //!     getset setget TEXT [ENDPOINT]      (prints the value from before)
 
+mod support;
+
 use std::error::Error;
-use std::io::Write;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use sidewire::{Access, Client, Connect, Endpoint, Listen, Server};
+use support::{Printer, finish, print};
 
 const GET: u16 = 1;
 const SET: u16 = 2;
@@ -33,32 +36,24 @@ struct State {
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match args[..] {
-        ["serve"] => serve(&[DEFAULT]),
-        ["serve", ref endpoints @ ..] => serve(endpoints),
-        ["get"] => ask(DEFAULT, GET, ""),
-        ["get", endpoint] => ask(endpoint, GET, ""),
-        ["set", text] => ask(DEFAULT, SET, text),
-        ["set", text, endpoint] => ask(endpoint, SET, text),
-        ["setget", text] => ask(DEFAULT, SET_AND_GET, text),
-        ["setget", text, endpoint] => ask(endpoint, SET_AND_GET, text),
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let command = args.first().and_then(|command| command.to_str()).unwrap_or_default();
+    let default = OsStr::new(DEFAULT);
+    let result = match (command, args.get(1..).unwrap_or_default()) {
+        ("serve", []) => serve(&[default.into()]),
+        ("serve", endpoints) => serve(endpoints),
+        ("get", []) => ask(default, GET, OsStr::new("")),
+        ("get", [endpoint]) => ask(endpoint, GET, OsStr::new("")),
+        ("set", [text]) => ask(default, SET, text),
+        ("set", [text, endpoint]) => ask(endpoint, SET, text),
+        ("setget", [text]) => ask(default, SET_AND_GET, text),
+        ("setget", [text, endpoint]) => ask(endpoint, SET_AND_GET, text),
+        _ => return finish("getset", USAGE, None),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("getset: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    finish("getset", USAGE, Some(result))
 }
 
-fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
+fn serve(endpoints: &[OsString]) -> Result<(), Box<dyn Error>> {
     let mut server = Server::new(State { text: b"hello, this is server!".to_vec() });
     server.on(GET, |state, _request, reply| {
         reply.write(&state.text);
@@ -77,35 +72,29 @@ fn serve(endpoints: &[&str]) -> Result<(), Box<dyn Error>> {
     });
 
     // Ctrl-C ends the loop; dropping the server then removes its socket files.
-    let remote = server.remote()?;
-    ctrlc::set_handler(move || {
-        if let Err(error) = remote.stop() {
-            eprintln!("getset: {error}");
-        }
-    })?;
-    let mut bound = Vec::new();
-    for endpoint in endpoints {
-        let endpoint: Endpoint = endpoint.parse()?;
+    server.stop_on_signals()?;
+    let printer = Printer::new()?;
+    let mut lines = String::new();
+    for text in endpoints {
+        let endpoint = Endpoint::try_from(text)?;
         // The same user's processes only, wherever the system can tell users apart.
         let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
-        bound.push(server.listen(Listen::from(endpoint).access(access))?);
+        let bound = server.listen(Listen::from(endpoint).access(access))?;
+        lines += &format!("listening {bound}\n");
     }
-    for endpoint in &bound {
-        println!("listening {endpoint}");
-    }
-    std::io::stdout().flush()?;
+    printer.print(lines);
     server.run()?;
     Ok(())
 }
 
 /// Sends one request and prints what comes back.
-fn ask(endpoint: &str, msg_type: u16, text: &str) -> Result<(), Box<dyn Error>> {
-    let endpoint: Endpoint = endpoint.parse()?;
+fn ask(at: &OsStr, msg_type: u16, text: &OsStr) -> Result<(), Box<dyn Error>> {
+    let endpoint = Endpoint::try_from(at)?;
     let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
     let client: Client = Connect::to(&endpoint)?.access(access).open()?;
-    let payload = client.call(msg_type, text)?.into_payload();
+    let payload = client.call(msg_type, text.as_encoded_bytes())?.into_payload();
     if msg_type != SET {
-        println!("{}", String::from_utf8_lossy(&payload));
+        print(format!("{}\n", String::from_utf8_lossy(&payload)))?;
     }
     Ok(())
 }

@@ -8,8 +8,11 @@
 //! `char buf[50]`: the text ends at the first NUL, and what stands behind it is not meant for
 //! anybody. `--record 50` is for them.
 
+mod support;
+
 use std::collections::HashMap;
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, Read, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant};
 use sidewire::{
     Access, Closed, Connect, Endpoint, Listen, Peer, RawStream, Server, Session, SessionId, StreamHandler,
 };
+use support::{Printer, complain, finish, print};
 
 /// Where server and clients meet unless told otherwise.
 const DEFAULT: &str = "tcp:127.0.0.1:9100";
@@ -44,57 +48,54 @@ Commands of connect: exit, an empty line, or the end of the input.";
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match args[..] {
-        ["serve", ref options @ ..] => parse(options).map(|(endpoint, terminal)| serve(endpoint, terminal)),
-        ["connect"] => Some(connect(DEFAULT)),
-        ["connect", endpoint] => Some(connect(endpoint)),
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let command = args.first().and_then(|command| command.to_str()).unwrap_or_default();
+    let result = match (command, args.get(1..).unwrap_or_default()) {
+        ("serve", options) => parse(options).map(|options| serve(&options)),
+        ("connect", []) => Some(connect(OsStr::new(DEFAULT))),
+        ("connect", [endpoint]) => Some(connect(endpoint)),
         _ => None,
     };
-    match result {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(error)) => {
-            eprintln!("terminal: {error}");
-            ExitCode::FAILURE
-        }
-        None => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
-        }
-    }
+    finish("terminal", USAGE, result)
 }
 
-/// What `serve` is told. `None`: nonsense.
-fn parse<'a>(options: &[&'a str]) -> Option<(&'a str, Terminal)> {
-    let mut terminal = Terminal { greeting: GREETING.to_owned(), record: None, clients: HashMap::new() };
-    let mut endpoint = None;
-    let mut options = options.iter();
-    while let Some(option) = options.next() {
-        match *option {
-            "--record" => terminal.record = Some(options.next()?.parse().ok()?),
-            "--greeting" => terminal.greeting = options.next()?.to_string(),
-            text if text.starts_with('-') || endpoint.is_some() => return None,
-            text => endpoint = Some(text),
-        }
-    }
-    Some((endpoint.unwrap_or(DEFAULT), terminal))
+/// What `serve` is told.
+struct Options<'a> {
+    endpoint: &'a OsStr,
+    greeting: &'a OsStr,
+    record: Option<NonZeroUsize>,
 }
 
-fn serve(endpoint: &str, terminal: Terminal) -> Result<(), Box<dyn Error>> {
-    let endpoint: Endpoint = endpoint.parse()?;
-    let mut server = Server::new(terminal);
+/// `None`: nonsense.
+fn parse(args: &[OsString]) -> Option<Options<'_>> {
+    let (mut endpoint, mut greeting, mut record) = (None, OsStr::new(GREETING), None);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--record") => record = Some(args.next()?.to_str()?.parse().ok()?),
+            Some("--greeting") => greeting = args.next()?,
+            Some(text) if text.starts_with('-') => return None,
+            _ if endpoint.is_some() => return None,
+            _ => endpoint = Some(arg.as_os_str()),
+        }
+    }
+    Some(Options { endpoint: endpoint.unwrap_or(OsStr::new(DEFAULT)), greeting, record })
+}
+
+fn serve(options: &Options<'_>) -> Result<(), Box<dyn Error>> {
+    let endpoint = Endpoint::try_from(options.endpoint)?;
+    let mut server = Server::new(Terminal {
+        greeting: options.greeting.as_encoded_bytes().to_vec(),
+        record: options.record,
+        printer: Printer::new()?,
+        clients: HashMap::new(),
+    });
     // Ctrl-C ends the loop; dropping the server then removes its socket files.
-    let remote = server.remote()?;
-    ctrlc::set_handler(move || {
-        if let Err(error) = remote.stop() {
-            eprintln!("terminal: {error}");
-        }
-    })?;
+    server.stop_on_signals()?;
     // The same user's processes only, wherever the system can tell users apart.
     let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
     let bound = server.listen_raw(Listen::from(endpoint).access(access), Events)?;
-    print(&format!("listening {bound}\n"));
+    server.state().printer.print(format!("listening {bound}\n"));
     // A loop of our own in place of `run`, because there are things to do when time has passed.
     while server.turn(server.state().patience())? {
         server.state_mut().print_what_is_due();
@@ -104,9 +105,10 @@ fn serve(endpoint: &str, terminal: Terminal) -> Result<(), Box<dyn Error>> {
 
 /// The server's state.
 struct Terminal {
-    greeting: String,
+    greeting: Vec<u8>,
     /// Bytes in each record of a client. `None`: there are no records.
     record: Option<NonZeroUsize>,
+    printer: Printer,
     clients: HashMap<SessionId, Client>,
 }
 
@@ -119,7 +121,8 @@ impl Terminal {
 
     fn print_what_is_due(&mut self) {
         let is_due = |client: &&mut Client| client.held_since.is_some_and(|since| since.elapsed() >= HOLD);
-        self.clients.values_mut().filter(is_due).for_each(|client| client.print_text(false));
+        let Terminal { clients, printer, .. } = self;
+        clients.values_mut().filter(is_due).for_each(|client| client.print_text(printer, false));
     }
 }
 
@@ -129,7 +132,7 @@ struct Events;
 impl StreamHandler<Terminal> for Events {
     fn opened(&mut self, terminal: &mut Terminal, session: &mut Session<'_>) {
         let client = Client { name: who(session.peer()), ..Client::default() };
-        print(&format!("client login. {}\n", client.name));
+        terminal.printer.print(format!("client login. {}\n", client.name));
         session.write(&terminal.greeting);
         terminal.clients.insert(session.id(), client);
     }
@@ -138,13 +141,13 @@ impl StreamHandler<Terminal> for Events {
         let Some(client) = terminal.clients.get_mut(&session.id()) else { return };
         // On a Windows pipe it is known only now.
         client.name = who(session.peer());
-        client.take(bytes, terminal.record);
+        client.take(bytes, terminal.record, &terminal.printer);
     }
 
     fn closed(&mut self, terminal: &mut Terminal, id: SessionId, why: &Closed) {
         let Some(mut client) = terminal.clients.remove(&id) else { return };
-        client.print_text(true);
-        print(&format!("client logout. {}: {why}\n", client.name));
+        client.print_text(&terminal.printer, true);
+        terminal.printer.print(format!("client logout. {}: {why}\n", client.name));
     }
 }
 
@@ -162,17 +165,17 @@ struct Client {
 }
 
 impl Client {
-    fn take(&mut self, bytes: &[u8], record: Option<NonZeroUsize>) {
+    fn take(&mut self, bytes: &[u8], record: Option<NonZeroUsize>, printer: &Printer) {
         for &byte in bytes {
             match byte {
                 _ if self.is_junk => {}
                 b'\n' => {
                     self.text.pop_if(|last| *last == b'\r');
-                    self.print_text(true);
+                    self.print_text(printer, true);
                 }
                 0 => {
                     self.is_junk = record.is_some();
-                    self.print_text(record.is_none());
+                    self.print_text(printer, record.is_none());
                 }
                 byte => self.text.push(byte),
             }
@@ -180,11 +183,11 @@ impl Client {
             self.position = (self.position + 1) % size;
             if self.position == 0 {
                 self.is_junk = false;
-                self.print_text(false);
+                self.print_text(printer, false);
             }
         }
         if self.text.len() > LONGEST {
-            self.print_text(false);
+            self.print_text(printer, false);
         }
         if record.is_some() && !self.text.is_empty() {
             self.held_since.get_or_insert_with(Instant::now);
@@ -193,13 +196,13 @@ impl Client {
 
     /// Prints a line. Unless it ends here for good, a last character that is cut through, as those
     /// old clients do where their record is full, waits for its other bytes.
-    fn print_text(&mut self, is_end: bool) {
+    fn print_text(&mut self, printer: &Printer, is_end: bool) {
         self.held_since = None;
         let kept = if is_end { 0 } else { unfinished(&self.text) };
         let rest = self.text.split_off(self.text.len() - kept);
         let text = std::mem::replace(&mut self.text, rest);
         if !text.is_empty() {
-            print(&format!("{}: {}\n", self.name, printable(&text)));
+            printer.print(format!("{}: {}\n", self.name, printable(&text)));
         }
     }
 }
@@ -212,13 +215,6 @@ fn who(peer: &Peer) -> String {
         Some(address) => format!("ip: {} , port: {}", address.ip(), address.port()),
         None => format!("ip: local , port: {}", pid.unwrap_or(0)),
     }
-}
-
-/// Prints at once, into pipes and files too.
-fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    // That nobody reads it any more is no reason not to serve.
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// UTF-8 as it is, except what could drive a terminal: control characters and other bytes.
@@ -246,15 +242,15 @@ fn unfinished(text: &[u8]) -> usize {
 }
 
 /// One thread sends what is typed, this one prints what the server says.
-fn connect(endpoint: &str) -> Result<(), Box<dyn Error>> {
-    let endpoint: Endpoint = endpoint.parse()?;
+fn connect(at: &OsStr) -> Result<(), Box<dyn Error>> {
+    let endpoint = Endpoint::try_from(at)?;
     let access = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
     // The server may be silent for as long as it likes: no time limit.
     let server = Arc::new(Connect::to(endpoint)?.access(access).call_timeout(None).open_raw()?);
     let typist = Arc::clone(&server);
     thread::spawn(move || {
         if let Err(error) = send_lines(&typist) {
-            eprintln!("terminal: {error}");
+            complain(format_args!("terminal: {error}"));
         }
         // The server now knows that this was all, and closes. On a Windows pipe it can't know, and
         // others may not care: then we close.
@@ -263,17 +259,17 @@ fn connect(endpoint: &str) -> Result<(), Box<dyn Error>> {
         typist.shutdown();
     });
     print_answers(&server)?;
-    print("\nconnection closed\n");
-    Ok(())
+    print("\nconnection closed\n")
 }
 
 /// Sends what is typed, line by line, until there is nothing more to say.
-fn send_lines(mut server: &RawStream) -> io::Result<()> {
+fn send_lines(mut server: &RawStream) -> Result<(), Box<dyn Error>> {
     let mut input = io::stdin().lock();
     loop {
-        print(PROMPT);
+        print(PROMPT)?;
         let mut line = Vec::new();
-        input.read_until(b'\n', &mut line)?;
+        // A line that is longer goes in pieces, and counts as several.
+        input.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line)?;
         line.pop_if(|last| *last == b'\n');
         line.pop_if(|last| *last == b'\r');
         if line.is_empty() || line == b"exit" {
@@ -285,7 +281,7 @@ fn send_lines(mut server: &RawStream) -> io::Result<()> {
 }
 
 /// Prints what the server says, until it has closed.
-fn print_answers(mut server: &RawStream) -> io::Result<()> {
+fn print_answers(mut server: &RawStream) -> Result<(), Box<dyn Error>> {
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let count = server.read(&mut chunk)?;
@@ -298,7 +294,7 @@ fn print_answers(mut server: &RawStream) -> io::Result<()> {
         let lines: Vec<String> = words.split(|byte| *byte == b'\n').map(printable).collect();
         if !text.is_empty() {
             // On lines of its own, and then the prompt again.
-            print(&format!("\n{}\n{PROMPT}", lines.join("\n")));
+            print(format!("\n{}\n{PROMPT}", lines.join("\n")))?;
         }
         text = rest;
     }

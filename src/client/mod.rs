@@ -266,6 +266,16 @@ impl Client {
         }
     }
 
+    /// Most bytes of payload that a request may have: what the server's hello says, or in the classic
+    /// layout what this client sends. `None` on datagram endpoints, where only sending shows it.
+    #[must_use]
+    pub fn request_limit(&self) -> Option<usize> {
+        match &self.link {
+            Link::Stream(shared) => Some(shared.request_limit() as usize),
+            Link::Datagrams(_) => None,
+        }
+    }
+
     /// Whether the server could not answer as long as this thread waits.
     fn waits_for_itself(&self) -> bool {
         match &self.link {

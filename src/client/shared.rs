@@ -130,6 +130,10 @@ impl Shared {
         self.lock().connection.layout().unwrap_or(Layout::V1)
     }
 
+    pub(super) fn request_limit(&self) -> u32 {
+        self.lock().connection.request_limit()
+    }
+
     /// Waits for the server's hello.
     pub(super) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
         let (mut state, mut last_look) = (self.lock(), LastLook::Due);

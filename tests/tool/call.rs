@@ -56,6 +56,74 @@ fn a_hyphen_sends_standard_input() {
     scene.call(&["4", "-"], &large).expect(0).prints(&large);
 }
 
+/// Nobody waits for an input that does not end, nor for one that says nothing.
+#[test]
+fn the_time_limit_holds_for_standard_input_too() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    let endpoint = scene.server.endpoints[0].to_string();
+    let mut command = scene.stage.sidewire(["call", &endpoint, "4", "-", "--timeout", "0.5"]);
+    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    command.stdin(reader);
+    let outcome = command.output().expect("run");
+    assert_eq!(outcome.status.code(), Some(4));
+    let stderr = String::from_utf8_lossy(&outcome.stderr);
+    assert!(stderr.contains("timed out reading standard input"), "{stderr}");
+}
+
+#[test]
+fn more_than_the_server_takes_is_not_read() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    let endpoint = scene.server.endpoints[0].to_string();
+    let mut command = scene.stage.sidewire(["call", &endpoint, "4", "-", "--timeout", "50"]);
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    command.stdin(reader).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("start");
+    drop(command); // It holds the pipe's other end open.
+    // Without an end; so this returns when nobody reads any more.
+    let mut taken = 0;
+    while writer.write_all(&[7; 1 << 16]).is_ok() {
+        taken += 1_usize << 16;
+        assert!(taken < 40 << 20, "it goes on reading");
+    }
+    let mut stderr = String::new();
+    child.stderr.take().expect("its errors").read_to_string(&mut stderr).expect("text");
+    assert_eq!(child.wait().expect("wait").code(), Some(2), "{stderr}");
+    assert!(stderr.contains("more than 16777216 bytes"), "{stderr}");
+}
+
+/// What fits is measured by this server, not by the default.
+#[test]
+fn a_server_may_take_more_or_less_than_others() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for (most, fits) in [(40 << 20, true), (1000, false)] {
+        let mut limits = sidewire::Limits::default();
+        limits.max_payload = most;
+        let mut server = sidewire::Server::with_limits((), 16, limits);
+        server.on(4, |(), request, reply| {
+            reply.write(request.payload().len().to_string());
+            Ok(())
+        });
+        let endpoint = sidewire::Listen::on("tcp:127.0.0.1:0").expect("an endpoint");
+        let bound = server.listen(endpoint.access(sidewire::Access::Anyone)).expect("listen");
+        let running = server.spawn().expect("spawn");
+        let args =
+            ["call".to_owned(), bound.to_string(), "4".into(), "-".into(), "--timeout".into(), "50".into()];
+        let call = |size: usize| Started::new(&mut stage.sidewire(&args), &vec![7; size]).finish();
+        call(1000).expect(0).prints("1000");
+        match fits {
+            true => drop(call(20 << 20).expect(0).prints((20 << 20).to_string())),
+            false => drop(call(1001).expect(2).prints("").mentions("1000")),
+        }
+        if !fits {
+            call(20 << 20).expect(2).prints("").mentions("more than 1000 bytes");
+        }
+        drop(running);
+    }
+}
+
 #[test]
 fn options_stand_anywhere_and_data_may_begin_with_a_hyphen() {
     let _watchdog = watchdog(60);
@@ -229,9 +297,6 @@ fn status_5_is_a_server_that_breaks_the_protocol() {
         ("a reply of another type", after_hello(frame(2, 2, 1, 0, b""))),
         ("an unknown kind", after_hello(frame(0x70, 1, 1, 0, b""))),
         ("a huge reply", after_hello(huge)),
-        ("half a reply", after_hello(frame(2, 1, 1, 0, b"half")[..18].to_vec())),
-        ("an end without a reply", after_hello(Vec::new())),
-        ("a goodbye", after_hello(frame(12, 0, 0, -9, b""))),
     ] {
         let outcome = stage.run(["call", &endpoint, "1"]).prints("");
         assert_eq!(outcome.code, Some(5), "{what}: {outcome}");
@@ -256,11 +321,78 @@ fn status_5_in_the_classic_layout() {
     for (what, endpoint) in [
         ("a reply of another type", after_request(classic(2, 0, b""))),
         ("a negative length", after_request(negative)),
-        ("half a reply", after_request(classic(1, 0, b"half")[..14].to_vec())),
-        ("an end without a reply", after_request(Vec::new())),
     ] {
         let outcome = stage.run(["call", &endpoint, "1", "--classic"]).prints("");
         assert_eq!(outcome.code, Some(5), "{what}: {outcome}");
+    }
+}
+
+/// However a server leaves while a call waits: it broke no protocol.
+#[test]
+fn status_6_is_a_server_that_goes_away() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for (what, endpoint) in [
+        ("half a reply", after_hello(frame(2, 1, 1, 0, b"half")[..18].to_vec())),
+        ("an end without a reply", after_hello(Vec::new())),
+        ("a goodbye", after_hello(frame(12, 0, 0, -9, b""))),
+        ("a goodbye after the request", after_hello(frame(12, 0, 1, -9, b""))),
+    ] {
+        let outcome = stage.run(["call", &endpoint, "1"]).prints("");
+        assert_eq!(outcome.code, Some(6), "{what}: {outcome}");
+        assert!(outcome.stderr.contains(&endpoint), "{what}: {outcome}");
+    }
+    for (what, reply) in [
+        ("half a reply", &classic(1, 0, b"half")[..14]),
+        ("half a header", &classic(1, 0, b"half")[..5]),
+        ("an end without a reply", &[]),
+    ] {
+        let reply = reply.to_vec();
+        let endpoint = fake(move |mut stream| {
+            swallow(&mut stream, 12);
+            stream.write_all(&reply).expect("send");
+        });
+        let outcome = stage.run(["call", &endpoint, "1", "--classic"]).prints("");
+        assert_eq!(outcome.code, Some(6), "{what}: {outcome}");
+    }
+}
+
+/// A server that is not there, and one that refuses, are the same over datagrams, where nobody shakes hands.
+#[test]
+fn status_3_over_datagrams() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for (rc, name) in [(-5, "not permitted (-5)"), (-6, "busy (-6)")] {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let endpoint = format!("udp:{}", socket.local_addr().expect("its address"));
+        let serving = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let mut bytes = [0; 1024];
+                let (length, from) = socket.recv_from(&mut bytes).expect("a request");
+                let is_classic = bytes[..4] == 1_i32.to_ne_bytes();
+                let reply = match is_classic {
+                    true => classic(1, rc, b""),
+                    // The request's own header, turned into that of a reply.
+                    false => {
+                        let mut reply = bytes[..24].to_vec();
+                        reply[12] = 2;
+                        reply[8..12].fill(0);
+                        reply[20..24].copy_from_slice(&rc.to_le_bytes());
+                        reply
+                    }
+                };
+                assert!(length >= 12);
+                socket.send_to(&reply, from).expect("answer");
+            }
+        });
+        stage.run(["call", &endpoint, "1"]).expect(3).prints("").mentions(name);
+        stage.run(["call", &endpoint, "1", "--classic"]).expect(3).prints("").mentions(name);
+        serving.join().expect("the server");
+    }
+    for endpoint in stage.all_datagrams() {
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let endpoint = endpoint.replace("127.0.0.1:0", &free.expect("a port").to_string());
+        stage.run(["call", &endpoint, "1", "--timeout", "20"]).expect(3).prints("").mentions(&endpoint);
     }
 }
 

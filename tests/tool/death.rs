@@ -58,7 +58,7 @@ fn calls_end_at_once_when_their_server_is_killed() {
     signal("KILL", server.child.id());
     for (number, call) in calls.into_iter().enumerate() {
         let outcome = call.finish().prints("").mentions(&endpoint).mentions("the peer has gone");
-        assert_eq!(outcome.code, Some(5), "{:?}: {outcome}", layout(number));
+        assert_eq!(outcome.code, Some(6), "{:?}: {outcome}", layout(number));
     }
     assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
 }

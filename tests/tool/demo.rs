@@ -25,6 +25,54 @@ fn two_side_by_side_both_succeed() {
     assert_ne!(helper(&outcomes[0]), helper(&outcomes[1]));
 }
 
+/// Wherever temporary files are said to go: what has a path goes where it fits.
+#[cfg(unix)]
+#[test]
+fn it_succeeds_wherever_temporary_files_go() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let _watchdog = watchdog(110);
+    let stage = Stage::new();
+    let (long, odd) = (stage.path(&"x".repeat(90)), stage.path("").join(OsStr::from_bytes(b"\xff")));
+    let (two_lines, missing) = (stage.path("a\nlistening local:b"), stage.path("missing"));
+    let read_only = std::path::PathBuf::from("/proc");
+    for folder in [&long, &odd, &two_lines] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    for folder in [&long, &odd, &two_lines, &missing, &read_only, &"relative".into(), &"".into()] {
+        let mut command = stage.sidewire(["demo", "--echoes", "10"]);
+        let outcome = Started::new(command.env("TMPDIR", folder), b"").finish().expect(0);
+        assert_eq!(outcome.stderr, "", "{folder:?}");
+        assert!(outcome.text().ends_with("\nall right\n"), "{folder:?}: {outcome}");
+        assert_eq!(outcome.text().lines().filter(|line| line.contains("µs")).count(), 7, "{outcome}");
+    }
+}
+
+/// Endpoints that can't be shown are no reason not to show the others.
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_that_cannot_be_shown_say_why() {
+    let _watchdog = watchdog(110);
+    let stage = Stage::new();
+    // With so few descriptors some endpoints can be opened, and others can't.
+    let some = (12..30).any(|descriptors| {
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" demo --echoes 1");
+        let args = ["-c", &script, crate::stage::SIDEWIRE];
+        let outcome = Started::new(&mut stage.command("/bin/sh", args), b"").finish();
+        let text = outcome.text();
+        let shown = text.lines().filter(|line| line.contains("µs")).count();
+        let others = text.lines().filter(|line| line.contains("NOT SHOWN: ")).count();
+        if shown == 0 || others == 0 {
+            return false;
+        }
+        assert_eq!((outcome.code, shown + others), (Some(1), 7), "{outcome}");
+        assert!(text.contains("Too many open files") && text.contains("NOT all right"), "{outcome}");
+        true
+    });
+    assert!(some, "all or nothing, with every number of descriptors");
+}
+
 /// A row for each endpoint, all steps right, and nothing left behind.
 fn check(stage: &Stage, outcome: &Outcome) {
     assert_eq!(outcome.stderr, "");

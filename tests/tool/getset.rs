@@ -9,12 +9,16 @@ use crate::util::{Process, unique, watchdog};
 
 const SOURCE: &str = include_str!("../../examples/getset.rs");
 
-/// Where cargo has put it: beside the tool.
-fn program() -> PathBuf {
+/// Where cargo has put an example: beside the tool.
+pub(crate) fn example(name: &str) -> PathBuf {
     let folder = Path::new(SIDEWIRE).parent().expect("the tool's folder").join("examples");
-    let program = folder.join(format!("getset{}", std::env::consts::EXE_SUFFIX));
+    let program = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(program.exists(), "{} is missing: run 'cargo build --examples' first", program.display());
     program
+}
+
+fn program() -> PathBuf {
+    example("getset")
 }
 
 fn run(stage: &Stage, args: &[&str]) -> Outcome {
@@ -43,6 +47,22 @@ fn get_set_and_setget_over_every_endpoint() {
         // It speaks what the tool speaks.
         stage.run(["call", &endpoint, "1"]).expect(0).prints(GREETING);
     }
+}
+
+/// A client that can't be told the old text must not be the one who destroys it.
+#[test]
+fn a_text_that_does_not_fit_stays() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let endpoint = stage.all_streams().remove(0);
+    let server = Process::start(&mut stage.command(program(), ["serve", &endpoint]), 1);
+    let endpoint = server.endpoints[0].to_string();
+    let old = "x".repeat(2000);
+    run(&stage, &["set", &old, &endpoint]).expect(0);
+    stage.run(["call", &endpoint, "3", "new", "--classic"]).expect(1).prints("").mentions("too large (-3)");
+    run(&stage, &["get", &endpoint]).expect(0).prints(format!("{old}\n"));
+    run(&stage, &["setget", "new", &endpoint]).expect(0).prints(format!("{old}\n"));
+    run(&stage, &["get", &endpoint]).expect(0).prints("new\n");
 }
 
 #[test]

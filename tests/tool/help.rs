@@ -28,6 +28,8 @@ fn help_teaches() {
                 "3 nobody listens",
                 "4 timed out",
                 "5 protocol error",
+                "6 the server went away during the call, which may have been executed",
+                "7 the call went well",
                 "--timeout",
                 "--classic",
                 "--hex",
@@ -57,6 +59,11 @@ fn help_names_the_commands_and_no_others() {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper"), "{text}");
+    for status in 0..=7 {
+        let begins =
+            |line: &str| line.trim_start_matches("Exit status:").trim().starts_with(&format!("{status} "));
+        assert!(text.lines().any(begins), "no exit status {status}: {text}");
+    }
 }
 
 #[test]

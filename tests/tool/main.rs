@@ -24,6 +24,8 @@ mod python;
 #[cfg(unix)]
 mod death;
 #[cfg(unix)]
+mod signals;
+#[cfg(unix)]
 mod squatting;
 // What only /proc, strace and setpriv show.
 #[cfg(target_os = "linux")]
@@ -38,5 +40,7 @@ mod memory;
 mod namespaces;
 #[cfg(target_os = "linux")]
 mod system_calls;
+#[cfg(target_os = "linux")]
+mod unwilling;
 #[cfg(target_os = "linux")]
 mod users;

@@ -1,34 +1,46 @@
 //! `sidewire call`: one request.
 
-use std::io::{IsTerminal, Read, Write};
+use std::ffi::OsString;
+use std::io::Read;
 use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Connect, Endpoint, EndpointKind, Error, Response};
+use sidewire::{Access, Client, Connect, Endpoint, EndpointKind, Error, Response};
 
-use crate::{Who, complain};
+use crate::Who;
+use crate::output::{self, Patient, Printed, complain};
 
 /// Sends one request and prints the reply's bytes
 ///
 /// Nothing is added to the reply. If the server answers with a result code other than 0, its name
 /// and number go to standard error. A mailslot takes requests and answers none.
 ///
-/// Exit status: 0 done, 1 the server answered with a result code other than 0, 2 usage (a bad
-/// endpoint included), 3 nobody listens or we are refused, 4 timed out, 5 protocol error.
+/// Exit status: 0 done; also when whoever reads the reply closes its end early, as head does
+///              1 the server answered with a result code other than 0
+///              2 usage: a bad endpoint or argument; standard input can't be read, or is larger
+///                than the server takes
+///              3 nobody listens, the server can't be reached, or it or we refuse
+///              4 timed out; a request that was on its way may have been executed
+///              5 protocol error: the server speaks something else, or another version
+///              6 the server went away during the call, which may have been executed
+///              7 the call went well, but standard output did not take the whole reply
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
-    #[arg(value_parser = crate::endpoint)]
+    #[arg(value_parser = crate::endpoint_parser())]
     endpoint: Endpoint,
     /// The message type, 0 to 65535
     #[arg(value_name = "TYPE")]
     msg_type: u16,
     /// What to send; `-` sends standard input
     #[arg(default_value = "", hide_default_value = true, allow_hyphen_values = true)]
-    data: String,
-    /// Seconds that all of it may take
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    data: OsString,
+    /// Seconds that all of it may take, reading standard input included; only whoever reads the
+    /// reply may take longer
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds, verbatim_doc_comment)]
     timeout: Duration,
     /// Speak the classic layout
     #[arg(long)]
@@ -52,17 +64,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(crate) fn run(args: &Args) -> ExitCode {
-    let data = match &*args.data {
-        "-" => match read_input() {
-            Ok(data) => data,
-            Err(error) => {
-                complain(&format!("standard input: {error}"));
-                return ExitCode::from(2);
-            }
-        },
-        text => text.as_bytes().to_vec(),
-    };
+pub(crate) fn run(args: Args) -> ExitCode {
     if let (Some(Who::SameUser), false) = (args.access, args.endpoint.can_verify_server()) {
         let endpoint = &args.endpoint;
         complain(&format!(
@@ -70,51 +72,110 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         ));
         return ExitCode::from(2);
     }
-    let response = match exchange(args, &data) {
-        Ok(Some(response)) => response,
-        Ok(None) => return ExitCode::SUCCESS,
-        Err((error, is_open)) => {
-            complain(&error);
-            return ExitCode::from(status(&error, is_open));
-        }
-    };
-    let rc = response.result_code();
-    // Where there is no handshake, a server that does not let us in says so here.
-    if response.may_be_refusal() {
-        complain(&format!("call {} (type {}): refused: {rc}", args.endpoint, args.msg_type));
-        return ExitCode::from(3);
-    }
-    if response.is_explanation() {
-        complain(&format!("{rc}: {}", String::from_utf8_lossy(response.payload()).escape_debug()));
-    } else {
-        if !rc.is_ok() {
-            complain(&rc);
-        }
-        if let Err(error) = print(response.payload(), args.hex) {
-            complain(&format!("standard output: {error}"));
-            return ExitCode::from(2);
+    let args = Arc::new(args);
+    match converse_in_time(&args) {
+        Ok(Some(response)) => ExitCode::from(show(&args, &response)),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.text);
+            ExitCode::from(failure.status)
         }
     }
-    if rc.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
-/// Connects and calls. An error says whether the connection was open by then.
-///
-/// `None`: it was sent to where no answer comes from.
-fn exchange(args: &Args, data: &[u8]) -> Result<Option<Response>, (Error, bool)> {
-    let until = Instant::now() + args.timeout;
-    let by_scheme = if args.endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
-    let connect = Connect::to(&args.endpoint)
-        .map_err(|error| (error, false))?
-        .access(args.access.map_or(by_scheme, Access::from))
-        .timeout(Some(args.timeout));
-    let connect = if args.classic { connect.classic() } else { connect };
-    let client = connect.open().map_err(|error| (error, false))?;
-    if args.endpoint.kind() == EndpointKind::OneWay {
-        return client.notify(args.msg_type, data).map(|()| None).map_err(|error| (error, true));
+/// Why there is no response.
+struct Failure {
+    status: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(status: u8, text: impl Into<String>) -> Failure {
+        Failure { status, text: text.into() }
     }
-    let left = until.saturating_duration_since(Instant::now());
-    client.exchange(args.msg_type, data, Some(left)).map(Some).map_err(|error| (error, true))
+}
+
+/// What came of it: a response, or none where no answer comes from.
+type Outcome = Result<Option<Response>, Failure>;
+
+/// How a conversation is getting on.
+enum News {
+    /// What it does now.
+    Is(&'static str),
+    Done(Outcome),
+}
+
+/// The library keeps its own time limits, and says more about them: it goes first.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Converses on a thread of its own, since neither reading standard input nor looking up a host's
+/// name has a time limit.
+fn converse_in_time(args: &Arc<Args>) -> Outcome {
+    let deadline = Instant::now() + args.timeout;
+    let (sender, news) = mpsc::channel();
+    let on_thread = Arc::clone(args);
+    let thread = thread::Builder::new().name("call".into()).spawn(move || {
+        let outcome = converse(&on_thread, deadline, &|what| drop(sender.send(News::Is(what))));
+        let _ = sender.send(News::Done(outcome));
+    });
+    thread.map_err(|error| Failure::new(3, format!("start a thread: {error}")))?;
+    let mut doing = "starting";
+    loop {
+        let left = (deadline + GRACE).saturating_duration_since(Instant::now());
+        match news.recv_timeout(left) {
+            Ok(News::Is(what)) => doing = what,
+            Ok(News::Done(outcome)) => return outcome,
+            Err(_) => return Err(Failure::new(4, format!("call {}: timed out {doing}", args.endpoint))),
+        }
+    }
+}
+
+/// Reads, connects and calls.
+fn converse(args: &Args, deadline: Instant, now: &dyn Fn(&'static str)) -> Outcome {
+    let mut data = args.data.as_encoded_bytes().to_vec();
+    let mut has_more = false;
+    if args.data == "-" {
+        now("reading standard input");
+        data.clear();
+        has_more = read_input(&mut data, USUAL_MOST)?;
+    }
+    let left = || Some(deadline.saturating_duration_since(Instant::now()));
+    now("connecting");
+    let client =
+        connect(args, left()).map_err(|error| Failure::new(status(&error, false), error.to_string()))?;
+    if has_more {
+        let most = client.request_limit().unwrap_or(USUAL_MOST);
+        now("reading standard input");
+        if data.len() > most || read_input(&mut data, most)? {
+            let text = format!("standard input: more than {most} bytes, which is what the server takes");
+            return Err(Failure::new(2, text));
+        }
+    }
+    now("waiting for the server");
+    let result = match args.endpoint.kind() {
+        EndpointKind::OneWay => client.notify(args.msg_type, &data).map(|()| None),
+        _ => client.exchange(args.msg_type, &data, left()).map(Some),
+    };
+    result.map_err(|error| Failure::new(status(&error, true), error.to_string()))
+}
+
+/// What a server takes that has not been told otherwise: `Limits::max_payload`. Servers say so only once
+/// we are connected, and nobody should wait for us to read.
+const USUAL_MOST: usize = 16 << 20;
+
+/// Appends until there are more than `most` bytes (`true`), or the input has ended.
+fn read_input(data: &mut Vec<u8>, most: usize) -> Result<bool, Failure> {
+    let room = (most + 1).saturating_sub(data.len()) as u64;
+    let read = Patient::new(std::io::stdin().lock()).take(room).read_to_end(data);
+    read.map_err(|error| Failure::new(2, format!("standard input: {error}")))?;
+    Ok(data.len() > most)
+}
+
+fn connect(args: &Args, timeout: Option<Duration>) -> Result<Client, Error> {
+    let by_scheme = if args.endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
+    let connect = Connect::to(&args.endpoint)?.access(args.access.map_or(by_scheme, Access::from));
+    let connect = connect.timeout(timeout).call_timeout(timeout);
+    if args.classic { connect.classic().open() } else { connect.open() }
 }
 
 fn status(error: &Error, is_open: bool) -> u8 {
@@ -122,28 +183,50 @@ fn status(error: &Error, is_open: bool) -> u8 {
         4
     } else if error.is_invalid_input() || error.is_unsupported() {
         2
-    } else if error.is_not_listening() || error.is_refused() || !is_open && !error.is_protocol() {
+    } else if error.is_protocol() {
+        5
+    } else if error.is_not_listening() || error.is_refused() || !is_open {
         3
     } else {
-        5
+        // The connection is broken, by the server's end or by the system's failure.
+        6
     }
 }
 
-fn read_input() -> std::io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut data)?;
-    Ok(data)
+/// Prints a response. Returns the exit status.
+fn show(args: &Args, response: &Response) -> u8 {
+    let rc = response.result_code();
+    // Where there is no handshake, a server that does not let us in says so here.
+    if response.may_be_refusal() {
+        complain(&format!("call {} (type {}): refused: {rc}", args.endpoint, args.msg_type));
+        return 3;
+    }
+    if response.is_explanation() {
+        complain(&format!("{rc}: {}", String::from_utf8_lossy(response.payload()).escape_debug()));
+        return u8::from(!rc.is_ok());
+    }
+    if !rc.is_ok() {
+        complain(&rc);
+    }
+    let printed = match args.hex {
+        true => output::print(hexadecimal(response.payload()).as_bytes()),
+        false => output::print(response.payload()),
+    };
+    match (rc.is_ok(), printed) {
+        (false, _) => 1,
+        (true, Printed::Lost) => 7,
+        (true, Printed::Whole | Printed::ReaderLeft) => 0,
+    }
 }
 
-fn print(bytes: &[u8], hex: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if hex {
-        bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
-        if out.is_terminal() {
-            writeln!(out)?;
-        }
-    } else {
-        out.write_all(bytes)?;
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text: String = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect();
+    if output::is_terminal() {
+        text.push('\n');
     }
-    out.flush()
+    text
+}
+
+fn digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap_or('?')
 }

@@ -1,6 +1,7 @@
 //! `sidewire demo`: two processes talk over every endpoint that this system has.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -9,14 +10,20 @@ use sidewire::{Access, Client, Connect, Endpoint, Listen, Peer, Server};
 
 use sidewire_platform::{datagram_schemes, stream_schemes};
 
+use crate::output::{self, Patient, Printed, complain};
+use crate::serve;
 use crate::store::{self, ECHO, GET, GREETING, SET, SET_AND_GET};
-use crate::{complain, serve};
 
 /// Shows it all at work: starts a helper process and talks to it over every endpoint
 ///
 /// On each endpoint it does get, set, get, set-and-get, a request that must fail, and 10,000
 /// echoes of 64 bytes, and prints a row of what came of it. Endpoints have random names, so that
-/// demos may run side by side. Exit status: 0 if everything was as it should be, 1 otherwise.
+/// demos may run side by side; sockets with a path lie in $TMPDIR if they fit there, else in /tmp.
+///
+/// Exit status: 0 everything was as it should be; also when whoever reads closes its end early
+///              1 something was not: a row or standard error says what
+///              2 usage: a bad argument
+///              7 all was well, but standard output did not take all of the rows
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -27,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Args)]
 pub(crate) struct HelperArgs {
-    #[arg(value_parser = crate::endpoint)]
+    #[arg(value_parser = crate::endpoint_parser())]
     endpoints: Vec<Endpoint>,
 }
 
@@ -41,7 +48,9 @@ const ECHO_SIZE: usize = 64;
 const WITHOUT_HANDLER: (u16, i32) = (9, -2);
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match run_all(args) {
+    let mut screen = Screen { has_lost: false };
+    match run_all(args, &mut screen) {
+        Ok(true) if screen.has_lost => ExitCode::from(7),
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -51,59 +60,111 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn run_all(args: &Args) -> Outcome<bool> {
-    let mut helper = Helper::start(&endpoints()?)?;
-    say(&format!("helper process {} serves {} endpoints", helper.child.id(), helper.endpoints.len()));
-    say("");
-    say(Row::HEAD);
-    let mut all_right = true;
-    for endpoint in &helper.endpoints {
-        let row = Row::of(endpoint, helper.child.id(), args.echoes);
-        all_right &= row.is_right();
-        say(&row.to_string());
+/// Where the rows go.
+struct Screen {
+    /// Whether standard output has refused any.
+    has_lost: bool,
+}
+
+impl Screen {
+    /// Prints a line. That it could not be printed is said once, and no reason to stop.
+    fn say(&mut self, line: &str) {
+        if !self.has_lost {
+            self.has_lost = output::print(format!("{line}\n").as_bytes()) == Printed::Lost;
+        }
     }
-    say("");
+}
+
+fn run_all(args: &Args, screen: &mut Screen) -> Outcome<bool> {
+    let mut helper = Helper::start(endpoints()?)?;
+    let (process, count) = (helper.child.id(), helper.places.iter().filter(|place| place.is_ok()).count());
+    screen.say(&format!("helper process {process} serves {count} endpoints"));
+    screen.say("");
+    screen.say(Row::HEAD);
+    let mut all_right = true;
+    for place in &helper.places {
+        let row = Row::of(place, process, args.echoes);
+        all_right &= row.is_right();
+        screen.say(&row.to_string());
+    }
+    screen.say("");
     let status = helper.stop()?;
     if !status.success() {
         complain(&format!("the helper ended with {status}"));
         all_right = false;
     }
-    say(if all_right { "all right" } else { "NOT all right: see the rows above" });
+    screen.say(if all_right { "all right" } else { "NOT all right: see the rows above" });
     Ok(all_right)
 }
 
 /// One of each kind of endpoint that this system has, under names that nobody else uses; but for
 /// mailslots, which answer nothing.
-fn endpoints() -> Outcome<Vec<String>> {
+fn endpoints() -> Outcome<Vec<Result<Endpoint, NotServed>>> {
     let unique = format!("sidewire-demo-{:08x}", getrandom::u32()?);
-    let make = |scheme: &&str| match *scheme {
-        "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
+    let make = |scheme: &str| match scheme {
+        "tcp" | "udp" => Ok(format!("{scheme}:127.0.0.1:0").parse()?),
         // Other names than the socket of `local:` has, which may lie in the same folder.
-        "unix" | "unixgram" => {
-            let path = std::env::temp_dir().join(format!("{unique}-path.{scheme}"));
-            format!("{scheme}:{}", path.display())
-        }
-        scheme => format!("{scheme}:{unique}"),
+        "unix" | "unixgram" => in_some_folder(scheme, &format!("{unique}-path.{scheme}")),
+        scheme => Ok(format!("{scheme}:{unique}").parse()?),
+    };
+    let place = |scheme: &&str| {
+        let failed =
+            |why: Box<dyn std::error::Error>| NotServed { name: format!("{scheme}:"), why: why.to_string() };
+        make(scheme).map_err(failed)
     };
     let schemes = stream_schemes().iter().chain(datagram_schemes());
-    Ok(schemes.filter(|scheme| **scheme != "mailslot").map(make).collect())
+    Ok(schemes.filter(|scheme| **scheme != "mailslot").map(place).collect())
+}
+
+/// A socket's path must be short, and UTF-8 to be shown: `$TMPDIR` if it will do, else /tmp.
+fn in_some_folder(scheme: &str, name: &str) -> Outcome<Endpoint> {
+    let folders = [std::env::temp_dir(), PathBuf::from("/tmp")];
+    let mut why = Vec::new();
+    for folder in &folders {
+        match endpoint_in(folder, scheme, name) {
+            Ok(endpoint) => return Ok(endpoint),
+            Err(error) => why.push(format!("{}: {error}", folder.display().to_string().escape_debug())),
+        }
+    }
+    Err(why.join("; ").into())
+}
+
+fn endpoint_in(folder: &Path, scheme: &str, name: &str) -> Outcome<Endpoint> {
+    let path = folder.join(name);
+    let text = path.to_str().ok_or("not UTF-8")?;
+    if text.contains(char::is_control) {
+        return Err("a line could not show it".into());
+    }
+    let endpoint = format!("{scheme}:{text}").parse()?;
+    // That a socket can be put there shows only when something is.
+    std::fs::File::create_new(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(endpoint)
+}
+
+/// An endpoint that is not served, and why.
+struct NotServed {
+    name: String,
+    why: String,
 }
 
 /// The helper process: this program again, with another command.
 struct Helper {
     child: Child,
-    endpoints: Vec<Endpoint>,
+    /// What it was asked to serve, as really bound.
+    places: Vec<Result<Endpoint, NotServed>>,
 }
 
 impl Helper {
-    fn start(endpoints: &[String]) -> Outcome<Helper> {
+    fn start(places: Vec<Result<Endpoint, NotServed>>) -> Outcome<Helper> {
+        let asked = places.iter().filter_map(|place| place.as_ref().ok()).map(Endpoint::to_string);
         let child = Command::new(std::env::current_exe()?)
             .arg("demo-helper")
-            .args(endpoints)
+            .args(asked)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut helper = Helper { child, endpoints: Vec::new() };
+        let mut helper = Helper { child, places };
         let Some(stdout) = helper.child.stdout.take() else { return Err("the helper has no output".into()) };
         let (lines, ready) = mpsc::channel();
         std::thread::spawn(move || {
@@ -114,13 +175,14 @@ impl Helper {
             }
         });
         let until = Instant::now() + HELPER_PATIENCE;
-        while helper.endpoints.len() < endpoints.len() {
-            let line = ready
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-                .map_err(|_| "the helper did not get ready")?;
-            if let Some(endpoint) = line.strip_prefix("listening ") {
-                helper.endpoints.push(endpoint.parse()?);
-            }
+        for place in helper.places.iter_mut().filter(|place| place.is_ok()) {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = ready.recv_timeout(left).map_err(|_| "the helper did not get ready")?;
+            let Ok(asked) = place else { continue };
+            *place = match line.strip_prefix("listening ") {
+                Some(bound) => Ok(bound.parse()?),
+                None => Err(NotServed { name: asked.to_string(), why: line }),
+            };
         }
         Ok(helper)
     }
@@ -161,13 +223,17 @@ pub(crate) fn run_helper(args: &HelperArgs) -> ExitCode {
 
 fn help(args: &HelperArgs) -> Outcome<()> {
     let mut server = store::server();
-    serve::stop_on_signals(&mut server)?;
+    server.stop_on_signals()?;
+    let mut lines = String::new();
     for endpoint in &args.endpoints {
         let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
-        server.listen(Listen::from(endpoint).access(access))?;
+        match server.listen(Listen::from(endpoint).access(access)) {
+            Ok(bound) => lines += &format!("listening {bound}\n"),
+            Err(error) => lines += &format!("{error}\n"),
+        }
     }
     stop_with_input(&mut server)?;
-    serve::announce(&server);
+    serve::announce(lines);
     server.run()?;
     Ok(())
 }
@@ -176,8 +242,7 @@ fn help(args: &HelperArgs) -> Outcome<()> {
 fn stop_with_input<S>(server: &mut Server<S>) -> Outcome<()> {
     let remote = server.remote()?;
     std::thread::spawn(move || {
-        let mut rest = Vec::new();
-        let _ = std::io::stdin().lock().read_to_end(&mut rest);
+        let _ = io::copy(&mut Patient::new(io::stdin().lock()), &mut io::sink());
         let _ = remote.stop();
     });
     Ok(())
@@ -185,7 +250,12 @@ fn stop_with_input<S>(server: &mut Server<S>) -> Outcome<()> {
 
 /// One line of the table.
 struct Row {
-    endpoint: Endpoint,
+    name: String,
+    /// What was done there, or why nothing could be.
+    trial: Result<Trial, String>,
+}
+
+struct Trial {
     peer: String,
     /// What came of each step: nothing, or what was wrong.
     steps: [Result<(), String>; 6],
@@ -195,53 +265,56 @@ struct Row {
 impl Row {
     const HEAD: &str = "endpoint                                              peer                      get  set  get  set+get  fail  echo  median round trip";
 
-    fn of(endpoint: &Endpoint, helper: u32, echoes: u32) -> Row {
-        let nothing = || Err("not tried".to_owned());
-        let mut row = Row {
-            endpoint: endpoint.clone(),
-            peer: String::new(),
-            steps: [nothing(), nothing(), nothing(), nothing(), nothing(), nothing()],
-            median: None,
-        };
-        match connect(endpoint) {
-            Ok(client) => row.fill(&client, helper, echoes),
-            Err(error) => row.peer = error.to_string(),
+    fn of(place: &Result<Endpoint, NotServed>, helper: u32, echoes: u32) -> Row {
+        match place {
+            Ok(endpoint) => {
+                let client = connect(endpoint).map_err(|error| error.to_string());
+                let trial = client.map(|client| Trial::new(endpoint, &client, helper, echoes));
+                Row { name: endpoint.to_string(), trial }
+            }
+            Err(NotServed { name, why }) => Row { name: name.clone(), trial: Err(why.clone()) },
         }
-        row
     }
 
-    fn fill(&mut self, client: &Client, helper: u32, echoes: u32) {
-        self.peer = describe(client.peer());
-        let text = format!("written over {}", self.endpoint);
+    fn is_right(&self) -> bool {
+        self.trial.as_ref().is_ok_and(|trial| trial.steps.iter().all(Result::is_ok))
+    }
+}
+
+impl Trial {
+    fn new(endpoint: &Endpoint, client: &Client, helper: u32, echoes: u32) -> Trial {
+        let text = format!("written over {endpoint}");
         let get = |expected: &[u8]| expect(client, GET, b"", expected);
-        self.steps = [
+        let mut median = None;
+        let steps = [
             get(GREETING).and(is_helper(client.peer(), helper)),
             expect(client, SET, text.as_bytes(), b""),
             get(text.as_bytes()),
             // Puts things back as the next endpoint expects them.
             expect(client, SET_AND_GET, GREETING, text.as_bytes()),
             expect_failure(client),
-            echo(client, echoes).map(|median| self.median = Some(median)),
+            echo(client, echoes).map(|time| median = Some(time)),
         ];
-    }
-
-    fn is_right(&self) -> bool {
-        self.steps.iter().all(Result::is_ok)
+        Trial { peer: describe(client.peer()), steps, median }
     }
 }
 
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Row { name, trial } = self;
+        let Trial { peer, steps, median } = match trial {
+            Ok(trial) => trial,
+            Err(why) => return write!(f, "{name:<52}  NOT SHOWN: {why}"),
+        };
         let mark = |step: &Result<(), String>| if step.is_ok() { "ok" } else { "BAD" };
-        let [get, set, get_again, set_and_get, failure, echo] = self.steps.each_ref().map(mark);
-        let endpoint = self.endpoint.to_string();
-        write!(f, "{endpoint:<52}  {:<24}  {get:<3}  {set:<3}  {get_again:<3}  ", self.peer)?;
+        let [get, set, get_again, set_and_get, failure, echo] = steps.each_ref().map(mark);
+        write!(f, "{name:<52}  {peer:<24}  {get:<3}  {set:<3}  {get_again:<3}  ")?;
         write!(f, "{set_and_get:<7}  {failure:<4}  {echo:<4}  ")?;
-        match self.median {
+        match median {
             Some(median) => write!(f, "{:.1} µs", median.as_secs_f64() * 1e6)?,
             None => write!(f, "-")?,
         }
-        self.steps.iter().filter_map(|step| step.as_ref().err()).try_for_each(|why| write!(f, "\n    {why}"))
+        steps.iter().filter_map(|step| step.as_ref().err()).try_for_each(|why| write!(f, "\n    {why}"))
     }
 }
 
@@ -302,10 +375,4 @@ fn echo(client: &Client, count: u32) -> Result<Duration, String> {
     }
     times.sort_unstable();
     Ok(times[times.len() / 2])
-}
-
-/// Prints a line. That nobody reads it is no reason to stop.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

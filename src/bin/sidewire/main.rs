@@ -3,19 +3,31 @@
 mod call;
 mod demo;
 mod log;
+mod output;
 mod serve;
 mod store;
 
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use sidewire::{Access, Endpoint};
 
 /// Lets two processes on one machine talk: host a small store, call servers, see it all at work.
 ///
 /// Set RUST_LOG=debug to see what happens on the connections.
+///
+/// Exit status: 0 done
+///              1 the server's result code is not 0; an endpoint of serve, or a row of demo, failed
+///              2 usage: a bad endpoint or argument
+///              3 call: nobody listens, or refused
+///              4 call: timed out
+///              5 call: protocol error
+///              6 call: the server went away during the call, which may have been executed
+///              7 standard output did not take all that was to be printed
+/// Each command's --help says more.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, verbatim_doc_comment)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,20 +62,19 @@ impl From<Who> for Access {
 
 fn main() -> ExitCode {
     let _log = log::Log::start();
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        Err(usage) => return ExitCode::from(output::print_usage(&usage)),
+    };
+    match command {
         Command::Serve(args) => serve::run(&args),
-        Command::Call(args) => call::run(&args),
+        Command::Call(args) => call::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
     }
 }
 
 /// For clap: an endpoint, or why it is none.
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    text.parse::<Endpoint>().map_err(|error| error.to_string())
-}
-
-/// Says on standard error what went wrong.
-fn complain(error: &dyn std::fmt::Display) {
-    eprintln!("sidewire: {error}");
+fn endpoint_parser() -> impl TypedValueParser<Value = Endpoint> {
+    OsStringValueParser::new().try_map(Endpoint::try_from)
 }

@@ -1,11 +1,12 @@
 //! `sidewire serve`: hosts the built-in store.
 
-use std::io::Write;
 use std::process::ExitCode;
+use std::thread;
 
 use sidewire::{Endpoint, Error, Listen, Server};
 
-use crate::{Who, complain, store};
+use crate::output::{self, complain};
+use crate::{Who, store};
 
 /// Hosts a small store for clients to try: get, set, set-and-get, echo
 ///
@@ -14,16 +15,19 @@ use crate::{Who, complain, store};
 /// Types 0 and 6 to 15 have no handler (-2), types from 16 on are unknown (-1).
 ///
 /// When all endpoints are open it prints a line `listening ENDPOINT` for each, with the address
-/// really bound. It serves until Ctrl-C or SIGTERM, and leaves no file behind.
+/// really bound. It serves until Ctrl-C, SIGTERM or SIGHUP (those that are ignored when it starts, as
+/// nohup does, stay ignored), and leaves no file behind. A second signal ends it at once.
 ///
-/// Exit status: 0 stopped, 1 an endpoint could not be opened, 2 usage.
+/// Exit status: 0 stopped; whether anybody could read what it prints makes no difference
+///              1 an endpoint could not be opened, or the system failed
+///              2 usage: a bad endpoint or argument
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Where to listen (tcp and udp need --access anyone): local:NAME, unix:/PATH,
     /// abstract:NAME, pipe:NAME, tcp:HOST:PORT,
     /// unixgram:/PATH, abstractgram:NAME, udp:HOST:PORT, mailslot:NAME
-    #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint, default_value = "local:sidewire",
+    #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint_parser(), default_value = "local:sidewire",
           verbatim_doc_comment)]
     endpoints: Vec<Endpoint>,
     /// Most bytes of payload of classic clients, either way [default: 1024]
@@ -52,7 +56,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     let mut server = store::server();
     // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
-    if let Err(error) = stop_on_signals(&mut server) {
+    if let Err(error) = server.stop_on_signals() {
         complain(&error);
         return ExitCode::FAILURE;
     }
@@ -64,7 +68,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             return ExitCode::from(if is_usage { 2 } else { 1 });
         }
     }
-    announce(&server);
+    announce(server.endpoints().iter().map(|endpoint| format!("listening {endpoint}\n")).collect());
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,23 +89,10 @@ fn listen<S>(server: &mut Server<S>, endpoint: &Endpoint, args: &Args) -> Result
     server.listen(listen).map(|_| ())
 }
 
-/// Ctrl-C, SIGTERM and the end of the console stop the server; if it does not run yet, as soon as
-/// it does.
-pub(crate) fn stop_on_signals<S>(server: &mut Server<S>) -> Result<(), Box<dyn std::error::Error>> {
-    let remote = server.remote()?;
-    ctrlc::set_handler(move || {
-        if let Err(error) = remote.stop() {
-            log::error!("the server could not be stopped: {error}");
-        }
-    })?;
-    Ok(())
-}
-
-/// A line for each endpoint. That nobody reads them is no reason not to serve.
-pub(crate) fn announce<S>(server: &Server<S>) {
-    let mut out = std::io::stdout().lock();
-    let lines = server.endpoints().iter().try_for_each(|endpoint| writeln!(out, "listening {endpoint}"));
-    if let Err(error) = lines.and_then(|()| out.flush()) {
-        log::warn!("standard output: {error}");
+/// Prints lines on a thread of its own: that nobody reads them is no reason not to serve.
+pub(crate) fn announce(lines: String) {
+    let printing = thread::Builder::new().name("announce".into());
+    if let Err(error) = printing.spawn(move || output::print(lines.as_bytes())) {
+        complain(&format!("start a thread: {error}"));
     }
 }

@@ -1,0 +1,60 @@
+//! Signals that were ignored at the start, and those that were not: the tool and every example.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::getset::example;
+use crate::stage::{SIDEWIRE, Stage, signal};
+use crate::util::{Process, watchdog};
+
+/// Each server with an endpoint that it serves.
+const SERVERS: [(&str, &str); 5] = [
+    ("sidewire", "unix"),
+    ("getset", "unix"),
+    ("echo", "unix"),
+    ("terminal", "unix"),
+    ("datagram", "unixgram"),
+];
+
+/// Starts it from a shell that ignores these signals.
+fn start(stage: &Stage, name: &str, scheme: &str, ignored: &str) -> Process {
+    let program = if name == "sidewire" { SIDEWIRE.into() } else { example(name) };
+    let endpoint = format!("{scheme}:{}", stage.path("x").display());
+    let script = format!("trap '' {ignored}; exec \"$0\" serve \"$1\"");
+    let mut command: Command = stage.command("/bin/sh", ["-c", &script]);
+    Process::start(command.arg(program).arg(endpoint).stderr(Stdio::inherit()), 1)
+}
+
+/// nohup, and the background jobs of a script.
+#[test]
+fn ignored_signals_stay_ignored() {
+    let _watchdog = watchdog(60);
+    for (name, scheme) in SERVERS {
+        let stage = Stage::new();
+        let mut server = start(&stage, name, scheme, "HUP INT");
+        for name in ["HUP", "INT", "HUP", "INT"] {
+            signal(name, server.child.id());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(server.child.try_wait().expect("look").is_none(), "{name} ends at an ignored signal");
+        signal("TERM", server.child.id());
+        assert_eq!(server.wait(Duration::from_secs(30)).code(), Some(0), "{name}");
+        assert_eq!(stage.files(), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn each_signal_ends_each_server_in_order() {
+    let _watchdog = watchdog(60);
+    for (name, scheme) in SERVERS {
+        for sent in ["HUP", "INT", "TERM"] {
+            let stage = Stage::new();
+            let mut server = start(&stage, name, scheme, "USR1");
+            // Twice, as timeout(1) and closing terminals do.
+            signal(sent, server.child.id());
+            let _ = Command::new("kill").arg(format!("-{sent}")).arg(server.child.id().to_string()).output();
+            assert_eq!(server.wait(Duration::from_secs(30)).code(), Some(0), "{name} at SIG{sent}");
+            assert_eq!(stage.files(), [""; 0], "{name}");
+        }
+    }
+}
