@@ -33,6 +33,7 @@ run() {
     local log=$logs/$name.log
     shift 2
     step "$name: $*"
+    : >"$log" # or the viewer may come first and find nothing
     set -m
     timeout -k 10 "$limit" "$@" </dev/null >"$log" 2>&1 &
     job=$!
