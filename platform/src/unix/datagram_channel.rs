@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Protocol, SockAddr, Socket, Type};
 
 use super::datagram::{set_default_buffers, too_large};
 use super::deadline::{Backoff, Deadline};
@@ -19,7 +19,7 @@ use super::{message, owner, reasons, socket};
 use crate::datagram::Received;
 use crate::endpoint::Endpoint;
 use crate::hosts;
-use crate::peer::{Address, Peer, User};
+use crate::peer::{Address, Peer};
 
 /// Datagrams to one server and back, blocking with timeouts. Dropping it closes it.
 ///
@@ -226,7 +226,7 @@ fn connect_by_file(
     let name = format!("sidewire-{}", rustix::fs::fstat(first)?.st_ino);
     let beside = std::path::absolute(path)?.with_file_name(&name);
     // Who connects to us is of no concern: only what comes from the server is taken.
-    let is_ours = server.is_some_and(|server| server.user == User::Uid(super::identity::euid()));
+    let is_ours = server.is_some_and(|server| server.user == crate::peer::User::Uid(super::identity::euid()));
     let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours);
     let (socket, file) = bind(&beside).or_else(|error| {
         let place = Folders::of_this_process().server_path(&name);
@@ -251,7 +251,7 @@ fn connect_abstract(address: &SockAddr) -> io::Result<DatagramChannel> {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn unix_socket() -> io::Result<(Socket, Option<SocketFile>)> {
-    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    let socket = Socket::new(socket2::Domain::UNIX, Type::DGRAM, None)?;
     socket::refuse_descriptors(&socket);
     set_default_buffers(&socket);
     Ok((socket, None))

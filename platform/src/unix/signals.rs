@@ -1,6 +1,5 @@
 //! SIGINT, SIGTERM and SIGHUP (signal(7)): a handler wakes a thread through a pipe.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::IntoRawFd;
@@ -9,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::thread;
 
 use libc::{SIG_DFL, SIG_IGN, SIGHUP, SIGINT, SIGTERM, c_int, sighandler_t};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::stop;
 
@@ -109,11 +107,10 @@ fn start_thread() -> io::Result<()> {
     if PROCESS.load(Ordering::SeqCst) == process {
         return Ok(());
     }
-    let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
-    let wait = File::from(wait);
+    let (mut wait, wake) = io::pipe()?;
     thread::Builder::new().name("sidewire-signals".into()).spawn(move || {
         loop {
-            match (&wait).read(&mut [0]) {
+            match wait.read(&mut [0]) {
                 Ok(0) => return,
                 Ok(_) => stop::tell(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
