@@ -136,10 +136,11 @@ fn exchange_together(stage: &Stage, server: &Process, raw: &Raw, first: u32) -> 
         let reply = raw.receive_frame();
         assert_eq!((reply.id, reply.rc, reply.payload), (id, 0, id.to_le_bytes().to_vec()));
     }
-    let trace = tracer.report();
+    let (trace, thread) = (tracer.report(), format!("{} ", server.child.id()));
     let count = |names: &[&str]| {
         let is_one = |line: &&str| names.iter().any(|name| line.contains(&format!("{name}(")));
-        trace.lines().filter(is_one).count()
+        // The loop's thread is the first; another one waits for signals.
+        trace.lines().filter(|line| line.starts_with(&thread)).filter(is_one).count()
     };
     let writes = count(&["write", "writev", "sendto", "sendmsg", "sendmmsg"]);
     Exchange { reads: count(&["read", "readv", "recvfrom", "recvmsg"]), writes, trace }
