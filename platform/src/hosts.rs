@@ -87,6 +87,16 @@ pub(crate) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
+/// Why an address is not bound unless it was asked for. Both spellings: this is shown to users of the tool, too.
+pub(crate) fn not_loopback(address: &SocketAddr) -> io::Error {
+    let text = format!(
+        "{} is not a loopback address: other machines may reach it, and nothing is encrypted; say \
+         `beyond_loopback` (in the tool `--beyond-loopback`) if that is meant",
+        address.ip()
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
+}
+
 /// The host of an endpoint with this address: numeric, with the number of its interface if it has one.
 pub(crate) fn host(address: &SocketAddr) -> String {
     match address {

@@ -81,6 +81,26 @@ fn tcp_needs_to_be_told_that_anyone_may() {
     assert_eq!(stage.files(), [""; 0]);
 }
 
+/// What refuses an address names the option that allows it, and that one works.
+#[test]
+fn other_machines_may_be_let_in() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    for everywhere in ["tcp:0.0.0.0:0", "udp:0.0.0.0:0"] {
+        let outcome = stage.run(["serve", everywhere, "--access", "anyone"]).expect(1).prints("");
+        outcome.mentions("--beyond-loopback").mentions("0.0.0.0 is not a loopback address");
+        let server = stage.serve(&[everywhere], &["--access", "anyone", "--beyond-loopback"]);
+        let here = server.endpoints[0].to_string().replace("0.0.0.0", "127.0.0.1");
+        stage.run(["call", &here, "1"]).expect(0).prints(GREETING);
+    }
+    // Where it means nothing it is not passed over in silence.
+    let local = format!("local:{}", unique("tool"));
+    stage
+        .run(["serve", &local, "--beyond-loopback"])
+        .expect(2)
+        .mentions("--beyond-loopback is for tcp and udp");
+}
+
 #[test]
 fn what_cannot_be_is_a_usage_error() {
     let _watchdog = watchdog(60);

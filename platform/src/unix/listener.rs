@@ -178,13 +178,7 @@ pub(super) fn bind_host(
     let mut refusal = None;
     for address in hosts::resolve(host, port)? {
         if !beyond_loopback && !hosts::is_loopback(&address) {
-            refusal.get_or_insert_with(|| {
-                let text = format!(
-                    "{} is not a loopback address; others need the option `beyond_loopback`",
-                    address.ip()
-                );
-                io::Error::new(io::ErrorKind::PermissionDenied, text)
-            });
+            refusal.get_or_insert_with(|| hosts::not_loopback(&address));
             continue;
         }
         match bind(address) {

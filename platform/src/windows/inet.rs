@@ -9,7 +9,7 @@ use windows_sys::Win32::Networking::WinSock::{
     SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET, WSAEACCES, setsockopt,
 };
 
-pub(super) use crate::hosts::is_loopback;
+pub(super) use crate::hosts::{is_loopback, not_loopback};
 
 /// A socket for this address, which no child process inherits. One that stands for IPv4 addresses as
 /// well, `[::]` or an IPv4 address written in IPv6, takes both, as on Linux; Windows' sockets don't

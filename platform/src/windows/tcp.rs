@@ -13,7 +13,7 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 
 use super::deadline::Deadline;
-use super::inet::{self, is_loopback, take_exclusively};
+use super::inet::{self, is_loopback, not_loopback, take_exclusively};
 use crate::BindOptions;
 
 /// Binds and listens on the first address that works.
@@ -21,9 +21,7 @@ pub(super) fn listen(addresses: &[SocketAddr], options: &BindOptions) -> io::Res
     if let Some(address) = addresses.iter().find(|address| !is_loopback(address))
         && !options.beyond_loopback
     {
-        let why =
-            format!("{address} is not a loopback address; listening beyond this machine must be asked for");
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        return Err(not_loopback(address));
     }
     first_that_works(addresses, |address, _| listen_on(address, options))
 }

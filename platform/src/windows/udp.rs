@@ -23,7 +23,7 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 
 use super::deadline::Deadline;
-use super::inet::{self, is_loopback, take_exclusively};
+use super::inet::{self, is_loopback, not_loopback, take_exclusively};
 use crate::{Address, BindOptions, Received};
 
 /// What is asked for unless the options say otherwise: room for a few large messages.
@@ -34,9 +34,7 @@ pub(super) fn bind(addresses: &[SocketAddr], options: &BindOptions) -> io::Resul
     if let Some(address) = addresses.iter().find(|address| !is_loopback(address))
         && !options.beyond_loopback
     {
-        let why =
-            format!("{address} is not a loopback address; receiving beyond this machine must be asked for");
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        return Err(not_loopback(address));
     }
     first_that_works(addresses, |address| bind_to(address, options))
 }

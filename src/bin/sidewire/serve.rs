@@ -40,6 +40,10 @@ pub(crate) struct Args {
     /// Who may connect, to every endpoint of this command
     #[arg(long, value_name = "WHO", default_value = "same-user")]
     access: Who,
+    /// Let tcp and udp bind addresses that other machines may reach, as 0.0.0.0; nothing is
+    /// encrypted. Classic clients are refused there without --classic-max or --classic-fixed
+    #[arg(long, verbatim_doc_comment)]
+    beyond_loopback: bool,
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -49,6 +53,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             "{endpoint}: nobody vouches for who connects here; \
              add '--access anyone' if every process of this machine may"
         ));
+        return ExitCode::from(2);
+    }
+    let has_host = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp { .. } | Endpoint::Udp { .. });
+    if args.beyond_loopback && !args.endpoints.iter().any(has_host) {
+        complain(&"--beyond-loopback is for tcp and udp, and there is none among the endpoints");
         return ExitCode::from(2);
     }
     if let Err(error) = sidewire_platform::raise_descriptor_limit() {
@@ -85,6 +94,9 @@ fn listen<S>(server: &mut Server<S>, endpoint: &Endpoint, args: &Args) -> Result
     }
     if let Some(bytes) = args.classic_fixed {
         listen = listen.classic_fixed(bytes);
+    }
+    if args.beyond_loopback {
+        listen = listen.beyond_loopback();
     }
     server.listen(listen).map(|_| ())
 }
