@@ -78,6 +78,8 @@ pub use os::{
     Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,
     datagram_schemes, is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, user_name,
 };
+#[cfg(feature = "cli")]
+pub use os::{has_standard_input, has_standard_output};
 pub use peer::{Address, Credentials, Peer, Sid, User};
 pub use stop::StopSignals;
 pub use tally::Tally;

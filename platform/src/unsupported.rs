@@ -269,6 +269,20 @@ pub fn standard_error() -> io::Result<std::fs::File> {
     unsupported()
 }
 
+/// Whether this process was started with a standard input: not known here.
+#[cfg(feature = "cli")]
+#[must_use]
+pub fn has_standard_input() -> bool {
+    true
+}
+
+/// Whether this process was started with a standard output: not known here.
+#[cfg(feature = "cli")]
+#[must_use]
+pub fn has_standard_output() -> bool {
+    true
+}
+
 /// Takes over what asks a process to end: unknown here.
 pub(crate) fn take_signals() -> io::Result<()> {
     unsupported()

@@ -136,16 +136,30 @@ fn closed_descriptors_are_no_panic() {
     let (stage, _server, endpoint) = scene();
     let script = "exec \"$0\" \"$@\" <&- >&- 2>&-";
     for (args, code) in [
-        (vec!["call", &endpoint, "1"], 0),
-        (vec!["call", &endpoint, "2", "-"], 0),
+        // There is a reply, and nowhere to put it.
+        (vec!["call", &endpoint, "1"], 7),
+        (vec!["call", &endpoint, "2", "x"], 0),
+        (vec!["call", &endpoint, "2", "-"], 2),
         (vec!["call", &endpoint, "9"], 1),
         (vec!["call", "nonsense"], 2),
-        (vec!["--help"], 0),
+        (vec!["--help"], 7),
     ] {
         let args = [vec!["-c", script, SIDEWIRE], args].concat();
         let outcome = Started::new(&mut stage.command("/bin/sh", args), b"").finish();
         assert_eq!(outcome.code, Some(code), "{outcome}");
     }
+    // Standard error says what became of the others.
+    for (args, closed, what, code) in [
+        (["call", &endpoint, "1"].as_slice(), ">&-", "standard output: it is closed", 7),
+        (&["demo", "--echoes", "1"], ">&-", "standard output: it is closed", 7),
+        (&["call", &endpoint, "2", "-"], "<&-", "standard input: it is closed", 2),
+    ] {
+        let script = format!("exec \"$0\" \"$@\" {closed}");
+        let args = [&["-c", &script, SIDEWIRE], args].concat();
+        let outcome = Started::new(&mut stage.command("/bin/sh", args), b"").finish();
+        assert_eq!((outcome.code, outcome.stderr.matches(what).count()), (Some(code), 1), "{outcome}");
+    }
+    stage.run(["call", &endpoint, "1"]).expect(0).prints("x");
 }
 
 /// The flag belongs to the open file: whoever shares it may have set it.

@@ -17,6 +17,8 @@ mod process;
 mod reasons;
 mod signals;
 mod socket;
+#[cfg(feature = "cli")]
+mod standard;
 mod stream;
 mod timeout;
 
@@ -28,6 +30,8 @@ pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
+#[cfg(feature = "cli")]
+pub use standard::{has_standard_input, has_standard_output};
 pub use stream::Stream;
 
 /// The schemes of the stream endpoints that this system has, the most recommended first.

@@ -56,6 +56,8 @@ mod pipe;
 mod process;
 mod security;
 mod signals;
+#[cfg(feature = "cli")]
+mod standard;
 mod stream;
 mod tcp;
 mod udp;
@@ -69,6 +71,8 @@ pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
+#[cfg(feature = "cli")]
+pub use standard::{has_standard_input, has_standard_output};
 pub use stream::Stream;
 
 /// The schemes of stream endpoints that this system has, best first.

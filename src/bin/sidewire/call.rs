@@ -165,6 +165,9 @@ const USUAL_MOST: usize = 16 << 20;
 
 /// Appends until there are more than `most` bytes (`true`), or the input has ended.
 fn read_input(data: &mut Vec<u8>, most: usize) -> Result<bool, Failure> {
+    if !sidewire_platform::has_standard_input() {
+        return Err(Failure::new(2, "standard input: it is closed"));
+    }
     let room = (most + 1).saturating_sub(data.len()) as u64;
     let read = Patient::new(std::io::stdin().lock()).take(room).read_to_end(data);
     read.map_err(|error| Failure::new(2, format!("standard input: {error}")))?;

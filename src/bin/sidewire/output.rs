@@ -31,6 +31,13 @@ pub(crate) enum Printed {
 
 /// Writes to standard output, for as long as its reader takes.
 pub(crate) fn print(bytes: &[u8]) -> Printed {
+    if bytes.is_empty() {
+        return Printed::Whole;
+    }
+    if !sidewire_platform::has_standard_output() {
+        complain(&"standard output: it is closed");
+        return Printed::Lost;
+    }
     let mut out = Patient::new(io::stdout().lock());
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Printed::Whole,
