@@ -6,16 +6,18 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
 
 /// A spare descriptor, to be given up when the process has run out of them: then one connection
 /// more can be accepted, refused politely and closed, instead of being left to wait unseen.
 ///
 /// # Platform-specific behavior
 ///
-/// Unix: an open `/dev/null`. Windows: nothing, there is no such limit.
+/// Unix: a socket that is never used, since a server has the right to those, and a chroot may lack
+/// `/dev/null`. Windows: nothing, there is no such limit.
 #[derive(Debug)]
 pub struct Reserve {
-    _spare: File,
+    _spare: Socket,
 }
 
 impl Reserve {
@@ -23,10 +25,10 @@ impl Reserve {
     ///
     /// # Errors
     ///
-    /// What open(2) says, in particular that the process is out of descriptors already; see
+    /// What socket(2) says, in particular that the process is out of descriptors already; see
     /// [`is_descriptor_limit`].
     pub fn new() -> io::Result<Reserve> {
-        Ok(Reserve { _spare: File::open("/dev/null")? })
+        Ok(Reserve { _spare: Socket::new(Domain::UNIX, Type::DGRAM, None)? })
     }
 }
 
