@@ -24,7 +24,9 @@
 //! **Listener.** [`Listener::bind`] creates the endpoint with its final access rights: there is
 //! no moment at which others may connect who may not later. A live server is never displaced
 //! ([`AddrInUse`](std::io::ErrorKind::AddrInUse)), what a dead one left behind is replaced. Dropping a listener
-//! removes what it put into the file system, and only that. [`Listener::accept`] never blocks
+//! removes what it put into the file system, and only that; in a forked child it removes nothing.
+//! What others may remove meanwhile ([`Listener::can_be_lost`]) is to be looked for every few seconds
+//! ([`Listener::renew`], [`Datagrams::renew`]). [`Listener::accept`] never blocks
 //! and is called until it says [`WouldBlock`](std::io::ErrorKind::WouldBlock); any other error concerns the one
 //! connection that could not be accepted, except when [`is_descriptor_limit`] says that the
 //! process is out of descriptors. A client that connects and leaves at once costs nothing.

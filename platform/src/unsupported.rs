@@ -41,6 +41,13 @@ impl Listener {
     pub fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
         match *self {}
     }
+    #[must_use]
+    pub fn can_be_lost(&self) -> bool {
+        match *self {}
+    }
+    pub fn renew(&mut self, _registry: &Registry, _token: Token) -> io::Result<bool> {
+        match *self {}
+    }
     pub fn accept(&mut self, _registry: &Registry, _token: Token) -> io::Result<Stream> {
         match *self {}
     }
@@ -166,6 +173,13 @@ impl Datagrams {
         match *self {}
     }
     pub fn deregister(&mut self, _registry: &Registry) -> io::Result<()> {
+        match *self {}
+    }
+    #[must_use]
+    pub fn can_be_lost(&self) -> bool {
+        match *self {}
+    }
+    pub fn renew(&mut self, _registry: &Registry, _token: Token) -> io::Result<bool> {
         match *self {}
     }
     pub fn receive(&mut self, _buf: &mut [u8]) -> io::Result<Received> {

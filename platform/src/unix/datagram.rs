@@ -13,10 +13,12 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::addr::SocketAddrArg;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::lifecycle::{self, Role, SocketFile};
+use super::bound::{BoundPath, Way};
+use super::lifecycle::{self, Role};
 use super::listener::{bind_host, bound_to};
 use super::message;
 use super::names::{self, DatagramPlace};
@@ -29,12 +31,16 @@ use crate::peer::{Address, User};
 /// A bound datagram endpoint: receives from anyone who may send to it, and answers.
 ///
 /// Dropping it removes from the file system what [`Datagrams::bind`] put there, unless someone has
-/// put something else in its place.
+/// put something else in its place; in a process that was forked meanwhile it only closes what it
+/// has.
 #[derive(Debug)]
 pub struct Datagrams {
-    /// Before the socket: see [`SocketFile`]. `None` for what has no file.
-    file: Option<SocketFile>,
+    /// Before the socket: see [`BoundPath`]. `None` for what has no file.
+    file: Option<BoundPath>,
     socket: Socket,
+    /// Those whose files have gone: clients that are connected there can go on.
+    former: Vec<Socket>,
+    buffers: Buffers,
     endpoint: Endpoint,
     /// What the system calls us as a sender.
     own: Address,
@@ -70,16 +76,17 @@ impl Datagrams {
     /// [`Received::credentials`] keeps others out. How many datagrams wait is up to the system, and
     /// not much: 11 per Unix socket where `net.unix.max_dgram_qlen` has its default of 10.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
-        let role = Role::Datagrams;
+        let (role, buffers) = (Role::Datagrams, Buffers::of(options));
         let (socket, file, endpoint) = match names::datagram_place(endpoint)? {
             DatagramPlace::Path(path) => {
-                let (socket, file) = lifecycle::bind(path, role, options.anyone)?;
-                set_buffers(&socket, options)?;
+                let way = Way::Path(path.to_owned());
+                let (socket, file) = BoundPath::bind(way, role, options.anyone)?;
+                set_buffers(&socket, buffers)?;
                 (socket, Some(file), endpoint.clone())
             }
             DatagramPlace::Abstract(address) => {
                 let socket = role.socket()?;
-                set_buffers(&socket, options)?;
+                set_buffers(&socket, buffers)?;
                 socket.bind(&address)?;
                 (socket, None, endpoint.clone())
             }
@@ -92,7 +99,8 @@ impl Datagrams {
         };
         socket.set_nonblocking(true)?;
         let own = names::address(&socket.local_addr()?);
-        Ok(Datagrams { file, socket, endpoint, own, anyone: options.anyone })
+        let former = Vec::new();
+        Ok(Datagrams { file, socket, former, buffers, endpoint, own, anyone: options.anyone })
     }
 
     /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.
@@ -130,7 +138,49 @@ impl Datagrams {
     ///
     /// What the system's selector says, for example that it is not registered.
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        for former in &self.former {
+            let _ = SourceFd(&former.as_raw_fd()).deregister(registry);
+        }
         SourceFd(&self.socket.as_raw_fd()).deregister(registry)
+    }
+
+    /// Whether others can remove what leads clients here, so that [`Datagrams::renew`] is to be called
+    /// every few seconds.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: `unixgram:`. Windows: nothing.
+    #[must_use]
+    pub fn can_be_lost(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Looks whether clients still find the way here, and if not, opens the endpoint anew, by the rules
+    /// of [`Datagrams::bind`] but without waiting for anybody. `registry` and `token` are those that it
+    /// is registered with. True: it was opened anew; receive until [`io::ErrorKind::WouldBlock`], as
+    /// after an event. Clients that had found the way before are served as before.
+    ///
+    /// # Errors
+    ///
+    /// It is lost, and can't be opened now, for the reasons of [`Datagrams::bind`]: for example, somebody
+    /// else is there. Or it can't be told whether it is lost. Try again later.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: one lstat(2) as long as all is well. Of the sockets that have lost their files the last four
+    /// are kept. Windows: does nothing.
+    pub fn renew(&mut self, registry: &Registry, token: Token) -> io::Result<bool> {
+        let Some(file) = &mut self.file else { return Ok(false) };
+        let Some((socket, files)) = file.renew()? else { return Ok(false) };
+        set_buffers(&socket, self.buffers)?;
+        socket.set_nonblocking(true)?;
+        SourceFd(&socket.as_raw_fd()).register(registry, token, Interest::READABLE)?;
+        file.adopt(files);
+        if self.former.len() == MOST_FORMER {
+            let _ = SourceFd(&self.former.remove(0).as_raw_fd()).deregister(registry);
+        }
+        self.former.push(std::mem::replace(&mut self.socket, socket));
+        Ok(true)
     }
 
     /// Takes the next datagram, without blocking. An empty one is a message too, of length 0; what
@@ -154,7 +204,7 @@ impl Datagrams {
     /// here, and from Linux 6.16 on are not accepted to begin with (SO_PASSRIGHTS). Other systems, and UDP everywhere: no credentials.
     pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<Received> {
         loop {
-            match retry_on_intr(|| message::receive(&self.socket, buf, RecvFlags::DONTWAIT)) {
+            match self.receive_any(buf) {
                 // Answering it would be for ever.
                 Ok(received) if received.from.as_ref().is_some_and(|from| self.is_own(from)) => {
                     log::trace!("{}: dropped a datagram from its own address", self.endpoint);
@@ -171,6 +221,20 @@ impl Datagrams {
                 received => return Ok(received?),
             }
         }
+    }
+
+    /// From the socket, or from one that has lost its file.
+    fn receive_any(&self, buf: &mut [u8]) -> rustix::io::Result<Received> {
+        let mut receive =
+            |socket: &Socket| retry_on_intr(|| message::receive(socket, buf, RecvFlags::DONTWAIT));
+        let mut received = receive(&self.socket);
+        for former in &self.former {
+            if !matches!(received, Err(Errno::AGAIN)) {
+                break;
+            }
+            received = receive(former);
+        }
+        received
     }
 
     /// Sends one datagram, as a rule to where one came from ([`Received::from`]), without blocking.
@@ -213,7 +277,7 @@ impl Datagrams {
             (Address::Path(path), Endpoint::UnixGram(_) | Endpoint::AbstractGram(_)) => {
                 self.send_to_path(bytes, path, &address, owner)?
             }
-            _ => socket::send_to(&self.socket, bytes, &address),
+            _ => self.send_any(bytes, &address),
         };
         match sent {
             Ok(_) => Ok(()),
@@ -226,6 +290,19 @@ impl Datagrams {
             Err(Errno::MSGSIZE) => Err(too_large(bytes.len())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// From the socket, or from one that has lost its file, to clients that are connected to that: they
+    /// take nothing from any other (EPERM, unix(7)).
+    fn send_any(&self, bytes: &[u8], to: &impl SocketAddrArg) -> rustix::io::Result<usize> {
+        let mut sent = socket::send_to(&self.socket, bytes, to);
+        for former in self.former.iter().rev() {
+            if sent != Err(Errno::PERM) {
+                break;
+            }
+            sent = socket::send_to(former, bytes, to);
+        }
+        sent
     }
 
     /// By a handle, so that nobody can exchange the file between the look and the sending.
@@ -256,7 +333,7 @@ impl Datagrams {
             return Err(refused("the path leads to ourselves"));
         }
         let by_handle = SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-        Ok(socket::send_to(&self.socket, bytes, &by_handle))
+        Ok(self.send_any(bytes, &by_handle))
     }
 
     /// Where the system does not tell who has sent, the mode of our own file has to: it lets nobody
@@ -276,7 +353,7 @@ impl Datagrams {
         if self.file.as_ref().is_some_and(|file| file.is(&found)) {
             return Err(refused("the path leads to ourselves"));
         }
-        Ok(socket::send_to(&self.socket, bytes, address))
+        Ok(self.send_any(bytes, address))
     }
 
     /// Whether a datagram from there comes from this socket, or one to there arrives at it.
@@ -309,6 +386,9 @@ impl Datagrams {
     }
 }
 
+/// Sockets without a file that are kept for the clients that are connected to them.
+const MOST_FORMER: usize = 4;
+
 fn refused(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
@@ -323,9 +403,9 @@ pub(super) fn too_large(length: usize) -> io::Error {
 const BUFFER: u32 = 1 << 20;
 
 /// What was asked for must be had; the default is a wish.
-fn set_buffers(socket: &Socket, options: &BindOptions) -> io::Result<()> {
+fn set_buffers(socket: &Socket, buffers: Buffers) -> io::Result<()> {
     set_default_buffers(socket);
-    Buffers::of(options).set(SockRef::from(socket))
+    buffers.set(SockRef::from(socket))
 }
 
 pub(super) fn set_default_buffers(socket: &Socket) {
@@ -339,7 +419,7 @@ pub(super) fn set_default_buffers(socket: &Socket) {
 /// Without SO_REUSEADDR, with which UDP lets another process of ours take the port (socket(7)).
 fn udp_socket(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
     let socket = socket::inet(address, Type::DGRAM, Protocol::UDP)?;
-    set_buffers(&socket, options)?;
+    set_buffers(&socket, Buffers::of(options))?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }

@@ -221,15 +221,15 @@ fn connect_by_file(
     server: Option<&crate::peer::Credentials>,
 ) -> io::Result<DatagramChannel> {
     use super::folders::Folders;
-    use super::lifecycle::{self, Role};
+    use super::lifecycle::{self, LOCK_PATIENCE, Role};
 
     let name = format!("sidewire-{}", rustix::fs::fstat(first)?.st_ino);
     let beside = std::path::absolute(path)?.with_file_name(&name);
     // Who connects to us is of no concern: only what comes from the server is taken.
     let is_ours = server.is_some_and(|server| server.user == crate::peer::User::Uid(super::identity::euid()));
-    let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours);
+    let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours, LOCK_PATIENCE);
     let (socket, file) = bind(&beside).or_else(|error| {
-        let place = Folders::of_this_process().server_path(&name);
+        let place = Folders::of_this_process().private_path(&name);
         place.and_then(|path| bind(&path)).map_err(|_| {
             let text = "the server is in another network namespace, and there is no place for a socket that \
                         it could answer to";
@@ -269,14 +269,14 @@ fn make_answerable(socket: &Socket) -> io::Result<()> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn unix_socket() -> io::Result<(Socket, Option<SocketFile>)> {
     use super::folders::Folders;
-    use super::lifecycle::{self, Role};
+    use super::lifecycle::{self, LOCK_PATIENCE, Role};
     use std::process;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("client-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let path = Folders::of_this_process().server_path(&name)?;
-    let (socket, file) = lifecycle::bind(&path, Role::Datagrams, false)?;
+    let path = Folders::of_this_process().private_path(&name)?;
+    let (socket, file) = lifecycle::bind(&path, Role::Datagrams, false, LOCK_PATIENCE)?;
     set_default_buffers(&socket);
     Ok((socket, Some(file)))
 }

@@ -2,13 +2,15 @@
 
 use std::env;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, lstat, mkdir};
+use rustix::fs::{FileType, Mode, chmod, lstat, mkdir};
 use rustix::io::Errno;
 
 use super::identity::euid;
+use super::lifecycle::Identity;
 use super::names::fits;
 
 /// The folders that may hold a user's sockets, the preferred one first, and who the user is.
@@ -23,6 +25,15 @@ pub(super) struct Folders {
     runtime: PathBuf,
     /// `/tmp/sidewire-UID`, which is created when it is missing.
     fallback: PathBuf,
+}
+
+/// A place where a server may be.
+#[derive(Clone, Debug)]
+pub(super) struct Fit {
+    pub(super) path: PathBuf,
+    folder: Identity,
+    /// Whether every program of the user looks there, whatever its environment.
+    pub(super) is_common: bool,
 }
 
 /// Why a folder is passed over.
@@ -51,31 +62,79 @@ impl Folders {
     /// The three folders below one of a test's own, none of them created yet.
     #[cfg(test)]
     pub(super) fn below(root: &Path) -> Folders {
-        let [session, runtime, fallback] = ["session", "run", "tmp"].map(|name| root.join(name));
-        Folders { uid: euid(), session: Some(session), runtime, fallback }
+        Folders::below_with(root, Some("session"))
     }
 
-    /// The one path that a server binds.
-    pub(super) fn server_path(&self, name: &str) -> io::Result<PathBuf> {
-        // Others can't put anything in our place: a folder that is not ours is refused below.
-        let created = mkdir_if_none(&self.fallback, || self.paths(name).any(|(_, path)| path.is_ok()));
-        let mut refused = Vec::new();
-        for (folder, path) in self.paths(name) {
-            match path {
-                Ok(path) => return Ok(path),
+    /// The same with another session's folder, or none.
+    #[cfg(test)]
+    pub(super) fn below_with(root: &Path, session: Option<&str>) -> Folders {
+        let session = session.map(|name| root.join(name));
+        Folders { uid: euid(), session, runtime: root.join("run"), fallback: root.join("tmp") }
+    }
+
+    /// Where a server of this name may be, the preferred place first, and why not elsewhere. The
+    /// common folder that every program of the user can compute is created if it is missing.
+    pub(super) fn for_server(&self, name: &str) -> (Vec<Fit>, Vec<String>) {
+        self.make_fallback();
+        let (mut fits, mut refused) = (Vec::<Fit>::new(), Vec::new());
+        for (folder, found) in self.paths(name) {
+            let is_common = folder == self.runtime || folder == self.fallback;
+            match found {
+                Ok((path, identity)) => match fits.iter_mut().find(|fit| fit.folder == identity) {
+                    // By another name.
+                    Some(same) => same.is_common |= is_common,
+                    None => fits.push(Fit { path, folder: identity, is_common }),
+                },
                 Err(why) => refused.push(format!("{} {why}", folder.display())),
             }
         }
-        if let Err(error) = created {
-            refused.push(format!("it can't be created: {error}"));
-        }
-        let text = format!("no private folder to put the socket in: {}", refused.join("; "));
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+        (fits, refused)
+    }
+
+    /// A path for a socket that nobody has to find.
+    pub(super) fn private_path(&self, name: &str) -> io::Result<PathBuf> {
+        let (fits, refused) = self.for_server(name);
+        fits.into_iter().next().map(|fit| fit.path).ok_or_else(|| {
+            let text = format!("no private folder to put the socket in: {}", refused.join("; "));
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        })
     }
 
     /// Every path at which a client may find its server, in order; perhaps none.
     pub(super) fn client_paths(&self, name: &str) -> Vec<PathBuf> {
-        self.paths(name).filter_map(|(_, path)| path.ok()).collect()
+        let mut paths = Vec::new();
+        for path in self.paths(name).filter_map(|(_, found)| self.follow(&found.ok()?.0)) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    /// Where a server's trace leads (see [`local`](super::local)), if that is a private folder too;
+    /// whatever else is at the path is taken as it is.
+    pub(super) fn follow(&self, path: &Path) -> Option<PathBuf> {
+        match fs::read_link(path) {
+            Ok(target) if target.is_absolute() && target.file_name() == path.file_name() => {
+                check(target.parent()?, self.uid).is_ok().then_some(target)
+            }
+            _ => Some(path.to_owned()),
+        }
+    }
+
+    /// Creates the folder of last resort. Others can't put anything in our place: what is not ours is
+    /// refused when it is looked at.
+    pub(super) fn make_fallback(&self) {
+        if mkdir(&self.fallback, Mode::RWXU).is_err() {
+            return;
+        }
+        // The umask may have taken something even from us.
+        match lstat(&self.fallback) {
+            Ok(found) if found.st_uid == self.uid && Mode::from_raw_mode(found.st_mode) != Mode::RWXU => {
+                let _ = chmod(&self.fallback, Mode::RWXU);
+            }
+            _ => {}
+        }
     }
 
     /// Says where a client has looked, for an error's text.
@@ -91,19 +150,19 @@ impl Folders {
         session.chain([self.runtime.clone(), self.fallback.clone()])
     }
 
-    fn paths(&self, name: &str) -> impl Iterator<Item = (PathBuf, Result<PathBuf, Unfit>)> {
+    fn paths(&self, name: &str) -> impl Iterator<Item = (PathBuf, Result<(PathBuf, Identity), Unfit>)> {
         let file = format!("{name}.sock");
         self.candidates().map(move |folder| {
             let path = folder.join(&file);
             let fit = check(&folder, self.uid)
-                .and_then(|()| if fits(&path) { Ok(path) } else { Err(Unfit::TooLong) });
+                .and_then(|identity| if fits(&path) { Ok((path, identity)) } else { Err(Unfit::TooLong) });
             (folder, fit)
         })
     }
 }
 
-/// Whether a folder is private: ours, and closed to everyone else.
-fn check(folder: &Path, uid: u32) -> Result<(), Unfit> {
+/// Whether a folder is private: ours, and closed to everyone else. Says which it is.
+fn check(folder: &Path, uid: u32) -> Result<Identity, Unfit> {
     if !folder.is_absolute() {
         return Err(Unfit::Relative);
     }
@@ -122,18 +181,7 @@ fn check(folder: &Path, uid: u32) -> Result<(), Unfit> {
     if mode.intersects(Mode::RWXG | Mode::RWXO) {
         return Err(Unfit::Mode(mode));
     }
-    Ok(())
-}
-
-/// Creates a folder for the user alone, unless there is another to use.
-fn mkdir_if_none(folder: &Path, has_other: impl FnOnce() -> bool) -> rustix::io::Result<()> {
-    if has_other() {
-        return Ok(());
-    }
-    match mkdir(folder, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error),
-    }
+    Ok(Identity::of(&found))
 }
 
 impl fmt::Display for Unfit {
@@ -153,7 +201,7 @@ impl fmt::Display for Unfit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn folders(session: Option<&str>) -> (tempfile::TempDir, Folders) {
@@ -173,12 +221,12 @@ mod tests {
         let (root, folders) = folders(Some("session"));
         let at = |name: &str| root.path().join(name).join("app.sock");
         assert_eq!(folders.client_paths("app"), Vec::<PathBuf>::new());
-        assert_eq!(folders.server_path("app").unwrap(), at("tmp"));
+        assert_eq!(folders.private_path("app").unwrap(), at("tmp"));
         assert_eq!(fs::metadata(&folders.fallback).unwrap().permissions().mode() & 0o7777, 0o700);
         make(&root.path().join("run"), 0o700);
-        assert_eq!(folders.server_path("app").unwrap(), at("run"));
+        assert_eq!(folders.private_path("app").unwrap(), at("run"));
         make(&root.path().join("session"), 0o700);
-        assert_eq!(folders.server_path("app").unwrap(), at("session"));
+        assert_eq!(folders.private_path("app").unwrap(), at("session"));
         assert_eq!(folders.client_paths("app"), [at("session"), at("run"), at("tmp")]);
     }
 
@@ -190,7 +238,7 @@ mod tests {
         make(&folders.runtime, 0o755);
         make(&folders.fallback, 0o710);
         assert_eq!(folders.client_paths("app"), Vec::<PathBuf>::new());
-        let error = folders.server_path("app").unwrap_err();
+        let error = folders.private_path("app").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         for word in ["link", "symbolic link", "mode 0755", "mode 0710"] {
             assert!(error.to_string().contains(word), "{word}: {error}");
@@ -202,7 +250,7 @@ mod tests {
         let (_root, mut folders) = folders(None);
         make(&folders.runtime, 0o700);
         folders.uid += 1;
-        let error = folders.server_path("app").unwrap_err();
+        let error = folders.private_path("app").unwrap_err();
         assert!(error.to_string().contains("belongs to uid"), "{error}");
     }
 
@@ -212,7 +260,7 @@ mod tests {
         folders.session = Some("relative".into());
         fs::write(&folders.runtime, "").unwrap();
         fs::write(&folders.fallback, "").unwrap();
-        let error = folders.server_path("app").unwrap_err();
+        let error = folders.private_path("app").unwrap_err();
         assert!(
             error.to_string().contains("absolute") && error.to_string().contains("not a folder"),
             "{error}"
@@ -225,10 +273,10 @@ mod tests {
         let long = root.path().join("x".repeat(100));
         make(&long, 0o700);
         folders.session = Some(long);
-        assert!(folders.server_path("app").unwrap().starts_with(&folders.fallback));
+        assert!(folders.private_path("app").unwrap().starts_with(&folders.fallback));
         folders.runtime = folders.session.clone().unwrap();
         folders.fallback = folders.runtime.join("more");
-        let error = folders.server_path("app").unwrap_err();
+        let error = folders.private_path("app").unwrap_err();
         assert!(error.to_string().contains("too long"), "{error}");
     }
 

@@ -1,33 +1,31 @@
 //! The life of a socket's file: created with its final rights, put in the place of a dead one but
-//! never of a live one, removed by the one who made it.
+//! never of a live one, removed by the process that made it.
 //!
 //! Two starters that find the same stale file must not both replace it: the second would remove
-//! the first one's fresh socket. So whoever binds holds a lock on `PATH.lock` from before bind(2)
-//! until after listen(2). The lock file is removed while it is held; who had opened it before sees
-//! that the path no longer leads to what is locked, and begins again.
+//! the first one's fresh socket. So whoever binds holds the path's [`PathLock`] from before bind(2)
+//! until after listen(2).
 
-use std::ffi::OsString;
 use std::io;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
+use rustix::fs::{FileType, Mode, Stat, fchmod, lstat, stat, unlink};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use rustix::fs::chmod;
-use rustix::fs::{
-    FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, lstat, open as open_file, unlink,
-};
+use rustix::fs::{OFlags, chmod, fstat, open as open_file};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::deadline::{Backoff, Deadline};
+use super::lock::{PathLock, unwritable};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::owner;
 use super::{names, socket};
 
 /// How long a starter waits for others that are starting at the same path: they hold the lock for
 /// well under a millisecond each.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a listener waits for the lock when it goes. It needs it less; see [`SocketFile`].
 const LOCK_PATIENCE_AT_END: Duration = Duration::from_millis(250);
 /// How often binding is tried while programs that know nothing of the lock come and go at the path.
@@ -71,27 +69,69 @@ impl Role {
     }
 }
 
-/// Binds a server's Unix socket to a path.
+/// Binds a server's Unix socket to a path. `patience`: for the path's lock.
 ///
 /// # Errors
 ///
 /// [`io::ErrorKind::AddrInUse`] for a live server, [`io::ErrorKind::AlreadyExists`] for something
 /// that is no socket, [`io::ErrorKind::ResourceBusy`] if the lock can't be had in time.
-pub(super) fn bind(path: &Path, role: Role, anyone: bool) -> io::Result<(Socket, SocketFile)> {
+pub(super) fn bind(
+    path: &Path,
+    role: Role,
+    anyone: bool,
+    patience: Duration,
+) -> io::Result<(Socket, SocketFile)> {
+    names::path_address(path)?;
+    let lock = PathLock::acquire(path, patience)?;
+    bind_locked(path, role, anyone, &lock)
+}
+
+/// The same for who has the path's lock.
+pub(super) fn bind_locked(
+    path: &Path,
+    role: Role,
+    anyone: bool,
+    lock: &PathLock,
+) -> io::Result<(Socket, SocketFile)> {
     let address = names::path_address(path)?;
-    let lock = PathLock::acquire(path, LOCK_PATIENCE)?;
     let socket = role.socket()?;
-    if HAS_SOCKET_MODE {
-        fchmod(&socket, PRIVATE)?;
-    }
-    bind_in_place(&socket, path, &address, role)?;
-    let file = SocketFile::found_at(path)?;
+    let protected = if HAS_SOCKET_MODE { fchmod(&socket, PRIVATE) } else { Ok(()) };
+    bind_in_place(&socket, path, &address, role, lock)?;
+    let found = Placed::look(path)?;
+    let Some(placed) = Placed::socket(path, &found) else { return Err(in_the_way(path)) };
+    let started = match protected {
+        Err(error) if !anyone => was_unreachable(path, &found, role, error),
+        _ => Ok(()),
+    };
     let mode = if anyone { Mode::from_raw_mode(0o666) } else { PRIVATE };
-    let ready = if HAS_SOCKET_MODE && !anyone { Ok(()) } else { file.set_mode(mode) };
-    let started = ready.and_then(|()| role.start(&socket));
-    // From here on the path leads to a live server, or `file` removes it and wants the lock itself.
-    drop(lock);
-    started.map(|()| (socket, file))
+    let started = started.and_then(|()| match Mode::from_raw_mode(found.st_mode) == mode {
+        true => Ok(()),
+        // The umask has taken something away, or was all that could.
+        false => placed.set_mode(mode),
+    });
+    match started.and_then(|()| role.start(&socket)) {
+        Ok(()) => Ok((socket, SocketFile::new(placed))),
+        Err(error) => {
+            placed.remove();
+            Err(error)
+        }
+    }
+}
+
+/// The mode of a socket could not be set before it was bound, which seccomp(2) or a system other than
+/// Linux may refuse. A listener is safe all the same: nobody can connect to it before listen(2).
+fn was_unreachable(path: &Path, found: &Stat, role: Role, error: Errno) -> io::Result<()> {
+    let is_open = |found: &Stat| Mode::from_raw_mode(found.st_mode).intersects(Mode::RWXG | Mode::RWXO);
+    let is_reachable =
+        || is_open(found) && path.parent().is_none_or(|folder| stat(folder).is_ok_and(|f| is_open(&f)));
+    if matches!(role, Role::Datagrams) && is_reachable() {
+        let text = format!(
+            "the mode of a socket can't be set before it is bound (fchmod: {error}), so others could have \
+             sent to it for a moment; start with umask 077, or use a folder that only this user can enter"
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(())
 }
 
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -103,13 +143,27 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 const HAS_SOCKET_MODE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Binds, and makes room first where a dead server left its socket. The lock must be held.
-fn bind_in_place(socket: &Socket, path: &Path, address: &SockAddr, role: Role) -> io::Result<()> {
+fn bind_in_place(
+    socket: &Socket,
+    path: &Path,
+    address: &SockAddr,
+    role: Role,
+    lock: &PathLock,
+) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
-        match socket.bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                remove_if_stale(path, address, role.kind())?;
+        let Err(error) = socket.bind(address) else { return Ok(()) };
+        match Errno::from_io_error(&error) {
+            Some(Errno::ADDRINUSE) => remove_if_stale(path, address, role.kind(), lock)?,
+            Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NXIO) => {
+                let text = format!(
+                    "can't create a socket at {}: {error}; the file system may not know sockets: choose \
+                     another folder",
+                    path.display()
+                );
+                return Err(io::Error::new(error.kind(), text));
             }
-            bound => return bound,
+            Some(error) => return Err(unwritable(error, "can't create the socket", path)),
+            None => return Err(error),
         }
     }
     Err(io::Error::new(
@@ -118,47 +172,79 @@ fn bind_in_place(socket: &Socket, path: &Path, address: &SockAddr, role: Role) -
     ))
 }
 
-/// Removes a socket that nobody serves.
-fn remove_if_stale(path: &Path, address: &SockAddr, kind: Type) -> io::Result<()> {
+/// Removes a socket that nobody serves. The lock must be held.
+pub(super) fn remove_if_stale(
+    path: &Path,
+    address: &SockAddr,
+    kind: Type,
+    lock: &PathLock,
+) -> io::Result<()> {
     match lstat(path) {
         Ok(found) if is_socket(&found) => {}
         Ok(_) => return Err(in_the_way(path)),
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    let in_use = |text: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-    // Connecting a datagram socket sends nothing: its server does not notice.
-    let probe = Socket::new(Domain::UNIX, kind, None)?;
-    probe.set_nonblocking(true)?;
-    let Err(error) = probe.connect(address) else {
-        return in_use("a server is already listening here");
-    };
-    match Errno::from_io_error(&error) {
-        Some(Errno::CONNREFUSED) => match unlink(path) {
+    match probe(address, kind)? {
+        Probe::Nothing => Ok(()),
+        Probe::Live(text) => Err(io::Error::new(io::ErrorKind::AddrInUse, text)),
+        Probe::Dead if !lock.keeps_others_out() => {
+            let text = format!(
+                "{} is the socket of a dead server, and without file locks it can't be replaced safely; see \
+                 that nobody else starts a server here, and remove it: rm '{}'",
+                path.display(),
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+        }
+        Probe::Dead => match unlink(path) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => {
                 let text = format!("the socket that a dead server left here can't be removed: {error}");
                 Err(io::Error::new(io::Error::from(error).kind(), text))
             }
         },
-        Some(Errno::NOENT) => Ok(()),
-        // Only a live socket can have a full backlog (connect(2)).
-        Some(Errno::AGAIN | Errno::INPROGRESS) => {
-            in_use("a server is already listening here; its backlog is full")
-        }
-        Some(Errno::PROTOTYPE) if kind == Type::DGRAM => {
-            in_use("a socket of another kind (stream?) is in use here")
-        }
-        Some(Errno::PROTOTYPE) => in_use("a socket of another kind (datagram?) is in use here"),
-        // A datagram socket that has chosen another peer takes nothing from us, but it lives.
-        Some(Errno::PERM) => in_use("a datagram socket that is connected elsewhere is in use here"),
-        _ => {
+        Probe::Unknown(error) => {
             let text = format!(
                 "there is a socket here already, and whether its server lives can't be told: {error}"
             );
             Err(io::Error::new(error.kind(), text))
         }
     }
+}
+
+/// Who serves a socket.
+#[derive(Debug)]
+pub(super) enum Probe {
+    Nothing,
+    Dead,
+    /// Somebody, and what to say about it.
+    Live(&'static str),
+    Unknown(io::Error),
+}
+
+/// Knocks at a socket. Connecting a datagram socket sends nothing: its server does not notice.
+pub(super) fn probe(address: &SockAddr, kind: Type) -> io::Result<Probe> {
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
+    socket.set_nonblocking(true)?;
+    let Err(error) = socket.connect(address) else {
+        return Ok(Probe::Live("a server is already listening here"));
+    };
+    Ok(match Errno::from_io_error(&error) {
+        Some(Errno::CONNREFUSED) => Probe::Dead,
+        Some(Errno::NOENT) => Probe::Nothing,
+        // Only a live socket can have a full backlog (connect(2)).
+        Some(Errno::AGAIN | Errno::INPROGRESS) => {
+            Probe::Live("a server is already listening here; its backlog is full")
+        }
+        Some(Errno::PROTOTYPE) if kind == Type::DGRAM => {
+            Probe::Live("a socket of another kind (stream?) is in use here")
+        }
+        Some(Errno::PROTOTYPE) => Probe::Live("a socket of another kind (datagram?) is in use here"),
+        // A datagram socket that has chosen another peer takes nothing from us, but it lives.
+        Some(Errno::PERM) => Probe::Live("a datagram socket that is connected elsewhere is in use here"),
+        _ => Probe::Unknown(error),
+    })
 }
 
 fn in_the_way(path: &Path) -> io::Error {
@@ -170,13 +256,68 @@ pub(super) fn is_socket(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::Socket
 }
 
-/// The file of a bound socket. Removed on drop, if it is still the one that we made.
+/// A file that this process has put somewhere: a bound socket, or a symbolic link to one. Removed on
+/// drop, if it is still the one that we made; but not by a child that was forked meanwhile, which drops
+/// it too and whose it is not.
 ///
 /// Drop this before the socket: as long as that is open, its inode's number can't be given to
 /// another file, and other starters see a live server and keep away, even if the lock was not to
 /// be had.
 #[derive(Debug)]
 pub(super) struct SocketFile {
+    placed: Placed,
+    /// `None`: left alone whatever happens.
+    maker: Option<u32>,
+}
+
+impl SocketFile {
+    /// Ours from now on.
+    pub(super) fn new(placed: Placed) -> SocketFile {
+        SocketFile { placed, maker: Some(process::id()) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.placed.path
+    }
+
+    /// It has gone already; what is at its path, be it under its number, is another's.
+    pub(super) fn disown(mut self) {
+        self.maker = None;
+    }
+
+    /// Whether this is it, by whatever way it was found.
+    pub(super) fn is(&self, found: &Stat) -> bool {
+        self.placed.is(found)
+    }
+
+    /// Whether the path still leads to it.
+    pub(super) fn is_in_place(&self) -> io::Result<bool> {
+        match lstat(&self.placed.path) {
+            Ok(found) => Ok(self.is(&found)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(unwritable(error, "can't look for", &self.placed.path)),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let path = &self.placed.path;
+        let Some(maker) = self.maker else { return };
+        if maker != process::id() {
+            return log::debug!("{} is left to the process that made it", path.display());
+        }
+        let lock = PathLock::acquire(path, LOCK_PATIENCE_AT_END);
+        if let Err(error) = &lock {
+            log::debug!("removing {} without its lock: {error}", path.display());
+        }
+        self.placed.remove();
+    }
+}
+
+/// A file and where it was put.
+#[derive(Debug)]
+pub(super) struct Placed {
     path: PathBuf,
     identity: Identity,
 }
@@ -184,64 +325,41 @@ pub(super) struct SocketFile {
 /// Which file it is, whatever its name. Of the path, not of the descriptor: a socket's own inode is
 /// another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+pub(super) struct Identity {
     device: u64,
     inode: u64,
 }
 
 impl Identity {
     #[allow(clippy::unnecessary_cast)] // Both have other types on other systems.
-    fn of(found: &Stat) -> Identity {
+    pub(super) fn of(found: &Stat) -> Identity {
         Identity { device: found.st_dev as u64, inode: found.st_ino as u64 }
     }
 }
 
-impl SocketFile {
-    fn found_at(path: &Path) -> io::Result<SocketFile> {
-        let found = lstat(path)?;
-        if !is_socket(&found) {
-            return Err(in_the_way(path));
-        }
-        Ok(SocketFile { path: path.to_owned(), identity: Identity::of(&found) })
+impl Placed {
+    /// What has just been put there.
+    pub(super) fn found_at(path: &Path) -> io::Result<Placed> {
+        let found = Placed::look(path)?;
+        Ok(Placed { path: path.to_owned(), identity: Identity::of(&found) })
     }
 
-    /// Whether this is it, by whatever way it was found.
-    pub(super) fn is(&self, found: &Stat) -> bool {
+    fn look(path: &Path) -> io::Result<Stat> {
+        lstat(path).map_err(|error| unwritable(error, "can't find what was put at", path))
+    }
+
+    fn socket(path: &Path, found: &Stat) -> Option<Placed> {
+        is_socket(found).then(|| Placed { path: path.to_owned(), identity: Identity::of(found) })
+    }
+
+    fn is(&self, found: &Stat) -> bool {
         Identity::of(found) == self.identity
     }
 
-    /// By a handle that is known to be our file, not by the path, which in a folder of someone else
-    /// may by now be a symbolic link to something of ours.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        let handle = open_file(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        if !self.is(&fstat(&handle)?) {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "the socket was replaced by someone else at once",
-            ));
-        }
-        // fchmod(2) takes no such handle, but it has a path of its own (open(2), O_PATH).
-        let own_path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        chmod(own_path, mode)
-            .map_err(|error| context(error, "can't open to everyone (is /proc there?)", &self.path))
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        use rustix::fs::{AtFlags, CWD, chmodat};
-        Ok(chmodat(CWD, &self.path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let lock = PathLock::acquire(&self.path, LOCK_PATIENCE_AT_END);
-        if let Err(error) = &lock {
-            log::debug!("removing {} without its lock: {error}", self.path.display());
-        }
+    /// Removes it, if it is still there.
+    fn remove(&self) {
         match lstat(&self.path) {
-            Ok(found) if is_socket(&found) && self.is(&found) => {
+            Ok(found) if self.is(&found) => {
                 if let Err(error) = unlink(&self.path) {
                     log::warn!("can't remove {}: {error}", self.path.display());
                 }
@@ -249,95 +367,42 @@ impl Drop for SocketFile {
             _ => log::debug!("{} is no longer ours; left alone", self.path.display()),
         }
     }
-}
 
-/// The right to change what is at a path, among all who ask for it.
-#[derive(Debug)]
-struct PathLock {
-    path: PathBuf,
-    file: OwnedFd,
-}
-
-impl PathLock {
-    fn acquire(socket: &Path, patience: Duration) -> io::Result<PathLock> {
-        let mut path = OsString::from(socket);
-        path.push(".lock");
-        let path = PathBuf::from(path);
-        let mut backoff = Backoff::until(Deadline::after(Some(patience)));
-        loop {
-            if let Some(lock) = PathLock::attempt(&path)? {
-                return Ok(lock);
-            }
-            if !backoff.pause() {
-                let text =
-                    format!("another program has been holding the lock {} for {patience:?}", path.display());
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
-            }
+    /// By a handle that is known to be our file, not by the path, which in a folder of someone else
+    /// may by now be a symbolic link to something of ours.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        let failed = |error| unwritable(error, "can't set the mode of", &self.path);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = open_file(&self.path, flags, Mode::empty()).map_err(failed)?;
+        let found = fstat(&handle).map_err(failed)?;
+        if !self.is(&found) {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "the socket was replaced by someone else at once",
+            ));
         }
+        // fchmod(2) takes no such handle, but it has a path of its own (open(2), O_PATH).
+        match chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode) {
+            Err(Errno::NOENT) => {}
+            set => return set.map_err(failed),
+        }
+        // There is no /proc. The path will do where nobody but us can change what it leads to.
+        let folder = self.path.parent().and_then(|folder| stat(folder).ok());
+        if folder.is_some_and(|folder| owner::speaks_for_its_owner(&found, &folder)) {
+            return chmod(&self.path, mode).map_err(failed);
+        }
+        let text = format!(
+            "can't set the mode of {}: /proc is not mounted, and others can write to its folder; mount \
+             /proc, or choose a folder that only this user can write to",
+            self.path.display()
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
 
-    /// `None`: held by another, or gone meanwhile; try again.
-    fn attempt(path: &Path) -> io::Result<Option<PathLock>> {
-        let file = match PathLock::open(path) {
-            Ok(Some(file)) => file,
-            Ok(None) => return Ok(None),
-            Err(Errno::NOENT) => {
-                let folder = path.parent().unwrap_or(path).display();
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("the folder {folder} does not exist"),
-                ));
-            }
-            Err(error) => return Err(context(error, "can't open the lock", path)),
-        };
-        let found = fstat(&file)?;
-        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || found.st_size != 0 {
-            // Ours are empty. This one is somebody's, and would be removed in the end.
-            let text =
-                format!("{} is needed as a lock, but it is no empty file; it was left alone", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-        }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
-            Err(error) => return Err(context(error, "can't lock", path)),
-        }
-        match lstat(path) {
-            Ok(there) if Identity::of(&there) == Identity::of(&found) => {
-                Ok(Some(PathLock { path: path.to_owned(), file }))
-            }
-            // We have locked what its last holder removed.
-            Ok(_) | Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        use rustix::fs::{AtFlags, CWD, chmodat};
+        Ok(chmodat(CWD, &self.path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
     }
-
-    /// Creates the file or opens the one that is there. In two steps, because O_CREAT alone fails on
-    /// another user's file in a sticky folder, even for root (`fs.protected_regular`, proc(5)).
-    fn open(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
-        // O_NONBLOCK: should it be a FIFO, we find out below instead of waiting here.
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match open_file(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
-            Err(Errno::EXIST) => {}
-            created => return created.map(Some),
-        }
-        match open_file(path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => Ok(None),
-            opened => opened.map(Some),
-        }
-    }
-}
-
-impl Drop for PathLock {
-    /// Best effort: a file that stays is locked and removed by the next one.
-    fn drop(&mut self) {
-        let _ = unlink(&self.path);
-        // Not left to close(2): a child forked meanwhile would hold the lock along with us.
-        let _ = flock(&self.file, FlockOperation::Unlock);
-    }
-}
-
-fn context(error: Errno, what: &str, path: &Path) -> io::Error {
-    let error = io::Error::from(error);
-    io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
 }

@@ -10,8 +10,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use super::bound::{BoundPath, Way};
 use super::folders::Folders;
-use super::lifecycle::{self, Role, SocketFile};
+use super::lifecycle::Role;
 use super::names::{self, Place};
 use super::reasons;
 use super::socket::{self, Buffers, Transport};
@@ -24,12 +25,15 @@ use crate::peer::Address;
 /// A bound stream endpoint: a source of [`Stream`]s.
 ///
 /// Dropping it removes from the file system what [`Listener::bind`] put there, unless someone has
-/// put something else in its place. Connections that were accepted live on.
+/// put something else in its place; in a process that was forked meanwhile it only closes what it
+/// has. Connections that were accepted live on.
 #[derive(Debug)]
 pub struct Listener {
-    /// Before the socket: see [`SocketFile`]. `None` for what has no file.
-    _file: Option<SocketFile>,
+    /// Before the socket: see [`BoundPath`]. `None` for what has no file.
+    file: Option<BoundPath>,
     socket: Socket,
+    /// Those whose files have gone, until nobody waits at them any more.
+    former: Vec<Socket>,
     transport: Transport,
     /// For Unix connections, which do not inherit them.
     buffers: Buffers,
@@ -57,9 +61,19 @@ impl Listener {
     ///
     /// Unix: sockets in the file system have mode 0600, or 0666 for [`BindOptions::anyone`], from
     /// the moment that anyone can connect. Next to the path, `PATH.lock` exists while a listener
-    /// starts and while it goes. `abstract:` sockets have no mode: whoever shares the network
+    /// starts and while it goes; a file system without flock(2) is locked by fcntl(2) (Linux), and one
+    /// with neither gets a warning in the log, and keeps a dead server's socket until somebody removes
+    /// it. `abstract:` sockets have no mode: whoever shares the network
     /// namespace can connect, and only a check of [`Stream::peer`] keeps others out. On the BSDs
     /// and macOS a server whose backlog is full can't be told from a dead one.
+    ///
+    /// `local:NAME` is one name for a user, whatever the environment: the socket is `NAME.sock` in the
+    /// first folder that takes it of `$XDG_RUNTIME_DIR`, `/run/user/UID` and `/tmp/sidewire-UID`, after
+    /// nobody was found in any of them. If it is in one that others may not know, symbolic links in the
+    /// other two lead to it. Where neither of these can be written to (somebody else has created
+    /// `/tmp/sidewire-UID`, or a sandbox has a `/tmp` of its own), programs with different
+    /// `$XDG_RUNTIME_DIR` do not see each other.
+    ///
     /// TCP sets SO_REUSEADDR, so that a restart does not wait for old connections (socket(7)).
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
         Listener::open(endpoint, options).map_err(|error| reasons::in_use(endpoint, error))
@@ -67,13 +81,15 @@ impl Listener {
 
     fn open(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
         let role = Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) };
-        let at_path = |(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone());
+        let at_path = |way| {
+            BoundPath::bind(way, role, options.anyone)
+                .map(|(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone()))
+        };
         let (socket, file, transport, endpoint) = match names::place(endpoint)? {
             Place::Local(name) => {
-                let path = Folders::of_this_process().server_path(name)?;
-                lifecycle::bind(&path, role, options.anyone).map(at_path)?
+                at_path(Way::Local { name: name.to_owned(), folders: Folders::of_this_process() })?
             }
-            Place::Path(path) => lifecycle::bind(path, role, options.anyone).map(at_path)?,
+            Place::Path(path) => at_path(Way::Path(path.to_owned()))?,
             Place::Abstract(address) => {
                 let socket = role.socket()?;
                 socket.bind(&address)?;
@@ -91,7 +107,7 @@ impl Listener {
             }
         };
         socket.set_nonblocking(true)?;
-        Ok(Listener { _file: file, socket, transport, buffers: Buffers::of(options), endpoint })
+        Ok(Listener { file, socket, former: Vec::new(), transport, buffers: Buffers::of(options), endpoint })
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
@@ -137,7 +153,45 @@ impl Listener {
     ///
     /// What the system's selector says, for example that it is not registered.
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        for former in self.former.drain(..) {
+            let _ = SourceFd(&former.as_raw_fd()).deregister(registry);
+        }
         SourceFd(&self.socket.as_raw_fd()).deregister(registry)
+    }
+
+    /// Whether others can remove what leads clients here, so that [`Listener::renew`] is to be called
+    /// every few seconds.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: what has a file. Windows: nothing.
+    #[must_use]
+    pub fn can_be_lost(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Looks whether clients still find the way here, and if not, opens the endpoint anew, by the rules
+    /// of [`Listener::bind`] but without waiting for anybody. `registry` and `token` are those that
+    /// the listener is registered with. True: it was opened anew; accept until
+    /// [`io::ErrorKind::WouldBlock`], as after an event: first come those who were waiting before.
+    ///
+    /// # Errors
+    ///
+    /// It is lost, and can't be opened now, for the reasons of [`Listener::bind`]: for example, somebody
+    /// else is there. Or it can't be told whether it is lost. Try again later.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: one lstat(2) as long as all is well, and one for each symbolic link that `local:` has left
+    /// elsewhere. Windows: does nothing.
+    pub fn renew(&mut self, registry: &Registry, token: Token) -> io::Result<bool> {
+        let Some(file) = &mut self.file else { return Ok(false) };
+        let Some((socket, files)) = file.renew()? else { return Ok(false) };
+        socket.set_nonblocking(true)?;
+        SourceFd(&socket.as_raw_fd()).register(registry, token, Interest::READABLE)?;
+        file.adopt(files);
+        self.former.push(std::mem::replace(&mut self.socket, socket));
+        Ok(true)
     }
 
     /// Takes the next connection, without blocking. `registry` and `token` are those that the
@@ -152,14 +206,23 @@ impl Listener {
     ///
     /// # Platform-specific behavior
     ///
-    /// Unix ignores `registry` and `token`.
+    /// Unix ignores `token`.
     pub fn accept(&mut self, registry: &Registry, token: Token) -> io::Result<Stream> {
-        let _ = (registry, token);
-        Ok(Stream::new(self.accept_socket()?, self.transport))
+        let _ = token;
+        while let Some(former) = self.former.last() {
+            match self.accept_from(former) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = SourceFd(&former.as_raw_fd()).deregister(registry);
+                    self.former.pop();
+                }
+                accepted => return Ok(Stream::new(accepted?, self.transport)),
+            }
+        }
+        Ok(Stream::new(self.accept_from(&self.socket)?, self.transport))
     }
 
-    fn accept_socket(&self) -> io::Result<OwnedFd> {
-        let socket = socket::accept(&self.socket)?;
+    fn accept_from(&self, listening: &Socket) -> io::Result<OwnedFd> {
+        let socket = socket::accept(listening)?;
         if self.transport == Transport::Unix {
             // Asked for, not needed: that they were accepted at bind(2) is as much as can be said.
             let _ = self.buffers.set(SockRef::from(&socket));
@@ -224,7 +287,7 @@ mod tests {
 
     fn accepted(listener: &Listener) -> Socket {
         loop {
-            match listener.accept_socket() {
+            match listener.accept_from(&listener.socket) {
                 Ok(socket) => return Socket::from(socket),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
                 Err(error) => panic!("{error}"),

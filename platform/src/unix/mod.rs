@@ -1,5 +1,6 @@
 //! Unix: sockets, descriptors, user ids. Linux first; the other systems where they differ little.
 
+mod bound;
 mod channel;
 mod datagram;
 mod datagram_channel;
@@ -8,6 +9,8 @@ mod folders;
 mod identity;
 mod lifecycle;
 mod listener;
+mod local;
+mod lock;
 mod message;
 mod names;
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -75,7 +75,7 @@ fn connect_and_look(socket: &Socket, path: &Path) -> io::Result<Option<u32>> {
 
 /// Whether a file is a socket, in a folder where nobody but its owner and root can put another in
 /// its place.
-fn speaks_for_its_owner(file: &Stat, folder: &Stat) -> bool {
+pub(super) fn speaks_for_its_owner(file: &Stat, folder: &Stat) -> bool {
     let mode = Mode::from_raw_mode(folder.st_mode);
     let is_shared = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
     let keeper = folder.st_uid;

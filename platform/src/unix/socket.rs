@@ -120,7 +120,11 @@ impl Buffers {
 /// Asks for the credentials of each message's sender (SO_PASSCRED, unix(7)).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn want_credentials(socket: impl AsFd) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_socket_passcred(socket, true)?)
+    rustix::net::sockopt::set_socket_passcred(socket, true).map_err(|error| {
+        let error = io::Error::from(error);
+        let text = format!("the system does not tell who sends datagrams (SO_PASSCRED: {error})");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// Nothing to ask for here.

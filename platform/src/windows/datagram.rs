@@ -120,6 +120,26 @@ impl Datagrams {
         }
     }
 
+    /// Whether others can remove what leads clients here: never, on Windows. See [`Self::renew`].
+    #[must_use]
+    pub fn can_be_lost(&self) -> bool {
+        false
+    }
+
+    /// Looks whether clients still find the way here, and opens the endpoint anew if not; says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// None on Windows.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: does nothing, since names last as long as their handles.
+    pub fn renew(&mut self, registry: &Registry, token: Token) -> io::Result<bool> {
+        let _ = (registry, token);
+        Ok(false)
+    }
+
     /// Takes the next datagram, without blocking. An empty one is a message too, of length 0; what
     /// `buf` has no room for is lost, and [`Received::truncated`] says so.
     ///

@@ -129,6 +129,26 @@ impl Listener {
         }
     }
 
+    /// Whether others can remove what leads clients here: never, on Windows. See [`Self::renew`].
+    #[must_use]
+    pub fn can_be_lost(&self) -> bool {
+        false
+    }
+
+    /// Looks whether clients still find the way here, and opens the endpoint anew if not; says whether it did.
+    ///
+    /// # Errors
+    ///
+    /// None on Windows.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: does nothing, since names last as long as their handles.
+    pub fn renew(&mut self, registry: &Registry, token: Token) -> io::Result<bool> {
+        let _ = (registry, token);
+        Ok(false)
+    }
+
     /// Takes the next connection; never blocks. `registry` and `token` are those that the listener
     /// is registered with: the next pipe instance is created and registered here.
     ///

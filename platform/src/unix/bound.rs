@@ -1,0 +1,85 @@
+//! A server's socket in the file system: bound, looked after, bound again.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::fs::Stat;
+use socket2::Socket;
+
+use super::folders::Folders;
+use super::identity::euid;
+use super::lifecycle::{self, LOCK_PATIENCE, Role};
+use super::local::{self, Files};
+
+/// What a bound socket has in the file system, and how it got there.
+///
+/// Drop this before the socket; see [`SocketFile`](lifecycle::SocketFile).
+#[derive(Debug)]
+pub(super) struct BoundPath {
+    files: Files,
+    way: Way,
+    role: Role,
+    anyone: bool,
+    /// Whose files they are.
+    uid: u32,
+}
+
+/// Where to bind.
+#[derive(Debug)]
+pub(super) enum Way {
+    Path(PathBuf),
+    Local { name: String, folders: Folders },
+}
+
+impl Way {
+    fn bind(&self, role: Role, anyone: bool, patience: Duration) -> io::Result<(Socket, Files)> {
+        match self {
+            Way::Path(path) => lifecycle::bind(path, role, anyone, patience)
+                .map(|(socket, file)| (socket, Files { traces: Vec::new(), socket: file })),
+            Way::Local { name, folders } => local::bind(name, folders, role, anyone, patience),
+        }
+    }
+}
+
+impl BoundPath {
+    pub(super) fn bind(way: Way, role: Role, anyone: bool) -> io::Result<(Socket, BoundPath)> {
+        let (socket, files) = way.bind(role, anyone, LOCK_PATIENCE)?;
+        Ok((socket, BoundPath { files, way, role, anyone, uid: euid() }))
+    }
+
+    /// Whether this is our socket's file, by whatever way it was found.
+    pub(super) fn is(&self, found: &Stat) -> bool {
+        self.files.socket.is(found)
+    }
+
+    /// Looks whether the path still leads to us, and if not, binds a new socket in its place, by the
+    /// rules of [`BoundPath::bind`] but without waiting for anybody. `None`: all is well. Else
+    /// [`adopt`](BoundPath::adopt) what comes.
+    pub(super) fn renew(&mut self) -> io::Result<Option<(Socket, Files)>> {
+        if self.files.socket.is_in_place()? {
+            if let Way::Local { folders, .. } = &self.way {
+                self.files.mend_traces(folders);
+            }
+            return Ok(None);
+        }
+        if euid() != self.uid {
+            let text = "the socket's file has gone, and a new one would belong to another user";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        self.way.bind(self.role, self.anyone, Duration::ZERO).map(Some)
+    }
+
+    /// These are the files from now on.
+    pub(super) fn adopt(&mut self, files: Files) {
+        let former = std::mem::replace(&mut self.files, files);
+        former.socket.disown();
+        for trace in former.traces {
+            // What is at these paths was put there just now, perhaps under the same number.
+            match self.files.paths().any(|path| path == trace.path()) {
+                true => trace.disown(),
+                false => drop(trace),
+            }
+        }
+    }
+}

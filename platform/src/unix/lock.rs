@@ -1,0 +1,236 @@
+//! The right to change what is at a path, among all who ask for it.
+//!
+//! A lock on `PATH.lock`, which is removed while it is held; who had opened it before sees that the
+//! path no longer leads to what is locked, and begins again. Where the file system knows no flock(2),
+//! a lock on the open file's bytes does (`F_OFD_SETLK`, fcntl(2)). Where that is missing too nobody is
+//! kept out, and [`PathLock::keeps_others_out`] says so.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{
+    FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, lstat, open as open_file, unlink,
+};
+use rustix::io::Errno;
+
+use super::deadline::{Backoff, Deadline};
+use super::identity::euid;
+use super::lifecycle::Identity;
+
+/// Held until it is dropped.
+#[derive(Debug)]
+pub(super) struct PathLock {
+    path: PathBuf,
+    file: OwnedFd,
+    by: Way,
+}
+
+/// What keeps others out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Flock,
+    /// Goes with the descriptor.
+    Record,
+    Nothing,
+}
+
+impl PathLock {
+    /// The lock for the socket at this path. `patience`: how long to wait for who has it; with none, it
+    /// is had at once or not at all.
+    pub(super) fn acquire(socket: &Path, patience: Duration) -> io::Result<PathLock> {
+        let mut path = OsString::from(socket);
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut backoff = Backoff::until(Deadline::after(Some(patience)));
+        loop {
+            if let Some(lock) = PathLock::attempt(&path)? {
+                return Ok(lock);
+            }
+            if !backoff.pause() {
+                let text =
+                    format!("another program has been holding the lock {} for {patience:?}", path.display());
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+        }
+    }
+
+    /// Whether nobody else can hold it meanwhile.
+    pub(super) fn keeps_others_out(&self) -> bool {
+        self.by != Way::Nothing
+    }
+
+    /// `None`: held by another, or gone meanwhile; try again.
+    fn attempt(path: &Path) -> io::Result<Option<PathLock>> {
+        let file = match open(path) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(None),
+            Err(Errno::NOENT) => {
+                let folder = path.parent().unwrap_or(path).display();
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("the folder {folder} does not exist"),
+                ));
+            }
+            Err(error) => return Err(unwritable(error, "can't open the lock", path)),
+        };
+        let found = fstat(&file)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || found.st_size != 0 {
+            // Ours are empty. This one is somebody's, and would be removed in the end.
+            let text =
+                format!("{} is needed as a lock, but it is no empty file; it was left alone", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        let Some(by) = lock(&file, path) else { return Ok(None) };
+        match lstat(path) {
+            Ok(there) if Identity::of(&there) == Identity::of(&found) => {
+                Ok(Some(PathLock { path: path.to_owned(), file, by }))
+            }
+            // We have locked what its last holder removed.
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for PathLock {
+    /// Best effort: a file that stays is locked and removed by the next one.
+    fn drop(&mut self) {
+        let _ = unlink(&self.path);
+        // Not left to close(2): a child forked meanwhile would hold the lock along with us.
+        match self.by {
+            Way::Flock => drop(flock(&self.file, FlockOperation::Unlock)),
+            Way::Record => drop(record_lock(&self.file, Record::Free)),
+            Way::Nothing => {}
+        }
+    }
+}
+
+/// Creates the file or opens the one that is there. In two steps, because O_CREAT alone fails on
+/// another user's file in a sticky folder, even for root (`fs.protected_regular`, proc(5)).
+fn open(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
+    // O_NONBLOCK: should it be a FIFO, we find out later instead of waiting here.
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match open_file(path, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+        Err(Errno::EXIST) => {}
+        created => {
+            // For the next one, whatever our umask has made of the mode.
+            return created.map(|file| {
+                let _ = fchmod(&file, mode);
+                Some(file)
+            });
+        }
+    }
+    match open_file(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        // Another starter of ours has yet to set the mode.
+        Err(Errno::ACCESS) if lstat(path).is_ok_and(|found| found.st_uid == euid()) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// By the first way that the file system knows; `None` if another has it.
+fn lock(file: &OwnedFd, path: &Path) -> Option<Way> {
+    let refusal = match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => return Some(Way::Flock),
+        Err(Errno::WOULDBLOCK | Errno::INTR) => return None,
+        Err(error) => error,
+    };
+    match record_lock(file, Record::Exclusive) {
+        Ok(()) => {
+            log::debug!("locked {} by fcntl(2), since flock(2) says: {refusal}", path.display());
+            Some(Way::Record)
+        }
+        Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) => None,
+        Err(error) => {
+            log::warn!(
+                "{} can't be locked (flock: {refusal}; fcntl: {error}): going on without",
+                path.display()
+            );
+            Some(Way::Nothing)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Record {
+    Exclusive,
+    Free,
+}
+
+/// Locks the whole file for this open file description, not for the process: threads exclude each
+/// other, and closing another descriptor of the file changes nothing.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn record_lock(file: &OwnedFd, how: Record) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let kind = match how {
+        Record::Exclusive => libc::F_WRLCK,
+        Record::Free => libc::F_UNLCK,
+    };
+    // SAFETY: all of its fields are integers, for which zero is a value.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = kind as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is borrowed, so open, and `range` is a local that outlives the call.
+    let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO))
+    }
+}
+
+/// Not there.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn record_lock(_file: &OwnedFd, _how: Record) -> rustix::io::Result<()> {
+    Err(Errno::NOSYS)
+}
+
+/// Says what could not be done where, and what helps against it.
+pub(super) fn unwritable(error: Errno, what: &str, path: &Path) -> io::Error {
+    let help = match error {
+        Errno::ROFS => "; choose a folder that can be written to",
+        Errno::NOSPC | Errno::DQUOT => "; make room there (files count too: df -i), or choose another folder",
+        Errno::ACCESS | Errno::PERM => "; choose a folder in which this user may create files",
+        _ => "",
+    };
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("{what} {}: {error}{help}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As [`PathLock::attempt`] where flock(2) is refused.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn without_flock_a_record_lock_keeps_others_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.lock");
+        let [first, second] = [(); 2].map(|()| open(&path).unwrap().unwrap());
+        record_lock(&first, Record::Exclusive).unwrap();
+        assert_eq!(record_lock(&second, Record::Exclusive), Err(Errno::AGAIN));
+        record_lock(&first, Record::Free).unwrap();
+        record_lock(&second, Record::Exclusive).unwrap();
+        drop(second);
+        record_lock(&first, Record::Exclusive).unwrap();
+    }
+
+    #[test]
+    fn without_patience_a_held_lock_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let held = PathLock::acquire(&path, Duration::ZERO).unwrap();
+        assert!(held.keeps_others_out());
+        let error = PathLock::acquire(&path, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        drop(held);
+        assert!(!folder.path().join("s.lock").exists());
+        PathLock::acquire(&path, Duration::ZERO).unwrap();
+    }
+}
