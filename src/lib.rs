@@ -50,6 +50,7 @@ mod error;
 mod excerpt;
 mod limits;
 mod loops;
+mod maker;
 mod memory;
 mod random;
 mod reactor;

@@ -46,6 +46,9 @@ pub use raw::RawStream;
 /// let text = client.call(GET, b"")?.into_payload();
 /// # Ok::<(), sidewire::Error>(())
 /// ```
+///
+/// # Platform-specific behavior
+/// Unix: a child that is forked must not call through its copy. When it drops that, the connection goes on.
 #[derive(Debug)]
 pub struct Client {
     link: Link,

@@ -19,6 +19,7 @@ use super::Response;
 use super::journal::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::limits::LATE;
+use crate::maker::Maker;
 use crate::memory::{self, NoMemory};
 use crate::wire::rc::ResultCode;
 use crate::wire::{Connection, Event, Layout};
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     channel: Channel,
     endpoint: Endpoint,
     state: Mutex<State>,
+    maker: Maker,
 }
 
 #[derive(Debug)]
@@ -115,7 +117,7 @@ impl Shared {
             inbox: Vec::new(),
             end: None,
         };
-        Shared { channel, endpoint, state: Mutex::new(state) }
+        Shared { channel, endpoint, state: Mutex::new(state), maker: Maker::here() }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -518,6 +520,9 @@ impl State {
 /// Says goodbye, as far as that goes without waiting.
 impl Drop for Shared {
     fn drop(&mut self) {
+        if !self.maker.is_here() {
+            return log::debug!("{}: left to the process that had connected", self.endpoint);
+        }
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.is_at_its_end() {
             return log::debug!("{}: closed; the server had ended the connection", self.endpoint);

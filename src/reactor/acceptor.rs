@@ -10,6 +10,7 @@ use mio::{Registry, Token};
 use sidewire_platform::{Endpoint, Listener, Peer, Stream, Tally, is_descriptor_limit};
 
 use super::parties::Parties;
+use super::presence::Presence;
 use super::slots::reserved_token;
 use crate::access::{Access, Oneself};
 use crate::limits::MAX_REFUSING;
@@ -23,6 +24,7 @@ pub(crate) struct Acceptor {
     listener: Option<Listener>,
     pub(crate) number: u16,
     token: Token,
+    presence: Presence,
     pub(crate) site: Site,
     /// How bytes are handed out where there are no frames.
     pub(crate) cut: Option<Cut>,
@@ -57,6 +59,8 @@ pub(crate) struct Tallies {
     pub(crate) failing: Tally,
     /// The process was out of descriptors.
     pub(crate) pauses: Tally,
+    /// The endpoint's file.
+    pub(super) removed: Tally,
     /// A datagram did not fit into the buffer.
     pub(crate) too_large: Tally,
     /// Connections that were closed for their own fault, by kind of fault.
@@ -108,6 +112,7 @@ impl Acceptor {
             listener: Some(listener),
             number,
             token,
+            presence: Presence::default(),
             site,
             cut,
             links: 0,
@@ -129,6 +134,19 @@ impl Acceptor {
             }
         }
         Accepted::Failing
+    }
+
+    /// Whether others can remove what leads clients here.
+    pub(super) fn can_be_lost(&self) -> bool {
+        self.listener.as_ref().is_some_and(Listener::can_be_lost)
+    }
+
+    /// Sees to it that clients find the endpoint. True: it was opened anew, and some may be waiting.
+    pub(super) fn look(&mut self, registry: &Registry) -> bool {
+        let Some(listener) = self.listener.as_mut().filter(|listener| listener.can_be_lost()) else {
+            return false;
+        };
+        self.presence.is_due() && self.presence.looked(listener.renew(registry, self.token), &self.site)
     }
 
     /// Lets nobody in any more, and removes what the endpoint left in the file system.

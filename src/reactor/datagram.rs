@@ -10,6 +10,7 @@ use sidewire_platform::{Address, Datagrams, Endpoint, Peer, Received};
 use super::acceptor::Site;
 use super::journal::Handled;
 use super::outgoing::{Outgoing, To};
+use super::presence::Presence;
 use super::share::Share;
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
@@ -30,6 +31,7 @@ pub(crate) struct Port {
     is_open: bool,
     /// Whether the system could not give us the next datagram.
     has_failed: bool,
+    presence: Presence,
     pub(super) armed: Option<Instant>,
     /// Whether it stands in the queue of those that go on without an event.
     pub(super) queued: bool,
@@ -80,6 +82,7 @@ impl Port {
             scratch: Outbox::default(),
             is_open: true,
             has_failed: false,
+            presence: Presence::default(),
             armed: None,
             queued: false,
         })
@@ -133,6 +136,18 @@ impl Port {
     /// Tries again what its receivers did not take before.
     pub(super) fn retry(&mut self) {
         self.out.retry(Instant::now(), &self.site.endpoint);
+    }
+
+    /// Whether others can remove what leads clients here.
+    pub(super) fn can_be_lost(&self) -> bool {
+        self.is_open && self.out.socket.can_be_lost()
+    }
+
+    /// Sees to it that clients find the endpoint. True: it was opened anew, and some may have sent.
+    pub(super) fn look(&mut self, registry: &Registry, token: Token) -> bool {
+        self.can_be_lost()
+            && self.presence.is_due()
+            && self.presence.looked(self.out.socket.renew(registry, token), &self.site)
     }
 
     /// Takes no more datagrams.

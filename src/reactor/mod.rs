@@ -16,6 +16,7 @@ mod link;
 pub(crate) mod mailbox;
 mod outgoing;
 mod parties;
+mod presence;
 mod reception;
 mod room;
 mod session;
@@ -33,6 +34,7 @@ use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, S
 
 use crate::counters::Counters;
 use crate::limits::{Limits, READ_BUFFER, RETRY_AFTER};
+use crate::maker::Maker;
 use crate::wire::rc::ResultCode;
 use crate::wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
 use acceptor::Acceptor;
@@ -94,6 +96,8 @@ pub(crate) struct Reactor {
     /// Who goes on in the next turn without an event.
     ready: VecDeque<Target>,
     timers: Timers,
+    /// When the endpoints' files are looked for.
+    looking: Option<Instant>,
     mailbox: Arc<Mailbox>,
     buffer: Box<[u8]>,
     spare: Vec<Buffer>,
@@ -104,6 +108,7 @@ pub(crate) struct Reactor {
     limits: Limits,
     counters: Counters,
     stopping: Option<Instant>,
+    maker: Maker,
 }
 
 /// The reserved token of the waker; acceptors count up from 0, datagram sockets from the middle.
@@ -133,6 +138,7 @@ impl Reactor {
             links: Slots::new(),
             ready: VecDeque::new(),
             timers: Timers::default(),
+            looking: None,
             mailbox,
             buffer: vec![0; READ_BUFFER].into(),
             spare: Vec::new(),
@@ -142,6 +148,7 @@ impl Reactor {
             limits,
             counters,
             stopping: None,
+            maker: Maker::here(),
             poll,
         })
     }
@@ -159,6 +166,7 @@ impl Reactor {
     ) -> io::Result<u32> {
         let number = endpoint_number(self.acceptors.len())?;
         self.acceptors.push(Acceptor::new(listener, site, cut, self.poll.registry(), number)?);
+        self.arm_looking();
         Ok(number.into())
     }
 
@@ -175,6 +183,7 @@ impl Reactor {
         let mut port = Port::new(socket, site, framing, number, self.counters.clone())?;
         port.register(self.poll.registry(), reserved_token(FIRST_PORT + number), Box::new(ready))?;
         self.ports.insert(number, port);
+        self.arm_looking();
         Ok(number)
     }
 
@@ -245,7 +254,7 @@ impl Reactor {
                     }
                     self.read_port(number, service);
                 }
-                None => break,
+                Some(Target::Endpoints) | None => break,
             }
         }
         if self.timers.next().is_some() {
@@ -311,6 +320,7 @@ impl Reactor {
 
     fn wake(&mut self, target: Target, service: &mut impl Service) {
         match target {
+            Target::Endpoints => self.look(service),
             Target::Port(number) => {
                 if let Some(port) = self.ports.get_mut(&number) {
                     port.armed = None;
@@ -477,6 +487,10 @@ fn report_end(key: Key, link: &Link, site: &mut Site) {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
+        if !self.maker.is_here() {
+            // In a forked child. The epoll set is the parent's, too.
+            return;
+        }
         self.stopping.get_or_insert_with(Instant::now);
         for acceptor in &mut self.acceptors {
             acceptor.close(self.poll.registry());

@@ -13,6 +13,8 @@ pub(crate) enum Target {
     Acceptor(u32),
     /// The datagram socket with this index.
     Port(u32),
+    /// The look for the files of all endpoints.
+    Endpoints,
 }
 
 /// The only timers of a loop, at most one for each target. A deadline that moves back is not

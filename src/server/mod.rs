@@ -61,6 +61,15 @@ pub use streams::{StreamHandler, on_data};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Platform-specific behavior
+/// Unix: a child that is forked has a copy, with the same descriptors. When it drops that, it only closes them:
+/// socket files, connections and the loop stay its parent's. Only one of the two may go on serving; if that
+/// is the child, its sockets' files stay behind when it ends, and the next server replaces them.
+///
+/// As long as there is a socket in the file system, the loop looks for its file every 2.5 s. If somebody has
+/// removed it, it is bound again; if something else is in its place, that is left alone and the
+/// log says so, and it is tried again every few seconds.
 pub struct Server<S> {
     dispatch: Dispatch<S>,
     limits: Limits,

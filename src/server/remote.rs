@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::maker::Maker;
 use crate::reactor::mailbox::{Mail, Mailbox};
 
 /// A handle to a server that other threads, and signal handlers that run on a thread, may hold.
@@ -47,17 +48,19 @@ impl Remote {
 }
 
 /// A server on a thread of its own. Dropping it stops the server and waits for it; in a handler of
-/// that very server it only stops it.
+/// that very server it only stops it, and in a forked child of the process that started it, where there is
+/// no such thread, it does nothing.
 #[derive(Debug)]
 #[must_use = "dropping it stops the server"]
 pub struct Running<S> {
     remote: Remote,
     thread: Option<JoinHandle<(Result<()>, S)>>,
+    maker: Maker,
 }
 
 impl<S> Running<S> {
     pub(super) fn new(remote: Remote, thread: JoinHandle<(Result<()>, S)>) -> Running<S> {
-        Running { remote, thread: Some(thread) }
+        Running { remote, thread: Some(thread), maker: Maker::here() }
     }
 
     /// A handle that can outlive this one.
@@ -74,11 +77,15 @@ impl<S> Running<S> {
     ///
     /// # Errors
     /// What ended the loop before, if that was not this call;
-    /// [`is_invalid_input`](Error::is_invalid_input) in a handler of this server.
+    /// [`is_invalid_input`](Error::is_invalid_input) in a handler of this server, and in a forked child.
     ///
     /// # Panics
     /// Goes on with a panic of the server's thread; a panic in a handler is none.
     pub fn stop(mut self) -> Result<S> {
+        if !self.maker.is_here() {
+            let text = "a forked child has no such server; the process that started it has";
+            return Err(Error::invalid("stop the server", text));
+        }
         self.remote.stop().map_err(|error| Error::system("stop the server", error))?;
         let Some(thread) = self.thread.take() else { unreachable!("only taken here and in drop") };
         if is_this_thread(&thread) {
@@ -96,6 +103,10 @@ impl<S> Running<S> {
 impl<S> Drop for Running<S> {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
+        if !self.maker.is_here() {
+            // The system knows no thread by this handle here, or by now another one.
+            return std::mem::forget(thread);
+        }
         if let Err(error) = self.remote.stop() {
             return log::error!("a server could not be stopped: {error}");
         }

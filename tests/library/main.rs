@@ -12,6 +12,8 @@ mod endpoints;
 mod error_texts;
 mod fairness;
 mod faults;
+#[cfg(unix)] // Windows has no fork.
+mod forked;
 #[cfg(target_os = "linux")] // Signals, and /proc.
 mod frozen;
 mod held_up;

@@ -1,11 +1,11 @@
 //! Servers that can't accept connections.
 
-use std::process::Command;
 use std::time::Duration;
 
 use sidewire_platform::Channel;
 
-use crate::stage::{SIDEWIRE, Stage, eventually, source};
+use crate::lacking::denying;
+use crate::stage::{Stage, eventually};
 use crate::util::{Process, watchdog};
 
 /// How often the threads of a process have gone to sleep.
@@ -25,11 +25,8 @@ fn sleeps(pid: u32) -> u64 {
 fn those_who_could_not_be_accepted_are_tried_again() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    let launcher = stage.path("deny_accept");
-    let built = Command::new("cc").arg("-o").arg(&launcher).arg(source("deny_accept.c")).status();
-    assert!(built.expect("cc").success());
     let endpoint = stage.unix("s");
-    let mut command = stage.command(&launcher, [SIDEWIRE, "serve", &endpoint]);
+    let mut command = denying(&stage, libc::SYS_accept4, libc::EPERM, &["serve", &endpoint]);
     let server = Process::start(&mut command, 1);
     let waiting = Channel::connect(&server.endpoints[0], Some(Duration::from_secs(5))).expect("connect");
     let pid = server.child.id();

@@ -24,6 +24,10 @@ mod python;
 #[cfg(unix)]
 mod death;
 #[cfg(unix)]
+mod environments;
+#[cfg(unix)]
+mod removed;
+#[cfg(unix)]
 mod signals;
 #[cfg(unix)]
 mod squatting;
@@ -34,6 +38,8 @@ mod accepting;
 mod frozen;
 #[cfg(target_os = "linux")]
 mod idle;
+#[cfg(target_os = "linux")]
+mod lacking;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]

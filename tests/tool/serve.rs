@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use sidewire::Endpoint;
 
-#[cfg(unix)]
-use crate::stage::signal;
 use crate::stage::{GREETING, Stage};
+#[cfg(unix)]
+use crate::stage::{eventually, signal};
 #[cfg(unix)]
 use crate::util::Process;
 use crate::util::{Raw, classic, unique, watchdog};
@@ -256,7 +256,8 @@ fn a_signal_while_it_starts_leaves_nothing() {
     let _watchdog = watchdog(90);
     let stage = Stage::new();
     for round in 0..60 {
-        let mut command = stage.sidewire(["serve", &stage.unix("x.sock"), "local:y"]);
+        let mut command =
+            stage.sidewire(["serve", &stage.unix("x.sock"), &format!("local:{}", unique("tool"))]);
         let mut child = command.stdout(Stdio::null()).spawn().expect("start");
         std::thread::sleep(Duration::from_micros(250 * round));
         signal("TERM", child.id());
@@ -271,6 +272,8 @@ fn a_signal_while_it_starts_leaves_nothing() {
 fn the_default_endpoint_is_local_sidewire() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
+    let is_free = || stage.run(["call", "local:sidewire", "1"]).code == Some(3);
+    eventually(Duration::from_secs(50), "nobody else serves under that name", is_free);
     let server = Process::start(&mut stage.sidewire(["serve"]), 1);
     assert_eq!(server.endpoints, ["local:sidewire".parse().expect("an endpoint")]);
     stage.run(["call", "local:sidewire", "1"]).expect(0).prints(GREETING);
