@@ -3,11 +3,12 @@
 use std::ffi::c_int;
 use std::fmt::Display;
 use std::fs::{self, File};
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::stage::{GREETING, SIDEWIRE, Stage, Started, signal, source};
-use crate::util::{Process, watchdog};
+use crate::util::{Process, classic, watchdog};
 
 /// The tool, in which this system call (`NUMBER`, or `NUMBER:SECOND_ARGUMENT`) always fails with that error.
 pub(crate) fn denying(stage: &Stage, call: impl Display, errno: c_int, args: &[&str]) -> Command {
@@ -81,12 +82,52 @@ fn a_system_that_sets_no_modes_is_told_apart() {
     }
 }
 
+/// Neither to widen a socket's mode, nor to know a datagram server, nor to answer at a path.
+#[test]
+fn nothing_in_proc_is_needed() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    if !has_namespaces() {
+        return;
+    }
+    let gram = stage.path("gram");
+    let endpoints = [stage.unix("s"), format!("unixgram:{}", gram.display())];
+    let script = "mount -t tmpfs none /proc && exec \"$@\"";
+    let without = |args: &[&str]| {
+        stage.command("unshare", [&["-m", "sh", "-c", script, "sh", SIDEWIRE][..], args].concat())
+    };
+    for access in [&[][..], &["--access", "anyone"]] {
+        let args = [&["serve", &endpoints[0], &endpoints[1]], access].concat();
+        let server = Process::start(&mut without(&args), 2);
+        for endpoint in &endpoints {
+            let call = Started::new(&mut without(&["call", endpoint, "1"]), b"").finish();
+            call.expect(0).prints(GREETING);
+        }
+        let own = UnixDatagram::bind(stage.path("own")).expect("bind");
+        own.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        own.send_to(&classic(1, 0, b""), &gram).expect("send");
+        let mut answer = [0; 100];
+        let length = own.recv(&mut answer).expect("an answer");
+        assert_eq!(&answer[..length], classic(1, 0, GREETING));
+        drop(server);
+        fs::remove_file(stage.path("own")).expect("our socket");
+    }
+}
+
+fn has_namespaces() -> bool {
+    let has = Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    if !has {
+        println!("no right to make namespaces: this test does nothing");
+    }
+    has
+}
+
 #[test]
 fn nothing_in_dev_is_needed() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    if !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success()) {
-        return println!("no right to make namespaces: this test does nothing");
+    if !has_namespaces() {
+        return;
     }
     let endpoint = stage.unix("s");
     let script = "mount -t tmpfs none /dev && exec \"$@\"";

@@ -18,7 +18,7 @@ use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::bound::{BoundPath, Way};
-use super::lifecycle::{self, Role};
+use super::lifecycle::Role;
 use super::listener::{bind_host, bound_to};
 use super::message;
 use super::names::{self, DatagramPlace};
@@ -311,11 +311,13 @@ impl Datagrams {
         &self,
         bytes: &[u8],
         path: &Path,
-        _address: &SocketAddrAny,
+        address: &SocketAddrAny,
         owner: Option<&User>,
     ) -> io::Result<rustix::io::Result<usize>> {
         use rustix::fs::{Mode, OFlags, fstat, open};
         use rustix::net::SocketAddrUnix;
+
+        use super::lifecycle::is_socket;
 
         let Some(User::Uid(owner)) = owner.filter(|owner| owner.is_known()) else {
             return Err(refused("who has sent from this path is not known"));
@@ -326,14 +328,18 @@ impl Datagrams {
             opened => opened?,
         };
         let found = fstat(&handle)?;
-        if !lifecycle::is_socket(&found) || found.st_uid != *owner {
+        if !is_socket(&found) || found.st_uid != *owner {
             return Err(refused("the path does not lead to a socket of who has sent from there"));
         }
         if self.file.as_ref().is_some_and(|file| file.is(&found)) {
             return Err(refused("the path leads to ourselves"));
         }
         let by_handle = SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-        Ok(self.send_any(bytes, &by_handle))
+        match self.send_any(bytes, &by_handle) {
+            // There is no /proc here. The path will do where nobody else can change what it leads to.
+            Err(Errno::NOENT) if is_kept_by_owner(path, &found) => Ok(self.send_any(bytes, address)),
+            sent => Ok(sent),
+        }
     }
 
     /// Where the system does not tell who has sent, the mode of our own file has to: it lets nobody
@@ -388,6 +394,12 @@ impl Datagrams {
 
 /// Sockets without a file that are kept for the clients that are connected to them.
 const MOST_FORMER: usize = 4;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_kept_by_owner(path: &Path, found: &rustix::fs::Stat) -> bool {
+    let folder = path.parent().and_then(|folder| rustix::fs::stat(folder).ok());
+    folder.is_some_and(|folder| super::owner::speaks_for_its_owner(found, &folder))
+}
 
 fn refused(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Mode, Stat};
+use rustix::fs::{Mode, Stat, lstat, stat};
 use socket2::Socket;
 
 use super::names;
@@ -24,17 +24,18 @@ pub(super) fn connect(socket: &Socket, path: &Path) -> io::Result<Option<Credent
 fn connect_and_look(socket: &Socket, path: &Path) -> io::Result<Option<u32>> {
     use std::os::fd::AsRawFd;
 
-    let address = names::path_address(path)?;
     if let Some((handle, owner)) = vouched_for(path) {
         let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
         match socket.connect(&names::path_address(Path::new(&by_handle))?) {
-            // There is no /proc here.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // There is no /proc here, or by now no such file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return connect_between_looks(socket, path);
+            }
             connected => return connected.map(|()| Some(owner)),
         }
     }
     // Whatever was wrong is said once more, and better, by this.
-    socket.connect(&address).map(|()| None)
+    socket.connect(&names::path_address(path)?).map(|()| None)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -57,12 +58,14 @@ fn is_fuse(handle: impl std::os::fd::AsFd) -> Option<bool> {
     Some(rustix::fs::fstatfs(handle).ok()?.f_type as i64 == FUSE_SUPER_MAGIC)
 }
 
-/// By looking before and after, for want of better: the same file, in a folder that only its owner
-/// can change. Folders above that one are trusted.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn connect_and_look(socket: &Socket, path: &Path) -> io::Result<Option<u32>> {
-    use rustix::fs::{lstat, stat};
+    connect_between_looks(socket, path)
+}
 
+/// By looking before and after, for want of better: the same file, in a folder that only its owner
+/// can change. Folders above that one are trusted.
+fn connect_between_looks(socket: &Socket, path: &Path) -> io::Result<Option<u32>> {
     let look = || {
         let (found, folder) = (lstat(path).ok()?, stat(path.parent()?).ok()?);
         let file = (found.st_dev, found.st_ino, found.st_uid);
