@@ -110,6 +110,12 @@ fn debug_shows_a_good_call_on_both_sides_and_nothing_to_worry_about() {
             assert_eq!(said("request type 4 id 1, 14 bytes"), 10, "{side}: {text}");
             assert_eq!(said("rc 0, "), 10, "{side}: {text}");
             assert_eq!(said("secret"), 0, "{side}: {text}");
+            // Wine lacks one option of TCP sockets, which a line at the level trace says.
+            let said = |word: &str| {
+                text.lines()
+                    .filter(|line| line.contains(word) && !line.contains("SIO_TCP_INITIAL_RTO"))
+                    .count()
+            };
             for scary in ["roken", "WARN", "ERROR", "reset", "os error"] {
                 assert_eq!(said(scary), 0, "{side}: {text}");
             }
