@@ -69,10 +69,19 @@ impl Held {
     }
 }
 
+/// A named pipe of mio gives 4 KiB, and takes 64 KiB, for each completion that the poll has seen, so a
+/// loop that comes late can't look at all that came: README says so.
+fn hides_what_came(endpoint: &Endpoint) -> bool {
+    cfg!(windows) && endpoint.scheme() != "tcp"
+}
+
 #[test]
 fn what_came_in_time_counts() {
     let _watchdog = watchdog(60);
     everywhere(|dialect, endpoint| {
+        if hides_what_came(endpoint) {
+            return;
+        }
         let server = Held::start(dialect, endpoint);
         let request = dialect.request(1, ECHO, b"in time");
         let (idle, half) = (dialect.raw(&server.endpoint), dialect.raw(&server.endpoint));
@@ -118,6 +127,9 @@ fn what_did_not_come_does_not() {
 fn a_large_frame_goes_on() {
     let _watchdog = watchdog(60);
     everywhere(|dialect, endpoint| {
+        if hides_what_came(endpoint) {
+            return;
+        }
         if dialect != Dialect::V1 {
             return; // No large frames.
         }
@@ -139,6 +151,9 @@ fn a_large_frame_goes_on() {
 fn a_reader_goes_on() {
     let _watchdog = watchdog(60);
     everywhere(|dialect, endpoint| {
+        if hides_what_came(endpoint) {
+            return;
+        }
         if dialect != Dialect::V1 {
             return; // Paused long before.
         }
