@@ -6,11 +6,10 @@
 //! system takes no more, that thread becomes the writer and waits for room, while others leave
 //! their bytes in the outbox behind it.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+mod state;
+
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
@@ -22,7 +21,8 @@ use crate::limits::LATE;
 use crate::maker::Maker;
 use crate::memory::{self, NoMemory};
 use crate::wire::rc::ResultCode;
-use crate::wire::{Connection, Event, Layout};
+use crate::wire::{Connection, Layout};
+use state::{State, Waiter};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -31,53 +31,6 @@ pub(super) struct Shared {
     endpoint: Endpoint,
     state: Mutex<State>,
     maker: Maker,
-}
-
-#[derive(Debug)]
-struct State {
-    connection: Connection,
-    /// Whether a thread reads from the channel.
-    reading: bool,
-    /// Whether the last read found something.
-    has_read: bool,
-    /// Whether a thread waits until the channel takes more.
-    writing: bool,
-    waiters: HashMap<u32, Waiter>,
-    /// Threads that wait for room under the server's limits.
-    queue: Vec<Thread>,
-    /// What the leader reads into; taken out while it does.
-    inbox: Vec<u8>,
-    end: Option<End>,
-}
-
-/// A call under way.
-#[derive(Debug)]
-struct Waiter {
-    thread: Thread,
-    reply: Option<Result<Response, NoMemory>>,
-}
-
-/// The connection is over, or will be once the server has answered what it accepted.
-#[derive(Debug)]
-struct End {
-    error: Error,
-    /// The last request that the server accepted, if it said so: later ones were not executed.
-    last_accepted: Option<u32>,
-    /// Whether nothing more can come.
-    is_final: bool,
-}
-
-impl End {
-    /// Whether the request with this id may have been executed.
-    fn may_have_executed(&self, id: u32) -> bool {
-        // Half the number space counts as "before", since ids wrap.
-        self.last_accepted.is_none_or(|last| last.wrapping_sub(id) <= u32::MAX / 2)
-    }
-
-    /// Whether its reply may still come.
-    fn may_be_answered(&self, id: u32) -> bool {
-        !self.is_final && self.may_have_executed(id)
-    }
 }
 
 /// Of one whose time is up.
@@ -107,17 +60,7 @@ const WRITER_CHECK: Duration = Duration::from_millis(100);
 
 impl Shared {
     pub(super) fn new(channel: Channel, endpoint: Endpoint, connection: Connection) -> Shared {
-        let state = State {
-            connection,
-            reading: false,
-            has_read: false,
-            writing: false,
-            waiters: HashMap::new(),
-            queue: Vec::new(),
-            inbox: Vec::new(),
-            end: None,
-        };
-        Shared { channel, endpoint, state: Mutex::new(state), maker: Maker::here() }
+        Shared { channel, endpoint, state: Mutex::new(State::new(connection)), maker: Maker::here() }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -429,91 +372,6 @@ impl Shared {
     fn lock(&self) -> Guard<'_> {
         // Nothing in here panics half-way; if it did, the connection's own checks hold.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Hands out what has come.
-    fn receive(&mut self, bytes: &[u8], endpoint: &Endpoint) {
-        let State { connection, waiters, end, .. } = self;
-        let mut goodbye = None;
-        connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| match event {
-            Event::Reply { id, rc, is_text, payload } => {
-                if let Some(waiter) = waiters.get_mut(&id) {
-                    let payload = memory::copy(payload);
-                    waiter.reply =
-                        Some(payload.map(|payload| Response { rc, payload, is_text, may_be_refusal: false }));
-                    waiter.thread.unpark();
-                }
-            }
-            Event::LostReply { id } => {
-                if let Some(waiter) = waiters.get_mut(&id) {
-                    waiter.reply = Some(Err(NoMemory));
-                    waiter.thread.unpark();
-                }
-            }
-            Event::Goodbye { rc, last_id } => goodbye = Some((rc, last_id)),
-            Event::Opened(hello) => log::debug!("{endpoint}: {hello}"),
-            Event::Greeted(_) | Event::Request { .. } | Event::Notify { .. } => {}
-        });
-        connection.received(Instant::now());
-        for thread in self.queue.drain(..) {
-            thread.unpark();
-        }
-        if let Some(failure) = connection.failure() {
-            let error = Error::protocol("read from", endpoint, failure);
-            end.get_or_insert(End { error, last_accepted: None, is_final: true }).is_final = true;
-        } else if let Some((rc, last_id)) = goodbye {
-            let why = match rc {
-                ResultCode::OK => "it said goodbye".into(),
-                rc => format!("it said goodbye: {rc}"),
-            };
-            let kind = Kind::PeerGone { may_have_executed: true, why };
-            let error = Error::new("read from", endpoint, kind);
-            end.get_or_insert(End { error, last_accepted: Some(last_id), is_final: false });
-        }
-        if self.end.is_some() {
-            self.wake_all();
-        }
-    }
-
-    /// The channel is at its end.
-    fn hang_up(&mut self, endpoint: &Endpoint, error: Option<io::Error>) {
-        self.connection.end_of_input();
-        let error = match (error, self.connection.failure()) {
-            (Some(error), _) => Error::os("read from", endpoint, error),
-            (None, Some(failure)) => Error::protocol("read from", endpoint, failure),
-            (None, None) => {
-                let why = "it closed the connection".into();
-                Error::new("read from", endpoint, Kind::PeerGone { may_have_executed: true, why })
-            }
-        };
-        self.end.get_or_insert(End { error, last_accepted: None, is_final: true }).is_final = true;
-        self.wake_all();
-    }
-
-    /// Whether nothing more can come or go.
-    fn is_at_its_end(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| end.is_final)
-    }
-
-    /// Whoever was reading stops: one of those who still wait takes over.
-    fn appoint_successor(&mut self) {
-        if !self.reading {
-            self.wake_follower();
-        }
-    }
-
-    fn wake_follower(&mut self) {
-        match self.waiters.values().find(|waiter| waiter.reply.is_none()) {
-            Some(waiter) => waiter.thread.unpark(),
-            None => self.queue.drain(..).for_each(|thread| thread.unpark()),
-        }
-    }
-
-    fn wake_all(&mut self) {
-        self.waiters.values().for_each(|waiter| waiter.thread.unpark());
-        self.queue.drain(..).for_each(|thread| thread.unpark());
     }
 }
 
