@@ -10,40 +10,40 @@ use sidewire_platform::{Address, Endpoint, Peer};
 pub(crate) type Served = Vec<(Endpoint, Option<Address>)>;
 
 thread_local! {
-    /// One entry for each turn that this thread is in the middle of; more than one if a handler
-    /// turns another server.
+    /// One entry for each server that this thread is serving; more than one if a handler turns
+    /// another server.
     #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
-    static TURNS: RefCell<Vec<Arc<Served>>> = const { RefCell::new(Vec::new()) };
+    static SERVING: RefCell<Vec<Arc<Served>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a call that would wait for ever is told.
 pub(crate) const WAITS_FOR_ITSELF: &str = "a handler of that very server asks, which answers nobody before the handler \
      has returned; ask from another thread";
 
-/// The middle of a server's turn on this thread; ends when it is dropped.
+/// This thread serves a server's clients until this is dropped.
 #[must_use]
-pub(crate) struct Turn(());
+pub(crate) struct Serving(());
 
-/// Begins a turn of a server that serves there.
-pub(crate) fn begin_turn(served: &Arc<Served>) -> Turn {
-    TURNS.with_borrow_mut(|turns| turns.push(Arc::clone(served)));
-    Turn(())
+/// Begins to serve the clients of a server that is there: for a turn, or for all that follow.
+pub(crate) fn begin_serving(served: &Arc<Served>) -> Serving {
+    SERVING.with_borrow_mut(|serving| serving.push(Arc::clone(served)));
+    Serving(())
 }
 
-impl Drop for Turn {
+impl Drop for Serving {
     fn drop(&mut self) {
-        TURNS.with_borrow_mut(|turns| turns.pop());
+        SERVING.with_borrow_mut(|serving| serving.pop());
     }
 }
 
-/// Whether this thread is in the middle of a turn of the server at `endpoint`. `address` is asked for
-/// that server's address, unless it is known without.
+/// Whether this thread serves for the server at `endpoint`. `address` is asked for that server's
+/// address, unless it is known without.
 pub(crate) fn serves(endpoint: &Endpoint, address: impl FnOnce() -> Option<Address>) -> bool {
-    // A thread that is about to end has no such list any more, nor a turn.
-    let is_served = |turns: &RefCell<Vec<Arc<Served>>>| {
-        let turns = turns.borrow();
-        let mut served = turns.iter().flat_map(|served| served.iter());
-        if turns.is_empty() {
+    // A thread that is about to end has no such list any more, and serves nobody.
+    let is_served = |serving: &RefCell<Vec<Arc<Served>>>| {
+        let serving = serving.borrow();
+        let mut served = serving.iter().flat_map(|served| served.iter());
+        if serving.is_empty() {
             return false;
         }
         if served.clone().any(|(bound, _)| bound == endpoint) {
@@ -52,7 +52,7 @@ pub(crate) fn serves(endpoint: &Endpoint, address: impl FnOnce() -> Option<Addre
         let Some(address) = address() else { return false };
         served.any(|(_, bound)| bound.as_ref().is_some_and(|bound| is_at(bound, &address)))
     };
-    TURNS.try_with(is_served).unwrap_or(false)
+    SERVING.try_with(is_served).unwrap_or(false)
 }
 
 /// The same of a server that we are connected to.
@@ -88,21 +88,21 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_known_by_endpoint_or_address_while_it_turns() {
+    fn a_server_is_known_by_endpoint_or_address_while_it_serves() {
         let bound: Endpoint = "tcp:0.0.0.0:4711".parse().expect("an endpoint");
         let other: Endpoint = "tcp:localhost:4711".parse().expect("an endpoint");
         let served = Arc::new(vec![(bound.clone(), Some(inet("0.0.0.0:4711")))]);
         let serves_other = |address: &str| serves(&other, || Some(inet(address)));
         assert!(!serves(&bound, || None));
-        let turn = begin_turn(&served);
+        let serving = begin_serving(&served);
         assert!(serves(&bound, || None));
         assert!(serves_other("127.0.0.1:4711"));
         for elsewhere in ["127.0.0.1:4712", "192.0.2.1:4711", "[::1]:4711"] {
             assert!(!serves_other(elsewhere), "{elsewhere}");
         }
-        let nested = begin_turn(&Arc::default());
+        let nested = begin_serving(&Arc::default());
         assert!(serves(&bound, || None));
-        drop((nested, turn));
+        drop((nested, serving));
         assert!(!serves(&bound, || None));
     }
 

@@ -23,6 +23,7 @@ const MARGIN: usize = 512 << 10;
 
 /// Makes room for `count` more bytes, and for some more if they are to be had, so that many small ones
 /// are not moved each time.
+#[inline]
 pub(crate) fn reserve(bytes: &mut Vec<u8>, count: usize) -> Result<(), NoMemory> {
     match count <= bytes.capacity() - bytes.len() {
         true => Ok(()),
@@ -31,6 +32,7 @@ pub(crate) fn reserve(bytes: &mut Vec<u8>, count: usize) -> Result<(), NoMemory>
 }
 
 /// Makes room for `count` more bytes and no more.
+#[inline]
 pub(crate) fn reserve_exact(bytes: &mut Vec<u8>, count: usize) -> Result<(), NoMemory> {
     match count <= bytes.capacity() - bytes.len() {
         true => Ok(()),

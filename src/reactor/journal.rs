@@ -17,11 +17,13 @@ struct Begun {
 
 impl Handled {
     /// `id`: 0 where there is none.
+    #[inline]
     pub(super) fn begin(id: u32) -> Handled {
         Handled(log::log_enabled!(log::Level::Debug).then(|| Begun { id, at: Instant::now() }))
     }
 
     /// It was answered. `who`: by what the lines of one peer can be told from others.
+    #[inline]
     pub(super) fn end(self, incoming: &Incoming<'_>, rc: ResultCode, who: fmt::Arguments<'_>) {
         if let Some(begun) = self.0 {
             tell("request", &begun, incoming, Some(rc), who);
@@ -29,6 +31,7 @@ impl Handled {
     }
 
     /// It wanted no answer.
+    #[inline]
     pub(super) fn end_notify(self, incoming: &Incoming<'_>, who: fmt::Arguments<'_>) {
         if let Some(begun) = self.0 {
             tell("notify", &begun, incoming, None, who);

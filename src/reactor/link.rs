@@ -462,11 +462,13 @@ impl Link {
     }
 
     /// Whether its time may be up: [`work`](Link::work) tells.
+    #[inline]
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.deadline().is_some_and(|at| at <= now)
     }
 
     /// Sees to it that the link is woken at its deadline. One that goes on anyway need not be.
+    #[inline]
     pub(crate) fn arm(&mut self, key: Key, timers: &mut Timers) {
         if let Some(at) = self.deadline().filter(|_| !self.queued) {
             timers.arm(Target::Link(key), at, &mut self.armed);

@@ -24,6 +24,7 @@ pub(super) struct Share {
 const LOOK_EVERY: u32 = 16;
 
 impl Share {
+    #[inline]
     pub(super) fn begin(bytes: usize, units: usize, now: Instant) -> Share {
         Share {
             bytes: bytes.max(1),
@@ -36,6 +37,7 @@ impl Share {
     }
 
     /// A handler has run. Ends the turn if that has taken too long.
+    #[inline]
     pub(super) fn handled(&self) {
         let handled = self.handled.get() + 1;
         self.handled.set(handled);
@@ -46,11 +48,13 @@ impl Share {
     }
 
     /// The time, not from before a handler.
+    #[inline]
     pub(super) fn now(&self) -> Instant {
         let (now, handled) = self.looked.get();
         if handled == self.handled.get() { now } else { self.look() }
     }
 
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.units.get() == 0 || self.bytes == 0
     }

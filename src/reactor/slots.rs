@@ -104,6 +104,7 @@ impl<T> Slots<T> {
         Some(key)
     }
 
+    #[inline]
     pub(crate) fn find(&self, token: Token) -> Option<Key> {
         let (index, token_generation) = unpack(token);
         let &(generation, _) = self.entries.get(index as usize)?;
@@ -117,6 +118,7 @@ impl<T> Slots<T> {
             .map(|(_, item)| item)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         match self.entries.get_mut(key.index as usize) {
             Some((generation, item)) if *generation == key.generation => Some(item),

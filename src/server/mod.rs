@@ -381,12 +381,8 @@ impl<S> Server<S> {
     /// # Errors
     /// If the system's poll itself fails. What goes wrong with single connections ends those only.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let reactor = match &mut self.reactor {
-            Some(reactor) => reactor,
-            None => self.reactor.insert(make_reactor(&self.limits, &self.dispatch.counters)?),
-        };
-        let _turn = loops::begin_turn(&self.served);
-        reactor.turn(timeout, &mut self.dispatch).map_err(|error| Error::system("poll", error))
+        let _serving = loops::begin_serving(&self.served);
+        self.turn_once(timeout)
     }
 
     /// Serves until it is stopped through its [`Remote`].
@@ -394,8 +390,17 @@ impl<S> Server<S> {
     /// # Errors
     /// As [`turn`](Server::turn).
     pub fn run(&mut self) -> Result<()> {
-        while self.turn(None)? {}
+        let _serving = loops::begin_serving(&self.served);
+        while self.turn_once(None)? {}
         Ok(())
+    }
+
+    fn turn_once(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let reactor = match &mut self.reactor {
+            Some(reactor) => reactor,
+            None => self.reactor.insert(make_reactor(&self.limits, &self.dispatch.counters)?),
+        };
+        reactor.turn(timeout, &mut self.dispatch).map_err(|error| Error::system("poll", error))
     }
 
     /// Serves on a thread of its own.

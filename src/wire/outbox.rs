@@ -40,6 +40,7 @@ impl Buffer {
 }
 
 impl Memory {
+    #[inline]
     fn capacity(&self) -> usize {
         self.bytes.capacity() + self.charges.capacity() * size_of::<Charge>()
     }
@@ -66,6 +67,7 @@ impl Outbox {
     }
 
     /// Bytes that have not left.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.memory().map_or(0, |memory| memory.bytes.len() - memory.sent)
     }
@@ -76,17 +78,20 @@ impl Outbox {
     }
 
     /// What is to be sent next.
+    #[inline]
     pub(crate) fn unsent(&self) -> &[u8] {
         self.memory().map_or(&[], |memory| &memory.bytes[memory.sent..])
     }
 
     /// Replies that have not left.
+    #[inline]
     pub(crate) fn replies(&self) -> usize {
         self.memory().map_or(0, |memory| memory.charges.len())
     }
 
     /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says how many calls, and how many
     /// request bytes, ended with that.
+    #[inline]
     pub(crate) fn mark_sent(&mut self, count: usize) -> (u32, u32) {
         let Some(Buffer(memory)) = &mut self.0 else { return (0, 0) };
         memory.sent = (memory.sent + count).min(memory.bytes.len());
@@ -105,11 +110,13 @@ impl Outbox {
     }
 
     /// Where new bytes go: only append, and only what was [reserved](Outbox::reserve).
+    #[inline]
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.0.get_or_insert_default().0.bytes
     }
 
     /// Makes room for `count` more bytes.
+    #[inline]
     pub(crate) fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
         let Buffer(memory) = self.0.get_or_insert_default();
         if memory.is_starved {
@@ -119,6 +126,7 @@ impl Outbox {
     }
 
     /// Appends.
+    #[inline]
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
         self.reserve(bytes.len())?;
         self.bytes().extend_from_slice(bytes);
@@ -127,6 +135,7 @@ impl Outbox {
 
     /// Makes room for a reply's header, its padding, and its [charge](Outbox::charge). Where there is
     /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
+    #[inline]
     pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
         let result = self.reserve(count);
         let Buffer(memory) = self.0.get_or_insert_default();
@@ -136,17 +145,20 @@ impl Outbox {
     }
 
     /// Whether a reply could not be kept, so that no other can follow either.
+    #[inline]
     pub(crate) fn is_starved(&self) -> bool {
         self.memory().is_some_and(|memory| memory.is_starved)
     }
 
     /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
+    #[inline]
     pub(crate) fn charge(&mut self, cost: u32) {
         let Buffer(memory) = self.0.get_or_insert_default();
         memory.charges.push_back(Charge { end: memory.bytes.len(), cost });
     }
 
     /// Lends it memory to write into, if it has none.
+    #[inline]
     pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
         if self.0.is_none() {
             self.0 = spare.pop();
@@ -154,6 +166,7 @@ impl Outbox {
     }
 
     /// Takes its memory back if it has nothing to send.
+    #[inline]
     pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
         let mut buffer = self.0.take_if(|buffer| buffer.0.bytes.is_empty())?;
         buffer.0.is_starved = false;

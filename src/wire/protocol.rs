@@ -15,6 +15,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    #[inline]
     pub(crate) fn failure(&self) -> Option<&ProtocolError> {
         match self {
             Protocol::Framed(connection) => connection.failure(),
@@ -22,6 +23,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn is_hopeless(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.is_hopeless(),
@@ -38,6 +40,7 @@ impl Protocol {
     }
 
     /// Whether nothing more is taken: input is thrown away.
+    #[inline]
     pub(crate) fn is_finishing(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.is_finishing(),
@@ -46,6 +49,7 @@ impl Protocol {
     }
 
     /// Whether everything that will ever be written has left.
+    #[inline]
     pub(crate) fn output_is_done(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.is_finished(),
@@ -53,6 +57,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn is_paused(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.is_paused(),
@@ -60,6 +65,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn has_backlog(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.has_backlog(),
@@ -67,6 +73,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
         match self {
             Protocol::Framed(connection) => connection.take_large_partial(at_least),
@@ -104,6 +111,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn unsent(&mut self) -> &[u8] {
         match self {
             Protocol::Framed(connection) => connection.unsent(),
@@ -111,6 +119,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.has_unsent(),
@@ -118,6 +127,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn mark_sent(&mut self, count: usize, now: Instant) {
         match self {
             Protocol::Framed(connection) => connection.mark_sent(count, now),
@@ -125,6 +135,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn is_stalled(&self) -> bool {
         match self {
             Protocol::Framed(connection) => connection.is_stalled(),
@@ -132,6 +143,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
         match self {
             Protocol::Framed(connection) => connection.lend(spare),
@@ -139,6 +151,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
         match self {
             Protocol::Framed(connection) => connection.reclaim(),
@@ -146,6 +159,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn buffered(&self) -> usize {
         match self {
             Protocol::Framed(connection) => connection.buffered(),
@@ -153,6 +167,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match self {
             Protocol::Framed(connection) => connection.next_deadline(),
@@ -167,6 +182,7 @@ impl Protocol {
         }
     }
 
+    #[inline]
     pub(crate) fn received(&mut self, now: Instant) {
         match self {
             Protocol::Framed(connection) => connection.received(now),

@@ -48,6 +48,7 @@ enum Fate {
 }
 
 impl<'c> ReplyWriter<'c> {
+    #[inline]
     pub(crate) fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
         let header_len = header_len(ticket.layout);
         let pad_to = pad_to.map(|size| size as usize);
@@ -66,6 +67,7 @@ impl<'c> ReplyWriter<'c> {
 
     /// Appends to the payload. What does not fit into the peer's limit is not written, and
     /// the reply becomes "too large" when it is finished; "busy" if there is no memory for it.
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         if self.fate != Fate::Fine {
             return;
@@ -78,11 +80,13 @@ impl<'c> ReplyWriter<'c> {
     }
 
     /// Payload bytes so far.
+    #[inline]
     pub(crate) fn len(&mut self) -> usize {
         self.outbox.bytes().len().saturating_sub(self.payload_start())
     }
 
     /// Payload bytes that may follow.
+    #[inline]
     pub(crate) fn room(&mut self) -> usize {
         self.limit - self.len()
     }
@@ -112,6 +116,7 @@ impl<'c> ReplyWriter<'c> {
 
     /// Completes the reply with its result code.
     /// Says which code it really got: one that is too large fails.
+    #[inline]
     pub(crate) fn finish(mut self, rc: ResultCode) -> ResultCode {
         match self.shortfall() {
             Some((rc, text)) => self.fail(rc, &text),

@@ -12,6 +12,7 @@ impl Link {
     /// Asks the system who is there, and holds them to the listener's policy. `heard`: something was
     /// read. Some systems tell only then; until then this is `Ok`, and the link asks again. Of whom
     /// the system doesn't tell even then is nobody in particular, who may be admitted, too.
+    #[inline]
     pub(crate) fn identify(
         &mut self,
         site: &Site,
@@ -19,9 +20,19 @@ impl Link {
         now: Instant,
         heard: bool,
     ) -> io::Result<()> {
-        if self.peer.is_some() {
-            return Ok(());
+        match self.peer {
+            Some(_) => Ok(()),
+            None => self.identify_now(site, refusing, now, heard),
         }
+    }
+
+    fn identify_now(
+        &mut self,
+        site: &Site,
+        refusing: &mut usize,
+        now: Instant,
+        heard: bool,
+    ) -> io::Result<()> {
         let (peer, unknown) = match self.ask(heard) {
             Ok(peer) => (peer, None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !heard => return Ok(()),

@@ -53,6 +53,7 @@ impl Connection {
     }
 
     /// When [`receive`](Connection::receive) was over: handlers may have taken their time in it.
+    #[inline]
     pub(crate) fn received(&mut self, now: Instant) {
         self.last_active = now;
         self.watch_partial(now);
@@ -94,7 +95,11 @@ impl Connection {
     }
 
     /// Keeps what could not be handled yet.
+    #[inline]
     fn keep(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
+        if stash.is_empty() && rest.is_empty() {
+            return; // As behind most requests.
+        }
         if self.reserve(&mut stash, rest.len()).is_ok() {
             stash.extend_from_slice(rest);
             self.put_back(stash);
@@ -173,6 +178,7 @@ impl Connection {
     }
 
     /// Looks at what the replies have come to.
+    #[inline]
     fn judge_outbox<F>(&mut self, turn: &mut Turn<'_, F>) {
         let waiting = self.outbox.len();
         if self.outbox.is_starved() {
@@ -185,12 +191,14 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn may_parse(&self) -> bool {
         !self.is_finishing() && !self.is_paused()
     }
 
     /// Whether reading rests: a classic peer has replies to read, or one to wait for, before more
     /// is taken from it.
+    #[inline]
     pub(crate) fn is_paused(&self) -> bool {
         self.role == Role::Responder
             && self.layout() == Some(Layout::Classic)
@@ -199,6 +207,7 @@ impl Connection {
 
     /// Whether units that came earlier wait to be handled: call [`receive`](Connection::receive)
     /// with no bytes before reading more.
+    #[inline]
     pub(crate) fn has_backlog(&self) -> bool {
         !self.stash.is_empty()
             && self.may_parse()
@@ -209,6 +218,7 @@ impl Connection {
     /// worth reading now, straight behind it: `at_least` or more. To be given back with
     /// [`put_back`](Connection::put_back). Grows with what has really come, never by the header's
     /// word alone.
+    #[inline]
     pub(crate) fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
         if self.stash.is_empty() || self.lost.is_some() || !self.may_parse() {
             return None;
@@ -232,6 +242,7 @@ impl Connection {
     }
 
     /// Makes room for `count` more bytes, doubling up to the frame's end and no further.
+    #[inline]
     fn reserve(&self, stash: &mut Vec<u8>, count: usize) -> Result<(), NoMemory> {
         if stash.capacity() - stash.len() >= count {
             return Ok(());
@@ -256,6 +267,7 @@ impl Connection {
     }
 
     /// The clock of an incomplete frame runs from its first byte, and rests while reading does.
+    #[inline]
     pub(super) fn watch_partial(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Refusing(_)) {
             return;

@@ -217,6 +217,7 @@ impl Connection {
     }
 
     /// The peer's calls that were accepted and have no reply yet, not even in the outbox.
+    #[inline]
     fn owed(&self) -> usize {
         self.in_flight as usize - self.outbox.replies()
     }

@@ -117,6 +117,7 @@ impl Connection {
     }
 
     /// Finishes if the peer's last call has its answer and that was all that was missing.
+    #[inline]
     fn settle(&mut self) {
         let Phase::Concluding { goodbye } = self.phase else { return };
         if self.owed() > 0 {
@@ -136,6 +137,7 @@ impl Connection {
     }
 
     /// What the socket should take next. Empty when there is nothing to do.
+    #[inline]
     #[must_use]
     pub(crate) fn unsent(&mut self) -> &[u8] {
         self.settle();
@@ -152,11 +154,13 @@ impl Connection {
     }
 
     /// Whether something waits to be sent.
+    #[inline]
     pub(crate) fn has_unsent(&self) -> bool {
         self.pong_owed.is_some() || !self.outbox.is_empty()
     }
 
     /// The socket took `count` bytes of [`unsent`](Connection::unsent), perhaps none.
+    #[inline]
     pub(crate) fn mark_sent(&mut self, count: usize, now: Instant) {
         self.release(count);
         if self.outbox.is_empty() {
@@ -171,6 +175,7 @@ impl Connection {
     }
 
     /// So many bytes have left the outbox; the calls whose replies they were are over.
+    #[inline]
     fn release(&mut self, count: usize) {
         let (calls, bytes) = self.outbox.mark_sent(count);
         self.in_flight -= calls;
@@ -178,21 +183,25 @@ impl Connection {
     }
 
     /// Whether the socket would take no more when it was last asked.
+    #[inline]
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled_since.is_some()
     }
 
     /// Lends the outbox memory out of `spare`.
+    #[inline]
     pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
         self.outbox.lend(spare);
     }
 
     /// Takes the outbox's memory back, if it has nothing to send.
+    #[inline]
     pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
         self.outbox.reclaim()
     }
 
     /// Bytes of memory that this connection holds for frames, in and out.
+    #[inline]
     pub(crate) fn buffered(&self) -> usize {
         self.stash.capacity() + self.outbox.capacity()
     }

@@ -45,6 +45,7 @@ impl Partial {
 impl Connection {
     /// When [`handle_timeout`](Connection::handle_timeout) is to be called, unless something
     /// happens before. Ask again after every other call.
+    #[inline]
     #[must_use]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let is_watched = self.partial.is_some() || self.stalled_since.is_some();
