@@ -47,7 +47,9 @@ impl Presence {
             }
             (Ok(true), _) => {
                 if let Some(count) = site.tallies.removed.next_worth_telling() {
-                    log::warn!("{endpoint}: its file was removed; it is bound again, for the {count}. time");
+                    log::warn!(
+                        "{endpoint}: its file was removed, and it is bound again; {count} times so far"
+                    );
                 }
                 *self = Presence::There;
                 return true;
