@@ -225,7 +225,7 @@ fn connect_by_file(
 
     let name = format!("sidewire-{}", rustix::fs::fstat(first)?.st_ino);
     let beside = std::path::absolute(path)?.with_file_name(&name);
-    // Who connects to us is of no concern: only what comes from the server is taken.
+    // Who sends to us is of no concern: only what comes from the server is taken.
     let is_ours = server.is_some_and(|server| server.user == crate::peer::User::Uid(super::identity::euid()));
     let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours, LOCK_PATIENCE);
     let (socket, file) = bind(&beside).or_else(|error| {
@@ -237,9 +237,22 @@ fn connect_by_file(
         })
     })?;
     set_default_buffers(&socket);
-    let credentials = owner::connect(&socket, path).map_err(|error| reasons::explain(path, error))?;
+    let credentials = connect_named(&socket, path)?;
     let channel = DatagramChannel::new(socket, Some(file), Peer { credentials, inet: None });
     Ok(DatagramChannel { is_elsewhere: true, ..channel })
+}
+
+/// Connects a socket that has had a name already, to which a stranger may have sent before the server was
+/// all that it takes from. The server itself has not heard of us yet.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn connect_named(socket: &Socket, path: &Path) -> io::Result<Option<crate::peer::Credentials>> {
+    let credentials = owner::connect(socket, path).map_err(|error| reasons::explain(path, error))?;
+    drop_what_came(socket);
+    Ok(credentials)
+}
+
+fn drop_what_came(socket: &Socket) {
+    while socket::recv(socket, &mut [0], RecvFlags::DONTWAIT).is_ok() {}
 }
 
 fn connect_abstract(address: &SockAddr) -> io::Result<DatagramChannel> {
@@ -307,6 +320,29 @@ fn connect_inet(address: SocketAddr) -> io::Result<DatagramChannel> {
     }
     // The port was ours a moment before the server was all that it takes from. The server itself
     // has not heard of us yet: what is here is a stranger's.
-    while socket::recv(&socket, &mut [0], RecvFlags::DONTWAIT).is_ok() {}
+    drop_what_came(&socket);
     Ok(DatagramChannel::new(socket, None, Peer { credentials: None, inet: Some(Box::new(address)) }))
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn what_strangers_sent_before_the_server_was_chosen_is_not_taken_for_its_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let [server, client] = ["server", "client"].map(|name| folder.path().join(name));
+        let serving = UnixDatagram::bind(&server).unwrap();
+        let socket = Socket::from(UnixDatagram::bind(&client).unwrap());
+        for forged in [&b"forged"[..], b""] {
+            UnixDatagram::unbound().unwrap().send_to(forged, &client).unwrap();
+        }
+        connect_named(&socket, &server).unwrap();
+        serving.send_to(b"answer", &client).unwrap();
+        let mut buffer = [0; 16];
+        let length = socket::recv(&socket, &mut buffer, RecvFlags::DONTWAIT).unwrap();
+        assert_eq!(buffer[..length], *b"answer");
+    }
 }
