@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sidewire_platform::{Peer, User};
 
@@ -20,7 +20,8 @@ pub(crate) struct Parties {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Party {
     User(User),
-    /// An IPv4 address, or the first half of an IPv6 address: one customer has all of the other.
+    /// An IPv4 address, or the first half of an IPv6 address: one customer has all of the other. This
+    /// machine counts as one, since each of its users has sixteen million loopback addresses to call from.
     Address(IpAddr),
     Unknown,
 }
@@ -32,6 +33,7 @@ impl Party {
             (Some(credentials), _) if us.is_one_of_us(&credentials.user) => None,
             (Some(credentials), _) => Some(Party::User(credentials.user.clone())),
             (None, Some(address)) => Some(Party::Address(match address.ip().to_canonical() {
+                ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
                 IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
                 ip => ip,
             })),
@@ -90,6 +92,9 @@ mod tests {
         assert_eq!(enter("10.0.0.2:1"), Ok(()));
         assert_eq!(["[fe80::1]:1", "[fe80::2]:1", "[fe80::3]:1"].map(enter), [Ok(()), Ok(()), Err(2)]);
         assert_eq!(enter("[fe80:0:0:1::1]:1"), Ok(()));
+        let loopback = ["127.0.0.1:1", "127.9.8.7:1", "[::1]:1", "[::ffff:127.0.0.2]:1"];
+        assert_eq!(loopback.map(enter), [Ok(()), Ok(()), Err(2), Err(2)]);
+        loopback[..2].iter().for_each(|address| parties.leave(&at(address), &us));
         parties.leave(&at("10.0.0.1:9"), &us);
         assert_eq!((enter("10.0.0.1:5"), enter("10.0.0.1:6")), (Ok(()), Err(2)));
         for address in
