@@ -124,3 +124,24 @@ fn debug_shows_a_good_call_on_both_sides_and_nothing_to_worry_about() {
         assert_eq!(calls.lines().filter(|line| line.contains("connected to")).count(), 10, "{calls}");
     }
 }
+
+/// That descriptors have run out is what an operator has to hear of: the log needs none then.
+#[cfg(unix)]
+#[test]
+fn a_server_out_of_descriptors_says_so() {
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 20; exec \"$0\" \"$@\"", crate::stage::SIDEWIRE]);
+    limited.args(["serve", "tcp:127.0.0.1:0", "--access", "anyone"]).env_remove("RUST_LOG");
+    limited.current_dir(stage.folder()).stderr(Stdio::piped());
+    let mut server = Process::start(&mut limited, 1);
+    let Endpoint::Tcp { host, port } = &server.endpoints[0] else { panic!("a TCP endpoint") };
+    let clients: Vec<_> =
+        (0..30).map(|_| TcpStream::connect((host.as_str(), *port)).expect("connect")).collect();
+    let mut line = String::new();
+    let stderr = server.child.stderr.take().expect("its log");
+    BufReader::new(stderr).read_line(&mut line).expect("a line");
+    assert!(line.contains("out of descriptors"), "{line}");
+    drop(clients);
+}

@@ -1,6 +1,7 @@
 //! The log on standard error, which nobody needs to read.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,8 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
+    /// For the writing thread. Taken before anything is logged: by then there may be no descriptor left.
+    stderr: Option<File>,
     writer: Writer,
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
@@ -48,6 +51,7 @@ impl Log {
     /// From here on what is logged, and what panics say, goes through the queue.
     pub(crate) fn start() -> Log {
         let queue = Arc::new(Queue::default());
+        queue.lock().stderr = sidewire_platform::standard_error().ok();
         Builder::from_env(Env::default().default_filter_or("warn"))
             .target(Target::Pipe(Box::new(Line(Arc::clone(&queue)))))
             .init();
@@ -93,8 +97,8 @@ impl Queue {
         if state.writer == Writer::Missing {
             let queue = Arc::clone(self);
             let thread = thread::Builder::new().name("log".into());
-            let started = sidewire_platform::standard_error()
-                .and_then(|stderr| thread.spawn(move || queue.write_to(stderr)));
+            let stderr = state.stderr.take().map_or_else(sidewire_platform::standard_error, Ok);
+            let started = stderr.and_then(|stderr| thread.spawn(move || queue.write_to(stderr)));
             match started {
                 Ok(_) => state.writer = Writer::Waiting,
                 Err(_) => return state.lost += 1,
