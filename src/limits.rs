@@ -24,8 +24,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of these places, how many connections of one peer may hold on a listener for
     /// [`Access::Anyone`](crate::Access::Anyone): of one user where the system names it, else of one IP
-    /// address (IPv6: of one /64; all loopback addresses are one). Further ones are answered "busy" (-6). Our own user and the system's
-    /// may hold all, where the system names them. Default `None`: all but a quarter of them.
+    /// address (IPv6: of one /64; all loopback addresses are one). Further ones are answered "busy" (-6).
+    /// Our own user and the system's may hold all, where the system names them. Default `None`: all but a
+    /// quarter of them. Over TCP all users of this machine look alike.
     pub max_connections_per_peer: Option<usize>,
     /// Bytes of payload in one v1 frame, either way; advertised in the hello. Default 16 MiB.
     pub max_payload: u32,
