@@ -89,12 +89,13 @@ pub(crate) struct Workbench<'a> {
     pub(crate) place: Place<'a>,
 }
 
-/// Which link works, where it came in, and when it began to.
+/// Which link works, where it came in, when it began to, and whose time is judged as of when.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) key: Key,
     pub(crate) site: &'a Site,
     pub(crate) begun: Instant,
+    pub(crate) judged: Option<Instant>,
 }
 
 impl<'a> Place<'a> {
@@ -174,7 +175,7 @@ impl Link {
     }
 
     /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
-    /// whose time was up when it began. `to_the_end`: not to take a short read for the end of what
+    /// whose time was up when the system was last polled. `to_the_end`: not to take a short read for the end of what
     /// there is, since the peer's end may stand behind it.
     pub(crate) fn work(
         &mut self,
@@ -184,24 +185,24 @@ impl Link {
     ) -> Next {
         let begun = bench.place.begun;
         let mut share = Share::begin(bench.limits.turn_bytes, bench.limits.turn_frames, begun);
-        let is_due = self.is_due(begun);
+        let due = bench.place.judged.filter(|judged| self.is_due(*judged));
         self.protocol.lend(bench.spare);
         let was_writing = self.wants_to_write();
         self.open(bench.place, &share, receiver);
         let unread = share.bytes;
-        let more_to_read = self.fill(bench, &mut share, receiver, to_the_end || is_due);
+        let more_to_read = self.fill(bench, &mut share, receiver, to_the_end || due.is_some());
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
         let mut more_to_write = self.flush(bench, &share);
         let resumed = was_paused && !self.protocol.is_paused();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
-        if is_due {
+        if let Some(judged) = due {
             let input = match share.bytes < unread {
                 _ if more_to_handle => Input::Waiting,
                 true => Input::Fresh,
                 false => Input::Quiet,
             };
-            if self.expire(begun, input) {
+            if self.expire(judged, input) {
                 more_to_write = self.flush(bench, &share);
             }
         }

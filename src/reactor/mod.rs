@@ -96,6 +96,9 @@ pub(crate) struct Reactor {
     /// Who goes on in the next turn without an event.
     ready: VecDeque<Target>,
     timers: Timers,
+    /// When this turn's poll began, if anything can be due: whatever came before that, the poll has shown,
+    /// also on systems where it is not to be had otherwise (a pipe's completion).
+    judged: Option<Instant>,
     /// When the endpoints' files are looked for.
     looking: Option<Instant>,
     mailbox: Arc<Mailbox>,
@@ -138,6 +141,7 @@ impl Reactor {
             links: Slots::new(),
             ready: VecDeque::new(),
             timers: Timers::default(),
+            judged: None,
             looking: None,
             mailbox,
             buffer: vec![0; READ_BUFFER].into(),
@@ -191,6 +195,7 @@ impl Reactor {
     /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        self.judged = (self.timers.next().is_some() || self.stopping.is_some()).then(Instant::now);
         let polled = self.poll.poll(&mut events, self.patience(timeout));
         let result = match polled {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
@@ -215,7 +220,7 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let deadline = self.timers.next().into_iter().chain(self.stopping).min();
-        let until = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let until = deadline.zip(self.judged).map(|(at, now)| at.saturating_duration_since(now));
         until.into_iter().chain(timeout).min()
     }
 
@@ -257,9 +262,8 @@ impl Reactor {
                 Some(Target::Endpoints) | None => break,
             }
         }
-        if self.timers.next().is_some() {
-            let now = Instant::now();
-            while let Some(target) = self.timers.pop_due(now) {
+        if let Some(judged) = self.judged {
+            while let Some(target) = self.timers.pop_due(judged) {
                 self.wake(target, service);
             }
         }
@@ -282,7 +286,7 @@ impl Reactor {
             spare: &mut self.spare,
             limits: &self.limits,
             refusing: &mut self.refusing,
-            place: Place { key, site, begun: Instant::now() },
+            place: Place { key, site, begun: Instant::now(), judged: self.judged },
         };
         let listener = link.listener();
         let mut reception = Reception { key, listener, endpoint: &site.endpoint, service };
@@ -337,7 +341,7 @@ impl Reactor {
             Target::Link(key) => {
                 let Some(link) = self.links.get_mut(key) else { return };
                 link.forget_timer();
-                if link.is_due(Instant::now()) {
+                if self.judged.is_some_and(|judged| link.is_due(judged)) {
                     self.work(key, true, service);
                 } else {
                     link.arm(key, &mut self.timers);
