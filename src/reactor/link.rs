@@ -175,8 +175,8 @@ impl Link {
     }
 
     /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
-    /// whose time was up when the system was last polled. `to_the_end`: not to take a short read for the end of what
-    /// there is, since the peer's end may stand behind it.
+    /// whose time was up when the system was last polled. `to_the_end`: not to take a short read for the
+    /// end of what there is, since the peer's end may stand behind it.
     pub(crate) fn work(
         &mut self,
         bench: &mut Workbench<'_>,
@@ -185,24 +185,28 @@ impl Link {
     ) -> Next {
         let begun = bench.place.begun;
         let mut share = Share::begin(bench.limits.turn_bytes, bench.limits.turn_frames, begun);
-        let due = bench.place.judged.filter(|judged| self.is_due(*judged));
+        let is_overdue = self.is_due(begun);
         self.protocol.lend(bench.spare);
         let was_writing = self.wants_to_write();
         self.open(bench.place, &share, receiver);
         let unread = share.bytes;
-        let more_to_read = self.fill(bench, &mut share, receiver, to_the_end || due.is_some());
+        let more_to_read = self.fill(bench, &mut share, receiver, to_the_end || is_overdue);
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
         let mut more_to_write = self.flush(bench, &share);
         let resumed = was_paused && !self.protocol.is_paused();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
-        if let Some(judged) = due {
+        if is_overdue {
             let input = match share.bytes < unread {
                 _ if more_to_handle => Input::Waiting,
                 true => Input::Fresh,
                 false => Input::Quiet,
             };
-            if self.expire(judged, input) {
+            // What was just read may be all of it until the next poll, by which others are judged.
+            if input == Input::Fresh {
+                self.protocol.renew_partial(begun);
+            }
+            if bench.place.judged.is_some_and(|judged| self.expire(judged, input)) {
                 more_to_write = self.flush(bench, &share);
             }
         }

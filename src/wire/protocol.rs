@@ -190,6 +190,13 @@ impl Protocol {
         }
     }
 
+    /// More of a frame that is overdue was there: see [`Connection::renew_partial`].
+    pub(crate) fn renew_partial(&mut self, now: Instant) {
+        if let Protocol::Framed(connection) = self {
+            connection.renew_partial(now);
+        }
+    }
+
     /// Whether a time limit has passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
         match self {

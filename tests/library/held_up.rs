@@ -123,12 +123,14 @@ fn a_large_frame_goes_on() {
         }
         let server = Held::start(dialect, endpoint);
         let raw = dialect.raw(&server.endpoint);
-        let request = dialect.request(1, ECHO, &vec![b'x'; 8 << 20]);
+        // A pipe holds little, and under Wine 8 MiB would take it longer than the limit anyway.
+        let size = if cfg!(windows) && endpoint.scheme() != "tcp" { 1 << 20 } else { 8 << 20 };
+        let request = dialect.request(1, ECHO, &vec![b'x'; size]);
         raw.send(&request[..100]);
         server.catch_up(dialect);
         thread::scope(|scope| {
             server.hold(dialect, || drop(scope.spawn(|| raw.send(&request[100..]))));
-            assert_eq!(dialect.receive(&raw).payload.len(), 8 << 20);
+            assert_eq!(dialect.receive(&raw).payload.len(), size);
         });
         server.running.stop().expect("the server ends well");
     });

@@ -84,7 +84,7 @@ impl Connection {
     /// A peer whose frame does not fit into the system's buffers can't go on while nobody reads. If
     /// we come late, and more of it is there, it gets its time anew; once, so that it has an end
     /// even if we always come late.
-    fn renew_partial(&mut self, now: Instant) {
+    pub(crate) fn renew_partial(&mut self, now: Instant) {
         let is_late = |(at, what): (Instant, Expired)| {
             matches!(what, Expired::Hello | Expired::PartialFrame) && now.saturating_duration_since(at) > LATE
         };
