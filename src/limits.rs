@@ -26,7 +26,8 @@ pub struct Limits {
     /// [`Access::Anyone`](crate::Access::Anyone): of one user where the system names it, else of one IP
     /// address (IPv6: of one /64; all loopback addresses are one). Further ones are answered "busy" (-6).
     /// Our own user and the system's may hold all, where the system names them. Default `None`: all but a
-    /// quarter of them. Over TCP all users of this machine look alike.
+    /// quarter of them, or of the descriptors that the process may have when it listens, if those are
+    /// fewer. Over TCP all users of this machine look alike.
     pub max_connections_per_peer: Option<usize>,
     /// Bytes of payload in one v1 frame, either way; advertised in the hello. Default 16 MiB.
     pub max_payload: u32,
@@ -74,13 +75,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How many places of a listener one peer may hold.
-    pub(crate) fn share(&self, access: Access) -> usize {
+    /// How many places of a listener one peer may hold, in a process that may have so many descriptors.
+    pub(crate) fn share(&self, access: Access, descriptors: u64) -> usize {
+        let places = self.max_connections.min(usize::try_from(descriptors).unwrap_or(usize::MAX));
         match access {
             Access::SameUser => usize::MAX,
-            Access::Anyone => {
-                self.max_connections_per_peer.unwrap_or(self.max_connections - self.max_connections / 4)
-            }
+            Access::Anyone => self.max_connections_per_peer.unwrap_or(places - places / 4),
         }
     }
 
@@ -144,3 +144,18 @@ pub(crate) const MAX_QUEUED_DATAGRAMS: usize = 1024;
 pub(crate) const MAX_QUEUED_BYTES: usize = 256 << 20;
 /// After how long they are tried again.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_has_its_share_of_places_or_of_descriptors() {
+        let mut limits = Limits { max_connections: 100, ..Limits::default() };
+        let share = |limits: &Limits, descriptors| limits.share(Access::Anyone, descriptors);
+        assert_eq!([u64::MAX, 100, 40, 0].map(|descriptors| share(&limits, descriptors)), [75, 75, 30, 0]);
+        assert_eq!(limits.share(Access::SameUser, 40), usize::MAX);
+        limits.max_connections_per_peer = Some(90);
+        assert_eq!(share(&limits, 40), 90, "who sets it has decided");
+    }
+}

@@ -18,7 +18,7 @@
 //! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
 //! | `identity.rs` | [`current_user`], [`user_name`] | who we are, and how a user is called |
 //! | `names.rs` | (private) | endpoint names to system addresses |
-//! | `process.rs` | [`Reserve`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
+//! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //!
 //! **Listener.** [`Listener::bind`] creates the endpoint with its final access rights: there is
@@ -78,7 +78,8 @@ pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, Kind};
 pub use os::{
     Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,
-    datagram_schemes, is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, user_name,
+    datagram_schemes, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error,
+    stream_schemes, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

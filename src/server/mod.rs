@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, StopSignals};
+use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, StopSignals, descriptor_limit};
 
 use crate::access::Oneself;
 use crate::counters::Counters;
@@ -273,7 +273,7 @@ impl<S> Server<S> {
                 oneself,
                 settings: Arc::new(settings),
                 tallies: Tallies::default(),
-                parties: Parties::new(limits.share(access)),
+                parties: Parties::new(limits.share(access, descriptor_limit())),
             }
         };
         let is_stream = endpoint.kind() == EndpointKind::Stream;

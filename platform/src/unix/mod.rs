@@ -31,7 +31,7 @@ pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
 pub use listener::Listener;
 pub(crate) use names::os_string;
-pub use process::{Reserve, is_descriptor_limit, raise_descriptor_limit, standard_error};
+pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]
 pub use standard::{has_standard_input, has_standard_output};

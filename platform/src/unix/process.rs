@@ -69,6 +69,16 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(current.unwrap_or(u64::MAX))
 }
 
+/// How many descriptors this process may have now: the soft limit (getrlimit(2)).
+///
+/// # Platform-specific behavior
+///
+/// `u64::MAX` means unlimited, as it always is on Windows.
+#[must_use]
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Standard error as a file of its own: who waits in it holds no lock that others need.
 ///
 /// # Errors
@@ -85,7 +95,7 @@ mod tests {
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {
         let limit = raise_descriptor_limit().unwrap();
-        assert_eq!(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX), limit);
+        assert_eq!(descriptor_limit(), limit);
         assert_eq!(raise_descriptor_limit().unwrap(), limit);
     }
 
