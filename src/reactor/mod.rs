@@ -22,6 +22,7 @@ mod room;
 mod session;
 mod share;
 mod slots;
+mod stopping;
 mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -121,12 +122,6 @@ const FIRST_PORT: u32 = LAST_RESERVED / 2;
 const MAX_ENDPOINTS: u16 = 32_767;
 /// Connections accepted on one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 256;
-/// As good as without end, where a clock would overflow.
-const FAR: Duration = Duration::from_secs(365 * 86_400);
-/// What a peer gets at least to read its last bytes when the loop ends.
-const LAST_LINGER: Duration = Duration::from_millis(100);
-/// How long a loop that ends waits for the system to close handles.
-const SEE_OFF: Duration = Duration::from_millis(500);
 /// Events taken from the system at a time.
 const EVENTS: usize = 1024;
 
@@ -259,7 +254,8 @@ impl Reactor {
                     }
                     self.read_port(number, service);
                 }
-                Some(Target::Endpoints) | None => break,
+                Some(Target::Endpoints) => self.look(service),
+                None => break,
             }
         }
         if let Some(judged) = self.judged {
@@ -390,78 +386,6 @@ impl Reactor {
             }
         }
     }
-
-    /// Lets nobody in any more, says goodbye to everybody, and gives them `grace`.
-    fn stop(&mut self, grace: Duration, service: &mut impl Service) {
-        let now = Instant::now();
-        // A second word can hurry it, not hold it up.
-        let until = now.checked_add(grace).unwrap_or(now + FAR);
-        self.stopping = Some(self.stopping.map_or(until, |before| before.min(until)));
-        for acceptor in &mut self.acceptors {
-            acceptor.close(self.poll.registry());
-        }
-        self.ports.values_mut().for_each(|port| port.close(self.poll.registry()));
-        for key in self.links.keys() {
-            if let Some(link) = self.links.get_mut(key) {
-                link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
-                self.work(key, false, service);
-            }
-        }
-    }
-
-    /// On Windows handles close, and with them the endpoints, only when the poll turns once more.
-    fn let_go(&mut self, events: &mut Events) {
-        if let Err(error) = self.poll.poll(events, Some(Duration::ZERO)) {
-            log::debug!("polling once more: {error}");
-        }
-    }
-
-    /// How long a peer may take to read its last bytes: as long as the loop itself, if that ends.
-    fn linger(&self) -> Duration {
-        let Some(at) = self.stopping else { return self.limits.linger };
-        self.limits.linger.min(at.saturating_duration_since(Instant::now()).max(LAST_LINGER))
-    }
-
-    /// A pipe's handle is closed, and its name free, only after the poll has seen the end of what
-    /// was under way, and the last flush has ended.
-    fn see_off(&mut self) {
-        let until = Instant::now() + self.linger() + SEE_OFF;
-        let mut events = Events::with_capacity(EVENTS);
-        let mut pause = Duration::ZERO;
-        while let Some(acceptor) = self.acceptors.last() {
-            if let Err(error) = self.poll.poll(&mut events, Some(pause)) {
-                log::debug!("the last turns of a loop: {error}");
-            }
-            let endpoint = &acceptor.site.endpoint;
-            if !Listener::is_gone(endpoint) && Instant::now() < until {
-                pause = Duration::from_millis(5);
-                continue;
-            }
-            if !Listener::is_gone(endpoint) {
-                log::warn!("{endpoint}: a client still holds it, or somebody else has taken it");
-            }
-            self.acceptors.pop();
-        }
-    }
-
-    /// Whether it was told to stop, and everybody has left or had time enough.
-    fn has_stopped(&mut self, service: &mut impl Service) -> bool {
-        let Some(at) = self.stopping else { return false };
-        self.ports.retain(|_, port| port.has_waiting());
-        let is_done = self.links.len() == 0 && self.ports.is_empty();
-        if !is_done && at > Instant::now() {
-            return false;
-        }
-        self.ports.values_mut().for_each(Port::retry);
-        self.ports.clear();
-        for key in self.links.keys() {
-            // We may come late: who has made room in time gets what is theirs.
-            self.work(key, true, service);
-            self.reap(key, service);
-        }
-        self.see_off();
-        true
-    }
 }
 
 /// The number of one more endpoint of a kind.
@@ -486,25 +410,5 @@ fn report_end(key: Key, link: &Link, site: &mut Site) {
         }
         (None, Some(error)) => log::debug!("{endpoint}: #{key} closed: {peer} has gone: {error}"),
         (None, None) => log::debug!("{endpoint}: #{key} closed in order"),
-    }
-}
-
-impl Drop for Reactor {
-    fn drop(&mut self) {
-        if !self.maker.is_here() {
-            // In a forked child. The epoll set is the parent's, too.
-            return;
-        }
-        self.stopping.get_or_insert_with(Instant::now);
-        for acceptor in &mut self.acceptors {
-            acceptor.close(self.poll.registry());
-        }
-        self.ports.clear();
-        for key in self.links.keys() {
-            if let Some(link) = self.links.remove(key) {
-                link.close(self.poll.registry(), self.linger());
-            }
-        }
-        self.see_off();
     }
 }

@@ -41,7 +41,7 @@ impl Presence {
         match (renewed, *self) {
             (Ok(false), Presence::There) => return false,
             (Ok(false), Presence::Lost { .. }) => {
-                log::info!("{endpoint}: clients find it again");
+                log::debug!("{endpoint}: clients find it again");
                 *self = Presence::There;
                 return false;
             }
