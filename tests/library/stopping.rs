@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{ResultCode, Server};
+use sidewire_platform::Channel;
 
 use crate::util::{
     Dialect, Raw, all_streams, client, connect, everywhere, frame, start, store, until, usual, watchdog,
@@ -87,6 +88,8 @@ fn idle_clients_learn_of_the_end_with_their_next_call() {
         let client = dialect.client(&bound[0]);
         assert!(client.call(ECHO, b"x").is_ok());
         running.remote().stop_within(Duration::from_secs(30)).expect("stop");
+        // What comes before the loop has heard of it is still served.
+        until("nobody is let in", || Channel::connect(&bound[0], Some(AT_ONCE)).is_err());
         if dialect != Dialect::V1 {
             thread::sleep(Duration::from_millis(50)); // Nothing tells a classic peer but the end itself.
         }
