@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, EndpointError};
 
-use crate::wire::ProtocolError;
-use crate::wire::rc::ResultCode;
+use sidewire_wire::ProtocolError;
+use sidewire_wire::ResultCode;
 
 /// A `Result` with Sidewire's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

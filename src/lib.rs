@@ -47,15 +47,12 @@ mod access;
 mod client;
 mod counters;
 mod error;
-mod excerpt;
 mod limits;
 mod loops;
 mod maker;
-mod memory;
 mod random;
 mod reactor;
 mod server;
-mod wire;
 
 pub use access::Access;
 pub use client::{Client, Connect, RawDatagrams, RawStream, Response};
@@ -63,10 +60,9 @@ pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
-pub use server::{Failure, Listen, Remote, Reply, Request, Running, Server, StreamHandler, on_data};
+pub use server::{Listen, Remote, Reply, Request, Running, Server, StreamHandler, on_data};
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, StopSignals, User,
     user_name,
 };
-pub use wire::Layout;
-pub use wire::rc::ResultCode;
+pub use sidewire_wire::{Failure, Layout, ResultCode};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sidewire_wire::ConnectionLimits;
+
 use crate::access::Access;
 
 /// What a server or client allows, in bytes, counts and times.
@@ -75,6 +77,22 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Those of a single connection.
+    pub(crate) fn connection(&self) -> ConnectionLimits {
+        let mut limits = ConnectionLimits::default();
+        limits.max_payload = self.max_payload;
+        limits.max_in_flight = self.max_in_flight;
+        limits.max_in_flight_bytes = self.max_in_flight_bytes;
+        limits.outbox_soft = self.outbox_soft;
+        limits.outbox_hard = self.outbox_hard;
+        limits.hello_timeout = self.hello_timeout;
+        limits.partial_frame_timeout = self.partial_frame_timeout;
+        limits.write_stall_timeout = self.write_stall_timeout;
+        limits.idle_timeout = self.idle_timeout;
+        limits.linger = self.linger;
+        limits
+    }
+
     /// How many places of a listener one peer may hold, in a process that may have so many descriptors.
     pub(crate) fn share(&self, access: Access, descriptors: u64) -> usize {
         let places = self.max_connections.min(usize::try_from(descriptors).unwrap_or(usize::MAX));
@@ -123,15 +141,11 @@ const FIRST_BYTE: Duration = Duration::from_secs(10);
 const FIRST_BYTE_OF_PEOPLE: Duration = Duration::from_secs(60);
 /// Refused connections that may wait for their answer at a time; beyond that they are just closed.
 pub(crate) const MAX_REFUSING: usize = 64;
-/// How long a refused connection may take to send the four bytes that tell its layout.
-pub(crate) const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How long accepting rests when the process is out of descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a handler, or all of one peer's together, may take before others get their turn: looked at now
 /// and then, so that it is a target and no bound.
 pub(crate) const TURN_TIME: Duration = Duration::from_millis(2);
-/// Who judges a deadline this much too late has been held up, and may have held up the other side.
-pub(crate) const LATE: Duration = Duration::from_millis(100);
 /// Bytes of the one buffer that a loop reads into.
 pub(crate) const READ_BUFFER: usize = 256 << 10;
 /// Types in a dispatch table unless told otherwise.

@@ -13,8 +13,8 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
-use crate::wire::rc::ResultCode;
-use crate::wire::{Classic, Connection, Settings};
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Classic, Connection, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
 ///
@@ -129,7 +129,7 @@ impl Connect {
         let channel = self.connect()?;
         let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
         let settings = Settings {
-            limits,
+            limits: limits.connection(),
             classic: classic.unwrap_or_default(),
             web_is_error: false,
             first_byte: None,

@@ -11,11 +11,11 @@ use super::shared::{is_past, remaining};
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
-use crate::memory::{self, NoMemory};
 use crate::random::random_id;
-use crate::wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
-use crate::wire::frame::Kind as FrameKind;
-use crate::wire::{Classic, Layout};
+use sidewire_wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
+use sidewire_wire::frame::Kind as FrameKind;
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Classic, Layout};
 
 /// A datagram socket that asks one question at a time; other threads wait for their turn.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use sidewire_platform::{Address, DatagramChannel, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
-use crate::wire::Layout;
-use crate::wire::rc::ResultCode;
 use datagram::DatagramCalls;
 use shared::Shared;
+use sidewire_wire::Layout;
+use sidewire_wire::ResultCode;
 
 pub use connect::Connect;
 pub use datagram::RawDatagrams;

@@ -17,11 +17,10 @@ use sidewire_platform::{Channel, Endpoint};
 use super::Response;
 use super::journal::Asked;
 use crate::error::{Error, Kind, Result};
-use crate::limits::LATE;
 use crate::maker::Maker;
-use crate::memory::{self, NoMemory};
-use crate::wire::rc::ResultCode;
-use crate::wire::{Connection, Layout};
+use sidewire_wire::ResultCode;
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Connection, LATE, Layout};
 use state::{State, Waiter};
 
 /// See the module's text.

@@ -10,8 +10,8 @@ use super::link::{Link, Seat, Shown};
 use super::timers::Target;
 use super::{ACCEPTS_PER_TURN, Reactor, Service};
 use crate::limits::ACCEPT_PAUSE;
-use crate::wire::rc::ResultCode;
-use crate::wire::{Connection, Plain, Protocol};
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Connection, Plain, Protocol};
 
 impl Reactor {
     /// Lets waiting connections in.

@@ -14,8 +14,8 @@ use super::presence::Presence;
 use super::slots::reserved_token;
 use crate::access::{Access, Oneself};
 use crate::limits::MAX_REFUSING;
-use crate::wire::rc::ResultCode;
-use crate::wire::{Cut, Protocol, ProtocolError, Settings};
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Cut, Protocol, ProtocolError, Settings};
 
 /// See the module's text.
 #[derive(Debug)]

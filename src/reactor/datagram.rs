@@ -14,10 +14,10 @@ use super::presence::Presence;
 use super::share::Share;
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
-use crate::wire::datagram::{self, Parsed};
-use crate::wire::frame::Kind;
-use crate::wire::rc::ResultCode;
-use crate::wire::{Classic, Layout, Outbox, Ticket, classic};
+use sidewire_wire::ResultCode;
+use sidewire_wire::datagram::{self, Parsed};
+use sidewire_wire::frame::Kind;
+use sidewire_wire::{Classic, Layout, Outbox, Ticket, classic};
 
 /// See the module's text.
 pub(crate) struct Port {
@@ -98,8 +98,8 @@ impl Port {
     }
 
     /// Handles what has come, within a turn's budget. Says whether more may be there.
-    pub(super) fn read(&mut self, buffer: &mut [u8], service: &mut impl Service) -> bool {
-        let mut share = Share::begin(self.site.settings.limits.turn_bytes, PER_TURN, Instant::now());
+    pub(super) fn read(&mut self, buffer: &mut [u8], turn_bytes: usize, service: &mut impl Service) -> bool {
+        let mut share = Share::begin(turn_bytes, PER_TURN, Instant::now());
         let had_failed = std::mem::take(&mut self.has_failed);
         while self.is_open && !share.is_over() {
             match self.out.socket.receive(buffer) {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Instant;
 
 use super::Incoming;
-use crate::wire::Layout;
-use crate::wire::rc::ResultCode;
+use sidewire_wire::Layout;
+use sidewire_wire::ResultCode;
 
 /// A request that is being handled. Where nobody wants to read of it, it costs a look at the level.
 pub(super) struct Handled(Option<Begun>);

@@ -15,8 +15,8 @@ use super::share::Share;
 use super::slots::Key;
 use super::timers::{Target, Timers};
 use crate::limits::Limits;
-use crate::wire::frame;
-use crate::wire::{Buffer, Connection, Event, Input, Plain, Protocol};
+use sidewire_wire::frame;
+use sidewire_wire::{Buffer, Connection, Event, Input, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]

@@ -36,13 +36,13 @@ use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, S
 use crate::counters::Counters;
 use crate::limits::{Limits, READ_BUFFER, RETRY_AFTER};
 use crate::maker::Maker;
-use crate::wire::rc::ResultCode;
-use crate::wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
 use acceptor::Acceptor;
 use datagram::Port;
 use link::{Link, Next, Place, Seat, Shown, Workbench};
 use mailbox::{Mail, Mailbox};
 use reception::Reception;
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use timers::{Target, Timers};
 
@@ -349,7 +349,7 @@ impl Reactor {
     /// Handles what came in on a datagram socket.
     fn read_port(&mut self, number: u32, service: &mut impl Service) {
         let Some(port) = self.ports.get_mut(&number) else { return };
-        if port.read(&mut self.buffer, service) && !port.queued {
+        if port.read(&mut self.buffer, self.limits.turn_bytes, service) && !port.queued {
             port.queued = true;
             self.ready.push_back(Target::Port(number));
         }

@@ -11,7 +11,7 @@ use super::room::Room;
 use crate::access::Oneself;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
-use crate::memory::{self, NoMemory};
+use sidewire_wire::memory::{self, NoMemory};
 
 /// Our own user's receivers and root's are `own`, and so are those of whom the system tells nothing.
 /// Others that may talk to us are `guests`: whatever they leave unread, it holds up only guests.

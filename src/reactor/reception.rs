@@ -6,7 +6,7 @@ use super::journal::Handled;
 use super::link::Receiver;
 use super::slots::Key;
 use super::{Incoming, Origin, Service, Session};
-use crate::wire::{Connection, Event, Layout};
+use sidewire_wire::{Connection, Event, Layout};
 
 /// What a link's events go through on their way to the service.
 pub(super) struct Reception<'a, S> {

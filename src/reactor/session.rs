@@ -6,8 +6,8 @@ use std::io;
 use sidewire_platform::{Address, Endpoint, Peer, Stream};
 
 use super::slots::Key;
-use crate::wire::rc::ResultCode;
-use crate::wire::{Plain, ProtocolError};
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Plain, ProtocolError};
 
 /// Names one connection of a server, among all that it ever has. For maps in the server's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,7 @@
 use mio::Token;
 use slab::Slab;
 
-use crate::memory;
+use sidewire_wire::memory;
 
 /// Names one occupant of a slot. The generation tells it from earlier ones in the same slot,
 /// so that an event or a timer that comes late finds nobody instead of somebody else.

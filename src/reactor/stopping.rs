@@ -7,7 +7,7 @@ use sidewire_platform::Listener;
 
 use super::datagram::Port;
 use super::{EVENTS, Reactor, Service};
-use crate::wire::rc::ResultCode;
+use sidewire_wire::ResultCode;
 
 /// As good as without end, where a clock would overflow.
 const FAR: Duration = Duration::from_secs(365 * 86_400);

@@ -7,12 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sidewire_platform::{Peer, Tally};
 
-use super::{Failure, Reply, Request, StreamHandler};
+use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::excerpt::Excerpt;
 use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId};
-use crate::wire::rc::ResultCode;
-use crate::wire::{Layout, ReplyWriter};
+use sidewire_wire::Excerpt;
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Failure, Layout, ReplyWriter};
 
 /// A handler, boxed: the table is the one place where a request goes through a `dyn`.
 pub(super) type Handler<S> =

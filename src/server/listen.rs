@@ -7,7 +7,7 @@ use sidewire_platform::{BindOptions, Endpoint};
 
 use crate::access::Access;
 use crate::error::Error;
-use crate::wire::Classic;
+use sidewire_wire::Classic;
 
 /// An endpoint to listen on, with options. [`Server::listen`](super::Server::listen) also takes
 /// a plain text where the defaults will do.

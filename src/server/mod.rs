@@ -19,12 +19,13 @@ use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::loops::{self, Served};
 use crate::random::random_id;
 use crate::reactor::{Framing, Message, MessageReply, Parties, Reactor, Site, Tallies, address_of};
-use crate::wire::{Classic, Cut, Settings};
 use dispatch::Dispatch;
+use sidewire_wire::{Classic, Cut, Settings};
 
 pub use listen::Listen;
 pub use remote::{Remote, Running};
-pub use request::{Failure, Reply, Request};
+pub use request::{Reply, Request};
+use sidewire_wire::Failure;
 pub use streams::{StreamHandler, on_data};
 
 /// Serves a state of type `S` to any number of clients, in one thread.
@@ -260,7 +261,7 @@ impl<S> Server<S> {
         let site = |bound: &Endpoint, limits: &Limits, instance| {
             let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
             let settings = Settings {
-                limits: limits.clone(),
+                limits: limits.connection(),
                 classic: classic.unwrap_or(by_address),
                 web_is_error: matches!(bound, Endpoint::Tcp { .. }),
                 first_byte: limits.first_byte(access, speaks == Speaks::Frames),

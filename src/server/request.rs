@@ -1,14 +1,13 @@
 //! What a handler is given, and what it gives back.
 
-use std::fmt;
 use std::io;
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
-use crate::memory::{self, NoMemory};
 use crate::reactor::{Incoming, Origin, address_of};
-use crate::wire::rc::ResultCode;
-use crate::wire::{Layout, ReplyWriter};
+use sidewire_wire::ResultCode;
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Failure, Layout, ReplyWriter};
 
 /// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
 #[derive(Debug)]
@@ -158,7 +157,7 @@ impl<'a> Reply<'a> {
         let Some(writer) = self.writer else { return self.rc };
         match result {
             Ok(()) => writer.finish(self.rc),
-            Err(failure) => writer.fail(failure.rc, &failure.text),
+            Err(failure) => writer.fail(failure.result_code(), failure.text()),
         }
     }
 }
@@ -172,56 +171,5 @@ impl io::Write for Reply<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Why a handler could not do what it was asked: a result code, and a text for people.
-///
-/// Every [`std::error::Error`] converts to it with `?`, as "handler failed" (-10) with the error's
-/// text; for boxed errors and plain texts there is `.map_err(Failure::other)`. To answer
-/// with a code of the application, return `Err(Failure::from(ResultCode(7)))`, or give a reason
-/// too with [`Failure::new`]. Clients that speak the classic layout get the code only.
-#[derive(Debug)]
-pub struct Failure {
-    rc: ResultCode,
-    text: String,
-}
-
-impl Failure {
-    /// A result code and a text that explains it. The code 0 would mean success; it is sent as
-    /// "handler failed" (-10).
-    #[must_use]
-    pub fn new(rc: impl Into<ResultCode>, text: impl Into<String>) -> Failure {
-        let rc = rc.into();
-        Failure { rc: if rc.is_ok() { ResultCode::HANDLER_FAILED } else { rc }, text: text.into() }
-    }
-}
-
-impl Failure {
-    /// "Handler failed" (-10), with a text.
-    #[must_use]
-    pub fn other(text: impl fmt::Display) -> Failure {
-        Failure::new(ResultCode::HANDLER_FAILED, text.to_string())
-    }
-}
-
-impl From<ResultCode> for Failure {
-    fn from(rc: ResultCode) -> Failure {
-        Failure::new(rc, "")
-    }
-}
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Failure {
-        Failure::new(ResultCode::HANDLER_FAILED, error.to_string())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text.as_str() {
-            "" => self.rc.fmt(f),
-            text => write!(f, "{}: {text}", self.rc),
-        }
     }
 }

@@ -10,9 +10,9 @@ use sidewire_platform::Endpoint;
 
 use crate::client::Response;
 use crate::error::{Error, Kind, Result};
-use crate::memory::{self, NoMemory};
-use crate::wire::rc::ResultCode;
-use crate::wire::{Connection, Event};
+use sidewire_wire::ResultCode;
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Connection, Event};
 
 /// See the module's text.
 #[derive(Debug)]

@@ -88,8 +88,8 @@ mod tests {
     use crate::limits::MAX_REFUSING;
     use crate::random::random_id;
     use crate::server::{Listen, Server};
-    use crate::wire::rc::ResultCode;
     use crate::{Access, Counters};
+    use sidewire_wire::ResultCode;
 
     /// When the system tells who a client is.
     #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use sidewire_platform::Stream;
 
 use super::super::share::Share;
 use super::{Link, NOBODY, Place, Receiver, State, Workbench};
-use crate::wire::Protocol;
+use sidewire_wire::Protocol;
 
 /// Reads of at least this size go straight into the frame's own buffer.
 const LARGE: usize = 64 << 10;

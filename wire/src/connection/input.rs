@@ -1,0 +1,309 @@
+//! Bytes in: which of them are whole units, and where the others wait.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use super::time::Partial;
+use super::{Connection, Phase, Role};
+use crate::decoder::Fatal;
+use crate::error::ProtocolError;
+use crate::event::Event;
+use crate::layout::Layout;
+use crate::memory::{self, NoMemory};
+use crate::{classic, frame};
+
+/// What one call of [`Connection::receive`] may do, and with what.
+struct Turn<'t, F> {
+    budget: &'t Cell<usize>,
+    /// Bytes waiting to be sent at which the turn ends before its budget does.
+    outbox_most: usize,
+    each: &'t mut F,
+}
+
+impl Connection {
+    /// Takes bytes from the socket, and calls `each` for what they mean, in order, until they
+    /// are used up, `budget` units were handled, or the connection is paused or over. What could
+    /// not be handled yet is kept: see [`has_backlog`](Connection::has_backlog). `each` may end the
+    /// turn before its time by setting `budget` to 0. Then [`received`](Connection::received).
+    ///
+    /// A responder whose outbox grows by the soft mark spends what is left of `budget`, so that
+    /// the socket is offered the replies before the hard mark judges the peer by them.
+    pub fn receive(
+        &mut self,
+        fresh: &[u8],
+        budget: &Cell<usize>,
+        each: &mut impl FnMut(&mut Connection, Event<'_>),
+    ) {
+        let before = budget.get();
+        let outbox_most = match self.role {
+            Role::Responder => self.outbox.len().saturating_add(self.settings.limits.outbox_soft),
+            Role::Initiator => usize::MAX,
+        };
+        let mut turn = Turn { budget, outbox_most, each };
+        let mut stash = std::mem::take(&mut self.stash);
+        let mut rest = self.receive_behind(&mut stash, fresh, &mut turn);
+        if stash.is_empty() {
+            self.parse(&mut rest, &mut turn);
+        }
+        if !self.is_finishing() {
+            self.keep(stash, rest);
+        }
+        if budget.get() != before {
+            self.partial = None;
+        }
+    }
+
+    /// When [`receive`](Connection::receive) was over: handlers may have taken their time in it.
+    #[inline]
+    pub fn received(&mut self, now: Instant) {
+        self.last_active = now;
+        self.watch_partial(now);
+    }
+
+    /// Handles the units that begin in `stash`, taking from `fresh` just what completes them.
+    /// Returns what is left of `fresh`.
+    fn receive_behind<'b, F: FnMut(&mut Connection, Event<'_>)>(
+        &mut self,
+        stash: &mut Vec<u8>,
+        mut fresh: &'b [u8],
+        turn: &mut Turn<'_, F>,
+    ) -> &'b [u8] {
+        while !stash.is_empty() {
+            let mut view = &stash[..];
+            self.parse(&mut view, turn);
+            let left = view.len();
+            let missing = self.decoder.measure(view).map_or(0, |length| length.saturating_sub(left));
+            stash.drain(..stash.len() - left);
+            let count = missing.min(fresh.len());
+            if self.lost.is_none() && count > 0 && self.reserve(stash, count).is_err() {
+                *stash = self.lose(stash);
+            }
+            if let Some(lost) = self.lost {
+                fresh = self.skip(stash, lost, fresh, turn);
+                if fresh.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            if count == 0 {
+                break;
+            }
+            let (used, later) = fresh.split_at(count);
+            stash.extend_from_slice(used);
+            fresh = later;
+        }
+        fresh
+    }
+
+    /// Keeps what could not be handled yet.
+    #[inline]
+    fn keep(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
+        if stash.is_empty() && rest.is_empty() {
+            return; // As behind most requests.
+        }
+        if self.reserve(&mut stash, rest.len()).is_ok() {
+            stash.extend_from_slice(rest);
+            self.put_back(stash);
+        } else if stash.is_empty() && self.decoder.measure(rest).is_ok_and(|length| length > rest.len()) {
+            self.stash = self.lose(rest);
+        } else {
+            // Whole requests that wait for their turn.
+            let first = stash.first_chunk().or(rest.first_chunk());
+            self.end_for(ProtocolError::NoMemory("its requests"), first);
+        }
+    }
+
+    /// There is no memory for the rest of the frame that begins so: from here on its payload is thrown
+    /// away, and in the end its sender is told. Returns its header, to be kept.
+    fn lose(&mut self, frame: &[u8]) -> Vec<u8> {
+        self.decoder.settle_layout(frame);
+        let head = match self.layout() {
+            Some(Layout::V1) => frame::HEADER_LEN,
+            Some(Layout::Classic) => classic::HEADER_LEN,
+            None => usize::MAX,
+        };
+        match (frame.get(..head), self.decoder.measure(frame)) {
+            (Some(head), Ok(length)) => {
+                let missing = u32::try_from(length - frame.len()).unwrap_or(u32::MAX);
+                self.lost = NonZeroU32::new(missing);
+                head.to_vec()
+            }
+            _ => {
+                let what = ProtocolError::NoMemory("the beginning of its frame");
+                self.end_for(what, frame.first_chunk());
+                Vec::new()
+            }
+        }
+    }
+
+    /// Throws away what belongs to the payload that is being lost. Returns what is behind it.
+    fn skip<'b, F: FnMut(&mut Connection, Event<'_>)>(
+        &mut self,
+        stash: &mut Vec<u8>,
+        lost: NonZeroU32,
+        fresh: &'b [u8],
+        turn: &mut Turn<'_, F>,
+    ) -> &'b [u8] {
+        let Some((_, behind)) = fresh.split_at_checked(lost.get() as usize) else {
+            // The subtrahend is less than what is lost.
+            self.lost = NonZeroU32::new(lost.get() - fresh.len() as u32);
+            return &[];
+        };
+        turn.budget.set(turn.budget.get().saturating_sub(1));
+        self.lost = None;
+        if let Some(event) = self.interpret_lost(&std::mem::take(stash)) {
+            (turn.each)(self, event);
+        }
+        self.judge_outbox(turn);
+        behind
+    }
+
+    fn parse<F: FnMut(&mut Connection, Event<'_>)>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, F>) {
+        while turn.budget.get() > 0 && !input.is_empty() && self.may_parse() {
+            if let Phase::Refusing(rc) = self.phase {
+                let Some(first) = input.first_chunk() else { return };
+                return self.answer_refusal(*first, rc);
+            }
+            match self.decoder.next(input) {
+                Ok(Some(unit)) => {
+                    turn.budget.set(turn.budget.get() - 1);
+                    if let Some(event) = self.interpret(unit) {
+                        (turn.each)(self, event);
+                    }
+                    self.judge_outbox(turn);
+                }
+                Ok(None) => return,
+                Err(fatal) => self.fail(fatal),
+            }
+        }
+    }
+
+    /// Looks at what the replies have come to.
+    #[inline]
+    fn judge_outbox<F>(&mut self, turn: &mut Turn<'_, F>) {
+        let waiting = self.outbox.len();
+        if self.outbox.is_starved() {
+            self.fail(ProtocolError::STARVED.into());
+        } else if self.role == Role::Responder && waiting > self.settings.limits.outbox_hard {
+            self.fail(ProtocolError::OutboxFull(waiting).into());
+        }
+        if waiting >= turn.outbox_most {
+            turn.budget.set(0);
+        }
+    }
+
+    #[inline]
+    fn may_parse(&self) -> bool {
+        !self.is_finishing() && !self.is_paused()
+    }
+
+    /// Whether reading rests: a classic peer has replies to read, or one to wait for, before more
+    /// is taken from it.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.role == Role::Responder
+            && self.layout() == Some(Layout::Classic)
+            && (self.owed() > 0 || self.outbox.len() >= self.settings.limits.outbox_soft.max(1))
+    }
+
+    /// Whether units that came earlier wait to be handled: call [`receive`](Connection::receive)
+    /// with no bytes before reading more.
+    #[inline]
+    pub fn has_backlog(&self) -> bool {
+        !self.stash.is_empty()
+            && self.may_parse()
+            && self.decoder.measure(&self.stash).map_or(true, |length| length <= self.stash.len())
+    }
+
+    /// The beginning of a large frame that is still to come, and how many more bytes of it are
+    /// worth reading now, straight behind it: `at_least` or more. To be given back with
+    /// [`put_back`](Connection::put_back). Grows with what has really come, never by the header's
+    /// word alone.
+    #[inline]
+    pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
+        if self.stash.is_empty() || self.lost.is_some() || !self.may_parse() {
+            return None;
+        }
+        let missing = self.decoder.measure(&self.stash).ok()?.checked_sub(self.stash.len())?;
+        if missing < at_least {
+            return None;
+        }
+        let most = missing.min(self.stash.len().max(at_least));
+        let mut partial = std::mem::take(&mut self.stash);
+        if self.reserve(&mut partial, most).is_err() {
+            self.stash = self.lose(&partial);
+            return None;
+        }
+        Some((partial, most))
+    }
+
+    /// Takes the frame back. Then, if it is longer, [`receive`](Connection::receive) with no bytes.
+    pub fn put_back(&mut self, partial: Vec<u8>) {
+        self.stash = memory::trimmed(partial);
+    }
+
+    /// Makes room for `count` more bytes, doubling up to the frame's end and no further.
+    #[inline]
+    fn reserve(&self, stash: &mut Vec<u8>, count: usize) -> Result<(), NoMemory> {
+        if stash.capacity() - stash.len() >= count {
+            return Ok(());
+        }
+        let end = self.decoder.measure(stash).unwrap_or(0).min(stash.len() * 2);
+        memory::reserve_exact(stash, count.max(end.saturating_sub(stash.len())))
+    }
+
+    /// Gives back all the memory of what came and was not handled yet, and ends for that reason. The
+    /// peer is told so.
+    pub fn shed(&mut self, error: ProtocolError) {
+        let first = std::mem::take(&mut self.stash).first_chunk().copied();
+        self.lost = None;
+        self.end_for(error, first.as_ref());
+    }
+
+    /// Ends. `first`: the first bytes of what was not handled, which in the classic layout, where only
+    /// replies can be sent, is answered with the reason.
+    fn end_for(&mut self, error: ProtocolError, first: Option<&[u8; 4]>) {
+        let is_next = self.layout() == Some(Layout::Classic) && self.owed() == 0;
+        self.fail(Fatal { error, answer_to: first.filter(|_| is_next).map(classic::msg_type) });
+    }
+
+    /// The clock of an incomplete frame runs from its first byte, and rests while reading does.
+    #[inline]
+    pub(super) fn watch_partial(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Refusing(_)) {
+            return;
+        }
+        if self.stash.is_empty() || !self.may_parse() || self.has_backlog() {
+            self.partial = None;
+        } else {
+            self.partial.get_or_insert_with(|| Box::new(Partial::since(now)));
+        }
+    }
+
+    /// The peer sends no more; call this when there is no [backlog](Connection::has_backlog). A
+    /// partial frame is dropped. What is ready still goes out; classic peers, whose only way to
+    /// end in order this is, also get what they are owed.
+    pub fn end_of_input(&mut self) {
+        if self.is_finishing() {
+            return;
+        }
+        self.lost = None;
+        if !std::mem::take(&mut self.stash).is_empty() {
+            self.failure.get_or_insert(Box::new(ProtocolError::CutOff));
+        }
+        match self.layout() {
+            Some(Layout::Classic) => self.conclude(false),
+            Some(Layout::V1) | None => self.finish(),
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.phase != Phase::Abandoned {
+            self.phase = Phase::Finishing;
+        }
+        self.decoder.expect_nothing();
+        self.pong_owed = None;
+        self.partial = None;
+    }
+}

@@ -1,0 +1,191 @@
+//! One connection as a state machine: bytes and the time in, events, bytes and a deadline out.
+//!
+//! The owner does, in any order that suits it:
+//!
+//! - [`receive`](Connection::receive) with what the socket gave, or with nothing when
+//!   [`has_backlog`](Connection::has_backlog) says that units were left over, or when a large
+//!   frame was read in place and [put back](Connection::put_back); then [`received`](Connection::received);
+//! - [`end_of_input`](Connection::end_of_input) once, when the socket says so;
+//! - [`unsent`](Connection::unsent) and [`mark_sent`](Connection::mark_sent) whenever the socket takes bytes;
+//! - [`handle_timeout`](Connection::handle_timeout) when [`next_deadline`](Connection::next_deadline) has
+//!   come, but not before it has asked the socket for input and offered it what is unsent;
+//! - close, when [`is_finished`](Connection::is_finished) says that nothing more will happen.
+
+mod input;
+mod meaning;
+mod output;
+mod time;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::calls::Calls;
+use super::decoder::Decoder;
+use super::error::ProtocolError;
+use super::hello::{Allowance, Hello};
+use super::layout::Layout;
+use super::outbox::Outbox;
+use super::rc::ResultCode;
+use super::settings::Settings;
+use time::Partial;
+
+pub use time::Input;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Initiator,
+    Responder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Policy said no: as soon as the layout is known, this is the answer.
+    Refusing(ResultCode),
+    /// The layout or the hello is still to come.
+    Opening,
+    Open,
+    /// We have said goodbye: calls that come now are not executed, replies still count.
+    Leaving,
+    /// Nothing more is taken. Once the peer's last call is answered we are finishing, after a
+    /// goodbye of our own if that is still to be said.
+    Concluding {
+        goodbye: bool,
+    },
+    /// Nothing more is taken; what is in the outbox still goes out.
+    Finishing,
+    /// The peer does not read: nothing more happens.
+    Abandoned,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Connection {
+    settings: Arc<Settings>,
+    decoder: Decoder,
+    phase: Phase,
+    role: Role,
+    /// What the peer's hello allows us (v1).
+    allowance: Allowance,
+    /// Bytes that were received and not parsed: the beginning of a frame, or whole units that
+    /// had to wait. Owns no memory while it is empty.
+    stash: Vec<u8>,
+    /// Of a frame for which there is no memory only the header is in `stash`; so many bytes of its
+    /// payload are still to be thrown away.
+    lost: Option<NonZeroU32>,
+    outbox: Outbox,
+    /// The peer's calls whose replies have not left, and their payload bytes.
+    in_flight: u32,
+    in_flight_bytes: u32,
+    /// The peer's last request that was accepted.
+    last_id: u32,
+    pong_owed: Option<u32>,
+    /// Our own calls; boxed, since most connections of a server have none.
+    calls: Option<Box<Calls>>,
+    failure: Option<Box<ProtocolError>>,
+    /// The frame that is incomplete now; while refusing, what is waited for then.
+    /// Boxed, like the next: most connections of a server are idle, and have neither.
+    partial: Option<Box<Partial>>,
+    /// Since when the outbox holds something and the peer has taken nothing.
+    stalled_since: Option<Box<Instant>>,
+    /// When bytes last came or left.
+    last_active: Instant,
+}
+
+impl Connection {
+    /// The side that was connected to.
+    pub fn responder(settings: Arc<Settings>, now: Instant) -> Connection {
+        let decoder = Decoder::responder(settings.classic, settings.web_is_error);
+        Connection::new(settings, decoder, Role::Responder, Phase::Opening, now)
+    }
+
+    /// The side that connected, with its hello on the way; `nonce` is random.
+    pub fn initiator(settings: Arc<Settings>, nonce: [u8; 16], now: Instant) -> Connection {
+        let mut connection =
+            Connection::new(settings, Decoder::initiator(), Role::Initiator, Phase::Opening, now);
+        let ours = Hello::ours(connection.our_allowance(), nonce);
+        ours.encode(None, connection.outbox.bytes());
+        connection.stalled_since = Some(Box::new(now));
+        connection
+    }
+
+    /// The side that connected and speaks the classic layout.
+    pub fn classic_initiator(settings: Arc<Settings>, now: Instant) -> Connection {
+        let decoder = Decoder::classic(settings.classic);
+        Connection::new(settings, decoder, Role::Initiator, Phase::Open, now)
+    }
+
+    fn new(settings: Arc<Settings>, decoder: Decoder, role: Role, phase: Phase, now: Instant) -> Connection {
+        Connection {
+            settings,
+            decoder,
+            phase,
+            role,
+            allowance: Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0 },
+            stash: Vec::new(),
+            lost: None,
+            outbox: Outbox::default(),
+            in_flight: 0,
+            in_flight_bytes: 0,
+            last_id: 0,
+            pong_owed: None,
+            calls: None,
+            failure: None,
+            partial: None,
+            stalled_since: None,
+            last_active: now,
+        }
+    }
+
+    /// Answers whoever is there with `rc` as soon as the first four bytes tell in what layout,
+    /// and ends. Only before anything was received.
+    pub fn refuse(&mut self, rc: ResultCode, now: Instant) {
+        self.phase = Phase::Refusing(rc);
+        self.partial = Some(Box::new(Partial::since(now)));
+    }
+
+    /// The layout, once known.
+    pub fn layout(&self) -> Option<Layout> {
+        self.decoder.layout()
+    }
+
+    /// Whether both hellos were exchanged; still true when the connection is over.
+    pub fn has_opened_v1(&self) -> bool {
+        self.layout() == Some(Layout::V1)
+    }
+
+    /// How long a peer that was told everything may take to close.
+    pub fn linger_deadline(&self) -> Option<Instant> {
+        self.last_active.checked_add(self.settings.limits.linger)
+    }
+
+    /// Why the connection is beyond repair, if it is.
+    pub fn failure(&self) -> Option<&ProtocolError> {
+        self.failure.as_deref()
+    }
+
+    /// Whether there is no point in flushing: the peer does not read.
+    pub fn is_hopeless(&self) -> bool {
+        self.phase == Phase::Abandoned
+    }
+
+    /// Whether all is said: no more is taken, and nothing is left to be sent.
+    pub fn is_finished(&self) -> bool {
+        self.is_over() && self.outbox.is_empty()
+    }
+
+    /// Whether nothing more will be taken from the peer.
+    pub fn is_finishing(&self) -> bool {
+        matches!(self.phase, Phase::Concluding { .. }) || self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Finishing | Phase::Abandoned)
+    }
+
+    /// The peer's calls that were accepted and have no reply yet, not even in the outbox.
+    #[inline]
+    fn owed(&self) -> usize {
+        self.in_flight as usize - self.outbox.replies()
+    }
+}

@@ -1,0 +1,118 @@
+//! Time limits.
+
+use std::time::{Duration, Instant};
+
+use super::{Connection, Phase};
+use crate::error::ProtocolError;
+use crate::limits::{LATE, REFUSAL_WAIT};
+
+/// Which time limit has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    FirstByte,
+    Hello,
+    PartialFrame,
+    WriteStall,
+    Idle,
+    Refusal,
+}
+
+/// What an owner has found at the socket, right before it judges whose time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Quiet,
+    /// Bytes, and all of them were handled.
+    Fresh,
+    /// More than was handled in this turn.
+    Waiting,
+}
+
+/// A frame of which more has to come.
+#[derive(Debug)]
+pub(super) struct Partial {
+    since: Instant,
+    /// Whether it has got its time a second time.
+    is_renewed: bool,
+}
+
+impl Partial {
+    pub(super) fn since(now: Instant) -> Partial {
+        Partial { since: now, is_renewed: false }
+    }
+}
+
+impl Connection {
+    /// When [`handle_timeout`](Connection::handle_timeout) is to be called, unless something
+    /// happens before. Ask again after every other call.
+    #[inline]
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let is_watched = self.partial.is_some() || self.stalled_since.is_some();
+        if !is_watched && self.phase != Phase::Opening && self.settings.limits.idle_timeout.is_none() {
+            return None; // As for most, with every request.
+        }
+        self.deadlines().into_iter().flatten().map(|(at, _)| at).min()
+    }
+
+    /// Ends the connection if a time limit has passed. Says which. `now` is from before the socket
+    /// was asked for `input`: what had come by then has come in time. While input waits to be
+    /// handled, nobody is blamed for what may be in it; come again.
+    pub fn handle_timeout(&mut self, now: Instant, input: Input) -> Option<Expired> {
+        if input == Input::Fresh {
+            self.renew_partial(now);
+        }
+        let counts = |what| input != Input::Waiting || what == Expired::WriteStall;
+        let mut deadlines = self.deadlines().into_iter().flatten();
+        let (_, expired) = deadlines.find(|(at, what)| *at <= now && counts(*what))?;
+        self.fail(
+            match expired {
+                Expired::FirstByte => ProtocolError::TimedOut("first byte"),
+                Expired::Hello => ProtocolError::TimedOut("hello"),
+                Expired::PartialFrame => ProtocolError::TimedOut("end of a frame"),
+                Expired::WriteStall => ProtocolError::STALLED,
+                Expired::Idle => ProtocolError::TimedOut("sign of life"),
+                Expired::Refusal => ProtocolError::TimedOut("first bytes"),
+            }
+            .into(),
+        );
+        // From here on the peer has time to close.
+        self.last_active = now;
+        Some(expired)
+    }
+
+    /// A peer whose frame does not fit into the system's buffers can't go on while nobody reads. If
+    /// we come late, and more of it is there, it gets its time anew; once, so that it has an end
+    /// even if we always come late.
+    pub fn renew_partial(&mut self, now: Instant) {
+        let is_late = |(at, what): (Instant, Expired)| {
+            matches!(what, Expired::Hello | Expired::PartialFrame) && now.saturating_duration_since(at) > LATE
+        };
+        if self.deadlines()[0].is_some_and(is_late)
+            && let Some(partial) = self.partial.as_mut().filter(|partial| !partial.is_renewed)
+        {
+            **partial = Partial { since: now, is_renewed: true };
+        }
+    }
+
+    fn deadlines(&self) -> [Option<(Instant, Expired)>; 3] {
+        let limits = &self.settings.limits;
+        // A limit beyond what the clock can say is none.
+        let after = |since: Option<Instant>, limit: Duration, what| Some((since?.checked_add(limit)?, what));
+        let partial_since = self.partial.as_ref().map(|partial| partial.since);
+        let stalled_since = self.stalled_since.as_deref().copied();
+        let partial = match self.phase {
+            Phase::Refusing(_) => after(partial_since, REFUSAL_WAIT, Expired::Refusal),
+            Phase::Opening if partial_since.is_none() => self
+                .settings
+                .first_byte
+                .and_then(|limit| after(Some(self.last_active), limit, Expired::FirstByte)),
+            Phase::Opening => after(partial_since, limits.hello_timeout, Expired::Hello),
+            _ => after(partial_since, limits.partial_frame_timeout, Expired::PartialFrame),
+        };
+        let stall = after(stalled_since, limits.write_stall_timeout, Expired::WriteStall);
+        let silent_since = (!self.is_over()).then_some(self.last_active);
+        let idle = limits.idle_timeout.and_then(|limit| after(silent_since, limit, Expired::Idle));
+        [partial, stall, idle]
+    }
+}

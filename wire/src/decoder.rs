@@ -1,0 +1,238 @@
+//! Where the next unit ends, and whether it may be there at all.
+
+use super::error::ProtocolError;
+use super::layout::{Classic, Layout};
+use super::{classic, frame, hello};
+
+/// Cuts a stream of bytes into units. Keeps no bytes: it borrows what it is shown.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    expects: Expects,
+    layout: Option<Layout>,
+}
+
+/// What the next unit has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expects {
+    /// Responder, at the very beginning: four bytes tell the layout.
+    Anything {
+        classic: Classic,
+        web_is_error: bool,
+    },
+    /// Initiator: the responder's hello.
+    Hello,
+    Classic(Classic),
+    V1 {
+        max_payload: u32,
+    },
+    /// Something fatal was seen; there is nothing more to come.
+    Nothing,
+}
+
+/// One whole unit, borrowed from the bytes it came in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unit<'b> {
+    Hello(&'b [u8]),
+    Classic(classic::Header, &'b [u8]),
+    V1(frame::Header, &'b [u8]),
+}
+
+/// Something fatal, and what is known of the frame it was found in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fatal {
+    pub error: ProtocolError,
+    /// The type of the classic request that is to be answered with the error.
+    pub answer_to: Option<i32>,
+}
+
+impl From<ProtocolError> for Fatal {
+    fn from(error: ProtocolError) -> Self {
+        Fatal { error, answer_to: None }
+    }
+}
+
+impl Decoder {
+    pub(crate) fn responder(classic: Classic, web_is_error: bool) -> Decoder {
+        Decoder { expects: Expects::Anything { classic, web_is_error }, layout: None }
+    }
+
+    pub(crate) fn initiator() -> Decoder {
+        Decoder { expects: Expects::Hello, layout: None }
+    }
+
+    pub(crate) fn classic(classic: Classic) -> Decoder {
+        Decoder { expects: Expects::Classic(classic), layout: Some(Layout::Classic) }
+    }
+
+    /// The layout, once it is known; also after an error.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        self.layout
+    }
+
+    /// The layout of a peer that is told only that it is refused.
+    pub(crate) fn learn(&mut self, layout: Layout) {
+        self.layout = Some(layout);
+    }
+
+    /// Takes the next unit off the front of `input`. `Ok(None)`: it is not whole yet; `input` is
+    /// as it was, and [`measure`](Decoder::measure) says how long it will be. An error is sticky:
+    /// from then on there are no units, and `input` is not looked at.
+    pub(crate) fn next<'b>(&mut self, input: &mut &'b [u8]) -> Result<Option<Unit<'b>>, Fatal> {
+        let length = match self.measure(input) {
+            Ok(length) if length <= input.len() => length,
+            Ok(_) => return Ok(None),
+            Err(fatal) => {
+                self.expects = Expects::Nothing;
+                if fatal.answer_to.is_some() {
+                    self.layout = Some(Layout::Classic);
+                }
+                return Err(fatal);
+            }
+        };
+        let (unit, rest) = input.split_at(length);
+        *input = rest;
+        Ok(self.cut(unit))
+    }
+
+    /// How long the unit is that `bytes` begin with, as far as they tell: a number beyond
+    /// `bytes.len()` means that at least so many are needed to know more.
+    pub(crate) fn measure(&self, bytes: &[u8]) -> Result<usize, Fatal> {
+        match self.expects {
+            Expects::Anything { classic, web_is_error } => {
+                let Some(first) = bytes.first_chunk::<4>() else { return Ok(4) };
+                match web_protocol(first).filter(|_| web_is_error) {
+                    Some(name) => Err(ProtocolError::OtherProtocol(name).into()),
+                    None if *first == hello::MAGIC => measure_hello(bytes),
+                    None if classic == Classic::Refused => Err(Fatal {
+                        error: ProtocolError::ClassicRefused,
+                        answer_to: Some(classic::msg_type(first)),
+                    }),
+                    None => measure_classic(bytes, classic),
+                }
+            }
+            Expects::Hello => match bytes.first_chunk::<4>() {
+                None => Ok(4),
+                Some(first) if *first == hello::MAGIC => match bytes.first_chunk() {
+                    // A classic reply: the type as it came, a small rc, no payload.
+                    Some(reply) if is_classic_echo(reply) => Err(ProtocolError::ClassicServer.into()),
+                    _ => measure_hello(bytes),
+                },
+                Some(_) => {
+                    let shown = &bytes[..bytes.len().min(SHOWN)];
+                    Err(ProtocolError::NotSidewire(shown.to_vec()).into())
+                }
+            },
+            Expects::Classic(classic) => measure_classic(bytes, classic),
+            Expects::V1 { max_payload } => measure_v1(bytes, max_payload),
+            Expects::Nothing => Ok(usize::MAX),
+        }
+    }
+
+    /// From here on the peer sends v1 frames with at most so much payload.
+    pub(crate) fn expect_v1(&mut self, max_payload: u32) {
+        self.expects = Expects::V1 { max_payload };
+        self.layout = Some(Layout::V1);
+    }
+
+    /// From here on nothing is taken.
+    pub(crate) fn expect_nothing(&mut self) {
+        self.expects = Expects::Nothing;
+    }
+
+    /// The beginning of a frame that was [measured](Decoder::measure) without an error, and of which
+    /// nothing more will be shown, tells the classic layout as a whole one would.
+    pub(crate) fn settle_layout(&mut self, beginning: &[u8]) {
+        if let Expects::Anything { classic, .. } = self.expects
+            && beginning.len() >= classic::HEADER_LEN
+            && !beginning.starts_with(&hello::MAGIC)
+        {
+            self.expects = Expects::Classic(classic);
+            self.layout = Some(Layout::Classic);
+        }
+    }
+
+    /// `unit` is exactly as long as [`measure`](Decoder::measure) said.
+    fn cut<'b>(&mut self, unit: &'b [u8]) -> Option<Unit<'b>> {
+        if let Expects::V1 { .. } = self.expects {
+            let (head, payload) = unit.split_first_chunk()?;
+            return Some(Unit::V1(frame::Header::decode(head), payload));
+        }
+        if unit.starts_with(&hello::MAGIC) && !matches!(self.expects, Expects::Classic(_)) {
+            return Some(Unit::Hello(unit));
+        }
+        self.settle_layout(unit);
+        let (head, payload) = unit.split_first_chunk()?;
+        let header = classic::Header::decode(head);
+        // A fixed frame is longer than what it says.
+        let length = usize::try_from(header.length).unwrap_or(0).min(payload.len());
+        Some(Unit::Classic(header, &payload[..length]))
+    }
+}
+
+fn measure_hello(bytes: &[u8]) -> Result<usize, Fatal> {
+    match bytes.first_chunk() {
+        None => Ok(hello::FIXED_LEN),
+        Some(head) => Ok(hello::length(head)?),
+    }
+}
+
+fn measure_classic(bytes: &[u8], classic: Classic) -> Result<usize, Fatal> {
+    let Some(head) = bytes.first_chunk() else { return Ok(classic::HEADER_LEN) };
+    let header = classic::Header::decode(head);
+    let fatal = |error| Err(Fatal { error, answer_to: Some(header.msg_type) });
+    let (limit, fixed) = match classic {
+        Classic::Short(limit) => (limit, None),
+        Classic::Fixed(size) => (size, Some(size)),
+        Classic::Refused => return fatal(ProtocolError::ClassicRefused),
+    };
+    match u32::try_from(header.length) {
+        Err(_) => fatal(ProtocolError::NegativeLength(header.length)),
+        Ok(length) if length > limit && is_text(head) => {
+            fatal(ProtocolError::TextNotFrames { length, limit, start: *head })
+        }
+        Ok(length) if length > limit => fatal(ProtocolError::TooLarge { length, limit }),
+        Ok(length) => Ok(classic::HEADER_LEN + fixed.unwrap_or(length) as usize),
+    }
+}
+
+fn measure_v1(bytes: &[u8], limit: u32) -> Result<usize, Fatal> {
+    let Some(head) = bytes.first_chunk() else { return Ok(frame::HEADER_LEN) };
+    let header = frame::Header::decode(head);
+    if !header.kind_is_acceptable() {
+        return Err(ProtocolError::UnknownKind(header.kind).into());
+    }
+    if header.flags & !frame::flags::ALL != 0 {
+        return Err(ProtocolError::ReservedFlags(header.flags).into());
+    }
+    if header.length > limit {
+        return Err(ProtocolError::TooLarge { length: header.length, limit }.into());
+    }
+    Ok(frame::HEADER_LEN + header.length as usize)
+}
+
+/// First bytes of another protocol that are shown in an error.
+const SHOWN: usize = 40;
+
+/// Whether a header is twelve bytes of ASCII text, such as JSON: no type of this size is in use.
+fn is_text(head: &[u8; classic::HEADER_LEN]) -> bool {
+    head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+}
+
+/// Whether a server that knows only the classic layout has answered our hello, whose first twelve
+/// bytes read as an empty request: then what would be a hello's length and versions is a result code.
+fn is_classic_echo(reply: &[u8; classic::HEADER_LEN]) -> bool {
+    let header = classic::Header::decode(reply);
+    (-999..=999).contains(&header.rc) && header.length == 0
+}
+
+/// People point browsers at ports; tell them rather than answer in riddles.
+fn web_protocol(first: &[u8; 4]) -> Option<&'static str> {
+    match first {
+        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" | b"DELE" | b"CONN" | b"PATC" | b"TRAC" | b"PRI " => {
+            Some("HTTP")
+        }
+        // TLS record: handshake (22), version 3.1 to 3.4. (3.0 is long dead, and is classic type 790.)
+        [0x16, 0x03, 0x01..=0x04, _] => Some("TLS"),
+        _ => None,
+    }
+}

@@ -1,0 +1,161 @@
+//! The v1 frame: 16 bytes of header, little-endian, then the payload.
+
+use byteorder::{ByteOrder, LittleEndian as LE};
+
+/// Bytes of a v1 header.
+pub const HEADER_LEN: usize = 16;
+
+/// What a frame is for. Kinds from 0x80 up are for extensions that may be skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    Request = 1,
+    Reply = 2,
+    Notify = 3,
+    Event = 4,
+    Subscribe = 5,
+    Unsubscribe = 6,
+    Cancel = 7,
+    Credit = 8,
+    Ping = 9,
+    Pong = 10,
+    Auth = 11,
+    Goodbye = 12,
+}
+
+/// The first kind that a receiver who does not know it skips.
+const FIRST_SKIPPABLE: u8 = 0x80;
+
+impl Kind {
+    const ALL: [Kind; 12] = [
+        Kind::Request,
+        Kind::Reply,
+        Kind::Notify,
+        Kind::Event,
+        Kind::Subscribe,
+        Kind::Unsubscribe,
+        Kind::Cancel,
+        Kind::Credit,
+        Kind::Ping,
+        Kind::Pong,
+        Kind::Auth,
+        Kind::Goodbye,
+    ];
+
+    pub fn from_byte(byte: u8) -> Option<Kind> {
+        Kind::ALL.get(usize::from(byte).wrapping_sub(1)).copied()
+    }
+}
+
+/// The flag bits; all others must be zero.
+pub mod flags {
+    /// More replies follow to the same id.
+    pub const MORE: u8 = 1;
+    /// The payload begins with a u16 length and TLVs.
+    pub const EXT: u8 = 2;
+    /// The payload is UTF-8 that explains a result code other than 0.
+    pub const TEXT: u8 = 4;
+    /// All that are defined.
+    pub const ALL: u8 = MORE | EXT | TEXT;
+}
+
+/// A v1 header as numbers. `kind` stays a byte here: what it means is the decoder's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub length: u32,
+    pub kind: u8,
+    pub flags: u8,
+    pub msg_type: u16,
+    pub id: u32,
+    pub rc: i32,
+}
+
+impl Header {
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        LE::write_u32(&mut bytes[0..], self.length);
+        bytes[4] = self.kind;
+        bytes[5] = self.flags;
+        LE::write_u16(&mut bytes[6..], self.msg_type);
+        LE::write_u32(&mut bytes[8..], self.id);
+        LE::write_i32(&mut bytes[12..], self.rc);
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
+        Header {
+            length: LE::read_u32(&bytes[0..]),
+            kind: bytes[4],
+            flags: bytes[5],
+            msg_type: LE::read_u16(&bytes[6..]),
+            id: LE::read_u32(&bytes[8..]),
+            rc: LE::read_i32(&bytes[12..]),
+        }
+    }
+
+    /// Whether a receiver may go on behind this frame: it knows the kind or may skip it.
+    pub fn kind_is_acceptable(&self) -> bool {
+        Kind::from_byte(self.kind).is_some() || self.kind >= FIRST_SKIPPABLE
+    }
+}
+
+/// What stands in front of the payload proper.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Extension<'b> {
+    /// Everything in it was understood or may be skipped; the payload proper follows.
+    Fine(&'b [u8]),
+    /// It holds a TLV that must be understood and is not.
+    NotUnderstood(u16),
+    /// It does not fit its own lengths.
+    Malformed,
+}
+
+/// Splits the extension block (flag EXT) off a payload. No TLV is defined for it yet.
+pub fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
+    if flags & flags::EXT == 0 {
+        return Extension::Fine(payload);
+    }
+    let Some((length, rest)) = payload.split_at_checked(2) else { return Extension::Malformed };
+    let Some((block, proper)) = rest.split_at_checked(usize::from(LE::read_u16(length))) else {
+        return Extension::Malformed;
+    };
+    for tlv in Tlvs(block) {
+        match tlv {
+            Some((tag, _)) if tag & MUST_UNDERSTAND != 0 => return Extension::NotUnderstood(tag),
+            Some(_) => {}
+            None => return Extension::Malformed,
+        }
+    }
+    Extension::Fine(proper)
+}
+
+/// Bit of a TLV's tag: who does not know the tag must refuse.
+pub const MUST_UNDERSTAND: u16 = 0x8000;
+
+/// Walks a run of TLVs (u16 tag, u16 length, value). Yields `None` once where the run is broken.
+pub struct Tlvs<'b>(pub &'b [u8]);
+
+impl<'b> Iterator for Tlvs<'b> {
+    type Item = Option<(u16, &'b [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = std::mem::take(&mut self.0);
+        if bytes.is_empty() {
+            return None;
+        }
+        let Some((head, rest)) = bytes.split_at_checked(4) else { return Some(None) };
+        let Some((value, rest)) = rest.split_at_checked(usize::from(LE::read_u16(&head[2..]))) else {
+            return Some(None);
+        };
+        self.0 = rest;
+        Some(Some((LE::read_u16(head), value)))
+    }
+}
+
+/// Appends one TLV. Values longer than a u16 can say are cut: all of ours are short.
+pub fn push_tlv(out: &mut Vec<u8>, tag: u16, value: &[u8]) {
+    let value = &value[..value.len().min(usize::from(u16::MAX))];
+    out.extend_from_slice(&tag.to_le_bytes());
+    out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+    out.extend_from_slice(value);
+}

@@ -1,0 +1,207 @@
+//! The v1 handshake: one hello each way.
+
+use std::fmt;
+
+use byteorder::{ByteOrder, LittleEndian as LE};
+
+use super::error::ProtocolError;
+use super::frame::{MUST_UNDERSTAND, Tlvs, push_tlv};
+use super::rc::ResultCode;
+use crate::excerpt::Excerpt;
+
+/// The first four bytes of a v1 stream: negative as an i32 in either byte order, so no classic type.
+pub const MAGIC: [u8; 4] = [0xD1, 0x53, 0x57, 0xD1];
+/// Bytes of the initiator's hello in front of its TLVs.
+pub const INITIATOR_LEN: usize = 48;
+/// Bytes of the responder's hello in front of its TLVs.
+pub const RESPONDER_LEN: usize = 72;
+/// Most bytes of a hello.
+pub const MAX_LEN: usize = 1024;
+/// Magic, length and versions: the part that never changes.
+pub const FIXED_LEN: usize = 8;
+/// The stream credit of those who have no replies in parts.
+const NO_STREAMS: u32 = 0;
+/// The versions that this code speaks, lowest and highest.
+pub const VERSIONS: (u8, u8) = (1, 1);
+/// Who sends this and in what version: the TLV with tag 2.
+const SOFTWARE: &str = concat!("sidewire/", env!("CARGO_PKG_VERSION"));
+
+/// TLV tags of the hello.
+mod tag {
+    pub(super) const TOKEN_PROOF: u16 = 1;
+    pub(super) const SOFTWARE: u16 = 2;
+    pub(super) const REFUSAL_TEXT: u16 = 3;
+}
+
+/// What one side allows the other to send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    pub max_payload: u32,
+    pub max_in_flight: u32,
+    pub max_in_flight_bytes: u32,
+}
+
+/// What both hellos have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    pub versions: (u8, u8),
+    pub offered: u32,
+    pub required: u32,
+    pub allowance: Allowance,
+    pub nonce: [u8; 16],
+    pub software: String,
+    /// The first tag that must be understood and is not.
+    pub unknown_tag: Option<u16>,
+}
+
+/// What the responder's hello adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: ResultCode,
+    pub version: u8,
+    pub instance: [u8; 16],
+    pub text: String,
+}
+
+/// For log lines: who that is, and what they take.
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Allowance { max_payload, max_in_flight, max_in_flight_bytes, .. } = self.allowance;
+        let ((lowest, highest), software) = (self.versions, Excerpt(&self.software));
+        write!(
+            f,
+            "hello of '{software}', versions {lowest} to {highest}, takes {max_payload} bytes of payload, "
+        )?;
+        write!(f, "{max_in_flight} calls and {max_in_flight_bytes} bytes in flight")
+    }
+}
+
+impl Hello {
+    /// Our own hello.
+    pub fn ours(allowance: Allowance, nonce: [u8; 16]) -> Hello {
+        Hello {
+            versions: VERSIONS,
+            offered: 0,
+            required: 0,
+            allowance,
+            nonce,
+            software: SOFTWARE.to_owned(),
+            unknown_tag: None,
+        }
+    }
+
+    /// As the initiator sends it; with `answer`, as the responder does.
+    pub fn encode(&self, answer: Option<&Answer>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&[0, 0, self.versions.0, self.versions.1]);
+        let Allowance { max_payload, max_in_flight, max_in_flight_bytes } = self.allowance;
+        for number in
+            [self.offered, self.required, max_payload, max_in_flight, max_in_flight_bytes, NO_STREAMS]
+        {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.nonce);
+        if let Some(answer) = answer {
+            out.extend_from_slice(&answer.status.0.to_le_bytes());
+            out.extend_from_slice(&[answer.version, 0, 0, 0]);
+            out.extend_from_slice(&answer.instance);
+        }
+        push_tlv(out, tag::SOFTWARE, self.software.as_bytes());
+        if let Some(Answer { text, .. }) = answer.filter(|answer| !answer.text.is_empty()) {
+            push_tlv(out, tag::REFUSAL_TEXT, &text.as_bytes()[..text.floor_char_boundary(512)]);
+        }
+        let length = out.len() - start;
+        debug_assert!(length <= MAX_LEN);
+        LE::write_u16(&mut out[start + 4..], length as u16);
+    }
+
+    /// Parses an initiator's hello; `bytes` is all of it. Versions come first: what follows them
+    /// may look different in versions that we do not know.
+    pub fn decode(bytes: &[u8]) -> Result<Hello, ProtocolError> {
+        let (hello, tlvs) = Hello::decode_common(bytes)?;
+        hello.with_tlvs(tlvs, |_| {})
+    }
+
+    /// Whether we have what this peer can't do without.
+    pub fn check_demands(&self) -> Result<(), ProtocolError> {
+        match (self.unknown_tag, self.required) {
+            (Some(tag), _) => Err(ProtocolError::FeatureMissing(format!("hello tag {tag:#06x}"))),
+            (None, 0) => Ok(()),
+            (None, bits) => Err(ProtocolError::FeatureMissing(format!("feature bits {bits:#010x}"))),
+        }
+    }
+
+    /// Parses a responder's hello; `bytes` is all of it.
+    pub fn decode_answer(bytes: &[u8]) -> Result<(Hello, Answer), ProtocolError> {
+        let (hello, rest) = Hello::decode_common(bytes)?;
+        let Some((fixed, tlvs)) = rest.split_at_checked(RESPONDER_LEN - INITIATOR_LEN) else {
+            return Err(ProtocolError::BadHello("the answer is shorter than 72 bytes"));
+        };
+        let mut answer = Answer {
+            status: ResultCode(LE::read_i32(fixed)),
+            version: fixed[4],
+            instance: fixed[8..24].try_into().unwrap_or_default(),
+            text: String::new(),
+        };
+        let hello = hello.with_tlvs(tlvs, |text| answer.text = text)?;
+        Ok((hello, answer))
+    }
+
+    fn decode_common(bytes: &[u8]) -> Result<(Hello, &[u8]), ProtocolError> {
+        if let Some(&[.., lowest, highest]) = bytes.first_chunk::<FIXED_LEN>()
+            && common_version((lowest, highest)).is_none()
+        {
+            return Err(ProtocolError::NoCommonVersion { ours: VERSIONS, theirs: (lowest, highest) });
+        }
+        let Some((head, rest)) = bytes.split_first_chunk::<INITIATOR_LEN>() else {
+            return Err(ProtocolError::BadHello("shorter than 48 bytes"));
+        };
+        let hello = Hello {
+            versions: (head[6], head[7]),
+            offered: LE::read_u32(&head[8..]),
+            required: LE::read_u32(&head[12..]),
+            allowance: Allowance {
+                max_payload: LE::read_u32(&head[16..]),
+                max_in_flight: LE::read_u32(&head[20..]),
+                max_in_flight_bytes: LE::read_u32(&head[24..]),
+            },
+            nonce: head[32..].try_into().unwrap_or_default(),
+            software: String::new(),
+            unknown_tag: None,
+        };
+        Ok((hello, rest))
+    }
+
+    fn with_tlvs(mut self, tlvs: &[u8], mut refusal: impl FnMut(String)) -> Result<Hello, ProtocolError> {
+        for tlv in Tlvs(tlvs) {
+            let Some((tag, value)) = tlv else {
+                return Err(ProtocolError::BadHello("a TLV runs over the end"));
+            };
+            match tag {
+                tag::SOFTWARE => self.software = String::from_utf8_lossy(value).into_owned(),
+                tag::REFUSAL_TEXT => refusal(String::from_utf8_lossy(value).into_owned()),
+                tag::TOKEN_PROOF => {}
+                _ if tag & MUST_UNDERSTAND != 0 => self.unknown_tag = self.unknown_tag.or(Some(tag)),
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// The highest version that both sides speak.
+pub fn common_version(theirs: (u8, u8)) -> Option<u8> {
+    let lowest = theirs.0.max(VERSIONS.0);
+    let highest = theirs.1.min(VERSIONS.1);
+    (lowest <= highest).then_some(highest)
+}
+
+/// The whole length of a hello of which at least [`FIXED_LEN`] bytes have come.
+pub fn length(head: &[u8; FIXED_LEN]) -> Result<usize, ProtocolError> {
+    match usize::from(LE::read_u16(&head[4..])) {
+        length @ FIXED_LEN..=MAX_LEN => Ok(length),
+        0..FIXED_LEN => Err(ProtocolError::BadHello("shorter than its fixed part")),
+        _ => Err(ProtocolError::BadHello("longer than 1024 bytes")),
+    }
+}

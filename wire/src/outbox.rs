@@ -1,0 +1,213 @@
+//! Bytes on their way out of one connection.
+
+use std::collections::VecDeque;
+
+use crate::memory::{self, NoMemory};
+
+/// The memory behind an outbox. A connection owns one only while it has something to send; in
+/// between, its owner keeps it for the next connection, so that ten thousand idle ones cost nothing.
+#[derive(Debug, Default)]
+pub struct Buffer(Box<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    /// How many of `bytes` have left.
+    sent: usize,
+    /// Where in `bytes` the replies end whose requests count as in flight until then.
+    charges: VecDeque<Charge>,
+    /// Something that had to be sent could not be kept. What follows it is worth nothing.
+    is_starved: bool,
+}
+
+/// A reply that has not left: when it does, a call of so many bytes is no longer in flight.
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    end: usize,
+    cost: u32,
+}
+
+/// Buffers that have grown beyond this are given back to the system when they are empty.
+const KEEP_CAPACITY: usize = 4 << 20;
+/// Sent bytes are moved out of the way when they are more than this and more than what follows.
+const COMPACT_AT: usize = 64 << 10;
+
+impl Buffer {
+    /// Whether it is worth keeping for another connection.
+    pub fn is_worth_keeping(&self) -> bool {
+        self.0.capacity() <= KEEP_CAPACITY
+    }
+}
+
+impl Memory {
+    #[inline]
+    fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.charges.capacity() * size_of::<Charge>()
+    }
+
+    fn compact(&mut self) {
+        if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            for charge in &mut self.charges {
+                charge.end -= self.sent;
+            }
+            self.sent = 0;
+        }
+    }
+}
+
+/// The bytes that a connection still has to send, in order. Never shrinks what was accepted,
+/// except that a frame under construction can be cut back to where it began.
+#[derive(Debug, Default)]
+pub struct Outbox(Option<Buffer>);
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that have not left.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.memory().map_or(0, |memory| memory.bytes.len() - memory.sent)
+    }
+
+    /// Bytes of memory held.
+    pub fn capacity(&self) -> usize {
+        self.memory().map_or(0, Memory::capacity)
+    }
+
+    /// What is to be sent next.
+    #[inline]
+    pub fn unsent(&self) -> &[u8] {
+        self.memory().map_or(&[], |memory| &memory.bytes[memory.sent..])
+    }
+
+    /// Replies that have not left.
+    #[inline]
+    pub fn replies(&self) -> usize {
+        self.memory().map_or(0, |memory| memory.charges.len())
+    }
+
+    /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says how many calls, and how many
+    /// request bytes, ended with that.
+    #[inline]
+    pub fn mark_sent(&mut self, count: usize) -> (u32, u32) {
+        let Some(Buffer(memory)) = &mut self.0 else { return (0, 0) };
+        memory.sent = (memory.sent + count).min(memory.bytes.len());
+        let (mut calls, mut bytes) = (0, 0);
+        while let Some(charge) = memory.charges.front().filter(|charge| charge.end <= memory.sent) {
+            calls += 1;
+            bytes += charge.cost;
+            memory.charges.pop_front();
+        }
+        if memory.sent == memory.bytes.len() {
+            memory.bytes.clear();
+            memory.sent = 0;
+        }
+        memory.compact();
+        (calls, bytes)
+    }
+
+    /// Where new bytes go: only append, and only what was [reserved](Outbox::reserve).
+    #[inline]
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.0.get_or_insert_default().0.bytes
+    }
+
+    /// Makes room for `count` more bytes.
+    #[inline]
+    pub fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
+        let Buffer(memory) = self.0.get_or_insert_default();
+        if memory.is_starved {
+            return Err(NoMemory);
+        }
+        memory::reserve(&mut memory.bytes, count)
+    }
+
+    /// Appends.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+        self.reserve(bytes.len())?;
+        self.bytes().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes room for a reply's header, its padding, and its [charge](Outbox::charge). Where there is
+    /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
+    #[inline]
+    pub fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
+        let result = self.reserve(count);
+        let Buffer(memory) = self.0.get_or_insert_default();
+        let result = result.and_then(|()| Ok(memory.charges.try_reserve(1)?));
+        memory.is_starved |= result.is_err();
+        result
+    }
+
+    /// Whether a reply could not be kept, so that no other can follow either.
+    #[inline]
+    pub fn is_starved(&self) -> bool {
+        self.memory().is_some_and(|memory| memory.is_starved)
+    }
+
+    /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
+    #[inline]
+    pub fn charge(&mut self, cost: u32) {
+        let Buffer(memory) = self.0.get_or_insert_default();
+        memory.charges.push_back(Charge { end: memory.bytes.len(), cost });
+    }
+
+    /// Lends it memory to write into, if it has none.
+    #[inline]
+    pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
+        if self.0.is_none() {
+            self.0 = spare.pop();
+        }
+    }
+
+    /// Takes its memory back if it has nothing to send.
+    #[inline]
+    pub fn reclaim(&mut self) -> Option<Buffer> {
+        let mut buffer = self.0.take_if(|buffer| buffer.0.bytes.is_empty())?;
+        buffer.0.is_starved = false;
+        Some(buffer)
+    }
+
+    fn memory(&self) -> Option<&Memory> {
+        self.0.as_ref().map(|buffer| &*buffer.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_end_when_their_reply_has_left() {
+        let mut outbox = Outbox::default();
+        for cost in [10, 20] {
+            outbox.bytes().extend_from_slice(&[0; 100]);
+            outbox.charge(cost);
+        }
+        assert_eq!(outbox.mark_sent(99), (0, 0));
+        assert_eq!(outbox.mark_sent(1), (1, 10));
+        assert!(outbox.reclaim().is_none());
+        assert_eq!(outbox.mark_sent(100), (1, 20));
+        assert!(outbox.is_empty());
+        assert!(outbox.reclaim().is_some());
+    }
+
+    #[test]
+    fn compaction_moves_charges() {
+        let mut outbox = Outbox::default();
+        outbox.bytes().extend_from_slice(&vec![1; COMPACT_AT * 2]);
+        outbox.charge(1);
+        outbox.bytes().extend_from_slice(&[2; 10]);
+        outbox.charge(2);
+        assert_eq!(outbox.mark_sent(COMPACT_AT * 2), (1, 1));
+        outbox.bytes().push(3);
+        assert_eq!(outbox.unsent(), [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3]);
+        assert_eq!(outbox.mark_sent(10), (1, 2));
+        assert_eq!(outbox.unsent(), [3]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Answering one request: written straight into the connection's outbox.
+
+use super::classic;
+use super::frame::{self, Kind, flags};
+use super::layout::Layout;
+use super::outbox::Outbox;
+use super::rc::ResultCode;
+use crate::memory::NoMemory;
+
+/// Names one accepted request that is owed exactly one final reply.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "every request is answered"]
+pub struct Ticket {
+    /// The call's id (v1), 0 on the classic layout.
+    pub id: u32,
+    /// As it came: classic types may be negative or huge, and are echoed all the same.
+    pub msg_type: i32,
+    /// Payload bytes that count as in flight until the reply has left.
+    pub cost: u32,
+    pub layout: Layout,
+}
+
+/// A reply under construction: the header is reserved, the payload is appended behind it, and the
+/// header is filled in at the end. Dropping it unfinished answers "handler failed": whatever
+/// happens, a request gets its one reply.
+#[derive(Debug)]
+pub struct ReplyWriter<'c> {
+    outbox: &'c mut Outbox,
+    ticket: Ticket,
+    limit: usize,
+    /// Classic fixed: payloads are padded to this.
+    pad_to: Option<usize>,
+    start: usize,
+    fate: Fate,
+}
+
+/// What becomes of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    /// It has more bytes than the peer takes.
+    TooLarge,
+    /// There is no memory for all of it, only for its header.
+    NoMemory,
+    /// There is none for that either: the outbox is starved.
+    Lost,
+    /// It is complete.
+    Sealed,
+}
+
+impl<'c> ReplyWriter<'c> {
+    #[inline]
+    pub fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
+        let header_len = header_len(ticket.layout);
+        let pad_to = pad_to.map(|size| size as usize);
+        let reserved = outbox.reserve_reply(header_len + pad_to.unwrap_or(0));
+        let bytes = outbox.bytes();
+        let start = bytes.len();
+        let fate = match reserved {
+            Ok(()) => {
+                bytes.resize(start + header_len, 0);
+                Fate::Fine
+            }
+            Err(NoMemory) => Fate::Lost,
+        };
+        ReplyWriter { outbox, ticket, limit: limit as usize, pad_to, start, fate }
+    }
+
+    /// Appends to the payload. What does not fit into the peer's limit is not written, and
+    /// the reply becomes "too large" when it is finished; "busy" if there is no memory for it.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) {
+        if self.fate != Fate::Fine {
+            return;
+        }
+        if bytes.len() > self.room() {
+            self.fate = Fate::TooLarge;
+        } else if self.outbox.append(bytes).is_err() {
+            self.fate = Fate::NoMemory;
+        }
+    }
+
+    /// Payload bytes so far.
+    #[inline]
+    pub fn written(&mut self) -> usize {
+        self.outbox.bytes().len().saturating_sub(self.payload_start())
+    }
+
+    /// Payload bytes that may follow.
+    #[inline]
+    pub fn room(&mut self) -> usize {
+        self.limit - self.written()
+    }
+
+    /// Throws the payload written so far away.
+    pub fn clear(&mut self) {
+        if self.fate != Fate::Lost {
+            self.fate = Fate::Fine;
+        }
+        let start = self.payload_start();
+        self.outbox.bytes().truncate(start);
+    }
+
+    /// Why not everything that was written is there.
+    pub fn shortfall(&self) -> Option<(ResultCode, String)> {
+        match self.fate {
+            Fate::TooLarge => {
+                let text = format!("the reply has more than the {} bytes that the caller takes", self.limit);
+                Some((ResultCode::TOO_LARGE, text))
+            }
+            Fate::NoMemory | Fate::Lost => {
+                Some((ResultCode::BUSY, "the server has no memory for the reply".to_owned()))
+            }
+            Fate::Fine | Fate::Sealed => None,
+        }
+    }
+
+    /// Completes the reply with its result code.
+    /// Says which code it really got: one that is too large fails.
+    #[inline]
+    pub fn finish(mut self, rc: ResultCode) -> ResultCode {
+        match self.shortfall() {
+            Some((rc, text)) => self.fail(rc, &text),
+            None => self.seal(rc, 0),
+        }
+    }
+
+    /// Completes the reply with a result code and, where the layout has a place for it, a text
+    /// that explains it; what was written before is thrown away.
+    pub fn fail(mut self, rc: ResultCode, text: &str) -> ResultCode {
+        self.seal_failure(rc, text)
+    }
+
+    fn payload_start(&self) -> usize {
+        self.start + header_len(self.ticket.layout)
+    }
+
+    fn seal_failure(&mut self, rc: ResultCode, text: &str) -> ResultCode {
+        self.clear();
+        let text = &text[..text.floor_char_boundary(self.limit.min(MAX_TEXT))];
+        if self.ticket.layout == Layout::Classic || text.is_empty() || rc.is_ok() {
+            return self.seal(rc, 0);
+        }
+        match self.outbox.append(text.as_bytes()) {
+            Ok(()) => self.seal(rc, flags::TEXT),
+            Err(NoMemory) => self.seal(rc, 0),
+        }
+    }
+
+    fn seal(&mut self, rc: ResultCode, flags: u8) -> ResultCode {
+        if self.fate == Fate::Lost {
+            return ResultCode::BUSY;
+        }
+        let length = self.written();
+        let (start, payload_start) = (self.start, self.payload_start());
+        let bytes = self.outbox.bytes();
+        match self.ticket.layout {
+            Layout::Classic => {
+                let header =
+                    classic::Header { msg_type: self.ticket.msg_type, rc: rc.0, length: length as i32 };
+                bytes[start..payload_start].copy_from_slice(&header.encode());
+                if let Some(size) = self.pad_to {
+                    bytes.resize(payload_start + size, 0);
+                }
+            }
+            Layout::V1 => {
+                let header = frame::Header {
+                    length: length as u32,
+                    kind: Kind::Reply as u8,
+                    flags,
+                    msg_type: self.ticket.msg_type as u16,
+                    id: self.ticket.id,
+                    rc: rc.0,
+                };
+                bytes[start..payload_start].copy_from_slice(&header.encode());
+            }
+        }
+        self.outbox.charge(self.ticket.cost);
+        self.fate = Fate::Sealed;
+        rc
+    }
+}
+
+impl Drop for ReplyWriter<'_> {
+    fn drop(&mut self) {
+        if self.fate != Fate::Sealed {
+            self.seal_failure(ResultCode::HANDLER_FAILED, "");
+        }
+    }
+}
+
+/// Most bytes of a text that explains a result code.
+const MAX_TEXT: usize = 1024;
+
+fn header_len(layout: Layout) -> usize {
+    match layout {
+        Layout::Classic => classic::HEADER_LEN,
+        Layout::V1 => frame::HEADER_LEN,
+    }
+}
