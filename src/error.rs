@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, EndpointError};
 
+use sidewire_wire::Executed;
 use sidewire_wire::ProtocolError;
 use sidewire_wire::ResultCode;
 
@@ -32,7 +33,7 @@ struct Inner {
     /// Shared by the copies that each of a connection's callers gets.
     source: Option<Arc<io::Error>>,
     /// Whether the request behind this may have been executed, where more is known of it than `kind` tells.
-    executed: Option<bool>,
+    executed: Option<Executed>,
 }
 
 /// What kind of thing went wrong.
@@ -126,7 +127,7 @@ impl Error {
     }
 
     /// There is no memory for what was to be sent, or for what came: then the request was `executed`.
-    pub(crate) fn no_memory(operation: &'static str, endpoint: &Endpoint, executed: bool) -> Error {
+    pub(crate) fn no_memory(operation: &'static str, endpoint: &Endpoint, executed: Executed) -> Error {
         let mut error = Error::os(operation, endpoint, io::ErrorKind::OutOfMemory.into());
         error.0.executed = Some(executed);
         error
@@ -214,7 +215,7 @@ impl Error {
     /// that it certainly was not, so that it can be sent again.
     #[must_use]
     pub fn may_have_executed(&self) -> bool {
-        self.0.executed.unwrap_or(match &self.0.kind {
+        self.0.executed.map(|executed| executed == Executed::Perhaps).unwrap_or(match &self.0.kind {
             Kind::PeerGone { may_have_executed, .. } => *may_have_executed,
             Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) => true,
             _ => false,
@@ -271,12 +272,12 @@ impl Error {
 
     /// Of a request of which certainly nothing was sent.
     pub(crate) fn not_executed(mut self) -> Error {
-        self.0.executed = Some(false);
+        self.0.executed = Some(Executed::Never);
         self
     }
 
     /// Copies it for a request of which it is known whether it may have been executed.
-    pub(crate) fn for_request(&self, operation: &'static str, executed: bool) -> Error {
+    pub(crate) fn for_request(&self, operation: &'static str, executed: Executed) -> Error {
         let mut error = self.for_another(operation);
         error.0.executed = Some(executed);
         error

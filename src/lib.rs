@@ -65,4 +65,4 @@ pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, StopSignals, User,
     user_name,
 };
-pub use sidewire_wire::{Failure, Layout, ResultCode};
+pub use sidewire_wire::{Executed, Failure, Layout, ResultCode};

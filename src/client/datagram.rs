@@ -15,7 +15,7 @@ use crate::random::random_id;
 use sidewire_wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
 use sidewire_wire::frame::Kind as FrameKind;
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Classic, Layout};
+use sidewire_wire::{Classic, Executed, Layout};
 
 /// A datagram socket that asks one question at a time; other threads wait for their turn.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl DatagramCalls {
                     .map(|payload| Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true)),
             )
         });
-        response.map_err(os)?.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), true))
+        response.map_err(os)?.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Perhaps))
     }
 
     fn send(&self, channel: &DatagramChannel, bytes: &[u8], deadline: Option<Instant>) -> io::Result<()> {

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::maker::Maker;
 use sidewire_wire::ResultCode;
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Connection, LATE, Layout};
+use sidewire_wire::{Connection, Executed, LATE, Layout};
 use state::{State, Waiter};
 
 /// See the module's text.
@@ -84,7 +84,7 @@ impl Shared {
         while state.connection.layout().is_none() {
             state = self.flush(state, deadline);
             if let Some(end) = &state.end {
-                return Err(end.error.for_request("connect to", false));
+                return Err(end.error.for_request("connect to", Executed::Never));
             }
             if is_past(deadline) {
                 let looked = self.look_once_more(state, &mut last_look, deadline);
@@ -95,7 +95,7 @@ impl Shared {
             state = self.read(state, deadline);
         }
         match &state.end {
-            Some(end) => Err(end.error.for_request("connect to", false)),
+            Some(end) => Err(end.error.for_request("connect to", Executed::Never)),
             None => Ok(()),
         }
     }
@@ -110,7 +110,7 @@ impl Shared {
     ) -> Result<Response> {
         let mut state = self.wait_for_room(self.lock(), "call", payload.len(), deadline)?;
         let pushed = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
-        let id = pushed.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, false))?;
+        let id = pushed.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, Executed::Never))?;
         let asked = Asked::begin(&self.endpoint, msg_type, id, payload.len());
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });
         let mut last_look = LastLook::Due;
@@ -121,10 +121,10 @@ impl Shared {
                 let is_first = id == 1 && state.connection.layout() == Some(Layout::Classic);
                 break reply
                     .map(|reply| reply.with_doubt(is_first))
-                    .map_err(|NoMemory| Error::no_memory("call", &self.endpoint, true));
+                    .map_err(|NoMemory| Error::no_memory("call", &self.endpoint, Executed::Perhaps));
             }
             if let Some(end) = state.end.as_ref().filter(|end| !end.may_be_answered(id)) {
-                break Err(end.error.for_request("call", end.may_have_executed(id)));
+                break Err(end.error.for_request("call", end.executed(id)));
             }
             if is_past(deadline) {
                 match self.look_once_more(state, &mut last_look, deadline) {
@@ -164,11 +164,11 @@ impl Shared {
             state = self.wait_for_writer(state, "notify", deadline)?;
         }
         let pushed = state.connection.push_notify(msg_type, payload);
-        pushed.map_err(|NoMemory| Error::no_memory("notify", &self.endpoint, false))?;
+        pushed.map_err(|NoMemory| Error::no_memory("notify", &self.endpoint, Executed::Never))?;
         log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint, payload.len());
         state = self.flush(state, deadline);
         if let Some(end) = &state.end {
-            return Err(end.error.for_request("notify", true));
+            return Err(end.error.for_request("notify", Executed::Perhaps));
         }
         if state.connection.has_unsent() && !state.writing {
             return Err(Error::new("notify", &self.endpoint, Kind::TimedOut));
@@ -179,7 +179,7 @@ impl Shared {
     /// Whether a request of this size may be sent at all.
     fn check(&self, state: &State, operation: &'static str, length: usize) -> Result<()> {
         if let Some(end) = &state.end {
-            return Err(end.error.for_request(operation, false));
+            return Err(end.error.for_request(operation, Executed::Never));
         }
         let limit = state.connection.request_limit();
         if length > limit as usize {

@@ -11,6 +11,7 @@
 //! | [`frame`] | the v1 header, kinds, flags, extensions |
 //! | [`classic`] | the classic header |
 //! | [`hello`] | the v1 handshake |
+//! | `executed` | whether a request without an answer may have run |
 //! | `failure` | why a request was not served |
 //! | `decoder` | where the next unit ends, and whether it may |
 //! | `outbox` | bytes on their way out |
@@ -36,6 +37,7 @@ mod decoder;
 mod error;
 mod event;
 mod excerpt;
+mod executed;
 mod failure;
 pub mod frame;
 pub mod hello;
@@ -56,6 +58,7 @@ pub use decoder::Fatal;
 pub use error::ProtocolError;
 pub use event::Event;
 pub use excerpt::Excerpt;
+pub use executed::Executed;
 pub use failure::Failure;
 pub use layout::{Classic, Layout};
 pub use limits::{ConnectionLimits, LATE, REFUSAL_WAIT};

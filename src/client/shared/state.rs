@@ -12,7 +12,7 @@ use crate::client::Response;
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::ResultCode;
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Connection, Event};
+use sidewire_wire::{Connection, Event, Executed};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -51,14 +51,17 @@ pub(super) struct End {
 
 impl End {
     /// Whether the request with this id may have been executed.
-    pub(super) fn may_have_executed(&self, id: u32) -> bool {
-        // Half the number space counts as "before", since ids wrap.
-        self.last_accepted.is_none_or(|last| last.wrapping_sub(id) <= u32::MAX / 2)
+    pub(super) fn executed(&self, id: u32) -> Executed {
+        match self.last_accepted {
+            // Half the number space counts as "before", since ids wrap.
+            Some(last) if last.wrapping_sub(id) > u32::MAX / 2 => Executed::Never,
+            Some(_) | None => Executed::Perhaps,
+        }
     }
 
     /// Whether its reply may still come.
     pub(super) fn may_be_answered(&self, id: u32) -> bool {
-        !self.is_final && self.may_have_executed(id)
+        !self.is_final && self.executed(id) == Executed::Perhaps
     }
 }
 
