@@ -55,7 +55,7 @@ mod reactor;
 mod server;
 
 pub use access::Access;
-pub use client::{Client, Connect, RawDatagrams, RawStream, Response};
+pub use client::{Client, Connect, RawDatagrams, RawStream, RequestBuilder, Response};
 pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::Limits;

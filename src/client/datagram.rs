@@ -118,7 +118,7 @@ impl DatagramCalls {
         let classic = self.encode_classic("call", msg_type, payload)?;
         let (mut socket, id) = self.take_turn("call", deadline)?;
         let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
-        let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::timeout_ms(timeout), payload);
+        let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::request::timeout_ms(timeout), payload);
         let result = self.ask(&mut socket, &classic.unwrap_or_else(v1), msg_type, id, deadline);
         asked.end(self.endpoint(), &result);
         let is_spoiled = result.is_err() && self.classic().is_some();

@@ -4,14 +4,15 @@ mod connect;
 mod datagram;
 mod journal;
 mod raw;
+mod request;
 mod shared;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sidewire_platform::{Address, DatagramChannel, Endpoint, Peer};
 
-use crate::error::{Error, Kind, Result};
-use crate::loops::{self, WAITS_FOR_ITSELF};
+use crate::error::{Error, Result};
+use crate::loops;
 use datagram::DatagramCalls;
 use shared::Shared;
 use sidewire_wire::Layout;
@@ -20,6 +21,7 @@ use sidewire_wire::ResultCode;
 pub use connect::Connect;
 pub use datagram::RawDatagrams;
 pub use raw::RawStream;
+pub use request::RequestBuilder;
 
 /// A connection to a server, for any number of threads: share it by reference or in an `Arc`.
 ///
@@ -129,93 +131,27 @@ impl Client {
         Connect::to(endpoint)?.open()
     }
 
-    /// Sends a request and waits for its reply, within the client's call timeout.
+    /// Sends a request and waits for its reply, within the client's call timeout: the short form of
+    /// [`request`](Client::request)`(msg_type).send(payload)`.
     ///
     /// # Errors
-    /// A result code other than 0 is an error, with the code in
-    /// [`result_code`](Error::result_code); [`exchange`](Client::exchange) sees that otherwise.
-    /// [`is_timeout`](Error::is_timeout): no reply in time; should it come later it is thrown
-    /// away, and the connection stays good. [`is_peer_gone`](Error::is_peer_gone): the server
-    /// has gone; [`may_have_executed`](Error::may_have_executed) says whether it is safe to send
-    /// the request again. [`is_invalid_input`](Error::is_invalid_input): the payload is larger
-    /// than the server takes.
+    /// As [`RequestBuilder::send`].
     pub fn call(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Response> {
-        self.call_within(msg_type, payload, self.call_timeout)
+        self.request(msg_type).send(payload)
     }
 
-    /// The same with a time limit of its own; `None` waits as long as the server lives.
+    /// Sends a request that wants no answer: the short form of
+    /// [`request`](Client::request)`(msg_type).notify(payload)`.
     ///
     /// # Errors
-    /// As [`call`](Client::call).
-    pub fn call_within(
-        &self,
-        msg_type: u16,
-        payload: impl AsRef<[u8]>,
-        timeout: Option<Duration>,
-    ) -> Result<Response> {
-        let reply = self.exchange(msg_type, payload, timeout)?;
-        match reply.rc {
-            ResultCode::OK => Ok(reply),
-            rc => {
-                let Response { payload, is_text, may_be_refusal, .. } = reply;
-                let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
-                Err(Error::new("call", self.endpoint(), kind).of_type(msg_type))
-            }
-        }
-    }
-
-    /// Sends a request and returns the reply whatever its result code is. `timeout` is this
-    /// call's own; `None` waits as long as the server lives.
-    ///
-    /// # Errors
-    /// As [`call`](Client::call), but for result codes.
-    pub fn exchange(
-        &self,
-        msg_type: u16,
-        payload: impl AsRef<[u8]>,
-        timeout: Option<Duration>,
-    ) -> Result<Response> {
-        if self.waits_for_itself() {
-            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Err(Error::new("call", self.endpoint(), kind).of_type(msg_type));
-        }
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        match &self.link {
-            Link::Stream(shared) => shared.exchange(msg_type, payload.as_ref(), timeout, deadline),
-            Link::Datagrams(calls) => calls.exchange(msg_type, payload.as_ref(), timeout, deadline),
-        }
-        .map_err(|error| self.explain(error, msg_type, timeout))
-    }
-
-    /// Sends a request that wants no answer. That it was sent does not mean that it arrived; one that
-    /// timed out may still go out.
-    ///
-    /// A handler can send such a request to its own server, which handles it later. What does not leave at
-    /// once then fails as timed out.
-    ///
-    /// # Errors
-    /// As [`call`](Client::call); [`is_invalid_input`](Error::is_invalid_input) on a classic
-    /// connection, where every request is answered.
+    /// As [`RequestBuilder::notify`].
     pub fn notify(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<()> {
-        // Nobody would make room for it meanwhile.
-        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        match &self.link {
-            Link::Stream(shared) => shared.notify(msg_type, payload.as_ref(), deadline),
-            Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
-        }
-        .map_err(|error| error.of_type(msg_type))
+        self.request(msg_type).notify(payload)
     }
 
-    /// Says which call it was, and of whom nothing came.
-    fn explain(&self, error: Error, msg_type: u16, timeout: Option<Duration>) -> Error {
-        let error = error.of_type(msg_type);
-        let Some(timeout) = timeout.filter(|_| error.is_timeout()) else { return error };
-        let peer = self.peer();
-        error.with_note(|error| match error.may_have_executed() {
-            true => format!("no reply from {peer} within {timeout:?}"),
-            false => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
-        })
+    /// Begins a request of this type that is to have options of its own.
+    pub fn request(&self, msg_type: u16) -> RequestBuilder<'_> {
+        RequestBuilder::new(self, msg_type)
     }
 
     /// Whose process the server is, as far as the system tells.
@@ -291,9 +227,4 @@ impl Client {
             }
         }
     }
-}
-
-/// A time limit as a v1 request carries it: milliseconds, 0 for none.
-fn timeout_ms(timeout: Option<Duration>) -> i32 {
-    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32)
 }

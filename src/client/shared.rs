@@ -109,7 +109,7 @@ impl Shared {
         deadline: Option<Instant>,
     ) -> Result<Response> {
         let mut state = self.wait_for_room(self.lock(), "call", payload.len(), deadline)?;
-        let pushed = state.connection.push_request(msg_type, payload, super::timeout_ms(timeout));
+        let pushed = state.connection.push_request(msg_type, payload, super::request::timeout_ms(timeout));
         let id = pushed.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, Executed::Never))?;
         let asked = Asked::begin(&self.endpoint, msg_type, id, payload.len());
         state.waiters.insert(id, Waiter { thread: std::thread::current(), reply: None });

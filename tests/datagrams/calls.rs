@@ -117,7 +117,7 @@ fn a_silent_server_costs_as_long_as_the_call_may_take() {
             let client = client(dialect, &fake.endpoint);
             for _ in 0..2 {
                 let since = Instant::now();
-                let error = client.call_within(1, b"x", Some(SHORT)).expect_err("silence");
+                let error = client.request(1).timeout(SHORT).send(b"x").expect_err("silence");
                 assert!(error.is_timeout() && error.may_have_executed(), "{error}");
                 assert!((SHORT..SHORT * 10).contains(&since.elapsed()), "{:?}", since.elapsed());
             }
@@ -134,14 +134,14 @@ fn waiting_for_ones_turn_counts() {
         let fake = Fake::silent(&fresh("udp"));
         let client = client(dialect, &fake.endpoint);
         thread::scope(|scope| {
-            scope.spawn(|| client.call_within(1, b"x", Some(SHORT * 10)).expect_err("silence"));
+            scope.spawn(|| client.request(1).timeout(SHORT * 10).send(b"x").expect_err("silence"));
             thread::sleep(SHORT);
             let since = Instant::now();
-            let error = client.call_within(1, b"x", Some(SHORT)).expect_err("no turn");
+            let error = client.request(1).timeout(SHORT).send(b"x").expect_err("no turn");
             assert!(error.is_timeout(), "{error}");
             assert!((SHORT..SHORT * 5).contains(&since.elapsed()), "{:?}", since.elapsed());
             // With more time it gets its turn.
-            let error = client.call_within(1, b"x", Some(SHORT * 12)).expect_err("silence");
+            let error = client.request(1).timeout(SHORT * 12).send(b"x").expect_err("silence");
             assert!(error.is_timeout(), "{error}");
         });
         fake.join();
@@ -160,7 +160,7 @@ fn late_answers_are_never_taken_for_the_next_calls() {
                 vec![(after, reply_to(request, text))]
             });
             let client = client(dialect, &fake.endpoint);
-            let error = client.call_within(1, b"slow", Some(SHORT)).expect_err("too slow");
+            let error = client.request(1).timeout(SHORT).send(b"slow").expect_err("too slow");
             assert!(error.is_timeout(), "{error}");
             // The first one's answer comes while this one waits.
             for text in ["two", "three"] {
@@ -214,7 +214,7 @@ fn a_flood_of_nonsense_does_not_make_a_call_last() {
         });
         let client = client(dialect, &fake.endpoint);
         let since = Instant::now();
-        let error = client.call_within(1, b"x", Some(SHORT)).expect_err("nonsense");
+        let error = client.request(1).timeout(SHORT).send(b"x").expect_err("nonsense");
         assert!(error.is_timeout(), "{error}");
         assert!(since.elapsed() < SHORT * 5, "{:?}", since.elapsed());
         fake.join();

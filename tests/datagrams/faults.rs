@@ -191,7 +191,8 @@ fn handlers_that_fail_or_panic() {
             for (msg_type, rc, payload) in
                 [(1, -10, None), (2, 7, Some(&b""[..])), (3, 9, Some(b"with a code"))]
             {
-                let reply = client.exchange(msg_type, b"", Some(crate::util::PATIENCE)).expect("a reply");
+                let reply =
+                    client.request(msg_type).timeout(crate::util::PATIENCE).exchange(b"").expect("a reply");
                 assert_eq!(reply.result_code().0, rc);
                 match payload {
                     Some(payload) => assert_eq!(reply.payload(), payload),

@@ -127,7 +127,7 @@ fn policy_holds_when_a_client_connects_anew() {
     let (_folder, endpoint) = place();
     let silent = UnixDatagram::bind(path(&endpoint)).expect("bind");
     let client = client(Dialect::Classic, &endpoint);
-    let error = client.call_within(1, b"x", Some(Duration::from_millis(50))).expect_err("silence");
+    let error = client.request(1).timeout(Duration::from_millis(50)).send(b"x").expect_err("silence");
     assert!(error.is_timeout(), "{error}");
     drop(silent);
     fs::remove_file(path(&endpoint)).expect("remove");

@@ -149,7 +149,7 @@ mod unix {
         // In the classic layout the first thing that is missing is a reply.
         let client = connect(&endpoint).classic().open().expect("connect");
         let error =
-            client.call_within(4, b"x", Some(Duration::from_millis(200))).expect_err("nobody answers");
+            client.request(4).timeout(Duration::from_millis(200)).send(b"x").expect_err("nobody answers");
         says(&error, &["(type 4)", &us, "no reply from", "within 200ms"]);
     }
 

@@ -108,7 +108,7 @@ fn asked_by_its_handler(endpoint: &Endpoint, make: impl FnOnce(&Endpoint) -> Ask
     let (running, bound) = start(server, [usual(endpoint)]);
     *slot.lock().expect("a lock") = Some(make(&bound[0]));
     let client = connect(&bound[0]).open().expect("connect");
-    let reply = client.call_within(ASK, b"", Some(Duration::from_secs(20))).expect("a reply");
+    let reply = client.request(ASK).timeout(Duration::from_secs(20)).send(b"").expect("a reply");
     drop(client);
     running.stop().expect("an orderly end");
     String::from_utf8(reply.into_payload()).expect("text")

@@ -173,7 +173,7 @@ fn the_dispatch_table_is_as_large_as_it_was_made() {
             server.on(last as u16, |(), _request, _reply| Ok(()));
         }
         let (running, bound) = start(server, [usual(&fresh("local"))]);
-        let reply = client(&bound[0]).exchange(msg_type, b"", None).expect("a reply");
+        let reply = client(&bound[0]).request(msg_type).timeout(None).exchange(b"").expect("a reply");
         running.stop().expect("the server ends well");
         reply.result_code()
     };

@@ -26,7 +26,7 @@ fn sleeper() -> Server<()> {
 }
 
 fn within(client: &Client, msg_type: u16, payload: &[u8], millis: u64) -> sidewire::Result<Vec<u8>> {
-    let reply = client.call_within(msg_type, payload, Some(Duration::from_millis(millis)))?;
+    let reply = client.request(msg_type).timeout(Duration::from_millis(millis)).send(payload)?;
     Ok(reply.into_payload())
 }
 

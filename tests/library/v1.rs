@@ -330,7 +330,11 @@ fn clients_get_the_code_and_the_text() {
                     assert_eq!(error.payload(), answer, "{error}");
                     let shown = error.to_string().contains(&*String::from_utf8_lossy(answer));
                     assert_eq!(shown, is_text || answer.is_empty(), "{error}");
-                    let reply = client.exchange(msg_type, payload, None).expect("an answer all the same");
+                    let reply = client
+                        .request(msg_type)
+                        .timeout(None)
+                        .exchange(payload)
+                        .expect("an answer all the same");
                     assert_eq!(reply.is_explanation(), is_text && is_there);
                     assert_eq!((reply.result_code(), reply.payload()), (ResultCode(rc), answer));
                 }

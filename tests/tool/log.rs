@@ -24,7 +24,7 @@ fn knock(endpoint: &Endpoint) {
 fn get(stage: &Stage, endpoint: &Endpoint) {
     let client: Client = stage.client(endpoint);
     let timeout = Some(Duration::from_secs(30));
-    let answer = client.call_within(1, b"", timeout).unwrap_or_else(|error| panic!("{error}"));
+    let answer = client.request(1).timeout(timeout).send(b"").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(answer.payload(), GREETING);
 }
 

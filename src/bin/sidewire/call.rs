@@ -154,7 +154,7 @@ fn converse(args: &Args, deadline: Instant, now: &dyn Fn(&'static str)) -> Outco
     now("waiting for the server");
     let result = match args.endpoint.kind() {
         EndpointKind::OneWay => client.notify(args.msg_type, &data).map(|()| None),
-        _ => client.exchange(args.msg_type, &data, left()).map(Some),
+        _ => client.request(args.msg_type).timeout(left()).exchange(&data).map(Some),
     };
     result.map_err(|error| Failure::new(status(&error, true), error.to_string()))
 }

@@ -1,0 +1,119 @@
+//! One request: what it is, how long it may take, and what is made of its reply.
+
+use std::time::{Duration, Instant};
+
+use super::{Client, Link, Response};
+use crate::error::{Error, Kind, Result};
+use crate::loops::WAITS_FOR_ITSELF;
+use sidewire_wire::ResultCode;
+
+/// A request in the making; from [`Client::request`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use sidewire::Client;
+///
+/// const FIND: u16 = 7;
+/// let client = Client::connect("local:com.example.app")?;
+/// let found = client.request(FIND).timeout(Duration::from_millis(200)).send("needle")?;
+/// let none = client.request(FIND).timeout(None).exchange("")?; // waits as long as the server lives
+/// assert!(!none.result_code().is_ok());
+/// # Ok::<(), sidewire::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing happens before send(), exchange() or notify()"]
+pub struct RequestBuilder<'c> {
+    client: &'c Client,
+    msg_type: u16,
+    timeout: Option<Duration>,
+}
+
+impl RequestBuilder<'_> {
+    pub(super) fn new(client: &Client, msg_type: u16) -> RequestBuilder<'_> {
+        RequestBuilder { client, msg_type, timeout: client.call_timeout }
+    }
+
+    /// How long it may take, in place of what [`Connect::call_timeout`](super::Connect::call_timeout) says;
+    /// `None` waits as long as the server lives.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Sends it, and waits for its reply.
+    ///
+    /// # Errors
+    /// A result code other than 0 is an error, with the code in
+    /// [`result_code`](Error::result_code); [`exchange`](RequestBuilder::exchange) sees that otherwise.
+    /// [`is_timeout`](Error::is_timeout): no reply in time; should it come later it is thrown
+    /// away, and the connection stays good. [`is_peer_gone`](Error::is_peer_gone): the server
+    /// has gone; [`may_have_executed`](Error::may_have_executed) says whether it is safe to send
+    /// the request again. [`is_invalid_input`](Error::is_invalid_input): the payload is larger
+    /// than the server takes.
+    pub fn send(self, payload: impl AsRef<[u8]>) -> Result<Response> {
+        let reply = self.exchange(payload)?;
+        match reply.rc {
+            ResultCode::OK => Ok(reply),
+            rc => {
+                let Response { payload, is_text, may_be_refusal, .. } = reply;
+                let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
+                Err(Error::new("call", self.client.endpoint(), kind).of_type(self.msg_type))
+            }
+        }
+    }
+
+    /// Sends it, and returns the reply whatever its result code is.
+    ///
+    /// # Errors
+    /// As [`send`](RequestBuilder::send), but for result codes.
+    pub fn exchange(self, payload: impl AsRef<[u8]>) -> Result<Response> {
+        let RequestBuilder { client, msg_type, timeout } = self;
+        if client.waits_for_itself() {
+            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
+            return Err(Error::new("call", client.endpoint(), kind).of_type(msg_type));
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        match &client.link {
+            Link::Stream(shared) => shared.exchange(msg_type, payload.as_ref(), timeout, deadline),
+            Link::Datagrams(calls) => calls.exchange(msg_type, payload.as_ref(), timeout, deadline),
+        }
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Sends it as one that wants no answer. That it was sent does not mean that it arrived; one that
+    /// timed out may still go out.
+    ///
+    /// A handler can send such a request to its own server, which handles it later. What does not leave at
+    /// once then fails as timed out.
+    ///
+    /// # Errors
+    /// As [`send`](RequestBuilder::send); [`is_invalid_input`](Error::is_invalid_input) on a classic
+    /// connection, where every request is answered.
+    pub fn notify(self, payload: impl AsRef<[u8]>) -> Result<()> {
+        let RequestBuilder { client, msg_type, timeout } = self;
+        // Nobody would make room for it meanwhile.
+        let timeout = if client.waits_for_itself() { Some(Duration::ZERO) } else { timeout };
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        match &client.link {
+            Link::Stream(shared) => shared.notify(msg_type, payload.as_ref(), deadline),
+            Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
+        }
+        .map_err(|error| error.of_type(msg_type))
+    }
+
+    /// Says which call it was, and of whom nothing came.
+    fn explain(&self, error: Error) -> Error {
+        let error = error.of_type(self.msg_type);
+        let Some(timeout) = self.timeout.filter(|_| error.is_timeout()) else { return error };
+        let peer = self.client.peer();
+        error.with_note(|error| match error.may_have_executed() {
+            true => format!("no reply from {peer} within {timeout:?}"),
+            false => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
+        })
+    }
+}
+
+/// A time limit as a v1 request carries it: milliseconds, 0 for none.
+pub(super) fn timeout_ms(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32)
+}
