@@ -24,20 +24,20 @@ pub enum Access {
 
 /// Who we are, looked up once for each listener or client.
 #[derive(Clone, Debug)]
-pub(crate) struct Oneself {
+pub(crate) struct OwnIdentity {
     user: User,
     integrity: Option<u32>,
 }
 
-impl fmt::Display for Oneself {
+impl fmt::Display for OwnIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.user.fmt(f)
     }
 }
 
-impl Oneself {
-    pub(crate) fn look_up() -> io::Result<Oneself> {
-        Ok(Oneself { user: current_user()?, integrity: current_integrity() })
+impl OwnIdentity {
+    pub(crate) fn look_up() -> io::Result<OwnIdentity> {
+        Ok(OwnIdentity { user: current_user()?, integrity: current_integrity() })
     }
 
     /// Whether that is our own user, or root or SYSTEM.
@@ -83,7 +83,7 @@ impl Access {
     pub(crate) fn admits_client(
         self,
         client: &Peer,
-        us: &Oneself,
+        us: &OwnIdentity,
         lower_integrity: bool,
     ) -> Result<(), Denied> {
         self.admits(client, us)?;
@@ -95,7 +95,7 @@ impl Access {
     pub(crate) fn admits_server(
         self,
         server: &Peer,
-        us: &Oneself,
+        us: &OwnIdentity,
         lower_integrity: bool,
     ) -> Result<(), Denied> {
         self.admits(server, us)?;
@@ -105,7 +105,7 @@ impl Access {
         self.admits_integrity(server, us, lower_integrity || is_superuser)
     }
 
-    fn admits_integrity(self, peer: &Peer, us: &Oneself, lower: bool) -> Result<(), Denied> {
+    fn admits_integrity(self, peer: &Peer, us: &OwnIdentity, lower: bool) -> Result<(), Denied> {
         let (Access::SameUser, Some(ours), false) = (self, us.integrity, lower) else {
             return Ok(());
         };
@@ -117,7 +117,7 @@ impl Access {
         }
     }
 
-    fn admits(self, peer: &Peer, us: &Oneself) -> Result<(), Denied> {
+    fn admits(self, peer: &Peer, us: &OwnIdentity) -> Result<(), Denied> {
         if self == Access::Anyone {
             return Ok(());
         }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn same_user_and_root_may_and_nobody_else() {
-        let us = Oneself { user: User::Uid(1000), integrity: None };
+        let us = OwnIdentity { user: User::Uid(1000), integrity: None };
         for (uid, may) in [(1000, true), (0, true), (1001, false), (65534, false)] {
             assert_eq!(Access::SameUser.admits_client(&peer(uid, None), &us, false).is_ok(), may, "{uid}");
             assert_eq!(Access::SameUser.admits_server(&peer(uid, None), &us, false).is_ok(), may, "{uid}");
@@ -152,13 +152,13 @@ mod tests {
 
     #[test]
     fn the_overflow_uid_never_matches_itself() {
-        let us = Oneself { user: User::Uid(65534), integrity: None };
+        let us = OwnIdentity { user: User::Uid(65534), integrity: None };
         assert_eq!(Access::SameUser.admits_client(&peer(65534, None), &us, false), Err(Denied::Unknown));
     }
 
     #[test]
     fn lower_integrity_needs_an_option() {
-        let us = Oneself { user: User::Uid(1000), integrity: Some(0x2000) };
+        let us = OwnIdentity { user: User::Uid(1000), integrity: Some(0x2000) };
         for (theirs, may) in
             [(Some(0x1000), false), (Some(0x2000), true), (Some(0x3000), true), (None, false)]
         {

@@ -8,7 +8,7 @@ use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, Kind as End
 use super::datagram::DatagramCalls;
 use super::shared::Shared;
 use super::{Client, Link, RawDatagrams, RawStream};
-use crate::access::{Access, Denied, Oneself};
+use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
 use crate::loops::{self, WAITS_FOR_ITSELF};
@@ -230,8 +230,9 @@ impl Connect {
     }
 
     fn check(&self, server: &Peer) -> Result<()> {
-        let oneself = Oneself::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
-        self.access.admits_server(server, &oneself, self.lower_integrity).map_err(|denied| {
+        let own_identity =
+            OwnIdentity::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
+        self.access.admits_server(server, &own_identity, self.lower_integrity).map_err(|denied| {
             let denied_for_its_level = matches!(denied, Denied::LowerIntegrity { .. });
             let why = format!("we do not talk to that server: {denied}");
             Error::new("connect to", &self.endpoint, Kind::Refused { rc: None, why }).with_note(|_| {
@@ -239,7 +240,7 @@ impl Connect {
                     true => "; so would lower_integrity",
                     false => "",
                 };
-                format!("that is {server}, this is {oneself}; access for anyone would allow it{lower}")
+                format!("that is {server}, this is {own_identity}; access for anyone would allow it{lower}")
             })
         })
     }
@@ -253,7 +254,7 @@ impl Connect {
 fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
     error.with_note(|error| {
         if error.was_refused_with(ResultCode::NOT_PERMITTED) {
-            let us = Oneself::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
+            let us = OwnIdentity::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
             format!(
                 "the server is {server}, this is {us}; unless it is told to let anyone in, it serves processes of \
                  its own user, and root"

@@ -12,7 +12,7 @@ use sidewire_platform::{Endpoint, Listener, Peer, Stream, Tally, is_descriptor_l
 use super::parties::Parties;
 use super::presence::Presence;
 use super::slots::reserved_token;
-use crate::access::{Access, Oneself};
+use crate::access::{Access, OwnIdentity};
 use crate::limits::MAX_REFUSING;
 use sidewire_wire::ResultCode;
 use sidewire_wire::{Cut, Protocol, ProtocolError, Settings};
@@ -42,7 +42,7 @@ pub(crate) struct Site {
     pub(crate) endpoint: Endpoint,
     pub(crate) access: Access,
     pub(crate) lower_integrity: bool,
-    pub(crate) oneself: Oneself,
+    pub(crate) own_identity: OwnIdentity,
     pub(crate) settings: Arc<Settings>,
     pub(crate) tallies: Tallies,
     pub(crate) parties: Parties,
@@ -175,8 +175,8 @@ impl Site {
         refusing: &mut usize,
         now: Instant,
     ) -> Admission {
-        match self.access.admits_client(peer, &self.oneself, self.lower_integrity) {
-            Ok(()) => match self.parties.enter(peer, &self.oneself) {
+        match self.access.admits_client(peer, &self.own_identity, self.lower_integrity) {
+            Ok(()) => match self.parties.enter(peer, &self.own_identity) {
                 Ok(()) => Admission::Admitted,
                 Err(held) => {
                     if let Some(count) = self.tallies.crowded.next_worth_telling() {

@@ -72,7 +72,7 @@ impl Port {
         Ok(Port {
             out: Outgoing::new(
                 socket,
-                site.oneself.clone(),
+                site.own_identity.clone(),
                 counters,
                 site.settings.limits.write_stall_timeout,
             ),
@@ -196,8 +196,8 @@ impl Port {
         if matches!(self.site.endpoint, Endpoint::Mailslot(_)) {
             return true;
         }
-        let Site { access, oneself, lower_integrity, endpoint, tallies, .. } = &self.site;
-        let Err(denied) = access.admits_client(peer, oneself, *lower_integrity) else { return true };
+        let Site { access, own_identity, lower_integrity, endpoint, tallies, .. } = &self.site;
+        let Err(denied) = access.admits_client(peer, own_identity, *lower_integrity) else { return true };
         if let Some(count) = tallies.refused.next_worth_telling() {
             let from = Sender(from);
             log::warn!("{endpoint}: refused a datagram of {peer} ({from}): {denied}; {count} so far");

@@ -368,7 +368,7 @@ impl Reactor {
         if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
             acceptor.links -= usize::from(link.seat != Seat::None);
             if let (Seat::Shared, Some(peer)) = (link.seat, link.peer()) {
-                acceptor.site.parties.leave(peer, &acceptor.site.oneself);
+                acceptor.site.parties.leave(peer, &acceptor.site.own_identity);
             }
             report_end(key, &link, &mut acceptor.site);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, Datagrams, Endpoint, Received, User};
 
 use super::room::Room;
-use crate::access::Oneself;
+use crate::access::OwnIdentity;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
 use sidewire_wire::memory::{self, NoMemory};
@@ -19,7 +19,7 @@ pub(super) struct Outgoing {
     pub(super) socket: Datagrams,
     own: Lane,
     guests: Lane,
-    oneself: Oneself,
+    own_identity: OwnIdentity,
     /// How long a receiver may take nothing before it is given up.
     patience: Duration,
     pub(super) counters: Counters,
@@ -93,12 +93,12 @@ const GUESTS_PART: usize = 4;
 impl Outgoing {
     pub(super) fn new(
         socket: Datagrams,
-        oneself: Oneself,
+        own_identity: OwnIdentity,
         counters: Counters,
         patience: Duration,
     ) -> Outgoing {
         let (own, guests) = (Lane::new(1), Lane::new(GUESTS_PART));
-        Outgoing { socket, own, guests, oneself, patience, counters }
+        Outgoing { socket, own, guests, own_identity, patience, counters }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -110,7 +110,7 @@ impl Outgoing {
         let Some(to) = to else {
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
-        let is_guest = to.user.is_some_and(|user| !self.oneself.is_one_of_us(user));
+        let is_guest = to.user.is_some_and(|user| !self.own_identity.is_one_of_us(user));
         let lane = if is_guest { &mut self.guests } else { &mut self.own };
         if let Err(why) = lane.send(&mut self.socket, bytes, to, Instant::now()) {
             count(&self.counters, 1, to.address, endpoint, &why);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sidewire_platform::{Peer, User};
 
-use crate::access::Oneself;
+use crate::access::OwnIdentity;
 
 /// Those who may only have a share of the places, and what they have.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ enum Party {
 
 impl Party {
     /// `None`: our own user and the system's, where the kernel names them.
-    fn of(peer: &Peer, us: &Oneself) -> Option<Party> {
+    fn of(peer: &Peer, us: &OwnIdentity) -> Option<Party> {
         match (&peer.credentials, &peer.inet) {
             (Some(credentials), _) if us.is_one_of_us(&credentials.user) => None,
             (Some(credentials), _) => Some(Party::User(credentials.user.clone())),
@@ -51,7 +51,7 @@ impl Parties {
     ///
     /// # Errors
     /// How many it has, if that is its share.
-    pub(crate) fn enter(&self, peer: &Peer, us: &Oneself) -> Result<(), usize> {
+    pub(crate) fn enter(&self, peer: &Peer, us: &OwnIdentity) -> Result<(), usize> {
         let Some(party) = Party::of(peer, us).filter(|_| self.most < usize::MAX) else { return Ok(()) };
         let mut all = self.held.borrow_mut();
         let held = all.get(&party).copied().unwrap_or(0);
@@ -62,7 +62,7 @@ impl Parties {
         Ok(())
     }
 
-    pub(crate) fn leave(&self, peer: &Peer, us: &Oneself) {
+    pub(crate) fn leave(&self, peer: &Peer, us: &OwnIdentity) {
         let Some(party) = Party::of(peer, us) else { return };
         let mut all = self.held.borrow_mut();
         if let Some(held) = all.get_mut(&party) {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn each_party_has_a_share() {
-        let us = Oneself::look_up().expect("who we are");
+        let us = OwnIdentity::look_up().expect("who we are");
         let parties = Parties::new(2);
         let enter = |address: &str| parties.enter(&at(address), &us);
         assert_eq!([1, 2, 3].map(|port| enter(&format!("10.0.0.1:{port}"))), [Ok(()), Ok(()), Err(2)]);

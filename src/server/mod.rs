@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, StopSignals, descriptor_limit};
 
-use crate::access::Oneself;
+use crate::access::OwnIdentity;
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
@@ -257,7 +257,7 @@ impl<S> Server<S> {
             ));
         }
         let os = |error| Error::bind(&endpoint, error);
-        let oneself = Oneself::look_up().map_err(os)?;
+        let own_identity = OwnIdentity::look_up().map_err(os)?;
         let site = |bound: &Endpoint, limits: &Limits, instance| {
             let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
             let settings = Settings {
@@ -271,7 +271,7 @@ impl<S> Server<S> {
                 endpoint: bound.clone(),
                 access,
                 lower_integrity: bind.lower_integrity,
-                oneself,
+                own_identity,
                 settings: Arc::new(settings),
                 tallies: Tallies::default(),
                 parties: Parties::new(limits.share(access, descriptor_limit())),
