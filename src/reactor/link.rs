@@ -15,8 +15,8 @@ use super::share::Share;
 use super::slots::Key;
 use super::timers::{Target, Timers};
 use crate::limits::Limits;
-use sidewire_wire::frame;
 use sidewire_wire::{Buffer, Connection, Event, Input, Plain, Protocol};
+use sidewire_wire::{Close, Ending, Fact, Step};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Link {
     peer: Option<Peer>,
     /// The listener that it came from.
     listener: u16,
-    state: State,
+    ending: Ending,
     armed: Option<Instant>,
     /// What broke it.
     broken: Option<Box<io::Error>>,
@@ -50,23 +50,6 @@ pub(crate) enum Seat {
     Taken,
     /// One that also counts for its peer.
     Shared,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// The peer sends no more; what is ready still goes out.
-    InputEnded,
-    /// We send no more and have said so; the peer may go on.
-    OutputEnded,
-    /// Everything is said; what still comes is thrown away until the peer has closed, because
-    /// closing a socket with unread input resets it, which can eat the last reply (tcp(7)).
-    Lingering,
-    /// Everything is said; the system delivers it behind our back (classic peers on pipes, and who
-    /// has ended its own side of a socket).
-    Complete,
-    /// There is nobody to talk to any more.
-    Dead,
 }
 
 /// What the loop does with a link next.
@@ -130,7 +113,7 @@ impl Link {
             protocol,
             peer: None,
             listener,
-            state: State::Open,
+            ending: Ending::Open,
             armed: None,
             broken: None,
             accounted: 0,
@@ -143,7 +126,7 @@ impl Link {
 
     /// Whether there is nothing to do any more but to drop it.
     pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.state, State::Dead | State::Complete)
+        self.ending.is_over()
     }
 
     /// Takes one of its listener's places, unless it is told "no".
@@ -242,7 +225,7 @@ impl Link {
     fn flush(&mut self, bench: &Workbench<'_>, share: &Share) -> bool {
         let mut bytes = bench.limits.turn_bytes.max(1);
         let now = share.now();
-        while self.state != State::Dead && self.protocol.has_unsent() {
+        while !self.ending.is_over() && self.protocol.has_unsent() {
             if bytes == 0 {
                 return true;
             }
@@ -256,22 +239,11 @@ impl Link {
                     self.protocol.mark_sent(0, now);
                     return false;
                 }
-                Err(_) if self.only_goodbye_is_left() => self.state = State::Dead,
-                Err(error) => {
-                    self.broken = Some(Box::new(error));
-                    self.state = State::Dead;
-                }
+                Err(_) if self.protocol.has_only_a_goodbye_left() => self.tell(Fact::Broken),
+                Err(error) => self.broke(error),
             }
         }
         false
-    }
-
-    /// Whether nothing is left to be said but the answer to the peer's goodbye. Most do not wait for it.
-    fn only_goodbye_is_left(&mut self) -> bool {
-        self.protocol.says_goodbye()
-            && self.protocol.is_finishing()
-            && self.protocol.failure().is_none()
-            && self.protocol.unsent().len() <= frame::HEADER_LEN
     }
 
     /// Whether WRITABLE is to be asked for. While this is false nobody wakes us for it.
@@ -289,31 +261,28 @@ impl Link {
 
     /// Moves on when everything is said.
     fn settle(&mut self) {
-        if self.protocol.is_hopeless() {
-            self.state = State::Dead;
+        let said = Fact::Said(self.protocol.said());
+        if self.learn(said) == Step::ShutDownWrite {
+            let fact = if self.stream.shutdown_write().is_ok() { said } else { Fact::Broken };
+            self.tell(fact);
         }
-        if !self.protocol.output_is_done() {
-            return;
-        }
-        let takes_no_more = self.protocol.is_finishing();
-        self.state = match self.state {
-            State::Open if self.stream.has_half_close() && self.stream.shutdown_write().is_err() => {
-                State::Dead
-            }
-            State::Open if takes_no_more && self.lingers() => State::Lingering,
-            State::Open if self.stream.has_half_close() => State::OutputEnded,
-            State::Open => State::Complete,
-            State::OutputEnded if takes_no_more => State::Lingering,
-            State::InputEnded if self.stream.has_half_close() => State::Complete,
-            State::InputEnded => State::Dead,
-            state => state,
-        };
     }
 
-    /// Whether the peer is given time to close first. On a pipe only a v1 peer knows that it
-    /// should; other pipes are closed behind a flush instead.
-    fn lingers(&self) -> bool {
-        self.stream.has_half_close() || self.protocol.says_goodbye()
+    /// Takes in a fact about the stream's end.
+    #[inline]
+    fn learn(&mut self, fact: Fact) -> Step {
+        self.ending.on(fact, self.protocol.way(self.stream.has_half_close()))
+    }
+
+    /// The same, where the step is taken by whoever looks next.
+    fn tell(&mut self, fact: Fact) {
+        let _ = self.learn(fact);
+    }
+
+    /// The system says that nobody is there any more.
+    fn broke(&mut self, error: io::Error) {
+        self.broken = Some(Box::new(error));
+        self.tell(Fact::Broken);
     }
 
     /// Why it is over.
@@ -337,10 +306,10 @@ impl Link {
 
     /// The connection's deadline or the linger's.
     fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Lingering => self.protocol.linger_deadline(),
-            State::Open | State::InputEnded | State::OutputEnded => self.protocol.next_deadline(),
-            State::Complete | State::Dead => None,
+        match self.ending {
+            Ending::Lingering => self.protocol.linger_deadline(),
+            Ending::Open | Ending::InputEnded | Ending::OutputEnded => self.protocol.next_deadline(),
+            Ending::Over(_) => None,
         }
     }
 
@@ -365,13 +334,15 @@ impl Link {
 
     /// Ends what has run out of time. Says whether anything had.
     fn expire(&mut self, now: Instant, input: Input) -> bool {
-        match self.state {
-            State::Open | State::InputEnded | State::OutputEnded => self.protocol.handle_timeout(now, input),
-            State::Lingering if self.is_due(now) => {
-                self.state = State::Dead;
+        match self.ending {
+            Ending::Open | Ending::InputEnded | Ending::OutputEnded => {
+                self.protocol.handle_timeout(now, input)
+            }
+            Ending::Lingering if self.is_due(now) => {
+                self.tell(Fact::TimeIsUp);
                 true
             }
-            State::Lingering | State::Complete | State::Dead => false,
+            Ending::Lingering | Ending::Over(_) => false,
         }
     }
 
@@ -386,8 +357,9 @@ impl Link {
         if let Err(error) = self.stream.deregister(registry) {
             log::debug!("deregistering {}: {error}", Shown(self.peer.as_ref()));
         }
-        match self.state {
-            State::Complete => self.stream.close_flushed(linger),
+        match self.ending {
+            Ending::Over(Close::Flushed) => self.stream.close_flushed(linger),
+            Ending::Over(Close::Abruptly) => self.stream.abort(),
             _ if self.protocol.is_hopeless() => self.stream.abort(),
             _ => drop(self.stream),
         }

@@ -19,6 +19,7 @@
 //! | `connection` | all of these as one state machine |
 //! | `plain` | streams without frames |
 //! | `protocol` | one of the two: what a link speaks |
+//! | `ending` | how a stream ends |
 //! | [`datagram`] | one frame in one datagram |
 //! | [`memory`] | memory that peers drive is reserved so that a lack of it is an error |
 
@@ -34,6 +35,7 @@ pub mod classic;
 mod connection;
 pub mod datagram;
 mod decoder;
+mod ending;
 mod error;
 mod event;
 mod excerpt;
@@ -55,6 +57,7 @@ mod tests;
 
 pub use connection::{Connection, Input};
 pub use decoder::Fatal;
+pub use ending::{Close, Ending, Fact, Reading, Said, Step, Way};
 pub use error::ProtocolError;
 pub use event::Event;
 pub use excerpt::Excerpt;

@@ -6,7 +6,8 @@ use std::time::Instant;
 use sidewire_platform::Peer;
 
 use super::super::acceptor::{Admission, Site};
-use super::{Link, Seat, State};
+use super::{Link, Seat};
+use sidewire_wire::Fact;
 
 impl Link {
     /// Asks the system who is there, and holds them to the listener's policy. `heard`: something was
@@ -38,7 +39,7 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !heard => return Ok(()),
             Err(error) if is_silence(&error) => (Peer::default(), Some(error)),
             Err(error) => {
-                self.state = State::Dead;
+                self.tell(Fact::Broken);
                 return Err(error);
             }
         };
@@ -46,7 +47,7 @@ impl Link {
             match site.identify(&peer, unknown.as_ref(), &mut self.protocol, refusing, now) {
                 Admission::Admitted => self.seat = Seat::Shared,
                 Admission::Refused => self.refused = true,
-                Admission::Dropped => self.state = State::Dead,
+                Admission::Dropped => self.tell(Fact::Broken),
             }
         }
         self.peer = Some(peer);

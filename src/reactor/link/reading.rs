@@ -5,8 +5,8 @@ use std::io;
 use sidewire_platform::Stream;
 
 use super::super::share::Share;
-use super::{Link, NOBODY, Place, Receiver, State, Workbench};
-use sidewire_wire::Protocol;
+use super::{Link, NOBODY, Place, Receiver, Workbench};
+use sidewire_wire::{Fact, Protocol, Reading};
 
 /// Reads of at least this size go straight into the frame's own buffer.
 const LARGE: usize = 64 << 10;
@@ -21,10 +21,10 @@ impl Link {
         to_the_end: bool,
     ) -> bool {
         loop {
-            match self.state {
-                State::Open | State::OutputEnded => {}
-                State::Lingering => return self.discard(bench.buffer),
-                State::InputEnded | State::Complete | State::Dead => return false,
+            match self.ending.input() {
+                Reading::Handles => {}
+                Reading::Discards => return self.discard(bench.buffer),
+                Reading::Rests => return false,
             }
             if self.protocol.has_backlog() {
                 self.take(&[], bench.place, share, receiver);
@@ -66,8 +66,7 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.broken = Some(Box::new(error));
-                    self.state = State::Dead;
+                    self.broke(error);
                     return false;
                 }
             }
@@ -94,7 +93,7 @@ impl Link {
 
     /// The peer sends no more.
     fn end_input(&mut self, place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
-        self.state = State::InputEnded;
+        self.tell(Fact::PeerEnded);
         let Link { stream, protocol, peer, opened, .. } = self;
         let peer = peer.as_ref().unwrap_or(&NOBODY);
         match protocol {
@@ -118,14 +117,14 @@ impl Link {
         for _ in 0..16 {
             match self.stream.read(buffer) {
                 Ok(0) => {
-                    self.state = if self.stream.has_half_close() { State::Complete } else { State::Dead };
+                    self.tell(Fact::PeerEnded);
                     return false;
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => {
-                    self.state = State::Dead;
+                    self.tell(Fact::Broken);
                     return false;
                 }
             }
