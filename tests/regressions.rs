@@ -274,3 +274,34 @@ fn no_host_is_called_like_a_url() {
     let error = "tcp://127.0.0.1:1".parse::<Endpoint>().expect_err("a URL");
     assert!(error.to_string().contains("write tcp:127.0.0.1:1"), "{error}");
 }
+
+/// What was opened behind the end of a server accepted connections that nobody served.
+#[test]
+fn nothing_is_opened_for_a_server_that_has_stopped() {
+    let _watchdog = watchdog(60);
+    let (first, late) = (fresh("local"), fresh("local"));
+    let mut server = store_with(Limits::default());
+    server.listen(usual(&first)).expect("listen");
+    server.remote().expect("a remote").stop().expect("stop");
+    for has_ended in [false, true] {
+        let error = server.listen(usual(&late)).expect_err("nobody would serve it");
+        assert!(error.to_string().contains("the server has stopped"), "{error}");
+        assert!(Connect::to(late.to_string()).expect("an endpoint").open().is_err());
+        if !has_ended {
+            server.run().expect("the server ends well");
+        }
+    }
+}
+
+/// The word to stop waited among the letters of a bounded mailbox, and could be refused.
+#[test]
+fn no_word_to_stop_is_refused() {
+    let _watchdog = watchdog(60);
+    let mut server = store_with(Limits::default());
+    server.listen(usual(&fresh("local"))).expect("listen");
+    let remote = server.remote().expect("a remote");
+    for _ in 0..5_000 {
+        remote.stop().expect("never refused");
+    }
+    server.run().expect("the server ends well");
+}

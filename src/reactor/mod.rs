@@ -30,7 +30,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Waker};
 use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, Stream};
 
 use crate::counters::Counters;
@@ -39,7 +39,7 @@ use crate::maker::Maker;
 use acceptor::Acceptor;
 use datagram::Port;
 use link::{Link, Next, Place, Seat, Shown, Workbench};
-use mailbox::{Mail, Mailbox};
+use mailbox::{Letter, Mailbox};
 use reception::Reception;
 use sidewire_wire::ResultCode;
 use sidewire_wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
@@ -128,7 +128,8 @@ const EVENTS: usize = 1024;
 impl Reactor {
     pub(crate) fn new(limits: Limits, counters: Counters) -> io::Result<Reactor> {
         let poll = Poll::new()?;
-        let mailbox = Mailbox::new(poll.registry(), reserved_token(WAKER))?;
+        let waker = Waker::new(poll.registry(), reserved_token(WAKER))?;
+        let mailbox = Arc::new(Mailbox::new(Box::new(move || waker.wake())));
         Ok(Reactor {
             events: Events::with_capacity(EVENTS),
             acceptors: Vec::new(),
@@ -156,6 +157,17 @@ impl Reactor {
         Arc::clone(&self.mailbox)
     }
 
+    /// Whether endpoints can still be opened: whether somebody will serve them.
+    ///
+    /// # Errors
+    /// If the loop was told to stop.
+    pub(crate) fn takes_endpoints(&self) -> io::Result<()> {
+        match self.mailbox.was_told_to_stop() {
+            true => Err(io::Error::other("the server has stopped")),
+            false => Ok(()),
+        }
+    }
+
     /// Returns the listener's number.
     pub(crate) fn add_listener(
         &mut self,
@@ -163,6 +175,7 @@ impl Reactor {
         site: Site,
         cut: Option<Cut>,
     ) -> io::Result<u32> {
+        self.takes_endpoints()?;
         let number = endpoint_number(self.acceptors.len())?;
         self.acceptors.push(Acceptor::new(listener, site, cut, self.poll.registry(), number)?);
         self.arm_looking();
@@ -171,11 +184,12 @@ impl Reactor {
 
     /// Returns the port's number.
     pub(crate) fn add_port(&mut self, socket: Datagrams, site: Site, framing: Framing) -> io::Result<u32> {
+        self.takes_endpoints()?;
         let number = u32::from(endpoint_number(self.ports.len())?);
         let mailbox = self.mailbox();
         let ready = move || {
             // A full mailbox has woken the loop already, and one reading takes all there is.
-            if let Err(error) = mailbox.post(Mail::Ready(number)) {
+            if let Err(error) = mailbox.post(Letter::Ready(number)) {
                 log::debug!("a mailslot's message waits for the next: {error}");
             }
         };
@@ -379,10 +393,13 @@ impl Reactor {
     }
 
     fn read_mail(&mut self, service: &mut impl Service) {
-        for message in self.mailbox.drain() {
-            match message {
-                Mail::Stop { grace } => self.stop(grace, service),
-                Mail::Ready(port) => self.read_port(port, service),
+        let mail = self.mailbox.take();
+        if let Some(grace) = mail.stop {
+            self.stop(grace, service);
+        }
+        for letter in mail.letters {
+            match letter {
+                Letter::Ready(port) => self.read_port(port, service),
             }
         }
     }

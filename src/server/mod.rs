@@ -291,6 +291,7 @@ impl<S> Server<S> {
                 ));
             }
         };
+        self.reactor()?.takes_endpoints().map_err(os)?;
         let (number, bound, address) = if is_stream {
             let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
             let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::maker::Maker;
-use crate::reactor::mailbox::{Mail, Mailbox};
+use crate::reactor::mailbox::Mailbox;
 
 /// A handle to a server that other threads, and signal handlers that run on a thread, may hold.
 ///
@@ -30,7 +30,7 @@ impl Remote {
     /// [`run`](super::Server::run) then returns.
     ///
     /// # Errors
-    /// Only if the operating system can't wake the loop, or far too many messages wait already.
+    /// Only if the operating system can't wake the loop; it stops all the same when it next turns.
     pub fn stop(&self) -> io::Result<()> {
         self.stop_within(STOP_GRACE)
     }
@@ -43,7 +43,7 @@ impl Remote {
     /// # Platform-specific behavior
     /// A client of a Windows pipe that has not read its last bytes by then loses them.
     pub fn stop_within(&self, grace: Duration) -> io::Result<()> {
-        self.mailbox.post(Mail::Stop { grace })
+        self.mailbox.stop(grace)
     }
 }
 
