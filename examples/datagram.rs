@@ -11,7 +11,7 @@ mod support;
 use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead, Read};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -159,7 +159,7 @@ fn send_lines(server: &RawDatagrams, has_address: bool) -> Result<Option<Instant
             return Ok(last);
         }
         match server.send(&line) {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            Err(error) if error.is_invalid_input() => {
                 // Too large; the next one may not be.
                 complain(format_args!("datagram: {error}"));
                 continue;
@@ -179,9 +179,9 @@ fn print_answers(server: &RawDatagrams) -> Result<Infallible, Box<dyn Error>> {
         match server.receive(&mut buffer) {
             // On a line of its own, and then the prompt again.
             Ok(length) => print(format!("\n{}\n{PROMPT}", printable(&buffer[..length])))?,
-            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            Err(error) if error.is_timeout() => {}
             // UDP says so when nobody was there. Somebody may come.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            Err(error) if error.is_not_listening() => {
                 complain(format_args!("\ndatagram: {error}"));
             }
             Err(error) => return Err(error.into()),

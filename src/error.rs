@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, EndpointError};
 
-use sidewire_wire::Executed;
-use sidewire_wire::ProtocolError;
-use sidewire_wire::ResultCode;
+use sidewire_wire::{Executed, ProtocolError, ResultCode};
 
 /// A `Result` with Sidewire's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,8 +18,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// gives the operating system's error where there is one, and it converts to [`io::Error`].
 ///
 /// Its `Debug` is its `Display`, so that a `main` that returns it, boxed or not, ends with a sentence.
-pub struct Error(Box<Inner>);
+/// A clone is cheap: it is the same error.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
+/// What all clones of an error share.
+#[derive(Clone)]
 struct Inner {
     operation: &'static str,
     endpoint: Option<Endpoint>,
@@ -30,7 +32,7 @@ struct Inner {
     kind: Kind,
     /// Who is at the other end, and what to do next; empty if there is nothing to say.
     note: String,
-    /// Shared by the copies that each of a connection's callers gets.
+    /// The operating system's own error, which can't be cloned.
     source: Option<Arc<io::Error>>,
     /// Whether the request behind this may have been executed, where more is known of it than `kind` tells.
     executed: Option<Executed>,
@@ -58,7 +60,7 @@ pub(crate) enum Kind {
     TimedOut,
     /// The connection ended.
     PeerGone {
-        may_have_executed: bool,
+        executed: Executed,
         why: String,
     },
     /// The peer broke the protocol.
@@ -87,7 +89,7 @@ impl Error {
         source: Option<Arc<io::Error>>,
     ) -> Error {
         let (msg_type, note, executed) = (None, String::new(), None);
-        Error(Box::new(Inner { operation, endpoint, msg_type, kind, note, source, executed }))
+        Error(Arc::new(Inner { operation, endpoint, msg_type, kind, note, source, executed }))
     }
 
     pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
@@ -99,7 +101,7 @@ impl Error {
             io::ErrorKind::Unsupported => Kind::Unsupported,
             io::ErrorKind::InvalidInput => Kind::InvalidInput(String::new()),
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                Kind::PeerGone { may_have_executed: false, why: String::new() }
+                Kind::PeerGone { executed: Executed::Never, why: String::new() }
             }
             _ => Kind::Os,
         };
@@ -110,7 +112,7 @@ impl Error {
     pub(crate) fn bind(endpoint: &Endpoint, source: io::Error) -> Error {
         let mut error = Error::os("listen on", endpoint, source);
         if matches!(error.0.kind, Kind::NotListening | Kind::TimedOut) {
-            error.0.kind = Kind::Os;
+            error.inner_mut().kind = Kind::Os;
         }
         error
     }
@@ -128,9 +130,7 @@ impl Error {
 
     /// There is no memory for what was to be sent, or for what came: then the request was `executed`.
     pub(crate) fn no_memory(operation: &'static str, endpoint: &Endpoint, executed: Executed) -> Error {
-        let mut error = Error::os(operation, endpoint, io::ErrorKind::OutOfMemory.into());
-        error.0.executed = Some(executed);
-        error
+        Error::os(operation, endpoint, io::ErrorKind::OutOfMemory.into()).with_executed(executed)
     }
 
     pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
@@ -139,7 +139,7 @@ impl Error {
             ProtocolError::NoCommonVersion { .. } | ProtocolError::FeatureMissing(_) => Kind::Version(text),
             ProtocolError::Refused { rc, .. } => Kind::Refused { rc: Some(*rc), why: text },
             ProtocolError::TimedOut(_) => Kind::TimedOut,
-            ProtocolError::CutOff => Kind::PeerGone { may_have_executed: true, why: text },
+            ProtocolError::CutOff => Kind::PeerGone { executed: Executed::Perhaps, why: text },
             _ => Kind::Protocol(text),
         };
         Error::new(operation, endpoint, kind)
@@ -179,8 +179,8 @@ impl Error {
     /// Whether policy says no: the server refused us, or we refused the server.
     ///
     /// Where there is no handshake, in the classic layout and over datagrams, a refusal comes as the
-    /// reply. A handler may have answered with the same code: then this is `true`, as is
-    /// [`may_have_executed`](Error::may_have_executed).
+    /// reply. A handler may have answered with the same code: then this is `true`, and
+    /// [`executed`](Error::executed) says [`Executed::Perhaps`].
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self.0.kind, Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. })
@@ -198,7 +198,7 @@ impl Error {
         self.0.kind == Kind::TimedOut
     }
 
-    /// Whether the other side has gone. See [`may_have_executed`](Error::may_have_executed).
+    /// Whether the other side has gone. See [`executed`](Error::executed).
     #[must_use]
     pub fn is_peer_gone(&self) -> bool {
         matches!(self.0.kind, Kind::PeerGone { .. })
@@ -211,14 +211,14 @@ impl Error {
         matches!(self.0.kind, Kind::Protocol(_) | Kind::Version(_))
     }
 
-    /// Whether the request behind this error may have been executed all the same. `false` means
-    /// that it certainly was not, so that it can be sent again.
+    /// What is known of the request behind this error: [`Executed::Never`] means that it certainly was not
+    /// executed and will not be, so that it can be sent again.
     #[must_use]
-    pub fn may_have_executed(&self) -> bool {
-        self.0.executed.map(|executed| executed == Executed::Perhaps).unwrap_or(match &self.0.kind {
-            Kind::PeerGone { may_have_executed, .. } => *may_have_executed,
-            Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) => true,
-            _ => false,
+    pub fn executed(&self) -> Executed {
+        self.0.executed.unwrap_or(match &self.0.kind {
+            Kind::PeerGone { executed, .. } => *executed,
+            Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) => Executed::Perhaps,
+            _ => Executed::Never,
         })
     }
 
@@ -240,19 +240,10 @@ impl Error {
         }
     }
 
-    /// Copies what is behind a connection's end, for each of the callers that waited on it.
-    pub(crate) fn for_another(&self, operation: &'static str) -> Error {
-        let Inner { endpoint, kind, source, .. } = &*self.0;
-        let mut error = Error::assemble(operation, endpoint.clone(), kind.clone(), source.clone());
-        error.0.note.clone_from(&self.0.note);
-        error.0.executed = self.0.executed;
-        error
-    }
-
     /// Of a call of this type, if it is about one.
     pub(crate) fn of_type(mut self, msg_type: u16) -> Error {
         if matches!(self.0.operation, "call" | "notify") {
-            self.0.msg_type = Some(msg_type);
+            self.inner_mut().msg_type = Some(msg_type);
         }
         self
     }
@@ -260,7 +251,8 @@ impl Error {
     /// With who is at the other end, and what to do next, unless that is known already.
     pub(crate) fn with_note(mut self, note: impl FnOnce(&Error) -> String) -> Error {
         if self.0.note.is_empty() {
-            self.0.note = note(&self);
+            let note = note(&self);
+            self.inner_mut().note = note;
         }
         self
     }
@@ -271,16 +263,26 @@ impl Error {
     }
 
     /// Of a request of which certainly nothing was sent.
-    pub(crate) fn not_executed(mut self) -> Error {
-        self.0.executed = Some(Executed::Never);
+    pub(crate) fn not_executed(self) -> Error {
+        self.with_executed(Executed::Never)
+    }
+
+    /// What is behind a connection's end, for one of the callers that waited on it: of its request it is
+    /// known whether it may have been executed.
+    pub(crate) fn for_request(&self, operation: &'static str, executed: Executed) -> Error {
+        let mut error = self.clone();
+        error.inner_mut().operation = operation;
+        error.with_executed(executed)
+    }
+
+    fn with_executed(mut self, executed: Executed) -> Error {
+        self.inner_mut().executed = Some(executed);
         self
     }
 
-    /// Copies it for a request of which it is known whether it may have been executed.
-    pub(crate) fn for_request(&self, operation: &'static str, executed: Executed) -> Error {
-        let mut error = self.for_another(operation);
-        error.0.executed = Some(executed);
-        error
+    /// To say more of it: of this one, where others share it.
+    fn inner_mut(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
     }
 }
 

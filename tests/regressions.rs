@@ -6,7 +6,7 @@ mod util;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{Access, Connect, Endpoint, Limits, Listen, ResultCode, Server};
+use sidewire::{Access, Connect, Endpoint, Executed, Limits, Listen, ResultCode, Server};
 
 use util::fake::{Fake, send, take_request, wait_for_the_end};
 use util::{
@@ -108,7 +108,7 @@ fn replies_behind_a_goodbye_count() {
         thread::sleep(Duration::from_millis(50));
         let second = scope.spawn(|| client.call(ECHO, b"second"));
         let error = second.join().expect("a thread").expect_err("not accepted");
-        assert!(error.is_peer_gone() && !error.may_have_executed(), "{error}");
+        assert!(error.is_peer_gone() && error.executed() == Executed::Never, "{error}");
         assert_eq!(first.join().expect("a thread").expect("accepted").payload(), b"as promised");
     });
     assert!(client.call(ECHO, b"third").expect_err("it leaves").is_peer_gone());
@@ -128,9 +128,9 @@ fn what_was_never_sent_was_not_executed() {
     });
     let client = fake.client();
     let error = client.call(ECHO, b"sent").expect_err("garbage");
-    assert!(error.is_protocol() && error.may_have_executed(), "{error}");
+    assert!(error.is_protocol() && error.executed() == Executed::Perhaps, "{error}");
     let error = client.call(ECHO, b"not sent").expect_err("it has ended");
-    assert!(error.is_protocol() && !error.may_have_executed(), "{error}");
+    assert!(error.is_protocol() && error.executed() == Executed::Never, "{error}");
     drop(client);
     fake.join();
 }
@@ -202,7 +202,7 @@ fn a_server_that_does_not_read_bounds_what_its_client_takes() {
     let client = fake.connect().call_timeout(Some(Duration::from_millis(20))).open().expect("connect");
     let notify = || client.notify(ECHO, vec![0; 64 << 10]);
     // Far more than the system's buffers and the client's own outbox hold together.
-    let refused = (0..2_000).filter_map(|_| notify().err()).find(|error| !error.may_have_executed());
+    let refused = (0..2_000).filter_map(|_| notify().err()).find(|error| error.executed() == Executed::Never);
     let error = refused.expect("at some point nothing more is added");
     assert!(error.is_timeout(), "{error}");
     drop(client);
@@ -261,7 +261,7 @@ fn a_handler_that_says_busy_has_run() {
     let client = Dialect::Classic.client(&bound[0]);
     for _ in 0..2 {
         let error = client.call(1, b"").expect_err("busy");
-        assert!(!error.is_refused() && error.may_have_executed(), "{error}");
+        assert!(!error.is_refused() && error.executed() == Executed::Perhaps, "{error}");
         assert_eq!(error.payload(), b"ask the other one");
     }
     drop(client);

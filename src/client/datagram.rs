@@ -314,8 +314,8 @@ fn receive_until<T>(
 ///
 /// Sending and receiving take `&self`, so that one thread can receive while another sends. Each
 /// waits at most as long as [`Connect::call_timeout`](super::Connect::call_timeout) says, and then
-/// fails with [`io::ErrorKind::TimedOut`]. In a handler of that very server neither waits: what has
-/// not come yet is [`io::ErrorKind::InvalidInput`].
+/// fails: [`is_timeout`](Error::is_timeout). In a handler of that very server neither waits: what has
+/// not come yet is [`is_invalid_input`](Error::is_invalid_input).
 #[derive(Debug)]
 pub struct RawDatagrams {
     socket: DatagramChannel,
@@ -349,28 +349,29 @@ impl RawDatagrams {
     /// # Errors
     /// If the server has gone, the datagram is too large for the transport, or the server's queue
     /// stays full.
-    pub fn send(&self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
         let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.timeout };
         let sent = self.socket.send(bytes.as_ref(), timeout);
-        sent.map_err(|error| Error::os("send to", &self.endpoint, error).into())
+        sent.map_err(|error| Error::os("send to", &self.endpoint, error))
     }
 
     /// Waits for the next datagram of the server. Returns its length.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`]; [`io::ErrorKind::InvalidData`] for one that is longer than
+    /// [`is_timeout`](Error::is_timeout); [`is_protocol`](Error::is_protocol) for one that is longer than
     /// `buffer`, whose end is lost; the server has gone.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
         let is_own = self.waits_for_itself();
         let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
         let received = self.socket.receive(buffer, timeout);
         if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
             let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Err(Error::new("receive from", &self.endpoint, kind).into());
+            return Err(Error::new("receive from", &self.endpoint, kind));
         }
         let received = received.map_err(|error| Error::os("receive from", &self.endpoint, error))?;
         if received.truncated {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the datagram is longer than the buffer"));
+            let kind = Kind::Protocol("the datagram is longer than the buffer".into());
+            return Err(Error::new("receive from", &self.endpoint, kind));
         }
         Ok(received.length)
     }
@@ -383,15 +384,17 @@ impl RawDatagrams {
     ///
     /// # Errors
     /// If the system does not tell.
-    pub fn local_address(&self) -> io::Result<Address> {
-        self.socket.local_address()
+    pub fn local_address(&self) -> Result<Address> {
+        let address = self.socket.local_address();
+        address.map_err(|error| Error::os("look up our address on", &self.endpoint, error))
     }
 
     /// The server's address.
     ///
     /// # Errors
     /// If the system does not tell.
-    pub fn peer_address(&self) -> io::Result<Address> {
-        self.socket.peer_address()
+    pub fn peer_address(&self) -> Result<Address> {
+        let address = self.socket.peer_address();
+        address.map_err(|error| Error::os("look up the server's address on", &self.endpoint, error))
     }
 }

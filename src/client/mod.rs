@@ -15,8 +15,7 @@ use crate::error::{Error, Result};
 use crate::loops;
 use datagram::DatagramCalls;
 use shared::Shared;
-use sidewire_wire::Layout;
-use sidewire_wire::ResultCode;
+use sidewire_wire::{Layout, ResultCode};
 
 pub use connect::Connect;
 pub use datagram::RawDatagrams;

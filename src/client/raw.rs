@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidewire_platform::{Address, Channel, Endpoint, Peer};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 
 /// A stream of bytes to a server that knows no frames; from [`Connect::open_raw`](super::Connect::open_raw).
@@ -54,16 +54,18 @@ impl RawStream {
     ///
     /// # Errors
     /// If the connection has ended.
-    pub fn peer_address(&self) -> io::Result<Address> {
-        self.channel.peer_address()
+    pub fn peer_address(&self) -> Result<Address> {
+        let address = self.channel.peer_address();
+        address.map_err(|error| Error::os("look up the server's address on", &self.endpoint, error))
     }
 
     /// Our own address (getsockname(2)).
     ///
     /// # Errors
     /// If the connection has ended.
-    pub fn local_address(&self) -> io::Result<Address> {
-        self.channel.local_address()
+    pub fn local_address(&self) -> Result<Address> {
+        let address = self.channel.local_address();
+        address.map_err(|error| Error::os("look up our address on", &self.endpoint, error))
     }
 
     fn waits_for_itself(&self) -> bool {
@@ -76,9 +78,9 @@ impl RawStream {
     /// If the connection has ended.
     ///
     /// # Platform-specific behavior
-    /// A Windows pipe has no half-close: [`io::ErrorKind::Unsupported`].
-    pub fn shutdown_write(&self) -> io::Result<()> {
-        self.channel.shutdown_write()
+    /// A Windows pipe has no half-close: [`is_unsupported`](Error::is_unsupported).
+    pub fn shutdown_write(&self) -> Result<()> {
+        self.channel.shutdown_write().map_err(|error| Error::os("end writing to", &self.endpoint, error))
     }
 
     /// Ends the connection both ways; a thread that waits in it sees the end.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Client, Link, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::ResultCode;
+use sidewire_wire::{Executed, ResultCode};
 
 /// A request in the making; from [`Client::request`].
 ///
@@ -47,7 +47,7 @@ impl RequestBuilder<'_> {
     /// [`result_code`](Error::result_code); [`exchange`](RequestBuilder::exchange) sees that otherwise.
     /// [`is_timeout`](Error::is_timeout): no reply in time; should it come later it is thrown
     /// away, and the connection stays good. [`is_peer_gone`](Error::is_peer_gone): the server
-    /// has gone; [`may_have_executed`](Error::may_have_executed) says whether it is safe to send
+    /// has gone; [`executed`](Error::executed) says whether it is safe to send
     /// the request again. [`is_invalid_input`](Error::is_invalid_input): the payload is larger
     /// than the server takes.
     pub fn send(self, payload: impl AsRef<[u8]>) -> Result<Response> {
@@ -106,9 +106,9 @@ impl RequestBuilder<'_> {
         let error = error.of_type(self.msg_type);
         let Some(timeout) = self.timeout.filter(|_| error.is_timeout()) else { return error };
         let peer = self.client.peer();
-        error.with_note(|error| match error.may_have_executed() {
-            true => format!("no reply from {peer} within {timeout:?}"),
-            false => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
+        error.with_note(|error| match error.executed() {
+            Executed::Perhaps => format!("no reply from {peer} within {timeout:?}"),
+            Executed::Never => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
         })
     }
 }

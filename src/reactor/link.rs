@@ -7,13 +7,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry};
-use sidewire_platform::{Peer, Stream};
+use sidewire_platform::{Endpoint, Peer, Stream};
 
 use super::acceptor::Site;
 use super::session::{Closed, Session, SessionId};
 use super::share::Share;
 use super::slots::Key;
 use super::timers::{Target, Timers};
+use crate::error::Error;
 use crate::limits::Limits;
 use sidewire_wire::{Buffer, Connection, Event, Input, Plain, Protocol};
 use sidewire_wire::{Close, Ending, Fact, Step};
@@ -286,10 +287,10 @@ impl Link {
     }
 
     /// Why it is over.
-    pub(crate) fn closed(&mut self) -> Closed {
+    pub(crate) fn closed(&mut self, endpoint: &Endpoint) -> Closed {
         match (self.broken.take(), self.protocol.failure()) {
             (_, Some(failure)) => Closed::Ended(failure.to_string()),
-            (Some(error), None) => Closed::Broken(*error),
+            (Some(error), None) => Closed::Broken(Error::os("serve a client on", endpoint, *error)),
             (None, None) => Closed::InOrder,
         }
     }

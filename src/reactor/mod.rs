@@ -385,9 +385,9 @@ impl Reactor {
                 acceptor.site.parties.leave(peer, &acceptor.site.own_identity);
             }
             report_end(key, &link, &mut acceptor.site);
-        }
-        if link.was_opened() {
-            service.closed(link.listener(), SessionId(key), &link.closed());
+            if link.was_opened() {
+                service.closed(link.listener(), SessionId(key), &link.closed(&acceptor.site.endpoint));
+            }
         }
         link.close(self.poll.registry(), self.linger());
     }

@@ -1,11 +1,11 @@
 //! A stream without frames, as its handler sees it.
 
 use std::fmt;
-use std::io;
 
 use sidewire_platform::{Address, Endpoint, Peer, Stream};
 
 use super::slots::Key;
+use crate::error::{Error, Result};
 use sidewire_wire::ResultCode;
 use sidewire_wire::{Plain, ProtocolError};
 
@@ -49,16 +49,18 @@ impl Session<'_> {
     ///
     /// # Errors
     /// If the connection has ended meanwhile.
-    pub fn peer_address(&self) -> io::Result<Address> {
-        self.stream.peer_address()
+    pub fn peer_address(&self) -> Result<Address> {
+        let address = self.stream.peer_address();
+        address.map_err(|error| Error::os("look up a client's address on", self.endpoint, error))
     }
 
     /// Our own address (getsockname(2)).
     ///
     /// # Errors
     /// If the connection has ended meanwhile.
-    pub fn local_address(&self) -> io::Result<Address> {
-        self.stream.local_address()
+    pub fn local_address(&self) -> Result<Address> {
+        let address = self.stream.local_address();
+        address.map_err(|error| Error::os("look up our address on", self.endpoint, error))
     }
 
     /// Appends to what is sent. Never waits: while the client does not read, nothing is read from
@@ -97,7 +99,7 @@ pub enum Closed {
     /// Both sides had said what they had to say.
     InOrder,
     /// It broke: a reset, or the peer died.
-    Broken(io::Error),
+    Broken(Error),
     /// The server ended it: a limit, a time limit, its own end.
     Ended(String),
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, StopSignals, descriptor_limit};
+use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, descriptor_limit};
 
 use crate::access::OwnIdentity;
 use crate::counters::Counters;
@@ -19,6 +19,7 @@ use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 use crate::loops::{self, Served};
 use crate::random::random_id;
 use crate::reactor::{Framing, Message, MessageReply, Parties, Reactor, Site, Tallies, address_of};
+use crate::signals::StopSignals;
 use dispatch::Dispatch;
 use sidewire_wire::{Classic, Cut, Settings};
 
@@ -356,10 +357,10 @@ impl<S> Server<S> {
         let remote = self.remote()?;
         let signals = StopSignals::watch(move || {
             if let Err(error) = remote.stop() {
-                log::error!("a server could not be stopped: {error}");
+                log::error!("{error}");
             }
         });
-        self.signals = Some(signals.map_err(|error| Error::system("watch for signals", error))?);
+        self.signals = Some(signals?);
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! Reaching a running server from other threads.
 
-use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,7 +30,7 @@ impl Remote {
     ///
     /// # Errors
     /// Only if the operating system can't wake the loop; it stops all the same when it next turns.
-    pub fn stop(&self) -> io::Result<()> {
+    pub fn stop(&self) -> Result<()> {
         self.stop_within(STOP_GRACE)
     }
 
@@ -42,8 +41,8 @@ impl Remote {
     ///
     /// # Platform-specific behavior
     /// A client of a Windows pipe that has not read its last bytes by then loses them.
-    pub fn stop_within(&self, grace: Duration) -> io::Result<()> {
-        self.mailbox.stop(grace)
+    pub fn stop_within(&self, grace: Duration) -> Result<()> {
+        self.mailbox.stop(grace).map_err(|error| Error::system("stop the server", error))
     }
 }
 
@@ -86,7 +85,7 @@ impl<S> Running<S> {
             let text = "a forked child has no such server; the process that started it has";
             return Err(Error::invalid("stop the server", text));
         }
-        self.remote.stop().map_err(|error| Error::system("stop the server", error))?;
+        self.remote.stop()?;
         let Some(thread) = self.thread.take() else { unreachable!("only taken here and in drop") };
         if is_this_thread(&thread) {
             let text = "a handler can't wait for the end of its own server, which has been told to stop; \
@@ -108,7 +107,7 @@ impl<S> Drop for Running<S> {
             return std::mem::forget(thread);
         }
         if let Err(error) = self.remote.stop() {
-            return log::error!("a server could not be stopped: {error}");
+            return log::error!("{error}");
         }
         if is_this_thread(&thread) {
             return log::debug!("a server was stopped by one of its handlers");

@@ -4,6 +4,7 @@ use std::io;
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
+use crate::error::Error;
 use crate::reactor::{Incoming, Origin, address_of};
 use sidewire_wire::ResultCode;
 use sidewire_wire::memory::{self, NoMemory};
@@ -59,25 +60,27 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// If the connection has ended meanwhile, or a datagram came from a sender without an address.
-    pub fn peer_address(&self) -> io::Result<Address> {
-        match self.incoming.origin {
+    pub fn peer_address(&self) -> crate::Result<Address> {
+        let address = match self.incoming.origin {
             Origin::Stream(stream) => stream.peer_address(),
             Origin::Datagram(Some(address)) => Ok(address.clone()),
             Origin::Datagram(None) => Err(io::ErrorKind::AddrNotAvailable.into()),
-        }
+        };
+        address.map_err(|error| Error::os("look up a client's address on", self.endpoint(), error))
     }
 
     /// Our own address, numerically (getsockname(2)).
     ///
     /// # Errors
     /// If the connection has ended meanwhile; for a mailslot, which has only a name.
-    pub fn local_address(&self) -> io::Result<Address> {
-        match self.incoming.origin {
+    pub fn local_address(&self) -> crate::Result<Address> {
+        let address = match self.incoming.origin {
             Origin::Stream(stream) => stream.local_address(),
             Origin::Datagram(_) => {
                 address_of(self.incoming.endpoint).ok_or(io::ErrorKind::AddrNotAvailable.into())
             }
-        }
+        };
+        address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
     }
 
     /// The layout that the client speaks.

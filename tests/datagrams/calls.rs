@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Connect, Endpoint, Server, Session, on_data};
+use sidewire::{Access, Client, Connect, Endpoint, Executed, Server, Session, on_data};
 use sidewire_platform::{Address, BindOptions, Datagrams, current_user};
 
 use crate::stage::{all, client, connect, fresh, v1, with_store};
@@ -118,7 +118,7 @@ fn a_silent_server_costs_as_long_as_the_call_may_take() {
             for _ in 0..2 {
                 let since = Instant::now();
                 let error = client.request(1).timeout(SHORT).send(b"x").expect_err("silence");
-                assert!(error.is_timeout() && error.may_have_executed(), "{error}");
+                assert!(error.is_timeout() && error.executed() == Executed::Perhaps, "{error}");
                 assert!((SHORT..SHORT * 10).contains(&since.elapsed()), "{:?}", since.elapsed());
             }
             fake.join();
@@ -237,7 +237,7 @@ fn nobody_there() {
                 Ok(client) => client.call(1, b"").expect_err("nobody is there"),
                 Err(error) => error,
             };
-            assert!(error.is_not_listening() && !error.may_have_executed(), "{error}");
+            assert!(error.is_not_listening() && error.executed() == Executed::Never, "{error}");
             assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         }
     }
@@ -258,7 +258,7 @@ fn servers_that_die_and_come_back() {
             running.stop().expect("the server ends well");
             for _ in 0..2 {
                 let error = client.call(1, b"").expect_err("the server has gone");
-                assert!(error.is_not_listening() && !error.may_have_executed(), "{error}");
+                assert!(error.is_not_listening() && error.executed() == Executed::Never, "{error}");
             }
             let (running, _) = start(store(), [usual(endpoint)]);
             // A new one reaches it in any case; over UDP, and in the classic layout, the old one too.

@@ -1,6 +1,6 @@
 //! What errors say: the operation, the endpoint, who is there, and what to do next.
 
-use sidewire::{Access, Client, Connect, Endpoint, Error, Failure, Limits, ResultCode, Server};
+use sidewire::{Access, Client, Connect, Endpoint, Error, Executed, Failure, Limits, ResultCode, Server};
 
 use crate::util::fake::{Fake, send, take_hello};
 use crate::util::{Dialect, all_streams, fresh, start, store, usual, watchdog};
@@ -42,7 +42,7 @@ fn a_handlers_no_is_no_refusal_of_the_connection() {
             {
                 let error = client.call(msg_type, b"").expect_err("a handler's no");
                 assert_eq!((error.result_code(), error.payload()), (Some(rc), payload), "{error}");
-                assert!(!error.is_refused() && error.may_have_executed(), "{error}");
+                assert!(!error.is_refused() && error.executed() == Executed::Perhaps, "{error}");
                 says(&error, &[&format!("(type {msg_type})"), "the server answered"]);
             }
         }
@@ -63,7 +63,7 @@ fn a_first_no_without_data_can_be_either() {
     for endpoint in endpoints {
         let (running, bound) = start(refusing(), [usual(&endpoint)]);
         let either = Dialect::Classic.client(&bound[0]).call(1, b"").expect_err("a no");
-        assert!(either.is_refused() && either.may_have_executed(), "{either}");
+        assert!(either.is_refused() && either.executed() == Executed::Perhaps, "{either}");
         assert_eq!(either.result_code(), Some(ResultCode::NOT_PERMITTED));
         says(&either, &["refused: not permitted (-5), by the server or by its handler"]);
         // What has data is a handler's.

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Connect, Error, Limits, ResultCode};
+use sidewire::{Access, Client, Connect, Error, Executed, Limits, ResultCode};
 
 use crate::util::fake::{Fake, answer, send, take, take_hello, take_request, wait_for_the_end};
 use crate::util::{Dialect, all_streams, everywhere, frame, fresh, store, usual, watchdog};
@@ -29,16 +29,16 @@ fn kinds(error: &Error) -> Vec<&'static str> {
     all.into_iter().filter(|(_, is_so)| *is_so).map(|(name, _)| name).collect()
 }
 
-fn expect(error: &Error, kind: &str, may_have_executed: bool) {
+fn expect(error: &Error, kind: &str, executed: Executed) {
     assert_eq!(kinds(error), [kind], "{error}");
-    assert_eq!(error.may_have_executed(), may_have_executed, "{error}");
+    assert_eq!(error.executed(), executed, "{error}");
 }
 
 /// A connection that has ended stays ended, and nothing is executed on it any more.
 fn expect_ended(client: &Client) {
     let begun = Instant::now();
     let error = client.call(ECHO, b"again").expect_err("it has ended");
-    assert!(!error.may_have_executed(), "{error}");
+    assert!(error.executed() == Executed::Never, "{error}");
     assert!(client.notify(ECHO, b"again").is_err());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
@@ -52,7 +52,7 @@ fn nobody_listens() {
         for dialect in Dialect::ALL {
             let begun = Instant::now();
             let error = dialect.connect(&bound).open().expect_err("nobody is there");
-            expect(&error, "not listening", false);
+            expect(&error, "not listening", Executed::Never);
             assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
             assert!(error.to_string().contains(&bound.to_string()), "{error}");
         }
@@ -75,7 +75,7 @@ fn a_server_that_says_nothing() {
             Ok(client) => {
                 assert_ne!(dialect, Dialect::V1);
                 let error = client.call(ECHO, b"").expect_err("a timeout");
-                assert!(error.may_have_executed(), "{error}");
+                assert!(error.executed() == Executed::Perhaps, "{error}");
                 error
             }
         };
@@ -98,7 +98,7 @@ fn a_call_without_reply_times_out_and_the_connection_stays() {
     });
     let client = fake.client();
     let error = client.request(ECHO).timeout(Duration::from_millis(100)).send(b"").expect_err("a timeout");
-    expect(&error, "timeout", true);
+    expect(&error, "timeout", Executed::Perhaps);
     assert_eq!(client.call(ECHO, b"").expect("call").payload(), b"second");
     assert_eq!(client.call(ECHO, b"").expect("call").payload(), b"third");
     drop(client);
@@ -117,7 +117,7 @@ fn a_wrong_version() {
     });
     let error = fake.connect().open().expect_err("refused");
     assert_eq!(kinds(&error), ["version", "protocol"], "{error}");
-    assert!(!error.may_have_executed(), "{error}");
+    assert!(error.executed() == Executed::Never, "{error}");
     let text = error.to_string();
     assert!(text.contains("1 to 1") && text.contains("2 to 3"), "{text} does not name both ranges");
     fake.join();
@@ -140,7 +140,7 @@ fn a_missing_feature_and_other_refusals() {
             wait_for_the_end(stream);
         });
         let error = fake.connect().open().expect_err("refused");
-        expect(&error, kind, false);
+        expect(&error, kind, Executed::Never);
         let text = error.to_string();
         assert!(text.contains(&format!("({status})")) && text.contains("because of"), "{text}");
         fake.join();
@@ -178,7 +178,7 @@ fn a_server_that_speaks_something_else() {
 fn expect_protocol(error: &Error, asked: bool) {
     assert_eq!(kinds(error), ["protocol"], "{error}");
     // Where something was asked nobody can know what such a server has done.
-    assert!(error.may_have_executed() || !asked, "{error}");
+    assert!(error.executed() == Executed::Perhaps || !asked, "{error}");
 }
 
 /// What is no answer to a request, and what is no frame at all.
@@ -275,7 +275,7 @@ fn a_server_that_goes_in_the_middle_of_a_call() {
         });
         let client = fake.client();
         let begun = Instant::now();
-        expect(&client.call(ECHO, b"").expect_err("it has gone"), "peer gone", true);
+        expect(&client.call(ECHO, b"").expect_err("it has gone"), "peer gone", Executed::Perhaps);
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         expect_ended(&client);
         fake.join();
@@ -290,7 +290,7 @@ fn a_server_that_goes_in_the_middle_of_the_handshake() {
             take_hello(stream);
             send(stream, &answer(0, 1, 1)[..cut]);
         });
-        expect(&fake.connect().open().expect_err("it has gone"), "peer gone", false);
+        expect(&fake.connect().open().expect_err("it has gone"), "peer gone", Executed::Never);
         fake.join();
     }
 }
@@ -299,14 +299,14 @@ fn a_server_that_goes_in_the_middle_of_the_handshake() {
 #[test]
 fn goodbye_tells_what_was_not_executed() {
     let _watchdog = watchdog(60);
-    for (last_id, may_have_executed) in [(0, false), (1, true)] {
+    for (last_id, executed) in [(0, Executed::Never), (1, Executed::Perhaps)] {
         let fake = Fake::v1(move |stream| {
             assert_eq!(take_request(stream), 1);
             send(stream, &frame(GOODBYE, 0, last_id, ResultCode::SHUTTING_DOWN.0, b""));
         });
         let client = fake.client();
         let error = client.call(ECHO, b"").expect_err("it leaves");
-        expect(&error, "peer gone", may_have_executed);
+        expect(&error, "peer gone", executed);
         assert!(error.to_string().contains("shutting down"), "{error}");
         expect_ended(&client);
         fake.join();

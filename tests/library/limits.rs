@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use sidewire::{Client, Endpoint, Limits, ResultCode};
+use sidewire::{Client, Endpoint, Executed, Limits, ResultCode};
 
 use crate::util::{
     Dialect, Raw, client, frame, in_every_dialect, on_every_stream, start, store_with, until, usual, watchdog,
@@ -46,7 +46,7 @@ fn connections_beyond_the_limit_are_told_so() {
         let error = third.and_then(|client| client.call(ECHO, b"x")).expect_err("full");
         assert!(error.is_refused() && error.to_string().contains("busy"), "{error}");
         // Where it comes as a reply, a handler may have said it.
-        assert_eq!(error.may_have_executed(), dialect != Dialect::V1, "{error}");
+        assert_eq!(error.executed() == Executed::Perhaps, dialect != Dialect::V1, "{error}");
         assert!(works(&first) && works(&second));
         drop(first);
         let third = until_admitted(dialect, endpoint);
@@ -108,7 +108,7 @@ fn payloads_over_what_the_server_takes_are_not_even_sent() {
         |endpoint| {
             let client = client(endpoint);
             let error = client.call(ECHO, [0; 101]).expect_err("too much");
-            assert!(error.is_invalid_input() && !error.may_have_executed(), "{error}");
+            assert!(error.is_invalid_input() && error.executed() == Executed::Never, "{error}");
             assert!(error.to_string().contains("101") && error.to_string().contains("100"), "{error}");
             assert!(client.notify(SET, [0; 101]).expect_err("too much").is_invalid_input());
             assert_eq!(client.call(ECHO, [7; 100]).expect("call").payload(), [7; 100]);

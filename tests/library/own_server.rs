@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sidewire::{Access, Client, Connect, Endpoint, Error, Listen, Running, Server, on_data};
+use sidewire::{Access, Client, Connect, Endpoint, Error, Executed, Listen, Running, Server, on_data};
 
 use crate::util::{all_streams, connect, start, store, until, usual, usual_access, watchdog};
 
@@ -99,7 +99,9 @@ fn asked_by_its_handler(endpoint: &Endpoint, make: impl FnOnce(&Endpoint) -> Ask
     server.on(ASK, move |_, _, reply| {
         let mut ask = ask.lock()?.take().expect("asked once");
         match ask() {
-            Err(error) if error.is_invalid_input() && !error.may_have_executed() => reply.write("refused"),
+            Err(error) if error.is_invalid_input() && error.executed() == Executed::Never => {
+                reply.write("refused")
+            }
             Err(error) => reply.write(error.to_string()),
             Ok(()) => reply.write("no error"),
         }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{ResultCode, Server};
+use sidewire::{Executed, ResultCode, Server};
 use sidewire_platform::Channel;
 
 use crate::util::{
@@ -98,7 +98,7 @@ fn idle_clients_learn_of_the_end_with_their_next_call() {
             let error = client.call(SET, b"too late").expect_err("it has said goodbye");
             assert!(error.is_peer_gone(), "{error}");
             assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
-            assert!(!error.may_have_executed() || dialect != Dialect::V1, "{error}");
+            assert!(error.executed() == Executed::Never || dialect != Dialect::V1, "{error}");
         }
         drop(client);
         let begun = Instant::now();
@@ -188,7 +188,7 @@ fn clients_that_wait_when_the_server_is_dropped() {
             for call in calls {
                 let error = call.join().expect("a thread").expect_err("the server has gone");
                 assert!(error.is_peer_gone(), "{error}");
-                assert!(!error.may_have_executed() || dialect != Dialect::V1, "{error}");
+                assert!(error.executed() == Executed::Never || dialect != Dialect::V1, "{error}");
             }
             assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         });
@@ -214,7 +214,7 @@ fn clients_in_the_backlog_when_the_server_is_dropped() {
             for thread in connecting {
                 let error = thread.join().expect("a thread").expect_err("the server has gone");
                 assert!(error.is_peer_gone() || error.is_not_listening(), "{bound}: {error}");
-                assert!(!error.may_have_executed(), "{error}");
+                assert!(error.executed() == Executed::Never, "{error}");
             }
             assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         });

@@ -1,6 +1,5 @@
 //! A stream handler that does as it is told and notes what happens to it.
 
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,7 +54,7 @@ pub(crate) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     InOrder,
-    Broken(io::ErrorKind),
+    Broken(String),
     Ended(String),
 }
 
@@ -179,7 +178,7 @@ impl StreamHandler<()> for Witness {
     fn closed(&mut self, (): &mut (), id: SessionId, why: &Closed) {
         let why = match why {
             Closed::InOrder => Why::InOrder,
-            Closed::Broken(error) => Why::Broken(error.kind()),
+            Closed::Broken(error) => Why::Broken(error.to_string()),
             Closed::Ended(text) => Why::Ended(text.clone()),
             _ => panic!("a reason that the tests do not know: {why}"),
         };

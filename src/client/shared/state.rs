@@ -114,7 +114,7 @@ impl State {
                 ResultCode::OK => "it said goodbye".into(),
                 rc => format!("it said goodbye: {rc}"),
             };
-            let kind = Kind::PeerGone { may_have_executed: true, why };
+            let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
             let error = Error::new("read from", endpoint, kind);
             end.get_or_insert(End { error, last_accepted: Some(last_id), is_final: false });
         }
@@ -131,7 +131,7 @@ impl State {
             (None, Some(failure)) => Error::protocol("read from", endpoint, failure),
             (None, None) => {
                 let why = "it closed the connection".into();
-                Error::new("read from", endpoint, Kind::PeerGone { may_have_executed: true, why })
+                Error::new("read from", endpoint, Kind::PeerGone { executed: Executed::Perhaps, why })
             }
         };
         self.end.get_or_insert(End { error, last_accepted: None, is_final: true }).is_final = true;
