@@ -113,8 +113,8 @@ fn replies_before_a_bad_length_come_and_nothing_behind_it_is_done() {
             vec![0; 200_000],
         ];
         std::thread::scope(|scope| {
-            // The server may close before it has all of that.
-            scope.spawn(|| drop(raw.try_send(&bytes.concat())));
+            // A pipe may be closed before all of that is there.
+            scope.spawn(|| assert!(raw.try_send(&bytes.concat()).is_ok() || !raw.0.has_half_close()));
             assert_eq!(dialect.receive(&raw), dialect.good(0, ECHO, b"first"));
             assert_eq!(dialect.receive(&raw), dialect.good(0, SET_AND_GET, b"as before"));
             assert_eq!(dialect.receive(&raw), answer(ECHO.into(), ResultCode::TOO_LARGE.0, b""));

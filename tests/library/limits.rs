@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use sidewire::{Client, Endpoint, Executed, Limits, ResultCode};
 
 use crate::util::{
-    Dialect, Raw, client, frame, in_every_dialect, on_every_stream, start, store_with, until, usual, watchdog,
+    Dialect, Raw, classic, client, frame, in_every_dialect, on_every_stream, start, store_with, until, usual,
+    watchdog,
 };
 
 const GET: u16 = 1;
@@ -159,6 +160,39 @@ fn too_many_bytes_in_flight_are_fatal() {
             raw.expect_end();
         },
     );
+}
+
+/// It is refused by its header, and its sender still at it: closing would reset the connection, fail
+/// the sender's write, and eat the answer. So the server reads on, and the end comes in order.
+#[test]
+fn who_is_still_sending_is_not_cut_off() {
+    let _watchdog = watchdog(60);
+    const MUCH: usize = 8 << 20;
+    let limits = limits(|limits| {
+        limits.max_payload = 1024;
+        limits.linger = Duration::from_secs(30);
+    });
+    in_every_dialect(&limits, |dialect, endpoint| {
+        let raw = dialect.raw(endpoint);
+        if !raw.0.has_half_close() {
+            return; // A pipe can't tell its end and still be read.
+        }
+        raw.send(&match dialect {
+            Dialect::V1 => frame(1, ECHO, 1, 0, &vec![b'x'; MUCH]),
+            Dialect::Classic | Dialect::Fixed => classic(ECHO.into(), 0, &vec![b'x'; MUCH]),
+        });
+        match dialect {
+            Dialect::V1 => {
+                let goodbye = raw.receive_frame();
+                assert_eq!((goodbye.kind, goodbye.rc), (GOODBYE, ResultCode::TOO_LARGE.0), "{goodbye:?}");
+            }
+            Dialect::Classic | Dialect::Fixed => {
+                let reply = dialect.receive(&raw);
+                assert_eq!((reply.msg_type, reply.rc), (ECHO.into(), ResultCode::TOO_LARGE.0));
+            }
+        }
+        raw.expect_end();
+    });
 }
 
 /// What a flood's requests and replies carry.

@@ -144,7 +144,8 @@ fn a_stop_takes_no_longer_than_it_may() {
         running.remote().stop_within(Duration::from_millis(200)).expect("stop");
         running.stop().expect("the server ends well");
         assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
-        stubborn.iter().for_each(|raw| drop(raw.receive_to_end()));
+        // Cut off, perhaps before what they had sent was read: that resets.
+        stubborn.iter().for_each(|raw| drop(raw.receive_to_end_or_reset()));
     });
 }
 

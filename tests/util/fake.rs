@@ -73,7 +73,7 @@ pub(crate) fn take_request(stream: &mut TcpStream) -> u32 {
     word(8)
 }
 
-/// Waits until the client has closed.
+/// Waits until the client has closed; with what it has not read, that is a reset.
 pub(crate) fn wait_for_the_end(stream: &mut TcpStream) {
     while !matches!(stream.read(&mut [0; 1000]), Ok(0) | Err(_)) {}
 }

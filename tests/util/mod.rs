@@ -6,7 +6,7 @@ mod alone;
 mod dialect;
 pub(crate) mod fake;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -151,36 +151,56 @@ impl Raw {
         bytes
     }
 
-    /// All bytes until the other side ends the connection, in order or by a reset.
+    /// All bytes until the other side ends the connection in order. A reset is no such end: it may
+    /// have eaten what was still to come.
     pub(crate) fn receive_to_end(&self) -> Vec<u8> {
-        let (mut bytes, mut chunk) = (Vec::new(), vec![0; 65536]);
-        loop {
-            match self.0.recv(&mut chunk, Some(PATIENCE)) {
-                Ok(0) => return bytes,
-                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    panic!("no end in sight after {} bytes", bytes.len())
-                }
-                Err(_) => return bytes,
+        let (bytes, end) = self.receive_all(PATIENCE);
+        if let Err(error) = end {
+            panic!("no end in order after {} bytes: {error}", bytes.len());
+        }
+        bytes
+    }
+
+    /// The same where the server gives up on a peer, and may well reset the connection. Why it may
+    /// is said at the call.
+    pub(crate) fn receive_to_end_or_reset(&self) -> Vec<u8> {
+        match self.receive_all(PATIENCE) {
+            (bytes, Err(error)) if error.kind() == ErrorKind::TimedOut => {
+                panic!("no end in sight after {} bytes", bytes.len())
             }
+            (bytes, _) => bytes,
         }
     }
 
-    /// The end of the connection, soon and with nothing before it; a reset does as well.
+    /// The end of the connection in order, soon and with nothing before it.
     pub(crate) fn expect_end(&self) {
-        let mut byte = [0];
-        match self.0.recv(&mut byte, Some(Duration::from_secs(5))) {
-            Ok(0) => {}
-            Ok(_) => panic!("more comes: {byte:x?} and {:x?}", self.receive_to_end()),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => panic!("no end in sight"),
-            Err(_) => {}
+        let (bytes, end) = self.receive_all(Duration::from_secs(5));
+        assert!(bytes.is_empty(), "more comes: {:x?}", &bytes[..bytes.len().min(64)]);
+        end.expect("an end in order");
+    }
+
+    /// The same where a reset does as well. Why it does is said at the call.
+    pub(crate) fn expect_end_or_reset(&self) {
+        let bytes = self.receive_to_end_or_reset();
+        assert!(bytes.is_empty(), "more comes: {:x?}", &bytes[..bytes.len().min(64)]);
+    }
+
+    /// All bytes, and how they ended.
+    fn receive_all(&self, patience: Duration) -> (Vec<u8>, std::io::Result<()>) {
+        let (mut bytes, mut chunk) = (Vec::new(), vec![0; 65536]);
+        loop {
+            match self.0.recv(&mut chunk, Some(patience)) {
+                Ok(0) => return (bytes, Ok(())),
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                Err(error) => return (bytes, Err(error)),
+            }
         }
     }
 
     /// Nothing comes for a while, not even an end.
     pub(crate) fn expect_silence(&self, during: Duration) {
         match self.0.recv(&mut [0], Some(during)) {
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
             other => panic!("something comes: {other:?}"),
         }
     }
