@@ -297,10 +297,10 @@ fn the_table_of_result_codes_is_the_code_s() {
     let mut listed = BTreeSet::new();
     for row in table(&["code", "name"]) {
         let code: i32 = row[0].parse().expect("a code");
-        assert_eq!(ResultCode(code).to_string(), format!("{} ({code})", row[1]));
+        assert_eq!(ResultCode::new(code).to_string(), format!("{} ({code})", row[1]));
         assert!(listed.insert(code), "{code} stands there once");
     }
-    let named = (-999..=0).filter(|&code| !ResultCode(code).to_string().starts_with("reserved"));
+    let named = (-999..=0).filter(|&code| !ResultCode::new(code).to_string().starts_with("reserved"));
     assert_eq!(listed, named.collect());
     let constants = [
         (ResultCode::OK, 0),
@@ -318,7 +318,7 @@ fn the_table_of_result_codes_is_the_code_s() {
         (ResultCode::FEATURE_MISSING, -12),
     ];
     assert_eq!(constants.len(), listed.len());
-    assert!(constants.iter().all(|(constant, code)| constant.0 == *code));
+    assert!(constants.iter().all(|(constant, code)| constant.code() == *code));
 }
 
 /// Wherever the document says `name (-N)`, name and number belong together.
@@ -328,7 +328,7 @@ fn codes_go_by_their_names_everywhere() {
     for (at, _) in DOCUMENT.match_indices("(-") {
         let number = DOCUMENT[at + 1..].split(')').next().unwrap_or_default();
         let Ok(code) = number.parse::<i32>() else { continue };
-        let full = ResultCode(code).to_string();
+        let full = ResultCode::new(code).to_string();
         let name = full.split(" (").next().unwrap_or_default();
         let before = &DOCUMENT[..at];
         let line = before.lines().count();
@@ -368,12 +368,12 @@ fn numbers_of_classic_listeners_hold() {
     let peer = util::Raw::connect(&bound[0]);
     for (msg_type, rc) in [(types - 1, ResultCode::NO_HANDLER), (types, ResultCode::UNKNOWN_TYPE)] {
         peer.send(&util::classic(msg_type, 0, b""));
-        assert_eq!(peer.receive_classic(), (msg_type, rc.0, Vec::new()));
+        assert_eq!(peer.receive_classic(), (msg_type, rc.code(), Vec::new()));
     }
     let most = number("classic maximum");
     for (length, rc) in [(most, ResultCode::UNKNOWN_TYPE), (most + 1, ResultCode::TOO_LARGE)] {
         peer.send(&util::classic(types, 0, &vec![0; length]));
-        assert_eq!(peer.receive_classic().1, rc.0);
+        assert_eq!(peer.receive_classic().1, rc.code());
     }
 }
 
@@ -381,7 +381,7 @@ fn numbers_of_classic_listeners_hold() {
 fn the_longest_hello_and_the_longest_text_hold() {
     let _watchdog = util::watchdog(30);
     let mut server = Server::new(());
-    server.on(0, |_, _, _| Err(Failure::new(ResultCode(7), "x".repeat(100_000))));
+    server.on(0, |_, _, _| Err(Failure::new(ResultCode::new(7), "x".repeat(100_000))));
     let (_running, bound) = util::start(server, [util::usual(&util::fresh("tcp"))]);
     let most = number("longest hello");
     for (length, status) in [(most, ResultCode::OK), (most + 1, ResultCode::MALFORMED)] {
@@ -394,7 +394,7 @@ fn the_longest_hello_and_the_longest_text_hold() {
         hello[4..6].copy_from_slice(&(length as u16).to_le_bytes());
         peer.send(&hello);
         let answer = peer.receive(52);
-        assert_eq!(answer[48..52], status.0.to_le_bytes());
+        assert_eq!(answer[48..52], status.code().to_le_bytes());
     }
     let peer = util::Raw::connect(&bound[0]);
     peer.shake_hands();
@@ -420,7 +420,7 @@ fn so_many_are_refused_at_a_time_and_for_so_long() {
     // A slow machine proves nothing.
     if begin.elapsed() < wait / 2 {
         waiting[0].send(&7i32.to_ne_bytes());
-        assert_eq!(waiting[0].receive_classic(), (7, ResultCode::BUSY.0, Vec::new()));
+        assert_eq!(waiting[0].receive_classic(), (7, ResultCode::BUSY.code(), Vec::new()));
     }
     assert_eq!(waiting[1].receive_to_end(), b"");
     assert!(begin.elapsed() >= wait, "{:?}", begin.elapsed());
@@ -437,7 +437,7 @@ fn a_server_that_stops_gives_its_clients_so_long() {
     let grace = Duration::from_millis(number("time for clients to leave a server that stops") as u64);
     assert!(begin.elapsed() >= grace, "{:?}", begin.elapsed());
     let goodbye = peer.receive_frame();
-    assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::SHUTTING_DOWN.0));
+    assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::SHUTTING_DOWN.code()));
 }
 
 /// `ci/windows` builds it, and a test under `tests/windows` runs it.

@@ -79,7 +79,7 @@ fn refused_connections_take_no_place() {
             let (first, second) = (client(endpoint), client(endpoint));
             let refused = [(); 3].map(|()| Raw::connect(endpoint));
             for raw in &refused {
-                assert_eq!(raw.shake_hands()[48..52], ResultCode::BUSY.0.to_le_bytes());
+                assert_eq!(raw.shake_hands()[48..52], ResultCode::BUSY.code().to_le_bytes());
             }
             drop(first);
             until("the first has gone", || counters.connections() <= 4);
@@ -97,7 +97,7 @@ fn replies_behind_a_goodbye_count() {
     let _watchdog = watchdog(60);
     let fake = Fake::v1(|stream| {
         assert_eq!((take_request(stream), take_request(stream)), (1, 2));
-        send(stream, &frame(12, 0, 1, ResultCode::SHUTTING_DOWN.0, b""));
+        send(stream, &frame(12, 0, 1, ResultCode::SHUTTING_DOWN.code(), b""));
         thread::sleep(Duration::from_millis(50));
         send(stream, &frame(2, ECHO, 1, 0, b"as promised"));
         wait_for_the_end(stream);

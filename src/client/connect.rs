@@ -128,13 +128,7 @@ impl Connect {
         let deadline = self.deadline();
         let channel = self.connect()?;
         let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
-        let settings = Settings {
-            limits: limits.connection(),
-            classic: classic.unwrap_or_default(),
-            web_is_error: false,
-            first_byte: None,
-            instance: [0; 16],
-        };
+        let settings = Settings::new(limits.connection(), classic.unwrap_or_default());
         let now = Instant::now();
         let connection = match classic {
             Some(_) => Connection::classic_initiator(Arc::new(settings), now),

@@ -197,7 +197,7 @@ impl DatagramCalls {
                 return Err(self.invalid(operation, &text));
             }
             Classic::Fixed(size) => Some(size),
-            Classic::Short(_) | Classic::Refused => None,
+            _ => None,
         };
         Ok(Some(encode_classic(msg_type.into(), payload, pad_to)))
     }

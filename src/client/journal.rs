@@ -29,7 +29,7 @@ impl Asked {
         let micros = at.elapsed().as_micros();
         match result {
             Ok(Response { rc, payload, .. }) => {
-                let (rc, length) = (rc.0, payload.len());
+                let (rc, length) = (rc.code(), payload.len());
                 log::debug!(
                     "{endpoint}: reply type {msg_type} id {id}, {length} bytes, rc {rc}, {micros} us"
                 );

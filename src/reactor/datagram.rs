@@ -253,7 +253,8 @@ impl Port {
                     self.send_scratch(to);
                 }
             }
-            Parsed::Reply(_) | Parsed::Nothing => {}
+            // A server asks nothing, so it gets no replies.
+            _ => {}
         }
     }
 

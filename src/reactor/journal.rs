@@ -45,7 +45,7 @@ fn tell(what: &str, begun: &Begun, incoming: &Incoming<'_>, rc: Option<ResultCod
     let Incoming { msg_type, payload, endpoint, layout, .. } = incoming;
     let layout = if *layout == Layout::V1 { "v1" } else { "classic" };
     let id = if begun.id == 0 { String::new() } else { format!(" id {}", begun.id) };
-    let rc = rc.map(|rc| format!(", rc {}", rc.0)).unwrap_or_default();
+    let rc = rc.map(|rc| format!(", rc {}", rc.code())).unwrap_or_default();
     let length = payload.len();
     log::debug!("{endpoint}: {who} {layout} {what} type {msg_type}{id}, {length} bytes{rc}, {micros} us");
 }

@@ -35,9 +35,9 @@ impl<S: Service> Receiver for Reception<'_, S> {
                 handled.end_notify(&incoming, format_args!("#{}", self.key));
             }
             Event::Greeted(hello) => log::debug!("{endpoint}: #{} {hello}", self.key),
-            Event::Goodbye { rc, .. } => log::debug!("{endpoint}: #{} goodbye, rc {}", self.key, rc.0),
+            Event::Goodbye { rc, .. } => log::debug!("{endpoint}: #{} goodbye, rc {}", self.key, rc.code()),
             // A server asks nothing, so it gets no replies.
-            Event::Reply { .. } | Event::LostReply { .. } | Event::Opened(_) => {}
+            _ => {}
         }
     }
 

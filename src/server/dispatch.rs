@@ -68,7 +68,7 @@ fn panicked(
     let Some(count) = panics.entry(who).or_default().next_worth_telling() else { return };
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = Excerpt(text.unwrap_or("no text"));
+    let text = Excerpt::new(text.unwrap_or("no text"));
     log::error!("{place}: {who} panicked: {text}; {count} times so far");
 }
 
@@ -132,7 +132,11 @@ impl<S> Service for Dispatch<S> {
         self.counters.notify();
         let result = self.run(incoming, &mut Reply::discarded());
         if let Err(failure) = result {
-            log::debug!("a notify of type {} failed: {}", incoming.msg_type, Excerpt(&failure.to_string()));
+            log::debug!(
+                "a notify of type {} failed: {}",
+                incoming.msg_type,
+                Excerpt::new(&failure.to_string())
+            );
         }
     }
 

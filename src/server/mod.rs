@@ -261,13 +261,10 @@ impl<S> Server<S> {
         let own_identity = OwnIdentity::look_up().map_err(os)?;
         let site = |bound: &Endpoint, limits: &Limits, instance| {
             let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
-            let settings = Settings {
-                limits: limits.connection(),
-                classic: classic.unwrap_or(by_address),
-                web_is_error: matches!(bound, Endpoint::Tcp { .. }),
-                first_byte: limits.first_byte(access, speaks == Speaks::Frames),
-                instance,
-            };
+            let mut settings = Settings::new(limits.connection(), classic.unwrap_or(by_address));
+            settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
+            settings.first_byte = limits.first_byte(access, speaks == Speaks::Frames);
+            settings.instance = instance;
             Site {
                 endpoint: bound.clone(),
                 access,

@@ -178,7 +178,7 @@ fn handlers_that_fail_or_panic() {
             });
             server.on(2, |(), _, reply| {
                 reply.write(b"never sent");
-                Err(sidewire::ResultCode(7).into())
+                Err(sidewire::ResultCode::new(7).into())
             });
             server.on(3, |(), _, reply| {
                 reply.write(b"with a code");
@@ -193,7 +193,7 @@ fn handlers_that_fail_or_panic() {
             {
                 let reply =
                     client.request(msg_type).timeout(crate::util::PATIENCE).exchange(b"").expect("a reply");
-                assert_eq!(reply.result_code().0, rc);
+                assert_eq!(reply.result_code().code(), rc);
                 match payload {
                     Some(payload) => assert_eq!(reply.payload(), payload),
                     None => assert!(!reply.payload().starts_with(b"never")),

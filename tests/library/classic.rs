@@ -64,11 +64,11 @@ fn unknown_types_are_echoed_whole_and_the_connection_goes_on() {
         let raw = dialect.raw(endpoint);
         for msg_type in unknown {
             raw.send(&request(dialect, msg_type, 0, b"not looked at"));
-            assert_eq!(dialect.receive(&raw), answer(msg_type, ResultCode::UNKNOWN_TYPE.0, b""));
+            assert_eq!(dialect.receive(&raw), answer(msg_type, ResultCode::UNKNOWN_TYPE.code(), b""));
         }
         for msg_type in [0, 5, 15] {
             raw.send(&request(dialect, msg_type, 0, b""));
-            assert_eq!(dialect.receive(&raw), answer(msg_type, ResultCode::NO_HANDLER.0, b""));
+            assert_eq!(dialect.receive(&raw), answer(msg_type, ResultCode::NO_HANDLER.code(), b""));
         }
         assert_eq!(dialect.call(&raw, 0, ECHO, b"and on"), dialect.good(0, ECHO, b"and on"));
     });
@@ -90,7 +90,7 @@ fn a_bad_length_is_answered_at_once_and_ends_the_connection() {
             let begun = Instant::now();
             // The header alone: nobody waits for a payload.
             raw.send(&header(SET.into(), length));
-            assert_eq!(dialect.receive(&raw), answer(SET.into(), rc.0, b""), "length {length}");
+            assert_eq!(dialect.receive(&raw), answer(SET.into(), rc.code(), b""), "length {length}");
             raw.expect_end();
             assert!(begun.elapsed() < Duration::from_millis(1500), "{length}: {:?}", begun.elapsed());
         }
@@ -117,7 +117,7 @@ fn replies_before_a_bad_length_come_and_nothing_behind_it_is_done() {
             scope.spawn(|| assert!(raw.try_send(&bytes.concat()).is_ok() || !raw.0.has_half_close()));
             assert_eq!(dialect.receive(&raw), dialect.good(0, ECHO, b"first"));
             assert_eq!(dialect.receive(&raw), dialect.good(0, SET_AND_GET, b"as before"));
-            assert_eq!(dialect.receive(&raw), answer(ECHO.into(), ResultCode::TOO_LARGE.0, b""));
+            assert_eq!(dialect.receive(&raw), answer(ECHO.into(), ResultCode::TOO_LARGE.code(), b""));
             raw.expect_end();
         });
         assert_eq!(stored(dialect, endpoint), b"second");
@@ -143,7 +143,7 @@ fn a_reply_over_the_maximum_is_too_large_and_the_connection_goes_on() {
         client(endpoint).call(SET, vec![b'x'; 1025]).expect("set");
         let raw = dialect.raw(endpoint);
         let too_large = ResultCode::TOO_LARGE;
-        assert_eq!(dialect.call(&raw, 0, GET, b""), answer(GET.into(), too_large.0, b""));
+        assert_eq!(dialect.call(&raw, 0, GET, b""), answer(GET.into(), too_large.code(), b""));
         assert_eq!(dialect.call(&raw, 0, ECHO, b"and on"), dialect.good(0, ECHO, b"and on"));
         let error = dialect.client(endpoint).call(GET, b"").expect_err("too large");
         assert_eq!((error.result_code(), error.payload()), (Some(too_large), &b""[..]), "{error}");
@@ -175,7 +175,7 @@ fn a_fixed_listener_pads_everything() {
             });
             assert_eq!(codes, [-1, -2, 0, 0, -1]);
             let last = Dialect::Fixed.receive(&raw);
-            assert_eq!(last, answer(ECHO.into(), ResultCode::MALFORMED.0, b""));
+            assert_eq!(last, answer(ECHO.into(), ResultCode::MALFORMED.code(), b""));
             raw.expect_end();
         },
     );
@@ -195,7 +195,7 @@ fn a_whole_struct_on_a_short_listener_gets_the_right_first_reply() {
             assert_eq!(raw.receive_classic(), (ECHO.into(), 0, b"hello".to_vec()));
             // Its tail is taken for further frames, each of type 0.
             for _ in 0..(1024 - 5) / 12 {
-                assert_eq!(raw.receive_classic(), (0, ResultCode::NO_HANDLER.0, vec![]));
+                assert_eq!(raw.receive_classic(), (0, ResultCode::NO_HANDLER.code(), vec![]));
             }
         },
     );
@@ -210,7 +210,7 @@ fn a_listener_without_classic_says_so() {
         |endpoint| {
             let raw = Raw::connect(endpoint);
             raw.send(&ECHO_TYPE);
-            assert_eq!(raw.receive_classic(), (ECHO.into(), ResultCode::NOT_PERMITTED.0, vec![]));
+            assert_eq!(raw.receive_classic(), (ECHO.into(), ResultCode::NOT_PERMITTED.code(), vec![]));
             raw.expect_end();
             let error = Dialect::Classic.client(endpoint).call(ECHO, b"").expect_err("refused");
             assert!(error.is_refused(), "{error}");

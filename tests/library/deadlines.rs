@@ -38,7 +38,7 @@ fn expect_end_after(begun: Instant, raw: &Raw) {
 fn expect_told(dialect: Dialect, raw: &Raw) {
     if dialect == Dialect::V1 {
         let goodbye = raw.receive_frame();
-        assert_eq!((goodbye.kind, goodbye.rc), (GOODBYE, ResultCode::TIMED_OUT.0), "{goodbye:?}");
+        assert_eq!((goodbye.kind, goodbye.rc), (GOODBYE, ResultCode::TIMED_OUT.code()), "{goodbye:?}");
     }
 }
 

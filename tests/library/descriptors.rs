@@ -94,7 +94,7 @@ fn status_within_a_moment(raw: &Raw) -> Option<ResultCode> {
     let mut bytes = [0; 1024];
     let count = raw.0.recv(&mut bytes, Some(Duration::from_millis(10))).ok()?;
     let status = bytes[..count].get(48..52)?;
-    Some(ResultCode(i32::from_le_bytes(status.try_into().expect("four bytes"))))
+    Some(ResultCode::new(i32::from_le_bytes(status.try_into().expect("four bytes"))))
 }
 
 /// While peers wait that can't be let in, the server sleeps.

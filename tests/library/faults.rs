@@ -110,7 +110,7 @@ fn a_wrong_version() {
     let _watchdog = watchdog(60);
     let fake = Fake::new(|stream| {
         take_hello(stream);
-        let mut refusal = answer(ResultCode::NO_COMMON_VERSION.0, 0, 3);
+        let mut refusal = answer(ResultCode::NO_COMMON_VERSION.code(), 0, 3);
         refusal[6] = 2;
         send(stream, &refusal);
         wait_for_the_end(stream);
@@ -302,7 +302,7 @@ fn goodbye_tells_what_was_not_executed() {
     for (last_id, executed) in [(0, Executed::Never), (1, Executed::Perhaps)] {
         let fake = Fake::v1(move |stream| {
             assert_eq!(take_request(stream), 1);
-            send(stream, &frame(GOODBYE, 0, last_id, ResultCode::SHUTTING_DOWN.0, b""));
+            send(stream, &frame(GOODBYE, 0, last_id, ResultCode::SHUTTING_DOWN.code(), b""));
         });
         let client = fake.client();
         let error = client.call(ECHO, b"").expect_err("it leaves");
@@ -343,7 +343,7 @@ fn take_request_among(stream: &mut TcpStream) -> u32 {
         let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
         take(stream, word(0) as usize);
         match head[4] {
-            REPLY => refused = (word(8), word(12) as i32) == (1, ResultCode::NO_HANDLER.0),
+            REPLY => refused = (word(8), word(12) as i32) == (1, ResultCode::NO_HANDLER.code()),
             10 => pong = word(8) == 0x77,
             1 => {
                 assert!(pong && refused, "pong: {pong}, refused: {refused}");

@@ -31,7 +31,7 @@ impl Answer {
     }
 
     fn status(&self) -> ResultCode {
-        ResultCode(self.number(48) as i32)
+        ResultCode::new(self.number(48) as i32)
     }
 
     /// The value of this TLV.
@@ -193,7 +193,7 @@ fn a_second_hello_is_no_frame() {
         raw.send(&hello(1, 1));
         // Its bytes 4 to 5 are the kind 48 and no flags.
         let goodbye = raw.receive_frame();
-        assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::MALFORMED.0), "{goodbye:?}");
+        assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::MALFORMED.code()), "{goodbye:?}");
         raw.expect_end();
     });
 }

@@ -67,12 +67,12 @@ fn a_refused_peer_gets_four_bytes_time() {
         match dialect {
             Dialect::V1 => {
                 let answer = raw.shake_hands();
-                assert_eq!(answer[48..52], ResultCode::BUSY.0.to_le_bytes());
+                assert_eq!(answer[48..52], ResultCode::BUSY.code().to_le_bytes());
             }
             Dialect::Classic | Dialect::Fixed => {
                 raw.send(&request[..4]);
                 let reply = dialect.receive(&raw);
-                assert_eq!((reply.msg_type, reply.rc), (ECHO.into(), ResultCode::BUSY.0));
+                assert_eq!((reply.msg_type, reply.rc), (ECHO.into(), ResultCode::BUSY.code()));
             }
         }
         raw.expect_end();
@@ -134,7 +134,7 @@ fn too_many_calls_in_flight_are_fatal() {
                 assert_eq!(Dialect::V1.receive(&raw), Dialect::V1.good(id, ECHO, b"fine"));
             }
             let goodbye = raw.receive_frame();
-            assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::BUSY.0, 4));
+            assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::BUSY.code(), 4));
             raw.expect_end();
             assert_eq!(client(endpoint).call(GET, b"").expect("get").payload(), b"as before");
         },
@@ -156,7 +156,7 @@ fn too_many_bytes_in_flight_are_fatal() {
             raw.send(&[frame(1, ECHO, 3, 0, &[3; 60]), frame(1, ECHO, 4, 0, &[4; 41])].concat());
             assert_eq!(Dialect::V1.receive(&raw), Dialect::V1.good(3, ECHO, &[3; 60]));
             let goodbye = raw.receive_frame();
-            assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::BUSY.0, 3));
+            assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::BUSY.code(), 3));
             raw.expect_end();
         },
     );
@@ -184,11 +184,15 @@ fn who_is_still_sending_is_not_cut_off() {
         match dialect {
             Dialect::V1 => {
                 let goodbye = raw.receive_frame();
-                assert_eq!((goodbye.kind, goodbye.rc), (GOODBYE, ResultCode::TOO_LARGE.0), "{goodbye:?}");
+                assert_eq!(
+                    (goodbye.kind, goodbye.rc),
+                    (GOODBYE, ResultCode::TOO_LARGE.code()),
+                    "{goodbye:?}"
+                );
             }
             Dialect::Classic | Dialect::Fixed => {
                 let reply = dialect.receive(&raw);
-                assert_eq!((reply.msg_type, reply.rc), (ECHO.into(), ResultCode::TOO_LARGE.0));
+                assert_eq!((reply.msg_type, reply.rc), (ECHO.into(), ResultCode::TOO_LARGE.code()));
             }
         }
         raw.expect_end();
@@ -304,7 +308,7 @@ fn who_fills_the_buffers_is_told_so_before_the_end() {
             let raw = Dialect::V1.raw(endpoint);
             let _ = raw.try_send(&frame(1, ECHO, 1, 0, &[0; 800_000])[..700_000]);
             let goodbye = raw.receive_frame();
-            assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::BUSY.0), "{goodbye:?}");
+            assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::BUSY.code()), "{goodbye:?}");
             assert!(String::from_utf8_lossy(&goodbye.payload).contains("over the limit of 300000"));
             raw.expect_end();
         },

@@ -118,7 +118,7 @@ fn raw_peers_get_goodbye_and_then_no_service() {
         assert_eq!(Dialect::Classic.call(&classic, 0, ECHO, b"x"), Dialect::Classic.good(0, ECHO, b"x"));
         running.remote().stop_within(Duration::from_secs(30)).expect("stop");
         let goodbye = v1.receive_frame();
-        assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::SHUTTING_DOWN.0, 7));
+        assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::SHUTTING_DOWN.code(), 7));
         // What crosses it is neither executed nor answered.
         v1.send(&frame(1, SET, 8, 0, b"too late"));
         v1.send(&frame(GOODBYE, 0, 0, 0, b""));

@@ -50,7 +50,7 @@ fn expect_failure(raw: &Raw, id: u32, msg_type: u16, rc: ResultCode, words: &str
     let frame = raw.receive_frame();
     let text = String::from_utf8(frame.payload.clone()).expect("a text");
     assert_eq!((frame.kind, frame.id, frame.msg_type), (REPLY, id, msg_type), "{frame:?}");
-    assert_eq!((frame.rc, frame.flags), (rc.0, TEXT), "{text}");
+    assert_eq!((frame.rc, frame.flags), (rc.code(), TEXT), "{text}");
     assert!(text.contains(words), "'{text}' lacks '{words}'");
 }
 
@@ -62,7 +62,7 @@ fn expect_service(raw: &Raw, id: u32) {
 /// The next frame is a goodbye with this code and the last request that was accepted, then the end.
 fn expect_goodbye(raw: &Raw, rc: ResultCode, last_id: u32) -> Frame {
     let frame = raw.receive_frame();
-    assert_eq!((frame.kind, frame.rc, frame.id), (GOODBYE, rc.0, last_id), "{frame:?}");
+    assert_eq!((frame.kind, frame.rc, frame.id), (GOODBYE, rc.code(), last_id), "{frame:?}");
     raw.expect_end();
     frame
 }
@@ -232,7 +232,7 @@ fn there_are_no_events_to_subscribe_to() {
         for (id, kind) in [(1, 5), (2, 6)] {
             raw.send(&frame(kind, 1, id, 0, b""));
             let reply = Dialect::V1.receive(raw);
-            assert_eq!((reply.id, reply.msg_type, reply.rc), (id, 1, ResultCode::NO_HANDLER.0));
+            assert_eq!((reply.id, reply.msg_type, reply.rc), (id, 1, ResultCode::NO_HANDLER.code()));
         }
         expect_service(raw, 3);
     });
@@ -271,7 +271,7 @@ fn failing() -> Server<u32> {
         reply.write(b"thrown away");
         Err(Failure::new(77, "seventy-seven"))
     });
-    server.on(4, |_calls, _request, _reply| Err(ResultCode(78).into()));
+    server.on(4, |_calls, _request, _reply| Err(ResultCode::new(78).into()));
     server.on(5, |_calls, _request, reply| {
         reply.set_result(5);
         reply.write(b"five");
@@ -326,7 +326,7 @@ fn clients_get_the_code_and_the_text() {
                     let is_there = dialect == Dialect::V1 || !is_text;
                     let answer = if is_there { answer } else { b"" };
                     let error = client.call(msg_type, payload).expect_err("a failure");
-                    assert_eq!(error.result_code(), Some(ResultCode(rc)), "{error}");
+                    assert_eq!(error.result_code(), Some(ResultCode::new(rc)), "{error}");
                     assert_eq!(error.payload(), answer, "{error}");
                     let shown = error.to_string().contains(&*String::from_utf8_lossy(answer));
                     assert_eq!(shown, is_text || answer.is_empty(), "{error}");
@@ -336,7 +336,7 @@ fn clients_get_the_code_and_the_text() {
                         .exchange(payload)
                         .expect("an answer all the same");
                     assert_eq!(reply.is_explanation(), is_text && is_there);
-                    assert_eq!((reply.result_code(), reply.payload()), (ResultCode(rc), answer));
+                    assert_eq!((reply.result_code(), reply.payload()), (ResultCode::new(rc), answer));
                 }
             }
         },

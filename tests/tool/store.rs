@@ -16,7 +16,7 @@ fn layouts(stage: &Stage, endpoint: &Endpoint) -> [Client; 2] {
 fn exchange(client: &Client, msg_type: u16, payload: &[u8]) -> (i32, Vec<u8>) {
     let response =
         client.request(msg_type).timeout(crate::util::PATIENCE).exchange(payload).expect("a reply");
-    (response.result_code().0, response.into_payload())
+    (response.result_code().code(), response.into_payload())
 }
 
 #[test]

@@ -9,14 +9,14 @@ pub const HEADER_LEN: usize = 12;
 
 /// A classic header as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub msg_type: i32,
-    pub rc: i32,
-    pub length: i32,
+pub(crate) struct Header {
+    pub(crate) msg_type: i32,
+    pub(crate) rc: i32,
+    pub(crate) length: i32,
 }
 
 impl Header {
-    pub fn encode(&self) -> [u8; HEADER_LEN] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         NE::write_i32(&mut bytes[0..], self.msg_type);
         NE::write_i32(&mut bytes[4..], self.rc);
@@ -24,7 +24,7 @@ impl Header {
         bytes
     }
 
-    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
         Header {
             msg_type: NE::read_i32(&bytes[0..]),
             rc: NE::read_i32(&bytes[4..]),
@@ -34,6 +34,6 @@ impl Header {
 }
 
 /// The type of a frame of which only the first four bytes have come.
-pub fn msg_type(first_four: &[u8; 4]) -> i32 {
+pub(crate) fn msg_type(first_four: &[u8; 4]) -> i32 {
     NE::read_i32(first_four)
 }

@@ -20,35 +20,53 @@ pub const V1_OVERHEAD: usize = PREFIX.len() + frame::HEADER_LEN;
 
 /// What a datagram says.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Parsed<'b> {
+    /// To be answered by [`begin_reply`] with this ticket.
     Request {
+        /// Names the request to whoever answers it.
         ticket: Ticket,
+        /// For the handler.
         payload: &'b [u8],
     },
+    /// A request that wants no answer.
     Notify {
+        /// Picks the handler.
         msg_type: u16,
+        /// For the handler.
         payload: &'b [u8],
     },
+    /// To be answered by a pong.
     Ping {
+        /// The pong's as well.
         id: u32,
     },
+    /// The answer to a request.
     Reply(Reply<'b>),
     /// A frame that this side does not serve, and that wants no answer.
     Nothing,
     /// To be answered with what is wrong, if there is a ticket.
     Bad {
+        /// What is wrong.
         error: Fault,
+        /// Whom to tell.
         ticket: Option<Ticket>,
     },
 }
 
 /// A reply, as its asker sees it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Reply<'b> {
+    /// The request's (v1), 0 on the classic layout.
     pub id: u32,
+    /// The request's.
     pub msg_type: i32,
+    /// How it went.
     pub rc: ResultCode,
+    /// Whether the payload is a text that explains the code.
     pub is_text: bool,
+    /// The answer, or that text.
     pub payload: &'b [u8],
 }
 
@@ -68,10 +86,12 @@ impl Fault {
         Fault::new(ResultCode::MALFORMED, text)
     }
 
+    /// The result code of the answer.
     pub fn rc(&self) -> ResultCode {
         self.rc
     }
 
+    /// The text of the answer (v1).
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -239,7 +259,7 @@ fn reply<'b>(header: &Header, payload: &'b [u8]) -> Parsed<'b> {
         Extension::Fine(payload) if header.flags & flags::MORE == 0 => Parsed::Reply(Reply {
             id: header.id,
             msg_type: i32::from(header.msg_type),
-            rc: ResultCode(header.rc),
+            rc: ResultCode::new(header.rc),
             is_text: header.flags & flags::TEXT != 0,
             payload,
         }),
@@ -290,7 +310,7 @@ pub fn parse_reply(bytes: &[u8], layout: Layout) -> Option<Reply<'_>> {
     let (head, payload) = bytes.split_first_chunk()?;
     let header = classic::Header::decode(head);
     let payload = payload.get(..usize::try_from(header.length).ok()?)?;
-    Some(Reply { id: 0, msg_type: header.msg_type, rc: ResultCode(header.rc), is_text: false, payload })
+    Some(Reply { id: 0, msg_type: header.msg_type, rc: ResultCode::new(header.rc), is_text: false, payload })
 }
 
 #[cfg(test)]
@@ -300,9 +320,11 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::connection::Connection;
+    use crate::event::Event;
     use crate::hello::{Allowance, Hello};
     use crate::limits::ConnectionLimits;
-    use crate::{Connection, Event, Settings};
+    use crate::settings::Settings;
 
     const RULE: Classic = Classic::Short(100);
 
@@ -317,13 +339,7 @@ mod tests {
 
     /// The answer to the same frame on a stream.
     fn over_a_stream(frame: &[u8]) -> Vec<u8> {
-        let settings = Settings {
-            limits: ConnectionLimits::default(),
-            classic: RULE,
-            web_is_error: false,
-            first_byte: None,
-            instance: [0; 16],
-        };
+        let settings = Settings::new(ConnectionLimits::default(), RULE);
         let now = Instant::now();
         let mut connection = Connection::responder(Arc::new(settings), now);
         let allowance = Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999 };

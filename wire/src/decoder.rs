@@ -39,10 +39,10 @@ pub(crate) enum Unit<'b> {
 
 /// Something fatal, and what is known of the frame it was found in.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fatal {
-    pub error: ProtocolError,
+pub(crate) struct Fatal {
+    pub(crate) error: ProtocolError,
     /// The type of the classic request that is to be answered with the error.
-    pub answer_to: Option<i32>,
+    pub(crate) answer_to: Option<i32>,
 }
 
 impl From<ProtocolError> for Fatal {

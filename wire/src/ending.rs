@@ -26,12 +26,15 @@
 //! | lingering | `PeerEnded`, else | `Close(Plainly)` | over |
 //! | lingering | `TimeIsUp` | `Close(Plainly)` | over |
 
+#![allow(clippy::exhaustive_enums, reason = "an owner that does not know a step can't take it")]
+
 use crate::frame;
 use crate::protocol::Protocol;
 
 /// See the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// Both directions are open.
     Open,
     /// The peer sends no more; what is ready still goes out.
     InputEnded,
@@ -108,7 +111,9 @@ pub enum Close {
 /// What becomes of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
+    /// It is handled.
     Handles,
+    /// It is thrown away.
     Discards,
     /// There is none any more.
     Rests,
@@ -173,6 +178,7 @@ impl Ending {
         }
     }
 
+    /// Whether nothing is left to be done but to close.
     #[inline]
     #[must_use]
     pub fn is_over(self) -> bool {

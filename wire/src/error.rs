@@ -4,65 +4,135 @@ use super::rc::ResultCode;
 
 /// Why a connection is beyond repair. Sticky: nothing behind it is executed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     // The peer broke the protocol.
+    /// A classic header's length is below zero.
     #[error("the length is negative ({0})")]
     NegativeLength(i32),
+    /// Whoever answered our hello speaks something else; its first bytes.
     #[error("this is no Sidewire server: its first bytes are '{}'", .0.escape_ascii())]
     NotSidewire(Vec<u8>),
+    /// The server took our hello for a classic request.
     #[error(
         "the server echoes the magic as a classic type: it speaks the classic layout only, so ask for that"
     )]
     ClassicServer,
+    /// What came in place of a classic header reads as text.
     #[error("{length} bytes of payload where {limit} are allowed; the bytes look like text ('{}'), not like Sidewire", start.escape_ascii())]
-    TextNotFrames { length: u32, limit: u32, start: [u8; 12] },
+    TextNotFrames {
+        /// Bytes of payload, if it were a header.
+        length: u32,
+        /// Bytes that are allowed.
+        limit: u32,
+        /// What came.
+        start: [u8; 12],
+    },
+    /// What is wrong with the hello.
     #[error("the hello is malformed: {0}")]
     BadHello(&'static str),
+    /// A kind of frame that may not be skipped.
     #[error("unknown frame kind {0}")]
     UnknownKind(u8),
+    /// A header's flags, some of which have no meaning.
     #[error("reserved flag bits are set ({0:#04x})")]
     ReservedFlags(u8),
+    /// A request's id is 0, or does not rise.
     #[error("call id {id} does not follow {last}")]
-    BadId { id: u32, last: u32 },
+    BadId {
+        /// The request's.
+        id: u32,
+        /// That of the one before it.
+        last: u32,
+    },
+    /// The reply's id.
     #[error("a reply to id {0}, which was never asked")]
     UnknownReply(u32),
+    /// A reply names another type than its request.
     #[error("a reply of type {got} to a request of type {asked}")]
-    WrongReplyType { asked: i32, got: i32 },
+    WrongReplyType {
+        /// The request's type.
+        asked: i32,
+        /// The reply's.
+        got: i32,
+    },
+    /// The reply's id.
     #[error("a reply in parts to id {0}, for which no credit was given")]
     UnaskedPart(u32),
+    /// A classic reply to nothing.
     #[error("a reply without a request")]
     UnaskedReply,
+    /// A reply could not be read.
     #[error("the reply's extension block is malformed or needs what we do not have")]
     BadExtension,
+    /// The other protocol's name.
     #[error("this looks like {0}, not like Sidewire; is the port right?")]
     OtherProtocol(&'static str),
+    /// The peer ended in the middle of a frame.
     #[error("the connection ended inside a frame")]
     CutOff,
     // A limit was passed.
+    /// A frame is larger than allowed.
     #[error("{length} bytes of payload where {limit} are allowed")]
-    TooLarge { length: u32, limit: u32 },
+    TooLarge {
+        /// Bytes of its payload.
+        length: u32,
+        /// Bytes that are allowed.
+        limit: u32,
+    },
+    /// The peer asks for more at a time than it was allowed.
     #[error("more than {limit} {what} in flight")]
-    TooManyInFlight { what: &'static str, limit: u32 },
+    TooManyInFlight {
+        /// What was counted: calls, or bytes.
+        what: &'static str,
+        /// How many of them are allowed.
+        limit: u32,
+    },
+    /// Bytes that the peer has not read.
     #[error("{0} bytes are waiting to be read by the peer, over the hard mark")]
     OutboxFull(usize),
+    /// For what there is none.
     #[error("there is no memory for {0}")]
     NoMemory(&'static str),
+    /// Together the peers hold too much, and this one most.
     #[error(
         "it holds {own} bytes, the most of all connections, which together hold {all}, over the limit of {limit}"
     )]
-    TooMuchBuffered { own: usize, all: usize, limit: usize },
+    TooMuchBuffered {
+        /// Bytes of this one.
+        own: usize,
+        /// Bytes of all.
+        all: usize,
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// What did not come in time.
     #[error("no {0} within the time allowed")]
     TimedOut(&'static str),
     // The two sides do not fit.
+    /// The lowest and highest versions of both sides do not meet.
     #[error("no common protocol version: we speak {} to {}, the peer {} to {}", ours.0, ours.1, theirs.0, theirs.1)]
-    NoCommonVersion { ours: (u8, u8), theirs: (u8, u8) },
+    NoCommonVersion {
+        /// Lowest and highest.
+        ours: (u8, u8),
+        /// Lowest and highest.
+        theirs: (u8, u8),
+    },
+    /// The feature's name.
     #[error("the peer requires a feature that is not there: {0}")]
     FeatureMissing(String),
+    /// A classic peer where none is served.
     #[error("the classic layout is not served here")]
     ClassicRefused,
     // The peer's words must not drive anybody's terminal.
+    /// The responder said no, in its own words.
     #[error("{rc}{}{}", if text.is_empty() { "" } else { ": " }, text.escape_debug())]
-    Refused { rc: ResultCode, text: String },
+    Refused {
+        /// The code that it gave.
+        rc: ResultCode,
+        /// Why, for people; chosen by the other side.
+        text: String,
+    },
 }
 
 impl ProtocolError {

@@ -6,19 +6,47 @@ use crate::reply::Ticket;
 
 /// What came in. Payloads borrow from the bytes that were received.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'b> {
-    /// To be answered, now or later, by [`Connection::begin_reply`] with this ticket.
-    Request { ticket: Ticket, payload: &'b [u8] },
+    /// To be answered, now or later, by `Connection::begin_reply` with this ticket.
+    Request {
+        /// Names the request to whoever answers it.
+        ticket: Ticket,
+        /// For the handler.
+        payload: &'b [u8],
+    },
     /// A request that wants no answer.
-    Notify { msg_type: u16, payload: &'b [u8] },
+    Notify {
+        /// Picks the handler.
+        msg_type: u16,
+        /// For the handler.
+        payload: &'b [u8],
+    },
     /// The final reply to a call of ours for which somebody waits.
-    Reply { id: u32, rc: ResultCode, is_text: bool, payload: &'b [u8] },
+    Reply {
+        /// The call's, as `Connection::push_request` gave it.
+        id: u32,
+        /// How it went.
+        rc: ResultCode,
+        /// Whether the payload is a text that explains the code.
+        is_text: bool,
+        /// The answer, or that text.
+        payload: &'b [u8],
+    },
     /// The same, but there was no memory for its payload.
-    LostReply { id: u32 },
+    LostReply {
+        /// The call's.
+        id: u32,
+    },
     /// The responder's hello: the connection is open.
     Opened(Box<Hello>),
     /// The initiator's hello, which is answered: the connection is open.
     Greeted(Box<Hello>),
     /// The peer will send no more requests, and executed none of ours behind `last_id`.
-    Goodbye { rc: ResultCode, last_id: u32 },
+    Goodbye {
+        /// Why: 0 if it is just done.
+        rc: ResultCode,
+        /// The last call of ours that it accepted; 0 if there was none.
+        last_id: u32,
+    },
 }

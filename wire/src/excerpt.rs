@@ -3,7 +3,15 @@
 use std::fmt;
 
 /// A text that somebody else chose: bounded, and without what would drive a terminal.
-pub struct Excerpt<'a>(pub &'a str);
+pub struct Excerpt<'a>(&'a str);
+
+impl<'a> Excerpt<'a> {
+    /// The beginning of `text`, at most 200 bytes of it.
+    #[must_use]
+    pub fn new(text: &'a str) -> Excerpt<'a> {
+        Excerpt(text)
+    }
+}
 
 /// Bytes that are shown.
 const SHOWN: usize = 200;
@@ -22,9 +30,9 @@ mod tests {
 
     #[test]
     fn is_short_and_drives_no_terminal() {
-        assert_eq!(Excerpt("plain 'text'").to_string(), "plain \\'text\\'");
+        assert_eq!(Excerpt::new("plain 'text'").to_string(), "plain \\'text\\'");
         let long = format!("\u{1b}[2J\n{}", "é".repeat(1000));
-        let shown = Excerpt(&long).to_string();
+        let shown = Excerpt::new(&long).to_string();
         assert!(!shown.contains(char::is_control) && shown.len() < 300 && shown.ends_with('…'), "{shown}");
     }
 }

@@ -8,7 +8,7 @@ use crate::rc::ResultCode;
 ///
 /// Every [`std::error::Error`] converts to it with `?`, as "handler failed" (-10) with the error's
 /// text; for boxed errors and plain texts there is `.map_err(Failure::other)`. To answer
-/// with a code of the application, return `Err(Failure::from(ResultCode(7)))`, or give a reason
+/// with a code of the application, return `Err(Failure::from(ResultCode::new(7)))`, or give a reason
 /// too with [`Failure::new`]. Clients that speak the classic layout get the code only.
 #[derive(Debug)]
 pub struct Failure {

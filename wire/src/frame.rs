@@ -8,18 +8,31 @@ pub const HEADER_LEN: usize = 16;
 /// What a frame is for. Kinds from 0x80 up are for extensions that may be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Kind {
+    /// Asks for a handler to be run; answered by one final reply.
     Request = 1,
+    /// The answer to a request, a subscribe or an unsubscribe.
     Reply = 2,
+    /// A request that wants no answer.
     Notify = 3,
+    /// What a subscriber is told.
     Event = 4,
+    /// Asks for the events of a topic; answered like a request.
     Subscribe = 5,
+    /// Asks for no more events of a topic; answered like a request.
     Unsubscribe = 6,
+    /// The caller no longer wants an answer to a call.
     Cancel = 7,
+    /// Allows more bytes of replies in parts.
     Credit = 8,
+    /// Asks for a pong.
     Ping = 9,
+    /// The answer to a ping.
     Pong = 10,
+    /// Proves that the initiator knows a token.
     Auth = 11,
+    /// Says that no more requests will be sent or taken.
     Goodbye = 12,
 }
 
@@ -42,36 +55,36 @@ impl Kind {
         Kind::Goodbye,
     ];
 
-    pub fn from_byte(byte: u8) -> Option<Kind> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Kind::ALL.get(usize::from(byte).wrapping_sub(1)).copied()
     }
 }
 
 /// The flag bits; all others must be zero.
-pub mod flags {
+pub(crate) mod flags {
     /// More replies follow to the same id.
-    pub const MORE: u8 = 1;
+    pub(crate) const MORE: u8 = 1;
     /// The payload begins with a u16 length and TLVs.
-    pub const EXT: u8 = 2;
+    pub(crate) const EXT: u8 = 2;
     /// The payload is UTF-8 that explains a result code other than 0.
-    pub const TEXT: u8 = 4;
+    pub(crate) const TEXT: u8 = 4;
     /// All that are defined.
-    pub const ALL: u8 = MORE | EXT | TEXT;
+    pub(crate) const ALL: u8 = MORE | EXT | TEXT;
 }
 
 /// A v1 header as numbers. `kind` stays a byte here: what it means is the decoder's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub length: u32,
-    pub kind: u8,
-    pub flags: u8,
-    pub msg_type: u16,
-    pub id: u32,
-    pub rc: i32,
+pub(crate) struct Header {
+    pub(crate) length: u32,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) msg_type: u16,
+    pub(crate) id: u32,
+    pub(crate) rc: i32,
 }
 
 impl Header {
-    pub fn encode(&self) -> [u8; HEADER_LEN] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         LE::write_u32(&mut bytes[0..], self.length);
         bytes[4] = self.kind;
@@ -82,7 +95,7 @@ impl Header {
         bytes
     }
 
-    pub fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
         Header {
             length: LE::read_u32(&bytes[0..]),
             kind: bytes[4],
@@ -94,14 +107,14 @@ impl Header {
     }
 
     /// Whether a receiver may go on behind this frame: it knows the kind or may skip it.
-    pub fn kind_is_acceptable(&self) -> bool {
+    pub(crate) fn kind_is_acceptable(&self) -> bool {
         Kind::from_byte(self.kind).is_some() || self.kind >= FIRST_SKIPPABLE
     }
 }
 
 /// What stands in front of the payload proper.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Extension<'b> {
+pub(crate) enum Extension<'b> {
     /// Everything in it was understood or may be skipped; the payload proper follows.
     Fine(&'b [u8]),
     /// It holds a TLV that must be understood and is not.
@@ -111,7 +124,7 @@ pub enum Extension<'b> {
 }
 
 /// Splits the extension block (flag EXT) off a payload. No TLV is defined for it yet.
-pub fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
+pub(crate) fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
     if flags & flags::EXT == 0 {
         return Extension::Fine(payload);
     }
@@ -130,10 +143,10 @@ pub fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
 }
 
 /// Bit of a TLV's tag: who does not know the tag must refuse.
-pub const MUST_UNDERSTAND: u16 = 0x8000;
+pub(crate) const MUST_UNDERSTAND: u16 = 0x8000;
 
 /// Walks a run of TLVs (u16 tag, u16 length, value). Yields `None` once where the run is broken.
-pub struct Tlvs<'b>(pub &'b [u8]);
+pub(crate) struct Tlvs<'b>(pub(crate) &'b [u8]);
 
 impl<'b> Iterator for Tlvs<'b> {
     type Item = Option<(u16, &'b [u8])>;
@@ -153,7 +166,7 @@ impl<'b> Iterator for Tlvs<'b> {
 }
 
 /// Appends one TLV. Values longer than a u16 can say are cut: all of ours are short.
-pub fn push_tlv(out: &mut Vec<u8>, tag: u16, value: &[u8]) {
+pub(crate) fn push_tlv(out: &mut Vec<u8>, tag: u16, value: &[u8]) {
     let value = &value[..value.len().min(usize::from(u16::MAX))];
     out.extend_from_slice(&tag.to_le_bytes());
     out.extend_from_slice(&(value.len() as u16).to_le_bytes());

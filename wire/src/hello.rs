@@ -10,19 +10,19 @@ use super::rc::ResultCode;
 use crate::excerpt::Excerpt;
 
 /// The first four bytes of a v1 stream: negative as an i32 in either byte order, so no classic type.
-pub const MAGIC: [u8; 4] = [0xD1, 0x53, 0x57, 0xD1];
+pub(crate) const MAGIC: [u8; 4] = [0xD1, 0x53, 0x57, 0xD1];
 /// Bytes of the initiator's hello in front of its TLVs.
-pub const INITIATOR_LEN: usize = 48;
+pub(crate) const INITIATOR_LEN: usize = 48;
 /// Bytes of the responder's hello in front of its TLVs.
-pub const RESPONDER_LEN: usize = 72;
+pub(crate) const RESPONDER_LEN: usize = 72;
 /// Most bytes of a hello.
-pub const MAX_LEN: usize = 1024;
+pub(crate) const MAX_LEN: usize = 1024;
 /// Magic, length and versions: the part that never changes.
-pub const FIXED_LEN: usize = 8;
+pub(crate) const FIXED_LEN: usize = 8;
 /// The stream credit of those who have no replies in parts.
 const NO_STREAMS: u32 = 0;
 /// The versions that this code speaks, lowest and highest.
-pub const VERSIONS: (u8, u8) = (1, 1);
+pub(crate) const VERSIONS: (u8, u8) = (1, 1);
 /// Who sends this and in what version: the TLV with tag 2.
 const SOFTWARE: &str = concat!("sidewire/", env!("CARGO_PKG_VERSION"));
 
@@ -35,39 +35,40 @@ mod tag {
 
 /// What one side allows the other to send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    pub max_payload: u32,
-    pub max_in_flight: u32,
-    pub max_in_flight_bytes: u32,
+pub(crate) struct Allowance {
+    pub(crate) max_payload: u32,
+    pub(crate) max_in_flight: u32,
+    pub(crate) max_in_flight_bytes: u32,
 }
 
-/// What both hellos have in common.
+/// What one side says of itself before anything else: its versions, its software and what it takes.
+/// Shown as a line for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    pub versions: (u8, u8),
-    pub offered: u32,
-    pub required: u32,
-    pub allowance: Allowance,
-    pub nonce: [u8; 16],
-    pub software: String,
+    pub(crate) versions: (u8, u8),
+    pub(crate) offered: u32,
+    pub(crate) required: u32,
+    pub(crate) allowance: Allowance,
+    pub(crate) nonce: [u8; 16],
+    pub(crate) software: String,
     /// The first tag that must be understood and is not.
-    pub unknown_tag: Option<u16>,
+    pub(crate) unknown_tag: Option<u16>,
 }
 
 /// What the responder's hello adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: ResultCode,
-    pub version: u8,
-    pub instance: [u8; 16],
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: ResultCode,
+    pub(crate) version: u8,
+    pub(crate) instance: [u8; 16],
+    pub(crate) text: String,
 }
 
 /// For log lines: who that is, and what they take.
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Allowance { max_payload, max_in_flight, max_in_flight_bytes, .. } = self.allowance;
-        let ((lowest, highest), software) = (self.versions, Excerpt(&self.software));
+        let ((lowest, highest), software) = (self.versions, Excerpt::new(&self.software));
         write!(
             f,
             "hello of '{software}', versions {lowest} to {highest}, takes {max_payload} bytes of payload, "
@@ -78,7 +79,7 @@ impl fmt::Display for Hello {
 
 impl Hello {
     /// Our own hello.
-    pub fn ours(allowance: Allowance, nonce: [u8; 16]) -> Hello {
+    pub(crate) fn ours(allowance: Allowance, nonce: [u8; 16]) -> Hello {
         Hello {
             versions: VERSIONS,
             offered: 0,
@@ -91,7 +92,7 @@ impl Hello {
     }
 
     /// As the initiator sends it; with `answer`, as the responder does.
-    pub fn encode(&self, answer: Option<&Answer>, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, answer: Option<&Answer>, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[0, 0, self.versions.0, self.versions.1]);
@@ -103,7 +104,7 @@ impl Hello {
         }
         out.extend_from_slice(&self.nonce);
         if let Some(answer) = answer {
-            out.extend_from_slice(&answer.status.0.to_le_bytes());
+            out.extend_from_slice(&answer.status.code().to_le_bytes());
             out.extend_from_slice(&[answer.version, 0, 0, 0]);
             out.extend_from_slice(&answer.instance);
         }
@@ -118,13 +119,13 @@ impl Hello {
 
     /// Parses an initiator's hello; `bytes` is all of it. Versions come first: what follows them
     /// may look different in versions that we do not know.
-    pub fn decode(bytes: &[u8]) -> Result<Hello, ProtocolError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Hello, ProtocolError> {
         let (hello, tlvs) = Hello::decode_common(bytes)?;
         hello.with_tlvs(tlvs, |_| {})
     }
 
     /// Whether we have what this peer can't do without.
-    pub fn check_demands(&self) -> Result<(), ProtocolError> {
+    pub(crate) fn check_demands(&self) -> Result<(), ProtocolError> {
         match (self.unknown_tag, self.required) {
             (Some(tag), _) => Err(ProtocolError::FeatureMissing(format!("hello tag {tag:#06x}"))),
             (None, 0) => Ok(()),
@@ -133,13 +134,13 @@ impl Hello {
     }
 
     /// Parses a responder's hello; `bytes` is all of it.
-    pub fn decode_answer(bytes: &[u8]) -> Result<(Hello, Answer), ProtocolError> {
+    pub(crate) fn decode_answer(bytes: &[u8]) -> Result<(Hello, Answer), ProtocolError> {
         let (hello, rest) = Hello::decode_common(bytes)?;
         let Some((fixed, tlvs)) = rest.split_at_checked(RESPONDER_LEN - INITIATOR_LEN) else {
             return Err(ProtocolError::BadHello("the answer is shorter than 72 bytes"));
         };
         let mut answer = Answer {
-            status: ResultCode(LE::read_i32(fixed)),
+            status: ResultCode::new(LE::read_i32(fixed)),
             version: fixed[4],
             instance: fixed[8..24].try_into().unwrap_or_default(),
             text: String::new(),
@@ -191,14 +192,14 @@ impl Hello {
 }
 
 /// The highest version that both sides speak.
-pub fn common_version(theirs: (u8, u8)) -> Option<u8> {
+pub(crate) fn common_version(theirs: (u8, u8)) -> Option<u8> {
     let lowest = theirs.0.max(VERSIONS.0);
     let highest = theirs.1.min(VERSIONS.1);
     (lowest <= highest).then_some(highest)
 }
 
 /// The whole length of a hello of which at least [`FIXED_LEN`] bytes have come.
-pub fn length(head: &[u8; FIXED_LEN]) -> Result<usize, ProtocolError> {
+pub(crate) fn length(head: &[u8; FIXED_LEN]) -> Result<usize, ProtocolError> {
     match usize::from(LE::read_u16(&head[4..])) {
         length @ FIXED_LEN..=MAX_LEN => Ok(length),
         0..FIXED_LEN => Err(ProtocolError::BadHello("shorter than its fixed part")),

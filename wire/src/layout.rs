@@ -2,6 +2,7 @@
 
 /// Which of the two layouts a peer speaks; see `PROTOCOL.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Layout {
     /// 12-byte header in the machine's byte order, no handshake, replies in order.
     Classic,
@@ -11,6 +12,7 @@ pub enum Layout {
 
 /// How a side treats the classic layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Classic {
     /// Frames are 12 + length bytes; the payload, either way, has at most so many.
     Short(u32),

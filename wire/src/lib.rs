@@ -1,8 +1,77 @@
-//! The protocol of Sidewire without sockets, without mio and without a clock.
+//! The protocol of Sidewire without sockets, without mio and without a clock (sans-IO).
 //!
 //! Bytes and the time go in; events, bytes and the next deadline come out. The server's links and
 //! the blocking client drive the same [`Connection`]; tests drive two of them against each other
-//! in memory, with a clock of their own. `PROTOCOL.md` describes what is on the wire.
+//! in memory, with a clock of their own. `PROTOCOL.md` of `sidewire` describes what is on the wire.
+//!
+//! # With a loop of your own
+//!
+//! You own the socket and the clock, and a [`Connection`] for each peer, made with [`Settings`] that many
+//! can share. It neither reads nor writes nor waits; what it is shown, and when, is up to you:
+//!
+//! 1. When the socket has bytes, show them to [`receive`](Connection::receive), which hands out an
+//!    [`Event`] for each whole thing that was said, then call [`received`](Connection::received) with the
+//!    time. Answer each [`Event::Request`] through its [`Ticket`].
+//! 2. When [`has_unsent`](Connection::has_unsent) says so, offer the socket what is
+//!    [`unsent`](Connection::unsent), and [`mark_sent`](Connection::mark_sent) what it took.
+//! 3. When the socket is at its end, say so with [`end_of_input`](Connection::end_of_input).
+//! 4. Wait for the socket, at most until [`next_deadline`](Connection::next_deadline); then read, write,
+//!    and only then let [`handle_timeout`](Connection::handle_timeout) judge.
+//! 5. When the connection [`is_finished`](Connection::is_finished), close the socket.
+//!
+//! Two sides that talk over two byte queues, with no socket in between:
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//!
+//! use sidewire_wire::{Classic, Connection, ConnectionLimits, Event, ResultCode, Settings};
+//!
+//! /// Carries what one side has to send to the other.
+//! fn carry(from: &mut Connection, to: &mut Connection, each: &mut impl FnMut(&mut Connection, Event<'_>)) {
+//!     let now = Instant::now();
+//!     while from.has_unsent() {
+//!         let bytes = from.unsent().to_vec();
+//!         from.mark_sent(bytes.len(), now);
+//!         to.receive(&bytes, &Cell::new(usize::MAX), each);
+//!         to.received(now);
+//!     }
+//! }
+//!
+//! let settings = Arc::new(Settings::new(ConnectionLimits::default(), Classic::default()));
+//! let mut client = Connection::initiator(settings.clone(), [7; 16], Instant::now());
+//! let mut server = Connection::responder(settings, Instant::now());
+//!
+//! // The handshake: a hello each way.
+//! carry(&mut client, &mut server, &mut |_, event| assert!(matches!(event, Event::Greeted(_))));
+//! carry(&mut server, &mut client, &mut |_, event| assert!(matches!(event, Event::Opened(_))));
+//!
+//! // A call, which the server answers while it is told of it.
+//! let asked = client.push_request(4, b"hello", 0)?;
+//! carry(&mut client, &mut server, &mut |server, event| {
+//!     let Event::Request { ticket, payload } = event else { panic!("{event:?}") };
+//!     let mut reply = server.begin_reply(ticket);
+//!     reply.write(&payload.to_ascii_uppercase());
+//!     reply.finish(ResultCode::OK);
+//! });
+//! let mut answer = Vec::new();
+//! carry(&mut server, &mut client, &mut |_, event| {
+//!     let Event::Reply { id, rc, payload, .. } = event else { panic!("{event:?}") };
+//!     assert!(id == asked && rc.is_ok());
+//!     answer.extend_from_slice(payload);
+//! });
+//! assert_eq!(answer, b"HELLO");
+//!
+//! // Both say goodbye, and are done.
+//! client.goodbye(ResultCode::OK);
+//! carry(&mut client, &mut server, &mut |_, event| assert!(matches!(event, Event::Goodbye { .. })));
+//! carry(&mut server, &mut client, &mut |_, event| assert!(matches!(event, Event::Goodbye { .. })));
+//! assert!(client.is_finished() && server.is_finished());
+//! # Ok::<(), sidewire_wire::memory::NoMemory>(())
+//! ```
+//!
+//! # The rooms
 //!
 //! | module | what it knows |
 //! |---|---|
@@ -10,7 +79,7 @@
 //! | `event` | what an owner is told |
 //! | [`frame`] | the v1 header, kinds, flags, extensions |
 //! | [`classic`] | the classic header |
-//! | [`hello`] | the v1 handshake |
+//! | `hello` | the v1 handshake |
 //! | `executed` | whether a request without an answer may have run |
 //! | `failure` | why a request was not served |
 //! | `decoder` | where the next unit ends, and whether it may |
@@ -24,7 +93,7 @@
 //! | [`memory`] | memory that peers drive is reserved so that a lack of it is an error |
 
 #![forbid(unsafe_code)]
-#![allow(missing_docs, reason = "the rooms are being furnished")]
+#![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "tests have a clock of their own, which starts now")
@@ -42,7 +111,7 @@ mod excerpt;
 mod executed;
 mod failure;
 pub mod frame;
-pub mod hello;
+mod hello;
 mod layout;
 mod limits;
 pub mod memory;
@@ -56,13 +125,13 @@ mod settings;
 mod tests;
 
 pub use connection::{Connection, Input};
-pub use decoder::Fatal;
 pub use ending::{Close, Ending, Fact, Reading, Said, Step, Way};
 pub use error::ProtocolError;
 pub use event::Event;
 pub use excerpt::Excerpt;
 pub use executed::Executed;
 pub use failure::Failure;
+pub use hello::Hello;
 pub use layout::{Classic, Layout};
 pub use limits::{ConnectionLimits, LATE, REFUSAL_WAIT};
 pub use outbox::{Buffer, Outbox};

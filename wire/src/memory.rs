@@ -10,6 +10,7 @@ use std::hint::black_box;
 /// There is no memory for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no memory for it")]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct NoMemory;
 
 impl From<TryReserveError> for NoMemory {
@@ -93,7 +94,7 @@ fn may_have(_count: usize) -> bool {
 }
 
 #[cfg(test)]
-pub use tests::{may_have, with_at_most};
+pub(crate) use tests::{may_have, with_at_most};
 
 #[cfg(test)]
 mod tests {
@@ -106,13 +107,13 @@ mod tests {
         static MOST: Cell<usize> = const { Cell::new(usize::MAX) };
     }
 
-    pub fn may_have(count: usize) -> bool {
+    pub(crate) fn may_have(count: usize) -> bool {
         count <= MOST.get().max(MARGIN)
     }
 
     /// Runs `what` on a system that gives nobody more than `most` bytes in one piece. (Not less than
     /// the margin.)
-    pub fn with_at_most<T>(most: usize, what: impl FnOnce() -> T) -> T {
+    pub(crate) fn with_at_most<T>(most: usize, what: impl FnOnce() -> T) -> T {
         let before = MOST.replace(most);
         let result = what();
         MOST.set(before);

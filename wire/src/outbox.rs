@@ -62,18 +62,20 @@ impl Memory {
 pub struct Outbox(Option<Buffer>);
 
 impl Outbox {
+    /// Whether everything has left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes that have not left.
     #[inline]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.memory().map_or(0, |memory| memory.bytes.len() - memory.sent)
     }
 
     /// Bytes of memory held.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.memory().map_or(0, Memory::capacity)
     }
 
@@ -85,7 +87,7 @@ impl Outbox {
 
     /// Replies that have not left.
     #[inline]
-    pub fn replies(&self) -> usize {
+    pub(crate) fn replies(&self) -> usize {
         self.memory().map_or(0, |memory| memory.charges.len())
     }
 
@@ -111,13 +113,13 @@ impl Outbox {
 
     /// Where new bytes go: only append, and only what was [reserved](Outbox::reserve).
     #[inline]
-    pub fn bytes(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.0.get_or_insert_default().0.bytes
     }
 
     /// Makes room for `count` more bytes.
     #[inline]
-    pub fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
         let Buffer(memory) = self.0.get_or_insert_default();
         if memory.is_starved {
             return Err(NoMemory);
@@ -127,7 +129,7 @@ impl Outbox {
 
     /// Appends.
     #[inline]
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
         self.reserve(bytes.len())?;
         self.bytes().extend_from_slice(bytes);
         Ok(())
@@ -136,7 +138,7 @@ impl Outbox {
     /// Makes room for a reply's header, its padding, and its [charge](Outbox::charge). Where there is
     /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
     #[inline]
-    pub fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
+    pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
         let result = self.reserve(count);
         let Buffer(memory) = self.0.get_or_insert_default();
         let result = result.and_then(|()| Ok(memory.charges.try_reserve(1)?));
@@ -146,20 +148,21 @@ impl Outbox {
 
     /// Whether a reply could not be kept, so that no other can follow either.
     #[inline]
+    #[must_use]
     pub fn is_starved(&self) -> bool {
         self.memory().is_some_and(|memory| memory.is_starved)
     }
 
     /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
     #[inline]
-    pub fn charge(&mut self, cost: u32) {
+    pub(crate) fn charge(&mut self, cost: u32) {
         let Buffer(memory) = self.0.get_or_insert_default();
         memory.charges.push_back(Charge { end: memory.bytes.len(), cost });
     }
 
     /// Lends it memory to write into, if it has none.
     #[inline]
-    pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
+    pub(crate) fn lend(&mut self, spare: &mut Vec<Buffer>) {
         if self.0.is_none() {
             self.0 = spare.pop();
         }
@@ -167,7 +170,7 @@ impl Outbox {
 
     /// Takes its memory back if it has nothing to send.
     #[inline]
-    pub fn reclaim(&mut self) -> Option<Buffer> {
+    pub(crate) fn reclaim(&mut self) -> Option<Buffer> {
         let mut buffer = self.0.take_if(|buffer| buffer.0.bytes.is_empty())?;
         buffer.0.is_starved = false;
         Some(buffer)

@@ -14,11 +14,15 @@ use crate::memory::{self, NoMemory};
 
 /// How the bytes of a stream without frames are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cut {
     /// As they come.
     Raw,
     /// In lines that end with `\n` (or `\r\n`), with at most so many bytes.
-    Lines { max: usize },
+    Lines {
+        /// Bytes of the longest line that is taken, without its end.
+        max: usize,
+    },
 }
 
 /// One such stream.
@@ -50,6 +54,7 @@ enum Half {
 }
 
 impl Plain {
+    /// An open stream of which nothing has come yet.
     pub fn new(settings: Arc<Settings>, cut: Cut, now: Instant) -> Plain {
         Plain {
             settings,
@@ -209,10 +214,12 @@ impl Plain {
         self.last_active.checked_add(self.settings.limits.linger)
     }
 
+    /// Why the stream was ended, if it was for a reason.
     pub fn failure(&self) -> Option<&ProtocolError> {
         self.failure.as_deref()
     }
 
+    /// Whether there is no point in flushing: the peer does not read.
     pub fn is_hopeless(&self) -> bool {
         self.failure().is_some_and(ProtocolError::is_hopeless)
     }
@@ -240,14 +247,17 @@ impl Plain {
             && (self.cut == Cut::Raw || self.stash[self.searched..].contains(&b'\n'))
     }
 
+    /// What the socket should take next.
     pub fn unsent(&self) -> &[u8] {
         self.outbox.unsent()
     }
 
+    /// Whether something waits to be sent.
     pub fn has_unsent(&self) -> bool {
         !self.outbox.is_empty()
     }
 
+    /// The socket took so many bytes of [`unsent`](Plain::unsent), perhaps none.
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
         self.outbox.mark_sent(count);
         if self.outbox.is_empty() {
@@ -261,18 +271,22 @@ impl Plain {
         }
     }
 
+    /// Whether the socket would take no more when it was last asked.
     pub fn is_stalled(&self) -> bool {
         self.stalled_since.is_some()
     }
 
+    /// Lends the outbox memory out of `spare`.
     pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
         self.outbox.lend(spare);
     }
 
+    /// Takes the outbox's memory back, if it has nothing to send.
     pub fn reclaim(&mut self) -> Option<Buffer> {
         self.outbox.reclaim()
     }
 
+    /// Bytes of memory that this stream holds, in and out.
     pub fn buffered(&self) -> usize {
         self.stash.capacity() + self.outbox.capacity()
     }

@@ -10,12 +10,16 @@ use super::rc::ResultCode;
 
 /// See the module's text. The methods are described at [`Connection`] and [`Plain`].
 #[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "an owner has to know both")]
 pub enum Protocol {
+    /// Frames, classic or v1.
     Framed(Connection),
+    /// Bytes or lines.
     Plain(Plain),
 }
 
 impl Protocol {
+    /// Why it is beyond repair, if it is.
     #[inline]
     pub fn failure(&self) -> Option<&ProtocolError> {
         match self {
@@ -24,6 +28,7 @@ impl Protocol {
         }
     }
 
+    /// Whether there is no point in flushing: the peer does not read.
     #[inline]
     pub fn is_hopeless(&self) -> bool {
         match self {
@@ -58,6 +63,7 @@ impl Protocol {
         }
     }
 
+    /// Whether reading rests until the peer has read.
     #[inline]
     pub fn is_paused(&self) -> bool {
         match self {
@@ -66,6 +72,7 @@ impl Protocol {
         }
     }
 
+    /// Whether what came earlier waits to be handled.
     #[inline]
     pub fn has_backlog(&self) -> bool {
         match self {
@@ -74,6 +81,7 @@ impl Protocol {
         }
     }
 
+    /// The beginning of a large frame, to be read on in place: see [`Connection::take_large_partial`].
     #[inline]
     pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
         match self {
@@ -82,6 +90,7 @@ impl Protocol {
         }
     }
 
+    /// Takes that frame back.
     pub fn put_back(&mut self, partial: Vec<u8>) {
         if let Protocol::Framed(connection) = self {
             connection.put_back(partial);
@@ -112,6 +121,7 @@ impl Protocol {
         }
     }
 
+    /// What the socket should take next.
     #[inline]
     pub fn unsent(&mut self) -> &[u8] {
         match self {
@@ -120,6 +130,7 @@ impl Protocol {
         }
     }
 
+    /// Whether something waits to be sent.
     #[inline]
     pub fn has_unsent(&self) -> bool {
         match self {
@@ -128,6 +139,7 @@ impl Protocol {
         }
     }
 
+    /// The socket took so many bytes of it, perhaps none.
     #[inline]
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
         match self {
@@ -136,6 +148,7 @@ impl Protocol {
         }
     }
 
+    /// Whether the socket would take no more when it was last asked.
     #[inline]
     pub fn is_stalled(&self) -> bool {
         match self {
@@ -144,6 +157,7 @@ impl Protocol {
         }
     }
 
+    /// Lends the outbox memory out of `spare`.
     #[inline]
     pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
         match self {
@@ -152,6 +166,7 @@ impl Protocol {
         }
     }
 
+    /// Takes the outbox's memory back, if it has nothing to send.
     #[inline]
     pub fn reclaim(&mut self) -> Option<Buffer> {
         match self {
@@ -160,6 +175,7 @@ impl Protocol {
         }
     }
 
+    /// Bytes of memory held, in and out.
     #[inline]
     pub fn buffered(&self) -> usize {
         match self {
@@ -168,6 +184,7 @@ impl Protocol {
         }
     }
 
+    /// When [`handle_timeout`](Protocol::handle_timeout) is to be called.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
         match self {
@@ -176,6 +193,7 @@ impl Protocol {
         }
     }
 
+    /// How long a peer that was told everything may take to close.
     pub fn linger_deadline(&self) -> Option<Instant> {
         match self {
             Protocol::Framed(connection) => connection.linger_deadline(),
@@ -183,6 +201,7 @@ impl Protocol {
         }
     }
 
+    /// When what was received is handled.
     #[inline]
     pub fn received(&mut self, now: Instant) {
         match self {
@@ -201,7 +220,7 @@ impl Protocol {
     /// Whether a time limit has passed.
     pub fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
         match self {
-            Protocol::Framed(connection) => connection.handle_timeout(now, input).is_some(),
+            Protocol::Framed(connection) => connection.handle_timeout(now, input),
             Protocol::Plain(plain) => plain.handle_timeout(now, input),
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 ///
 /// -1 to -999 are reserved; the constants here are those in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResultCode(pub i32);
+pub struct ResultCode(i32);
 
 impl ResultCode {
     /// 0: done.
@@ -36,6 +36,18 @@ impl ResultCode {
     pub const NO_COMMON_VERSION: ResultCode = ResultCode(-11);
     /// -12: one side asks for a feature that the other does not have.
     pub const FEATURE_MISSING: ResultCode = ResultCode(-12);
+
+    /// The code with this number.
+    #[must_use]
+    pub const fn new(code: i32) -> ResultCode {
+        ResultCode(code)
+    }
+
+    /// Its number, as it stands on the wire.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        self.0
+    }
 
     /// Whether this is 0.
     #[must_use]
@@ -77,6 +89,6 @@ impl fmt::Display for ResultCode {
 
 impl From<i32> for ResultCode {
     fn from(code: i32) -> Self {
-        ResultCode(code)
+        ResultCode::new(code)
     }
 }

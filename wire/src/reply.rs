@@ -10,6 +10,7 @@ use crate::memory::NoMemory;
 /// Names one accepted request that is owed exactly one final reply.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "every request is answered"]
+#[non_exhaustive]
 pub struct Ticket {
     /// The call's id (v1), 0 on the classic layout.
     pub id: u32,
@@ -17,6 +18,7 @@ pub struct Ticket {
     pub msg_type: i32,
     /// Payload bytes that count as in flight until the reply has left.
     pub cost: u32,
+    /// In which layout it came, and is answered.
     pub layout: Layout,
 }
 
@@ -49,8 +51,10 @@ enum Fate {
 }
 
 impl<'c> ReplyWriter<'c> {
+    /// Behind what `outbox` holds. `limit`: bytes of payload that the caller takes; `pad_to`: to which
+    /// classic frames of one size are filled up.
     #[inline]
-    pub fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
+    pub(crate) fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
         let header_len = header_len(ticket.layout);
         let pad_to = pad_to.map(|size| size as usize);
         let reserved = outbox.reserve_reply(header_len + pad_to.unwrap_or(0));
@@ -157,7 +161,7 @@ impl<'c> ReplyWriter<'c> {
         match self.ticket.layout {
             Layout::Classic => {
                 let header =
-                    classic::Header { msg_type: self.ticket.msg_type, rc: rc.0, length: length as i32 };
+                    classic::Header { msg_type: self.ticket.msg_type, rc: rc.code(), length: length as i32 };
                 bytes[start..payload_start].copy_from_slice(&header.encode());
                 if let Some(size) = self.pad_to {
                     bytes.resize(payload_start + size, 0);
@@ -170,7 +174,7 @@ impl<'c> ReplyWriter<'c> {
                     flags,
                     msg_type: self.ticket.msg_type as u16,
                     id: self.ticket.id,
-                    rc: rc.0,
+                    rc: rc.code(),
                 };
                 bytes[start..payload_start].copy_from_slice(&header.encode());
             }

@@ -7,8 +7,11 @@ use crate::limits::ConnectionLimits;
 
 /// What all connections of a listener, or of a client, have in common.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
+    /// What the other side may hold, and how long it may take.
     pub limits: ConnectionLimits,
+    /// Whether classic peers are served, and how large their frames are.
     pub classic: Classic,
     /// Whether first bytes that look like HTTP or TLS are a mistake (TCP).
     pub web_is_error: bool,
@@ -16,4 +19,13 @@ pub struct Settings {
     pub first_byte: Option<Duration>,
     /// The server's instance id, which tells clients of a restart.
     pub instance: [u8; 16],
+}
+
+impl Settings {
+    /// With these, and nothing else that is out of the ordinary: HTTP and TLS are not looked for, a
+    /// peer may be silent for ever, and the instance id is zero.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits, classic: Classic) -> Settings {
+        Settings { limits, classic, web_is_error: false, first_byte: None, instance: [0; 16] }
+    }
 }

@@ -354,7 +354,7 @@ fn expect(client: &Client, msg_type: u16, payload: &[u8], expected: &[u8]) -> Re
 fn expect_failure(client: &Client) -> Result<(), String> {
     let (msg_type, rc) = WITHOUT_HANDLER;
     match client.call(msg_type, b"") {
-        Err(error) if error.result_code().is_some_and(|got| got.0 == rc) => Ok(()),
+        Err(error) if error.result_code().is_some_and(|got| got.code() == rc) => Ok(()),
         Err(error) => Err(error.to_string()),
         Ok(_) => Err(format!("type {msg_type} was answered, though it has no handler")),
     }

@@ -100,7 +100,8 @@ impl State {
             }
             Event::Goodbye { rc, last_id } => goodbye = Some((rc, last_id)),
             Event::Opened(hello) => log::debug!("{endpoint}: {hello}"),
-            Event::Greeted(_) | Event::Request { .. } | Event::Notify { .. } => {}
+            // A client serves nothing.
+            _ => {}
         });
         connection.received(Instant::now());
         for thread in self.queue.drain(..) {

@@ -165,7 +165,7 @@ mod tests {
         for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::PermissionDenied] {
             let (mut server, bound, _) = serve(Tells::Never(kind), Access::SameUser);
             let (rc, _) = answer(&mut server, &ask(&bound)).expect("an answer");
-            assert_eq!((rc, *server.state()), (ResultCode::NOT_PERMITTED.0, 0));
+            assert_eq!((rc, *server.state()), (ResultCode::NOT_PERMITTED.code(), 0));
         }
     }
 
@@ -190,7 +190,7 @@ mod tests {
         }
         for _ in 0..10 {
             let answer = answer(&mut server, &ask(&bound));
-            assert!(answer.is_none_or(|(rc, _)| rc == ResultCode::NOT_PERMITTED.0));
+            assert!(answer.is_none_or(|(rc, _)| rc == ResultCode::NOT_PERMITTED.code()));
         }
         assert_eq!((*server.state(), counters.requests()), (0, 0));
         drop(waiting);

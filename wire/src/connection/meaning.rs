@@ -117,7 +117,7 @@ impl Connection {
             }
             Role::Initiator => {
                 let id = self.calls.get_or_insert_default().finish_next(header.msg_type)?;
-                Ok(id.map(|id| Event::Reply { id, rc: ResultCode(header.rc), is_text: false, payload }))
+                Ok(id.map(|id| Event::Reply { id, rc: ResultCode::new(header.rc), is_text: false, payload }))
             }
         }
     }
@@ -134,7 +134,7 @@ impl Connection {
             }
             Kind::Goodbye => {
                 self.take_goodbye();
-                Ok(Some(Event::Goodbye { rc: ResultCode(header.rc), last_id: header.id }))
+                Ok(Some(Event::Goodbye { rc: ResultCode::new(header.rc), last_id: header.id }))
             }
             // Nobody subscribed, no call can be cancelled or streams, no token was asked for.
             Kind::Event | Kind::Cancel | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
@@ -240,7 +240,7 @@ impl Connection {
         }
         let waited_for = calls.finish(header.id, i32::from(header.msg_type))?;
         let is_text = header.flags & flags::TEXT != 0;
-        let reply = Event::Reply { id: header.id, rc: ResultCode(header.rc), is_text, payload };
+        let reply = Event::Reply { id: header.id, rc: ResultCode::new(header.rc), is_text, payload };
         Ok(waited_for.then_some(reply))
     }
 }

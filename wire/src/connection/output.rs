@@ -93,7 +93,7 @@ impl Connection {
     pub fn goodbye(&mut self, rc: ResultCode) {
         match self.phase {
             Phase::Open if self.layout() == Some(Layout::V1) => {
-                self.push_frame(Kind::Goodbye, 0, 0, self.last_id, rc.0, &[]);
+                self.push_frame(Kind::Goodbye, 0, 0, self.last_id, rc.code(), &[]);
                 if self.phase == Phase::Open {
                     self.phase = Phase::Leaving;
                 }
@@ -121,7 +121,7 @@ impl Connection {
         }
         self.push_pong();
         if goodbye {
-            self.push_frame(Kind::Goodbye, 0, 0, self.last_id, ResultCode::OK.0, &[]);
+            self.push_frame(Kind::Goodbye, 0, 0, self.last_id, ResultCode::OK.code(), &[]);
         }
         self.finish();
     }
@@ -203,7 +203,7 @@ impl Connection {
     }
 
     /// Ends the connection for a reason that is the peer's fault or a limit's; it is told.
-    pub fn fail(&mut self, fatal: Fatal) {
+    pub(super) fn fail(&mut self, fatal: Fatal) {
         let Fatal { error, answer_to } = fatal;
         if error.is_hopeless() {
             return self.abandon(error);
@@ -219,7 +219,7 @@ impl Connection {
                 let text = error.to_string();
                 let text = &text[..text.floor_char_boundary(self.allowance.max_payload as usize)];
                 let flags = if text.is_empty() { 0 } else { flags::TEXT };
-                self.push_frame(Kind::Goodbye, flags, 0, self.last_id, error.rc().0, text.as_bytes());
+                self.push_frame(Kind::Goodbye, flags, 0, self.last_id, error.rc().code(), text.as_bytes());
             }
             (_, None, Phase::Opening) if self.role == Role::Responder && speaks_hello(&error) => {
                 self.push_answer(error.rc(), 0, error.to_string());

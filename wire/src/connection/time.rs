@@ -8,7 +8,7 @@ use crate::limits::{LATE, REFUSAL_WAIT};
 
 /// Which time limit has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired {
+pub(super) enum Expired {
     FirstByte,
     Hello,
     PartialFrame,
@@ -19,6 +19,7 @@ pub enum Expired {
 
 /// What an owner has found at the socket, right before it judges whose time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "nothing lies between them")]
 pub enum Input {
     /// Nothing.
     Quiet,
@@ -55,16 +56,17 @@ impl Connection {
         self.deadlines().into_iter().flatten().map(|(at, _)| at).min()
     }
 
-    /// Ends the connection if a time limit has passed. Says which. `now` is from before the socket
+    /// Ends the connection if a time limit has passed. Says whether one had. `now` is from before the socket
     /// was asked for `input`: what had come by then has come in time. While input waits to be
     /// handled, nobody is blamed for what may be in it; come again.
-    pub fn handle_timeout(&mut self, now: Instant, input: Input) -> Option<Expired> {
+    pub fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
         if input == Input::Fresh {
             self.renew_partial(now);
         }
         let counts = |what| input != Input::Waiting || what == Expired::WriteStall;
         let mut deadlines = self.deadlines().into_iter().flatten();
-        let (_, expired) = deadlines.find(|(at, what)| *at <= now && counts(*what))?;
+        let due = deadlines.find(|(at, what)| *at <= now && counts(*what));
+        let Some((_, expired)) = due else { return false };
         self.fail(
             match expired {
                 Expired::FirstByte => ProtocolError::TimedOut("first byte"),
@@ -78,7 +80,7 @@ impl Connection {
         );
         // From here on the peer has time to close.
         self.last_active = now;
-        Some(expired)
+        true
     }
 
     /// A peer whose frame does not fit into the system's buffers can't go on while nobody reads. If

@@ -102,7 +102,7 @@ fn absurd_allowances_are_just_limits() {
     side.feed(&hello(least));
     side.sent();
     let frames = side.ask(&request(1, 1, b"x"));
-    assert_eq!((frames[0].rc, frames[0].payload.len()), (ResultCode::TOO_LARGE.0, 0));
+    assert_eq!((frames[0].rc, frames[0].payload.len()), (ResultCode::TOO_LARGE.code(), 0));
     assert!(!side.connection.may_call(0) && side.connection.request_limit() == 0);
 
     let mut side = Side::initiator(defaults());
@@ -207,7 +207,7 @@ fn a_callback_may_end_the_connection() {
     side.connection.receive(&bytes, &Cell::new(usize::MAX), &mut |connection, event| {
         count += 1;
         connection.goodbye(ResultCode::SHUTTING_DOWN);
-        if let crate::Event::Request { ticket, payload } = event {
+        if let crate::event::Event::Request { ticket, payload } = event {
             echo(connection, ticket, payload);
         }
     });

@@ -1,8 +1,9 @@
 //! The classic layout's rules.
 
 use super::{Answers, GENEROUS, Seen, Side, classic_frame, classic_request, defaults, echo, hello, settings};
+use crate::error::ProtocolError;
+use crate::layout::{Classic, Layout};
 use crate::rc::ResultCode;
-use crate::{Classic, Layout, ProtocolError};
 
 fn short(limit: u32) -> Side {
     Side::responder(settings(|settings| settings.classic = Classic::Short(limit)))
@@ -31,7 +32,7 @@ fn the_requests_rc_is_ignored_and_the_replys_is_ours() {
     side.answers = Answers::Later;
     side.feed(&classic_frame(4, 7, 1, b"x"));
     let writer = side.connection.begin_reply(side.tickets.remove(0));
-    assert_eq!(writer.fail(ResultCode(9), "no place for a text"), ResultCode(9));
+    assert_eq!(writer.fail(ResultCode::new(9), "no place for a text"), ResultCode::new(9));
     assert_eq!(side.sent(), classic_frame(4, 9, 0, b""));
 }
 
@@ -43,7 +44,7 @@ fn bad_lengths_are_answered_at_once_and_end_the_link_in_order() {
             good.extend(&padding);
             side.feed(&[good.clone(), classic_frame(-9, 0, length, b"")].concat());
             assert_eq!(side.seen().len(), 1);
-            assert_eq!(side.failure().rc(), ResultCode(rc));
+            assert_eq!(side.failure().rc(), ResultCode::new(rc));
             let replies = [classic_frame(1, 0, 0, &padding), classic_frame(-9, rc, 0, &padding)];
             assert_eq!(side.sent(), replies.concat());
             side.feed(&good);

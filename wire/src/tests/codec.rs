@@ -31,7 +31,12 @@ fn hellos() -> impl Strategy<Value = Hello> {
 
 fn answers() -> impl Strategy<Value = Answer> {
     (any::<i32>(), any::<u8>(), any::<[u8; 16]>(), "\\PC{0,40}").prop_map(
-        |(status, version, instance, text)| Answer { status: ResultCode(status), version, instance, text },
+        |(status, version, instance, text)| Answer {
+            status: ResultCode::new(status),
+            version,
+            instance,
+            text,
+        },
     )
 }
 

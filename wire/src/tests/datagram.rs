@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::{classic_frame, frame, raw_frame};
 use crate::datagram::{Parsed, begin_reply, encode_classic, encode_v1, parse, parse_reply};
 use crate::frame::{Kind, flags};
+use crate::layout::{Classic, Layout};
 use crate::outbox::Outbox;
 use crate::rc::ResultCode;
-use crate::{Classic, Layout};
 
 const RULE: Classic = Classic::Short(100);
 
@@ -19,7 +19,7 @@ fn packed(frame: &[u8]) -> Vec<u8> {
 /// What a server answers at once. `None`: nothing.
 fn answer(bytes: &[u8]) -> Option<i32> {
     match parse(bytes, false, RULE) {
-        Parsed::Bad { error, ticket } => ticket.map(|_| error.rc().0),
+        Parsed::Bad { error, ticket } => ticket.map(|_| error.rc().code()),
         Parsed::Request { .. } => Some(0),
         _ => None,
     }
@@ -80,9 +80,9 @@ proptest! {
         let (mut outbox, layout) = (Outbox::default(), ticket.layout);
         let mut reply = begin_reply(&mut outbox, ticket, 1000, RULE);
         reply.write(got);
-        reply.finish(ResultCode(3));
+        reply.finish(ResultCode::new(3));
         let reply = parse_reply(outbox.unsent(), layout).unwrap();
-        prop_assert_eq!((reply.msg_type, reply.rc, reply.payload), (i32::from(msg_type), ResultCode(3), got));
+        prop_assert_eq!((reply.msg_type, reply.rc, reply.payload), (i32::from(msg_type), ResultCode::new(3), got));
         prop_assert_eq!(reply.id, if v1 { id } else { 0 });
     }
 }

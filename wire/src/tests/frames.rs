@@ -3,10 +3,11 @@
 use super::{
     Answers, Frame, GENEROUS, Kind, Seen, Side, defaults, frame, hello, raw_frame, reply, request, settings,
 };
+use crate::error::ProtocolError;
 use crate::frame::{flags, push_tlv};
 use crate::hello::Allowance;
+use crate::layout::Layout;
 use crate::rc::ResultCode;
-use crate::{Layout, ProtocolError};
 
 fn open() -> Side {
     Side::open_responder(defaults())
@@ -199,7 +200,7 @@ fn what_can_not_be_served_is_answered_and_the_link_goes_on() {
         let mut side = open();
         let frames = side.ask(&bytes);
         assert_eq!((frames.len(), frames[0].kind, frames[0].msg_type, frames[0].id), (1, 2, 4, 1));
-        assert_eq!(frames[0].rc, rc.0, "{bytes:?}");
+        assert_eq!(frames[0].rc, rc.code(), "{bytes:?}");
         assert!(!frames[0].text().is_empty());
         assert_eq!(side.seen(), []);
         assert_eq!(side.ask(&request(2, 1, b"on")), [Frame::reply(2, 1, ResultCode::OK, b"on")]);
@@ -265,7 +266,7 @@ fn replies_that_the_caller_does_not_take_become_too_large() {
     side.sent();
     assert_eq!(side.ask(&request(1, 1, b"12345")), [Frame::reply(1, 1, ResultCode::OK, b"12345")]);
     let frames = side.ask(&request(2, 1, b"123456"));
-    assert_eq!((frames[0].rc, frames[0].text()), (ResultCode::TOO_LARGE.0, "the r"));
+    assert_eq!((frames[0].rc, frames[0].text()), (ResultCode::TOO_LARGE.code(), "the r"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     Answers, Frame, Kind, Seen, Side, classic_frame, classic_request, defaults, echo, frame, frames, reply,
     request,
 };
-use crate::ProtocolError;
+use crate::error::ProtocolError;
 use crate::rc::ResultCode;
 
 fn goodbye(rc: i32, last_id: u32) -> Vec<u8> {
@@ -135,7 +135,7 @@ fn a_goodbye_before_a_hello_is_a_classic_frame_like_any_other() {
     // Type 0, rc 12, length 0 and four bytes of the next frame, on a little-endian machine.
     side.feed(&goodbye(0, 0));
     assert!(!side.seen().iter().any(|seen| matches!(seen, Seen::Goodbye { .. })));
-    assert_eq!(side.connection.layout(), Some(crate::Layout::Classic));
+    assert_eq!(side.connection.layout(), Some(crate::layout::Layout::Classic));
 }
 
 #[test]

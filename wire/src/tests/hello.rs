@@ -1,10 +1,12 @@
 //! The handshake, who is refused, and how.
 
 use super::{GENEROUS, Kind, Seen, Side, answer, classic_request, defaults, hello, settings};
+use crate::classic;
+use crate::error::ProtocolError;
 use crate::frame::push_tlv;
 use crate::hello::{Allowance, Answer, Hello, VERSIONS};
+use crate::layout::{Classic, Layout};
 use crate::rc::ResultCode;
-use crate::{Classic, Layout, ProtocolError, classic};
 
 /// A hello with TLVs or numbers that ours never has.
 fn odd_hello(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -246,6 +248,6 @@ fn classic_frames_behind_a_hello_are_broken_ones() {
     let mut side = Side::open_responder(defaults());
     side.feed(&classic_request(1, b"0123456789"));
     let last = side.frames().pop().expect("a goodbye");
-    assert_eq!((last.kind, last.rc), (Kind::Goodbye as u8, ResultCode::MALFORMED.0));
+    assert_eq!((last.kind, last.rc), (Kind::Goodbye as u8, ResultCode::MALFORMED.code()));
     assert_eq!(side.seen(), []);
 }

@@ -21,13 +21,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Input};
+use super::error::ProtocolError;
 use super::event::Event;
 use super::frame::{Header, Kind};
 use super::hello::{Allowance, Answer, Hello};
+use super::layout::Classic;
 use super::rc::ResultCode;
 use super::reply::Ticket;
 use super::settings::Settings;
-use super::{Classic, ProtocolError};
 use crate::limits::ConnectionLimits;
 
 /// An event that owns what it says.
@@ -145,12 +146,12 @@ impl Side {
                 seen.push(Seen::Notify { msg_type, payload: payload.to_vec() });
             }
             Event::Reply { id, rc, is_text, payload } => {
-                seen.push(Seen::Reply { id, rc: rc.0, is_text, payload: payload.to_vec() });
+                seen.push(Seen::Reply { id, rc: rc.code(), is_text, payload: payload.to_vec() });
             }
             Event::LostReply { id } => seen.push(Seen::LostReply { id }),
             Event::Opened(_) => seen.push(Seen::Opened),
             Event::Greeted(_) => {}
-            Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.0, last_id }),
+            Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.code(), last_id }),
         });
         connection.received(*now);
     }
@@ -193,7 +194,7 @@ impl Side {
     fn assert_fatal(&mut self, rc: ResultCode, last_id: u32) {
         let frames = self.frames();
         let last = frames.last().expect("a goodbye");
-        assert_eq!((last.kind, last.rc, last.id), (Kind::Goodbye as u8, rc.0, last_id), "{last:?}");
+        assert_eq!((last.kind, last.rc, last.id), (Kind::Goodbye as u8, rc.code(), last_id), "{last:?}");
         assert!(self.connection.failure().is_some());
         self.seen();
         self.feed(&request(u32::MAX / 2, 1, b"behind"));
@@ -215,7 +216,7 @@ impl Side {
         self.now += time;
         let mut expired = 0;
         while self.connection.next_deadline().is_some_and(|at| at <= self.now) {
-            assert!(self.connection.handle_timeout(self.now, Input::Quiet).is_some());
+            assert!(self.connection.handle_timeout(self.now, Input::Quiet));
             expired += 1;
             assert!(expired < 5, "a loop would never come to rest");
         }
@@ -241,7 +242,7 @@ struct Frame {
 
 impl Frame {
     fn reply(id: u32, msg_type: u16, rc: ResultCode, payload: &[u8]) -> Frame {
-        Frame { kind: Kind::Reply as u8, flags: 0, msg_type, id, rc: rc.0, payload: payload.to_vec() }
+        Frame { kind: Kind::Reply as u8, flags: 0, msg_type, id, rc: rc.code(), payload: payload.to_vec() }
     }
 
     fn text(&self) -> &str {
@@ -311,13 +312,8 @@ fn answer(allowance: Allowance) -> Vec<u8> {
 
 /// The defaults, changed.
 fn settings(change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
-    let mut settings = Settings {
-        limits: ConnectionLimits::default(),
-        classic: Classic::default(),
-        web_is_error: false,
-        first_byte: None,
-        instance: [9; 16],
-    };
+    let mut settings = Settings::new(ConnectionLimits::default(), Classic::default());
+    settings.instance = [9; 16];
     change(&mut settings);
     Arc::new(settings)
 }

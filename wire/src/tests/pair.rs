@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::{Answers, Seen, Side, defaults, echo, settings};
 use crate::connection::Connection;
+use crate::error::ProtocolError;
+use crate::layout::Layout;
 use crate::rc::ResultCode;
 use crate::settings::Settings;
-use crate::{Layout, ProtocolError};
 
 /// What lies between one side's outbox and the other's input.
 #[derive(Debug)]

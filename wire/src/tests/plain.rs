@@ -7,9 +7,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::settings;
+use crate::connection::Input;
+use crate::error::ProtocolError;
 use crate::limits::ConnectionLimits;
 use crate::plain::{Cut, Plain};
-use crate::{Input, ProtocolError};
 
 fn lines(max: usize) -> Plain {
     Plain::new(settings(|_| {}), Cut::Lines { max }, Instant::now())

@@ -8,9 +8,10 @@ use super::{
     Answers, Frame, GENEROUS, Kind, Seen, Side, answer, classic_frame, classic_request, defaults, echo,
     frame, frames, hello, raw_frame, reply, request, settings,
 };
+use crate::classic;
 use crate::frame::flags;
+use crate::layout::{Classic, Layout};
 use crate::rc::ResultCode;
-use crate::{Classic, Layout, classic};
 
 /// A stream of bytes that a correct peer may send to a listener with `classic`.
 #[derive(Clone, Debug)]
@@ -236,8 +237,8 @@ fn answer_in_manner(side: &mut Side, ticket: super::Ticket, payload: &[u8], mann
     writer.write(payload);
     match manner {
         0 => writer.finish(ResultCode::OK),
-        1 => writer.finish(ResultCode(77)),
-        2 => writer.fail(ResultCode(-10), "why"),
+        1 => writer.finish(ResultCode::new(77)),
+        2 => writer.fail(ResultCode::new(-10), "why"),
         3 => {
             drop(writer);
             ResultCode::HANDLER_FAILED

@@ -7,7 +7,7 @@ use super::{
     Answers, GENEROUS, Input, Kind, Seen, Side, classic_frame, classic_request, defaults, echo, frame, hello,
     raw_frame, request, settings,
 };
-use crate::ProtocolError;
+use crate::error::ProtocolError;
 use crate::limits::{ConnectionLimits, LATE};
 use crate::rc::ResultCode;
 
@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(1);
 fn outlast(side: &mut Side, limit: Duration, error: &ProtocolError) {
     assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
     side.pass(limit - TICK);
-    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_none());
+    assert!(!side.connection.handle_timeout(side.now, Input::Quiet));
     assert!(side.connection.failure().is_none(), "{:?} came early", side.failure());
     side.pass(TICK);
     assert_eq!(side.failure(), error);
@@ -297,18 +297,18 @@ fn overdue_after(late: Duration) -> Side {
 fn nobody_is_blamed_for_what_is_still_unread() {
     let late = Duration::from_secs(100);
     let mut side = overdue_after(late);
-    assert_eq!(side.connection.handle_timeout(side.now, Input::Waiting), None);
+    assert!(!side.connection.handle_timeout(side.now, Input::Waiting));
     assert!(side.connection.next_deadline().is_some_and(|at| at < side.now), "it is judged later");
-    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet));
 
     // The same with a hello, and with silence.
     let limit = ConnectionLimits::default().hello_timeout;
     let mut side = Side::responder(idle_after(limit));
     side.feed(&hello(GENEROUS)[..9]);
     side.now += limit + late;
-    assert_eq!(side.connection.handle_timeout(side.now, Input::Waiting), None);
+    assert!(!side.connection.handle_timeout(side.now, Input::Waiting));
     side.feed(&hello(GENEROUS)[9..]);
-    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    assert!(!side.connection.handle_timeout(side.now, Input::Fresh));
     assert!(!side.sent().is_empty() && side.connection.failure().is_none());
 
     // But a peer that does not read is one that does not read.
@@ -316,7 +316,7 @@ fn nobody_is_blamed_for_what_is_still_unread() {
     side.feed(&request(1, 1, b"x"));
     side.connection.mark_sent(0, side.now);
     side.now += ConnectionLimits::default().write_stall_timeout;
-    assert!(side.connection.handle_timeout(side.now, Input::Waiting).is_some());
+    assert!(side.connection.handle_timeout(side.now, Input::Waiting));
     assert_eq!(side.failure(), &ProtocolError::STALLED);
 }
 
@@ -326,30 +326,30 @@ fn a_frame_that_goes_on_after_our_absence_gets_its_time_once_more() {
     let limit = ConnectionLimits::default().partial_frame_timeout;
     let mut side = overdue_after(LATE + TICK);
     side.feed(&[0; 10]);
-    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    assert!(!side.connection.handle_timeout(side.now, Input::Fresh));
     assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
     // Once.
     side.now += limit + LATE + TICK;
     side.feed(&[0; 10]);
-    assert!(side.connection.handle_timeout(side.now, Input::Fresh).is_some());
+    assert!(side.connection.handle_timeout(side.now, Input::Fresh));
 
     // Not if we were there all the time.
     let mut side = overdue_after(Duration::ZERO);
     side.feed(&[0; 10]);
-    assert!(side.connection.handle_timeout(side.now, Input::Fresh).is_some());
+    assert!(side.connection.handle_timeout(side.now, Input::Fresh));
     // Nor if nothing has come.
     let mut side = overdue_after(LATE + TICK);
-    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet));
     // The next frame has its own time, and its own second chance.
     let mut side = overdue_after(LATE + TICK);
     side.feed(&[0; 10]);
-    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    assert!(!side.connection.handle_timeout(side.now, Input::Fresh));
     side.feed(&[&[0; 86][..], &request(2, 1, &[0; 100])[..20]].concat());
     assert_eq!(side.seen().len(), 1);
     side.sent();
     side.now += limit + LATE + TICK;
     side.feed(&[0; 10]);
-    assert_eq!(side.connection.handle_timeout(side.now, Input::Fresh), None);
+    assert!(!side.connection.handle_timeout(side.now, Input::Fresh));
 }
 
 /// The clock of what comes behind a handler does not begin before it.
@@ -367,7 +367,7 @@ fn a_handler_takes_nobodys_time() {
 #[test]
 fn whoever_is_ended_has_time_to_close_from_then_on() {
     let mut side = overdue_after(Duration::from_secs(100));
-    assert!(side.connection.handle_timeout(side.now, Input::Quiet).is_some());
+    assert!(side.connection.handle_timeout(side.now, Input::Quiet));
     assert_eq!(side.connection.linger_deadline(), Some(side.now + ConnectionLimits::default().linger));
 }
 
