@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 
 mod alone;
+mod conversation;
 mod dialect;
 pub(crate) mod fake;
 
@@ -17,6 +18,7 @@ use sidewire_platform::Channel;
 #[cfg(unix)] // Windows has no such limit.
 pub(crate) use alone::serve_alone;
 pub(crate) use alone::{alone, announce};
+pub(crate) use conversation::{Conversation, Step, conversations};
 pub(crate) use dialect::{
     Dialect, FIXED, Reply, client, connect, everywhere, everywhere_with, in_every_dialect, on_every_stream,
 };
@@ -47,7 +49,7 @@ pub(crate) fn unique(what: &str) -> String {
 /// A fresh endpoint of this scheme, to listen on.
 pub(crate) fn fresh(scheme: &str) -> Endpoint {
     let text = match scheme {
-        "tcp" => "tcp:127.0.0.1:0".to_owned(),
+        "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
         "unix" => {
             format!("unix:{}", std::env::temp_dir().join(unique("sw")).with_extension("sock").display())
         }
