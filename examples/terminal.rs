@@ -210,8 +210,8 @@ impl Client {
 /// `ip: A , port: P`. Whoever has no such address, as on Unix sockets and pipes, is `ip: local`
 /// with its process id for a port, or with 0 while the system does not tell that either.
 fn who(peer: &Peer) -> String {
-    let pid = peer.credentials.as_ref().and_then(|credentials| credentials.pid);
-    match &peer.inet {
+    let pid = peer.credentials().and_then(|credentials| credentials.pid());
+    match peer.address() {
         Some(address) => format!("ip: {} , port: {}", address.ip(), address.port()),
         None => format!("ip: local , port: {}", pid.unwrap_or(0)),
     }

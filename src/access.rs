@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use sidewire_platform::{Peer, User, current_integrity, current_user};
+use sidewire_platform::{Credentials, Peer, User, current_integrity, current_user};
 
 /// Who may be at the other end of a connection.
 ///
@@ -100,8 +100,7 @@ impl Access {
     ) -> Result<(), Denied> {
         self.admits(server, us)?;
         // What belongs to the system was made by nobody below us, whatever its label lets in.
-        let is_superuser =
-            server.credentials.as_ref().is_some_and(|credentials| credentials.user.is_superuser());
+        let is_superuser = server.credentials().is_some_and(|credentials| credentials.user().is_superuser());
         self.admits_integrity(server, us, lower_integrity || is_superuser)
     }
 
@@ -109,7 +108,7 @@ impl Access {
         let (Access::SameUser, Some(ours), false) = (self, us.integrity, lower) else {
             return Ok(());
         };
-        let theirs = peer.credentials.as_ref().and_then(|credentials| credentials.integrity);
+        let theirs = peer.credentials().and_then(Credentials::integrity);
         if theirs.is_some_and(|theirs| theirs >= ours) {
             Ok(())
         } else {
@@ -121,7 +120,7 @@ impl Access {
         if self == Access::Anyone {
             return Ok(());
         }
-        match peer.credentials.as_ref().map(|credentials| &credentials.user) {
+        match peer.credentials().map(Credentials::user) {
             Some(user) if us.is_one_of_us(user) => Ok(()),
             Some(user) if user.is_known() => Err(Denied::OtherUser(user.clone())),
             _ => Err(Denied::Unknown),
@@ -131,12 +130,10 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use sidewire_platform::Credentials;
-
     use super::*;
 
     fn peer(uid: u32, integrity: Option<u32>) -> Peer {
-        Peer { credentials: Some(Credentials { user: User::Uid(uid), pid: None, integrity }), inet: None }
+        Peer::new(Some(Credentials::new(User::Uid(uid), None, integrity)), None)
     }
 
     #[test]

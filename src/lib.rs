@@ -63,7 +63,7 @@ pub use limits::Limits;
 pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
 pub use server::{Listen, Remote, Reply, Request, Running, Server, StreamHandler, on_data};
 pub use sidewire_platform::{
-    Address, Credentials, Endpoint, EndpointError, Kind as EndpointKind, Peer, Sid, User, user_name,
+    Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
 };
 pub use sidewire_wire::{Executed, Failure, Layout, ResultCode};
 pub use signals::StopSignals;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use sidewire_platform::{Address, Endpoint, Peer};
+use sidewire_platform::{Address, Credentials, Endpoint, Peer};
 
 /// Where a server serves: each endpoint as bound, with its address where it has one.
 pub(crate) type Served = Vec<(Endpoint, Option<Address>)>;
@@ -61,7 +61,7 @@ pub(crate) fn serves_peer(
     endpoint: &Endpoint,
     address: impl FnOnce() -> Option<Address>,
 ) -> bool {
-    let pid = peer.credentials.as_ref().and_then(|credentials| credentials.pid);
+    let pid = peer.credentials().and_then(Credentials::pid);
     pid.is_none_or(|pid| pid == std::process::id()) && serves(endpoint, address)
 }
 

@@ -4,6 +4,7 @@ use crate::peer::{Address, Credentials};
 
 /// How full the buffer is that a socket's datagrams leave from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SendBuffer {
     /// Bytes, as the system counts them, that receivers have not read yet.
     pub unread: usize,
@@ -13,6 +14,7 @@ pub struct SendBuffer {
 
 /// What is known about a datagram that has just been received.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Received {
     /// How many bytes of it are in the buffer. 0 is a message like any other.
     pub length: usize,

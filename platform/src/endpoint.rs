@@ -69,7 +69,8 @@ pub enum Endpoint {
 
 /// What can be sent over an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+#[non_exhaustive]
+pub enum EndpointKind {
     /// A stream of bytes, both ways.
     Stream,
     /// Datagrams, both ways.
@@ -122,15 +123,17 @@ impl Endpoint {
 
     /// Stream, datagram, or one way.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EndpointKind {
         match self {
             Endpoint::Local(_)
             | Endpoint::Unix(_)
             | Endpoint::Abstract(_)
             | Endpoint::Pipe(_)
-            | Endpoint::Tcp { .. } => Kind::Stream,
-            Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => Kind::Datagram,
-            Endpoint::Mailslot(_) => Kind::OneWay,
+            | Endpoint::Tcp { .. } => EndpointKind::Stream,
+            Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => {
+                EndpointKind::Datagram
+            }
+            Endpoint::Mailslot(_) => EndpointKind::OneWay,
         }
     }
 

@@ -55,6 +55,8 @@
 //!
 //! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
 
+#![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
 use std::time::Duration;
 
 mod datagram;
@@ -75,7 +77,7 @@ mod os;
 mod os;
 
 pub use datagram::{Received, SendBuffer};
-pub use endpoint::{Endpoint, EndpointError, Kind};
+pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use os::{
     Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,
     datagram_schemes, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error,
@@ -89,6 +91,7 @@ pub use tally::Tally;
 
 /// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BindOptions {
     /// Whether users other than the owner may connect or send. Widens a Unix socket to mode 0666 and a
     /// pipe's descriptor to "everyone may read and write" (0x12019b), with a label of medium integrity

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 ///
 /// Both variants exist on every system so that programs need no `cfg`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum User {
     /// An effective user id (Unix).
     Uid(u32),
@@ -92,21 +93,45 @@ impl fmt::Display for Sid {
 /// What the kernel says about the process at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
+    user: User,
+    pid: Option<u32>,
+    integrity: Option<u32>,
+}
+
+impl Credentials {
+    /// As a kernel would state them.
+    #[must_use]
+    pub const fn new(user: User, pid: Option<u32>, integrity: Option<u32>) -> Credentials {
+        Credentials { user, pid, integrity }
+    }
+
     /// Whose process it is: the effective user at the time of connect(2) or listen(2), or the
     /// user of the token that a pipe client connected with; for a pipe's server, its owner; for a
     /// Unix datagram, its sender's real user unless root or the sender's own choice says otherwise.
-    pub user: User,
+    #[must_use]
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
     /// Its process id, where the kernel tells. Good for logs, never for decisions: it may be
     /// reused by the time it is looked at.
-    pub pid: Option<u32>,
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
     /// Windows: the client's mandatory integrity level (0x1000 low, 0x2000 medium, 0x3000 high,
     /// 0x4000 system); of a server, the level of the label on its pipe, below which no process can
     /// have set it up. `None` where there is no such thing.
-    pub integrity: Option<u32>,
+    #[must_use]
+    pub fn integrity(&self) -> Option<u32> {
+        self.integrity
+    }
 }
 
 /// A numeric address of one end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// TCP or UDP.
     Inet(SocketAddr),
@@ -135,16 +160,41 @@ impl fmt::Display for Address {
 /// The process at the other end of a connection, as far as the system tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// From the kernel; `None` on TCP.
-    pub credentials: Option<Credentials>,
-    /// Its network address, on TCP and UDP; boxed, since an idle connection should cost little.
-    pub inet: Option<Box<SocketAddr>>,
+    credentials: Option<Credentials>,
+    /// Boxed, since an idle connection should cost little.
+    address: Option<Box<SocketAddr>>,
+}
+
+impl Peer {
+    /// Somebody of whom this much is known.
+    #[must_use]
+    pub fn new(credentials: Option<Credentials>, address: Option<SocketAddr>) -> Peer {
+        Peer { credentials, address: address.map(Box::new) }
+    }
+
+    /// Somebody of whom nothing is known; the default, for constants.
+    #[must_use]
+    pub const fn unknown() -> Peer {
+        Peer { credentials: None, address: None }
+    }
+
+    /// What the kernel says about it; `None` on TCP and UDP.
+    #[must_use]
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// Its network address, on TCP and UDP.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.as_deref().copied()
+    }
 }
 
 /// One phrase for log lines: `pid 4711, uid 1000`, or `127.0.0.1:40312`.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.credentials, &self.inet) {
+        match (&self.credentials, &self.address) {
             (Some(Credentials { user, pid: Some(pid), .. }), _) => write!(f, "pid {pid}, {user}"),
             (Some(Credentials { user, .. }), _) => user.fmt(f),
             (None, Some(address)) => address.fmt(f),

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
-use sidewire_platform::{Address, BindOptions, Channel, Endpoint, Kind, Listener, Stream, User};
+use sidewire_platform::{Address, BindOptions, Channel, Endpoint, EndpointKind, Listener, Stream, User};
 use sidewire_platform::{current_user, stream_schemes};
 use unix_util::*;
 
@@ -177,12 +177,12 @@ fn the_kernel_vouches_for_both_ends() {
         let mut listener = bind(&place.endpoint());
         let (stream, channel) = pair(&mut listener);
         for peer in [stream.peer().unwrap(), channel.peer().clone()] {
-            let credentials = peer.credentials.unwrap();
-            assert_eq!(credentials.user, current_user().unwrap());
-            assert!(matches!(credentials.user, User::Uid(_)));
-            assert_eq!((peer.inet, credentials.integrity), (None, None));
+            let credentials = peer.credentials().unwrap();
+            assert_eq!(*credentials.user(), current_user().unwrap());
+            assert!(matches!(credentials.user(), User::Uid(_)));
+            assert_eq!((peer.address(), credentials.integrity()), (None, None));
             if cfg!(target_os = "linux") {
-                assert_eq!(credentials.pid, Some(std::process::id()));
+                assert_eq!(credentials.pid(), Some(std::process::id()));
             }
         }
         assert_eq!(channel.peer_address().unwrap(), Address::Path(place.path()));
@@ -242,10 +242,10 @@ fn tcp_tells_its_port_and_its_peer() {
             let (stream, channel) = pair(&mut listener);
             let (near, far) = (channel.local_address().unwrap(), channel.peer_address().unwrap());
             assert_eq!((&stream.peer_address().unwrap(), &stream.local_address().unwrap()), (&near, &far));
-            assert_eq!(channel.peer().inet.as_deref().unwrap().port(), port);
+            assert_eq!(channel.peer().address().unwrap().port(), port);
             let peer = stream.peer().unwrap();
-            assert_eq!(Address::Inet(*peer.inet.unwrap()), near);
-            assert_eq!(peer.credentials, None);
+            assert_eq!(Address::Inet(peer.address().unwrap()), near);
+            assert_eq!(peer.credentials(), None);
         }
     });
 }
@@ -259,7 +259,8 @@ fn tcp_stays_on_loopback_unless_told_otherwise() {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             assert!(error.to_string().contains("beyond_loopback"), "{error}");
         }
-        let options = BindOptions { beyond_loopback: true, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.beyond_loopback = true;
         Listener::bind(&"tcp:0.0.0.0:0".parse().unwrap(), &options).unwrap();
     });
 }
@@ -305,7 +306,8 @@ fn nobody_there_is_told_at_once() {
 fn a_full_backlog_is_waited_for_within_the_timeout() {
     watched(|| {
         let place = Place::new();
-        let options = BindOptions { backlog: 0, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.backlog = 0;
         let mut listener = Listener::bind(&place.endpoint(), &options).unwrap();
         let _first = connect(&place.endpoint());
 
@@ -337,7 +339,8 @@ fn a_full_backlog_is_waited_for_within_the_timeout() {
 fn a_server_that_dies_with_clients_waiting_refuses_them() {
     watched(|| {
         let place = Place::new();
-        let options = BindOptions { backlog: 0, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.backlog = 0;
         let listener = Listener::bind(&place.endpoint(), &options).unwrap();
         let first = connect(&place.endpoint());
         thread::scope(|scope| {
@@ -391,7 +394,7 @@ fn local_meets_in_a_private_folder() {
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.');
         let endpoint: Endpoint = format!("local:sidewire-test-{name}").parse().unwrap();
-        assert_eq!(endpoint.kind(), Kind::Stream);
+        assert_eq!(endpoint.kind(), EndpointKind::Stream);
         let mut listener = bind(&endpoint);
         assert_eq!(listener.endpoint(), &endpoint);
         let (stream, _channel) = pair(&mut listener);

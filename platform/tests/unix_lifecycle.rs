@@ -28,7 +28,8 @@ fn a_socket_is_private_unless_it_is_for_anyone() {
         assert_eq!(place.files(), ["s"], "the lock file is gone");
         drop(listener);
         assert_eq!(place.files(), [""; 0]);
-        let options = BindOptions { anyone: true, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.anyone = true;
         let _listener = Listener::bind(&place.endpoint(), &options).unwrap();
         assert_eq!(mode(&place.path()), 0o666);
     });
@@ -91,7 +92,8 @@ fn a_live_server_is_never_displaced() {
 fn a_server_with_a_full_backlog_is_live() {
     watched(|| {
         let place = Place::new();
-        let options = BindOptions { backlog: 0, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.backlog = 0;
         let mut listener = Listener::bind(&place.endpoint(), &options).unwrap();
         let _waiting = connect(&place.endpoint());
         let error = bind_error(&place.endpoint());

@@ -184,7 +184,9 @@ fn foreign_pipe(name: &str, flags: u32) -> io::Result<OwnedHandle> {
 }
 
 fn server(anyone: bool, lower_integrity: bool) -> Server {
-    let options = BindOptions { anyone, lower_integrity, ..BindOptions::default() };
+    let mut options = BindOptions::default();
+    options.anyone = anyone;
+    options.lower_integrity = lower_integrity;
     Server::new(&random_pipe(), &options, echo())
 }
 
@@ -222,7 +224,7 @@ fn a_pipe_is_closed_to_others() {
     let public = server(true, false);
     // By its groups, of which "everyone" is one; the SID is still ours.
     let peer = converse(&public, &stranger);
-    assert_eq!(peer.credentials.unwrap().user, current_user().unwrap());
+    assert_eq!(*peer.credentials().unwrap().user(), current_user().unwrap());
     // But not as one more server of that name.
     let name = name(&public.endpoint);
     assert_denied(stranger.act(|| foreign_pipe(name, 0)));
@@ -237,7 +239,8 @@ fn a_mailslot_is_closed_to_others() {
     let stranger = Token::of_somebody_else();
     for anyone in [false, true] {
         let endpoint = Endpoint::Mailslot(format!("sidewire-test-{}-{:016x}", std::process::id(), random()));
-        let options = BindOptions { anyone, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.anyone = anyone;
         let _server = Datagrams::bind(&endpoint, &options).unwrap();
         match (anyone, stranger.act(|| DatagramChannel::connect(&endpoint))) {
             (false, result) => assert_denied(result),
@@ -257,8 +260,9 @@ fn a_sandbox_is_kept_out_unless_asked_in() {
     let high = server(false, false);
     assert_denied(connect_as(&sandboxed, &high));
     let low = server(false, true);
-    let peer = converse(&low, &sandboxed).credentials.unwrap();
-    assert_eq!((peer.user, peer.integrity), (current_user().unwrap(), Some(LOW)));
+    let peer = converse(&low, &sandboxed);
+    let peer = peer.credentials().unwrap();
+    assert_eq!((peer.user(), peer.integrity()), (&current_user().unwrap(), Some(LOW)));
 }
 
 #[test]
@@ -414,7 +418,7 @@ fn another_user_gets_in_where_anyone_may() {
     let Some((name, other)) = other_user() else { return };
     let private = server(false, false);
     assert_denied(connect_as(&other, &private));
-    let user = converse(&server(true, false), &other).credentials.unwrap().user;
+    let user = converse(&server(true, false), &other).credentials().unwrap().user().clone();
     assert_ne!(user, current_user().unwrap());
     let account = user_name(&user).unwrap_or_default().to_lowercase();
     assert!(account.ends_with(&name.to_lowercase()), "{account}");
@@ -433,7 +437,7 @@ fn another_user_is_known_as_the_server() {
     match Channel::connect(&endpoint, SECOND) {
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}"),
         Ok(channel) => {
-            let user = channel.peer().credentials.as_ref().map(|credentials| &credentials.user);
+            let user = channel.peer().credentials().map(|credentials| credentials.user());
             assert!(user.is_none_or(|user| *user != current_user().unwrap() && !user.is_superuser()));
         }
     }

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 use sidewire_platform::{
-    Address, BindOptions, Channel, Endpoint, Kind, Listener, Stream, current_integrity, current_user,
+    Address, BindOptions, Channel, Endpoint, EndpointKind, Listener, Stream, current_integrity, current_user,
     stream_schemes,
 };
 use windows_support::*;
 
 fn options(pending_instances: u32) -> BindOptions {
-    BindOptions { pending_instances, ..BindOptions::default() }
+    let mut options = BindOptions::default();
+    options.pending_instances = pending_instances;
+    options
 }
 
 fn path(endpoint: &Endpoint) -> String {
@@ -246,7 +248,7 @@ fn client_that_is_killed_is_seen() {
         .spawn()
         .unwrap();
     let peer = server.find(|seen| if let Seen::Peer(peer) = seen { Some(peer.unwrap()) } else { None });
-    assert_eq!(peer.credentials.unwrap().pid, Some(child.id()));
+    assert_eq!(peer.credentials().unwrap().pid(), Some(child.id()));
     child.kill().unwrap();
     let (received, took) = timed(|| server.end());
     assert_eq!(received, 5);
@@ -348,17 +350,17 @@ fn peers_know_each_other() {
     let _watchdog = Watchdog::new();
     let server = Server::new(&random_pipe(), &BindOptions::default(), echo());
     let channel = server.connect();
-    let credentials = channel.peer().credentials.clone().unwrap();
-    assert_eq!(credentials.user, current_user().unwrap());
-    assert_eq!(credentials.pid, Some(std::process::id()));
-    assert_eq!(credentials.integrity, current_integrity());
+    let credentials = channel.peer().credentials().unwrap();
+    assert_eq!(*credentials.user(), current_user().unwrap());
+    assert_eq!(credentials.pid(), Some(std::process::id()));
+    assert_eq!(credentials.integrity(), current_integrity());
     ask(&channel, b"hello");
     let peer = server.find(|seen| if let Seen::Peer(peer) = seen { Some(peer.unwrap()) } else { None });
-    let credentials = peer.credentials.unwrap();
-    assert_eq!(credentials.user, current_user().unwrap());
-    assert_eq!(credentials.pid, Some(std::process::id()));
-    assert_eq!(credentials.integrity, current_integrity());
-    assert_eq!(peer.inet, None);
+    let credentials = peer.credentials().unwrap();
+    assert_eq!(*credentials.user(), current_user().unwrap());
+    assert_eq!(credentials.pid(), Some(std::process::id()));
+    assert_eq!(credentials.integrity(), current_integrity());
+    assert_eq!(peer.address(), None);
 }
 
 #[test]
@@ -557,6 +559,6 @@ fn what_is_no_stream_here_is_refused() {
         let bind = Listener::bind(&endpoint, &BindOptions::default()).err().unwrap();
         let connect = Channel::connect(&endpoint, SECOND).err().unwrap();
         assert_eq!((bind.kind(), connect.kind()), (expected, expected), "{text}: {bind}");
-        assert!(endpoint.kind() != Kind::Stream || bind.to_string().contains("use local: or pipe:"));
+        assert!(endpoint.kind() != EndpointKind::Stream || bind.to_string().contains("use local: or pipe:"));
     }
 }

@@ -127,7 +127,9 @@ fn descriptor_reads_back_as_set() {
     let user = current_user().unwrap();
     let own = current_integrity().unwrap();
     for (anyone, lower_integrity) in [(false, false), (true, false), (false, true), (true, true)] {
-        let bind = BindOptions { anyone, lower_integrity, ..BindOptions::default() };
+        let mut bind = BindOptions::default();
+        bind.anyone = anyone;
+        bind.lower_integrity = lower_integrity;
         let listener = Listener::bind(&random_pipe(), &bind).unwrap();
         let everyone = if anyone { "(A;;0x12019b;;;WD)" } else { "" };
         let level = if lower_integrity { own.min(0x1000) } else { own };
@@ -141,7 +143,8 @@ fn descriptor_reads_back_as_set() {
 #[test]
 fn further_instances_are_like_the_first() {
     let _watchdog = Watchdog::new();
-    let bind = BindOptions { pending_instances: 2, ..BindOptions::default() };
+    let mut bind = BindOptions::default();
+    bind.pending_instances = 2;
     let server = Server::new(&random_pipe(), &bind, echo());
     let first = options().open(path(&server.endpoint)).unwrap();
     let expected = Descriptor::of(&first).text();
@@ -157,7 +160,8 @@ fn further_instances_are_like_the_first() {
 fn as_many_instances_wait_as_asked_for() {
     let _watchdog = Watchdog::new();
     for (asked, expected) in [(0, 1), (1, 1), (3, 3)] {
-        let bind = BindOptions { pending_instances: asked, ..BindOptions::default() };
+        let mut bind = BindOptions::default();
+        bind.pending_instances = asked;
         let listener = Listener::bind(&random_pipe(), &bind).unwrap();
         let first = options().open(path(listener.endpoint())).unwrap();
         assert_eq!(instances(&first), expected);
@@ -199,7 +203,7 @@ fn nobody_is_known_before_the_first_read() {
     while stream.read(&mut [0; 8]).is_err() {
         poll.poll(&mut Events::with_capacity(16), SECOND).unwrap();
     }
-    assert_eq!(stream.peer().unwrap().credentials.unwrap().user, current_user().unwrap());
+    assert_eq!(*stream.peer().unwrap().credentials().unwrap().user(), current_user().unwrap());
 }
 
 #[test]
@@ -217,7 +221,7 @@ fn anonymous_clients_have_no_credentials() {
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}"),
         Ok(peer) => {
             assert!(is_wine(), "{peer}");
-            assert_eq!(peer.credentials.unwrap().user, current_user().unwrap());
+            assert_eq!(*peer.credentials().unwrap().user(), current_user().unwrap());
         }
     }
     // The thread is itself again.
@@ -254,7 +258,7 @@ fn who_impersonates_goes_on_doing_so() {
     let still = impersonates();
     // SAFETY: takes no arguments.
     assert_ne!(unsafe { RevertToSelf() }, 0, "{}", io::Error::last_os_error());
-    assert_eq!(peer.unwrap().credentials.unwrap().user, current_user().unwrap());
+    assert_eq!(*peer.unwrap().credentials().unwrap().user(), current_user().unwrap());
     assert!(still);
 }
 
@@ -268,10 +272,12 @@ fn the_label_of_a_server_s_pipe_is_read() {
         (true, false, ours.min(0x1000)),
         (true, true, ours.min(0x1000)),
     ] {
-        let bind = BindOptions { lower_integrity, anyone, ..BindOptions::default() };
+        let mut bind = BindOptions::default();
+        bind.lower_integrity = lower_integrity;
+        bind.anyone = anyone;
         let listener = Listener::bind(&random_pipe(), &bind).unwrap();
         let channel = Channel::connect(listener.endpoint(), SECOND).unwrap();
-        assert_eq!(channel.peer().credentials.as_ref().unwrap().integrity, Some(expected));
+        assert_eq!(channel.peer().credentials().unwrap().integrity(), Some(expected));
     }
 }
 
@@ -282,8 +288,8 @@ fn foreign_servers_are_known_by_their_owner() {
     // With a default descriptor, whose owner depends on the process's token.
     let _pipe = mio::windows::NamedPipe::new(path(&endpoint)).unwrap();
     let channel = Channel::connect(&endpoint, SECOND).unwrap();
-    match &channel.peer().credentials {
-        Some(credentials) => assert_eq!(credentials.pid, Some(std::process::id())),
+    match channel.peer().credentials() {
+        Some(credentials) => assert_eq!(credentials.pid(), Some(std::process::id())),
         // Such a pipe has no owner there.
         None if !is_wine() => panic!("no owner"),
         None => assert_eq!(channel.peer().to_string(), "unknown peer"),

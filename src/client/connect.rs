@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
+use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
 
 use super::datagram::DatagramCalls;
 use super::shared::Shared;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, DatagramChannel, Endpoint, Kind as EndpointKind, Peer};
+use sidewire_platform::{Address, DatagramChannel, Endpoint, EndpointKind, Peer};
 
 use super::journal::Asked;
 use super::shared::{is_past, remaining};

@@ -161,11 +161,11 @@ impl Port {
     }
 
     fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) {
-        let inet = match received.from {
-            Some(Address::Inet(address)) => Some(Box::new(address)),
+        let address = match received.from {
+            Some(Address::Inet(address)) => Some(address),
             _ => None,
         };
-        let peer = Peer { credentials: received.credentials.clone(), inet };
+        let peer = Peer::new(received.credentials.clone(), address);
         let admitted = self.admits(&peer, received.from.as_ref());
         match self.framing {
             Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, service),

@@ -105,7 +105,7 @@ pub(crate) trait Receiver {
 }
 
 /// A peer of whom nothing is known yet.
-static NOBODY: Peer = Peer { credentials: None, inet: None };
+static NOBODY: Peer = Peer::unknown();
 
 impl Link {
     pub(crate) fn new(stream: Stream, protocol: Protocol, listener: u16) -> Link {

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Datagrams, Endpoint, Received, User};
+use sidewire_platform::{Address, Credentials, Datagrams, Endpoint, Received, User};
 
 use super::room::Room;
 use crate::access::OwnIdentity;
@@ -52,7 +52,7 @@ pub(super) struct To<'a> {
 impl<'a> To<'a> {
     /// The sender of a datagram. `None` if that has no address.
     pub(super) fn sender_of(received: &'a Received) -> Option<To<'a>> {
-        let user = received.credentials.as_ref().map(|credentials| &credentials.user);
+        let user = received.credentials.as_ref().map(Credentials::user);
         Some(To { address: received.from.as_ref()?, user })
     }
 

@@ -29,9 +29,9 @@ enum Party {
 impl Party {
     /// `None`: our own user and the system's, where the kernel names them.
     fn of(peer: &Peer, us: &OwnIdentity) -> Option<Party> {
-        match (&peer.credentials, &peer.inet) {
-            (Some(credentials), _) if us.is_one_of_us(&credentials.user) => None,
-            (Some(credentials), _) => Some(Party::User(credentials.user.clone())),
+        match (peer.credentials(), peer.address()) {
+            (Some(credentials), _) if us.is_one_of_us(credentials.user()) => None,
+            (Some(credentials), _) => Some(Party::User(credentials.user().clone())),
             (None, Some(address)) => Some(Party::Address(match address.ip().to_canonical() {
                 ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
                 IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn at(address: &str) -> Peer {
-        Peer { credentials: None, inet: Some(Box::new(address.parse().expect("an address"))) }
+        Peer::new(None, Some(address.parse().expect("an address")))
     }
 
     #[test]

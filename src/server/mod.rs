@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Datagrams, Endpoint, Kind as EndpointKind, Listener, descriptor_limit};
+use sidewire_platform::{Datagrams, Endpoint, EndpointKind, Listener, descriptor_limit};
 
 use crate::access::OwnIdentity;
 use crate::counters::Counters;

@@ -151,11 +151,11 @@ fn messages_know_their_addresses() {
         assert_eq!(sender.as_ref(), Some(&ours));
         assert_eq!(*local, Some(client.peer_address().expect("the server's address")));
         match ours {
-            Address::Inet(address) => assert_eq!(peer.inet, Some(Box::new(address))),
+            Address::Inet(address) => assert_eq!(peer.address(), Some(address)),
             _ if cfg!(target_os = "linux") => {
-                let credentials = peer.credentials.as_ref().expect("credentials");
-                assert_eq!(credentials.user, sidewire_platform::current_user().expect("who we are"));
-                assert_eq!(credentials.pid, Some(std::process::id()));
+                let credentials = peer.credentials().expect("credentials");
+                assert_eq!(*credentials.user(), sidewire_platform::current_user().expect("who we are"));
+                assert_eq!(credentials.pid(), Some(std::process::id()));
             }
             _ => {}
         }

@@ -55,7 +55,7 @@ fn requests_know_where_they_came_from() {
     let mut server = Server::new(());
     server.on(1, |(), request, reply| {
         let (layout, endpoint, peer) = (request.layout(), request.endpoint(), request.peer());
-        let known = peer.credentials.is_some();
+        let known = peer.credentials().is_some();
         reply.write(format!("{} {layout:?} {endpoint} {known}", request.msg_type()));
         Ok(())
     });

@@ -209,7 +209,7 @@ fn connect_path(path: &Path) -> io::Result<DatagramChannel> {
         return connect_by_file(path, &socket, credentials.as_ref());
     }
     make_answerable(&socket)?;
-    Ok(DatagramChannel::new(socket, file, Peer { credentials, inet: None }))
+    Ok(DatagramChannel::new(socket, file, Peer::new(credentials, None)))
 }
 
 /// For a server that could not answer an abstract name of ours. `first`: a socket that is connected to
@@ -226,7 +226,8 @@ fn connect_by_file(
     let name = format!("sidewire-{}", rustix::fs::fstat(first)?.st_ino);
     let beside = std::path::absolute(path)?.with_file_name(&name);
     // Who sends to us is of no concern: only what comes from the server is taken.
-    let is_ours = server.is_some_and(|server| server.user == crate::peer::User::Uid(super::identity::euid()));
+    let is_ours =
+        server.is_some_and(|server| *server.user() == crate::peer::User::Uid(super::identity::euid()));
     let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours, LOCK_PATIENCE);
     let (socket, file) = bind(&beside).or_else(|error| {
         let place = Folders::of_this_process().private_path(&name);
@@ -238,7 +239,7 @@ fn connect_by_file(
     })?;
     set_default_buffers(&socket);
     let credentials = connect_named(&socket, path)?;
-    let channel = DatagramChannel::new(socket, Some(file), Peer { credentials, inet: None });
+    let channel = DatagramChannel::new(socket, Some(file), Peer::new(credentials, None));
     Ok(DatagramChannel { is_elsewhere: true, ..channel })
 }
 
@@ -321,7 +322,7 @@ fn connect_inet(address: SocketAddr) -> io::Result<DatagramChannel> {
     // The port was ours a moment before the server was all that it takes from. The server itself
     // has not heard of us yet: what is here is a stranger's.
     drop_what_came(&socket);
-    Ok(DatagramChannel::new(socket, None, Peer { credentials: None, inet: Some(Box::new(address)) }))
+    Ok(DatagramChannel::new(socket, None, Peer::new(None, Some(address))))
 }
 
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]

@@ -110,11 +110,8 @@ fn credentials(control: &[u8]) -> Option<Credentials> {
         && fields.next() == Some(libc::SOL_SOCKET)
         && fields.next() == Some(SCM_CREDENTIALS);
     let (pid, uid) = (fields.next()?, fields.next()?);
-    is_credentials.then(|| Credentials {
-        user: User::Uid(uid.cast_unsigned()),
-        pid: u32::try_from(pid).ok().filter(|&pid| pid != 0),
-        integrity: None,
-    })
+    let pid = u32::try_from(pid).ok().filter(|&pid| pid != 0);
+    is_credentials.then(|| Credentials::new(User::Uid(uid.cast_unsigned()), pid, None))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -138,7 +135,7 @@ mod tests {
         let whole = size_of::<usize>() + 20;
         let fields = [libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 42, 1000, 100];
         let found = credentials(&control(whole, fields)).unwrap();
-        assert_eq!((found.pid, found.user), (Some(42), User::Uid(1000)));
+        assert_eq!((found.pid(), found.user()), (Some(42), &User::Uid(1000)));
         assert!(whole <= CONTROL && CONTROL < whole + 8, "no room for a second message");
         for cut in 0..whole {
             assert_eq!(credentials(&control(whole, fields)[..cut]), None);
@@ -156,6 +153,6 @@ mod tests {
         let whole = size_of::<usize>() + 20;
         let fields = [libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 0, -2, 0];
         let found = credentials(&control(whole, fields)).unwrap();
-        assert_eq!((found.pid, found.user), (None, User::Uid(u32::MAX - 1)));
+        assert_eq!((found.pid(), found.user()), (None, &User::Uid(u32::MAX - 1)));
     }
 }

@@ -16,7 +16,7 @@ use crate::peer::{Credentials, User};
 /// Connects a datagram socket to a path. Says who serves there, if that can be relied on.
 pub(super) fn connect(socket: &Socket, path: &Path) -> io::Result<Option<Credentials>> {
     let owner = connect_and_look(socket, path)?;
-    Ok(owner.map(|uid| Credentials { user: User::Uid(uid), pid: None, integrity: None }))
+    Ok(owner.map(|uid| Credentials::new(User::Uid(uid), None, None)))
 }
 
 /// By a handle, so that nobody can exchange the file between the look and the connection.

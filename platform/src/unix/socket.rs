@@ -170,10 +170,10 @@ pub(super) fn refuse_descriptors(_socket: impl AsFd) {}
 /// What the system knows about the other end of a connected socket.
 pub(super) fn peer(socket: impl AsFd, transport: Transport) -> io::Result<Peer> {
     match transport {
-        Transport::Unix => Ok(Peer { credentials: Some(credentials(socket.as_fd())?), inet: None }),
+        Transport::Unix => Ok(Peer::new(Some(credentials(socket.as_fd())?), None)),
         Transport::Tcp => {
             let address = SockRef::from(&socket).peer_addr()?.as_socket();
-            Ok(Peer { credentials: None, inet: address.map(Box::new) })
+            Ok(Peer::new(None, address))
         }
     }
 }
@@ -203,7 +203,7 @@ fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
         return Err(io::Error::last_os_error());
     }
     let pid = u32::try_from(found.pid).ok().filter(|&pid| pid != 0);
-    Ok(Credentials { user: User::Uid(found.uid), pid, integrity: None })
+    Ok(Credentials::new(User::Uid(found.uid), pid, None))
 }
 
 /// The peer's effective user at the time of connect(2) or listen(2) (getpeereid(3)).
@@ -217,7 +217,7 @@ fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     if status != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Credentials { user: User::Uid(uid), pid: None, integrity: None })
+    Ok(Credentials::new(User::Uid(uid), None, None))
 }
 
 /// Ends one direction or both. A connection that has ended already is no failure.
@@ -288,10 +288,10 @@ mod tests {
     #[test]
     fn a_pair_is_ourselves() {
         let (near, _far) = UnixStream::pair().unwrap();
-        let credentials = peer(&near, Transport::Unix).unwrap().credentials.unwrap();
-        assert_eq!(credentials.user, User::Uid(super::super::identity::euid()));
+        let credentials = peer(&near, Transport::Unix).unwrap().credentials().unwrap().clone();
+        assert_eq!(*credentials.user(), User::Uid(super::super::identity::euid()));
         if cfg!(target_os = "linux") {
-            assert_eq!(credentials.pid, Some(std::process::id()));
+            assert_eq!(credentials.pid(), Some(std::process::id()));
         }
     }
 }

@@ -53,7 +53,7 @@ impl Channel {
             Place::Pipe(name) => Channel::open_pipe(&name, deadline),
             Place::Tcp(addresses) => {
                 let socket = tcp::connect(&addresses, deadline)?;
-                let peer = Peer { credentials: None, inet: socket.peer_addr()?.as_socket().map(Box::new) };
+                let peer = Peer::new(None, socket.peer_addr()?.as_socket());
                 Ok(Channel { duplex: Duplex::new(Object::Tcp(socket))?, peer, pipe: None })
             }
         }
@@ -61,7 +61,7 @@ impl Channel {
 
     fn open_pipe(name: &PipeName, deadline: Deadline) -> io::Result<Channel> {
         let handle = pipe::open(name, deadline)?;
-        let peer = Peer { credentials: server_credentials(handle.as_handle(), name), inet: None };
+        let peer = Peer::new(server_credentials(handle.as_handle(), name), None);
         let duplex = Duplex::new(Object::pipe(handle))?;
         Ok(Channel { duplex, peer, pipe: Some(name.text().clone()) })
     }
@@ -181,11 +181,9 @@ impl Channel {
 /// What the system says about who made the pipe; that it says nothing is a fact, too.
 fn server_credentials(pipe: BorrowedHandle<'_>, name: &PipeName) -> Option<Credentials> {
     match security::owner_and_integrity(pipe) {
-        Ok((sid, integrity)) => Some(Credentials {
-            user: User::Sid(sid),
-            pid: pipe::server_pid(pipe).ok(),
-            integrity: Some(integrity),
-        }),
+        Ok((sid, integrity)) => {
+            Some(Credentials::new(User::Sid(sid), pipe::server_pid(pipe).ok(), Some(integrity)))
+        }
         Err(error) => {
             log::debug!("the owner of {}: {error}", name.text());
             None

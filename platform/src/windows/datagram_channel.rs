@@ -58,7 +58,7 @@ impl DatagramChannel {
         match datagram::place(endpoint)? {
             Place::Udp(addresses) => {
                 let (socket, address) = udp::connect(&addresses)?;
-                let peer = Peer { credentials: None, inet: Some(Box::new(address)) };
+                let peer = Peer::new(None, Some(address));
                 Ok(DatagramChannel { way: Way::Udp(socket), peer })
             }
             Place::Mailslot(name) => {

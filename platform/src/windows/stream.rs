@@ -246,11 +246,9 @@ impl Stream {
                 }
                 let credentials = client_credentials(pipe::handle(&pipe.pipe))
                     .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
-                Ok(Peer { credentials: Some(credentials), inet: None })
+                Ok(Peer::new(Some(credentials), None))
             }
-            Inner::Tcp(socket) => {
-                Ok(Peer { credentials: None, inet: Some(Box::new(socket.peer_addr().map_err(tcp::error)?)) })
-            }
+            Inner::Tcp(socket) => Ok(Peer::new(None, Some(socket.peer_addr().map_err(tcp::error)?))),
         }
     }
 
@@ -354,11 +352,9 @@ impl Pipe {
 /// The client, by what it sent last.
 fn client_credentials(pipe: BorrowedHandle<'_>) -> io::Result<Credentials> {
     let token = security::client_token(pipe)?;
-    Ok(Credentials {
-        user: User::Sid(security::token_user(token.as_handle())?),
-        pid: pipe::client_pid(pipe).ok(),
-        integrity: Some(security::token_integrity(token.as_handle())?),
-    })
+    let user = User::Sid(security::token_user(token.as_handle())?);
+    let integrity = security::token_integrity(token.as_handle())?;
+    Ok(Credentials::new(user, pipe::client_pid(pipe).ok(), Some(integrity)))
 }
 
 /// The first `most` bytes of all buffers.

@@ -19,7 +19,8 @@ fn a_socket_is_private_unless_it_is_for_anyone() {
         assert_eq!((mode(&place.path()), place.files()), (0o600, vec!["s".to_owned()]));
         drop(server);
         assert_eq!(place.files(), [""; 0]);
-        let options = BindOptions { anyone: true, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.anyone = true;
         let _server = Datagrams::bind(&gram(&place), &options).unwrap();
         assert_eq!(mode(&place.path()), 0o666);
     });
@@ -146,7 +147,8 @@ fn udp_stays_on_this_machine_unless_told_otherwise() {
         let error = Datagrams::bind(&everywhere, &BindOptions::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert!(error.to_string().contains("beyond_loopback"), "{error}");
-        let options = BindOptions { beyond_loopback: true, ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.beyond_loopback = true;
         Datagrams::bind(&everywhere, &options).unwrap();
 
         let server = serve(&udp());

@@ -141,7 +141,8 @@ fn sizes_and_boundaries_are_kept() {
 fn the_send_buffer_bounds_a_message() {
     watched(|| {
         let place = Place::new();
-        let options = BindOptions { send_buffer: Some(8_000), ..BindOptions::default() };
+        let mut options = BindOptions::default();
+        options.send_buffer = Some(8_000);
         let mut server = Datagrams::bind(&gram(&place), &options).unwrap();
         let client = dial(&server);
         let to = client.local_address().unwrap();

@@ -29,8 +29,8 @@ fn the_kernel_says_who_sent_and_who_answered() {
         for credentials in [received.credentials, answer.credentials] {
             assert_eq!(credentials.is_some(), !is_udp(server));
             if let Some(credentials) = credentials {
-                assert_eq!(credentials.user, current_user().unwrap());
-                assert_eq!(credentials.pid, Some(std::process::id()));
+                assert_eq!(*credentials.user(), current_user().unwrap());
+                assert_eq!(credentials.pid(), Some(std::process::id()));
             }
         }
     });
@@ -150,7 +150,7 @@ fn the_file_speaks_for_its_server_if_nobody_else_can_change_it() {
         let _server = serve(&gram(&place));
         let user = |path: &Path| {
             let channel = DatagramChannel::connect(&Endpoint::UnixGram(path.into())).unwrap();
-            channel.peer().credentials.clone().map(|credentials| credentials.user)
+            channel.peer().credentials().map(|credentials| credentials.user().clone())
         };
         let (me, allow) = (current_user().unwrap(), |mode| Permissions::from_mode(mode));
         for (mode, trusted) in
@@ -174,7 +174,7 @@ fn the_file_speaks_for_its_server_if_nobody_else_can_change_it() {
         }
         for endpoint in [abstractgram(), udp()] {
             if datagram_schemes().contains(&endpoint.scheme()) {
-                assert_eq!(dial(&serve(&endpoint)).peer().credentials, None);
+                assert_eq!(dial(&serve(&endpoint)).peer().credentials(), None);
                 assert!(!endpoint.can_verify_server());
             }
         }
@@ -214,7 +214,7 @@ fn descriptors_of_strangers_are_never_kept() {
             let received = receive(&mut server, &mut [0; 16]);
             assert_eq!((received.length, received.truncated), (10, false));
             let credentials = received.credentials.expect("the sender is known all the same");
-            assert_eq!(credentials.pid, Some(std::process::id()));
+            assert_eq!(credentials.pid(), Some(std::process::id()));
             assert_eq!(descriptors_of(&secret), 1, "ours");
         }
     });
@@ -283,7 +283,7 @@ if os.getuid() == 0:
             assert_eq!(std::str::from_utf8(&buf[..received.length]), Ok(text));
             assert_eq!(received.from, from, "{text}");
             let credentials = received.credentials.unwrap();
-            assert_eq!((&credentials.user, credentials.pid), (user, Some(python.id())), "{text}");
+            assert_eq!((credentials.user(), credentials.pid()), (user, Some(python.id())), "{text}");
             received.from.map(|from| server.send(b"answer", &from, Some(user)))
         };
         next("unnamed", None, &me);

@@ -324,16 +324,16 @@ fn connect(endpoint: &Endpoint) -> Result<Client, sidewire::Error> {
 }
 
 fn describe(peer: &Peer) -> String {
-    let Some(credentials) = &peer.credentials else { return "not known".into() };
-    let user = sidewire::user_name(&credentials.user).unwrap_or_else(|| credentials.user.to_string());
-    match credentials.pid {
+    let Some(credentials) = peer.credentials() else { return "not known".into() };
+    let user = sidewire::user_name(credentials.user()).unwrap_or_else(|| credentials.user().to_string());
+    match credentials.pid() {
         Some(pid) => format!("{user}, pid {pid}"),
         None => user,
     }
 }
 
 fn is_helper(peer: &Peer, helper: u32) -> Result<(), String> {
-    match peer.credentials.as_ref().and_then(|credentials| credentials.pid) {
+    match peer.credentials().and_then(sidewire::Credentials::pid) {
         Some(pid) if pid != helper => Err(format!("the peer is process {pid}, not the helper {helper}")),
         _ => Ok(()),
     }
