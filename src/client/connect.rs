@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
 
 use super::datagram::DatagramCalls;
-use super::shared::Shared;
+use super::leader::SharedConnection;
 use super::{Client, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, Result};
@@ -14,7 +14,8 @@ use crate::limits::Limits;
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use sidewire_wire::ResultCode;
-use sidewire_wire::{Classic, Connection, Settings};
+use sidewire_wire::caller::Caller;
+use sidewire_wire::{Classic, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
 ///
@@ -130,11 +131,11 @@ impl Connect {
         let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
         let settings = Settings::new(limits.connection(), classic.unwrap_or_default());
         let now = Instant::now();
-        let connection = match classic {
-            Some(_) => Connection::classic_initiator(Arc::new(settings), now),
-            None => Connection::initiator(Arc::new(settings), random_id(), now),
+        let caller = match classic {
+            Some(_) => Caller::classic(Arc::new(settings), now),
+            None => Caller::v1(Arc::new(settings), random_id(), now),
         };
-        let shared = Shared::new(channel, endpoint, connection);
+        let shared = SharedConnection::new(channel, endpoint, caller);
         shared.shake_hands(deadline).map_err(|error| explain(error, shared.channel().peer(), timeout))?;
         Ok(Client { link: Link::Stream(shared), call_timeout })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, DatagramChannel, Endpoint, EndpointKind, Peer};
 
 use super::journal::Asked;
-use super::shared::{is_past, remaining};
+use super::leader::{is_past, remaining};
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};

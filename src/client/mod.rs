@@ -3,9 +3,9 @@
 mod connect;
 mod datagram;
 mod journal;
+mod leader;
 mod raw;
 mod request;
-mod shared;
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use sidewire_platform::{Address, DatagramChannel, Endpoint, Peer};
 use crate::error::{Error, Result};
 use crate::loops;
 use datagram::DatagramCalls;
-use shared::Shared;
+use leader::SharedConnection;
+use sidewire_wire::caller::Reply;
 use sidewire_wire::{Layout, ResultCode};
 
 pub use connect::Connect;
@@ -58,7 +59,7 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Link {
-    Stream(Shared),
+    Stream(SharedConnection),
     Datagrams(DatagramCalls),
 }
 
@@ -109,6 +110,14 @@ impl Response {
     #[must_use]
     pub fn is_explanation(&self) -> bool {
         self.is_text
+    }
+}
+
+impl From<Reply> for Response {
+    fn from(reply: Reply) -> Response {
+        let Reply { rc, payload, is_text, is_classic_first, .. } = reply;
+        // Who is refused is told so at once, in reply to whatever it asks first.
+        Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(is_classic_first)
     }
 }
 
@@ -209,7 +218,7 @@ impl Client {
     #[must_use]
     pub fn request_limit(&self) -> Option<usize> {
         match &self.link {
-            Link::Stream(shared) => Some(shared.request_limit() as usize),
+            Link::Stream(shared) => Some(shared.request_limit()),
             Link::Datagrams(_) => None,
         }
     }

@@ -86,6 +86,7 @@
 //! | `outbox` | bytes on their way out |
 //! | `calls` | what we asked and have no answer to yet |
 //! | `connection` | all of these as one state machine |
+//! | [`caller`] | the client's core: a connection, those who wait on it, and how it ended |
 //! | `plain` | streams without frames |
 //! | `protocol` | one of the two: what a link speaks |
 //! | `ending` | how a stream ends |
@@ -99,6 +100,7 @@
     allow(clippy::disallowed_methods, reason = "tests have a clock of their own, which starts now")
 )]
 
+pub mod caller;
 mod calls;
 pub mod classic;
 mod connection;

@@ -149,6 +149,11 @@ impl Connection {
         self.outbox.len() >= self.settings.limits.outbox_soft.max(1)
     }
 
+    /// Bytes that wait to be sent.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Whether something waits to be sent.
     #[inline]
     pub fn has_unsent(&self) -> bool {

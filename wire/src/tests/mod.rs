@@ -4,6 +4,7 @@
 //! by hand. [`pair`] joins two of them.
 
 mod attacks;
+mod caller;
 mod classic;
 mod codec;
 mod datagram;

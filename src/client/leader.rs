@@ -1,0 +1,398 @@
+//! One connection under many threads: leader and followers.
+//!
+//! What they wait for, who reads and who is woken is the business of the wire's [`Caller`]; here is what
+//! threads add to it: the lock, waiting at the channel without it, parking. One of the threads that
+//! wait, the leader, reads for all. Whoever has something to send sends it itself; if the system takes
+//! no more, that thread becomes the writer and waits for room, while others leave their bytes in the
+//! outbox behind it.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Channel, Endpoint};
+
+use super::Response;
+use super::journal::Asked;
+use crate::error::{Error, Kind, Result};
+use crate::maker::Maker;
+use sidewire_wire::caller::{Bound, Caller, Came, End, Outcome, Purpose, Seat, Step, Wake};
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Executed, Layout, ResultCode};
+
+/// A connection that several threads call on.
+#[derive(Debug)]
+pub(super) struct SharedConnection {
+    channel: Channel,
+    endpoint: Endpoint,
+    state: Mutex<State>,
+    maker: Maker,
+}
+
+/// What the threads share under the lock.
+#[derive(Debug)]
+struct State {
+    caller: Caller<Waiting>,
+    /// What the leader reads into; taken out while it does.
+    inbox: Vec<u8>,
+    /// When the last thread came back from the channel or from its sleep: early enough to judge by whose
+    /// time is up, and not one more look at the clock for each call.
+    now: Instant,
+    /// How the channel broke, if it did.
+    breakage: Option<Error>,
+}
+
+/// A thread that waits.
+#[derive(Debug)]
+pub(super) struct Waiting(Thread);
+
+impl Waiting {
+    fn here() -> Waiting {
+        Waiting(thread::current())
+    }
+}
+
+impl Wake for Waiting {
+    fn wake(&self) {
+        self.0.unpark();
+    }
+}
+
+type Guard<'a> = MutexGuard<'a, State>;
+
+/// Reads that take what is there, and no more, should it never end: more than the system's buffers hold.
+const LOOKS: usize = 256;
+/// Bytes that one read asks for.
+const INBOX: usize = 64 << 10;
+/// Reads of at least this size go straight into the frame's own buffer.
+const LARGE: usize = 64 << 10;
+/// Bytes that the writer takes along while it waits without the lock.
+const WRITE_CHUNK: usize = 256 << 10;
+/// How long the writer waits for room in one go, should nobody read meanwhile.
+const WRITER_CHECK: Duration = Duration::from_millis(100);
+
+impl SharedConnection {
+    pub(super) fn new(channel: Channel, endpoint: Endpoint, caller: Caller<Waiting>) -> SharedConnection {
+        let state = State { caller, inbox: Vec::new(), now: Instant::now(), breakage: None };
+        SharedConnection { channel, endpoint, state: Mutex::new(state), maker: Maker::here() }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.lock().caller.layout().unwrap_or(Layout::V1)
+    }
+
+    /// Most payload bytes of a request.
+    pub(super) fn request_limit(&self) -> usize {
+        let (Bound::Server(limit) | Bound::Outbox(limit)) = self.lock().caller.request_bound();
+        limit
+    }
+
+    /// Waits for the server's hello.
+    pub(super) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
+        let state = self.wait_for_leave(self.lock(), "connect to", Purpose::Open, deadline)?;
+        if let Some(hello) = state.caller.hello() {
+            log::debug!("{}: {hello}", self.endpoint);
+        }
+        Ok(())
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(super) fn exchange(
+        &self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> Result<Response> {
+        let purpose = Purpose::Call(payload.len());
+        let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
+        let timeout = super::request::timeout_ms(timeout);
+        let begun = state.caller.begin(msg_type, payload, timeout, deadline, Waiting::here());
+        let id = begun.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, Executed::Never))?;
+        let asked = Asked::begin(&self.endpoint, msg_type, id, payload.len());
+        let (state, outcome) = self.wait(state, Seat::Call(id), deadline);
+        let result = match outcome {
+            Outcome::Reply(reply) => Ok(reply.into()),
+            outcome => Err(self.explain(&state, "call", outcome)),
+        };
+        drop(state);
+        asked.end(&self.endpoint, &result);
+        result
+    }
+
+    /// Sends a request that wants no answer.
+    pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
+        let state = self.lock();
+        if state.caller.layout() == Some(Layout::Classic) {
+            let text = "the classic layout has no requests without an answer";
+            return Err(Error::new("notify", &self.endpoint, Kind::InvalidInput(text.into())));
+        }
+        let mut state = self.wait_for_leave(state, "notify", Purpose::Notify(payload.len()), deadline)?;
+        let pushed = state.caller.notify(msg_type, payload);
+        pushed.map_err(|NoMemory| Error::no_memory("notify", &self.endpoint, Executed::Never))?;
+        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint, payload.len());
+        state = self.flush(state, None, deadline);
+        if state.caller.end().is_some() {
+            return Err(self.explain(&state, "notify", Outcome::Ended(Executed::Perhaps)));
+        }
+        if state.caller.has_unsent() && !state.caller.is_somebody_writing() {
+            return Err(self.explain(&state, "notify", Outcome::TimedOut(Executed::Perhaps)));
+        }
+        Ok(())
+    }
+
+    /// Waits until such a request may begin, which it then has to at once.
+    fn wait_for_leave<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        operation: &'static str,
+        purpose: Purpose,
+        deadline: Option<Instant>,
+    ) -> Result<Guard<'a>> {
+        if state.caller.may_begin(purpose) {
+            return Ok(state);
+        }
+        state.now = Instant::now();
+        let seat = state.caller.ask(purpose, deadline, Waiting::here());
+        match self.wait(state, seat, deadline) {
+            (state, Outcome::Ready) => Ok(state),
+            (state, outcome) => Err(self.explain(&state, operation, outcome)),
+        }
+    }
+
+    /// Waits for what the seat was taken for.
+    fn wait<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        seat: Seat,
+        deadline: Option<Instant>,
+    ) -> (Guard<'a>, Outcome) {
+        loop {
+            state = self.flush(state, Some(seat), deadline);
+            let now = state.now;
+            state = match state.caller.poll(seat, now) {
+                Step::Done(outcome) => return (state, outcome),
+                Step::Read { until } => self.read(state, Some(seat), until).0,
+                Step::Look => self.read_what_is_there(state, Some(seat)),
+                Step::Wait { until } => self.follow(state, until),
+            };
+        }
+    }
+
+    /// Leaves reading to the leader until somebody wakes us.
+    fn follow<'a>(&'a self, state: Guard<'a>, until: Option<Instant>) -> Guard<'a> {
+        drop(state);
+        match remaining(until) {
+            Some(left) => thread::park_timeout(left),
+            None => thread::park(),
+        }
+        let mut state = self.lock();
+        state.now = Instant::now();
+        state
+    }
+
+    /// Leads: reads once. Says whether bytes came.
+    fn read<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        seat: Option<Seat>,
+        until: Option<Instant>,
+    ) -> (Guard<'a>, bool) {
+        let large = state.caller.begin_read(LARGE);
+        let mut inbox = std::mem::take(&mut state.inbox);
+        drop(state);
+        let asked = Instant::now();
+        let timeout = until.map(|until| whole_millis(until.saturating_duration_since(asked)));
+        let (result, most, large) = match large {
+            Some((mut partial, most)) => {
+                let result = self.channel.recv_append(&mut partial, most, timeout);
+                (result, most, Some(partial))
+            }
+            None => {
+                inbox.resize(INBOX, 0);
+                (self.channel.recv(&mut inbox, timeout), INBOX, None)
+            }
+        };
+        let mut state = self.lock();
+        state.now = Instant::now();
+        let is_in_place = large.is_some();
+        if let Some(partial) = large {
+            state.caller.put_back(partial);
+        }
+        let came = match &result {
+            Ok(0) => Came::End,
+            Ok(count) => {
+                let bytes = if is_in_place { &[] } else { &inbox[..*count] };
+                Came::Bytes { bytes, is_all: *count < most }
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Came::Nothing,
+            Err(_) => Came::Broken,
+        };
+        let (now, has_come) = (state.now, matches!(came, Came::Bytes { .. }));
+        state.caller.end_read(seat, came, asked, now);
+        if let (Came::Broken, Err(error)) = (came, result) {
+            state.breakage.get_or_insert_with(|| Error::os("read from", &self.endpoint, error));
+        }
+        state.inbox = inbox;
+        self.close_if_failed(&mut state);
+        (state, has_come)
+    }
+
+    /// Takes what is there, if nobody else reads: for one whose time is up, or who waits for a server
+    /// that is stuck writing and does not read.
+    fn read_what_is_there<'a>(&'a self, mut state: Guard<'a>, seat: Option<Seat>) -> Guard<'a> {
+        for _ in 0..LOOKS {
+            if state.caller.is_somebody_reading() || state.caller.is_over() {
+                break;
+            }
+            let (read, has_come) = self.read(state, seat, Some(Instant::now()));
+            state = read;
+            if !has_come {
+                break;
+            }
+        }
+        state
+    }
+
+    /// Sends what is in the outbox, unless another thread is at it. Returns when all is sent,
+    /// or the time is up, or the channel is broken.
+    fn flush<'a>(&'a self, mut state: Guard<'a>, seat: Option<Seat>, deadline: Option<Instant>) -> Guard<'a> {
+        while let Some(unsent) = state.caller.to_send() {
+            // Usually the system takes it at once, and the lock need not be let go.
+            let mut result = self.channel.send(unsent, Some(Duration::ZERO));
+            let mut asked = None;
+            if is_timeout(&result) {
+                let chunk = &unsent[..unsent.len().min(WRITE_CHUNK)];
+                let chunk = memory::copy(chunk).unwrap_or_else(|NoMemory| chunk[..1].to_vec());
+                let now = *asked.insert(Instant::now());
+                state.caller.begin_write(seat, now);
+                drop(state);
+                let patience = remaining(deadline).map_or(WRITER_CHECK, |left| left.min(WRITER_CHECK));
+                result = self.channel.send(&chunk, Some(patience));
+                state = self.lock();
+            }
+            state.now = Instant::now();
+            let now = state.now;
+            match result {
+                Ok(count) => state.caller.sent(count, now),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    state.caller.sent_nothing(asked.unwrap_or(now), now);
+                    self.close_if_failed(&mut state);
+                    if deadline.is_some_and(|deadline| deadline <= now) {
+                        state.caller.give_up_sending();
+                        return state;
+                    }
+                    state = self.read_what_is_there(state, seat);
+                }
+                Err(error) => {
+                    log::debug!("sending to {}: {error}", self.endpoint);
+                    state.caller.cannot_send();
+                }
+            }
+        }
+        self.close_if_failed(&mut state);
+        state
+    }
+
+    /// Behind a failure: tells the server, if that goes without waiting, and closes.
+    fn close_if_failed(&self, state: &mut State) {
+        let Some(words) = state.caller.poll_close() else { return };
+        if !words.is_empty() && self.channel.send(&words, Some(Duration::ZERO)).is_err() {
+            log::debug!("{}: no goodbye reached the server", self.endpoint);
+        }
+        self.channel.shutdown();
+    }
+
+    /// What it means for a request that it was not answered.
+    fn explain(&self, state: &State, operation: &'static str, outcome: Outcome) -> Error {
+        let error = |kind| Error::new(operation, &self.endpoint, kind);
+        match outcome {
+            Outcome::TooLarge { length, bound: Bound::Server(limit) } => {
+                let text = format!("the payload has {length} bytes, the server takes {limit}");
+                error(Kind::InvalidInput(text))
+            }
+            Outcome::TooLarge { length, bound: Bound::Outbox(limit) } => {
+                let text = format!("the payload has {length} bytes, our outbox_hard leaves room for {limit}");
+                error(Kind::InvalidInput(text))
+            }
+            Outcome::Lost => Error::no_memory(operation, &self.endpoint, Executed::Perhaps),
+            Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
+            Outcome::Ended(executed) => self.end(state).for_request(operation, executed),
+            Outcome::TimedOut(Executed::Perhaps) | Outcome::Ready | Outcome::Reply(_) => {
+                error(Kind::TimedOut)
+            }
+        }
+    }
+
+    /// Why the connection is at its end.
+    fn end(&self, state: &State) -> Error {
+        let gone = |why| {
+            let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
+            Error::new("read from", &self.endpoint, kind)
+        };
+        match (state.caller.end(), &state.breakage) {
+            (Some(End::Goodbye(ResultCode::OK)), _) => gone("it said goodbye".into()),
+            (Some(End::Goodbye(rc)), _) => gone(format!("it said goodbye: {rc}")),
+            (Some(End::Failed(failure)), _) => {
+                let error = Error::protocol("read from", &self.endpoint, failure);
+                match error.is_timeout() {
+                    true => error.with_note(|_| format!("{failure}, so the connection was ended")),
+                    false => error,
+                }
+            }
+            (Some(End::Broken), Some(error)) => error.clone(),
+            (Some(End::Closed | End::Broken) | None, _) => gone("it closed the connection".into()),
+        }
+    }
+
+    fn lock(&self) -> Guard<'_> {
+        // Nothing in here panics half-way; if it did, the connection's own checks hold.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says goodbye, as far as that goes without waiting.
+impl Drop for SharedConnection {
+    fn drop(&mut self) {
+        if !self.maker.is_here() {
+            return log::debug!("{}: left to the process that had connected", self.endpoint);
+        }
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(goodbye) = state.caller.goodbye() else {
+            return log::debug!("{}: closed; the connection had ended before", self.endpoint);
+        };
+        match self.channel.send(goodbye, Some(Duration::ZERO)) {
+            Ok(_) => log::debug!("{}: closed", self.endpoint),
+            // That it has closed first is nothing to worry about.
+            Err(_) => log::debug!("{}: closed; no goodbye reached the server", self.endpoint),
+        }
+    }
+}
+
+fn is_timeout<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// What is left, in whole milliseconds.
+pub(super) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
+    Some(whole_millis(deadline?.saturating_duration_since(Instant::now())))
+}
+
+/// A channel remembers the time limit that it last set, so that calls with the same limit, one after the
+/// other, need not set it again.
+fn whole_millis(left: Duration) -> Duration {
+    Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+}
+
+pub(super) fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
