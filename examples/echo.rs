@@ -5,7 +5,7 @@
 //!
 //! The server shows what a stream without frames is: it is told when a client comes, what the
 //! client sends, and when and why the client has gone. It never has more waiting for a client than
-//! `Limits::outbox_soft`: while that much is not read, the client is not read from.
+//! `ConnectionLimits::outbox_soft`: while that much is not read, the client is not read from.
 
 mod support;
 

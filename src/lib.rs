@@ -59,11 +59,11 @@ pub use access::Access;
 pub use client::{Client, Connect, RawDatagrams, RawStream, RequestBuilder, Response};
 pub use counters::Counters;
 pub use error::{Error, Result};
-pub use limits::Limits;
+pub use limits::{Limits, ListenerLimits};
 pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
-pub use server::{Listen, Remote, Reply, Request, Running, Server, StreamHandler, on_data};
+pub use server::{Listen, Remote, Reply, Request, Running, Server, ServerBuilder, StreamHandler, on_data};
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
 };
-pub use sidewire_wire::{Executed, Failure, Layout, ResultCode};
+pub use sidewire_wire::{ConnectionLimits, Executed, Failure, Layout, ResultCode};
 pub use signals::StopSignals;

@@ -2,26 +2,56 @@
 
 use std::time::Duration;
 
-use sidewire_wire::ConnectionLimits;
+use sidewire_wire::{ConnectionLimits, Contradiction};
 
 use crate::access::Access;
 
-/// What a server or client allows, in bytes, counts and times.
+/// What a server allows: all its connections together, each of its listeners, each connection.
 ///
-/// The defaults suit a helper process on a desktop: generous for honest peers, bounded for
-/// others. Change single fields:
+/// They lie in each other as what they bind does. The defaults suit a helper process on a desktop:
+/// generous for honest peers, bounded for others. Change single fields:
 ///
 /// ```
 /// use std::time::Duration;
+/// use sidewire::{Limits, Server};
 ///
-/// let mut limits = sidewire::Limits::default();
-/// limits.max_connections = 64;
-/// limits.idle_timeout = Some(Duration::from_secs(600));
+/// let mut limits = Limits::default();
+/// limits.max_buffered = 256 << 20;
+/// limits.listener.max_connections = 64;
+/// limits.listener.connection.idle_timeout = Some(Duration::from_secs(600));
+/// let server = Server::builder(()).limits(limits).build()?;
+/// # Ok::<(), sidewire::Error>(())
 /// ```
+///
+/// They are looked at when they are used: numbers that contradict each other, or that nobody could keep, are
+/// an error that names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections that one listener holds at a time. Further ones are answered "busy" (-6) and
+    /// Of every listener that has none of its own ([`Listen::limits`](crate::Listen::limits)).
+    pub listener: ListenerLimits,
+    /// Bytes that all connections of a server may hold in unfinished frames and outboxes
+    /// together. At more those that hold most are closed, and told so ("busy", -6) if their sockets take
+    /// that at once. Default 1 GiB.
+    ///
+    /// Where the system gives less than that, a request or a reply for which there is no memory is
+    /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a
+    /// timer, the text of an error) are not guarded so; for them half a MiB is left over.
+    pub max_buffered: usize,
+    /// Bytes read from one connection before others get their turn. Default 1 MiB.
+    pub turn_bytes: usize,
+    /// Frames handled for one connection before others get their turn. Default 4,096; fewer if their
+    /// handlers take longer than 2 ms together.
+    pub turn_frames: usize,
+}
+
+/// What one listener allows; part of [`Limits`], or its own by [`Listen::limits`](crate::Listen::limits).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerLimits {
+    /// Of each connection.
+    pub connection: ConnectionLimits,
+    /// Connections that it holds at a time. Further ones are answered "busy" (-6) and
     /// closed. Default 16,384: an idle one costs about a quarter of a KiB besides its descriptor.
     pub max_connections: usize,
     /// Of these places, how many connections of one peer may hold on a listener for
@@ -31,68 +61,47 @@ pub struct Limits {
     /// quarter of them, or of the descriptors that the process may have when it listens, if those are
     /// fewer. Over TCP all users of this machine look alike.
     pub max_connections_per_peer: Option<usize>,
-    /// Bytes of payload in one v1 frame, either way; advertised in the hello. Default 16 MiB.
-    pub max_payload: u32,
-    /// Calls of one v1 peer that may be unanswered at a time; advertised. Default 4,096.
-    pub max_in_flight: u32,
-    /// Payload bytes of these calls together; advertised. Default 64 MiB.
-    pub max_in_flight_bytes: u32,
-    /// Bytes waiting to be read by a peer at which a classic link, or a stream without frames, is
-    /// no longer read from; and at which our own client adds no more.
-    /// Default 1 MiB.
-    pub outbox_soft: usize,
-    /// Bytes waiting to be read by a peer at which its connection is closed. Default 64 MiB.
-    pub outbox_hard: usize,
-    /// Bytes that all connections of a server may hold in unfinished frames and outboxes
-    /// together. At more those that hold most are closed, and told so ("busy", -6) if their sockets take
-    /// that at once. Default 1 GiB.
-    ///
-    /// Where the system gives less than that, a request or a reply for which there is no memory is
-    /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a
-    /// timer, the text of an error) are not guarded so; for them half a MiB is left over.
-    pub max_buffered: usize,
     /// From the connection to the peer's first byte; on streams without frames to the first byte either
     /// way. Default `None`: on listeners for [`Access::Anyone`](crate::Access::Anyone) 10 s, or a minute
-    /// without frames, where people may type; on others no limit. A time that is set holds on all
-    /// listeners; `Some(Duration::MAX)` is no limit.
+    /// without frames, where people may type; on others no limit. A time that is set holds whoever may
+    /// connect; `Some(Duration::MAX)` is no limit.
     pub first_byte_timeout: Option<Duration>,
-    /// From a peer's first byte to the end of its hello. Default 5 s.
-    pub hello_timeout: Duration,
-    /// From the first byte of a frame to its last. Default 10 s: at the largest payload that is
-    /// 1.6 MiB/s, far below what any local transport does. Like all time limits it counts what came in
-    /// time, even if the server was held up, by a handler or a debugger, and could not look.
-    pub partial_frame_timeout: Duration,
-    /// How long a peer may take nothing while something waits for it. Default 30 s.
-    pub write_stall_timeout: Duration,
-    /// How long a connection may be silent both ways. Default `None`: for ever.
-    pub idle_timeout: Option<Duration>,
-    /// How long a connection that was ended in order may take to read its last bytes and to
-    /// close its side. Default 2 s.
-    pub linger: Duration,
-    /// Bytes read from one connection before others get their turn. Default 1 MiB.
-    pub turn_bytes: usize,
-    /// Frames handled for one connection before others get their turn. Default 4,096; fewer if their
-    /// handlers take longer than 2 ms together.
-    pub turn_frames: usize,
 }
 
 impl Limits {
-    /// Those of a single connection.
-    pub(crate) fn connection(&self) -> ConnectionLimits {
-        let mut limits = ConnectionLimits::default();
-        limits.max_payload = self.max_payload;
-        limits.max_in_flight = self.max_in_flight;
-        limits.max_in_flight_bytes = self.max_in_flight_bytes;
-        limits.outbox_soft = self.outbox_soft;
-        limits.outbox_hard = self.outbox_hard;
-        limits.hello_timeout = self.hello_timeout;
-        limits.partial_frame_timeout = self.partial_frame_timeout;
-        limits.write_stall_timeout = self.write_stall_timeout;
-        limits.idle_timeout = self.idle_timeout;
-        limits.linger = self.linger;
-        limits
+    /// Whether a server can work with these.
+    pub(crate) fn check(&self) -> Result<(), Contradiction> {
+        if self.turn_bytes == 0 {
+            return Err(Contradiction::new("turn_bytes is 0: nothing could ever be read"));
+        }
+        if self.turn_frames == 0 {
+            return Err(Contradiction::new("turn_frames is 0: nothing could ever be handled"));
+        }
+        self.check_listener(&self.listener)
     }
 
+    /// Whether a listener of this server can work with these of its own. One that lets nobody in is merely
+    /// strict.
+    pub(crate) fn check_listener(&self, listener: &ListenerLimits) -> Result<(), Contradiction> {
+        let ListenerLimits { connection, first_byte_timeout, .. } = listener;
+        connection.check()?;
+        if *first_byte_timeout == Some(Duration::ZERO) {
+            return Err(Contradiction::new("first_byte_timeout is 0: nobody could be in time"));
+        }
+        let held =
+            [("max_payload", connection.max_payload as usize), ("outbox_hard", connection.outbox_hard)];
+        match held.into_iter().find(|(_, bytes)| self.max_buffered < *bytes) {
+            Some((name, bytes)) => Err(Contradiction::new(format!(
+                "max_buffered ({}), of all connections together, is less than {name} ({bytes}), which a single \
+                 one may hold",
+                self.max_buffered
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ListenerLimits {
     /// How many places of a listener one peer may hold, in a process that may have so many descriptors.
     pub(crate) fn share(&self, access: Access, descriptors: u64) -> usize {
         let places = self.max_connections.min(usize::try_from(descriptors).unwrap_or(usize::MAX));
@@ -116,22 +125,21 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_connections: 16_384,
-            max_connections_per_peer: None,
-            max_payload: 16 << 20,
-            max_in_flight: 4_096,
-            max_in_flight_bytes: 64 << 20,
-            outbox_soft: 1 << 20,
-            outbox_hard: 64 << 20,
+            listener: ListenerLimits::default(),
             max_buffered: 1 << 30,
-            first_byte_timeout: None,
-            hello_timeout: Duration::from_secs(5),
-            partial_frame_timeout: Duration::from_secs(10),
-            write_stall_timeout: Duration::from_secs(30),
-            idle_timeout: None,
-            linger: Duration::from_secs(2),
             turn_bytes: 1 << 20,
             turn_frames: 4_096,
+        }
+    }
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        ListenerLimits {
+            connection: ConnectionLimits::default(),
+            max_connections: 16_384,
+            max_connections_per_peer: None,
+            first_byte_timeout: None,
         }
     }
 }
@@ -165,11 +173,33 @@ mod tests {
 
     #[test]
     fn one_peer_has_its_share_of_places_or_of_descriptors() {
-        let mut limits = Limits { max_connections: 100, ..Limits::default() };
-        let share = |limits: &Limits, descriptors| limits.share(Access::Anyone, descriptors);
+        let mut limits = ListenerLimits { max_connections: 100, ..ListenerLimits::default() };
+        let share = |limits: &ListenerLimits, descriptors| limits.share(Access::Anyone, descriptors);
         assert_eq!([u64::MAX, 100, 40, 0].map(|descriptors| share(&limits, descriptors)), [75, 75, 30, 0]);
         assert_eq!(limits.share(Access::SameUser, 40), usize::MAX);
         limits.max_connections_per_peer = Some(90);
         assert_eq!(share(&limits, 40), 90, "who sets it has decided");
+    }
+
+    #[test]
+    fn contradictions_are_named_with_their_numbers() {
+        let said = |change: fn(&mut Limits)| {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            limits.check().err().map_or_else(String::new, |contradiction| contradiction.to_string())
+        };
+        assert_eq!(said(|limits| limits.listener.max_connections = 0), "", "merely strict");
+        assert!(said(|limits| limits.turn_bytes = 0).contains("turn_bytes is 0"));
+        assert!(said(|limits| limits.turn_frames = 0).contains("turn_frames is 0"));
+        assert!(said(|limits| limits.listener.connection.max_in_flight = 0).contains("max_in_flight is 0"));
+        let first_byte = said(|limits| limits.listener.first_byte_timeout = Some(Duration::ZERO));
+        assert!(first_byte.contains("first_byte_timeout is 0"), "{first_byte}");
+        let frames = said(|limits| limits.max_buffered = (16 << 20) - 1);
+        assert!(
+            frames.contains("max_buffered (16777215)") && frames.contains("max_payload (16777216)"),
+            "{frames}"
+        );
+        let replies = said(|limits| limits.max_buffered = 16 << 20);
+        assert!(replies.contains("outbox_hard (67108864)"), "{replies}");
     }
 }

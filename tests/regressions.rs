@@ -23,7 +23,7 @@ fn an_end_behind_a_pause_is_seen() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams() {
         let mut limits = Limits::default();
-        limits.outbox_soft = 100;
+        limits.listener.connection.outbox_soft = 100;
         let mut server = store_with(limits);
         let bound = server.listen(usual(&endpoint)).expect("listen");
         let raw = Raw::connect(&bound);
@@ -68,8 +68,8 @@ fn an_ipv6_wildcard_serves_both_families() {
 fn refused_connections_take_no_place() {
     let _watchdog = watchdog(60);
     let mut limits = Limits::default();
-    limits.max_connections = 2;
-    limits.linger = Duration::from_secs(60);
+    limits.listener.max_connections = 2;
+    limits.listener.connection.linger = Duration::from_secs(60);
     let server = store_with(limits);
     let counters = server.counters();
     on_every_stream(
@@ -171,6 +171,8 @@ fn the_largest_holder_of_memory_is_closed() {
     for endpoint in all_streams() {
         let mut limits = Limits::default();
         limits.max_buffered = 1 << 20;
+        limits.listener.connection.max_payload = 1 << 20;
+        limits.listener.connection.outbox_hard = 1 << 20;
         let mut server = store_with(limits);
         let bound = server.listen(usual(&endpoint)).expect("listen");
         let counters = server.counters();
@@ -217,7 +219,8 @@ fn a_last_line_has_a_length_too() {
     for endpoint in all_streams() {
         let mut limits = Limits::default();
         limits.turn_frames = 10;
-        let mut server = sidewire::Server::with_limits(Vec::new(), 1, limits);
+        let mut server =
+            sidewire::Server::builder(Vec::new()).types(1).limits(limits).build().expect("a server");
         let bound = server.listen_lines(usual(&endpoint), 100, Lines).expect("listen");
         let raw = Raw::connect(&bound);
         if !raw.0.has_half_close() {
@@ -304,4 +307,21 @@ fn no_word_to_stop_is_refused() {
         remote.stop().expect("never refused");
     }
     server.run().expect("the server ends well");
+}
+
+/// Limits that contradict each other were accepted, and shown as connections that broke.
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let too_much = "max_in_flight_bytes (10) is less than max_payload (16777216)";
+    let mut limits = Limits::default();
+    limits.listener.connection.max_in_flight_bytes = 10;
+    let error = sidewire::Server::builder(()).limits(limits.clone()).build().expect_err("no request fits");
+    assert!(error.is_invalid_input() && error.to_string().contains(too_much), "{error}");
+    let endpoint = fresh("local");
+    let listen = usual(&endpoint).limits(limits.listener.clone());
+    let error = sidewire::Server::new(()).listen(listen).expect_err("no request fits");
+    assert!(error.is_invalid_input() && error.to_string().contains(too_much), "{error}");
+    let connect = Connect::to(endpoint).expect("an endpoint").limits(limits.listener.connection);
+    let error = connect.open().expect_err("no request fits");
+    assert!(error.is_invalid_input() && error.to_string().contains(too_much), "{error}");
 }

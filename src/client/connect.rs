@@ -10,12 +10,11 @@ use super::leader::SharedConnection;
 use super::{Client, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, Result};
-use crate::limits::Limits;
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use sidewire_wire::ResultCode;
 use sidewire_wire::caller::Caller;
-use sidewire_wire::{Classic, Settings};
+use sidewire_wire::{Classic, ConnectionLimits, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
 ///
@@ -39,7 +38,7 @@ pub struct Connect {
     lower_integrity: bool,
     timeout: Option<Duration>,
     call_timeout: Option<Duration>,
-    limits: Limits,
+    limits: ConnectionLimits,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,7 +63,7 @@ impl Connect {
             lower_integrity: false,
             timeout: Some(CONNECT_TIMEOUT),
             call_timeout: Some(CALL_TIMEOUT),
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
         })
     }
 
@@ -112,7 +111,7 @@ impl Connect {
     }
 
     /// Other limits for what the server may send. Only those of frames and calls apply here.
-    pub fn limits(mut self, limits: Limits) -> Connect {
+    pub fn limits(mut self, limits: ConnectionLimits) -> Connect {
         self.limits = limits;
         self
     }
@@ -120,8 +119,10 @@ impl Connect {
     /// Connects.
     ///
     /// # Errors
-    /// See [`Client::connect`].
+    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for limits that contradict
+    /// each other.
     pub fn open(self) -> Result<Client> {
+        self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
         if self.endpoint.kind() != EndpointKind::Stream {
             let call_timeout = self.call_timeout;
             return Ok(Client { link: Link::Datagrams(DatagramCalls::open(self)?), call_timeout });
@@ -129,7 +130,7 @@ impl Connect {
         let deadline = self.deadline();
         let channel = self.connect()?;
         let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
-        let settings = Settings::new(limits.connection(), classic.unwrap_or_default());
+        let settings = Settings::new(limits, classic.unwrap_or_default());
         let now = Instant::now();
         let caller = match classic {
             Some(_) => Caller::classic(Arc::new(settings), now),

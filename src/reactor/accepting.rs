@@ -27,7 +27,7 @@ impl Reactor {
             match acceptor.accept(self.poll.registry()) {
                 Accepted::Nobody => return,
                 Accepted::Stream(stream) => {
-                    let full = acceptor.links >= self.limits.max_connections;
+                    let full = acceptor.links >= acceptor.site.max_connections;
                     self.admit(stream, full, index, service);
                 }
                 Accepted::OutOfDescriptors => return self.shed(index, service),

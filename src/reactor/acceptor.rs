@@ -44,6 +44,8 @@ pub(crate) struct Site {
     pub(crate) lower_integrity: bool,
     pub(crate) own_identity: OwnIdentity,
     pub(crate) settings: Arc<Settings>,
+    /// Places for connections.
+    pub(crate) max_connections: usize,
     pub(crate) tallies: Tallies,
     pub(crate) parties: Parties,
 }

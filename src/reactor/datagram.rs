@@ -372,7 +372,7 @@ impl MessageReply<'_> {
     /// Never waits. If the sender's queue is full the datagram waits for its turn, up to 1,024 of
     /// them for each sender and 256 MiB in all. What does not fit, what is too large for the
     /// transport, and what waits for a sender that has gone, or that has read nothing for
-    /// [`Limits::write_stall_timeout`](crate::Limits::write_stall_timeout), is dropped and counted:
+    /// [`ConnectionLimits::write_stall_timeout`](crate::ConnectionLimits::write_stall_timeout), is dropped and counted:
     /// [`Counters::datagrams_dropped`]. A sender without an address gets nothing.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.out.send(bytes.as_ref(), self.to, self.endpoint);

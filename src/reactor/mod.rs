@@ -389,7 +389,8 @@ impl Reactor {
                 service.closed(link.listener(), SessionId(key), &link.closed(&acceptor.site.endpoint));
             }
         }
-        link.close(self.poll.registry(), self.linger());
+        let linger = self.linger(link.listener());
+        link.close(self.poll.registry(), linger);
     }
 
     fn read_mail(&mut self, service: &mut impl Service) {

@@ -64,7 +64,7 @@ impl Session<'_> {
     }
 
     /// Appends to what is sent. Never waits: while the client does not read, nothing is read from
-    /// it beyond [`Limits::outbox_soft`](crate::Limits::outbox_soft), so that an answer to what
+    /// it beyond [`ConnectionLimits::outbox_soft`](crate::ConnectionLimits::outbox_soft), so that an answer to what
     /// it sends can't grow without end.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.plain.write(bytes.as_ref());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mio::Events;
 use sidewire_platform::Listener;
 
+use super::acceptor::Acceptor;
 use super::datagram::Port;
 use super::{EVENTS, Reactor, Service};
 use sidewire_wire::ResultCode;
@@ -43,15 +44,18 @@ impl Reactor {
     }
 
     /// How long a peer may take to read its last bytes: as long as the loop itself, if that ends.
-    pub(super) fn linger(&self) -> Duration {
-        let Some(at) = self.stopping else { return self.limits.linger };
-        self.limits.linger.min(at.saturating_duration_since(Instant::now()).max(LAST_LINGER))
+    pub(super) fn linger(&self, listener: u32) -> Duration {
+        let own = |acceptor: &Acceptor| acceptor.site.settings.limits.linger;
+        let own = self.acceptors.get(listener as usize).map_or(Duration::ZERO, own);
+        let Some(at) = self.stopping else { return own };
+        own.min(at.saturating_duration_since(Instant::now()).max(LAST_LINGER))
     }
 
     /// A pipe's handle is closed, and its name free, only after the poll has seen the end of what
     /// was under way, and the last flush has ended.
     fn see_off(&mut self) {
-        let until = Instant::now() + self.linger() + SEE_OFF;
+        let lingers = self.acceptors.iter().map(|acceptor| self.linger(acceptor.number.into()));
+        let until = Instant::now() + lingers.max().unwrap_or_default() + SEE_OFF;
         let mut events = Events::with_capacity(EVENTS);
         let mut pause = Duration::ZERO;
         while let Some(acceptor) = self.acceptors.last() {
@@ -103,7 +107,8 @@ impl Drop for Reactor {
         self.ports.clear();
         for key in self.links.keys() {
             if let Some(link) = self.links.remove(key) {
-                link.close(self.poll.registry(), self.linger());
+                let linger = self.linger(link.listener());
+                link.close(self.poll.registry(), linger);
             }
         }
         self.see_off();

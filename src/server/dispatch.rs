@@ -73,6 +73,21 @@ fn panicked(
 }
 
 impl<S> Dispatch<S> {
+    pub(super) fn new(state: S, types: usize) -> Dispatch<S> {
+        let mut table = Vec::new();
+        table.resize_with(types, || None);
+        Dispatch {
+            state,
+            table,
+            streams: HashMap::new(),
+            messages: HashMap::new(),
+            counters: Counters::default(),
+            zeros: Tally::new(),
+            last_with_zeros: None,
+            panics: HashMap::new(),
+        }
+    }
+
     /// Runs the handler. A panic is caught and becomes "handler failed".
     fn run(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
         let msg_type = incoming.msg_type;

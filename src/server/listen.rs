@@ -7,6 +7,7 @@ use sidewire_platform::{BindOptions, Endpoint};
 
 use crate::access::Access;
 use crate::error::Error;
+use crate::limits::ListenerLimits;
 use sidewire_wire::Classic;
 
 /// An endpoint to listen on, with options. [`Server::listen`](super::Server::listen) also takes
@@ -25,6 +26,8 @@ pub struct Listen {
     /// `None`: the default, which depends on the address.
     pub(super) classic: Option<Classic>,
     pub(super) bind: BindOptions,
+    /// `None`: the server's.
+    pub(super) limits: Option<ListenerLimits>,
 }
 
 impl Listen {
@@ -45,6 +48,13 @@ impl Listen {
     pub fn access(mut self, access: Access) -> Listen {
         self.access = access;
         self.bind.anyone = access == Access::Anyone;
+        self
+    }
+
+    /// Limits of its own. Default: [`Limits::listener`](crate::Limits::listener) of the server.
+    #[must_use]
+    pub fn limits(mut self, limits: ListenerLimits) -> Listen {
+        self.limits = Some(limits);
         self
     }
 
@@ -200,7 +210,13 @@ impl TryFrom<&OsString> for Listen {
 
 impl From<Endpoint> for Listen {
     fn from(endpoint: Endpoint) -> Listen {
-        Listen { endpoint, access: Access::default(), classic: None, bind: BindOptions::default() }
+        Listen {
+            endpoint,
+            access: Access::default(),
+            classic: None,
+            bind: BindOptions::default(),
+            limits: None,
+        }
     }
 }
 

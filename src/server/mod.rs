@@ -1,32 +1,33 @@
 //! The server: listeners, a dispatch table of handlers, and the loop that joins them.
 
+mod builder;
 mod dispatch;
 mod listen;
+mod open;
 mod remote;
 mod request;
 mod streams;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Datagrams, Endpoint, EndpointKind, Listener, descriptor_limit};
+use sidewire_platform::Endpoint;
 
-use crate::access::OwnIdentity;
 use crate::counters::Counters;
-use crate::error::{Error, Kind, Result};
-use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
+use crate::error::{Error, Result};
+use crate::limits::{DEFAULT_TYPES, Limits};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Framing, Message, MessageReply, Parties, Reactor, Site, Tallies, address_of};
+use crate::reactor::{Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
 use dispatch::Dispatch;
-use sidewire_wire::{Classic, Cut, Settings};
+use open::Speaks;
+use sidewire_wire::{Cut, Failure};
 
+pub use builder::ServerBuilder;
 pub use listen::Listen;
 pub use remote::{Remote, Running};
 pub use request::{Reply, Request};
-use sidewire_wire::Failure;
 pub use streams::{StreamHandler, on_data};
 
 /// Serves a state of type `S` to any number of clients, in one thread.
@@ -74,10 +75,8 @@ pub use streams::{StreamHandler, on_data};
 /// log says so, and it is tried again every few seconds.
 pub struct Server<S> {
     dispatch: Dispatch<S>,
-    limits: Limits,
+    core: Core,
     instance: [u8; 16],
-    /// Made when it is first needed, so that `new` can't fail.
-    reactor: Option<Reactor>,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
     /// The last to be dropped: what waits for this waits for the end of all else.
@@ -85,41 +84,22 @@ pub struct Server<S> {
 }
 
 impl<S> Server<S> {
-    /// A server of this state, with a dispatch table of 256 types and the default [`Limits`].
+    /// A server of this state with the usual options: a dispatch table of 256 types, the default [`Limits`].
     #[must_use]
     pub fn new(state: S) -> Server<S> {
-        Server::with_limits(state, DEFAULT_TYPES, Limits::default())
+        Server::assemble(state, DEFAULT_TYPES, Limits::default())
     }
 
-    /// The same with a dispatch table of `types` types, 0 to `types - 1`, and other limits.
-    ///
-    /// # Panics
-    /// If `types` is over 65,536, more than a `u16` can name.
-    #[must_use]
-    pub fn with_limits(state: S, types: usize, limits: Limits) -> Server<S> {
-        assert!(types <= MAX_TYPES, "a dispatch table has at most {MAX_TYPES} types, not {types}");
-        let mut table = Vec::new();
-        table.resize_with(types, || None);
-        let (streams, messages) = (HashMap::new(), HashMap::new());
-        let dispatch = Dispatch {
-            state,
-            table,
-            streams,
-            messages,
-            counters: Counters::default(),
-            zeros: sidewire_platform::Tally::new(),
-            last_with_zeros: None,
-            panics: HashMap::new(),
-        };
-        Server {
-            dispatch,
-            limits,
-            instance: random_id(),
-            reactor: None,
-            endpoints: Vec::new(),
-            served: Arc::default(),
-            signals: None,
-        }
+    /// A server of this state with other options.
+    pub fn builder(state: S) -> ServerBuilder<S> {
+        ServerBuilder::new(state)
+    }
+
+    fn assemble(state: S, types: usize, limits: Limits) -> Server<S> {
+        let dispatch = Dispatch::new(state, types);
+        let core = Core { limits, counters: dispatch.counters.clone(), reactor: None };
+        let (instance, endpoints, served) = (random_id(), Vec::new(), Arc::default());
+        Server { dispatch, core, instance, endpoints, served, signals: None }
     }
 
     /// Sets the handler of a message type; a later one replaces it.
@@ -136,7 +116,7 @@ impl<S> Server<S> {
     /// [`Remote::stop`]; one that calls its own server gets an error, see [`Client`](crate::Client).
     ///
     /// # Panics
-    /// If `msg_type` lies beyond the dispatch table: see [`with_limits`](Server::with_limits).
+    /// If `msg_type` lies beyond the dispatch table: see [`ServerBuilder::types`].
     pub fn on<F>(&mut self, msg_type: u16, handler: F)
     where
         F: FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + Send + 'static,
@@ -164,7 +144,7 @@ impl<S> Server<S> {
         L: TryInto<Listen>,
         Error: From<L::Error>,
     {
-        Ok(self.open(listen.try_into()?, Speaks::Frames)?.1)
+        Ok(self.open(&listen.try_into()?, Speaks::Frames)?.1)
     }
 
     /// Opens an endpoint that carries raw bytes in place of frames. Where a closure will do, wrap
@@ -187,7 +167,7 @@ impl<S> Server<S> {
     /// ```
     ///
     /// While a client does not read what is written to it, no more is read from it than
-    /// [`Limits::outbox_soft`] leaves room for.
+    /// [`ConnectionLimits::outbox_soft`](crate::ConnectionLimits::outbox_soft) leaves room for.
     ///
     /// # Errors
     /// As [`listen`](Server::listen).
@@ -201,7 +181,7 @@ impl<S> Server<S> {
 
     /// The same for text lines: the handler gets one line at a time, without its `\n` or `\r\n`.
     /// A line of more than `max` bytes ends its connection; an unfinished last line counts. People type
-    /// lines, so an unfinished one may wait as long as [`Limits::idle_timeout`] lets it.
+    /// lines, so an unfinished one may wait as long as [`ConnectionLimits::idle_timeout`](crate::ConnectionLimits::idle_timeout) lets it.
     ///
     /// # Errors
     /// As [`listen`](Server::listen).
@@ -232,7 +212,7 @@ impl<S> Server<S> {
         Error: From<L::Error>,
         F: FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + Send + 'static,
     {
-        let (number, bound) = self.open(listen.try_into()?, Speaks::Messages)?;
+        let (number, bound) = self.open(&listen.try_into()?, Speaks::Messages)?;
         self.dispatch.messages.insert(number, Box::new(handler));
         Ok(bound)
     }
@@ -243,69 +223,9 @@ impl<S> Server<S> {
         cut: Cut,
         handler: Box<dyn StreamHandler<S>>,
     ) -> Result<Endpoint> {
-        let (number, bound) = self.open(listen, Speaks::Plain(cut))?;
+        let (number, bound) = self.open(&listen, Speaks::Plain(cut))?;
         self.dispatch.streams.insert(number, handler);
         Ok(bound)
-    }
-
-    /// Opens an endpoint. Returns the listener's number, and the address really bound.
-    fn open(&mut self, listen: Listen, speaks: Speaks) -> Result<(u32, Endpoint)> {
-        let Listen { endpoint, access, classic, bind } = listen;
-        let invalid = |text: &str| Error::new("listen on", &endpoint, Kind::InvalidInput(text.into()));
-        if access.needs_credentials() && !endpoint.has_credentials() {
-            return Err(invalid(
-                "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may",
-            ));
-        }
-        let os = |error| Error::bind(&endpoint, error);
-        let own_identity = OwnIdentity::look_up().map_err(os)?;
-        let site = |bound: &Endpoint, limits: &Limits, instance| {
-            let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
-            let mut settings = Settings::new(limits.connection(), classic.unwrap_or(by_address));
-            settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
-            settings.first_byte = limits.first_byte(access, speaks == Speaks::Frames);
-            settings.instance = instance;
-            Site {
-                endpoint: bound.clone(),
-                access,
-                lower_integrity: bind.lower_integrity,
-                own_identity,
-                settings: Arc::new(settings),
-                tallies: Tallies::default(),
-                parties: Parties::new(limits.share(access, descriptor_limit())),
-            }
-        };
-        let is_stream = endpoint.kind() == EndpointKind::Stream;
-        let cut = match speaks {
-            Speaks::Frames => None,
-            Speaks::Plain(cut) if is_stream => Some(cut),
-            Speaks::Messages if !is_stream => None,
-            Speaks::Plain(_) => {
-                return Err(invalid("bytes without frames need a stream; this endpoint carries datagrams"));
-            }
-            Speaks::Messages => {
-                return Err(invalid(
-                    "messages without frames need datagrams; this endpoint carries a stream",
-                ));
-            }
-        };
-        self.reactor()?.takes_endpoints().map_err(os)?;
-        let (number, bound, address) = if is_stream {
-            let listener = Listener::bind(&endpoint, &bind).map_err(os)?;
-            let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());
-            let site = site(&bound, &self.limits, self.instance);
-            (self.reactor()?.add_listener(listener, site, cut).map_err(os)?, bound, address)
-        } else {
-            let socket = Datagrams::bind(&endpoint, &bind).map_err(os)?;
-            let bound = socket.endpoint().clone();
-            let address = address_of(&bound);
-            let site = site(&bound, &self.limits, self.instance);
-            let framing = if speaks == Speaks::Messages { Framing::Messages } else { Framing::Frames };
-            (self.reactor()?.add_port(socket, site, framing).map_err(os)?, bound, address)
-        };
-        Arc::make_mut(&mut self.served).push((bound.clone(), address));
-        self.endpoints.push(bound.clone());
-        Ok((number, bound))
     }
 
     /// The endpoints that were opened, as really bound.
@@ -325,7 +245,7 @@ impl<S> Server<S> {
     /// # Errors
     /// If the system has no descriptors left for a loop.
     pub fn remote(&mut self) -> Result<Remote> {
-        Ok(Remote::new(self.reactor()?.mailbox()))
+        Ok(Remote::new(self.core.reactor()?.mailbox()))
     }
 
     /// Has this server stopped, as by [`Remote::stop`], when the user or the system asks this
@@ -396,11 +316,8 @@ impl<S> Server<S> {
     }
 
     fn turn_once(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let reactor = match &mut self.reactor {
-            Some(reactor) => reactor,
-            None => self.reactor.insert(make_reactor(&self.limits, &self.dispatch.counters)?),
-        };
-        reactor.turn(timeout, &mut self.dispatch).map_err(|error| Error::system("poll", error))
+        let turned = self.core.reactor()?.turn(timeout, &mut self.dispatch);
+        turned.map_err(|error| Error::system("poll", error))
     }
 
     /// Serves on a thread of its own.
@@ -419,40 +336,24 @@ impl<S> Server<S> {
         let thread = thread.map_err(|error| Error::system("start the server's thread", error))?;
         Ok(Running::new(remote, thread))
     }
+}
 
+/// The loop, with what it is made of when it is first needed: a server that does nothing yet asks nothing of
+/// the system.
+struct Core {
+    limits: Limits,
+    counters: Counters,
+    reactor: Option<Reactor>,
+}
+
+impl Core {
     fn reactor(&mut self) -> Result<&mut Reactor> {
-        if self.reactor.is_none() {
-            self.reactor = Some(make_reactor(&self.limits, &self.dispatch.counters)?);
+        if let Some(ref mut reactor) = self.reactor {
+            return Ok(reactor);
         }
-        match &mut self.reactor {
-            Some(reactor) => Ok(reactor),
-            None => unreachable!("made above"),
-        }
+        let made = Reactor::new(self.limits.clone(), self.counters.clone());
+        Ok(self.reactor.insert(made.map_err(|error| Error::system("set up a loop", error))?))
     }
-}
-
-/// What is spoken on an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speaks {
-    Frames,
-    /// A stream without frames.
-    Plain(Cut),
-    /// Datagrams without frames.
-    Messages,
-}
-
-/// Whether only this machine can reach it. Bound hosts are numeric.
-fn is_local(bound: &Endpoint) -> bool {
-    match bound {
-        Endpoint::Tcp { .. } | Endpoint::Udp { .. } => {
-            bound.numeric_address().is_some_and(|address| address.ip().is_loopback())
-        }
-        _ => true,
-    }
-}
-
-fn make_reactor(limits: &Limits, counters: &Counters) -> Result<Reactor> {
-    Reactor::new(limits.clone(), counters.clone()).map_err(|error| Error::system("set up a loop", error))
 }
 
 impl<S> std::fmt::Debug for Server<S> {

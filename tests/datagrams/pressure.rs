@@ -126,8 +126,8 @@ fn one_that_takes_nothing_is_given_up() {
     let _watchdog = watchdog(60);
     for endpoint in all_lossless() {
         let mut limits = Limits::default();
-        limits.write_stall_timeout = Duration::from_millis(200);
-        let mut server = Server::with_limits(0, 0, limits);
+        limits.listener.connection.write_stall_timeout = Duration::from_millis(200);
+        let mut server = Server::builder(0).types(0).limits(limits).build().expect("a server");
         let counters = server.counters();
         let bound = listen_echo(&mut server, usual(&endpoint));
         let running = server.spawn().expect("spawn");
@@ -152,8 +152,8 @@ fn a_slow_reader_gets_everything() {
     let _watchdog = watchdog(60);
     for endpoint in all_lossless() {
         let mut limits = Limits::default();
-        limits.write_stall_timeout = Duration::from_millis(400);
-        let mut server = Server::with_limits(0, 0, limits);
+        limits.listener.connection.write_stall_timeout = Duration::from_millis(400);
+        let mut server = Server::builder(0).types(0).limits(limits).build().expect("a server");
         let bound = listen_echo(&mut server, usual(&endpoint));
         let running = server.spawn().expect("spawn");
         let slow = Unconnected::new(&bound);

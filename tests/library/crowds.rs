@@ -101,8 +101,9 @@ fn small_and_large_calls_of_one_client_do_not_mix() {
 fn more_threads_than_the_server_takes_calls() {
     let _watchdog = watchdog(60);
     let mut limits = Limits::default();
-    limits.max_in_flight = 2;
-    limits.max_in_flight_bytes = 100;
+    limits.listener.connection.max_in_flight = 2;
+    limits.listener.connection.max_payload = 100;
+    limits.listener.connection.max_in_flight_bytes = 100;
     on_every_stream(
         store_with(limits),
         |listen| listen,

@@ -19,10 +19,10 @@ const LONG: Duration = Duration::from_secs(300);
 /// All limits long but for what `change` makes short.
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
-    limits.hello_timeout = LONG;
-    limits.partial_frame_timeout = LONG;
-    limits.write_stall_timeout = LONG;
-    limits.linger = Duration::from_millis(100);
+    limits.listener.connection.hello_timeout = LONG;
+    limits.listener.connection.partial_frame_timeout = LONG;
+    limits.listener.connection.write_stall_timeout = LONG;
+    limits.listener.connection.linger = Duration::from_millis(100);
     change(&mut limits);
     limits
 }
@@ -59,7 +59,7 @@ fn expect_end_of_trickle(raw: &Raw, bytes: &[u8], counters: &Counters) {
 #[test]
 fn a_frame_that_stays_unfinished() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.partial_frame_timeout = SHORT);
+    let limits = limits(|limits| limits.listener.connection.partial_frame_timeout = SHORT);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, counters| {
@@ -82,7 +82,7 @@ fn a_frame_that_stays_unfinished() {
 fn frames_that_come_slowly_but_whole() {
     let _watchdog = watchdog(60);
     // Longer than a busy machine keeps a thread waiting, and less than the frames take together.
-    let limits = limits(|limits| limits.partial_frame_timeout = 2 * SHORT);
+    let limits = limits(|limits| limits.listener.connection.partial_frame_timeout = 2 * SHORT);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
@@ -101,7 +101,7 @@ fn frames_that_come_slowly_but_whole() {
 #[test]
 fn a_hello_that_stays_unfinished() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.hello_timeout = SHORT);
+    let limits = limits(|limits| limits.listener.connection.hello_timeout = SHORT);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, counters| {
@@ -121,11 +121,11 @@ fn a_hello_that_stays_unfinished() {
 fn silence_is_no_offence() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| {
-        limits.hello_timeout = SHORT;
-        limits.partial_frame_timeout = SHORT;
-        limits.write_stall_timeout = SHORT;
+        limits.listener.connection.hello_timeout = SHORT;
+        limits.listener.connection.partial_frame_timeout = SHORT;
+        limits.listener.connection.write_stall_timeout = SHORT;
     });
-    assert_eq!(limits.idle_timeout, None);
+    assert_eq!(limits.listener.connection.idle_timeout, None);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
@@ -144,7 +144,7 @@ fn silence_is_no_offence() {
 #[test]
 fn who_is_idle_is_told_and_closed() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.idle_timeout = Some(SHORT));
+    let limits = limits(|limits| limits.listener.connection.idle_timeout = Some(SHORT));
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
@@ -168,7 +168,7 @@ fn who_is_idle_is_told_and_closed() {
 #[test]
 fn a_large_frame_that_comes_slowly_is_not_idle() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.idle_timeout = Some(SHORT));
+    let limits = limits(|limits| limits.listener.connection.idle_timeout = Some(SHORT));
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
@@ -206,7 +206,7 @@ fn stall(raw: &Raw, dialect: Dialect, endpoint: &Endpoint) {
 #[test]
 fn who_reads_nothing_is_closed() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.write_stall_timeout = SHORT);
+    let limits = limits(|limits| limits.listener.connection.write_stall_timeout = SHORT);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, counters| {
@@ -225,7 +225,7 @@ fn who_reads_nothing_is_closed() {
 #[test]
 fn who_reads_slowly_gets_everything() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.write_stall_timeout = SHORT * 2);
+    let limits = limits(|limits| limits.listener.connection.write_stall_timeout = SHORT * 2);
     everywhere_with(
         || store_with(limits.clone()),
         |dialect, endpoint, _| {
@@ -251,8 +251,8 @@ fn who_reads_slowly_gets_everything() {
 fn several_limits_at_once_do_not_stop_the_server() {
     let _watchdog = watchdog(60);
     let limits = limits(|limits| {
-        limits.idle_timeout = Some(SHORT * 2);
-        limits.write_stall_timeout = SHORT * 3;
+        limits.listener.connection.idle_timeout = Some(SHORT * 2);
+        limits.listener.connection.write_stall_timeout = SHORT * 3;
     });
     everywhere_with(
         || store_with(limits.clone()),

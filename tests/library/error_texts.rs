@@ -1,6 +1,6 @@
 //! What errors say: the operation, the endpoint, who is there, and what to do next.
 
-use sidewire::{Access, Client, Connect, Endpoint, Error, Executed, Failure, Limits, ResultCode, Server};
+use sidewire::{Access, Client, Connect, Endpoint, Error, Executed, Failure, ResultCode, Server};
 
 use crate::util::fake::{Fake, send, take_hello};
 use crate::util::{Dialect, all_streams, fresh, start, store, usual, watchdog};
@@ -17,7 +17,7 @@ fn says(error: &Error, words: &[&str]) {
 
 /// Type 1 answers -5 without data, type 2 -6 with some, type 3 is fine.
 fn refusing() -> Server<()> {
-    let mut server = Server::with_limits((), 8, Limits::default());
+    let mut server = Server::builder(()).types(8).build().expect("a server");
     server.on(1, |(), _request, _reply| Err(Failure::new(ResultCode::NOT_PERMITTED, "")));
     server.on(2, |(), _request, reply| {
         reply.write("wait");

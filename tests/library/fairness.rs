@@ -94,7 +94,7 @@ fn a_long_queue_of_one_is_not_worked_off_before_others_are_heard() {
     let slow = || {
         let mut limits = Limits::default();
         limits.turn_frames = 16;
-        let mut server = Server::with_limits((), 2, limits);
+        let mut server = Server::builder(()).types(2).limits(limits).build().expect("a server");
         server.on(1, |(), _request, _reply| {
             thread::sleep(Duration::from_micros(500));
             Ok(())

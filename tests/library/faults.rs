@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Connect, Error, Executed, Limits, ResultCode};
+use sidewire::{Access, Client, Connect, ConnectionLimits, Error, Executed, ResultCode};
 
 use crate::util::fake::{Fake, answer, send, take, take_hello, take_request, wait_for_the_end};
 use crate::util::{Dialect, all_streams, everywhere, frame, fresh, store, usual, watchdog};
@@ -205,7 +205,7 @@ fn a_server_that_breaks_the_protocol() {
             send(stream, &bytes);
             wait_for_the_end(stream);
         });
-        let mut limits = Limits::default();
+        let mut limits = ConnectionLimits::default();
         limits.max_payload = 1000;
         let client = fake.connect().limits(limits).open().expect("connect");
         expect_protocol(&client.call(ECHO, b"").expect_err("no reply"), true);

@@ -22,10 +22,10 @@ const AWAY: Duration = Duration::from_secs(3);
 
 fn limits() -> Limits {
     let mut limits = Limits::default();
-    limits.hello_timeout = LIMIT;
-    limits.partial_frame_timeout = LIMIT;
-    limits.write_stall_timeout = LIMIT;
-    limits.idle_timeout = Some(LIMIT);
+    limits.listener.connection.hello_timeout = LIMIT;
+    limits.listener.connection.partial_frame_timeout = LIMIT;
+    limits.listener.connection.write_stall_timeout = LIMIT;
+    limits.listener.connection.idle_timeout = Some(LIMIT);
     limits
 }
 

@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use sidewire::{Client, Endpoint, Executed, Limits, ResultCode};
+use sidewire::{Client, Endpoint, Executed, Limits, ListenerLimits, ResultCode};
 
 use crate::util::{
-    Dialect, Raw, classic, client, frame, in_every_dialect, on_every_stream, start, store_with, until, usual,
-    watchdog,
+    Dialect, Raw, classic, client, connect, frame, fresh, in_every_dialect, on_every_stream, start,
+    store_with, until, usual, watchdog,
 };
 
 const GET: u16 = 1;
@@ -17,7 +17,7 @@ const GOODBYE: u8 = 12;
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
-    limits.linger = Duration::from_millis(200);
+    limits.listener.connection.linger = Duration::from_millis(200);
     change(&mut limits);
     limits
 }
@@ -39,7 +39,7 @@ fn until_admitted(dialect: Dialect, endpoint: &Endpoint) -> Client {
 #[test]
 fn connections_beyond_the_limit_are_told_so() {
     let _watchdog = watchdog(60);
-    in_every_dialect(&limits(|limits| limits.max_connections = 2), |dialect, endpoint| {
+    in_every_dialect(&limits(|limits| limits.listener.max_connections = 2), |dialect, endpoint| {
         let (first, second) = (dialect.client(endpoint), dialect.client(endpoint));
         assert!(works(&first) && works(&second));
         // The classic layout has no handshake: there it is the first call that is told.
@@ -58,7 +58,7 @@ fn connections_beyond_the_limit_are_told_so() {
 #[test]
 fn a_refused_peer_gets_four_bytes_time() {
     let _watchdog = watchdog(60);
-    in_every_dialect(&limits(|limits| limits.max_connections = 1), |dialect, endpoint| {
+    in_every_dialect(&limits(|limits| limits.listener.max_connections = 1), |dialect, endpoint| {
         let first = dialect.client(endpoint);
         assert!(works(&first));
         let raw = Raw::connect(endpoint);
@@ -83,7 +83,7 @@ fn a_refused_peer_gets_four_bytes_time() {
 #[test]
 fn a_refused_peer_that_says_nothing_is_dropped() {
     let _watchdog = watchdog(60);
-    let server = store_with(limits(|limits| limits.max_connections = 1));
+    let server = store_with(limits(|limits| limits.listener.max_connections = 1));
     on_every_stream(
         server,
         |listen| listen,
@@ -104,7 +104,7 @@ fn a_refused_peer_that_says_nothing_is_dropped() {
 fn payloads_over_what_the_server_takes_are_not_even_sent() {
     let _watchdog = watchdog(60);
     on_every_stream(
-        store_with(limits(|limits| limits.max_payload = 100)),
+        store_with(limits(|limits| limits.listener.connection.max_payload = 100)),
         |listen| listen,
         |endpoint| {
             let client = client(endpoint);
@@ -122,7 +122,7 @@ fn payloads_over_what_the_server_takes_are_not_even_sent() {
 fn too_many_calls_in_flight_are_fatal() {
     let _watchdog = watchdog(60);
     on_every_stream(
-        store_with(limits(|limits| limits.max_in_flight = 4)),
+        store_with(limits(|limits| limits.listener.connection.max_in_flight = 4)),
         |listen| listen,
         |endpoint| {
             client(endpoint).call(SET, b"as before").expect("set");
@@ -145,7 +145,10 @@ fn too_many_calls_in_flight_are_fatal() {
 fn too_many_bytes_in_flight_are_fatal() {
     let _watchdog = watchdog(60);
     on_every_stream(
-        store_with(limits(|limits| limits.max_in_flight_bytes = 100)),
+        store_with(limits(|limits| {
+            limits.listener.connection.max_payload = 100;
+            limits.listener.connection.max_in_flight_bytes = 100;
+        })),
         |listen| listen,
         |endpoint| {
             let raw = Dialect::V1.raw(endpoint);
@@ -169,8 +172,8 @@ fn who_is_still_sending_is_not_cut_off() {
     let _watchdog = watchdog(60);
     const MUCH: usize = 8 << 20;
     let limits = limits(|limits| {
-        limits.max_payload = 1024;
-        limits.linger = Duration::from_secs(30);
+        limits.listener.connection.max_payload = 1024;
+        limits.listener.connection.linger = Duration::from_secs(30);
     });
     in_every_dialect(&limits, |dialect, endpoint| {
         let raw = dialect.raw(endpoint);
@@ -199,6 +202,32 @@ fn who_is_still_sending_is_not_cut_off() {
     });
 }
 
+/// All connections together hold no more than a single one may.
+fn hold(limits: &mut Limits, bytes: u32) {
+    limits.max_buffered = bytes as usize;
+    let connection = &mut limits.listener.connection;
+    (connection.max_payload, connection.outbox_soft) = (bytes, bytes as usize);
+    connection.outbox_hard = bytes as usize;
+}
+
+/// A listener with limits of its own leaves the others theirs.
+#[test]
+fn each_listener_may_have_its_own() {
+    let _watchdog = watchdog(60);
+    let mut small = ListenerLimits::default();
+    small.connection.max_payload = 100;
+    small.connection.linger = Duration::from_millis(200);
+    small.max_connections = 1;
+    let listen = [usual(&fresh("local")).limits(small), usual(&fresh("local"))];
+    let (running, bound) = start(store_with(limits(|limits| limits.listener.max_connections = 2)), listen);
+    let clients = bound.iter().map(client).collect::<Vec<_>>();
+    assert_eq!(clients[0].request_limit(), Some(100));
+    assert_eq!(clients[1].request_limit(), Some(16 << 20));
+    assert!(connect(&bound[0]).open().expect_err("there is no second place").is_refused());
+    assert!(works(&client(&bound[1])));
+    running.stop().expect("the server ends well");
+}
+
 /// What a flood's requests and replies carry.
 const FLOOD: [u8; 1000] = [b'f'; 1000];
 
@@ -224,8 +253,8 @@ fn flood(raw: &Raw, dialect: Dialect, patience: Duration) -> u32 {
 fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
     let _watchdog = watchdog(60);
     let server = store_with(limits(|limits| {
-        limits.outbox_hard = 1 << 20;
-        limits.max_in_flight = u32::MAX;
+        limits.listener.connection.outbox_hard = 1 << 20;
+        limits.listener.connection.max_in_flight = u32::MAX;
     }));
     let counters = server.counters();
     on_every_stream(
@@ -247,9 +276,9 @@ fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
 fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
     let _watchdog = watchdog(60);
     let server = store_with(limits(|limits| {
-        limits.outbox_soft = 64 << 10;
+        limits.listener.connection.outbox_soft = 64 << 10;
         // Were it read from all the same, it would be closed.
-        limits.outbox_hard = 256 << 10;
+        limits.listener.connection.outbox_hard = 256 << 10;
     }));
     on_every_stream(
         server,
@@ -272,7 +301,7 @@ fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
 #[test]
 fn a_server_whose_buffers_are_full_closes_who_fills_them() {
     let _watchdog = watchdog(60);
-    let server = store_with(limits(|limits| limits.max_buffered = 1 << 20));
+    let server = store_with(limits(|limits| hold(limits, 1 << 20)));
     let counters = server.counters();
     on_every_stream(
         server,
@@ -300,13 +329,15 @@ fn a_server_whose_buffers_are_full_closes_who_fills_them() {
 #[test]
 fn who_fills_the_buffers_is_told_so_before_the_end() {
     let _watchdog = watchdog(60);
-    let server = store_with(limits(|limits| limits.max_buffered = 300_000));
+    let server = store_with(limits(|limits| hold(limits, 300_000)));
     on_every_stream(
         server,
         |listen| listen,
         |endpoint| {
+            let modest = Dialect::V1.raw(endpoint);
+            modest.send(&frame(1, ECHO, 1, 0, &[0; 300_000])[..60_000]);
             let raw = Dialect::V1.raw(endpoint);
-            let _ = raw.try_send(&frame(1, ECHO, 1, 0, &[0; 800_000])[..700_000]);
+            let _ = raw.try_send(&frame(1, ECHO, 1, 0, &[0; 300_000])[..290_000]);
             let goodbye = raw.receive_frame();
             assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::BUSY.code()), "{goodbye:?}");
             assert!(String::from_utf8_lossy(&goodbye.payload).contains("over the limit of 300000"));
@@ -319,7 +350,10 @@ fn who_fills_the_buffers_is_told_so_before_the_end() {
 #[test]
 fn one_connection_reads_and_answers_the_largest_frames() {
     let _watchdog = watchdog(60);
-    let limits = limits(|limits| limits.max_buffered = 40 << 20);
+    let limits = limits(|limits| {
+        limits.max_buffered = 40 << 20;
+        limits.listener.connection.outbox_hard = 40 << 20;
+    });
     let (running, bound) = start(store_with(limits), crate::util::all_streams().iter().map(usual));
     for endpoint in &bound {
         let client = client(endpoint);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Endpoint, Limits, Listen, ResultCode, Server};
+use sidewire::{Access, Client, Endpoint, Listen, ResultCode, Server};
 
 use crate::util::{
     Dialect, all_streams, client, connect, fresh, on_every_stream, start, store, until, usual, watchdog,
@@ -168,7 +168,7 @@ fn a_later_handler_replaces_an_earlier_one() {
 fn the_dispatch_table_is_as_large_as_it_was_made() {
     let _watchdog = watchdog(60);
     let answer = |types: usize, msg_type: u16| {
-        let mut server = Server::with_limits((), types, Limits::default());
+        let mut server = Server::builder(()).types(types).build().expect("a server");
         if let Some(last) = types.checked_sub(1) {
             server.on(last as u16, |(), _request, _reply| Ok(()));
         }
@@ -189,8 +189,12 @@ fn the_dispatch_table_is_as_large_as_it_was_made() {
 #[test]
 fn a_table_can_not_be_larger_than_types_go() {
     let panics = |action: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(action)).is_err();
-    assert!(panics(&mut || drop(Server::with_limits((), 65_537, Limits::default()))));
-    let mut server = Server::with_limits((), 8, Limits::default());
+    let error = Server::builder(()).types(65_537).build().expect_err("too many");
+    assert!(
+        error.is_invalid_input() && error.to_string().contains("at most 65536 types, not 65537"),
+        "{error}"
+    );
+    let mut server = Server::builder(()).types(8).build().expect("a server");
     assert!(!panics(&mut || server.on(7, |(), _request, _reply| Ok(()))));
     assert!(panics(&mut || server.on(8, |(), _request, _reply| Ok(()))));
 }

@@ -24,8 +24,8 @@ fn silent_connections_do_not_keep_their_places() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams() {
         let mut limits = Limits::default();
-        limits.max_connections = 4;
-        limits.first_byte_timeout = Some(Duration::from_millis(200));
+        limits.listener.max_connections = 4;
+        limits.listener.first_byte_timeout = Some(Duration::from_millis(200));
         let (running, bound) = start(store_with(limits), [for_anyone(&endpoint)]);
         let first = connect(&bound[0]).open().expect("there is room");
         let silent: Vec<Raw> = (0..3).map(|_| Raw::connect(&bound[0])).collect();
@@ -43,7 +43,7 @@ fn nor_do_they_on_streams_without_frames() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams() {
         let mut limits = Limits::default();
-        limits.first_byte_timeout = Some(Duration::from_millis(200));
+        limits.listener.first_byte_timeout = Some(Duration::from_millis(200));
         let mut server = store_with(limits);
         let echo = on_data(|_: &mut Vec<u8>, session, bytes| session.write(bytes));
         let bound = server.listen_raw(for_anyone(&endpoint), echo).expect("listen");
@@ -64,7 +64,7 @@ fn one_peer_does_not_get_all_places() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams().into_iter().chain([fresh("tcp")]) {
         let mut limits = Limits::default();
-        limits.max_connections = 8;
+        limits.listener.max_connections = 8;
         let (running, bound) = start(store_with(limits), [for_anyone(&endpoint)]);
         let peers: Vec<(Raw, i32)> = (0..8).map(|_| status(&bound[0])).collect();
         let let_in = peers.iter().filter(|(_, status)| *status == 0).count();

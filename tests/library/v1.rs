@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidewire::{Endpoint, Failure, Limits, ResultCode, Server};
+use sidewire::{ConnectionLimits, Endpoint, Failure, Limits, ResultCode, Server};
 
 use crate::util::{
     Dialect, Frame, Raw, Reply, client, connect, frame, on_every_stream, store, store_with, watchdog,
@@ -29,7 +29,7 @@ const TEXT: u8 = 4;
 /// Runs `test` against a store on each kind of stream, with a raw peer past its hello.
 fn on_every_raw(test: impl Fn(&Raw, &Endpoint)) {
     let mut limits = Limits::default();
-    limits.linger = LINGER;
+    limits.listener.connection.linger = LINGER;
     on_every_stream(
         store_with(limits),
         |listen| listen,
@@ -71,8 +71,8 @@ fn expect_goodbye(raw: &Raw, rc: ResultCode, last_id: u32) -> Frame {
 fn an_oversized_frame_ends_the_connection_as_soon_as_its_header_is_there() {
     let _watchdog = watchdog(60);
     let mut limits = Limits::default();
-    limits.max_payload = 1000;
-    limits.linger = LINGER;
+    limits.listener.connection.max_payload = 1000;
+    limits.listener.connection.linger = LINGER;
     on_every_stream(
         store_with(limits),
         |listen| listen,
@@ -255,7 +255,7 @@ fn what_needs_no_answer_is_skipped() {
 
 /// A server whose handlers fail in every way.
 fn failing() -> Server<u32> {
-    let mut server = Server::with_limits(0u32, 16, Limits::default());
+    let mut server = Server::builder(0u32).types(16).build().expect("a server");
     server.on(1, |calls, _request, reply| {
         *calls += 1;
         reply.write(b"thrown away");
@@ -348,7 +348,7 @@ fn clients_get_the_code_and_the_text() {
 #[test]
 fn a_reply_larger_than_the_caller_takes() {
     let _watchdog = watchdog(60);
-    let mut small = Limits::default();
+    let mut small = ConnectionLimits::default();
     small.max_payload = 100;
     on_every_stream(
         store(),

@@ -91,8 +91,15 @@ fn payloads_of_all_sizes_come_back() {
     let limits = Limits::default();
     let sizes = [0, 1, 11, 12, 15, 16, 17, 4095, 4096, 65519, 65520, 65536, 65537, 131_072, 200_000]
         .into_iter()
-        .chain([262_128, 262_144, 262_145, 400_000, 1 << 20, limits.max_payload as usize]);
-    let payload = pattern(limits.max_payload as usize);
+        .chain([
+            262_128,
+            262_144,
+            262_145,
+            400_000,
+            1 << 20,
+            limits.listener.connection.max_payload as usize,
+        ]);
+    let payload = pattern(limits.listener.connection.max_payload as usize);
     on_every_stream(
         store(),
         |listen| listen,

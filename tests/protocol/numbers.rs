@@ -64,8 +64,8 @@ fn the_longest_hello_and_the_longest_text_hold() {
 fn so_many_are_refused_at_a_time_and_for_so_long() {
     let _watchdog = util::watchdog(30);
     let mut limits = Limits::default();
-    limits.max_connections = 0;
-    let server = Server::with_limits((), 0, limits);
+    limits.listener.max_connections = 0;
+    let server = Server::builder(()).types(0).limits(limits).build().expect("a server");
     let (_running, bound) = util::start(server, [util::usual(&util::fresh("tcp"))]);
     let begin = Instant::now();
     let connect = |_| util::Raw::connect(&bound[0]);

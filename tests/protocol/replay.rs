@@ -62,10 +62,11 @@ pub(crate) fn serve(conversation: &Conversation, endpoint: &Endpoint) -> (Runnin
             "classic_max" => listen = listen.classic_max(number()),
             "classic_fixed" => listen = listen.classic_fixed(number()),
             "without_classic" => listen = listen.without_classic(),
-            "max_connections" => limits.max_connections = number() as usize,
-            "max_in_flight_bytes" => limits.max_in_flight_bytes = number(),
-            "hello_timeout" => limits.hello_timeout = time(),
-            "partial_frame_timeout" => limits.partial_frame_timeout = time(),
+            "max_connections" => limits.listener.max_connections = number() as usize,
+            "max_payload" => limits.listener.connection.max_payload = number(),
+            "max_in_flight_bytes" => limits.listener.connection.max_in_flight_bytes = number(),
+            "hello_timeout" => limits.listener.connection.hello_timeout = time(),
+            "partial_frame_timeout" => limits.listener.connection.partial_frame_timeout = time(),
             "only" => {}
             _ => panic!("{}: unknown setting {key}", conversation.name),
         }

@@ -172,7 +172,7 @@ fn a_full_server_closes_at_once() {
     let _watchdog = watchdog(60);
     for carry in BOTH {
         let greet = Play { opened: |session| session.write("hello \n"), ..Play::silent() };
-        everywhere(&limits(|limits| limits.max_connections = 2), carry, greet, |stage| {
+        everywhere(&limits(|limits| limits.listener.max_connections = 2), carry, greet, |stage| {
             let inside = [stage.connect(), stage.connect()];
             inside.iter().for_each(|client| assert_eq!(client.receive(7), b"hello \n"));
             (0..5).for_each(|_| stage.connect().expect_end());

@@ -35,7 +35,10 @@ fn send_first_and_read_later(limits: &Limits) {
                 // What is on its way both ways belongs to the system: up to some MiB on TCP, less elsewhere.
                 let on_its_way =
                     if matches!(stage.endpoint, Endpoint::Tcp { .. }) { LENGTH } else { 2 << 20 };
-                assert!(taken < LENGTH.min(limits.outbox_soft + on_its_way), "{taken} bytes were taken");
+                assert!(
+                    taken < LENGTH.min(limits.listener.connection.outbox_soft + on_its_way),
+                    "{taken} bytes were taken"
+                );
                 let received = client.receive(LENGTH);
                 assert!(received == sent, "it came back changed");
                 sending.join().expect("all is sent");
@@ -55,7 +58,7 @@ fn eight_mebibytes_before_anything_is_read() {
 #[test]
 fn the_same_with_a_small_mark() {
     let _watchdog = watchdog(120);
-    send_first_and_read_later(&limits(|limits| limits.outbox_soft = 10_000));
+    send_first_and_read_later(&limits(|limits| limits.listener.connection.outbox_soft = 10_000));
 }
 
 /// The answer to each piece passes the mark, and the system takes it at once: then reading goes on
@@ -66,7 +69,7 @@ fn reading_goes_on_when_everything_was_taken() {
     fn answer(session: &mut Session<'_>, bytes: &[u8]) {
         session.write(vec![b'.'; bytes.len().div_ceil(100)]);
     }
-    let small = limits(|limits| limits.outbox_soft = 1);
+    let small = limits(|limits| limits.listener.connection.outbox_soft = 1);
     for carry in BOTH {
         everywhere(&small, carry, Play { data: answer, ..Play::silent() }, |stage| {
             let client = stage.connect();
@@ -114,7 +117,7 @@ fn the_hard_mark_closes() {
     fn flood(session: &mut Session<'_>) {
         (0..64).for_each(|_| session.write(vec![0; 1 << 20]));
     }
-    let small = limits(|limits| limits.outbox_hard = 8 << 20);
+    let small = limits(|limits| limits.listener.connection.outbox_hard = 8 << 20);
     let silent = Play::silent();
     for play in [
         Play { opened: flood, ..silent },

@@ -17,7 +17,7 @@ fn expect_alive(stage: &Stage) {
 #[test]
 fn a_silent_connection_ends_when_it_is_told_to() {
     let _watchdog = watchdog(60);
-    let idle = limits(|limits| limits.idle_timeout = Some(Duration::from_millis(300)));
+    let idle = limits(|limits| limits.listener.connection.idle_timeout = Some(Duration::from_millis(300)));
     for carry in BOTH {
         everywhere(&idle, carry, Play::echo(carry), |stage| {
             let client = stage.connect();
@@ -42,7 +42,7 @@ fn a_silent_connection_ends_when_it_is_told_to() {
 #[test]
 fn a_client_that_does_not_read_is_closed() {
     let _watchdog = watchdog(120);
-    let stall = limits(|limits| limits.write_stall_timeout = Duration::from_millis(300));
+    let stall = limits(|limits| limits.listener.connection.write_stall_timeout = Duration::from_millis(300));
     for carry in BOTH {
         everywhere(&stall, carry, Play::echo(carry), |stage| {
             let client = stage.connect();
@@ -61,9 +61,9 @@ fn a_client_that_does_not_read_may_also_be_silent() {
     let _watchdog = watchdog(120);
     for (idle, stall) in [(200, 800), (800, 200)] {
         let both = limits(|limits| {
-            limits.idle_timeout = Some(Duration::from_millis(idle));
-            limits.write_stall_timeout = Duration::from_millis(stall);
-            limits.linger = Duration::from_millis(100);
+            limits.listener.connection.idle_timeout = Some(Duration::from_millis(idle));
+            limits.listener.connection.write_stall_timeout = Duration::from_millis(stall);
+            limits.listener.connection.linger = Duration::from_millis(100);
         });
         for carry in BOTH {
             everywhere(&both, carry, Play::echo(carry), |stage| {
@@ -90,7 +90,7 @@ fn a_client_that_does_not_read_may_also_be_silent() {
 #[test]
 fn nobody_is_waited_for_without_end() {
     let _watchdog = watchdog(60);
-    let linger = limits(|limits| limits.linger = Duration::from_millis(200));
+    let linger = limits(|limits| limits.listener.connection.linger = Duration::from_millis(200));
     for carry in BOTH {
         let close = Play { data: |session, _| session.close(), ..Play::silent() };
         everywhere(&linger, carry, close, |stage| {

@@ -196,7 +196,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(endpoint: &Endpoint, limits: Limits, carry: Carry, play: Play) -> Stage {
-        let mut server = Server::with_limits((), 0, limits);
+        let mut server = Server::builder(()).types(0).limits(limits).build().expect("a server");
         let notes = Notes::default();
         let witness = Witness { play, notes: notes.clone() };
         let endpoint = match carry {

@@ -100,8 +100,8 @@ fn a_server_may_take_more_or_less_than_others() {
     let stage = Stage::new();
     for (most, fits) in [(40 << 20, true), (1000, false)] {
         let mut limits = sidewire::Limits::default();
-        limits.max_payload = most;
-        let mut server = sidewire::Server::with_limits((), 16, limits);
+        limits.listener.connection.max_payload = most;
+        let mut server = sidewire::Server::builder(()).types(16).limits(limits).build().expect("a server");
         server.on(4, |(), request, reply| {
             reply.write(request.payload().len().to_string());
             Ok(())

@@ -89,7 +89,11 @@ pub(crate) fn store() -> Server<Vec<u8>> {
 
 /// The same with other limits.
 pub(crate) fn store_with(limits: sidewire::Limits) -> Server<Vec<u8>> {
-    let mut server = Server::with_limits(b"hello, this is server!".to_vec(), 16, limits);
+    let mut server = Server::builder(b"hello, this is server!".to_vec())
+        .types(16)
+        .limits(limits)
+        .build()
+        .expect("a server");
     server.on(1, |value, _request, reply| {
         reply.write(value);
         Ok(())

@@ -8,7 +8,7 @@ use crate::util::{Raw, classic, fresh, until, watchdog};
 const MUCH: u16 = 1;
 
 fn listen(endpoint: &Endpoint, limits: Limits) -> Server<()> {
-    let mut server = Server::with_limits((), 16, limits);
+    let mut server = Server::builder(()).types(16).limits(limits).build().expect("a server");
     server.on(MUCH, |(), _request, reply| {
         reply.write(vec![7; 1 << 20]);
         Ok(())
@@ -41,13 +41,17 @@ fn shedding_memory_ends_a_write_under_way() {
     let _watchdog = watchdog(60);
     let endpoint = fresh("pipe");
     let mut limits = Limits::default();
-    limits.max_buffered = 1 << 19;
+    limits.max_buffered = 3 << 19;
+    limits.listener.connection.max_payload = 1 << 20;
+    limits.listener.connection.outbox_hard = 3 << 19;
     let server = listen(&endpoint, limits);
     let counters = server.counters();
     let running = server.spawn().expect("spawn");
     let raw = Raw::connect(&endpoint);
     raw.send(&classic(MUCH.into(), 0, b""));
-    until("it is given up", || counters.accepted() == 1 && counters.connections() == 0);
+    let modest = Raw::connect(&endpoint);
+    modest.send(&classic(MUCH.into(), 0, &[0; 1 << 20])[..700_000]);
+    until("it is given up", || counters.accepted() == 2 && counters.connections() == 1);
     // What it has not read is thrown away: else it would go on holding what is under way.
     assert!(raw.receive_to_end_or_reset().len() < 1 << 16);
     running.stop().expect("the server ends well");

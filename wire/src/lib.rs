@@ -135,7 +135,7 @@ pub use executed::Executed;
 pub use failure::Failure;
 pub use hello::Hello;
 pub use layout::{Classic, Layout};
-pub use limits::{ConnectionLimits, LATE, REFUSAL_WAIT};
+pub use limits::{ConnectionLimits, Contradiction, LATE, REFUSAL_WAIT};
 pub use outbox::{Buffer, Outbox};
 pub use plain::{Cut, Plain};
 pub use protocol::Protocol;

@@ -1,5 +1,6 @@
 //! What one connection may hold and how long it may take, with the defaults and why.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What a connection's owner allows the other side, in bytes, counts and times. Both sides of a
@@ -35,6 +36,66 @@ pub struct ConnectionLimits {
     pub linger: Duration,
 }
 
+/// Limits that contradict each other, or that nobody could keep: which, with their numbers, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction(String);
+
+impl Contradiction {
+    /// This text says it: the fields by name, with their numbers.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Contradiction {
+        Contradiction(text.into())
+    }
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Contradiction {}
+
+impl ConnectionLimits {
+    /// Whether a connection can work with these. What is merely strict is fine: payloads of no bytes, an
+    /// outbox that holds less than the largest reply, no time to linger.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let ConnectionLimits { max_payload, max_in_flight, max_in_flight_bytes, .. } = *self;
+        let ConnectionLimits { outbox_soft, outbox_hard, idle_timeout, .. } = *self;
+        let times = [
+            ("hello_timeout", Some(self.hello_timeout)),
+            ("partial_frame_timeout", Some(self.partial_frame_timeout)),
+            ("write_stall_timeout", Some(self.write_stall_timeout)),
+            ("idle_timeout", idle_timeout),
+        ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
+            return Err(Contradiction(format!("{name} is 0: nobody could be in time")));
+        }
+        if max_in_flight == 0 {
+            return Err(Contradiction::new("max_in_flight is 0: nobody could ask anything"));
+        }
+        if max_in_flight_bytes < max_payload {
+            return Err(Contradiction(format!(
+                "max_in_flight_bytes ({max_in_flight_bytes}) is less than max_payload ({max_payload}): the \
+                 largest request could never be sent"
+            )));
+        }
+        if outbox_soft == 0 {
+            return Err(Contradiction::new("outbox_soft is 0: nothing could ever be sent"));
+        }
+        if outbox_hard < outbox_soft {
+            return Err(Contradiction(format!(
+                "outbox_hard ({outbox_hard}) is less than outbox_soft ({outbox_soft}): a connection would be closed \
+                 before it is held up"
+            )));
+        }
+        Ok(())
+    }
+}
+
 impl Default for ConnectionLimits {
     fn default() -> Self {
         ConnectionLimits {
@@ -56,3 +117,49 @@ impl Default for ConnectionLimits {
 pub const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// Who judges a deadline this much too late has been held up, and may have held up the other side.
 pub const LATE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the default with one thing changed.
+    fn said(change: impl FnOnce(&mut ConnectionLimits)) -> String {
+        let mut limits = ConnectionLimits::default();
+        change(&mut limits);
+        limits.check().err().map_or_else(String::new, |contradiction| contradiction.to_string())
+    }
+
+    #[test]
+    fn contradictions_are_named_with_their_numbers() {
+        assert_eq!(said(|_| ()), "");
+        for (said, words) in [
+            (
+                said(|limits| limits.max_in_flight_bytes = 10),
+                "max_in_flight_bytes (10) is less than max_payload (16777216)",
+            ),
+            (said(|limits| limits.outbox_hard = 0), "outbox_hard (0) is less than outbox_soft (1048576)"),
+            (
+                said(|limits| limits.outbox_soft = 65 << 20),
+                "outbox_hard (67108864) is less than outbox_soft (68157440)",
+            ),
+            (said(|limits| limits.outbox_soft = 0), "outbox_soft is 0"),
+            (said(|limits| limits.max_in_flight = 0), "max_in_flight is 0"),
+            (said(|limits| limits.hello_timeout = Duration::ZERO), "hello_timeout is 0"),
+            (said(|limits| limits.partial_frame_timeout = Duration::ZERO), "partial_frame_timeout is 0"),
+            (said(|limits| limits.write_stall_timeout = Duration::ZERO), "write_stall_timeout is 0"),
+            (said(|limits| limits.idle_timeout = Some(Duration::ZERO)), "idle_timeout is 0"),
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_merely_strict_is_fine() {
+        let strict = said(|limits| {
+            (limits.max_payload, limits.max_in_flight, limits.max_in_flight_bytes) = (0, 1, 0);
+            (limits.outbox_soft, limits.outbox_hard) = (1, 1);
+            limits.linger = Duration::ZERO;
+        });
+        assert_eq!(strict, "");
+    }
+}

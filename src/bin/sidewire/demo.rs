@@ -222,7 +222,7 @@ pub(crate) fn run_helper(args: &HelperArgs) -> ExitCode {
 }
 
 fn help(args: &HelperArgs) -> Outcome<()> {
-    let mut server = store::server();
+    let mut server = store::server()?;
     server.stop_on_signals()?;
     let mut lines = String::new();
     for endpoint in &args.endpoints {

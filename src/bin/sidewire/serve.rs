@@ -63,12 +63,15 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if let Err(error) = sidewire_platform::raise_descriptor_limit() {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
-    let mut server = store::server();
     // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
-    if let Err(error) = server.stop_on_signals() {
-        complain(&error);
-        return ExitCode::FAILURE;
-    }
+    let made = store::server().and_then(|mut server| server.stop_on_signals().map(|()| server));
+    let mut server = match made {
+        Ok(server) => server,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
     match args.endpoints.iter().try_for_each(|endpoint| listen(&mut server, endpoint, args)) {
         Ok(()) => {}
         Err(error) => {

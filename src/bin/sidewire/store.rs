@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sidewire::{Limits, Server};
+use sidewire::Server;
 
 pub(crate) const GET: u16 = 1;
 pub(crate) const SET: u16 = 2;
@@ -15,8 +15,8 @@ const TYPES: usize = 16;
 pub(crate) const GREETING: &[u8] = b"hello, this is server!";
 
 /// A server with the store's handlers and no endpoint yet.
-pub(crate) fn server() -> Server<Vec<u8>> {
-    let mut server = Server::with_limits(GREETING.to_vec(), TYPES, Limits::default());
+pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
+    let mut server = Server::builder(GREETING.to_vec()).types(TYPES).build()?;
     server.on(GET, |value, _request, reply| {
         reply.write(value);
         Ok(())
@@ -54,5 +54,5 @@ pub(crate) fn server() -> Server<Vec<u8>> {
         reply.write(statistics.to_string());
         Ok(())
     });
-    server
+    Ok(server)
 }

@@ -1,0 +1,58 @@
+//! How a server is made.
+
+use crate::error::{Error, Result};
+use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
+
+use super::Server;
+
+/// A server that is to have other than the usual options: from [`Server::builder`].
+///
+/// ```
+/// use sidewire::{Limits, Server};
+///
+/// let mut limits = Limits::default();
+/// limits.listener.max_connections = 16;
+/// let server = Server::builder(String::new()).types(1024).limits(limits).build()?;
+/// # Ok::<(), sidewire::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "there is no server before build()"]
+pub struct ServerBuilder<S> {
+    state: S,
+    types: usize,
+    limits: Limits,
+}
+
+impl<S> ServerBuilder<S> {
+    pub(super) fn new(state: S) -> ServerBuilder<S> {
+        ServerBuilder { state, types: DEFAULT_TYPES, limits: Limits::default() }
+    }
+
+    /// How many types the dispatch table has: 0 to `types - 1`. Default 256, at most 65,536.
+    pub fn types(mut self, types: usize) -> ServerBuilder<S> {
+        self.types = types;
+        self
+    }
+
+    /// Other limits than the default ones.
+    pub fn limits(mut self, limits: Limits) -> ServerBuilder<S> {
+        self.limits = limits;
+        self
+    }
+
+    /// Makes the server.
+    ///
+    /// # Errors
+    /// [`is_invalid_input`](Error::is_invalid_input) if the table has more types than a `u16` can name, or
+    /// limits contradict each other.
+    pub fn build(self) -> Result<Server<S>> {
+        let ServerBuilder { state, types, limits } = self;
+        if types > MAX_TYPES {
+            let text = format!("a dispatch table has at most {MAX_TYPES} types, not {types}");
+            return Err(Error::invalid("set up a server", &text));
+        }
+        let contradicts = |contradiction| Error::invalid("set up a server", &format!("{contradiction}"));
+        limits.check().map_err(contradicts)?;
+        Ok(Server::assemble(state, types, limits))
+    }
+}
