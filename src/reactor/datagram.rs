@@ -249,7 +249,7 @@ impl Port {
             Parsed::Bad { error, ticket } => {
                 log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(from));
                 if let Some(ticket) = ticket {
-                    self.write_refusal(ticket, error.rc(), error.text());
+                    self.write_refusal(ticket, error.result_code(), error.text());
                     self.send_scratch(to);
                 }
             }

@@ -169,7 +169,7 @@ impl Link {
         let begun = bench.place.begun;
         let mut share = Share::begin(bench.limits.turn_bytes, bench.limits.turn_frames, begun);
         let is_overdue = self.is_due(begun);
-        self.protocol.lend(bench.spare);
+        self.protocol.flow_mut().lend(bench.spare);
         let was_writing = self.wants_to_write();
         self.open(bench.place, &share, receiver);
         let unread = share.bytes;
@@ -193,7 +193,7 @@ impl Link {
                 more_to_write = self.flush(bench, &share);
             }
         }
-        if let Some(buffer) = self.protocol.reclaim()
+        if let Some(buffer) = self.protocol.flow_mut().reclaim()
             && buffer.is_worth_keeping()
             && bench.spare.len() < SPARE_BUFFERS
         {
@@ -249,7 +249,7 @@ impl Link {
 
     /// Whether WRITABLE is to be asked for. While this is false nobody wakes us for it.
     fn wants_to_write(&self) -> bool {
-        self.protocol.is_stalled()
+        self.protocol.flow().is_stalled()
     }
 
     fn update_interest(&mut self, key: Key, registry: &Registry) -> io::Result<()> {
@@ -288,7 +288,7 @@ impl Link {
 
     /// Why it is over.
     pub(crate) fn closed(&mut self, endpoint: &Endpoint) -> Closed {
-        match (self.broken.take(), self.protocol.failure()) {
+        match (self.broken.take(), self.protocol.flow().failure()) {
             (_, Some(failure)) => Closed::Ended(failure.to_string()),
             (Some(error), None) => Closed::Broken(Error::os("serve a client on", endpoint, *error)),
             (None, None) => Closed::InOrder,
@@ -308,7 +308,7 @@ impl Link {
     /// The connection's deadline or the linger's.
     fn deadline(&self) -> Option<Instant> {
         match self.ending {
-            Ending::Lingering => self.protocol.linger_deadline(),
+            Ending::Lingering => self.protocol.flow().linger_deadline(),
             Ending::Open | Ending::InputEnded | Ending::OutputEnded => self.protocol.next_deadline(),
             Ending::Over(_) => None,
         }
@@ -361,7 +361,7 @@ impl Link {
         match self.ending {
             Ending::Over(Close::Flushed) => self.stream.close_flushed(linger),
             Ending::Over(Close::Abruptly) => self.stream.abort(),
-            _ if self.protocol.is_hopeless() => self.stream.abort(),
+            _ if self.protocol.flow().is_hopeless() => self.stream.abort(),
             _ => drop(self.stream),
         }
     }

@@ -301,7 +301,7 @@ impl Reactor {
         let listener = link.listener();
         let mut reception = Reception { key, listener, endpoint: &site.endpoint, service };
         let next = link.work(&mut bench, &mut reception, to_the_end);
-        let held = link.protocol().buffered();
+        let held = link.protocol().flow().buffered();
         self.buffered = self.buffered + held - link.accounted;
         link.accounted = held;
         match next {
@@ -418,7 +418,7 @@ fn endpoint_number(count: usize) -> io::Result<u16> {
 /// Says how a connection ended.
 fn report_end(key: Key, link: &Link, site: &mut Site) {
     let (endpoint, peer) = (&site.endpoint, Shown(link.peer()));
-    match (link.protocol().failure(), link.broken()) {
+    match (link.protocol().flow().failure(), link.broken()) {
         (Some(failure), _) => {
             let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
             match site.tallies.failure(failure).next_worth_telling() {

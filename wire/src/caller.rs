@@ -170,7 +170,7 @@ impl<W: Wake> Caller<W> {
             _ if is_read => Step::Wait { until: deadline },
             Seat::Queue(_) if is_overdue => Step::Look,
             // Whoever sends makes room, and reads meanwhile.
-            Seat::Queue(_) if self.connection.is_backed_up() => Step::Wait { until: deadline },
+            Seat::Queue(_) if self.connection.flow().is_backed_up() => Step::Wait { until: deadline },
             Seat::Queue(_) | Seat::Call(_) => Step::Read { until: earliest(deadline, self.look_at(now)) },
         }
     }
@@ -225,7 +225,7 @@ impl<W: Wake> Caller<W> {
             Bound::Server(_) | Bound::Outbox(_) => {}
         }
         let behind = self.connection.waiting().saturating_add(HEADER_LEN + length);
-        let fits = !self.connection.is_backed_up() && behind <= self.settings.limits.outbox_hard;
+        let fits = !self.connection.flow().is_backed_up() && behind <= self.settings.limits.outbox_hard;
         if fits && may_call { Admission::Now } else { Admission::Later }
     }
 
@@ -316,10 +316,10 @@ impl<W: Wake> Caller<W> {
 
     /// The channel took so many bytes.
     pub fn sent(&mut self, count: usize, now: Instant) {
-        let was_backed_up = self.connection.is_backed_up();
+        let was_backed_up = self.connection.flow().is_backed_up();
         self.connection.mark_sent(count, now);
         self.seats.end_write();
-        if !self.connection.has_unsent() || was_backed_up && !self.connection.is_backed_up() {
+        if !self.connection.has_unsent() || was_backed_up && !self.connection.flow().is_backed_up() {
             self.seats.wake_queue();
         }
     }
@@ -401,7 +401,7 @@ impl<W: Wake> Caller<W> {
         if self.connection.next_deadline().is_some_and(|at| at <= known) {
             self.connection.handle_timeout(known, input);
         }
-        if let Some(error) = self.connection.failure()
+        if let Some(error) = self.connection.flow().failure()
             && !self.course.is_over()
         {
             self.course.fail(error.clone());
@@ -410,7 +410,7 @@ impl<W: Wake> Caller<W> {
     }
 
     fn close(&mut self, end: End) {
-        let failure = self.connection.failure().filter(|_| end == End::Closed);
+        let failure = self.connection.flow().failure().filter(|_| end == End::Closed);
         self.course.close(failure.map_or(end, |error| End::Failed(error.clone())));
         self.seats.wake_all();
     }

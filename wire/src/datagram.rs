@@ -1,16 +1,14 @@
 //! One datagram is one frame: v1 behind a prefix of 8 bytes, or classic.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use super::classic;
-use super::error::ProtocolError;
-use super::frame::{self, Extension, Header, Kind, flags, split_extension};
-use super::hello::MAGIC;
-use super::layout::{Classic, Layout};
-use super::outbox::Outbox;
-use super::rc::ResultCode;
-use super::reply::{ReplyWriter, Ticket};
+use crate::error::ProtocolError;
+use crate::failure::Failure;
+use crate::frame::{self, Extension, Header, Kind, flags, split_extension};
+use crate::hello::MAGIC;
+use crate::layout::{Classic, Layout};
+use crate::outbox::Outbox;
+use crate::rc::ResultCode;
+use crate::reply::{ReplyWriter, Ticket};
+use crate::{call_rules, classic};
 
 /// In front of a v1 frame: magic, version, flags (0), two zero bytes.
 const PREFIX: [u8; 8] = [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], VERSION, 0, 0, 0];
@@ -48,7 +46,7 @@ pub enum Parsed<'b> {
     /// To be answered with what is wrong, if there is a ticket.
     Bad {
         /// What is wrong.
-        error: Fault,
+        error: Failure,
         /// Whom to tell.
         ticket: Option<Ticket>,
     },
@@ -70,43 +68,9 @@ pub struct Reply<'b> {
     pub payload: &'b [u8],
 }
 
-/// Why a datagram is not served, and what its sender is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    rc: ResultCode,
-    text: Cow<'static, str>,
-}
-
-impl Fault {
-    fn new(rc: ResultCode, text: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { rc, text: text.into() }
-    }
-
-    fn malformed(text: &'static str) -> Fault {
-        Fault::new(ResultCode::MALFORMED, text)
-    }
-
-    /// The result code of the answer.
-    pub fn rc(&self) -> ResultCode {
-        self.rc
-    }
-
-    /// The text of the answer (v1).
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
-
-impl From<ProtocolError> for Fault {
-    fn from(error: ProtocolError) -> Fault {
-        Fault::new(error.rc(), error.to_string())
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.rc, self.text)
-    }
+/// What is wrong with a datagram that can't be read.
+fn malformed(text: &'static str) -> Failure {
+    Failure::fixed(ResultCode::MALFORMED, text)
 }
 
 impl Parsed<'_> {
@@ -129,10 +93,10 @@ pub fn parse(bytes: &[u8], truncated: bool, rule: Classic) -> Parsed<'_> {
 }
 
 fn parse_classic(bytes: &[u8], truncated: bool, rule: Classic) -> Parsed<'_> {
-    let ticket = |msg_type| Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic };
+    let ticket = |msg_type| Ticket::classic(msg_type);
     let Some((head, payload)) = bytes.split_first_chunk() else {
         let ticket = bytes.first_chunk().map(|first| ticket(classic::msg_type(first)));
-        return Parsed::Bad { error: Fault::malformed("too short for a header"), ticket };
+        return Parsed::Bad { error: malformed("too short for a header"), ticket };
     };
     let header = classic::Header::decode(head);
     // In this layout a reply looks like a request. With a forged sender a server's refusal could be
@@ -152,47 +116,46 @@ fn is_refusal(rc: i32) -> bool {
     (-999..0).contains(&rc)
 }
 
-fn classic_payload(length: i32, payload: &[u8], truncated: bool, rule: Classic) -> Result<&[u8], Fault> {
+fn classic_payload(length: i32, payload: &[u8], truncated: bool, rule: Classic) -> Result<&[u8], Failure> {
     let limit = match rule {
         Classic::Short(limit) | Classic::Fixed(limit) => limit,
-        Classic::Refused => return Err(ProtocolError::ClassicRefused.into()),
+        Classic::Refused => return Err(Failure::of(&ProtocolError::ClassicRefused)),
     };
-    let length = u32::try_from(length).map_err(|_| ProtocolError::NegativeLength(length))?;
+    let length = u32::try_from(length).map_err(|_| Failure::of(&ProtocolError::NegativeLength(length)))?;
     if length > limit {
-        return Err(ProtocolError::TooLarge { length, limit }.into());
+        return Err(Failure::of(&ProtocolError::TooLarge { length, limit }));
     }
     if truncated {
         return Err(cut(payload.len() + classic::HEADER_LEN));
     }
     // Whoever sends a whole struct sends more than it says.
-    payload.get(..length as usize).ok_or(Fault::malformed("the datagram ends before its payload"))
+    payload.get(..length as usize).ok_or(malformed("the datagram ends before its payload"))
 }
 
 /// Of a datagram only its first `have` bytes are there.
-fn cut(have: usize) -> Fault {
-    Fault::new(ResultCode::TOO_LARGE, format!("a datagram of more than {have} bytes is not taken"))
+fn cut(have: usize) -> Failure {
+    Failure::new(ResultCode::TOO_LARGE, format!("a datagram of more than {have} bytes is not taken"))
 }
 
 fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
     let split =
         bytes.split_first_chunk().and_then(|(prefix, rest)| Some((prefix, rest.split_first_chunk()?)));
     let Some((prefix, (head, payload))) = split else {
-        return Parsed::Bad { error: Fault::malformed("too short for a header"), ticket: None };
+        return Parsed::Bad { error: malformed("too short for a header"), ticket: None };
     };
     let header = Header::decode(head);
     let kind = Kind::from_byte(header.kind);
-    let is_call = matches!(kind, Some(Kind::Request | Kind::Subscribe | Kind::Unsubscribe));
-    let ticket = Ticket { id: header.id, msg_type: i32::from(header.msg_type), cost: 0, layout: Layout::V1 };
-    let ticket = (is_call && header.id != 0).then_some(ticket);
+    let is_call = kind.is_some_and(Kind::is_call);
+    let ticket = (is_call && header.id != 0).then(|| Ticket::v1(&header, 0));
     if let Err(error) = check_frame(prefix, &header, payload.len(), truncated) {
         return Parsed::Bad { error, ticket };
     }
     match (kind, ticket) {
-        (_, Some(ticket)) => match request_payload(&header, payload) {
+        (_, Some(ticket)) => match call_rules::check(&header, payload) {
             Ok(payload) => Parsed::Request { ticket, payload },
             Err(error) => Parsed::Bad { error, ticket: Some(ticket) },
         },
-        (_, None) if is_call => Parsed::Bad { error: Fault::malformed("a request with id 0"), ticket: None },
+        (_, None) if is_call => Parsed::Bad { error: malformed("a request with id 0"), ticket: None },
         (Some(Kind::Ping), _) => Parsed::Ping { id: header.id },
         (Some(Kind::Notify), _) => notify(&header, payload),
         (Some(Kind::Reply), _) => reply(&header, payload),
@@ -201,46 +164,23 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
 }
 
 /// Whether the frame can be told at all.
-fn check_frame(prefix: &[u8; 8], header: &Header, have: usize, truncated: bool) -> Result<(), Fault> {
+fn check_frame(prefix: &[u8; 8], header: &Header, have: usize, truncated: bool) -> Result<(), Failure> {
     let [.., version, prefix_flags, zero, zero_too] = *prefix;
     if version != VERSION {
         let theirs = (version, version);
-        Err(ProtocolError::NoCommonVersion { ours: (VERSION, VERSION), theirs }.into())
+        Err(Failure::of(&ProtocolError::NoCommonVersion { ours: (VERSION, VERSION), theirs }))
     } else if truncated {
         Err(cut(have + V1_OVERHEAD))
     } else if [prefix_flags, zero, zero_too] != [0; 3] {
-        Err(Fault::malformed("the prefix is not zero behind its version"))
+        Err(malformed("the prefix is not zero behind its version"))
     } else if header.flags & !flags::ALL != 0 {
-        Err(ProtocolError::ReservedFlags(header.flags).into())
+        Err(Failure::of(&ProtocolError::ReservedFlags(header.flags)))
     } else if !header.kind_is_acceptable() {
-        Err(ProtocolError::UnknownKind(header.kind).into())
+        Err(Failure::of(&ProtocolError::UnknownKind(header.kind)))
     } else if header.length as usize != have {
-        Err(Fault::malformed("the payload is not as long as the header says"))
+        Err(malformed("the payload is not as long as the header says"))
     } else {
         Ok(())
-    }
-}
-
-/// The payload of a call that can be served. What can't is told so as on streams, in the same order
-/// and words: see `connection::meaning`, and the test below.
-fn request_payload<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Fault> {
-    if header.kind != Kind::Request as u8 {
-        Err(Fault::new(ResultCode::NO_HANDLER, "this server has no events"))
-    } else if header.rc < 0 {
-        Err(Fault::malformed("the timeout is negative"))
-    } else if header.flags & flags::TEXT != 0 {
-        Err(Fault::malformed("a request can't carry the flag TEXT"))
-    } else if header.flags & flags::MORE != 0 {
-        Err(Fault::new(ResultCode::NO_HANDLER, "requests in parts are not served"))
-    } else {
-        match split_extension(header.flags, payload) {
-            Extension::Fine(payload) => Ok(payload),
-            Extension::Malformed => Err(Fault::malformed("the extension block is malformed")),
-            Extension::NotUnderstood(tag) => {
-                let text = format!("extension {tag:#06x} is not known here");
-                Err(Fault::new(ResultCode::FEATURE_MISSING, text))
-            }
-        }
     }
 }
 
@@ -327,13 +267,14 @@ mod tests {
     use crate::settings::Settings;
 
     const RULE: Classic = Classic::Short(100);
+    const HEADER: Header = Header { length: 0, kind: 1, flags: 0, msg_type: 1, id: 1, rc: 0 };
 
     /// The answer to a frame in a datagram.
     fn over_datagrams(frame: &[u8]) -> Option<Vec<u8>> {
         let datagram = [&PREFIX, frame].concat();
         let Parsed::Bad { error, ticket: Some(ticket) } = parse(&datagram, false, RULE) else { return None };
         let mut outbox = Outbox::default();
-        begin_reply(&mut outbox, ticket, 1000, RULE).fail(error.rc(), error.text());
+        begin_reply(&mut outbox, ticket, 1000, RULE).fail(error.result_code(), error.text());
         Some(outbox.unsent()[PREFIX.len()..].to_vec())
     }
 
@@ -396,7 +337,7 @@ mod tests {
         let classic = encode_classic(1, b"payload", Some(100));
         for bytes in [v1, classic] {
             let Parsed::Bad { error, ticket: Some(_) } = parse(&bytes, true, RULE) else { panic!("taken") };
-            assert_eq!(error.rc(), ResultCode::TOO_LARGE);
+            assert_eq!(error.result_code(), ResultCode::TOO_LARGE);
             assert!(error.text().contains(&format!(" {} bytes", bytes.len())), "{error}");
         }
     }
@@ -423,7 +364,10 @@ mod tests {
         ] {
             for (size, rc) in [(most, ResultCode::OK), (most + 1, ResultCode::TOO_LARGE)] {
                 let mut outbox = Outbox::default();
-                let ticket = Ticket { id: 1, msg_type: 1, cost: 0, layout };
+                let ticket = match layout {
+                    Layout::V1 => Ticket::v1(&HEADER, 0),
+                    Layout::Classic => Ticket::classic(1),
+                };
                 let mut reply = begin_reply(&mut outbox, ticket, 1000, rule);
                 reply.write(&vec![7; size]);
                 assert_eq!(reply.finish(ResultCode::OK), rc, "{layout:?} {rule:?} {size}");

@@ -191,7 +191,7 @@ impl Protocol {
     #[inline]
     #[must_use]
     pub fn said(&self) -> Said {
-        if self.is_hopeless() {
+        if self.flow().is_hopeless() {
             return Said::Hopeless;
         }
         match (self.output_is_done(), self.is_finishing()) {
@@ -218,7 +218,7 @@ impl Protocol {
     pub fn has_only_a_goodbye_left(&mut self) -> bool {
         self.says_goodbye()
             && self.is_finishing()
-            && self.failure().is_none()
+            && self.flow().failure().is_none()
             && self.unsent().len() <= frame::HEADER_LEN
     }
 }

@@ -1,7 +1,9 @@
 //! Why a request was not served.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use crate::error::ProtocolError;
 use crate::rc::ResultCode;
 
 /// Why a handler could not do what it was asked: a result code, and a text for people.
@@ -13,7 +15,7 @@ use crate::rc::ResultCode;
 #[derive(Debug)]
 pub struct Failure {
     rc: ResultCode,
-    text: String,
+    text: Cow<'static, str>,
 }
 
 impl Failure {
@@ -22,7 +24,19 @@ impl Failure {
     #[must_use]
     pub fn new(rc: impl Into<ResultCode>, text: impl Into<String>) -> Failure {
         let rc = rc.into();
-        Failure { rc: if rc.is_ok() { ResultCode::HANDLER_FAILED } else { rc }, text: text.into() }
+        let rc = if rc.is_ok() { ResultCode::HANDLER_FAILED } else { rc };
+        Failure { rc, text: Cow::Owned(text.into()) }
+    }
+
+    /// What the protocol itself says; `rc` is not 0.
+    pub(crate) fn fixed(rc: ResultCode, text: &'static str) -> Failure {
+        Failure { rc, text: Cow::Borrowed(text) }
+    }
+
+    /// What the sender of something that breaks the protocol is told. (`from` would make a handler's
+    /// failure of it.)
+    pub(crate) fn of(error: &ProtocolError) -> Failure {
+        Failure::new(error.rc(), error.to_string())
     }
 }
 
@@ -60,7 +74,7 @@ impl<E: std::error::Error> From<E> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text.as_str() {
+        match &*self.text {
             "" => self.rc.fmt(f),
             text => write!(f, "{}: {text}", self.rc),
         }

@@ -55,6 +55,11 @@ impl Kind {
         Kind::Goodbye,
     ];
 
+    /// Whether it is owed one final reply.
+    pub(crate) fn is_call(self) -> bool {
+        matches!(self, Kind::Request | Kind::Subscribe | Kind::Unsubscribe)
+    }
+
     pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Kind::ALL.get(usize::from(byte).wrapping_sub(1)).copied()
     }

@@ -84,7 +84,9 @@
 //! | `failure` | why a request was not served |
 //! | `decoder` | where the next unit ends, and whether it may |
 //! | `outbox` | bytes on their way out |
-//! | `calls` | what we asked and have no answer to yet |
+//! | `asked` | what we asked and have no answer to yet |
+//! | `call_rules` | what a call may not say |
+//! | `flow` | what every stream has: bytes that wait, time, an end |
 //! | `connection` | all of these as one state machine |
 //! | [`caller`] | the client's core: a connection, those who wait on it, and how it ended |
 //! | `plain` | streams without frames |
@@ -100,8 +102,9 @@
     allow(clippy::disallowed_methods, reason = "tests have a clock of their own, which starts now")
 )]
 
+mod asked;
+mod call_rules;
 pub mod caller;
-mod calls;
 pub mod classic;
 mod connection;
 pub mod datagram;
@@ -112,6 +115,7 @@ mod event;
 mod excerpt;
 mod executed;
 mod failure;
+mod flow;
 pub mod frame;
 mod hello;
 mod layout;
@@ -133,6 +137,7 @@ pub use event::Event;
 pub use excerpt::Excerpt;
 pub use executed::Executed;
 pub use failure::Failure;
+pub use flow::Flow;
 pub use hello::Hello;
 pub use layout::{Classic, Layout};
 pub use limits::{ConnectionLimits, Contradiction, LATE, REFUSAL_WAIT};

@@ -15,16 +15,26 @@ struct Memory {
     /// How many of `bytes` have left.
     sent: usize,
     /// Where in `bytes` the replies end whose requests count as in flight until then.
-    charges: VecDeque<Charge>,
+    marks: VecDeque<Mark>,
     /// Something that had to be sent could not be kept. What follows it is worth nothing.
     is_starved: bool,
 }
 
 /// A reply that has not left: when it does, a call of so many bytes is no longer in flight.
 #[derive(Clone, Copy, Debug)]
-struct Charge {
+struct Mark {
     end: usize,
     cost: u32,
+}
+
+/// What has left with some bytes: so many replies, to requests of so many bytes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// Replies, and so calls that are no longer in flight.
+    pub calls: u32,
+    /// Payload bytes of their requests.
+    pub bytes: u32,
 }
 
 /// Buffers that have grown beyond this are given back to the system when they are empty.
@@ -42,14 +52,14 @@ impl Buffer {
 impl Memory {
     #[inline]
     fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.charges.capacity() * size_of::<Charge>()
+        self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()
     }
 
     fn compact(&mut self) {
         if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
             self.bytes.drain(..self.sent);
-            for charge in &mut self.charges {
-                charge.end -= self.sent;
+            for mark in &mut self.marks {
+                mark.end -= self.sent;
             }
             self.sent = 0;
         }
@@ -88,27 +98,26 @@ impl Outbox {
     /// Replies that have not left.
     #[inline]
     pub(crate) fn replies(&self) -> usize {
-        self.memory().map_or(0, |memory| memory.charges.len())
+        self.memory().map_or(0, |memory| memory.marks.len())
     }
 
-    /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says how many calls, and how many
-    /// request bytes, ended with that.
+    /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says which calls ended with that.
     #[inline]
-    pub fn mark_sent(&mut self, count: usize) -> (u32, u32) {
-        let Some(Buffer(memory)) = &mut self.0 else { return (0, 0) };
+    pub fn mark_sent(&mut self, count: usize) -> Left {
+        let mut left = Left::default();
+        let Some(Buffer(memory)) = &mut self.0 else { return left };
         memory.sent = (memory.sent + count).min(memory.bytes.len());
-        let (mut calls, mut bytes) = (0, 0);
-        while let Some(charge) = memory.charges.front().filter(|charge| charge.end <= memory.sent) {
-            calls += 1;
-            bytes += charge.cost;
-            memory.charges.pop_front();
+        while let Some(mark) = memory.marks.front().filter(|mark| mark.end <= memory.sent) {
+            left.calls += 1;
+            left.bytes += mark.cost;
+            memory.marks.pop_front();
         }
         if memory.sent == memory.bytes.len() {
             memory.bytes.clear();
             memory.sent = 0;
         }
         memory.compact();
-        (calls, bytes)
+        left
     }
 
     /// Where new bytes go: only append, and only what was [reserved](Outbox::reserve).
@@ -135,13 +144,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes room for a reply's header, its padding, and its [charge](Outbox::charge). Where there is
+    /// Makes room for a reply's header, its padding, and its [mark](Outbox::mark). Where there is
     /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
     #[inline]
     pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
         let result = self.reserve(count);
         let Buffer(memory) = self.0.get_or_insert_default();
-        let result = result.and_then(|()| Ok(memory.charges.try_reserve(1)?));
+        let result = result.and_then(|()| Ok(memory.marks.try_reserve(1)?));
         memory.is_starved |= result.is_err();
         result
     }
@@ -155,9 +164,9 @@ impl Outbox {
 
     /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
     #[inline]
-    pub(crate) fn charge(&mut self, cost: u32) {
+    pub(crate) fn mark(&mut self, cost: u32) {
         let Buffer(memory) = self.0.get_or_insert_default();
-        memory.charges.push_back(Charge { end: memory.bytes.len(), cost });
+        memory.marks.push_back(Mark { end: memory.bytes.len(), cost });
     }
 
     /// Lends it memory to write into, if it has none.
@@ -186,31 +195,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charges_end_when_their_reply_has_left() {
+    fn marks_end_when_their_reply_has_left() {
         let mut outbox = Outbox::default();
         for cost in [10, 20] {
             outbox.bytes().extend_from_slice(&[0; 100]);
-            outbox.charge(cost);
+            outbox.mark(cost);
         }
-        assert_eq!(outbox.mark_sent(99), (0, 0));
-        assert_eq!(outbox.mark_sent(1), (1, 10));
+        assert_eq!(outbox.mark_sent(99), Left { calls: 0, bytes: 0 });
+        assert_eq!(outbox.mark_sent(1), Left { calls: 1, bytes: 10 });
         assert!(outbox.reclaim().is_none());
-        assert_eq!(outbox.mark_sent(100), (1, 20));
+        assert_eq!(outbox.mark_sent(100), Left { calls: 1, bytes: 20 });
         assert!(outbox.is_empty());
         assert!(outbox.reclaim().is_some());
     }
 
     #[test]
-    fn compaction_moves_charges() {
+    fn compaction_moves_marks() {
         let mut outbox = Outbox::default();
         outbox.bytes().extend_from_slice(&vec![1; COMPACT_AT * 2]);
-        outbox.charge(1);
+        outbox.mark(1);
         outbox.bytes().extend_from_slice(&[2; 10]);
-        outbox.charge(2);
-        assert_eq!(outbox.mark_sent(COMPACT_AT * 2), (1, 1));
+        outbox.mark(2);
+        assert_eq!(outbox.mark_sent(COMPACT_AT * 2), Left { calls: 1, bytes: 1 });
         outbox.bytes().push(3);
         assert_eq!(outbox.unsent(), [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3]);
-        assert_eq!(outbox.mark_sent(10), (1, 2));
+        assert_eq!(outbox.mark_sent(10), Left { calls: 1, bytes: 2 });
         assert_eq!(outbox.unsent(), [3]);
     }
 }

@@ -5,12 +5,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::connection::Input;
-use super::error::ProtocolError;
-use super::outbox::{Buffer, Outbox};
-use super::settings::Settings;
-
+use crate::connection::Input;
+use crate::error::ProtocolError;
+use crate::flow::Flow;
 use crate::memory::{self, NoMemory};
+use crate::settings::Settings;
 
 /// How the bytes of a stream without frames are handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +27,29 @@ pub enum Cut {
 /// One such stream.
 #[derive(Debug)]
 pub struct Plain {
-    settings: Arc<Settings>,
+    flow: Flow,
     cut: Cut,
-    /// What came and could not be handed out yet.
-    stash: Vec<u8>,
-    /// So many bytes at its beginning are known to hold no end of a line: they are not looked at
+    /// So many bytes at the stash's beginning are known to hold no end of a line: they are not looked at
     /// again with every byte that comes.
     searched: usize,
-    outbox: Outbox,
-    input: Half,
-    output: Half,
-    failure: Option<Box<ProtocolError>>,
-    stalled_since: Option<Instant>,
-    last_active: Instant,
-    /// Whether nothing has come or left yet.
-    is_untouched: bool,
+    input: Incoming,
+    output: Outgoing,
 }
 
-/// One direction of a stream.
+/// What is taken from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Half {
+enum Incoming {
+    /// Everything; but nothing has come or left yet.
+    Untouched,
+    Taken,
+    Ended,
+}
+
+/// What is written to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outgoing {
     Open,
-    /// Nothing more is taken (input), or written (output; what is in the outbox still goes out).
+    /// What is in the outbox still goes out.
     Ended,
 }
 
@@ -57,25 +57,32 @@ impl Plain {
     /// An open stream of which nothing has come yet.
     pub fn new(settings: Arc<Settings>, cut: Cut, now: Instant) -> Plain {
         Plain {
-            settings,
+            flow: Flow::new(settings, now),
             cut,
-            stash: Vec::new(),
             searched: 0,
-            outbox: Outbox::default(),
-            input: Half::Open,
-            output: Half::Open,
-            failure: None,
-            stalled_since: None,
-            last_active: now,
-            is_untouched: true,
+            input: Incoming::Untouched,
+            output: Outgoing::Open,
         }
+    }
+
+    /// What it has in common with streams of frames.
+    #[inline]
+    #[must_use]
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The same, to lend it memory and take it back.
+    #[inline]
+    pub fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
     }
 
     /// Takes bytes from the socket and calls `each` for every piece, until they are used up,
     /// `budget` pieces were handled, or the stream is paused or over; the rest is kept. `each` may
     /// end the turn before its time by setting `budget` to 0. Then [`received`](Plain::received).
     pub fn receive(&mut self, fresh: &[u8], budget: &Cell<usize>, each: &mut impl FnMut(&mut Plain, &[u8])) {
-        let mut stash = std::mem::take(&mut self.stash);
+        let mut stash = std::mem::take(&mut self.flow.stash);
         let joined = match stash.is_empty() {
             true => fresh,
             false => {
@@ -86,24 +93,30 @@ impl Plain {
             }
         };
         let used = self.hand_out(joined, budget, each);
-        if self.input == Half::Ended || used == joined.len() {
+        if self.input == Incoming::Ended || used == joined.len() {
             return;
         }
         if stash.is_empty() {
             match memory::copy(&fresh[used..]) {
-                Ok(rest) => self.stash = rest,
+                Ok(rest) => self.flow.stash = rest,
                 Err(NoMemory) => self.fail(ProtocolError::NoMemory("what it sends")),
             }
         } else {
             stash.drain(..used);
-            self.stash = memory::trimmed(stash);
+            self.flow.stash = memory::trimmed(stash);
         }
     }
 
     /// When [`receive`](Plain::receive) was over: handlers may have taken their time in it.
     pub fn received(&mut self, now: Instant) {
-        self.is_untouched = false;
-        self.last_active = now;
+        self.touched();
+        self.flow.touch(now);
+    }
+
+    fn touched(&mut self) {
+        if self.input == Incoming::Untouched {
+            self.input = Incoming::Taken;
+        }
     }
 
     /// Returns how many of the bytes were used.
@@ -114,7 +127,7 @@ impl Plain {
         each: &mut impl FnMut(&mut Plain, &[u8]),
     ) -> usize {
         let mut used = 0;
-        while budget.get() > 0 && used < bytes.len() && self.input == Half::Open && !self.is_paused() {
+        while budget.get() > 0 && used < bytes.len() && self.input != Incoming::Ended && !self.is_paused() {
             let Some(piece) = self.next_piece(&bytes[used..]) else { break };
             budget.set(budget.get() - 1);
             used += piece.len();
@@ -161,162 +174,121 @@ impl Plain {
     /// unfinished last line, which may be in one turn with so many others that nobody has looked at its
     /// length yet.
     pub fn end_of_input(&mut self, each: &mut impl FnMut(&mut Plain, &[u8])) {
-        let rest = std::mem::take(&mut self.stash);
+        let rest = std::mem::take(&mut self.flow.stash);
         self.searched = 0;
         let is_fine = match self.cut {
             Cut::Raw => true,
             Cut::Lines { max } => self.check_length(&rest, max).is_some(),
         };
-        if is_fine && self.input == Half::Open && !rest.is_empty() {
+        if is_fine && self.input != Incoming::Ended && !rest.is_empty() {
             each(self, self.trimmed(&rest));
         }
-        self.input = Half::Ended;
+        self.input = Incoming::Ended;
     }
 
     /// Appends to what is sent. After [`finish`](Plain::finish) it is thrown away.
     pub fn write(&mut self, bytes: &[u8]) {
-        if self.output == Half::Ended {
+        if self.output == Outgoing::Ended {
             return;
         }
-        if self.outbox.append(bytes).is_err() {
+        if self.flow.outbox.append(bytes).is_err() {
             return self.fail(ProtocolError::STARVED);
         }
-        let waiting = self.outbox.len();
-        if waiting > self.settings.limits.outbox_hard {
+        let waiting = self.flow.outbox.len();
+        if waiting > self.flow.settings.limits.outbox_hard {
             self.fail(ProtocolError::OutboxFull(waiting));
         }
     }
 
     /// Nothing more will be written; the peer is told when everything is out.
     pub fn finish(&mut self) {
-        self.output = Half::Ended;
+        self.output = Outgoing::Ended;
     }
 
     /// Nothing more is taken, and nothing written behind what already is.
     pub fn close(&mut self) {
-        self.input = Half::Ended;
-        self.output = Half::Ended;
-        self.stash = Vec::new();
+        self.input = Incoming::Ended;
+        self.output = Outgoing::Ended;
+        self.flow.stash = Vec::new();
         self.searched = 0;
     }
 
-    /// Ends both directions for a reason. The first one counts, unless a later one leaves no hope
-    /// that what is ready still goes out.
+    /// Ends both directions for a reason. The first one counts, but a later one can take the hope that
+    /// what is ready still goes out.
     pub fn fail(&mut self, error: ProtocolError) {
-        if self.failure.is_none() || (error.is_hopeless() && !self.is_hopeless()) {
-            self.failure = Some(Box::new(error));
-        }
+        self.flow.fail(error);
         self.close();
-    }
-
-    /// How long a peer that was told everything may take to close.
-    pub fn linger_deadline(&self) -> Option<Instant> {
-        self.last_active.checked_add(self.settings.limits.linger)
-    }
-
-    /// Why the stream was ended, if it was for a reason.
-    pub fn failure(&self) -> Option<&ProtocolError> {
-        self.failure.as_deref()
-    }
-
-    /// Whether there is no point in flushing: the peer does not read.
-    pub fn is_hopeless(&self) -> bool {
-        self.failure().is_some_and(ProtocolError::is_hopeless)
     }
 
     /// Whether nothing more is taken.
     pub fn is_finishing(&self) -> bool {
-        self.input == Half::Ended
+        self.input == Incoming::Ended
     }
 
     /// Whether everything that will ever be written has left.
     pub fn output_is_done(&self) -> bool {
-        self.output == Half::Ended && self.outbox.is_empty()
+        self.output == Outgoing::Ended && self.flow.outbox.is_empty()
     }
 
     /// Whether reading rests until the peer has read.
     pub fn is_paused(&self) -> bool {
-        self.outbox.len() >= self.settings.limits.outbox_soft.max(1)
+        self.flow.is_backed_up()
     }
 
     /// Whether pieces that came earlier wait to be handed out.
     pub fn has_backlog(&self) -> bool {
-        !self.stash.is_empty()
-            && self.input == Half::Open
+        !self.flow.stash.is_empty()
+            && self.input != Incoming::Ended
             && !self.is_paused()
-            && (self.cut == Cut::Raw || self.stash[self.searched..].contains(&b'\n'))
+            && (self.cut == Cut::Raw || self.flow.stash[self.searched..].contains(&b'\n'))
     }
 
     /// What the socket should take next.
     pub fn unsent(&self) -> &[u8] {
-        self.outbox.unsent()
+        self.flow.outbox.unsent()
     }
 
     /// Whether something waits to be sent.
     pub fn has_unsent(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.flow.outbox.is_empty()
     }
 
     /// The socket took so many bytes of [`unsent`](Plain::unsent), perhaps none.
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
-        self.outbox.mark_sent(count);
-        if self.outbox.is_empty() {
-            self.stalled_since = None;
-        } else if count > 0 || self.stalled_since.is_none() {
-            self.stalled_since = Some(now);
-        }
+        self.flow.mark_sent(count, now);
         if count > 0 {
-            self.is_untouched = false;
-            self.last_active = now;
+            self.touched();
         }
-    }
-
-    /// Whether the socket would take no more when it was last asked.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled_since.is_some()
-    }
-
-    /// Lends the outbox memory out of `spare`.
-    pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
-        self.outbox.lend(spare);
-    }
-
-    /// Takes the outbox's memory back, if it has nothing to send.
-    pub fn reclaim(&mut self) -> Option<Buffer> {
-        self.outbox.reclaim()
-    }
-
-    /// Bytes of memory that this stream holds, in and out.
-    pub fn buffered(&self) -> usize {
-        self.stash.capacity() + self.outbox.capacity()
     }
 
     /// When [`handle_timeout`](Plain::handle_timeout) is to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        // Once it has failed, only the peer's taking of what is ready is waited for.
-        let idle = self.settings.limits.idle_timeout.filter(|_| self.failure.is_none());
-        let first = self.settings.first_byte.filter(|_| self.is_untouched && self.failure.is_none());
-        let silence = idle.into_iter().chain(first).min();
-        let silence = silence.and_then(|limit| self.last_active.checked_add(limit));
-        self.stall().into_iter().chain(silence).min()
+        self.silence().into_iter().chain(self.flow.stall_deadline()).min()
     }
 
-    fn stall(&self) -> Option<Instant> {
-        self.stalled_since?.checked_add(self.settings.limits.write_stall_timeout)
+    /// When nobody has said anything for too long. Once it has failed, only the peer's taking of what is
+    /// ready is waited for.
+    fn silence(&self) -> Option<Instant> {
+        if self.flow.failure().is_some() {
+            return None;
+        }
+        let Settings { limits, first_byte, .. } = &*self.flow.settings;
+        let first = first_byte.filter(|_| self.input == Incoming::Untouched);
+        self.flow.silent_for(limits.idle_timeout.into_iter().chain(first).min())
     }
 
     /// Ends the stream if a time limit has passed, and says so. `now` and `input` are as for
     /// [`Connection::handle_timeout`](super::Connection::handle_timeout).
     pub fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
-        let is_stalled = self.stall().is_some_and(|at| at <= now);
+        let is_stalled = self.flow.stall_deadline().is_some_and(|at| at <= now);
         let is_due = self.next_deadline().is_some_and(|at| at <= now);
         if !is_stalled && (!is_due || input == Input::Waiting) {
             return false;
         }
         self.fail(if is_stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut("sign of life") });
         // From here on the peer has time to close.
-        self.last_active = now;
+        self.flow.touch(now);
         true
     }
 }

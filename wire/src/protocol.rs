@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use super::connection::{Connection, Input};
-use super::error::ProtocolError;
-use super::outbox::Buffer;
-use super::plain::Plain;
-use super::rc::ResultCode;
+use crate::connection::{Connection, Input};
+use crate::error::ProtocolError;
+use crate::flow::Flow;
+use crate::plain::Plain;
+use crate::rc::ResultCode;
 
-/// See the module's text. The methods are described at [`Connection`] and [`Plain`].
+/// What a link speaks. Here stands what the two do each in its own way, described at [`Connection`] and
+/// [`Plain`]; what they have in common is reached through [`flow`](Protocol::flow).
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, reason = "an owner has to know both")]
 pub enum Protocol {
@@ -19,21 +20,22 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Why it is beyond repair, if it is.
+    /// What both have: bytes that wait, when something last moved, and why it is beyond repair.
     #[inline]
-    pub fn failure(&self) -> Option<&ProtocolError> {
+    #[must_use]
+    pub fn flow(&self) -> &Flow {
         match self {
-            Protocol::Framed(connection) => connection.failure(),
-            Protocol::Plain(plain) => plain.failure(),
+            Protocol::Framed(connection) => connection.flow(),
+            Protocol::Plain(plain) => plain.flow(),
         }
     }
 
-    /// Whether there is no point in flushing: the peer does not read.
+    /// The same, to lend it memory and take it back.
     #[inline]
-    pub fn is_hopeless(&self) -> bool {
+    pub fn flow_mut(&mut self) -> &mut Flow {
         match self {
-            Protocol::Framed(connection) => connection.is_hopeless(),
-            Protocol::Plain(plain) => plain.is_hopeless(),
+            Protocol::Framed(connection) => connection.flow_mut(),
+            Protocol::Plain(plain) => plain.flow_mut(),
         }
     }
 
@@ -148,56 +150,12 @@ impl Protocol {
         }
     }
 
-    /// Whether the socket would take no more when it was last asked.
-    #[inline]
-    pub fn is_stalled(&self) -> bool {
-        match self {
-            Protocol::Framed(connection) => connection.is_stalled(),
-            Protocol::Plain(plain) => plain.is_stalled(),
-        }
-    }
-
-    /// Lends the outbox memory out of `spare`.
-    #[inline]
-    pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
-        match self {
-            Protocol::Framed(connection) => connection.lend(spare),
-            Protocol::Plain(plain) => plain.lend(spare),
-        }
-    }
-
-    /// Takes the outbox's memory back, if it has nothing to send.
-    #[inline]
-    pub fn reclaim(&mut self) -> Option<Buffer> {
-        match self {
-            Protocol::Framed(connection) => connection.reclaim(),
-            Protocol::Plain(plain) => plain.reclaim(),
-        }
-    }
-
-    /// Bytes of memory held, in and out.
-    #[inline]
-    pub fn buffered(&self) -> usize {
-        match self {
-            Protocol::Framed(connection) => connection.buffered(),
-            Protocol::Plain(plain) => plain.buffered(),
-        }
-    }
-
     /// When [`handle_timeout`](Protocol::handle_timeout) is to be called.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
         match self {
             Protocol::Framed(connection) => connection.next_deadline(),
             Protocol::Plain(plain) => plain.next_deadline(),
-        }
-    }
-
-    /// How long a peer that was told everything may take to close.
-    pub fn linger_deadline(&self) -> Option<Instant> {
-        match self {
-            Protocol::Framed(connection) => connection.linger_deadline(),
-            Protocol::Plain(plain) => plain.linger_deadline(),
         }
     }
 

@@ -22,6 +22,20 @@ pub struct Ticket {
     pub layout: Layout,
 }
 
+impl Ticket {
+    /// Of a classic request.
+    #[inline]
+    pub(crate) fn classic(msg_type: i32) -> Ticket {
+        Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic }
+    }
+
+    /// Of a v1 call that counts so much in flight.
+    #[inline]
+    pub(crate) fn v1(header: &frame::Header, cost: u32) -> Ticket {
+        Ticket { id: header.id, msg_type: i32::from(header.msg_type), cost, layout: Layout::V1 }
+    }
+}
+
 /// A reply under construction: the header is reserved, the payload is appended behind it, and the
 /// header is filled in at the end. Dropping it unfinished answers "handler failed": whatever
 /// happens, a request gets its one reply.
@@ -179,7 +193,7 @@ impl<'c> ReplyWriter<'c> {
                 bytes[start..payload_start].copy_from_slice(&header.encode());
             }
         }
-        self.outbox.charge(self.ticket.cost);
+        self.outbox.mark(self.ticket.cost);
         self.fate = Fate::Sealed;
         rc
     }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::time::Partial;
 use super::{Connection, Phase, Role};
-use crate::decoder::Fatal;
 use crate::error::ProtocolError;
 use crate::event::Event;
 use crate::layout::Layout;
@@ -37,11 +36,11 @@ impl Connection {
     ) {
         let before = budget.get();
         let outbox_most = match self.role {
-            Role::Responder => self.outbox.len().saturating_add(self.settings.limits.outbox_soft),
+            Role::Responder => self.flow.outbox.len().saturating_add(self.flow.settings.limits.outbox_soft),
             Role::Initiator => usize::MAX,
         };
         let mut turn = Turn { budget, outbox_most, each };
-        let mut stash = std::mem::take(&mut self.stash);
+        let mut stash = std::mem::take(&mut self.flow.stash);
         let mut rest = self.receive_behind(&mut stash, fresh, &mut turn);
         if stash.is_empty() {
             self.parse(&mut rest, &mut turn);
@@ -57,7 +56,7 @@ impl Connection {
     /// When [`receive`](Connection::receive) was over: handlers may have taken their time in it.
     #[inline]
     pub fn received(&mut self, now: Instant) {
-        self.last_active = now;
+        self.flow.touch(now);
         self.watch_partial(now);
     }
 
@@ -106,7 +105,7 @@ impl Connection {
             stash.extend_from_slice(rest);
             self.put_back(stash);
         } else if stash.is_empty() && self.decoder.measure(rest).is_ok_and(|length| length > rest.len()) {
-            self.stash = self.lose(rest);
+            self.flow.stash = self.lose(rest);
         } else {
             // Whole requests that wait for their turn.
             let first = stash.first_chunk().or(rest.first_chunk());
@@ -182,10 +181,10 @@ impl Connection {
     /// Looks at what the replies have come to.
     #[inline]
     fn judge_outbox<F>(&mut self, turn: &mut Turn<'_, F>) {
-        let waiting = self.outbox.len();
-        if self.outbox.is_starved() {
+        let waiting = self.flow.outbox.len();
+        if self.flow.outbox.is_starved() {
             self.fail(ProtocolError::STARVED.into());
-        } else if self.role == Role::Responder && waiting > self.settings.limits.outbox_hard {
+        } else if self.role == Role::Responder && waiting > self.flow.settings.limits.outbox_hard {
             self.fail(ProtocolError::OutboxFull(waiting).into());
         }
         if waiting >= turn.outbox_most {
@@ -194,7 +193,7 @@ impl Connection {
     }
 
     #[inline]
-    fn may_parse(&self) -> bool {
+    pub(super) fn may_parse(&self) -> bool {
         !self.is_finishing() && !self.is_paused()
     }
 
@@ -204,16 +203,16 @@ impl Connection {
     pub fn is_paused(&self) -> bool {
         self.role == Role::Responder
             && self.layout() == Some(Layout::Classic)
-            && (self.owed() > 0 || self.outbox.len() >= self.settings.limits.outbox_soft.max(1))
+            && (self.owed() > 0 || self.flow.is_backed_up())
     }
 
     /// Whether units that came earlier wait to be handled: call [`receive`](Connection::receive)
     /// with no bytes before reading more.
     #[inline]
     pub fn has_backlog(&self) -> bool {
-        !self.stash.is_empty()
+        !self.flow.stash.is_empty()
             && self.may_parse()
-            && self.decoder.measure(&self.stash).map_or(true, |length| length <= self.stash.len())
+            && self.decoder.measure(&self.flow.stash).map_or(true, |length| length <= self.flow.stash.len())
     }
 
     /// The beginning of a large frame that is still to come, and how many more bytes of it are
@@ -222,17 +221,17 @@ impl Connection {
     /// word alone.
     #[inline]
     pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
-        if self.stash.is_empty() || self.lost.is_some() || !self.may_parse() {
+        if self.flow.stash.is_empty() || self.lost.is_some() || !self.may_parse() {
             return None;
         }
-        let missing = self.decoder.measure(&self.stash).ok()?.checked_sub(self.stash.len())?;
+        let missing = self.decoder.measure(&self.flow.stash).ok()?.checked_sub(self.flow.stash.len())?;
         if missing < at_least {
             return None;
         }
-        let most = missing.min(self.stash.len().max(at_least));
-        let mut partial = std::mem::take(&mut self.stash);
+        let most = missing.min(self.flow.stash.len().max(at_least));
+        let mut partial = std::mem::take(&mut self.flow.stash);
         if self.reserve(&mut partial, most).is_err() {
-            self.stash = self.lose(&partial);
+            self.flow.stash = self.lose(&partial);
             return None;
         }
         Some((partial, most))
@@ -240,7 +239,7 @@ impl Connection {
 
     /// Takes the frame back. Then, if it is longer, [`receive`](Connection::receive) with no bytes.
     pub fn put_back(&mut self, partial: Vec<u8>) {
-        self.stash = memory::trimmed(partial);
+        self.flow.stash = memory::trimmed(partial);
     }
 
     /// Makes room for `count` more bytes, doubling up to the frame's end and no further.
@@ -253,57 +252,16 @@ impl Connection {
         memory::reserve_exact(stash, count.max(end.saturating_sub(stash.len())))
     }
 
-    /// Gives back all the memory of what came and was not handled yet, and ends for that reason. The
-    /// peer is told so.
-    pub fn shed(&mut self, error: ProtocolError) {
-        let first = std::mem::take(&mut self.stash).first_chunk().copied();
-        self.lost = None;
-        self.end_for(error, first.as_ref());
-    }
-
-    /// Ends. `first`: the first bytes of what was not handled, which in the classic layout, where only
-    /// replies can be sent, is answered with the reason.
-    fn end_for(&mut self, error: ProtocolError, first: Option<&[u8; 4]>) {
-        let is_next = self.layout() == Some(Layout::Classic) && self.owed() == 0;
-        self.fail(Fatal { error, answer_to: first.filter(|_| is_next).map(classic::msg_type) });
-    }
-
     /// The clock of an incomplete frame runs from its first byte, and rests while reading does.
     #[inline]
     pub(super) fn watch_partial(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Refusing(_)) {
             return;
         }
-        if self.stash.is_empty() || !self.may_parse() || self.has_backlog() {
+        if self.flow.stash.is_empty() || !self.may_parse() || self.has_backlog() {
             self.partial = None;
         } else {
             self.partial.get_or_insert_with(|| Box::new(Partial::since(now)));
         }
-    }
-
-    /// The peer sends no more; call this when there is no [backlog](Connection::has_backlog). A
-    /// partial frame is dropped. What is ready still goes out; classic peers, whose only way to
-    /// end in order this is, also get what they are owed.
-    pub fn end_of_input(&mut self) {
-        if self.is_finishing() {
-            return;
-        }
-        self.lost = None;
-        if !std::mem::take(&mut self.stash).is_empty() {
-            self.failure.get_or_insert(Box::new(ProtocolError::CutOff));
-        }
-        match self.layout() {
-            Some(Layout::Classic) => self.conclude(false),
-            Some(Layout::V1) | None => self.finish(),
-        }
-    }
-
-    pub(super) fn finish(&mut self) {
-        if self.phase != Phase::Abandoned {
-            self.phase = Phase::Finishing;
-        }
-        self.decoder.expect_nothing();
-        self.pong_owed = None;
-        self.partial = None;
     }
 }

@@ -1,16 +1,13 @@
-//! What units mean, and what a side that can't serve them answers.
+//! What units mean: who asks, who answers, and what neither is.
 
-use super::{Connection, Phase, Role};
+use super::{Connection, Role};
+use crate::classic;
 use crate::decoder::Unit;
 use crate::error::ProtocolError;
 use crate::event::Event;
-use crate::frame::{Extension, Header, Kind, flags, split_extension};
-use crate::hello::{Allowance, Hello};
+use crate::frame::{Header, Kind, flags};
 use crate::layout::Layout;
-use crate::limits::ConnectionLimits;
 use crate::rc::ResultCode;
-use crate::reply::Ticket;
-use crate::{classic, hello};
 
 impl Connection {
     pub(super) fn interpret<'b>(&mut self, unit: Unit<'b>) -> Option<Event<'b>> {
@@ -63,69 +60,21 @@ impl Connection {
         }
     }
 
-    fn answer_lost(&mut self, ticket: Ticket) -> Option<Event<'static>> {
-        self.begin_reply(ticket).fail(ResultCode::BUSY, "there is no memory for so large a request now");
-        None
-    }
-
-    fn take_hello(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
-        let theirs = Hello::decode(bytes)?;
-        theirs.check_demands()?;
-        let version = hello::common_version(theirs.versions).unwrap_or(hello::VERSIONS.1);
-        self.push_answer(ResultCode::OK, version, String::new());
-        self.open(theirs.allowance);
-        Ok(Some(Event::Greeted(theirs.into())))
-    }
-
-    fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
-        let (theirs, answer) = Hello::decode_answer(bytes)?;
-        match answer.status {
-            ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
-                self.open(theirs.allowance);
-                theirs.check_demands()?;
-                Ok(Some(Event::Opened(theirs.into())))
-            }
-            ResultCode::OK => Err(ProtocolError::BadHello("it chooses a version that was not offered")),
-            ResultCode::NO_COMMON_VERSION => {
-                Err(ProtocolError::NoCommonVersion { ours: hello::VERSIONS, theirs: theirs.versions })
-            }
-            rc => Err(ProtocolError::Refused { rc, text: answer.text }),
-        }
-    }
-
-    fn open(&mut self, allowance: Allowance) {
-        self.allowance = allowance;
-        self.decoder.expect_v1(self.settings.limits.max_payload);
-        if self.phase == Phase::Opening {
-            self.phase = Phase::Open;
-        }
-    }
-
     fn take_classic<'b>(
         &mut self,
         header: classic::Header,
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         match self.role {
-            Role::Responder => {
-                if self.phase == Phase::Opening {
-                    self.phase = Phase::Open;
-                }
-                self.in_flight += 1;
-                let ticket = Ticket { id: 0, msg_type: header.msg_type, cost: 0, layout: Layout::Classic };
-                Ok(Some(Event::Request { ticket, payload }))
-            }
-            Role::Initiator => {
-                let id = self.calls.get_or_insert_default().finish_next(header.msg_type)?;
-                Ok(id.map(|id| Event::Reply { id, rc: ResultCode::new(header.rc), is_text: false, payload }))
-            }
+            Role::Responder => Ok(Some(self.take_classic_request(header, payload))),
+            Role::Initiator => self.take_classic_reply(header, payload),
         }
     }
 
     fn take_v1<'b>(&mut self, header: Header, payload: &'b [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
         let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
         match kind {
-            Kind::Request | Kind::Subscribe | Kind::Unsubscribe => self.take_request(kind, header, payload),
+            Kind::Request | Kind::Subscribe | Kind::Unsubscribe => self.take_request(header, payload),
             Kind::Notify => Ok(self.take_notify(header, payload)),
             Kind::Reply => self.take_reply(header, payload),
             Kind::Ping => {
@@ -139,108 +88,5 @@ impl Connection {
             // Nobody subscribed, no call can be cancelled or streams, no token was asked for.
             Kind::Event | Kind::Cancel | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
         }
-    }
-
-    /// A notify that could not be executed as it is meant has nobody to be told.
-    fn take_notify<'b>(&self, header: Header, payload: &'b [u8]) -> Option<Event<'b>> {
-        if self.phase == Phase::Leaving || header.flags & !flags::EXT != 0 {
-            return None;
-        }
-        match split_extension(header.flags, payload) {
-            Extension::Fine(payload) => Some(Event::Notify { msg_type: header.msg_type, payload }),
-            Extension::NotUnderstood(_) | Extension::Malformed => None,
-        }
-    }
-
-    /// The peer asks no more, but answers what it has accepted of ours, perhaps behind this.
-    fn take_goodbye(&mut self) {
-        if self.calls.as_ref().is_some_and(|calls| calls.len() > 0) {
-            self.goodbye(ResultCode::OK);
-        } else {
-            self.conclude(self.phase == Phase::Open);
-        }
-    }
-
-    fn take_request<'b>(
-        &mut self,
-        kind: Kind,
-        header: Header,
-        payload: &'b [u8],
-    ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let Some(ticket) = self.accept_call(&header)? else { return Ok(None) };
-        if kind != Kind::Request {
-            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
-        } else if self.role == Role::Initiator {
-            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client serves no requests");
-        } else if header.rc < 0 {
-            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "the timeout is negative");
-        } else if header.flags & flags::TEXT != 0 {
-            self.begin_reply(ticket).fail(ResultCode::MALFORMED, "a request can't carry the flag TEXT");
-        } else if header.flags & flags::MORE != 0 {
-            self.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "requests in parts are not served");
-        } else {
-            return Ok(self.take_extension(ticket, header.flags, payload));
-        }
-        Ok(None)
-    }
-
-    /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
-    fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
-        if self.phase == Phase::Leaving {
-            return Ok(None);
-        }
-        // Half the number space counts as "behind", so that ids may wrap; any may be the first.
-        let step = header.id.wrapping_sub(self.last_id);
-        if header.id == 0 || step == 0 || (self.last_id != 0 && step > u32::MAX / 2) {
-            return Err(ProtocolError::BadId { id: header.id, last: self.last_id });
-        }
-        let ConnectionLimits { max_in_flight, max_in_flight_bytes, .. } = self.settings.limits;
-        if self.in_flight >= max_in_flight {
-            return Err(ProtocolError::TooManyInFlight { what: "calls", limit: max_in_flight });
-        }
-        if header.length > max_in_flight_bytes - self.in_flight_bytes {
-            return Err(ProtocolError::TooManyInFlight { what: "bytes", limit: max_in_flight_bytes });
-        }
-        self.in_flight += 1;
-        self.in_flight_bytes += header.length;
-        self.last_id = header.id;
-        Ok(Some(Ticket {
-            id: header.id,
-            msg_type: i32::from(header.msg_type),
-            cost: header.length,
-            layout: Layout::V1,
-        }))
-    }
-
-    fn take_extension<'b>(&mut self, ticket: Ticket, flags: u8, payload: &'b [u8]) -> Option<Event<'b>> {
-        match split_extension(flags, payload) {
-            Extension::Fine(payload) => return Some(Event::Request { ticket, payload }),
-            Extension::Malformed => {
-                self.begin_reply(ticket).fail(ResultCode::MALFORMED, "the extension block is malformed");
-            }
-            Extension::NotUnderstood(tag) => {
-                let text = format!("extension {tag:#06x} is not known here");
-                self.begin_reply(ticket).fail(ResultCode::FEATURE_MISSING, &text);
-            }
-        }
-        None
-    }
-
-    fn take_reply<'b>(
-        &mut self,
-        header: Header,
-        payload: &'b [u8],
-    ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let Extension::Fine(payload) = split_extension(header.flags, payload) else {
-            return Err(ProtocolError::BadExtension);
-        };
-        let Some(calls) = &mut self.calls else { return Err(ProtocolError::UnknownReply(header.id)) };
-        if header.flags & flags::MORE != 0 {
-            return Err(ProtocolError::UnaskedPart(header.id));
-        }
-        let waited_for = calls.finish(header.id, i32::from(header.msg_type))?;
-        let is_text = header.flags & flags::TEXT != 0;
-        let reply = Event::Reply { id: header.id, rc: ResultCode::new(header.rc), is_text, payload };
-        Ok(waited_for.then_some(reply))
     }
 }

@@ -12,22 +12,25 @@
 //! - close, when [`is_finished`](Connection::is_finished) says that nothing more will happen.
 
 mod input;
+mod leaving;
 mod meaning;
+mod opening;
 mod output;
+mod replies;
+mod requests;
 mod time;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::calls::Calls;
-use super::decoder::Decoder;
-use super::error::ProtocolError;
-use super::hello::{Allowance, Hello};
-use super::layout::Layout;
-use super::outbox::Outbox;
-use super::rc::ResultCode;
-use super::settings::Settings;
+use crate::asked::Asked;
+use crate::decoder::Decoder;
+use crate::flow::Flow;
+use crate::hello::{Allowance, Hello};
+use crate::layout::Layout;
+use crate::rc::ResultCode;
+use crate::settings::Settings;
 use time::Partial;
 
 pub use time::Input;
@@ -54,26 +57,20 @@ enum Phase {
     },
     /// Nothing more is taken; what is in the outbox still goes out.
     Finishing,
-    /// The peer does not read: nothing more happens.
-    Abandoned,
 }
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Connection {
-    settings: Arc<Settings>,
+    flow: Flow,
     decoder: Decoder,
     phase: Phase,
     role: Role,
     /// What the peer's hello allows us (v1).
     allowance: Allowance,
-    /// Bytes that were received and not parsed: the beginning of a frame, or whole units that
-    /// had to wait. Owns no memory while it is empty.
-    stash: Vec<u8>,
-    /// Of a frame for which there is no memory only the header is in `stash`; so many bytes of its
+    /// Of a frame for which there is no memory only the header is in the stash; so many bytes of its
     /// payload are still to be thrown away.
     lost: Option<NonZeroU32>,
-    outbox: Outbox,
     /// The peer's calls whose replies have not left, and their payload bytes.
     in_flight: u32,
     in_flight_bytes: u32,
@@ -81,15 +78,10 @@ pub struct Connection {
     last_id: u32,
     pong_owed: Option<u32>,
     /// Our own calls; boxed, since most connections of a server have none.
-    calls: Option<Box<Calls>>,
-    failure: Option<Box<ProtocolError>>,
+    asked: Option<Box<Asked>>,
     /// The frame that is incomplete now; while refusing, what is waited for then.
-    /// Boxed, like the next: most connections of a server are idle, and have neither.
+    /// Boxed: most connections of a server are idle, and have none.
     partial: Option<Box<Partial>>,
-    /// Since when the outbox holds something and the peer has taken nothing.
-    stalled_since: Option<Box<Instant>>,
-    /// When bytes last came or left.
-    last_active: Instant,
 }
 
 impl Connection {
@@ -104,8 +96,8 @@ impl Connection {
         let mut connection =
             Connection::new(settings, Decoder::initiator(), Role::Initiator, Phase::Opening, now);
         let ours = Hello::ours(connection.our_allowance(), nonce);
-        ours.encode(None, connection.outbox.bytes());
-        connection.stalled_since = Some(Box::new(now));
+        ours.encode(None, connection.flow.outbox.bytes());
+        connection.flow.wait_since(now);
         connection
     }
 
@@ -117,31 +109,32 @@ impl Connection {
 
     fn new(settings: Arc<Settings>, decoder: Decoder, role: Role, phase: Phase, now: Instant) -> Connection {
         Connection {
-            settings,
+            flow: Flow::new(settings, now),
             decoder,
             phase,
             role,
             allowance: Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0 },
-            stash: Vec::new(),
             lost: None,
-            outbox: Outbox::default(),
             in_flight: 0,
             in_flight_bytes: 0,
             last_id: 0,
             pong_owed: None,
-            calls: None,
-            failure: None,
+            asked: None,
             partial: None,
-            stalled_since: None,
-            last_active: now,
         }
     }
 
-    /// Answers whoever is there with `rc` as soon as the first four bytes tell in what layout,
-    /// and ends. Only before anything was received.
-    pub fn refuse(&mut self, rc: ResultCode, now: Instant) {
-        self.phase = Phase::Refusing(rc);
-        self.partial = Some(Box::new(Partial::since(now)));
+    /// What it has in common with streams without frames.
+    #[inline]
+    #[must_use]
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The same, to lend it memory and take it back.
+    #[inline]
+    pub fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
     }
 
     /// The layout, once known.
@@ -154,24 +147,9 @@ impl Connection {
         self.layout() == Some(Layout::V1)
     }
 
-    /// How long a peer that was told everything may take to close.
-    pub fn linger_deadline(&self) -> Option<Instant> {
-        self.last_active.checked_add(self.settings.limits.linger)
-    }
-
-    /// Why the connection is beyond repair, if it is.
-    pub fn failure(&self) -> Option<&ProtocolError> {
-        self.failure.as_deref()
-    }
-
-    /// Whether there is no point in flushing: the peer does not read.
-    pub fn is_hopeless(&self) -> bool {
-        self.phase == Phase::Abandoned
-    }
-
     /// Whether all is said: no more is taken, and nothing is left to be sent.
     pub fn is_finished(&self) -> bool {
-        self.is_over() && self.outbox.is_empty()
+        self.is_over() && self.flow.outbox.is_empty()
     }
 
     /// Whether nothing more will be taken from the peer.
@@ -179,13 +157,14 @@ impl Connection {
         matches!(self.phase, Phase::Concluding { .. }) || self.is_over()
     }
 
+    #[inline]
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Finishing | Phase::Abandoned)
+        self.phase == Phase::Finishing
     }
 
     /// The peer's calls that were accepted and have no reply yet, not even in the outbox.
     #[inline]
-    fn owed(&self) -> usize {
-        self.in_flight as usize - self.outbox.replies()
+    pub(super) fn owed(&self) -> usize {
+        self.in_flight as usize - self.flow.outbox.replies()
     }
 }

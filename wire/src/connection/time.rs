@@ -1,9 +1,10 @@
 //! Time limits.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Connection, Phase};
 use crate::error::ProtocolError;
+use crate::flow::after;
 use crate::limits::{LATE, REFUSAL_WAIT};
 
 /// Which time limit has passed.
@@ -49,8 +50,8 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let is_watched = self.partial.is_some() || self.stalled_since.is_some();
-        if !is_watched && self.phase != Phase::Opening && self.settings.limits.idle_timeout.is_none() {
+        let is_watched = self.partial.is_some() || self.flow.is_stalled();
+        if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
             return None; // As for most, with every request.
         }
         self.deadlines().into_iter().flatten().map(|(at, _)| at).min()
@@ -79,7 +80,7 @@ impl Connection {
             .into(),
         );
         // From here on the peer has time to close.
-        self.last_active = now;
+        self.flow.touch(now);
         true
     }
 
@@ -98,23 +99,21 @@ impl Connection {
     }
 
     fn deadlines(&self) -> [Option<(Instant, Expired)>; 3] {
-        let limits = &self.settings.limits;
-        // A limit beyond what the clock can say is none.
-        let after = |since: Option<Instant>, limit: Duration, what| Some((since?.checked_add(limit)?, what));
+        let limits = &self.flow.settings.limits;
         let partial_since = self.partial.as_ref().map(|partial| partial.since);
-        let stalled_since = self.stalled_since.as_deref().copied();
-        let partial = match self.phase {
-            Phase::Refusing(_) => after(partial_since, REFUSAL_WAIT, Expired::Refusal),
-            Phase::Opening if partial_since.is_none() => self
-                .settings
-                .first_byte
-                .and_then(|limit| after(Some(self.last_active), limit, Expired::FirstByte)),
-            Phase::Opening => after(partial_since, limits.hello_timeout, Expired::Hello),
-            _ => after(partial_since, limits.partial_frame_timeout, Expired::PartialFrame),
+        let (partial, what) = match self.phase {
+            Phase::Refusing(_) => (after(partial_since, REFUSAL_WAIT), Expired::Refusal),
+            Phase::Opening if partial_since.is_none() => {
+                (self.flow.silent_for(self.flow.settings.first_byte), Expired::FirstByte)
+            }
+            Phase::Opening => (after(partial_since, limits.hello_timeout), Expired::Hello),
+            _ => (after(partial_since, limits.partial_frame_timeout), Expired::PartialFrame),
         };
-        let stall = after(stalled_since, limits.write_stall_timeout, Expired::WriteStall);
-        let silent_since = (!self.is_over()).then_some(self.last_active);
-        let idle = limits.idle_timeout.and_then(|limit| after(silent_since, limit, Expired::Idle));
-        [partial, stall, idle]
+        let idle = self.flow.silent_for(limits.idle_timeout.filter(|_| !self.is_over()));
+        [
+            partial.map(|at| (at, what)),
+            self.flow.stall_deadline().map(|at| (at, Expired::WriteStall)),
+            idle.map(|at| (at, Expired::Idle)),
+        ]
     }
 }

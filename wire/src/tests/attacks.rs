@@ -11,13 +11,13 @@ use crate::rc::ResultCode;
 #[test]
 fn a_large_frame_byte_by_byte_is_not_copied_over_and_over() {
     let mut side = Side::open_responder(defaults());
-    side.connection.reclaim();
+    side.connection.flow_mut().reclaim();
     let call = request(1, 1, &vec![0x5A; 1 << 20]);
     let (mut sizes, mut capacity) = (0, 0);
     for byte in &call[..call.len() - 1] {
         side.feed(&[*byte]);
-        if side.connection.buffered() != capacity {
-            capacity = side.connection.buffered();
+        if side.connection.flow().buffered() != capacity {
+            capacity = side.connection.flow().buffered();
             sizes += 1;
         }
     }
@@ -32,13 +32,17 @@ fn a_header_alone_reserves_nothing() {
     let call = request(1, 1, &vec![0; 16 << 20]);
     for large in [usize::MAX, 1] {
         let mut side = Side::open_responder(defaults());
-        side.connection.reclaim();
+        side.connection.flow_mut().reclaim();
         side.large = large;
         let mut fed = 0;
         for end in [16, 17, 100, 10_000, 1 << 20] {
             side.feed(&call[fed..end]);
             fed = end;
-            assert!(side.connection.buffered() <= 2 * end, "{} for {end}", side.connection.buffered());
+            assert!(
+                side.connection.flow().buffered() <= 2 * end,
+                "{} for {end}",
+                side.connection.flow().buffered()
+            );
         }
     }
 }
@@ -46,19 +50,19 @@ fn a_header_alone_reserves_nothing() {
 #[test]
 fn what_waited_behind_a_budget_gives_its_memory_back() {
     let mut side = Side::open_responder(settings(|settings| settings.limits.max_in_flight = u32::MAX));
-    side.connection.reclaim();
+    side.connection.flow_mut().reclaim();
     let pings = frame(Kind::Ping, 0, 0, 1, 0, b"").repeat(10_000);
     side.budget = 9_999;
     side.receive(&[&pings[..], &[0; 5]].concat());
     assert!(side.connection.has_backlog());
     side.receive(&[]);
-    assert!(side.connection.buffered() <= 4096, "{}", side.connection.buffered());
+    assert!(side.connection.flow().buffered() <= 4096, "{}", side.connection.flow().buffered());
     side.budget = 2;
     side.receive(&pings);
-    assert!(side.connection.failure().is_some(), "five zeros and a ping are no frame");
+    assert!(side.connection.flow().failure().is_some(), "five zeros and a ping are no frame");
     side.connection.discard_output();
-    side.connection.reclaim();
-    assert_eq!(side.connection.buffered(), 0);
+    side.connection.flow_mut().reclaim();
+    assert_eq!(side.connection.flow().buffered(), 0);
 }
 
 #[test]
@@ -66,8 +70,8 @@ fn an_idle_connection_owns_no_buffers() {
     for mut side in [Side::open_responder(defaults()), Side::open_initiator(defaults())] {
         side.feed(&frame(Kind::Pong, 0, 0, 1, 0, &[0; 1000])[..500]);
         side.feed(&frame(Kind::Pong, 0, 0, 1, 0, &[0; 1000])[500..]);
-        side.connection.reclaim();
-        assert_eq!(side.connection.buffered(), 0);
+        side.connection.flow_mut().reclaim();
+        assert_eq!(side.connection.flow().buffered(), 0);
     }
 }
 
@@ -84,8 +88,8 @@ fn the_sums_of_what_is_in_flight_do_not_overflow() {
     assert_eq!(side.frames().len(), 99);
     // A header that claims 4 GiB is believed only as far as its bytes come.
     side.feed(&[&[0xFF; 4][..], &request(1000, 1, b"")[4..]].concat());
-    side.connection.reclaim();
-    assert!(side.connection.failure().is_none() && side.connection.buffered() < 100);
+    side.connection.flow_mut().reclaim();
+    assert!(side.connection.flow().failure().is_none() && side.connection.flow().buffered() < 100);
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn output_that_is_thrown_away_is_no_longer_in_flight() {
         side.feed(&request(id, 1, b"x"));
         side.connection.discard_output();
     }
-    assert!(side.connection.failure().is_none() && !side.connection.has_unsent());
+    assert!(side.connection.flow().failure().is_none() && !side.connection.has_unsent());
 }
 
 #[test]
@@ -131,7 +135,7 @@ fn a_giant_outbox_that_leaves_in_drops_is_compacted_in_between() {
         // Half of what comes leaves at once.
         received.extend(side.take(5_008));
     }
-    assert!(side.connection.buffered() < 4 << 20, "{}", side.connection.buffered());
+    assert!(side.connection.flow().buffered() < 4 << 20, "{}", side.connection.flow().buffered());
     received.extend(side.sent());
     let frames = super::frames(&received);
     assert_eq!(frames.len(), 200);
@@ -187,7 +191,7 @@ fn a_callers_own_requests_are_under_no_hard_mark() {
         side.call(1, &[0; 100]);
     }
     side.feed(&[request(1, 1, b""), frame(Kind::Ping, 0, 0, 1, 0, b"")].concat());
-    assert!(side.connection.failure().is_none() && !side.connection.is_paused());
+    assert!(side.connection.flow().failure().is_none() && !side.connection.is_paused());
     assert_eq!(side.frames().len(), 12);
 }
 

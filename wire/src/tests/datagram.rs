@@ -19,7 +19,7 @@ fn packed(frame: &[u8]) -> Vec<u8> {
 /// What a server answers at once. `None`: nothing.
 fn answer(bytes: &[u8]) -> Option<i32> {
     match parse(bytes, false, RULE) {
-        Parsed::Bad { error, ticket } => ticket.map(|_| error.rc().code()),
+        Parsed::Bad { error, ticket } => ticket.map(|_| error.result_code().code()),
         Parsed::Request { .. } => Some(0),
         _ => None,
     }

@@ -225,7 +225,7 @@ fn kinds_for_others_are_skipped() {
         for mut side in [open(), Side::open_initiator(defaults())] {
             assert_eq!(side.ask(&raw_frame(kind, 0, 1, 77, -3, b"something")), []);
             assert_eq!(side.seen(), []);
-            assert!(side.connection.failure().is_none());
+            assert!(side.connection.flow().failure().is_none());
         }
     }
 }
@@ -296,7 +296,7 @@ fn calls_in_flight_are_limited_until_their_replies_have_left() {
     assert_eq!(full.frames().len(), 3, "both replies, then the goodbye");
     side.take(1);
     side.feed(&request(3, 1, b"c"));
-    assert!(side.connection.failure().is_none());
+    assert!(side.connection.flow().failure().is_none());
     side.feed(&request(4, 1, b"d"));
     side.assert_fatal(ResultCode::BUSY, 3);
 }
@@ -308,7 +308,7 @@ fn bytes_in_flight_are_limited_until_their_replies_have_left() {
     side.feed(&[request(1, 1, &[1; 6]), request(2, 1, &[2; 4]), request(3, 1, b"")].concat());
     side.take(16 + 6);
     side.feed(&request(4, 1, &[4; 6]));
-    assert!(side.connection.failure().is_none());
+    assert!(side.connection.flow().failure().is_none());
     side.feed(&request(5, 1, &[5; 1]));
     assert_eq!(*side.failure(), ProtocolError::TooManyInFlight { what: "bytes", limit: 10 });
     side.assert_fatal(ResultCode::BUSY, 4);
@@ -349,7 +349,7 @@ fn a_v1_link_is_not_paused_but_shares_its_turns_and_has_a_hard_mark() {
     }
     assert_eq!(*side.failure(), ProtocolError::OutboxFull(3500));
     assert_eq!(side.seen().len(), 7);
-    assert!(side.connection.is_hopeless() && side.connection.is_finished());
+    assert!(side.connection.flow().is_hopeless() && side.connection.is_finished());
     assert_eq!(side.sent(), []);
 
     // With somebody who reads all of them are answered.

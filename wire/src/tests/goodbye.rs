@@ -33,7 +33,7 @@ fn a_peers_goodbye_is_answered_behind_what_was_accepted() {
     assert_eq!(side.ask(&bytes.concat()), expected);
     let seen = [Seen::Request { msg_type: 1, payload: b"x".into() }, Seen::Goodbye { rc: 0, last_id: 0 }];
     assert_eq!(side.seen(), seen);
-    assert!(side.connection.is_finished() && side.connection.failure().is_none());
+    assert!(side.connection.is_finished() && side.connection.flow().failure().is_none());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_initiator_answers_a_goodbye_and_takes_the_replies_behind_it() {
     let late = Seen::Reply { id, rc: 0, is_text: false, payload: b"late".into() };
     assert_eq!(side.seen(), [Seen::Goodbye { rc: -9, last_id: id }, late]);
     side.connection.end_of_input();
-    assert!(side.connection.is_finished() && side.connection.failure().is_none());
+    assert!(side.connection.is_finished() && side.connection.flow().failure().is_none());
 
     let mut idle = Side::open_initiator(defaults());
     assert_eq!(idle.ask(&goodbye(-9, 0)), [parsed(&goodbye(0, 0))]);

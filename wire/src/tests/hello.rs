@@ -224,7 +224,7 @@ fn browsers_are_told_nothing_but_noticed() {
     ] {
         let mut side = Side::responder(settings(|settings| settings.web_is_error = true));
         side.feed(&first[..3]);
-        assert!(side.connection.failure().is_none());
+        assert!(side.connection.flow().failure().is_none());
         side.feed(&first[3..]);
         assert_eq!(*side.failure(), ProtocolError::OtherProtocol(name));
         assert!(side.failure().to_string().contains(name));
@@ -232,7 +232,7 @@ fn browsers_are_told_nothing_but_noticed() {
         // Elsewhere these are the first bytes of a classic type like any other.
         let mut side = Side::responder(defaults());
         side.feed(&first[..4]);
-        assert!(side.connection.failure().is_none());
+        assert!(side.connection.flow().failure().is_none());
     }
 }
 

@@ -52,7 +52,7 @@ fn a_v1_request_that_can_not_be_kept_is_answered_busy() {
             assert_eq!(frames[0], Frame::reply(1, 4, ResultCode::OK, b"small"));
             is_busy(&frames[1], 2);
             assert_eq!(frames[2], Frame::reply(3, 4, ResultCode::OK, b"next"));
-            assert!(side.connection.buffered() <= MOST);
+            assert!(side.connection.flow().buffered() <= MOST);
             assert_eq!(side.seen().len(), 2);
         });
     }
@@ -106,7 +106,7 @@ fn a_whole_struct_that_can_not_be_kept_is_answered_busy() {
         assert_eq!(side.connection.unsent(), whole);
         side.feed(&whole);
         assert_eq!(*side.failure(), ProtocolError::STARVED);
-        assert!(side.connection.is_finished() && side.connection.is_hopeless());
+        assert!(side.connection.is_finished() && side.connection.flow().is_hopeless());
     });
 }
 
@@ -155,15 +155,15 @@ fn a_peer_whose_replies_can_not_be_kept_is_given_up() {
         let mut side = Side::open_responder(settings(|settings| settings.limits.outbox_soft = 64 << 20));
         for id in 1..100_000 {
             side.feed(&request(id, 4, &[b'x'; 1_000]));
-            if side.connection.failure().is_some() {
+            if side.connection.flow().failure().is_some() {
                 break;
             }
         }
         assert_eq!(*side.failure(), ProtocolError::STARVED);
-        assert!(side.connection.is_hopeless() && !side.connection.has_unsent());
-        let buffer = side.connection.reclaim().expect("its memory");
+        assert!(side.connection.flow().is_hopeless() && !side.connection.has_unsent());
+        let buffer = side.connection.flow_mut().reclaim().expect("its memory");
         let mut other = Side::open_responder(defaults());
-        other.connection.lend(&mut vec![buffer]);
+        other.connection.flow_mut().lend(&mut vec![buffer]);
         assert_eq!(other.ask(&request(1, 4, b"x")), [Frame::reply(1, 4, ResultCode::OK, b"x")]);
     });
 }
@@ -236,8 +236,8 @@ fn who_is_shed_is_told_so_and_holds_nothing() {
     side.feed(&request(1, 4, &[0; 5000])[..4000]);
     side.connection.shed(error.clone());
     is_goodbye(&side.frames()[0], "over the limit of 3");
-    assert!(side.connection.is_finished() && side.connection.reclaim().is_some());
-    assert_eq!(side.connection.buffered(), 0);
+    assert!(side.connection.is_finished() && side.connection.flow_mut().reclaim().is_some());
+    assert_eq!(side.connection.flow().buffered(), 0);
 
     let mut side = Side::responder(defaults());
     side.feed(&classic_request(4, b"x"));
@@ -256,11 +256,13 @@ fn a_stream_without_frames_ends_when_it_can_not_be_kept() {
         for _ in 0..LARGE / 1000 {
             feed(&[b'x'; 1000]);
         }
-        assert!(matches!(lines.failure(), Some(ProtocolError::NoMemory(_))) && !lines.is_hopeless());
+        assert!(
+            matches!(lines.flow().failure(), Some(ProtocolError::NoMemory(_))) && !lines.flow().is_hopeless()
+        );
 
         let mut raw = Plain::new(settings(|settings| settings.limits.outbox_hard = 64 << 20), Cut::Raw, now);
         raw.write(b"before");
         raw.write(&vec![0; LARGE]);
-        assert!(raw.failure() == Some(&ProtocolError::STARVED) && raw.is_hopeless());
+        assert!(raw.flow().failure() == Some(&ProtocolError::STARVED) && raw.flow().is_hopeless());
     });
 }

@@ -196,7 +196,7 @@ impl Side {
         let frames = self.frames();
         let last = frames.last().expect("a goodbye");
         assert_eq!((last.kind, last.rc, last.id), (Kind::Goodbye as u8, rc.code(), last_id), "{last:?}");
-        assert!(self.connection.failure().is_some());
+        assert!(self.connection.flow().failure().is_some());
         self.seen();
         self.feed(&request(u32::MAX / 2, 1, b"behind"));
         assert_eq!((self.seen(), self.sent()), (vec![], vec![]));
@@ -204,7 +204,7 @@ impl Side {
     }
 
     fn failure(&self) -> &ProtocolError {
-        self.connection.failure().expect("a failure")
+        self.connection.flow().failure().expect("a failure")
     }
 
     fn call(&mut self, msg_type: u16, payload: &[u8]) -> u32 {

@@ -183,7 +183,7 @@ fn hello_in_pieces_of_any_size() {
         let pair = Pair::open(piece);
         for side in [&pair.client, &pair.server] {
             assert_eq!(side.connection.layout(), Some(Layout::V1));
-            assert!(side.connection.failure().is_none());
+            assert!(side.connection.flow().failure().is_none());
         }
         assert_eq!(pair.client.connection.request_limit(), 16 << 20);
     }
@@ -238,7 +238,7 @@ fn the_clients_limits_are_the_servers_hellos() {
         }
         pair.run();
         replies += pair.replies().len();
-        assert!(pair.server.connection.failure().is_none(), "{:?}", pair.server.failure());
+        assert!(pair.server.connection.flow().failure().is_none(), "{:?}", pair.server.failure());
     }
     assert!(replies > 199);
 }
@@ -265,7 +265,10 @@ fn a_client_leaves_in_order() {
     assert_eq!(pair.replies(), [(id, 0, b"last words".to_vec())]);
     assert!(pair.client.connection.is_finished() && pair.server.connection.is_finished());
     assert_eq!((pair.to_client.end, pair.to_server.end), (End::Seen, End::Seen));
-    assert!(pair.client.connection.failure().is_none() && pair.server.connection.failure().is_none());
+    assert!(
+        pair.client.connection.flow().failure().is_none()
+            && pair.server.connection.flow().failure().is_none()
+    );
 }
 
 #[test]
@@ -323,7 +326,7 @@ fn a_cut_anywhere_ends_both_sides() {
         pair.client.connection.end_of_input();
         pair.run();
         assert!(pair.server.connection.is_finished() && pair.client.connection.is_finished());
-        assert_eq!(pair.server.connection.failure().is_some(), cut % 19 != 0);
+        assert_eq!(pair.server.connection.flow().failure().is_some(), cut % 19 != 0);
     }
 }
 
@@ -333,7 +336,7 @@ fn a_lost_tail_runs_into_the_time_limit_and_both_sides_know() {
     pair.to_server.lost_behind = 18;
     let id = pair.client.call(1, b"one");
     pair.pass(Duration::from_millis(9_999));
-    assert!(pair.server.connection.failure().is_none());
+    assert!(pair.server.connection.flow().failure().is_none());
     pair.pass(Duration::from_millis(1));
     assert_eq!(*pair.server.failure(), ProtocolError::TimedOut("end of a frame"));
     assert_eq!(pair.client.seen(), [Seen::Goodbye { rc: -7, last_id: 0 }]);
@@ -364,8 +367,8 @@ fn a_reader_that_stops_is_given_up() {
     pair.to_client.delay = Duration::from_secs(3600);
     pair.client.call(1, b"who never reads the answer");
     pair.pass(Duration::from_millis(29_999));
-    assert!(pair.server.connection.failure().is_none());
+    assert!(pair.server.connection.flow().failure().is_none());
     pair.pass(Duration::from_millis(1));
     assert_eq!(*pair.server.failure(), ProtocolError::STALLED);
-    assert!(pair.server.connection.is_hopeless() && pair.server.connection.is_finished());
+    assert!(pair.server.connection.flow().is_hopeless() && pair.server.connection.is_finished());
 }

@@ -56,14 +56,14 @@ fn lines_have_a_length() {
     for fine in ["abc\n", "abc\r\n", "abc\r", "abc"] {
         let mut plain = lines(3);
         feed(&mut plain, fine.as_bytes(), 9);
-        assert!(plain.failure().is_none(), "{fine:?}");
+        assert!(plain.flow().failure().is_none(), "{fine:?}");
     }
     for long in ["abcd\n", "abcd", "abcd\r", "abc\rd", "x\nabcd\r\n"] {
         let mut plain = lines(3);
         let got = feed(&mut plain, long.as_bytes(), 9);
         assert_eq!(got.len(), usize::from(long.starts_with('x')));
         assert_eq!(
-            plain.failure(),
+            plain.flow().failure(),
             Some(&ProtocolError::TooLarge { length: 4 + u32::from(long == "abc\rd"), limit: 3 })
         );
         assert!(feed(&mut plain, b"on\n", 9).is_empty());
@@ -81,7 +81,7 @@ fn an_unfinished_line_has_a_length_too() {
         plain.end_of_input(&mut |_, piece| got.push(String::from_utf8_lossy(piece).into_owned()));
         assert_eq!(got.len(), if length > 3 { 1 } else { 2 }, "{length}");
         let error = (length > 3).then_some(ProtocolError::TooLarge { length: length as u32, limit: 3 });
-        assert_eq!(plain.failure(), error.as_ref());
+        assert_eq!(plain.flow().failure(), error.as_ref());
     }
 }
 
@@ -93,7 +93,7 @@ fn a_stream_with_unread_input_is_not_idle() {
     let mut plain = Plain::new(limits, Cut::Raw, start);
     assert!(!plain.handle_timeout(start + limit, Input::Waiting));
     assert!(plain.handle_timeout(start + limit, Input::Quiet));
-    assert_eq!(plain.linger_deadline(), Some(start + limit + ConnectionLimits::default().linger));
+    assert_eq!(plain.flow().linger_deadline(), Some(start + limit + ConnectionLimits::default().linger));
     assert!(!plain.handle_timeout(start + limit * 2, Input::Quiet), "once");
 }
 
@@ -102,9 +102,9 @@ fn a_stash_gives_its_memory_back() {
     let mut plain = lines(100);
     plain.receive(&b"line\n".repeat(10_000), &Cell::new(1), &mut |_, _| {});
     plain.receive(&[], &Cell::new(9_998), &mut |_, _| {});
-    assert!(plain.has_backlog() && plain.buffered() < 4096, "{}", plain.buffered());
+    assert!(plain.has_backlog() && plain.flow().buffered() < 4096, "{}", plain.flow().buffered());
     plain.receive(&[], &Cell::new(1), &mut |_, _| {});
-    assert_eq!(plain.buffered(), 0);
+    assert_eq!(plain.flow().buffered(), 0);
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn reading_pauses_at_the_soft_mark_and_a_flood_ends_at_the_hard_one() {
         plain.receive(&[], &Cell::new(9), &mut { answer });
         let waiting = if soft == 0 { 8 } else { 24 };
         plain.receive(&[], &Cell::new(9), &mut { answer });
-        assert_eq!(plain.failure().is_some(), waiting > 20);
-        assert_eq!(plain.is_hopeless(), waiting > 20);
+        assert_eq!(plain.flow().failure().is_some(), waiting > 20);
+        assert_eq!(plain.flow().is_hopeless(), waiting > 20);
     }
 }
 
@@ -140,14 +140,14 @@ fn idle_and_stalled_streams_end_once() {
     let idle = start + Duration::from_secs(5);
     assert_eq!(plain.next_deadline(), Some(idle));
     plain.handle_timeout(idle - Duration::from_millis(1), Input::Quiet);
-    assert!(plain.failure().is_none());
+    assert!(plain.flow().failure().is_none());
     plain.handle_timeout(idle, Input::Quiet);
-    assert_eq!(plain.failure(), Some(&ProtocolError::TimedOut("sign of life")));
+    assert_eq!(plain.flow().failure(), Some(&ProtocolError::TimedOut("sign of life")));
     // What waits still has its time, and then that is over too.
     let stall = start + ConnectionLimits::default().write_stall_timeout;
     assert_eq!((plain.next_deadline(), plain.output_is_done()), (Some(stall), false));
     plain.handle_timeout(stall, Input::Quiet);
-    assert!(plain.is_hopeless());
+    assert!(plain.flow().is_hopeless());
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn play(mut side: Side, bytes: &[u8], pieces: &[usize]) -> (Vec<Seen>, Vec<u8>, 
         }
     }
     sent.extend(side.sent());
-    let failure = side.connection.failure().map(ToString::to_string);
+    let failure = side.connection.flow().failure().map(ToString::to_string);
     (side.seen(), sent, failure)
 }
 
@@ -211,7 +211,7 @@ proptest! {
         let got = classic_frames(&received, if fixed { Some(20) } else { None });
         let types: Vec<i32> = calls.iter().map(|(msg_type, ..)| msg_type & 0x7FFF_FFFF).collect();
         prop_assert_eq!(got, types);
-        prop_assert!(side.tickets.is_empty() && side.connection.failure().is_none());
+        prop_assert!(side.tickets.is_empty() && side.connection.flow().failure().is_none());
     }
 
     #[test]
@@ -327,26 +327,28 @@ fn torment(side: &mut Side, garbage: &[u8], reads: &[usize]) -> Result<(), TestC
         let outbox = 2 * (HARD + 1040 + 200);
         let replies = 2 * (HARD / 12 + 4) * 16;
         prop_assert!(
-            side.connection.buffered() <= stash + outbox + replies,
+            side.connection.flow().buffered() <= stash + outbox + replies,
             "{}",
-            side.connection.buffered()
+            side.connection.flow().buffered()
         );
         received.extend(side.take(*read));
     }
     side.feed(&[]);
     prop_assert!(
-        side.connection.failure().is_some() || !side.connection.has_backlog() || side.connection.is_paused()
+        side.connection.flow().failure().is_some()
+            || !side.connection.has_backlog()
+            || side.connection.is_paused()
     );
-    if side.connection.failure().is_some() {
+    if side.connection.flow().failure().is_some() {
         let (failure, seen) = (side.failure().clone(), side.seen.len());
         side.feed(&[request(u32::MAX / 2, 1, b""), classic_request(1, b"")].concat());
         prop_assert_eq!(side.seen.len(), seen, "executed behind the fatal");
         prop_assert_eq!(side.failure(), &failure);
         prop_assert!(side.connection.is_finishing());
     }
-    let hopeless = side.connection.is_hopeless();
+    let hopeless = side.connection.flow().is_hopeless();
     received.extend(side.sent());
-    prop_assert!(side.connection.failure().is_none() || side.connection.is_finished());
+    prop_assert!(side.connection.flow().failure().is_none() || side.connection.is_finished());
     if !hopeless {
         whole_frames(side, &received)?;
     }

@@ -18,7 +18,7 @@ fn outlast(side: &mut Side, limit: Duration, error: &ProtocolError) {
     assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
     side.pass(limit - TICK);
     assert!(!side.connection.handle_timeout(side.now, Input::Quiet));
-    assert!(side.connection.failure().is_none(), "{:?} came early", side.failure());
+    assert!(side.connection.flow().failure().is_none(), "{:?} came early", side.failure());
     side.pass(TICK);
     assert_eq!(side.failure(), error);
     assert!(side.connection.is_finishing());
@@ -41,7 +41,7 @@ fn nothing_runs_out_where_nothing_is_under_way() {
     for side in &mut sides {
         assert_eq!(side.connection.next_deadline(), None);
         side.pass(Duration::from_secs(1_000_000));
-        assert!(side.connection.failure().is_none());
+        assert!(side.connection.flow().failure().is_none());
     }
 }
 
@@ -152,7 +152,7 @@ fn a_partial_frame_does_not_age_while_we_do_not_read() {
     side.feed(&[classic_request(1, b""), vec![0; 3]].concat());
     assert!(side.connection.is_paused());
     side.pass(limit * 2);
-    assert!(side.connection.failure().is_none());
+    assert!(side.connection.flow().failure().is_none());
     side.sent();
     outlast(&mut side, limit, &ProtocolError::TimedOut("end of a frame"));
 
@@ -172,15 +172,15 @@ fn a_peer_that_takes_nothing_is_given_up() {
     side.feed(&request(1, 1, &[0; 100]));
     assert_eq!(side.connection.next_deadline(), None, "the socket was not offered it yet");
     side.connection.mark_sent(0, side.now);
-    assert!(side.connection.is_stalled());
+    assert!(side.connection.flow().is_stalled());
     side.pass(limit - TICK);
     // Being offered it again, or more of it, is no progress; nor is what the peer says.
     side.feed(&request(2, 1, &[0; 100]));
     side.connection.mark_sent(0, side.now);
-    assert!(side.connection.failure().is_none());
+    assert!(side.connection.flow().failure().is_none());
     side.take(1);
     outlast(&mut side, limit, &ProtocolError::STALLED);
-    assert!(side.connection.is_hopeless() && side.connection.is_finished());
+    assert!(side.connection.flow().is_hopeless() && side.connection.is_finished());
     assert_eq!((side.sent(), side.connection.next_deadline()), (vec![], None));
 }
 
@@ -190,7 +190,7 @@ fn taking_all_ends_a_stall() {
     side.feed(&request(1, 1, b""));
     side.connection.mark_sent(0, side.now);
     side.sent();
-    assert!(!side.connection.is_stalled());
+    assert!(!side.connection.flow().is_stalled());
     assert_eq!(side.connection.next_deadline(), None);
 }
 
@@ -211,7 +211,7 @@ fn the_last_words_of_a_broken_connection_may_stall_too() {
     side.pass(limit - TICK);
     assert!(!side.connection.is_finished());
     side.pass(TICK);
-    assert!(side.connection.is_finished() && side.connection.is_hopeless());
+    assert!(side.connection.is_finished() && side.connection.flow().is_hopeless());
     assert_eq!(side.failure(), &broken, "the first reason stays");
     assert_eq!(side.connection.next_deadline(), None, "a loop that asks again is not kept busy");
 }
@@ -309,7 +309,7 @@ fn nobody_is_blamed_for_what_is_still_unread() {
     assert!(!side.connection.handle_timeout(side.now, Input::Waiting));
     side.feed(&hello(GENEROUS)[9..]);
     assert!(!side.connection.handle_timeout(side.now, Input::Fresh));
-    assert!(!side.sent().is_empty() && side.connection.failure().is_none());
+    assert!(!side.sent().is_empty() && side.connection.flow().failure().is_none());
 
     // But a peer that does not read is one that does not read.
     let mut side = Side::open_responder(defaults());
@@ -368,7 +368,7 @@ fn a_handler_takes_nobodys_time() {
 fn whoever_is_ended_has_time_to_close_from_then_on() {
     let mut side = overdue_after(Duration::from_secs(100));
     assert!(side.connection.handle_timeout(side.now, Input::Quiet));
-    assert_eq!(side.connection.linger_deadline(), Some(side.now + ConnectionLimits::default().linger));
+    assert_eq!(side.connection.flow().linger_deadline(), Some(side.now + ConnectionLimits::default().linger));
 }
 
 #[test]
@@ -376,15 +376,15 @@ fn a_silent_stranger_is_not_waited_for() {
     let patient = settings(|settings| settings.first_byte = Some(Duration::from_secs(10)));
     let mut side = Side::responder(patient.clone());
     side.pass(Duration::from_secs(9));
-    assert!(side.connection.failure().is_none());
+    assert!(side.connection.flow().failure().is_none());
     side.pass(Duration::from_secs(1));
     assert_eq!(*side.failure(), ProtocolError::TimedOut("first byte"));
     assert!(side.connection.is_finished() && side.sent().is_empty());
 
     let mut side = Side::open_responder(patient);
     side.pass(Duration::from_secs(1_000));
-    assert!(side.connection.failure().is_none() && side.connection.next_deadline().is_none());
+    assert!(side.connection.flow().failure().is_none() && side.connection.next_deadline().is_none());
     let mut side = Side::responder(defaults());
     side.pass(Duration::from_secs(1_000));
-    assert!(side.connection.failure().is_none());
+    assert!(side.connection.flow().failure().is_none());
 }

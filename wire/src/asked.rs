@@ -6,7 +6,7 @@ use super::error::ProtocolError;
 
 /// The calls of one direction of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
+pub(crate) struct Asked {
     last_id: u32,
     pending: HashMap<u32, Pending>,
     /// Classic replies carry no id: they come in the order of their requests.
@@ -22,8 +22,8 @@ struct Pending {
     abandoned: bool,
 }
 
-impl Calls {
-    /// Calls in flight, tombstones included.
+impl Asked {
+    /// Asked in flight, tombstones included.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
@@ -83,35 +83,35 @@ mod tests {
 
     #[test]
     fn replies_find_their_calls() {
-        let mut calls = Calls::default();
-        let (a, b) = (calls.begin(1, 5), calls.begin(2, 7));
+        let mut asked = Asked::default();
+        let (a, b) = (asked.begin(1, 5), asked.begin(2, 7));
         assert!(a < b);
-        assert_eq!((calls.len(), calls.bytes()), (2, 12));
-        calls.abandon(a);
-        assert_eq!(calls.finish(b, 2), Ok(true));
-        assert_eq!(calls.finish(a, 1), Ok(false));
-        assert_eq!(calls.finish(a, 1), Err(ProtocolError::UnknownReply(a)));
-        assert_eq!((calls.len(), calls.bytes()), (0, 0));
-        let c = calls.begin(9, 0);
-        assert_eq!(calls.finish(c, 8), Err(ProtocolError::WrongReplyType { asked: 9, got: 8 }));
+        assert_eq!((asked.len(), asked.bytes()), (2, 12));
+        asked.abandon(a);
+        assert_eq!(asked.finish(b, 2), Ok(true));
+        assert_eq!(asked.finish(a, 1), Ok(false));
+        assert_eq!(asked.finish(a, 1), Err(ProtocolError::UnknownReply(a)));
+        assert_eq!((asked.len(), asked.bytes()), (0, 0));
+        let c = asked.begin(9, 0);
+        assert_eq!(asked.finish(c, 8), Err(ProtocolError::WrongReplyType { asked: 9, got: 8 }));
     }
 
     #[test]
     fn classic_replies_come_in_order() {
-        let mut calls = Calls::default();
-        let (a, b) = (calls.begin_in_order(1, 0), calls.begin_in_order(2, 0));
-        calls.abandon(a);
-        assert_eq!(calls.finish_next(1), Ok(None));
-        assert_eq!(calls.finish_next(2), Ok(Some(b)));
-        assert_eq!(calls.finish_next(2), Err(ProtocolError::UnaskedReply));
+        let mut asked = Asked::default();
+        let (a, b) = (asked.begin_in_order(1, 0), asked.begin_in_order(2, 0));
+        asked.abandon(a);
+        assert_eq!(asked.finish_next(1), Ok(None));
+        assert_eq!(asked.finish_next(2), Ok(Some(b)));
+        assert_eq!(asked.finish_next(2), Err(ProtocolError::UnaskedReply));
     }
 
     #[test]
     fn ids_wrap_without_meeting_zero_or_a_pending_one() {
-        let mut calls = Calls { last_id: u32::MAX - 1, ..Calls::default() };
-        assert_eq!(calls.begin(1, 0), u32::MAX);
-        assert_eq!(calls.begin(1, 0), 1);
-        calls.last_id = u32::MAX;
-        assert_eq!(calls.begin(1, 0), 2);
+        let mut asked = Asked { last_id: u32::MAX - 1, ..Asked::default() };
+        assert_eq!(asked.begin(1, 0), u32::MAX);
+        assert_eq!(asked.begin(1, 0), 1);
+        asked.last_id = u32::MAX;
+        assert_eq!(asked.begin(1, 0), 2);
     }
 }

@@ -1,0 +1,54 @@
+//! What a call may not say, and what its caller is told then: the same on streams and in datagrams.
+
+use crate::error::ProtocolError;
+use crate::failure::Failure;
+use crate::frame::{Extension, Header, Kind, flags, split_extension};
+use crate::rc::ResultCode;
+
+/// Whether a call's id may follow the last one. Half the number space counts as "behind", so that ids
+/// may wrap; any may be the first.
+#[inline]
+pub(crate) fn check_id(id: u32, last: u32) -> Result<(), ProtocolError> {
+    let step = id.wrapping_sub(last);
+    if id == 0 || step == 0 || (last != 0 && step > u32::MAX / 2) {
+        return Err(ProtocolError::BadId { id, last });
+    }
+    Ok(())
+}
+
+/// The payload proper of a call that can be served. The first rule that it breaks counts.
+#[inline]
+pub(crate) fn check<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Failure> {
+    if header.kind != Kind::Request as u8 {
+        Err(no_events())
+    } else if header.rc < 0 {
+        Err(Failure::fixed(ResultCode::MALFORMED, "the timeout is negative"))
+    } else if header.flags & flags::TEXT != 0 {
+        Err(Failure::fixed(ResultCode::MALFORMED, "a request can't carry the flag TEXT"))
+    } else if header.flags & flags::MORE != 0 {
+        Err(Failure::fixed(ResultCode::NO_HANDLER, "requests in parts are not served"))
+    } else {
+        match split_extension(header.flags, payload) {
+            Extension::Fine(payload) => Ok(payload),
+            Extension::Malformed => {
+                Err(Failure::fixed(ResultCode::MALFORMED, "the extension block is malformed"))
+            }
+            Extension::NotUnderstood(tag) => {
+                let text = format!("extension {tag:#06x} is not known here");
+                Err(Failure::new(ResultCode::FEATURE_MISSING, text))
+            }
+        }
+    }
+}
+
+/// What a client says to any call.
+pub(crate) fn not_served_by_a_client(header: &Header) -> Failure {
+    if header.kind != Kind::Request as u8 {
+        return no_events();
+    }
+    Failure::fixed(ResultCode::NO_HANDLER, "this client serves no requests")
+}
+
+fn no_events() -> Failure {
+    Failure::fixed(ResultCode::NO_HANDLER, "this server has no events")
+}

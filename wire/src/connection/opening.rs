@@ -1,0 +1,84 @@
+//! How a connection begins: a hello each way, or "no".
+
+use std::time::Instant;
+
+use super::time::Partial;
+use super::{Connection, Phase};
+use crate::classic;
+use crate::error::ProtocolError;
+use crate::event::Event;
+use crate::hello::{self, Allowance, Answer, Hello};
+use crate::layout::Layout;
+use crate::rc::ResultCode;
+
+impl Connection {
+    /// Answers whoever is there with `rc` as soon as the first four bytes tell in what layout,
+    /// and ends. Only before anything was received.
+    pub fn refuse(&mut self, rc: ResultCode, now: Instant) {
+        self.phase = Phase::Refusing(rc);
+        self.partial = Some(Box::new(Partial::since(now)));
+    }
+
+    /// Tells a refused peer so, in the layout that its first four bytes announce.
+    pub(super) fn answer_refusal(&mut self, first: [u8; 4], rc: ResultCode) {
+        if first == hello::MAGIC {
+            self.push_answer(rc, 0, String::new());
+        } else {
+            self.decoder.learn(Layout::Classic);
+            self.answer_classic(classic::msg_type(&first), rc);
+        }
+        self.finish();
+    }
+
+    pub(super) fn take_hello(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
+        let theirs = Hello::decode(bytes)?;
+        theirs.check_demands()?;
+        let version = hello::common_version(theirs.versions).unwrap_or(hello::VERSIONS.1);
+        self.push_answer(ResultCode::OK, version, String::new());
+        self.open(theirs.allowance);
+        Ok(Some(Event::Greeted(theirs.into())))
+    }
+
+    pub(super) fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
+        let (theirs, answer) = Hello::decode_answer(bytes)?;
+        match answer.status {
+            ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
+                self.open(theirs.allowance);
+                theirs.check_demands()?;
+                Ok(Some(Event::Opened(theirs.into())))
+            }
+            ResultCode::OK => Err(ProtocolError::BadHello("it chooses a version that was not offered")),
+            ResultCode::NO_COMMON_VERSION => {
+                Err(ProtocolError::NoCommonVersion { ours: hello::VERSIONS, theirs: theirs.versions })
+            }
+            rc => Err(ProtocolError::Refused { rc, text: answer.text }),
+        }
+    }
+
+    pub(super) fn open(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+        self.decoder.expect_v1(self.flow.settings.limits.max_payload);
+        if self.phase == Phase::Opening {
+            self.phase = Phase::Open;
+        }
+    }
+
+    pub(super) fn our_allowance(&self) -> Allowance {
+        let limits = &self.flow.settings.limits;
+        Allowance {
+            max_payload: limits.max_payload,
+            max_in_flight: limits.max_in_flight,
+            max_in_flight_bytes: limits.max_in_flight_bytes,
+        }
+    }
+
+    pub(super) fn push_answer(&mut self, status: ResultCode, version: u8, text: String) {
+        let answer = Answer { status, version, instance: self.flow.settings.instance, text };
+        if self.flow.outbox.reserve(hello::MAX_LEN).is_err() {
+            return self.abandon(ProtocolError::STARVED);
+        }
+        // The nonce only matters where a token is asked for, which this version never does.
+        let ours = Hello::ours(self.our_allowance(), [0; 16]);
+        ours.encode(Some(&answer), self.flow.outbox.bytes());
+    }
+}

@@ -1,0 +1,94 @@
+//! What we ask, and what answers us.
+
+use super::Connection;
+use crate::classic;
+use crate::error::ProtocolError;
+use crate::event::Event;
+use crate::frame::{self, Extension, Header, Kind, flags, split_extension};
+use crate::layout::{Classic, Layout};
+use crate::memory::NoMemory;
+use crate::rc::ResultCode;
+
+impl Connection {
+    /// Most payload bytes of a request of ours.
+    pub fn request_limit(&self) -> u32 {
+        match (self.layout(), self.flow.settings.classic) {
+            (Some(Layout::V1), _) => self.allowance.max_payload.min(self.allowance.max_in_flight_bytes),
+            (_, Classic::Short(limit) | Classic::Fixed(limit)) => limit,
+            (_, Classic::Refused) => 0,
+        }
+    }
+
+    /// Whether the peer's allowance leaves room for a call with so much payload.
+    pub fn may_call(&self, payload_len: u32) -> bool {
+        let (calls, bytes) = self.asked.as_ref().map_or((0, 0), |asked| (asked.len(), asked.bytes()));
+        self.layout() == Some(Layout::Classic)
+            || (calls < self.allowance.max_in_flight as usize
+                && bytes + u64::from(payload_len) <= u64::from(self.allowance.max_in_flight_bytes))
+    }
+
+    /// Puts a request into the outbox and returns its id. The caller has looked at
+    /// [`request_limit`](Connection::request_limit) and [`may_call`](Connection::may_call).
+    pub fn push_request(&mut self, msg_type: u16, payload: &[u8], timeout_ms: i32) -> Result<u32, NoMemory> {
+        let padded = match (self.decoder.layout(), self.flow.settings.classic) {
+            (Some(Layout::Classic), Classic::Fixed(size)) => payload.len().max(size as usize),
+            _ => payload.len(),
+        };
+        self.flow.outbox.reserve(frame::HEADER_LEN + padded)?;
+        let asked = self.asked.get_or_insert_default();
+        let cost = payload.len() as u32;
+        if self.decoder.layout() != Some(Layout::Classic) {
+            let id = asked.begin(i32::from(msg_type), cost);
+            self.push_frame(Kind::Request, 0, msg_type, id, timeout_ms, payload);
+            return Ok(id);
+        }
+        let id = asked.begin_in_order(i32::from(msg_type), cost);
+        let header = classic::Header { msg_type: i32::from(msg_type), rc: 0, length: cost as i32 };
+        let bytes = self.flow.outbox.bytes();
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len() + padded - payload.len(), 0);
+        Ok(id)
+    }
+
+    /// Puts a notify (v1 only) into the outbox.
+    pub fn push_notify(&mut self, msg_type: u16, payload: &[u8]) -> Result<(), NoMemory> {
+        self.flow.outbox.reserve(frame::HEADER_LEN + payload.len())?;
+        self.push_frame(Kind::Notify, 0, msg_type, 0, 0, payload);
+        Ok(())
+    }
+
+    /// The caller no longer waits for the reply to this call of ours.
+    pub fn abandon_call(&mut self, id: u32) {
+        if let Some(asked) = &mut self.asked {
+            asked.abandon(id);
+        }
+    }
+
+    pub(super) fn take_reply<'b>(
+        &mut self,
+        header: Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let Extension::Fine(payload) = split_extension(header.flags, payload) else {
+            return Err(ProtocolError::BadExtension);
+        };
+        let Some(asked) = &mut self.asked else { return Err(ProtocolError::UnknownReply(header.id)) };
+        if header.flags & flags::MORE != 0 {
+            return Err(ProtocolError::UnaskedPart(header.id));
+        }
+        let waited_for = asked.finish(header.id, i32::from(header.msg_type))?;
+        let is_text = header.flags & flags::TEXT != 0;
+        let reply = Event::Reply { id: header.id, rc: ResultCode::new(header.rc), is_text, payload };
+        Ok(waited_for.then_some(reply))
+    }
+
+    pub(super) fn take_classic_reply<'b>(
+        &mut self,
+        header: classic::Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let id = self.asked.get_or_insert_default().finish_next(header.msg_type)?;
+        Ok(id.map(|id| Event::Reply { id, rc: ResultCode::new(header.rc), is_text: false, payload }))
+    }
+}

@@ -1,0 +1,101 @@
+//! What the peer asks, and how it is answered.
+
+use super::{Connection, Phase, Role};
+use crate::error::ProtocolError;
+use crate::event::Event;
+use crate::frame::{Extension, Header, flags, split_extension};
+use crate::layout::{Classic, Layout};
+use crate::limits::ConnectionLimits;
+use crate::rc::ResultCode;
+use crate::reply::{ReplyWriter, Ticket};
+use crate::{call_rules, classic};
+
+impl Connection {
+    /// Starts the answer to a request of the peer.
+    pub fn begin_reply(&mut self, ticket: Ticket) -> ReplyWriter<'_> {
+        let (limit, pad_to) = match (ticket.layout, self.flow.settings.classic) {
+            (Layout::V1, _) => (self.allowance.max_payload, None),
+            (Layout::Classic, Classic::Short(limit)) => (limit, None),
+            (Layout::Classic, Classic::Fixed(size)) => (size, Some(size)),
+            (Layout::Classic, Classic::Refused) => (0, None),
+        };
+        ReplyWriter::begin(&mut self.flow.outbox, ticket, limit, pad_to)
+    }
+
+    /// A request, a subscribe or an unsubscribe. What can't be served is told so, and costs nothing else.
+    pub(super) fn take_request<'b>(
+        &mut self,
+        header: Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let Some(ticket) = self.accept_call(&header)? else { return Ok(None) };
+        let checked = match self.role {
+            Role::Responder => call_rules::check(&header, payload),
+            Role::Initiator => Err(call_rules::not_served_by_a_client(&header)),
+        };
+        match checked {
+            Ok(payload) => Ok(Some(Event::Request { ticket, payload })),
+            Err(failure) => {
+                self.begin_reply(ticket).fail(failure.result_code(), failure.text());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Classic peers have no ids, and no limits in flight: until one request is answered, no other is taken.
+    pub(super) fn take_classic_request<'b>(
+        &mut self,
+        header: classic::Header,
+        payload: &'b [u8],
+    ) -> Event<'b> {
+        if self.phase == Phase::Opening {
+            self.phase = Phase::Open;
+        }
+        self.in_flight += 1;
+        Event::Request { ticket: Ticket::classic(header.msg_type), payload }
+    }
+
+    /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
+    pub(super) fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
+        if self.phase == Phase::Leaving {
+            return Ok(None);
+        }
+        call_rules::check_id(header.id, self.last_id)?;
+        let ConnectionLimits { max_in_flight, max_in_flight_bytes, .. } = self.flow.settings.limits;
+        if self.in_flight >= max_in_flight {
+            return Err(ProtocolError::TooManyInFlight { what: "calls", limit: max_in_flight });
+        }
+        if header.length > max_in_flight_bytes - self.in_flight_bytes {
+            return Err(ProtocolError::TooManyInFlight { what: "bytes", limit: max_in_flight_bytes });
+        }
+        self.in_flight += 1;
+        self.in_flight_bytes += header.length;
+        self.last_id = header.id;
+        Ok(Some(Ticket::v1(header, header.length)))
+    }
+
+    /// A notify that could not be executed as it is meant has nobody to be told.
+    pub(super) fn take_notify<'b>(&self, header: Header, payload: &'b [u8]) -> Option<Event<'b>> {
+        if self.phase == Phase::Leaving || header.flags & !flags::EXT != 0 {
+            return None;
+        }
+        match split_extension(header.flags, payload) {
+            Extension::Fine(payload) => Some(Event::Notify { msg_type: header.msg_type, payload }),
+            Extension::NotUnderstood(_) | Extension::Malformed => None,
+        }
+    }
+
+    pub(super) fn answer_lost(&mut self, ticket: Ticket) -> Option<Event<'static>> {
+        self.begin_reply(ticket).fail(ResultCode::BUSY, "there is no memory for so large a request now");
+        None
+    }
+
+    /// Answers the beginning of a classic request that will not be taken.
+    pub(super) fn answer_classic(&mut self, msg_type: i32, rc: ResultCode) {
+        self.in_flight += 1;
+        self.begin_reply(Ticket::classic(msg_type)).finish(rc);
+        if self.flow.outbox.is_starved() {
+            self.abandon(ProtocolError::STARVED);
+        }
+    }
+}
