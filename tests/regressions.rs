@@ -4,7 +4,7 @@
 mod util;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sidewire::{Access, Connect, Endpoint, Executed, Limits, Listen, ResultCode, Server};
 
@@ -249,26 +249,40 @@ impl sidewire::StreamHandler<Vec<usize>> for Lines {
     }
 }
 
-/// A classic reply -5 or -6 counted as a refusal of the connection whichever it was, "certainly not
-/// executed", and lost its payload.
+/// A reply -5 or -6 in the classic layout, and over datagrams in both, counted as a refusal whichever it was,
+/// "certainly not executed", and lost its payload.
 #[test]
 fn a_handler_that_says_busy_has_run() {
     let _watchdog = watchdog(60);
-    let mut server = Server::new(());
-    server.on(1, |(), _request, reply| {
-        reply.write("ask the other one");
-        reply.set_result(ResultCode::BUSY);
-        Ok(())
-    });
-    let (running, bound) = start(server, [usual(&fresh("local"))]);
-    let client = Dialect::Classic.client(&bound[0]);
-    for _ in 0..2 {
-        let error = client.call(1, b"").expect_err("busy");
-        assert!(!error.is_refused() && error.executed() == Executed::Perhaps, "{error}");
-        assert_eq!(error.payload(), b"ask the other one");
+    let handlers = || {
+        let mut server = Server::new(());
+        server.on(1, |(), _request, reply| {
+            reply.write("ask the other one");
+            reply.set_result(ResultCode::BUSY);
+            Ok(())
+        });
+        server.on(2, |(), _request, _reply| Err(ResultCode::NOT_PERMITTED.into()));
+        server
+    };
+    for (dialect, scheme) in
+        [(Dialect::Classic, "local"), (Dialect::Classic, "udp"), (Dialect::V1, "udp"), (Dialect::V1, "local")]
+    {
+        let (running, bound) = start(handlers(), [dialect.listen(usual(&fresh(scheme)))]);
+        let client = dialect.client(&bound[0]);
+        for _ in 0..2 {
+            let error = client.call(1, b"").expect_err("busy");
+            assert!(!error.is_refused() && error.executed() == Executed::Perhaps, "{scheme}: {error}");
+            assert_eq!(
+                (error.payload(), error.result_code()),
+                (&b"ask the other one"[..], Some(ResultCode::BUSY))
+            );
+        }
+        // Without data it looks like a refusal where there is no handshake, but on a stream only at first.
+        let error = client.call(2, b"").expect_err("not permitted");
+        assert_eq!((error.is_refused(), error.executed()), (scheme == "udp", Executed::Perhaps), "{error}");
+        drop(client);
+        running.stop().expect("the server ends well");
     }
-    drop(client);
-    running.stop().expect("the server ends well");
 }
 
 /// A URL's `//127.0.0.1` went to the resolver as the name of a host.
@@ -324,4 +338,50 @@ fn limits_that_contradict_each_other_are_refused() {
     let connect = Connect::to(endpoint).expect("an endpoint").limits(limits.listener.connection);
     let error = connect.open().expect_err("no request fits");
     assert!(error.is_invalid_input() && error.to_string().contains(too_much), "{error}");
+}
+
+/// A datagram client that was asked for an address waited for the call under way, without a limit.
+#[test]
+fn addresses_do_not_wait_for_a_call() {
+    let _watchdog = watchdog(60);
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = silent.local_addr().expect("its address");
+    for dialect in [Dialect::V1, Dialect::Classic] {
+        let client = dialect.client(&Endpoint::Udp { host: "127.0.0.1".into(), port: address.port() });
+        let ours = client.local_address().expect("our address").to_string();
+        thread::scope(|scope| {
+            let call = scope.spawn(|| client.request(1).timeout(Duration::from_secs(2)).send(b""));
+            let (_, from) = silent.recv_from(&mut [0; 100]).expect("the request");
+            let since = Instant::now();
+            assert_eq!(client.local_address().expect("our address").to_string(), ours);
+            assert_eq!(client.peer_address().expect("the server's").to_string(), address.to_string());
+            assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+            assert_eq!(from.to_string(), ours);
+            assert!(call.join().expect("a thread").expect_err("silence").is_timeout());
+        });
+    }
+}
+
+/// A call over UDP that the server's machine reset was said to be certainly not executed, though the server
+/// may have taken it, and gone before it had answered.
+#[cfg(unix)] // Wine tells a UDP client nothing of a server that has gone.
+#[test]
+fn a_reset_behind_a_request_says_nothing_of_it() {
+    let _watchdog = watchdog(60);
+    for dialect in [Dialect::V1, Dialect::Classic] {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let port = server.local_addr().expect("its address").port();
+        let client = dialect.client(&Endpoint::Udp { host: "127.0.0.1".into(), port });
+        drop(server);
+        for _ in 0..2 {
+            let error = client.call(1, b"").expect_err("nobody is there");
+            assert!(error.is_not_listening() && error.executed() == Executed::Perhaps, "{error}");
+        }
+    }
+    // Where the system tells at once that it sends nothing, nothing was executed.
+    let (running, bound) = start(store_with(Limits::default()), [usual(&fresh("unixgram"))]);
+    let client = client(&bound[0]);
+    running.stop().expect("the server ends well");
+    let error = client.call(ECHO, b"").expect_err("nobody is there");
+    assert!(error.is_not_listening() && error.executed() == Executed::Never, "{error}");
 }

@@ -10,37 +10,44 @@ use super::journal::Asked;
 use super::leader::{is_past, remaining};
 use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
-use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use sidewire_wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
 use sidewire_wire::frame::Kind as FrameKind;
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{Classic, Executed, Layout};
 
-/// A datagram socket that asks one question at a time; other threads wait for their turn.
+/// A datagram socket with one call at a time; other threads wait until it is idle.
 #[derive(Debug)]
 pub(super) struct DatagramCalls {
     connect: Connect,
     peer: Peer,
-    server: Option<Address>,
-    turn: Mutex<Turn>,
-    is_free: Condvar,
+    state: Mutex<State>,
+    is_idle: Condvar,
 }
 
 #[derive(Debug)]
-struct Turn {
-    line: Line,
+struct State {
+    socket: SocketState,
+    /// The socket's, or if it is to be replaced, the last one's.
+    addresses: Addresses,
     last_id: u32,
 }
 
 #[derive(Debug)]
-enum Line {
-    Free(Socket),
+enum SocketState {
+    Idle(Socket),
     /// A call is under way.
-    Taken,
+    Busy,
     /// An answer that nobody waits for any more may still come. In the classic layout, where answers
     /// have no id, it must not be taken for the next call's, so that one needs a new socket.
-    Spoiled,
+    ToBeReplaced,
+}
+
+/// Remembered, so that nobody who asks for them waits for a call.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses {
+    pub(super) local: Result<Address>,
+    pub(super) server: Result<Address>,
 }
 
 /// A socket, and the buffer for what comes in on it.
@@ -59,15 +66,25 @@ impl Socket {
     fn new(channel: DatagramChannel) -> Socket {
         Socket { channel, buffer: vec![0; BUFFER].into() }
     }
+
+    fn addresses(&self, endpoint: &Endpoint) -> Addresses {
+        let Socket { channel, .. } = self;
+        let os = |operation| move |error| Error::os(operation, endpoint, error);
+        Addresses {
+            local: channel.local_address().map_err(os("look up our address on")),
+            server: channel.peer_address().map_err(os("look up the server's address on")),
+        }
+    }
 }
 
 impl DatagramCalls {
     pub(super) fn open(connect: Connect) -> Result<DatagramCalls> {
         let socket = open_socket(&connect)?;
-        let (peer, server) = (socket.channel.peer().clone(), socket.channel.peer_address().ok());
+        let (peer, addresses) = (socket.channel.peer().clone(), socket.addresses(connect.endpoint()));
         // Another client may have had our address before us, and its answer may come now.
-        let turn = Mutex::new(Turn { line: Line::Free(socket), last_id: first_id() });
-        Ok(DatagramCalls { connect, peer, server, turn, is_free: Condvar::new() })
+        let last_id = first_id();
+        let state = State { socket: SocketState::Idle(socket), addresses, last_id };
+        Ok(DatagramCalls { connect, peer, state: Mutex::new(state), is_idle: Condvar::new() })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -78,9 +95,9 @@ impl DatagramCalls {
         &self.peer
     }
 
-    /// The server's address.
-    pub(super) fn server(&self) -> Option<&Address> {
-        self.server.as_ref()
+    /// The addresses of both ends, at once.
+    pub(super) fn addresses(&self) -> Addresses {
+        self.lock().addresses.clone()
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -90,17 +107,6 @@ impl DatagramCalls {
     /// `None`: v1.
     fn classic(&self) -> Option<Classic> {
         self.connect.classic_layout()
-    }
-
-    /// An address of the socket, as soon as no call is under way.
-    pub(super) fn address(
-        &self,
-        ask: impl FnOnce(&DatagramChannel) -> io::Result<Address>,
-    ) -> io::Result<Address> {
-        let (socket, _) = self.take_turn("look up an address on", None)?;
-        let address = ask(&socket.channel);
-        self.end_turn(Line::Free(socket));
-        address
     }
 
     /// Sends a request and waits for its reply.
@@ -116,13 +122,13 @@ impl DatagramCalls {
             return Err(self.invalid("call", text));
         }
         let classic = self.encode_classic("call", msg_type, payload)?;
-        let (mut socket, id) = self.take_turn("call", deadline)?;
+        let (mut socket, id) = self.acquire("call", deadline)?;
         let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
         let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::request::timeout_ms(timeout), payload);
         let result = self.ask(&mut socket, &classic.unwrap_or_else(v1), msg_type, id, deadline);
         asked.end(self.endpoint(), &result);
-        let is_spoiled = result.is_err() && self.classic().is_some();
-        self.end_turn(if is_spoiled { Line::Spoiled } else { Line::Free(socket) });
+        let may_come_late = result.is_err() && self.classic().is_some();
+        self.release(if may_come_late { SocketState::ToBeReplaced } else { SocketState::Idle(socket) });
         result
     }
 
@@ -136,11 +142,11 @@ impl DatagramCalls {
             }
             None => encode_v1(FrameKind::Notify, msg_type, 0, 0, payload),
         };
-        let (socket, _) = self.take_turn("notify", deadline)?;
+        let (socket, _) = self.acquire("notify", deadline)?;
         log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
-        let result = self.send(&socket.channel, &bytes, deadline);
-        self.end_turn(Line::Free(socket));
-        result.map_err(|error| Error::os("notify", self.endpoint(), error))
+        let result = self.send("notify", &socket.channel, &bytes, deadline);
+        self.release(SocketState::Idle(socket));
+        result
     }
 
     fn ask(
@@ -151,8 +157,10 @@ impl DatagramCalls {
         id: u32,
         deadline: Option<Instant>,
     ) -> Result<Response> {
-        let os = |error| Error::os("call", self.endpoint(), error);
-        self.send(&socket.channel, request, deadline).map_err(os)?;
+        self.send("call", &socket.channel, request, deadline)?;
+        // What goes wrong from here on, goes wrong behind it: even "nobody is there" may be about an
+        // earlier one, or come from a server that has gone since.
+        let os = |error| Error::os("call", self.endpoint(), error).for_request("call", Executed::Perhaps);
         let response = receive_until(socket, deadline, |bytes| {
             let reply = parse_reply(bytes, self.layout());
             let Some(Reply { rc, is_text, payload, .. }) =
@@ -170,13 +178,21 @@ impl DatagramCalls {
         response.map_err(os)?.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Perhaps))
     }
 
-    fn send(&self, channel: &DatagramChannel, bytes: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+    /// Sends one datagram. An error says that it was not sent.
+    fn send(
+        &self,
+        operation: &'static str,
+        channel: &DatagramChannel,
+        bytes: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         let send = || channel.send(bytes, remaining(deadline));
-        match (send(), self.endpoint()) {
+        let sent = match (send(), self.endpoint()) {
             // UDP says so of an earlier datagram, and has not sent this one.
             (Err(error), Endpoint::Udp { .. }) if error.kind() == io::ErrorKind::ConnectionRefused => send(),
             (sent, _) => sent,
-        }
+        };
+        sent.map_err(|error| Error::os(operation, self.endpoint(), error).not_executed())
     }
 
     fn is_ours(&self, reply: &Reply<'_>, id: u32, msg_type: u16) -> bool {
@@ -203,55 +219,65 @@ impl DatagramCalls {
     }
 
     /// Waits until no other call is under way. Returns the socket and the new call's id.
-    fn take_turn(&self, operation: &'static str, deadline: Option<Instant>) -> Result<(Socket, u32)> {
-        let mut turn = self.lock();
+    fn acquire(&self, operation: &'static str, deadline: Option<Instant>) -> Result<(Socket, u32)> {
+        let mut state = self.lock();
         loop {
-            match std::mem::replace(&mut turn.line, Line::Taken) {
-                Line::Free(socket) => {
-                    turn.last_id = turn.last_id.wrapping_add(1).max(1);
-                    return Ok((socket, turn.last_id));
+            match std::mem::replace(&mut state.socket, SocketState::Busy) {
+                SocketState::Idle(socket) => {
+                    state.last_id = state.last_id.wrapping_add(1).max(1);
+                    return Ok((socket, state.last_id));
                 }
-                Line::Spoiled => {
-                    drop(turn);
-                    let (line, result) = match open_socket(&self.connect) {
-                        Ok(socket) => (Line::Free(socket), Ok(())),
-                        Err(error) => (Line::Spoiled, Err(error)),
-                    };
-                    self.end_turn(line);
-                    result?;
-                    turn = self.lock();
+                SocketState::ToBeReplaced => {
+                    drop(state);
+                    self.replace_socket()?;
+                    state = self.lock();
                 }
-                Line::Taken => turn = self.wait(turn, operation, deadline)?,
+                SocketState::Busy => state = self.wait(state, operation, deadline)?,
             }
         }
     }
 
-    fn wait<'t>(
+    fn replace_socket(&self) -> Result<()> {
+        match open_socket(&self.connect) {
+            Ok(socket) => {
+                self.lock().addresses = socket.addresses(self.endpoint());
+                self.release(SocketState::Idle(socket));
+                Ok(())
+            }
+            Err(error) => {
+                self.release(SocketState::ToBeReplaced);
+                Err(error)
+            }
+        }
+    }
+
+    fn wait<'s>(
         &self,
-        turn: MutexGuard<'t, Turn>,
+        state: MutexGuard<'s, State>,
         operation: &'static str,
         deadline: Option<Instant>,
-    ) -> Result<MutexGuard<'t, Turn>> {
+    ) -> Result<MutexGuard<'s, State>> {
         Ok(match remaining(deadline) {
             Some(Duration::ZERO) => {
                 return Err(Error::new(operation, self.endpoint(), Kind::TimedOut).not_executed());
             }
-            Some(left) => self.is_free.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0,
-            None => self.is_free.wait(turn).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => self.is_idle.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.is_idle.wait(state).unwrap_or_else(PoisonError::into_inner),
         })
     }
 
-    fn end_turn(&self, line: Line) {
-        self.lock().line = line;
-        self.is_free.notify_one();
+    /// Leaves the socket to the next call.
+    fn release(&self, socket: SocketState) {
+        self.lock().socket = socket;
+        self.is_idle.notify_one();
     }
 
     fn invalid(&self, operation: &'static str, text: &str) -> Error {
         Error::new(operation, self.endpoint(), Kind::InvalidInput(text.into()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -307,94 +333,5 @@ fn receive_until<T>(
         if is_past(deadline) && last_looks.next().is_none() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-    }
-}
-
-/// Datagrams without frames to one server; from [`Connect::open_messages`](super::Connect::open_messages).
-///
-/// Sending and receiving take `&self`, so that one thread can receive while another sends. Each
-/// waits at most as long as [`Connect::call_timeout`](super::Connect::call_timeout) says, and then
-/// fails: [`is_timeout`](Error::is_timeout). In a handler of that very server neither waits: what has
-/// not come yet is [`is_invalid_input`](Error::is_invalid_input).
-#[derive(Debug)]
-pub struct RawDatagrams {
-    socket: DatagramChannel,
-    endpoint: Endpoint,
-    timeout: Option<Duration>,
-}
-
-impl RawDatagrams {
-    pub(super) fn new(
-        socket: DatagramChannel,
-        endpoint: Endpoint,
-        timeout: Option<Duration>,
-    ) -> RawDatagrams {
-        RawDatagrams { socket, endpoint, timeout }
-    }
-
-    /// The endpoint that it sends to.
-    #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// Whose the server is, as far as the system tells.
-    #[must_use]
-    pub fn peer(&self) -> &Peer {
-        self.socket.peer()
-    }
-
-    /// Sends one datagram; it may be empty.
-    ///
-    /// # Errors
-    /// If the server has gone, the datagram is too large for the transport, or the server's queue
-    /// stays full.
-    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.timeout };
-        let sent = self.socket.send(bytes.as_ref(), timeout);
-        sent.map_err(|error| Error::os("send to", &self.endpoint, error))
-    }
-
-    /// Waits for the next datagram of the server. Returns its length.
-    ///
-    /// # Errors
-    /// [`is_timeout`](Error::is_timeout); [`is_protocol`](Error::is_protocol) for one that is longer than
-    /// `buffer`, whose end is lost; the server has gone.
-    pub fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
-        let is_own = self.waits_for_itself();
-        let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
-        let received = self.socket.receive(buffer, timeout);
-        if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Err(Error::new("receive from", &self.endpoint, kind));
-        }
-        let received = received.map_err(|error| Error::os("receive from", &self.endpoint, error))?;
-        if received.truncated {
-            let kind = Kind::Protocol("the datagram is longer than the buffer".into());
-            return Err(Error::new("receive from", &self.endpoint, kind));
-        }
-        Ok(received.length)
-    }
-
-    fn waits_for_itself(&self) -> bool {
-        loops::serves_peer(self.socket.peer(), &self.endpoint, || self.socket.peer_address().ok())
-    }
-
-    /// Our own address (getsockname(2)), which the server answers to.
-    ///
-    /// # Errors
-    /// If the system does not tell.
-    pub fn local_address(&self) -> Result<Address> {
-        let address = self.socket.local_address();
-        address.map_err(|error| Error::os("look up our address on", &self.endpoint, error))
-    }
-
-    /// The server's address.
-    ///
-    /// # Errors
-    /// If the system does not tell.
-    pub fn peer_address(&self) -> Result<Address> {
-        let address = self.socket.peer_address();
-        address.map_err(|error| Error::os("look up the server's address on", &self.endpoint, error))
     }
 }

@@ -9,7 +9,7 @@ mod request;
 
 use std::time::Duration;
 
-use sidewire_platform::{Address, DatagramChannel, Endpoint, Peer};
+use sidewire_platform::{Address, Endpoint, Peer};
 
 use crate::error::{Error, Result};
 use crate::loops;
@@ -19,8 +19,7 @@ use sidewire_wire::caller::Reply;
 use sidewire_wire::{Layout, ResultCode};
 
 pub use connect::Connect;
-pub use datagram::RawDatagrams;
-pub use raw::RawStream;
+pub use raw::{RawDatagrams, RawStream};
 pub use request::RequestBuilder;
 
 /// A connection to a server, for any number of threads: share it by reference or in an `Arc`.
@@ -176,23 +175,31 @@ impl Client {
     /// # Errors
     /// If the connection has ended.
     pub fn peer_address(&self) -> Result<Address> {
-        let address = match &self.link {
-            Link::Stream(shared) => shared.channel().peer_address(),
-            Link::Datagrams(calls) => calls.address(DatagramChannel::peer_address),
-        };
-        address.map_err(|error| Error::os("look up the server's address on", self.endpoint(), error))
+        match &self.link {
+            Link::Stream(shared) => {
+                let address = shared.channel().peer_address();
+                address.map_err(|error| Error::os("look up the server's address on", self.endpoint(), error))
+            }
+            Link::Datagrams(calls) => calls.addresses().server,
+        }
     }
 
-    /// Our own address, numerically (getsockname(2)).
+    /// Our own address, numerically (getsockname(2)). Never waits for a call that is under way.
+    ///
+    /// Over datagrams in the classic layout, where a late answer can't be told from the next call's, a call
+    /// that got none is followed by a new socket, and that has an address of its own: until the next call begins,
+    /// this is still the old one.
     ///
     /// # Errors
     /// If the connection has ended.
     pub fn local_address(&self) -> Result<Address> {
-        let address = match &self.link {
-            Link::Stream(shared) => shared.channel().local_address(),
-            Link::Datagrams(calls) => calls.address(DatagramChannel::local_address),
-        };
-        address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
+        match &self.link {
+            Link::Stream(shared) => {
+                let address = shared.channel().local_address();
+                address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
+            }
+            Link::Datagrams(calls) => calls.addresses().local,
+        }
     }
 
     /// The endpoint that it is connected to.
@@ -231,8 +238,19 @@ impl Client {
                 loops::serves_peer(shared.channel().peer(), shared.endpoint(), address)
             }
             Link::Datagrams(calls) => {
-                loops::serves_peer(calls.peer(), calls.endpoint(), || calls.server().cloned())
+                loops::serves_peer(calls.peer(), calls.endpoint(), || calls.addresses().server.ok())
             }
         }
     }
 }
+
+/// Threads share these, and hand them to each other, on every system.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Client>();
+    is_shared::<Connect>();
+    is_shared::<RequestBuilder<'_>>();
+    is_shared::<RawStream>();
+    is_shared::<RawDatagrams>();
+    is_shared::<Response>();
+};

@@ -1,9 +1,9 @@
-//! Connections without frames, from the client's side.
+//! Bytes and datagrams without frames, from the client's side.
 
 use std::io;
 use std::time::Duration;
 
-use sidewire_platform::{Address, Channel, Endpoint, Peer};
+use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
@@ -127,5 +127,94 @@ impl io::Write for RawStream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Datagrams without frames to one server; from [`Connect::open_messages`](super::Connect::open_messages).
+///
+/// Sending and receiving take `&self`, so that one thread can receive while another sends. Each
+/// waits at most as long as [`Connect::call_timeout`](super::Connect::call_timeout) says, and then
+/// fails: [`is_timeout`](Error::is_timeout). In a handler of that very server neither waits: what has
+/// not come yet is [`is_invalid_input`](Error::is_invalid_input).
+#[derive(Debug)]
+pub struct RawDatagrams {
+    socket: DatagramChannel,
+    endpoint: Endpoint,
+    timeout: Option<Duration>,
+}
+
+impl RawDatagrams {
+    pub(super) fn new(
+        socket: DatagramChannel,
+        endpoint: Endpoint,
+        timeout: Option<Duration>,
+    ) -> RawDatagrams {
+        RawDatagrams { socket, endpoint, timeout }
+    }
+
+    /// The endpoint that it sends to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whose the server is, as far as the system tells.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        self.socket.peer()
+    }
+
+    /// Sends one datagram; it may be empty.
+    ///
+    /// # Errors
+    /// If the server has gone, the datagram is too large for the transport, or the server's queue
+    /// stays full.
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.timeout };
+        let sent = self.socket.send(bytes.as_ref(), timeout);
+        sent.map_err(|error| Error::os("send to", &self.endpoint, error))
+    }
+
+    /// Waits for the next datagram of the server. Returns its length.
+    ///
+    /// # Errors
+    /// [`is_timeout`](Error::is_timeout); [`is_protocol`](Error::is_protocol) for one that is longer than
+    /// `buffer`, whose end is lost; the server has gone.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
+        let is_own = self.waits_for_itself();
+        let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
+        let received = self.socket.receive(buffer, timeout);
+        if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
+            return Err(Error::new("receive from", &self.endpoint, kind));
+        }
+        let received = received.map_err(|error| Error::os("receive from", &self.endpoint, error))?;
+        if received.truncated {
+            let kind = Kind::Protocol("the datagram is longer than the buffer".into());
+            return Err(Error::new("receive from", &self.endpoint, kind));
+        }
+        Ok(received.length)
+    }
+
+    fn waits_for_itself(&self) -> bool {
+        loops::serves_peer(self.socket.peer(), &self.endpoint, || self.socket.peer_address().ok())
+    }
+
+    /// Our own address (getsockname(2)), which the server answers to.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn local_address(&self) -> Result<Address> {
+        let address = self.socket.local_address();
+        address.map_err(|error| Error::os("look up our address on", &self.endpoint, error))
+    }
+
+    /// The server's address.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn peer_address(&self) -> Result<Address> {
+        let address = self.socket.peer_address();
+        address.map_err(|error| Error::os("look up the server's address on", &self.endpoint, error))
     }
 }

@@ -237,10 +237,17 @@ fn nobody_there() {
                 Ok(client) => client.call(1, b"").expect_err("nobody is there"),
                 Err(error) => error,
             };
-            assert!(error.is_not_listening() && error.executed() == Executed::Never, "{error}");
+            assert!(error.is_not_listening() && error.executed() == at_the_end(&endpoint), "{error}");
             assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         }
     }
+}
+
+/// What is known of a call that finds nobody: UDP sends it all the same, and what it then says may be about
+/// another.
+#[cfg(unix)]
+fn at_the_end(endpoint: &Endpoint) -> Executed {
+    if crate::stage::is_udp(endpoint) { Executed::Perhaps } else { Executed::Never }
 }
 
 /// The client learns of it at the next call, at once.
@@ -258,7 +265,7 @@ fn servers_that_die_and_come_back() {
             running.stop().expect("the server ends well");
             for _ in 0..2 {
                 let error = client.call(1, b"").expect_err("the server has gone");
-                assert!(error.is_not_listening() && error.executed() == Executed::Never, "{error}");
+                assert!(error.is_not_listening() && error.executed() == at_the_end(endpoint), "{error}");
             }
             let (running, _) = start(store(), [usual(endpoint)]);
             // A new one reaches it in any case; over UDP, and in the classic layout, the old one too.

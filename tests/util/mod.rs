@@ -50,8 +50,8 @@ pub(crate) fn unique(what: &str) -> String {
 pub(crate) fn fresh(scheme: &str) -> Endpoint {
     let text = match scheme {
         "tcp" | "udp" => format!("{scheme}:127.0.0.1:0"),
-        "unix" => {
-            format!("unix:{}", std::env::temp_dir().join(unique("sw")).with_extension("sock").display())
+        "unix" | "unixgram" => {
+            format!("{scheme}:{}", std::env::temp_dir().join(unique("sw")).with_extension("sock").display())
         }
         scheme => format!("{scheme}:{}", unique("sw")),
     };
