@@ -54,6 +54,7 @@ fn echo_on_pipe_and_local() {
     assert_eq!(stream_schemes(), ["local", "pipe", "tcp"]);
 }
 
+/// PROTOCOL A6
 #[test]
 fn foreign_client_and_its_empty_write() {
     let _watchdog = Watchdog::new();
@@ -169,6 +170,7 @@ fn connecting_to_nobody_fails_at_once() {
     assert!(took < Duration::from_millis(500), "{took:?}");
 }
 
+/// PROTOCOL A9
 #[test]
 fn busy_pipe_is_waited_for() {
     let _watchdog = Watchdog::new();

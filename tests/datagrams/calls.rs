@@ -108,6 +108,7 @@ fn many_threads_on_one_client() {
     });
 }
 
+/// PROTOCOL D23
 #[test]
 fn a_silent_server_costs_as_long_as_the_call_may_take() {
     let _watchdog = watchdog(60);
@@ -149,6 +150,7 @@ fn waiting_for_ones_turn_counts() {
 }
 
 /// An answer that comes late belongs to a call that nobody waits for: of the same type, above all.
+/// PROTOCOL D24
 #[test]
 fn late_answers_are_never_taken_for_the_next_calls() {
     let _watchdog = watchdog(60);

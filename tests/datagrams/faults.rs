@@ -10,6 +10,7 @@ use crate::util::{Dialect, classic, start, store, usual, watchdog};
 /// How long nothing has to come for a test to believe it.
 const QUIET: Duration = Duration::from_millis(30);
 
+/// PROTOCOL D11, D12, D13, D14, D15
 #[test]
 fn what_is_wrong_with_a_request_is_answered() {
     let _watchdog = watchdog(60);
@@ -63,6 +64,7 @@ fn what_is_wrong_with_a_request_is_answered() {
     running.stop().expect("the server ends well");
 }
 
+/// PROTOCOL D6, D11, D12, D17
 #[test]
 fn what_is_nobodys_request_is_dropped() {
     let _watchdog = watchdog(60);
@@ -121,6 +123,7 @@ fn random_bytes_hurt_nobody() {
 }
 
 /// UDP has no datagrams that large.
+/// PROTOCOL D15
 #[test]
 fn what_the_system_cuts_off_is_too_large() {
     let _watchdog = watchdog(60);
@@ -148,6 +151,7 @@ fn what_the_system_cuts_off_is_too_large() {
     }
 }
 
+/// PROTOCOL D16, D17
 #[test]
 fn listeners_without_classic_refuse_it() {
     let _watchdog = watchdog(60);

@@ -147,6 +147,7 @@ fn policy_holds_when_a_client_connects_anew() {
 }
 
 /// They are served, but there is nowhere to answer to.
+/// PROTOCOL D9
 #[test]
 fn senders_without_a_name() {
     let _watchdog = watchdog(60);
@@ -203,6 +204,7 @@ fn senders_with_a_path() {
     running.stop().expect("the server ends well");
 }
 
+/// PROTOCOL D7
 #[test]
 fn senders_whose_path_leads_nowhere() {
     let _watchdog = watchdog(60);

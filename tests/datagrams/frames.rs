@@ -73,6 +73,7 @@ fn clients_that_die_before_their_answer_harm_nobody() {
 }
 
 /// Programs that send their whole struct, whatever is in it.
+/// PROTOCOL D4
 #[test]
 fn whole_structs() {
     let _watchdog = watchdog(60);
@@ -100,6 +101,19 @@ fn whole_structs() {
     });
 }
 
+/// PROTOCOL D5
+#[test]
+fn structs_that_fit_into_no_datagram_are_not_served() {
+    let _watchdog = watchdog(60);
+    for endpoint in all() {
+        let most = if is_udp(&endpoint) { 65_507 - 12 } else { 100_012 };
+        let listen = |size| store().listen(usual(&endpoint).classic_fixed(size));
+        listen(most).expect("they fit");
+        let error = listen(most + 1).expect_err("one byte too many");
+        assert!(error.is_invalid_input(), "{error}");
+    }
+}
+
 #[test]
 fn the_largest_payloads() {
     let _watchdog = watchdog(60);
@@ -125,6 +139,7 @@ fn the_largest_payloads() {
 }
 
 /// A reply that does not fit is "too large", never lost.
+/// PROTOCOL D19
 #[test]
 fn replies_that_do_not_fit() {
     let _watchdog = watchdog(60);
@@ -195,6 +210,7 @@ fn pings_and_notifies() {
 }
 
 /// There is no connection, so ids mean nothing to the server: it returns them.
+/// PROTOCOL D8
 #[test]
 fn any_id_will_do() {
     let _watchdog = watchdog(60);

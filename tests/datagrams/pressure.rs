@@ -22,6 +22,7 @@ fn flood(endpoint: &Endpoint, hog: &Unconnected, count: u32) {
 }
 
 /// Connected or not, one or many, with small answers or large ones: the others go on.
+/// PROTOCOL D21
 #[test]
 fn those_that_never_read_do_not_stop_the_others() {
     let _watchdog = watchdog(120);
@@ -77,6 +78,7 @@ fn those_that_read_late_get_what_was_kept() {
     }
 }
 
+/// PROTOCOL D20
 #[test]
 fn a_queue_is_bounded_and_what_it_drops_is_counted() {
     let _watchdog = watchdog(60);
@@ -121,6 +123,7 @@ fn what_waits_for_one_that_has_gone_is_dropped_and_counted() {
 }
 
 /// Nobody's answers are kept for ever.
+/// PROTOCOL D20
 #[test]
 fn one_that_takes_nothing_is_given_up() {
     let _watchdog = watchdog(60);
@@ -167,6 +170,7 @@ fn a_slow_reader_gets_everything() {
 }
 
 /// A server that is told to stop sends first what waits, as far as somebody takes it in time.
+/// PROTOCOL D22
 #[test]
 fn a_server_that_stops_sends_what_waits() {
     let _watchdog = watchdog(60);

@@ -115,6 +115,7 @@ fn refusal(what: &str) -> String {
 
 const ALL: [&str; 6] = ["v1", "notify", "ping", "classic", "malformed", "garbage"];
 
+/// PROTOCOL D16
 #[test]
 fn strangers_are_refused_by_their_credentials() {
     let _watchdog = watchdog(60);

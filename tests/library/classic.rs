@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sidewire::{Endpoint, Limits, ResultCode};
+use sidewire::{Access, Endpoint, Limits, Listen, ResultCode};
 
 use crate::util::{
     Dialect, FIXED, Raw, Reply, classic, client, in_every_dialect, on_every_stream, start, store, usual,
@@ -44,6 +44,7 @@ fn stored(dialect: Dialect, endpoint: &Endpoint) -> Vec<u8> {
     dialect.client(endpoint).call(GET, b"").expect("the server goes on").into_payload()
 }
 
+/// PROTOCOL C1
 #[test]
 fn the_result_code_of_a_request_is_ignored() {
     let _watchdog = watchdog(60);
@@ -56,6 +57,7 @@ fn the_result_code_of_a_request_is_ignored() {
     });
 }
 
+/// PROTOCOL C2, C5
 #[test]
 fn unknown_types_are_echoed_whole_and_the_connection_goes_on() {
     let _watchdog = watchdog(60);
@@ -74,6 +76,7 @@ fn unknown_types_are_echoed_whole_and_the_connection_goes_on() {
     });
 }
 
+/// PROTOCOL C12, C13
 #[test]
 fn a_bad_length_is_answered_at_once_and_ends_the_connection() {
     let _watchdog = watchdog(60);
@@ -99,6 +102,7 @@ fn a_bad_length_is_answered_at_once_and_ends_the_connection() {
 }
 
 /// What is sent behind a bad header is neither executed nor in the way of the answer.
+/// PROTOCOL C18
 #[test]
 fn replies_before_a_bad_length_come_and_nothing_behind_it_is_done() {
     let _watchdog = watchdog(60);
@@ -135,6 +139,7 @@ fn the_largest_request_is_fine() {
     });
 }
 
+/// PROTOCOL C8
 #[test]
 fn a_reply_over_the_maximum_is_too_large_and_the_connection_goes_on() {
     let _watchdog = watchdog(60);
@@ -151,6 +156,7 @@ fn a_reply_over_the_maximum_is_too_large_and_the_connection_goes_on() {
 }
 
 /// Each struct is 12 + N bytes, whatever the answer is; [`Dialect::receive`] checks the zeros.
+/// PROTOCOL C10
 #[test]
 fn a_fixed_listener_pads_everything() {
     let _watchdog = watchdog(60);
@@ -181,6 +187,7 @@ fn a_fixed_listener_pads_everything() {
     );
 }
 
+/// PROTOCOL C11
 #[test]
 fn a_whole_struct_on_a_short_listener_gets_the_right_first_reply() {
     let _watchdog = watchdog(60);
@@ -201,6 +208,7 @@ fn a_whole_struct_on_a_short_listener_gets_the_right_first_reply() {
     );
 }
 
+/// PROTOCOL C14
 #[test]
 fn a_listener_without_classic_says_so() {
     let _watchdog = watchdog(60);
@@ -223,6 +231,7 @@ fn a_listener_without_classic_says_so() {
 const ECHO_TYPE: [u8; 4] = (ECHO as i32).to_ne_bytes();
 
 /// TCP only: elsewhere nobody points a browser.
+/// PROTOCOL S2, S3
 #[test]
 fn browsers_are_cut_off_without_an_answer() {
     let _watchdog = watchdog(60);
@@ -234,5 +243,27 @@ fn browsers_are_cut_off_without_an_answer() {
         raw.expect_end();
     }
     assert!(client(&bound[0]).call(ECHO, b"").is_ok());
+    running.stop().expect("the server ends well");
+}
+
+/// Whose bytes they are depends on the machine.
+/// PROTOCOL C19
+#[test]
+fn where_other_machines_may_come_it_has_to_be_asked_for() {
+    let _watchdog = watchdog(60);
+    let anywhere = || {
+        let listen = Listen::on("tcp:0.0.0.0:0").expect("an endpoint");
+        listen.access(Access::Anyone).beyond_loopback()
+    };
+    let (running, bound) = start(store(), [anywhere(), anywhere().classic_max(100)]);
+    let here = |endpoint: &Endpoint| endpoint.to_string().replace("0.0.0.0", "127.0.0.1").parse();
+    let raw = Raw::connect(&here(&bound[0]).expect("an endpoint"));
+    raw.send(&ECHO_TYPE);
+    assert_eq!(raw.receive_classic(), (ECHO.into(), ResultCode::NOT_PERMITTED.code(), vec![]));
+    raw.expect_end();
+    let raw = Raw::connect(&here(&bound[1]).expect("an endpoint"));
+    raw.send_classic(ECHO.into(), b"asked for");
+    assert_eq!(raw.receive_classic(), (ECHO.into(), 0, b"asked for".to_vec()));
+    drop(raw);
     running.stop().expect("the server ends well");
 }

@@ -56,6 +56,7 @@ fn expect_end_of_trickle(raw: &Raw, bytes: &[u8], counters: &Counters) {
     assert!(begun.elapsed() >= SHORT, "after {:?} instead of {SHORT:?}", begun.elapsed());
 }
 
+/// PROTOCOL C16, X9, L11
 #[test]
 fn a_frame_that_stays_unfinished() {
     let _watchdog = watchdog(60);
@@ -98,6 +99,7 @@ fn frames_that_come_slowly_but_whole() {
     );
 }
 
+/// PROTOCOL C15, H16, H18, L10
 #[test]
 fn a_hello_that_stays_unfinished() {
     let _watchdog = watchdog(60);
@@ -117,6 +119,7 @@ fn a_hello_that_stays_unfinished() {
 }
 
 /// By default nobody has to speak, before the hello or behind it.
+/// PROTOCOL H18
 #[test]
 fn silence_is_no_offence() {
     let _watchdog = watchdog(60);
@@ -141,6 +144,7 @@ fn silence_is_no_offence() {
     );
 }
 
+/// PROTOCOL X10, L13
 #[test]
 fn who_is_idle_is_told_and_closed() {
     let _watchdog = watchdog(60);
@@ -203,6 +207,7 @@ fn stall(raw: &Raw, dialect: Dialect, endpoint: &Endpoint) {
     }
 }
 
+/// PROTOCOL X14, L12
 #[test]
 fn who_reads_nothing_is_closed() {
     let _watchdog = watchdog(60);

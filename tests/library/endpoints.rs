@@ -82,6 +82,7 @@ mod linux {
         SocketAddr::from_abstract_name(bytes).expect("a name")
     }
 
+    /// PROTOCOL A3
     #[test]
     fn padded_names_meet_programs_that_pad() {
         let _watchdog = watchdog(60);
@@ -104,6 +105,7 @@ mod linux {
         drop(client.join().expect("the client"));
     }
 
+    /// PROTOCOL A1, A2
     #[test]
     fn names_need_not_be_text() {
         let _watchdog = watchdog(60);

@@ -50,6 +50,7 @@ fn a_handlers_no_is_no_refusal_of_the_connection() {
     }
 }
 
+/// PROTOCOL B7
 #[test]
 fn a_first_no_without_data_can_be_either() {
     let _watchdog = watchdog(60);
@@ -84,6 +85,7 @@ fn a_call_names_its_type() {
     running.stop().expect("the server ends well");
 }
 
+/// PROTOCOL H21
 #[test]
 fn what_answers_in_other_ways_is_shown() {
     let _watchdog = watchdog(60);

@@ -148,6 +148,7 @@ fn a_missing_feature_and_other_refusals() {
 }
 
 /// What is no answer to a hello.
+/// PROTOCOL H19
 #[test]
 fn a_server_that_speaks_something_else() {
     let _watchdog = watchdog(60);
@@ -215,6 +216,24 @@ fn a_server_that_breaks_the_protocol() {
     }
 }
 
+/// One of a later version, say.
+/// PROTOCOL R1
+#[test]
+fn a_reserved_code_without_a_name_is_a_failure() {
+    let _watchdog = watchdog(60);
+    let fake = Fake::v1(|stream| {
+        let id = take_request(stream);
+        send(stream, &frame(REPLY, ECHO, id, -500, b""));
+        wait_for_the_end(stream);
+    });
+    let client = fake.client();
+    let error = client.call(ECHO, b"").expect_err("a failure");
+    assert_eq!(error.result_code(), Some(ResultCode::new(-500)), "{error}");
+    drop(client);
+    fake.join();
+}
+
+/// PROTOCOL K11
 #[test]
 fn a_reply_that_comes_twice() {
     let _watchdog = watchdog(60);
@@ -231,6 +250,7 @@ fn a_reply_that_comes_twice() {
     fake.join();
 }
 
+/// PROTOCOL C21
 #[test]
 fn a_classic_server_that_breaks_the_protocol() {
     let _watchdog = watchdog(60);
@@ -296,6 +316,7 @@ fn a_server_that_goes_in_the_middle_of_the_handshake() {
 }
 
 /// A goodbye names the last request that was accepted. What was accepted may be executed.
+/// PROTOCOL E10
 #[test]
 fn goodbye_tells_what_was_not_executed() {
     let _watchdog = watchdog(60);
@@ -315,6 +336,7 @@ fn goodbye_tells_what_was_not_executed() {
 
 /// A server may ask too; this client serves nothing, says so, and goes on. It skips what needs
 /// no answer.
+/// PROTOCOL F3, K12
 #[test]
 fn a_server_that_asks() {
     let _watchdog = watchdog(60);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sidewire::{Endpoint, Limits, ResultCode};
 
-use crate::util::{Dialect, Raw, hello, on_every_stream, store_with, unique, watchdog};
+use crate::util::{Dialect, Raw, fresh, hello, on_every_stream, start, store_with, unique, usual, watchdog};
 
 const ECHO: u16 = 4;
 
@@ -88,6 +88,7 @@ fn expect_welcome(endpoint: &Endpoint, bytes: &[u8]) -> Answer {
     answer
 }
 
+/// PROTOCOL H1, H3, H8, H17
 #[test]
 fn the_answer_says_what_the_server_takes() {
     let _watchdog = watchdog(60);
@@ -105,6 +106,21 @@ fn the_answer_says_what_the_server_takes() {
     });
 }
 
+/// PROTOCOL H2
+#[test]
+fn each_start_is_another_instance() {
+    let _watchdog = watchdog(60);
+    let endpoint = fresh("tcp");
+    let mut instances = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let (running, bound) = start(store_with(Limits::default()), [usual(&endpoint)]);
+        instances.insert(expect_welcome(&bound[0], &hello(1, 1)).0[56..72].to_vec());
+        running.stop().expect("the server ends well");
+    }
+    assert_eq!(instances.len(), 3);
+}
+
+/// PROTOCOL H11
 #[test]
 fn versions_without_one_in_common_are_refused_by_name() {
     let _watchdog = watchdog(60);
@@ -121,6 +137,7 @@ fn versions_without_one_in_common_are_refused_by_name() {
     });
 }
 
+/// PROTOCOL H5, H6, H9, H10, H12
 #[test]
 fn hellos_of_all_lengths() {
     let _watchdog = watchdog(60);
@@ -142,6 +159,7 @@ fn hellos_of_all_lengths() {
     });
 }
 
+/// PROTOCOL H13
 #[test]
 fn broken_tlvs_are_malformed() {
     let _watchdog = watchdog(60);
@@ -152,6 +170,7 @@ fn broken_tlvs_are_malformed() {
     });
 }
 
+/// PROTOCOL H6, H14, H15
 #[test]
 fn what_must_be_understood_and_is_not_is_refused() {
     let _watchdog = watchdog(60);
@@ -162,6 +181,8 @@ fn what_must_be_understood_and_is_not_is_refused() {
             ResultCode::FEATURE_MISSING,
         );
         assert!(answer.text(3).expect("why").contains("0x8009"), "{answer:x?}");
+        // Not the tag 2, which is known.
+        expect_refusal(endpoint, &hello_with(&tlv(0x8002, b"x")), ResultCode::FEATURE_MISSING);
         let mut required = hello(1, 1);
         required[12] = 4;
         let answer = expect_refusal(endpoint, &required, ResultCode::FEATURE_MISSING);
@@ -174,6 +195,7 @@ fn what_must_be_understood_and_is_not_is_refused() {
 }
 
 /// The version comes first: a newer peer may well require what we do not know.
+/// PROTOCOL H9
 #[test]
 fn the_version_is_looked_at_before_all_else() {
     let _watchdog = watchdog(60);

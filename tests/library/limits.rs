@@ -36,6 +36,7 @@ fn until_admitted(dialect: Dialect, endpoint: &Endpoint) -> Client {
     admitted.expect("just so")
 }
 
+/// PROTOCOL B4, B5, L1
 #[test]
 fn connections_beyond_the_limit_are_told_so() {
     let _watchdog = watchdog(60);
@@ -80,6 +81,7 @@ fn a_refused_peer_gets_four_bytes_time() {
 }
 
 /// Nothing comes, so nothing says what to answer: it is dropped after a second.
+/// PROTOCOL B3
 #[test]
 fn a_refused_peer_that_says_nothing_is_dropped() {
     let _watchdog = watchdog(60);
@@ -118,6 +120,7 @@ fn payloads_over_what_the_server_takes_are_not_even_sent() {
 }
 
 /// The replies of what was accepted come first; nothing behind is executed.
+/// PROTOCOL K8, X7, L4
 #[test]
 fn too_many_calls_in_flight_are_fatal() {
     let _watchdog = watchdog(60);
@@ -141,6 +144,7 @@ fn too_many_calls_in_flight_are_fatal() {
     );
 }
 
+/// PROTOCOL X7, L5
 #[test]
 fn too_many_bytes_in_flight_are_fatal() {
     let _watchdog = watchdog(60);
@@ -167,6 +171,7 @@ fn too_many_bytes_in_flight_are_fatal() {
 
 /// It is refused by its header, and its sender still at it: closing would reset the connection, fail
 /// the sender's write, and eat the answer. So the server reads on, and the end comes in order.
+/// PROTOCOL E1, X5
 #[test]
 fn who_is_still_sending_is_not_cut_off() {
     let _watchdog = watchdog(60);
@@ -249,6 +254,7 @@ fn flood(raw: &Raw, dialect: Dialect, patience: Duration) -> u32 {
     unreachable!("ids do not run out")
 }
 
+/// PROTOCOL X13, L7
 #[test]
 fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
     let _watchdog = watchdog(60);
@@ -272,6 +278,7 @@ fn a_v1_peer_that_never_reads_is_closed_at_the_hard_mark() {
     );
 }
 
+/// PROTOCOL C4, L6
 #[test]
 fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
     let _watchdog = watchdog(60);
@@ -298,6 +305,7 @@ fn a_classic_peer_that_never_reads_is_not_read_from_and_loses_nothing() {
     );
 }
 
+/// PROTOCOL L8
 #[test]
 fn a_server_whose_buffers_are_full_closes_who_fills_them() {
     let _watchdog = watchdog(60);
@@ -326,6 +334,7 @@ fn a_server_whose_buffers_are_full_closes_who_fills_them() {
 }
 
 /// Whoever holds most is told why, as far as its socket takes that.
+/// PROTOCOL X12, L8
 #[test]
 fn who_fills_the_buffers_is_told_so_before_the_end() {
     let _watchdog = watchdog(60);

@@ -25,6 +25,7 @@ fn store_value(endpoint: &Endpoint, dialect: Dialect, value: &[u8]) {
     dialect.client(endpoint).call(SET, value).expect("set");
 }
 
+/// PROTOCOL A8, S1
 #[test]
 fn one_byte_at_a_time() {
     let _watchdog = watchdog(60);
@@ -81,6 +82,7 @@ fn conversation(dialect: Dialect, count: u32) -> (Vec<u8>, Vec<Reply>) {
     (requests, replies)
 }
 
+/// PROTOCOL A8, C3, K2, K3
 #[test]
 fn fifty_requests_in_one_write() {
     let _watchdog = watchdog(60);
@@ -95,6 +97,7 @@ fn fifty_requests_in_one_write() {
     });
 }
 
+/// PROTOCOL H22
 #[test]
 fn sixty_four_v1_calls_right_behind_the_hello() {
     let _watchdog = watchdog(60);
@@ -135,6 +138,7 @@ fn a_reset_inside_a_frame_harms_nobody() {
     });
 }
 
+/// PROTOCOL C17
 #[test]
 fn a_peer_that_leaves_inside_a_frame_changes_nothing() {
     let _watchdog = watchdog(60);
@@ -151,6 +155,7 @@ fn a_peer_that_leaves_inside_a_frame_changes_nothing() {
     });
 }
 
+/// PROTOCOL E2, E3
 #[test]
 fn after_a_half_close_every_reply_still_comes() {
     let _watchdog = watchdog(60);
@@ -203,6 +208,7 @@ fn after_a_half_close_large_replies_still_come() {
 
 const GOODBYE: u8 = 12;
 
+/// PROTOCOL G5, E8
 #[test]
 fn goodbye_is_v1s_half_close() {
     let _watchdog = watchdog(60);

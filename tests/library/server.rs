@@ -108,6 +108,7 @@ fn tcp_needs_a_decision() {
 }
 
 /// TCP beyond loopback is refused whatever the access.
+/// PROTOCOL A7
 #[test]
 fn other_machines_stay_out() {
     let _watchdog = watchdog(60);

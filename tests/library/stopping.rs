@@ -107,6 +107,7 @@ fn idle_clients_learn_of_the_end_with_their_next_call() {
     });
 }
 
+/// PROTOCOL G4, E5, E6
 #[test]
 fn raw_peers_get_goodbye_and_then_no_service() {
     let _watchdog = watchdog(60);
@@ -133,6 +134,7 @@ fn raw_peers_get_goodbye_and_then_no_service() {
 }
 
 /// Who does not leave is not waited for for ever.
+/// PROTOCOL E7
 #[test]
 fn a_stop_takes_no_longer_than_it_may() {
     let _watchdog = watchdog(60);

@@ -19,6 +19,7 @@ fn status(endpoint: &Endpoint) -> (Raw, i32) {
     (raw, i32::from_le_bytes(answer[48..52].try_into().expect("four bytes")))
 }
 
+/// PROTOCOL L9
 #[test]
 fn silent_connections_do_not_keep_their_places() {
     let _watchdog = watchdog(60);
@@ -59,6 +60,7 @@ fn nor_do_they_on_streams_without_frames() {
 }
 
 /// Where nobody says who it is, one address is one peer; our own user is not counted.
+/// PROTOCOL L2
 #[test]
 fn one_peer_does_not_get_all_places() {
     let _watchdog = watchdog(60);

@@ -30,6 +30,7 @@ fn within(client: &Client, msg_type: u16, payload: &[u8], millis: u64) -> sidewi
     Ok(reply.into_payload())
 }
 
+/// PROTOCOL C6, K6
 #[test]
 fn a_late_reply_is_skipped_and_the_connection_stays_good() {
     let _watchdog = watchdog(60);

@@ -67,6 +67,7 @@ fn expect_goodbye(raw: &Raw, rc: ResultCode, last_id: u32) -> Frame {
     frame
 }
 
+/// PROTOCOL X5, L3
 #[test]
 fn an_oversized_frame_ends_the_connection_as_soon_as_its_header_is_there() {
     let _watchdog = watchdog(60);
@@ -93,6 +94,7 @@ fn an_oversized_frame_ends_the_connection_as_soon_as_its_header_is_there() {
 }
 
 /// Nothing behind a fatal frame is executed, everything before it is answered.
+/// PROTOCOL F11, F13, X1, X2, X3, X4, X6, X8
 #[test]
 fn what_breaks_the_protocol_is_fatal() {
     let _watchdog = watchdog(60);
@@ -120,6 +122,7 @@ fn what_breaks_the_protocol_is_fatal() {
     });
 }
 
+/// PROTOCOL K4
 #[test]
 fn unknown_types_and_types_without_handler() {
     let _watchdog = watchdog(60);
@@ -136,6 +139,7 @@ fn unknown_types_and_types_without_handler() {
     });
 }
 
+/// PROTOCOL F15, F21, K5, X16
 #[test]
 fn what_a_request_can_not_say_is_answered_and_the_connection_goes_on() {
     let _watchdog = watchdog(60);
@@ -154,6 +158,42 @@ fn what_a_request_can_not_say_is_answered_and_the_connection_goes_on() {
     });
 }
 
+/// Of several things that are wrong the first is told, and the same one every time.
+/// PROTOCOL F16
+#[test]
+fn what_is_looked_at_first_is_answered() {
+    let _watchdog = watchdog(60);
+    let beyond = 99;
+    let broken = [9, 0, 1, 0];
+    on_every_raw(|raw, _| {
+        raw.send(&flagged(frame(REQUEST, beyond, 1, -1, &broken), TEXT | MORE | EXT));
+        expect_failure(raw, 1, beyond, ResultCode::MALFORMED, "timeout");
+        raw.send(&flagged(frame(REQUEST, beyond, 2, 0, &broken), TEXT | MORE | EXT));
+        expect_failure(raw, 2, beyond, ResultCode::MALFORMED, "TEXT");
+        raw.send(&flagged(frame(REQUEST, beyond, 3, 0, &broken), MORE | EXT));
+        expect_failure(raw, 3, beyond, ResultCode::NO_HANDLER, "parts");
+        raw.send(&flagged(frame(REQUEST, beyond, 4, 0, &broken), EXT));
+        expect_failure(raw, 4, beyond, ResultCode::MALFORMED, "extension");
+        raw.send(&flagged(frame(REQUEST, beyond, 5, 0, &[0, 0]), EXT));
+        expect_failure(raw, 5, beyond, ResultCode::UNKNOWN_TYPE, "dispatch table");
+    });
+}
+
+/// PROTOCOL F19
+#[test]
+fn flags_without_a_meaning_are_ignored() {
+    let _watchdog = watchdog(60);
+    on_every_raw(|raw, _| {
+        raw.send(&flagged(frame(PING, 0, 7, 0, b"no block"), TEXT | MORE | EXT));
+        let pong = raw.receive_frame();
+        assert_eq!((pong.kind, pong.flags, pong.id), (PONG, 0, 7));
+        raw.send(&flagged(frame(GOODBYE, 0, 0, 0, b"no block"), MORE | EXT));
+        let goodbye = raw.receive_frame();
+        assert_eq!((goodbye.kind, goodbye.flags, goodbye.rc), (GOODBYE, 0, 0));
+    });
+}
+
+/// PROTOCOL F20, F21
 #[test]
 fn an_extension_that_may_be_skipped_is_skipped() {
     let _watchdog = watchdog(60);
@@ -175,6 +215,7 @@ fn a_timeout_in_a_request_harms_nothing() {
     });
 }
 
+/// PROTOCOL K1
 #[test]
 fn ids_may_leap_and_wrap() {
     let _watchdog = watchdog(60);
@@ -185,6 +226,7 @@ fn ids_may_leap_and_wrap() {
     });
 }
 
+/// PROTOCOL N1
 #[test]
 fn notifies_are_done_and_never_answered() {
     let _watchdog = watchdog(60);
@@ -200,6 +242,7 @@ fn notifies_are_done_and_never_answered() {
     });
 }
 
+/// PROTOCOL P1
 #[test]
 fn a_ping_is_answered_with_its_id() {
     let _watchdog = watchdog(60);
@@ -225,6 +268,7 @@ fn a_ping_is_answered_with_its_id() {
     });
 }
 
+/// PROTOCOL F5, F6
 #[test]
 fn there_are_no_events_to_subscribe_to() {
     let _watchdog = watchdog(60);
@@ -239,6 +283,7 @@ fn there_are_no_events_to_subscribe_to() {
 }
 
 /// Events, cancels, credits, pongs, proofs, and kinds of the future.
+/// PROTOCOL F4, F7, F8, F9, F10, F12
 #[test]
 fn what_needs_no_answer_is_skipped() {
     let _watchdog = watchdog(60);
@@ -292,6 +337,7 @@ const FAILURES: [Failing; 5] = [
     (5, b"", 5, b"five", false),
 ];
 
+/// PROTOCOL F14, F17
 #[test]
 fn handlers_that_fail_answer_and_the_server_lives() {
     let _watchdog = watchdog(60);
@@ -312,6 +358,7 @@ fn handlers_that_fail_answer_and_the_server_lives() {
     );
 }
 
+/// PROTOCOL C7
 #[test]
 fn clients_get_the_code_and_the_text() {
     let _watchdog = watchdog(60);
@@ -345,6 +392,7 @@ fn clients_get_the_code_and_the_text() {
     assert!(panics > 0);
 }
 
+/// PROTOCOL K9
 #[test]
 fn a_reply_larger_than_the_caller_takes() {
     let _watchdog = watchdog(60);
@@ -365,6 +413,7 @@ fn a_reply_larger_than_the_caller_takes() {
     );
 }
 
+/// PROTOCOL K2
 #[test]
 fn replies_echo_type_and_id() {
     let _watchdog = watchdog(60);

@@ -11,6 +11,7 @@ mod programs;
 #[cfg(unix)] // There is no Python under Wine, and none on Windows that knows Unix sockets.
 mod python;
 mod replay;
+mod rules;
 mod tables;
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");

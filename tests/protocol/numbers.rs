@@ -15,6 +15,7 @@ fn number(name: &str) -> usize {
     digits.parse().expect("a number")
 }
 
+/// PROTOCOL L15, L16
 #[test]
 fn numbers_of_classic_listeners_hold() {
     let _watchdog = util::watchdog(30);
@@ -33,6 +34,7 @@ fn numbers_of_classic_listeners_hold() {
     }
 }
 
+/// PROTOCOL L17, L18
 #[test]
 fn the_longest_hello_and_the_longest_text_hold() {
     let _watchdog = util::watchdog(30);
@@ -60,6 +62,7 @@ fn the_longest_hello_and_the_longest_text_hold() {
     assert_eq!(reply.payload.len(), number("longest text in a reply"));
 }
 
+/// PROTOCOL B6, L20, L21
 #[test]
 fn so_many_are_refused_at_a_time_and_for_so_long() {
     let _watchdog = util::watchdog(30);
@@ -82,6 +85,7 @@ fn so_many_are_refused_at_a_time_and_for_so_long() {
     assert!(begin.elapsed() >= wait, "{:?}", begin.elapsed());
 }
 
+/// PROTOCOL E7, L22
 #[test]
 fn a_server_that_stops_gives_its_clients_so_long() {
     let _watchdog = util::watchdog(30);
@@ -94,4 +98,28 @@ fn a_server_that_stops_gives_its_clients_so_long() {
     assert!(begin.elapsed() >= grace, "{:?}", begin.elapsed());
     let goodbye = peer.receive_frame();
     assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::SHUTTING_DOWN.code()));
+}
+
+/// Whatever the limit is, what is left of a text is whole UTF-8.
+/// PROTOCOL R2, H4
+#[test]
+fn texts_are_cut_between_characters() {
+    let _watchdog = util::watchdog(30);
+    let mut server = Server::new(());
+    server.on(0, |_, _, _| Err(Failure::new(ResultCode::new(7), "€".repeat(1000))));
+    let (_running, bound) = util::start(server, [util::usual(&util::fresh("tcp"))]);
+    let most = number("longest text in a reply");
+    for (takes, kept) in [(most as u32 * 2, most / 3 * 3), (100, 99), (2, 0)] {
+        let peer = util::Raw::connect(&bound[0]);
+        let mut hello = util::hello(1, 1);
+        hello[16..20].copy_from_slice(&takes.to_le_bytes());
+        peer.send(&hello);
+        peer.receive(4);
+        let length = u16::from_le_bytes(peer.receive(2).try_into().expect("two bytes"));
+        peer.receive(usize::from(length) - 6);
+        peer.send(&util::frame(1, 0, 1, 0, b""));
+        let reply = peer.receive_frame();
+        assert_eq!((reply.rc, reply.flags), (7, if kept == 0 { 0 } else { 4 }));
+        assert_eq!(String::from_utf8(reply.payload).expect("whole characters"), "€".repeat(kept / 3));
+    }
 }

@@ -87,6 +87,7 @@ fn a_client_that_does_not_read_may_also_be_silent() {
 }
 
 /// It has been told of its end, does not listen, and does not close.
+/// PROTOCOL L14
 #[test]
 fn nobody_is_waited_for_without_end() {
     let _watchdog = watchdog(60);

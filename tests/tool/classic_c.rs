@@ -78,6 +78,7 @@ fn it_talks_in_whole_structs() {
 }
 
 /// Two names of which one is the other with a NUL behind it are two names.
+/// PROTOCOL A2
 #[cfg(target_os = "linux")] // Elsewhere there are no abstract names.
 #[test]
 fn abstract_names_are_their_exact_bytes() {

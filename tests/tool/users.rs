@@ -114,6 +114,7 @@ fn abstract_name() -> String {
     format!("abstract:{}", unique("users"))
 }
 
+/// PROTOCOL A10, B1
 #[test]
 fn over_an_abstract_name_policy_refuses_on_both_sides() {
     let _watchdog = watchdog(60);

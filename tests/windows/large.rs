@@ -32,6 +32,7 @@ fn sixteen_mebibytes_there_and_back() {
 
 /// The server closes after a frame that it can't take; what it said before arrives, however late
 /// it is read.
+/// PROTOCOL E9
 #[test]
 fn the_last_reply_before_the_end_is_whole() {
     let _watchdog = watchdog(120);

@@ -317,6 +317,7 @@ mod tests {
         }
     }
 
+    /// PROTOCOL D17
     #[test]
     fn refusals_are_neither_done_nor_refused() {
         for rule in [RULE, Classic::Refused] {

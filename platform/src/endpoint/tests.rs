@@ -109,6 +109,7 @@ fn a_host_in_numbers_has_an_address() {
     }
 }
 
+/// PROTOCOL A1
 #[test]
 fn what_is_refused_says_why() {
     let long = format!("unix:/{}", "x".repeat(107));

@@ -203,6 +203,7 @@ mod tests {
 
     const ENVIRONMENTS: [Option<&str>; 4] = [None, Some("a"), Some("b"), Some("run")];
 
+    /// PROTOCOL A4
     #[test]
     fn a_name_is_taken_for_every_environment_and_found_from_every_one() {
         for made in [&["a", "b", "run"][..], &["a", "b"]] {

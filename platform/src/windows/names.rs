@@ -114,6 +114,7 @@ mod tests {
         }
     }
 
+    /// PROTOCOL A5, A6
     #[test]
     fn names_are_exact() {
         let user = identity::current_user().unwrap();

@@ -55,6 +55,7 @@ fn a_sender_without_a_name_is_heard_but_not_answered() {
 }
 
 /// Whoever owns the way to a sender's path may let it lead elsewhere: to a private socket of ours.
+/// PROTOCOL D7
 #[test]
 #[cfg(target_os = "linux")]
 fn answers_go_only_to_sockets_of_the_sender() {
@@ -97,6 +98,7 @@ fn answers_go_only_to_sockets_of_the_sender() {
     });
 }
 
+/// PROTOCOL D18
 #[test]
 fn a_server_does_not_talk_to_itself() {
     watched(|| {

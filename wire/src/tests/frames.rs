@@ -39,6 +39,7 @@ fn requests_may_come_with_the_hello() {
     assert_eq!(side.connection.layout(), Some(Layout::V1));
 }
 
+/// PROTOCOL K1, X6
 #[test]
 fn ids_must_rise() {
     for (first, second) in [(5, 5), (5, 4), (5, 1), (2, u32::MAX), (1, 0), (7, 7 + (1 << 31))] {
@@ -61,6 +62,7 @@ fn ids_may_begin_anywhere_jump_and_wrap() {
     }
 }
 
+/// PROTOCOL K11, X8
 #[test]
 fn replies_nobody_asked_for_are_fatal() {
     let mut side = open();
@@ -84,6 +86,7 @@ fn replies_nobody_asked_for_are_fatal() {
     side.assert_fatal(ResultCode::MALFORMED, 0);
 }
 
+/// PROTOCOL K10
 #[test]
 fn replies_in_parts_need_credit() {
     let mut side = Side::open_initiator(defaults());
@@ -94,6 +97,7 @@ fn replies_in_parts_need_credit() {
     side.assert_fatal(ResultCode::MALFORMED, 0);
 }
 
+/// PROTOCOL F22
 #[test]
 fn replies_may_be_texts_or_extended() {
     let mut side = Side::open_initiator(defaults());
@@ -114,6 +118,7 @@ fn replies_may_be_texts_or_extended() {
     }
 }
 
+/// PROTOCOL K6
 #[test]
 fn tombstones_count_and_their_replies_are_skipped() {
     let mut side = Side::initiator(defaults());
@@ -131,6 +136,7 @@ fn tombstones_count_and_their_replies_are_skipped() {
     side.connection.abandon_call(12345);
 }
 
+/// PROTOCOL F18, F22, N1
 #[test]
 fn notifies_get_no_answer() {
     let mut side = open();
@@ -149,6 +155,7 @@ fn notifies_get_no_answer() {
     assert_eq!(side.seen(), expected);
 }
 
+/// PROTOCOL P1, P2
 #[test]
 fn pings_are_answered_one_pong_at_a_time() {
     let mut side = open();
@@ -219,6 +226,7 @@ fn extensions_that_may_be_skipped_are() {
     assert_eq!(side.seen(), expected);
 }
 
+/// PROTOCOL F2, F12, H23
 #[test]
 fn kinds_for_others_are_skipped() {
     for kind in [4, 7, 8, 10, 11, 0x80, 0x81, 0xFF] {
@@ -246,6 +254,26 @@ fn unknown_kinds_and_reserved_flags_are_fatal() {
     }
 }
 
+/// PROTOCOL X15
+#[test]
+fn a_header_is_looked_at_in_order() {
+    let all_wrong = raw_frame(13, 8, 0, 0, 0, &[0; 101]);
+    let mut flags_and_length = all_wrong.clone();
+    flags_and_length[4] = 1;
+    let mut length = flags_and_length.clone();
+    length[5] = 0;
+    for (bytes, error) in [
+        (all_wrong, ProtocolError::UnknownKind(13)),
+        (flags_and_length, ProtocolError::ReservedFlags(8)),
+        (length, ProtocolError::TooLarge { length: 101, limit: 100 }),
+    ] {
+        let mut side = Side::open_responder(settings(|settings| settings.limits.max_payload = 100));
+        side.feed(&bytes[..16]);
+        assert_eq!(*side.failure(), error);
+    }
+}
+
+/// PROTOCOL H4, G3, X2
 #[test]
 fn a_goodbye_fits_into_what_its_reader_takes() {
     for max_payload in [0, 10] {
@@ -283,6 +311,7 @@ fn a_reply_that_is_dropped_says_that_the_handler_failed() {
     assert!(side.connection.is_finishing(), "nothing is in flight any more");
 }
 
+/// PROTOCOL K7, K8
 #[test]
 fn calls_in_flight_are_limited_until_their_replies_have_left() {
     let few = settings(|settings| settings.limits.max_in_flight = 2);
@@ -301,6 +330,7 @@ fn calls_in_flight_are_limited_until_their_replies_have_left() {
     side.assert_fatal(ResultCode::BUSY, 3);
 }
 
+/// PROTOCOL K7, K8
 #[test]
 fn bytes_in_flight_are_limited_until_their_replies_have_left() {
     let limits = settings(|settings| settings.limits.max_in_flight_bytes = 10);
@@ -318,6 +348,7 @@ fn bytes_in_flight_are_limited_until_their_replies_have_left() {
     side.assert_fatal(ResultCode::BUSY, 0);
 }
 
+/// PROTOCOL K7, K12
 #[test]
 fn what_a_side_does_not_serve_counts_as_in_flight_too() {
     let mut side = Side::open_initiator(settings(|settings| settings.limits.max_in_flight = 3));

@@ -15,6 +15,7 @@ fn parsed(bytes: &[u8]) -> Frame {
     frames(bytes).remove(0)
 }
 
+/// PROTOCOL G1, G5
 #[test]
 fn a_peers_goodbye_is_answered_behind_what_was_accepted() {
     let mut side = Side::open_responder(defaults());
@@ -54,6 +55,7 @@ fn a_goodbye_waits_for_answers_that_take_longer() {
     assert!(side.connection.is_finished());
 }
 
+/// PROTOCOL G4, G7, P3
 #[test]
 fn behind_our_goodbye_nothing_is_executed() {
     let mut side = Side::open_responder(defaults());
@@ -78,6 +80,7 @@ fn behind_our_goodbye_nothing_is_executed() {
     assert!(side.connection.is_finished());
 }
 
+/// PROTOCOL G2, G7
 #[test]
 fn an_error_behind_our_goodbye_is_told_in_a_second_one() {
     let mut side = Side::open_responder(defaults());
@@ -102,6 +105,7 @@ fn an_initiator_that_leaves_gets_its_replies_first() {
     assert!(side.connection.is_finished());
 }
 
+/// PROTOCOL G6
 #[test]
 fn an_initiator_answers_a_goodbye_and_takes_the_replies_behind_it() {
     let mut side = Side::open_initiator(defaults());
@@ -147,6 +151,7 @@ fn leaving_before_anything_was_said_is_silent() {
     assert_eq!((side.seen(), side.sent()), (vec![], vec![]));
 }
 
+/// PROTOCOL E4
 #[test]
 fn a_v1_stream_that_ends_without_a_goodbye_is_dead() {
     let mut side = Side::open_responder(defaults());
@@ -164,6 +169,7 @@ fn a_v1_stream_that_ends_without_a_goodbye_is_dead() {
     assert!(side.connection.is_finished());
 }
 
+/// PROTOCOL E3
 #[test]
 fn a_classic_stream_that_ends_gets_everything_it_asked_for() {
     let mut side = Side::responder(defaults());

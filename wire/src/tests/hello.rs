@@ -108,6 +108,7 @@ fn unknown_demands_of_an_initiator_are_refused() {
     assert_eq!(Hello::decode_answer(&side.sent()).unwrap().1.status, ResultCode::OK);
 }
 
+/// PROTOCOL H20
 #[test]
 fn unknown_demands_of_a_responder_end_with_a_goodbye() {
     let answer = |change: fn(&mut Vec<u8>)| {
@@ -149,6 +150,7 @@ fn malformed_hellos_are_answered_with_one() {
     }
 }
 
+/// PROTOCOL H19
 #[test]
 fn answers_that_make_no_sense_are_fatal() {
     let mut short = answer(GENEROUS);
@@ -178,6 +180,7 @@ fn a_refusal_keeps_its_code_and_its_text() {
     assert_eq!(*side.failure(), expected);
 }
 
+/// PROTOCOL B4, B5
 #[test]
 fn refusals_speak_the_layout_of_the_first_four_bytes() {
     for step in [1, 3, 4, 100] {
@@ -213,6 +216,7 @@ fn refused_peers_that_leave_or_say_nothing_get_nothing() {
     assert!(side.connection.is_finished() && side.sent().is_empty());
 }
 
+/// PROTOCOL S2, S3
 #[test]
 fn browsers_are_told_nothing_but_noticed() {
     for (first, name) in [
@@ -250,4 +254,32 @@ fn classic_frames_behind_a_hello_are_broken_ones() {
     let last = side.frames().pop().expect("a goodbye");
     assert_eq!((last.kind, last.rc), (Kind::Goodbye as u8, ResultCode::MALFORMED.code()));
     assert_eq!(side.seen(), []);
+}
+
+/// PROTOCOL H7
+#[test]
+fn the_last_of_several_tlvs_counts() {
+    let bytes = odd_hello(|bytes| {
+        push_tlv(bytes, 2, b"first");
+        push_tlv(bytes, 2, b"last");
+    });
+    assert_eq!(Hello::decode(&bytes).unwrap().software, "last");
+}
+
+/// PROTOCOL H8
+#[test]
+fn names_need_not_be_text() {
+    let bytes = odd_hello(|bytes| push_tlv(bytes, 2, b"odd\xff"));
+    assert_eq!(Hello::decode(&bytes).unwrap().software, "odd\u{fffd}");
+}
+
+/// PROTOCOL R2, L19
+#[test]
+fn a_long_text_in_a_hello_is_cut_between_characters() {
+    let text = format!("x{}", "\u{20ac}".repeat(300));
+    let answer = Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text: text.clone() };
+    let mut bytes = Vec::new();
+    Hello::ours(GENEROUS, [0; 16]).encode(Some(&answer), &mut bytes);
+    let (_, cut) = Hello::decode_answer(&bytes).unwrap();
+    assert_eq!(cut.text, text[..511], "1 + 170 * 3 bytes, of 512");
 }

@@ -39,6 +39,7 @@ fn is_busy(frame: &Frame, id: u32) {
     assert!(frame.text().contains("no memory"), "{frame:?}");
 }
 
+/// PROTOCOL X16
 #[test]
 fn a_v1_request_that_can_not_be_kept_is_answered_busy() {
     for way in WAYS {
@@ -78,6 +79,7 @@ fn requests_right_behind_a_lost_one_are_served() {
     }
 }
 
+/// PROTOCOL C9
 #[test]
 fn a_classic_request_that_can_not_be_kept_is_answered_busy() {
     for way in WAYS {
@@ -136,6 +138,7 @@ fn a_lost_request_counts_as_any_other() {
     });
 }
 
+/// PROTOCOL C9, X16
 #[test]
 fn a_reply_that_can_not_be_kept_becomes_busy() {
     with_at_most(MOST, || {
@@ -149,6 +152,7 @@ fn a_reply_that_can_not_be_kept_becomes_busy() {
 }
 
 /// When there is no memory left for a reply's header, nothing that follows could be told apart.
+/// PROTOCOL X13
 #[test]
 fn a_peer_whose_replies_can_not_be_kept_is_given_up() {
     with_at_most(MOST, || {
@@ -168,6 +172,7 @@ fn a_peer_whose_replies_can_not_be_kept_is_given_up() {
     });
 }
 
+/// PROTOCOL X11
 #[test]
 fn requests_that_can_not_wait_end_their_connection() {
     with_at_most(MOST, || {

@@ -219,6 +219,7 @@ fn calls_answered_out_of_order() {
     assert_eq!(order, [ids[2], ids[0], ids[3], ids[1]]);
 }
 
+/// PROTOCOL H3
 #[test]
 fn the_clients_limits_are_the_servers_hellos() {
     let small = settings(|settings| {
