@@ -40,6 +40,11 @@ impl OwnIdentity {
         Ok(OwnIdentity { user: current_user()?, integrity: current_integrity() })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(user: User) -> OwnIdentity {
+        OwnIdentity { user, integrity: None }
+    }
+
     /// Whether that is our own user, or root or SYSTEM.
     pub(crate) fn is_one_of_us(&self, user: &User) -> bool {
         user.is_known() && (*user == self.user || user.is_superuser())

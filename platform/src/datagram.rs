@@ -12,6 +12,14 @@ pub struct SendBuffer {
     pub size: usize,
 }
 
+impl SendBuffer {
+    /// For whoever stands in for a system.
+    #[must_use]
+    pub fn new(unread: usize, size: usize) -> SendBuffer {
+        SendBuffer { unread, size }
+    }
+}
+
 /// What is known about a datagram that has just been received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,4 +36,12 @@ pub struct Received {
     /// What the kernel says about the sender, where it says anything: see
     /// [`Datagrams::receive`](crate::Datagrams::receive).
     pub credentials: Option<Credentials>,
+}
+
+impl Received {
+    /// A whole datagram of so many bytes, of which nothing else is known. For whoever stands in for a system.
+    #[must_use]
+    pub fn whole(length: usize) -> Received {
+        Received { length, truncated: false, from: None, credentials: None }
+    }
 }

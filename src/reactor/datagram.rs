@@ -2,16 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::time::Instant;
 
-use mio::{Registry, Token};
-use sidewire_platform::{Address, Datagrams, Endpoint, Peer, Received};
+use sidewire_platform::{Address, Endpoint, Peer, Received};
 
-use super::acceptor::Site;
+use super::budget::Budget;
 use super::journal::Handled;
 use super::outgoing::{Outgoing, To};
-use super::presence::Presence;
-use super::share::Share;
+use super::schedule::Slot;
+use super::site::Site;
+use super::system::{DatagramIo, System};
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
 use sidewire_wire::ResultCode;
@@ -20,21 +19,44 @@ use sidewire_wire::frame::Kind;
 use sidewire_wire::{Classic, Layout, Outbox, Ticket, classic};
 
 /// See the module's text.
-pub(crate) struct Port {
-    site: Site,
+#[derive(Debug)]
+pub(crate) struct DatagramSocket<D> {
     framing: Framing,
-    number: u32,
-    out: Outgoing,
+    pub(super) out: Outgoing<D>,
+    /// When what waits in it is tried again.
+    pub(super) retry: Slot,
     /// Where replies are written before they are sent.
     scratch: Outbox,
-    /// Whether it is still read from. What waits to be sent goes out also after that.
-    is_open: bool,
-    /// Whether the system could not give us the next datagram.
-    has_failed: bool,
-    presence: Presence,
-    pub(super) armed: Option<Instant>,
-    /// Whether it stands in the queue of those that go on without an event.
-    pub(super) queued: bool,
+    input: Input,
+}
+
+/// What becomes of what comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// The system could not give us the last datagram.
+    Failed,
+    /// Nothing is read any more. What waits to be sent still goes out.
+    Closed,
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing is left.
+    Drained,
+    /// More may be there than the budget allowed.
+    More,
+    /// The system could not give us the next one: to be tried again soon.
+    Failed,
+}
+
+/// One such socket while it works.
+pub(super) struct Receiving<'a, Y: System> {
+    pub(super) number: u16,
+    pub(super) site: &'a Site,
+    pub(super) socket: &'a mut DatagramSocket<Y::Datagrams>,
+    pub(super) system: &'a Y,
 }
 
 /// Whether a datagram is a frame.
@@ -52,16 +74,15 @@ const UDP_MAX: usize = 65_507;
 /// Payload bytes that a Unix datagram with frames may carry.
 const UNIX_MAX: usize = 100_000;
 
-impl Port {
+impl<D: DatagramIo> DatagramSocket<D> {
     /// # Errors
     /// If replies could not be sent at all: they are padded to more than a datagram holds.
     pub(super) fn new(
-        socket: Datagrams,
-        site: Site,
+        socket: D,
+        site: &Site,
         framing: Framing,
-        number: u32,
         counters: Counters,
-    ) -> io::Result<Port> {
+    ) -> io::Result<DatagramSocket<D>> {
         let largest = largest(&site.endpoint);
         if let (Classic::Fixed(size), Framing::Frames) = (site.settings.classic, framing)
             && classic::HEADER_LEN + size as usize > largest
@@ -69,58 +90,18 @@ impl Port {
             let text = format!("frames of 12 + {size} bytes do not fit into datagrams of {largest}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok(Port {
-            out: Outgoing::new(
-                socket,
-                site.own_identity.clone(),
-                counters,
-                site.settings.limits.write_stall_timeout,
-            ),
-            site,
+        let patience = site.settings.limits.write_stall_timeout;
+        Ok(DatagramSocket {
+            out: Outgoing::new(socket, site.own_identity.clone(), counters, patience),
+            retry: Slot::default(),
             framing,
-            number,
             scratch: Outbox::default(),
-            is_open: true,
-            has_failed: false,
-            presence: Presence::default(),
-            armed: None,
-            queued: false,
+            input: Input::Open,
         })
     }
 
-    pub(super) fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        ready: Box<dyn Fn() + Send + Sync>,
-    ) -> io::Result<()> {
-        self.out.socket.register(registry, token, ready)
-    }
-
-    /// Handles what has come, within a turn's budget. Says whether more may be there.
-    pub(super) fn read(&mut self, buffer: &mut [u8], turn_bytes: usize, service: &mut impl Service) -> bool {
-        let mut share = Share::begin(turn_bytes, PER_TURN, Instant::now());
-        let had_failed = std::mem::take(&mut self.has_failed);
-        while self.is_open && !share.is_over() {
-            match self.out.socket.receive(buffer) {
-                Ok(received) => {
-                    share.bytes = share.bytes.saturating_sub(received.length);
-                    share.units.set(share.units.get() - 1);
-                    self.handle(&buffer[..received.length], &received, service);
-                    share.handled();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) => {
-                    match had_failed {
-                        true => self.site.report_failing("receiving", &error),
-                        false => log::debug!("{}: receiving: {error}", self.site.endpoint),
-                    }
-                    self.has_failed = true;
-                    return false;
-                }
-            }
-        }
-        self.is_open
+    pub(super) fn is_open(&self) -> bool {
+        self.input != Input::Closed
     }
 
     /// Whether something waits to be sent.
@@ -128,36 +109,50 @@ impl Port {
         !self.out.is_empty()
     }
 
-    /// Whether to come back soon, without an event.
-    pub(super) fn wants_timer(&self) -> bool {
-        self.has_waiting() || self.has_failed
-    }
-
-    /// Tries again what its receivers did not take before.
-    pub(super) fn retry(&mut self) {
-        self.out.retry(Instant::now(), &self.site.endpoint);
-    }
-
-    /// Whether others can remove what leads clients here.
-    pub(super) fn can_be_lost(&self) -> bool {
-        self.is_open && self.out.socket.can_be_lost()
-    }
-
-    /// Sees to it that clients find the endpoint. True: it was opened anew, and some may have sent.
-    pub(super) fn look(&mut self, registry: &Registry, token: Token) -> bool {
-        self.can_be_lost()
-            && self.presence.is_due()
-            && self.presence.looked(self.out.socket.renew(registry, token), &self.site)
-    }
-
     /// Takes no more datagrams.
-    pub(super) fn close(&mut self, registry: &Registry) {
-        if !std::mem::take(&mut self.is_open) {
-            return;
+    pub(super) fn close<Y: System<Datagrams = D>>(&mut self, system: &Y) -> io::Result<()> {
+        match std::mem::replace(&mut self.input, Input::Closed) {
+            Input::Closed => Ok(()),
+            Input::Open | Input::Failed => system.unwatch(&mut self.out.socket),
         }
-        if let Err(error) = self.out.socket.deregister(registry) {
-            log::debug!("deregistering {}: {error}", self.site.endpoint);
+    }
+}
+
+impl<Y: System> Receiving<'_, Y> {
+    /// Handles what has come, within a turn's budget.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        turn_bytes: usize,
+        service: &mut impl Service,
+    ) -> Outcome {
+        let had_failed = match self.socket.input {
+            Input::Closed => return Outcome::Drained,
+            input => input == Input::Failed,
+        };
+        self.socket.input = Input::Open;
+        let system = self.system;
+        let mut budget = Budget::begin(system, turn_bytes, PER_TURN, system.now());
+        while !budget.is_over() {
+            match self.socket.out.socket.receive(buffer) {
+                Ok(received) => {
+                    budget.bytes = budget.bytes.saturating_sub(received.length);
+                    budget.units.set(budget.units.get() - 1);
+                    self.handle(&buffer[..received.length], &received, service);
+                    budget.handled();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Drained,
+                Err(error) => {
+                    match had_failed {
+                        true => self.site.report_failing("receiving", &error),
+                        false => log::debug!("{}: receiving: {error}", self.site.endpoint),
+                    }
+                    self.socket.input = Input::Failed;
+                    return Outcome::Failed;
+                }
+            }
         }
+        Outcome::More
     }
 
     fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) {
@@ -167,22 +162,23 @@ impl Port {
         };
         let peer = Peer::new(received.credentials.clone(), address);
         let admitted = self.admits(&peer, received.from.as_ref());
-        match self.framing {
+        match self.socket.framing {
             Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, service),
             Framing::Messages if !admitted => {}
             Framing::Messages if received.truncated => self.drop_truncated(bytes.len()),
             Framing::Messages => {
-                let Port { site, out, number, .. } = self;
-                let (from, endpoint) = (received.from.as_ref(), &site.endpoint);
+                let (from, endpoint) = (received.from.as_ref(), &self.site.endpoint);
                 let message = Message { bytes, from, peer: &peer, endpoint };
-                let mut reply = MessageReply { out, to: To::sender_of(received), endpoint };
-                service.message(*number, &message, &mut reply);
+                let to = To::sender_of(received);
+                let mut answers = Answering { out: &mut self.socket.out, system: self.system, to, endpoint };
+                let mut reply = MessageReply { answers: &mut answers };
+                service.message(self.number.into(), &message, &mut reply);
             }
         }
     }
 
     fn drop_truncated(&mut self, have: usize) {
-        self.out.counters.datagram_dropped(1);
+        self.socket.out.counters.datagram_dropped(1);
         if let Some(count) = self.site.tallies.too_large.next_worth_telling() {
             log::warn!(
                 "{}: dropped a datagram of more than {have} bytes; {count} so far",
@@ -219,8 +215,9 @@ impl Port {
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
                 self.write_refusal(ticket, ResultCode::NOT_PERMITTED, "");
-                self.out.refuse(self.scratch.unsent(), to, &self.site.endpoint);
-                self.scratch.mark_sent(self.scratch.len());
+                let DatagramSocket { out, scratch, .. } = &mut *self.socket;
+                out.refuse(scratch.unsent(), to, &self.site.endpoint);
+                scratch.mark_sent(scratch.len());
             }
             return;
         }
@@ -230,7 +227,7 @@ impl Port {
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
                 let handled = Handled::begin(ticket.id);
                 let (largest, classic) = (largest(endpoint), self.classic());
-                let reply = datagram::begin_reply(&mut self.scratch, ticket, largest, classic);
+                let reply = datagram::begin_reply(&mut self.socket.scratch, ticket, largest, classic);
                 let rc = service.request(&incoming, reply);
                 handled.end(&incoming, rc, format_args!("{}", Sender(from)));
                 self.send_scratch(to);
@@ -244,7 +241,7 @@ impl Port {
             }
             Parsed::Ping { id } => {
                 let pong = datagram::encode_v1(Kind::Pong, 0, id, 0, &[]);
-                self.out.send(&pong, to, endpoint);
+                self.socket.out.send(&pong, to, endpoint, self.system.now());
             }
             Parsed::Bad { error, ticket } => {
                 log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(from));
@@ -264,25 +261,19 @@ impl Port {
 
     fn write_refusal(&mut self, ticket: Ticket, rc: ResultCode, text: &str) {
         let (largest, classic) = (largest(&self.site.endpoint), self.classic());
-        datagram::begin_reply(&mut self.scratch, ticket, largest, classic).fail(rc, text);
+        datagram::begin_reply(&mut self.socket.scratch, ticket, largest, classic).fail(rc, text);
     }
 
     fn send_scratch(&mut self, to: Option<To<'_>>) {
-        if self.scratch.is_starved() {
+        let DatagramSocket { out, scratch, .. } = &mut *self.socket;
+        if scratch.is_starved() {
             log::debug!("{}: no memory for an answer", self.site.endpoint);
-            self.out.counters.datagram_dropped(1);
-            self.scratch = Outbox::default();
+            out.counters.datagram_dropped(1);
+            *scratch = Outbox::default();
             return;
         }
-        self.out.send(self.scratch.unsent(), to, &self.site.endpoint);
-        self.scratch.mark_sent(self.scratch.len());
-    }
-}
-
-/// Nobody will be told any more what still waits.
-impl Drop for Port {
-    fn drop(&mut self) {
-        self.out.give_up(&self.site.endpoint);
+        out.send(scratch.unsent(), to, &self.site.endpoint, self.system.now());
+        scratch.mark_sent(scratch.len());
     }
 }
 
@@ -361,9 +352,25 @@ impl<'a> Message<'a> {
 
 /// Answers a datagram.
 pub struct MessageReply<'a> {
-    out: &'a mut Outgoing,
+    answers: &'a mut dyn Answers,
+}
+
+/// Whoever knows by what way an answer leaves.
+trait Answers {
+    fn send(&mut self, bytes: &[u8]);
+}
+
+struct Answering<'a, Y: System> {
+    out: &'a mut Outgoing<Y::Datagrams>,
+    system: &'a Y,
     to: Option<To<'a>>,
     endpoint: &'a Endpoint,
+}
+
+impl<Y: System> Answers for Answering<'_, Y> {
+    fn send(&mut self, bytes: &[u8]) {
+        self.out.send(bytes, self.to, self.endpoint, self.system.now());
+    }
 }
 
 impl MessageReply<'_> {
@@ -375,12 +382,12 @@ impl MessageReply<'_> {
     /// [`ConnectionLimits::write_stall_timeout`](crate::ConnectionLimits::write_stall_timeout), is dropped and counted:
     /// [`Counters::datagrams_dropped`]. A sender without an address gets nothing.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.out.send(bytes.as_ref(), self.to, self.endpoint);
+        self.answers.send(bytes.as_ref());
     }
 }
 
-impl std::fmt::Debug for MessageReply<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MessageReply").field("to", &self.to).finish_non_exhaustive()
+impl fmt::Debug for MessageReply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageReply").finish_non_exhaustive()
     }
 }

@@ -1,45 +1,44 @@
 //! One accepted stream: the platform's stream joined to what is spoken on it.
 
+mod handing;
 mod identity;
 mod reading;
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use mio::{Interest, Registry};
-use sidewire_platform::{Endpoint, Peer, Stream};
+use mio::Interest;
+use sidewire_platform::{Endpoint, Peer};
 
-use super::acceptor::Site;
+use super::budget::Budget;
+use super::memory::Memory;
+use super::schedule::{Schedule, Slot, Target};
 use super::session::{Closed, Session, SessionId};
-use super::share::Share;
+use super::site::{Refusals, Site};
 use super::slots::Key;
-use super::timers::{Target, Timers};
+use super::system::{StreamIo, System};
+use super::{Incoming, Origin, Service};
 use crate::error::Error;
 use crate::limits::Limits;
-use sidewire_wire::{Buffer, Connection, Event, Input, Plain, Protocol};
 use sidewire_wire::{Close, Ending, Fact, Step};
+use sidewire_wire::{Input, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
-pub(crate) struct Link {
-    stream: Stream,
+pub(crate) struct Link<Y: System> {
+    stream: Y::Stream,
     protocol: Protocol,
     /// `None` until the system tells (Windows pipes: after the first read).
     peer: Option<Peer>,
-    /// The listener that it came from.
-    listener: u16,
-    ending: Ending,
-    armed: Option<Instant>,
+    pub(crate) slot: Slot,
     /// What broke it.
-    broken: Option<Box<io::Error>>,
+    broken: Option<io::Error>,
     /// Bytes of memory that the reactor has on its account for this link.
     pub(crate) accounted: usize,
-    /// Whether it stands in the queue of links that go on without an event.
-    pub(crate) queued: bool,
-    /// Whether it is one of the few that wait to be told "no".
-    pub(crate) refused: bool,
-    /// Whether it takes one of its listener's places. Those that are told "no" take none.
-    pub(crate) seat: Seat,
+    /// The source that it came in at.
+    source: u16,
+    ending: Ending,
+    seat: Seat,
     /// Whether a handler was told of it (streams without frames).
     opened: bool,
 }
@@ -47,10 +46,23 @@ pub(crate) struct Link {
 /// What a link takes of its listener's places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seat {
-    None,
+    /// None: it is one of the few that wait to be told "no".
+    Refused,
+    /// One, although it is told "no": that it may not be here turned out only when it had spoken.
+    RefusedLate,
     Taken,
     /// One that also counts for its peer.
     Shared,
+}
+
+impl Seat {
+    pub(crate) fn is_refused(self) -> bool {
+        matches!(self, Seat::Refused | Seat::RefusedLate)
+    }
+
+    pub(crate) fn takes_a_place(self) -> bool {
+        self != Seat::Refused
+    }
 }
 
 /// What the loop does with a link next.
@@ -65,80 +77,59 @@ pub(crate) enum Next {
 }
 
 /// What a link needs from its loop while it works.
-pub(crate) struct Workbench<'a> {
-    pub(crate) registry: &'a Registry,
-    pub(crate) buffer: &'a mut [u8],
-    pub(crate) spare: &'a mut Vec<Buffer>,
+pub(crate) struct Context<'a, Y> {
+    pub(crate) system: &'a Y,
+    pub(crate) memory: &'a mut Memory,
     pub(crate) limits: &'a Limits,
-    pub(crate) refusing: &'a mut usize,
-    pub(crate) place: Place<'a>,
+    pub(crate) refusals: &'a mut Refusals,
+    pub(crate) scope: Scope<'a>,
 }
 
 /// Which link works, where it came in, when it began to, and whose time is judged as of when.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Scope<'a> {
     pub(crate) key: Key,
     pub(crate) site: &'a Site,
     pub(crate) begun: Instant,
     pub(crate) judged: Option<Instant>,
 }
 
-impl<'a> Place<'a> {
-    fn session(self, peer: &'a Peer, stream: &'a Stream, plain: &'a mut Plain) -> Session<'a> {
+impl<'a> Scope<'a> {
+    fn session(self, peer: &'a Peer, stream: &'a impl StreamIo, plain: &'a mut Plain) -> Session<'a> {
         Session { id: SessionId(self.key), peer, stream, endpoint: &self.site.endpoint, plain }
     }
-}
-
-/// How many outbox buffers a loop keeps for its links.
-const SPARE_BUFFERS: usize = 8;
-
-/// Where a link's events go.
-pub(crate) trait Receiver {
-    /// Something that a framed peer sent.
-    fn event(&mut self, peer: &Peer, stream: &Stream, connection: &mut Connection, event: Event<'_>);
-    /// A stream without frames is open.
-    fn opened(&mut self, session: &mut Session<'_>);
-    /// Bytes or a line.
-    fn data(&mut self, session: &mut Session<'_>, bytes: &[u8]);
-    /// The peer sends no more.
-    fn half_closed(&mut self, session: &mut Session<'_>);
 }
 
 /// A peer of whom nothing is known yet.
 static NOBODY: Peer = Peer::unknown();
 
-impl Link {
-    pub(crate) fn new(stream: Stream, protocol: Protocol, listener: u16) -> Link {
+impl<Y: System> Link<Y> {
+    pub(crate) fn new(stream: Y::Stream, protocol: Protocol, source: u16, seat: Seat) -> Link<Y> {
         Link {
             stream,
             protocol,
             peer: None,
-            listener,
-            ending: Ending::Open,
-            armed: None,
+            slot: Slot::default(),
             broken: None,
             accounted: 0,
-            queued: false,
-            refused: false,
-            seat: Seat::None,
+            source,
+            ending: Ending::Open,
+            seat,
             opened: false,
         }
     }
 
     /// Whether there is nothing to do any more but to drop it.
-    pub(crate) fn is_dead(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.ending.is_over()
     }
 
-    /// Takes one of its listener's places, unless it is told "no".
-    pub(crate) fn take_seat(&mut self) {
-        if self.seat == Seat::None && !self.refused {
-            self.seat = Seat::Taken;
-        }
+    pub(crate) fn seat(&self) -> Seat {
+        self.seat
     }
 
-    pub(crate) fn listener(&self) -> u32 {
-        self.listener.into()
+    pub(crate) fn source(&self) -> u16 {
+        self.source
     }
 
     pub(crate) fn peer(&self) -> Option<&Peer> {
@@ -153,8 +144,8 @@ impl Link {
         &mut self.protocol
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry, key: Key) -> io::Result<()> {
-        self.stream.register(registry, key.token(), Interest::READABLE)
+    pub(crate) fn register(&mut self, system: &Y, key: Key) -> io::Result<()> {
+        system.register(&mut self.stream, key.token(), Interest::READABLE)
     }
 
     /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
@@ -162,25 +153,25 @@ impl Link {
     /// end of what there is, since the peer's end may stand behind it.
     pub(crate) fn work(
         &mut self,
-        bench: &mut Workbench<'_>,
-        receiver: &mut impl Receiver,
+        context: &mut Context<'_, Y>,
+        service: &mut impl Service,
         to_the_end: bool,
     ) -> Next {
-        let begun = bench.place.begun;
-        let mut share = Share::begin(bench.limits.turn_bytes, bench.limits.turn_frames, begun);
+        let (begun, limits) = (context.scope.begun, context.limits);
+        let mut budget = Budget::begin(context.system, limits.turn_bytes, limits.turn_frames, begun);
         let is_overdue = self.is_due(begun);
-        self.protocol.flow_mut().lend(bench.spare);
+        self.protocol.flow_mut().lend(&mut context.memory.spare);
         let was_writing = self.wants_to_write();
-        self.open(bench.place, &share, receiver);
-        let unread = share.bytes;
-        let more_to_read = self.fill(bench, &mut share, receiver, to_the_end || is_overdue);
+        self.open(context.scope, &budget, service);
+        let unread = budget.bytes;
+        let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue);
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
-        let mut more_to_write = self.flush(bench, &share);
+        let mut more_to_write = self.flush(limits, &budget);
         let resumed = was_paused && !self.protocol.is_paused();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
         if is_overdue {
-            let input = match share.bytes < unread {
+            let input = match budget.bytes < unread {
                 _ if more_to_handle => Input::Waiting,
                 true => Input::Fresh,
                 false => Input::Quiet,
@@ -189,22 +180,19 @@ impl Link {
             if input == Input::Fresh {
                 self.protocol.renew_partial(begun);
             }
-            if bench.place.judged.is_some_and(|judged| self.expire(judged, input)) {
-                more_to_write = self.flush(bench, &share);
+            if context.scope.judged.is_some_and(|judged| self.expire(judged, input)) {
+                more_to_write = self.flush(limits, &budget);
             }
         }
-        if let Some(buffer) = self.protocol.flow_mut().reclaim()
-            && buffer.is_worth_keeping()
-            && bench.spare.len() < SPARE_BUFFERS
-        {
-            bench.spare.push(buffer);
+        if let Some(buffer) = self.protocol.flow_mut().reclaim() {
+            context.memory.take_back(buffer);
         }
         self.settle();
-        if self.is_dead() {
+        if self.is_over() {
             return Next::Reap;
         }
         if was_writing != self.wants_to_write()
-            && self.update_interest(bench.place.key, bench.registry).is_err()
+            && self.update_interest(context.scope.key, context.system).is_err()
         {
             return Next::Reap;
         }
@@ -212,20 +200,20 @@ impl Link {
     }
 
     /// Tells the handler of a new stream without frames.
-    fn open(&mut self, place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
+    fn open(&mut self, scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
         let Protocol::Plain(plain) = &mut self.protocol else { return };
-        if !self.opened && !self.refused {
+        if !self.opened && !self.seat.is_refused() {
             self.opened = true;
             let peer = self.peer.as_ref().unwrap_or(&NOBODY);
-            receiver.opened(&mut place.session(peer, &self.stream, plain));
-            share.handled();
+            service.opened(self.source.into(), &mut scope.session(peer, &self.stream, plain));
+            budget.handled();
         }
     }
 
     /// Writes what is ready. Says whether more would go than the budget allowed.
-    fn flush(&mut self, bench: &Workbench<'_>, share: &Share) -> bool {
-        let mut bytes = bench.limits.turn_bytes.max(1);
-        let now = share.now();
+    fn flush(&mut self, limits: &Limits, budget: &Budget<'_, Y>) -> bool {
+        let mut bytes = limits.turn_bytes.max(1);
+        let now = budget.now();
         while !self.ending.is_over() && self.protocol.has_unsent() {
             if bytes == 0 {
                 return true;
@@ -252,12 +240,12 @@ impl Link {
         self.protocol.flow().is_stalled()
     }
 
-    fn update_interest(&mut self, key: Key, registry: &Registry) -> io::Result<()> {
+    fn update_interest(&mut self, key: Key, system: &Y) -> io::Result<()> {
         let interest = match self.wants_to_write() {
             true => Interest::READABLE | Interest::WRITABLE,
             false => Interest::READABLE,
         };
-        self.stream.reregister(registry, key.token(), interest)
+        system.reregister(&mut self.stream, key.token(), interest)
     }
 
     /// Moves on when everything is said.
@@ -282,7 +270,7 @@ impl Link {
 
     /// The system says that nobody is there any more.
     fn broke(&mut self, error: io::Error) {
-        self.broken = Some(Box::new(error));
+        self.broken = Some(error);
         self.tell(Fact::Broken);
     }
 
@@ -290,14 +278,14 @@ impl Link {
     pub(crate) fn closed(&mut self, endpoint: &Endpoint) -> Closed {
         match (self.broken.take(), self.protocol.flow().failure()) {
             (_, Some(failure)) => Closed::Ended(failure.to_string()),
-            (Some(error), None) => Closed::Broken(Error::os("serve a client on", endpoint, *error)),
+            (Some(error), None) => Closed::Broken(Error::os("serve a client on", endpoint, error)),
             (None, None) => Closed::InOrder,
         }
     }
 
     /// What broke it, if something did.
     pub(crate) fn broken(&self) -> Option<&io::Error> {
-        self.broken.as_deref()
+        self.broken.as_ref()
     }
 
     /// Whether a handler was told of it, and is to be told of its end.
@@ -322,15 +310,10 @@ impl Link {
 
     /// Sees to it that the link is woken at its deadline. One that goes on anyway need not be.
     #[inline]
-    pub(crate) fn arm(&mut self, key: Key, timers: &mut Timers) {
-        if let Some(at) = self.deadline().filter(|_| !self.queued) {
-            timers.arm(Target::Link(key), at, &mut self.armed);
+    pub(crate) fn arm(&mut self, key: Key, schedule: &mut Schedule) {
+        if let Some(at) = self.deadline() {
+            schedule.arm(Target::Link(key), at, &mut self.slot);
         }
-    }
-
-    /// It needs no waking any more.
-    pub(crate) fn disarm(&mut self, key: Key, timers: &mut Timers) {
-        timers.disarm(Target::Link(key), &mut self.armed);
     }
 
     /// Ends what has run out of time. Says whether anything had.
@@ -347,16 +330,11 @@ impl Link {
         }
     }
 
-    /// The timer has gone off.
-    pub(crate) fn forget_timer(&mut self) {
-        self.armed = None;
-    }
-
     /// Ends the stream and gives back what it held. `linger` bounds what a classic peer on a pipe
     /// may take to read its last reply; there, nobody else is left with anything to read.
-    pub(crate) fn close(mut self, registry: &Registry, linger: Duration) {
-        if let Err(error) = self.stream.deregister(registry) {
-            log::debug!("deregistering {}: {error}", Shown(self.peer.as_ref()));
+    pub(crate) fn close(mut self, system: &Y, linger: Duration) {
+        if let Err(error) = system.deregister(&mut self.stream) {
+            log::debug!("deregistering {}: {error}", PeerName(self.peer.as_ref()));
         }
         match self.ending {
             Ending::Over(Close::Flushed) => self.stream.close_flushed(linger),
@@ -368,9 +346,9 @@ impl Link {
 }
 
 /// A peer for log lines, known or not.
-pub(crate) struct Shown<'a>(pub(crate) Option<&'a Peer>);
+pub(crate) struct PeerName<'a>(pub(crate) Option<&'a Peer>);
 
-impl std::fmt::Display for Shown<'_> {
+impl std::fmt::Display for PeerName<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(peer) => peer.fmt(f),
@@ -381,12 +359,15 @@ impl std::fmt::Display for Shown<'_> {
 
 #[cfg(test)]
 mod tests {
+    use sidewire_platform::Stream;
+
     use super::*;
+    use crate::reactor::system::Os;
 
     /// Ten thousand idle connections cost what their slots cost.
     #[test]
     fn an_idle_link_is_small() {
-        let ours = size_of::<Link>() - size_of::<Stream>();
+        let ours = size_of::<Link<Os>>() - size_of::<Stream>();
         assert!(ours <= 232, "{ours} bytes");
     }
 }

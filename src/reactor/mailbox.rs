@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Letter {
     /// The datagram socket with this number has something (mailslots, which can't be polled).
-    Ready(u32),
+    Ready(u16),
 }
 
 /// Shared by the loop and everyone who writes to it.
@@ -120,7 +120,7 @@ mod tests {
     fn a_full_mailbox_still_takes_the_word_to_stop() {
         let mailbox = Mailbox::new(Box::new(|| Ok(())));
         for number in 0..CAPACITY {
-            mailbox.post(Letter::Ready(u32::try_from(number).expect("small"))).expect("room");
+            mailbox.post(Letter::Ready(u16::try_from(number).expect("small"))).expect("room");
         }
         let refused = mailbox.post(Letter::Ready(0)).expect_err("no room");
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);

@@ -9,147 +9,106 @@
 //! what has arrived was read, and what waits was offered: see [`Link::work`].
 
 mod accepting;
-mod acceptor;
+mod adopting;
+mod budget;
 mod datagram;
+mod files;
 mod journal;
 mod link;
 pub(crate) mod mailbox;
+mod memory;
 mod outgoing;
 mod parties;
-mod presence;
-mod reception;
-mod room;
+mod schedule;
+mod send_buffer;
+mod service;
 mod session;
-mod share;
+mod site;
 mod slots;
+mod source;
 mod stopping;
-mod timers;
+mod system;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Waker};
-use sidewire_platform::{Address, Datagrams, Endpoint, Listener, Peer, Reserve, Stream};
-
 use crate::counters::Counters;
-use crate::limits::{Limits, READ_BUFFER, RETRY_AFTER};
+use crate::limits::Limits;
 use crate::maker::Maker;
-use acceptor::Acceptor;
-use datagram::Port;
-use link::{Link, Next, Place, Seat, Shown, Workbench};
+use datagram::DatagramSocket;
+use link::{Context, Link, Next, PeerName, Scope, Seat};
 use mailbox::{Letter, Mailbox};
-use reception::Reception;
-use sidewire_wire::ResultCode;
-use sidewire_wire::{Buffer, Cut, Layout, ProtocolError, ReplyWriter};
+use memory::Memory;
+use schedule::{Schedule, Slot, Target};
+use sidewire_wire::Cut;
+use site::Refusals;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
-use timers::{Target, Timers};
+use source::{Socket, Source};
+use system::{Os, System};
 
-pub(crate) use acceptor::{Site, Tallies};
 pub(crate) use datagram::{Framing, address_of};
 pub use datagram::{Message, MessageReply};
 pub(crate) use parties::Parties;
+pub(crate) use service::{Incoming, Origin, Service};
 pub use session::{Closed, Session, SessionId};
-
-/// What the loop hands to whoever owns it.
-pub(crate) trait Service {
-    /// Handles a request; the reply has to be finished before this returns. Says how it went.
-    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>) -> ResultCode;
-    /// Handles a request that wants no answer.
-    fn notify(&mut self, incoming: &Incoming<'_>);
-    /// Streams without frames, by the number of their listener.
-    fn opened(&mut self, listener: u32, session: &mut Session<'_>);
-    fn data(&mut self, listener: u32, session: &mut Session<'_>, bytes: &[u8]);
-    fn half_closed(&mut self, listener: u32, session: &mut Session<'_>);
-    fn closed(&mut self, listener: u32, id: SessionId, why: &Closed);
-    /// A datagram without frames, by the number of its port.
-    fn message(&mut self, port: u32, message: &Message<'_>, reply: &mut MessageReply<'_>);
-}
-
-/// One request and where it came from.
-#[derive(Debug)]
-pub(crate) struct Incoming<'a> {
-    pub(crate) msg_type: i32,
-    pub(crate) payload: &'a [u8],
-    pub(crate) peer: &'a Peer,
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) layout: Layout,
-    pub(crate) origin: Origin<'a>,
-}
-
-/// By what way a request came.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Origin<'a> {
-    Stream(&'a Stream),
-    /// `None`: a sender without an address.
-    Datagram(Option<&'a Address>),
-}
+pub(crate) use site::{Site, Tallies};
 
 /// See the module's text.
-pub(crate) struct Reactor {
-    poll: Poll,
-    events: Events,
-    acceptors: Vec<Acceptor>,
-    /// By number; once stopping, those that still have something to send.
-    ports: BTreeMap<u32, Port>,
-    links: Slots<Link>,
-    /// Who goes on in the next turn without an event.
-    ready: VecDeque<Target>,
-    timers: Timers,
+pub(crate) struct Reactor<Y: System = Os> {
+    system: Y,
+    events: Y::Events,
+    sources: Vec<Source<Y>>,
+    links: Slots<Link<Y>>,
+    schedule: Schedule,
+    /// When the endpoints' files are looked for.
+    looking: Slot,
     /// When this turn's poll began, if anything can be due: whatever came before that, the poll has shown,
     /// also on systems where it is not to be had otherwise (a pipe's completion).
     judged: Option<Instant>,
-    /// When the endpoints' files are looked for.
-    looking: Option<Instant>,
     mailbox: Arc<Mailbox>,
-    buffer: Box<[u8]>,
-    spare: Vec<Buffer>,
+    memory: Memory,
     /// Given up when the process is out of descriptors, to tell one client so.
-    reserve: Option<Reserve>,
-    refusing: usize,
-    buffered: usize,
+    reserve: Option<Y::Reserve>,
+    refusals: Refusals,
     limits: Limits,
     counters: Counters,
     stopping: Option<Instant>,
     maker: Maker,
 }
 
-/// The reserved token of the waker; acceptors count up from 0, datagram sockets from the middle.
+/// The reserved token of the waker; sources count up from 0.
 const WAKER: u32 = LAST_RESERVED;
-const FIRST_PORT: u32 = LAST_RESERVED / 2;
-/// Of each kind: what tokens tell apart everywhere.
-const MAX_ENDPOINTS: u16 = 32_767;
-/// Connections accepted on one listener before others get their turn.
-const ACCEPTS_PER_TURN: usize = 256;
 /// Events taken from the system at a time.
 const EVENTS: usize = 1024;
 
 impl Reactor {
     pub(crate) fn new(limits: Limits, counters: Counters) -> io::Result<Reactor> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), reserved_token(WAKER))?;
-        let mailbox = Arc::new(Mailbox::new(Box::new(move || waker.wake())));
+        Reactor::over(Os::new()?, limits, counters)
+    }
+}
+
+impl<Y: System> Reactor<Y> {
+    fn over(system: Y, limits: Limits, counters: Counters) -> io::Result<Reactor<Y>> {
+        let mailbox = Arc::new(Mailbox::new(system.waker(reserved_token(WAKER))?));
         Ok(Reactor {
-            events: Events::with_capacity(EVENTS),
-            acceptors: Vec::new(),
-            ports: BTreeMap::new(),
+            events: Y::events(EVENTS),
+            sources: Vec::new(),
             links: Slots::new(),
-            ready: VecDeque::new(),
-            timers: Timers::default(),
+            schedule: Schedule::default(),
+            looking: Slot::default(),
             judged: None,
-            looking: None,
             mailbox,
-            buffer: vec![0; READ_BUFFER].into(),
-            spare: Vec::new(),
-            reserve: Some(Reserve::new()?),
-            refusing: 0,
-            buffered: 0,
+            memory: Memory::new(limits.max_buffered),
+            reserve: Some(system.reserve()?),
+            refusals: Refusals::default(),
             limits,
             counters,
             stopping: None,
             maker: Maker::here(),
-            poll,
+            system,
         })
     }
 
@@ -168,24 +127,30 @@ impl Reactor {
         }
     }
 
-    /// Returns the listener's number.
+    /// Returns the source's number.
     pub(crate) fn add_listener(
         &mut self,
-        listener: Listener,
+        mut listener: Y::Listener,
         site: Site,
         cut: Option<Cut>,
     ) -> io::Result<u32> {
         self.takes_endpoints()?;
-        let number = endpoint_number(self.acceptors.len())?;
-        self.acceptors.push(Acceptor::new(listener, site, cut, self.poll.registry(), number)?);
+        let number = self.next_number()?;
+        self.system.listen(&mut listener, source::token(number))?;
+        self.sources.push(Source::new(number, site, Socket::Listener { listener, cut }));
         self.arm_looking();
         Ok(number.into())
     }
 
-    /// Returns the port's number.
-    pub(crate) fn add_port(&mut self, socket: Datagrams, site: Site, framing: Framing) -> io::Result<u32> {
+    /// Returns the source's number.
+    pub(crate) fn add_datagrams(
+        &mut self,
+        socket: Y::Datagrams,
+        site: Site,
+        framing: Framing,
+    ) -> io::Result<u32> {
         self.takes_endpoints()?;
-        let number = u32::from(endpoint_number(self.ports.len())?);
+        let number = self.next_number()?;
         let mailbox = self.mailbox();
         let ready = move || {
             // A full mailbox has woken the loop already, and one reading takes all there is.
@@ -193,19 +158,20 @@ impl Reactor {
                 log::debug!("a mailslot's message waits for the next: {error}");
             }
         };
-        let mut port = Port::new(socket, site, framing, number, self.counters.clone())?;
-        port.register(self.poll.registry(), reserved_token(FIRST_PORT + number), Box::new(ready))?;
-        self.ports.insert(number, port);
+        let mut socket = DatagramSocket::new(socket, &site, framing, self.counters.clone())?;
+        self.system.watch(&mut socket.out.socket, source::token(number), Box::new(ready))?;
+        self.sources.push(Source::new(number, site, Socket::Datagrams(Box::new(socket))));
         self.arm_looking();
-        Ok(number)
+        Ok(number.into())
     }
 
     /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
     /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
-        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        self.judged = (self.timers.next().is_some() || self.stopping.is_some()).then(Instant::now);
-        let polled = self.poll.poll(&mut events, self.patience(timeout));
+        let mut events = std::mem::replace(&mut self.events, Y::events(0));
+        self.judged = (self.schedule.next().is_some() || self.stopping.is_some()).then(|| self.system.now());
+        let patience = self.patience(timeout);
+        let polled = self.system.poll(&mut events, patience);
         let result = match polled {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error),
@@ -218,179 +184,145 @@ impl Reactor {
                 Ok(!has_stopped)
             }
         };
-        events.clear();
         self.events = events;
         result
     }
 
-    /// How long to poll: not at all while a link waits for its next turn.
+    /// How long to poll: not at all while somebody waits for the next turn.
     fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if self.schedule.has_queued() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.timers.next().into_iter().chain(self.stopping).min();
+        let deadline = self.schedule.next().into_iter().chain(self.stopping).min();
         let until = deadline.zip(self.judged).map(|(at, now)| at.saturating_duration_since(now));
         until.into_iter().chain(timeout).min()
     }
 
-    fn handle(&mut self, events: &Events, service: &mut impl Service) {
-        let queued = self.ready.len();
-        for event in events {
-            match reserved_number(event.token()) {
+    fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
+        let queued = self.schedule.queued();
+        for told in Y::told(events) {
+            match reserved_number(told.token) {
                 Some(WAKER) => self.read_mail(service),
-                Some(number) if number >= FIRST_PORT => self.read_port(number - FIRST_PORT, service),
-                Some(index) => self.accept(index as usize, service),
+                Some(number) => {
+                    if let Ok(number) = u16::try_from(number) {
+                        self.serve(number, service);
+                    }
+                }
                 None => {
-                    if let Some(key) = self.links.find(event.token()) {
-                        let to_the_end = event.is_read_closed() || event.is_error();
-                        self.work(key, to_the_end, service);
+                    if let Some(key) = self.links.find(told.token) {
+                        self.work(key, told.is_end, service);
                     }
                 }
             }
         }
         for _ in 0..queued {
-            match self.ready.pop_front() {
-                Some(Target::Link(key)) => {
-                    if let Some(link) = self.links.get_mut(key) {
-                        link.queued = false;
-                        self.work(key, true, service);
-                    }
-                }
-                Some(Target::Acceptor(index)) => {
-                    if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
-                        acceptor.queued = false;
-                        self.accept(index as usize, service);
-                    }
-                }
-                Some(Target::Port(number)) => {
-                    if let Some(port) = self.ports.get_mut(&number) {
-                        port.queued = false;
-                    }
-                    self.read_port(number, service);
-                }
-                Some(Target::Endpoints) => self.look(service),
+            match self.schedule.pop_queued() {
+                Some(target) => self.call(target, service),
                 None => break,
             }
         }
         if let Some(judged) = self.judged {
-            while let Some(target) = self.timers.pop_due(judged) {
-                self.wake(target, service);
+            while let Some(target) = self.schedule.pop_due(judged) {
+                self.wake(target, judged, service);
             }
         }
     }
 
     fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         self.work_link(key, to_the_end, service);
-        if self.buffered > self.limits.max_buffered {
+        if self.memory.is_short() {
             self.shed_memory(service);
         }
     }
 
     fn work_link(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
-        let Some(acceptor) = self.acceptors.get(link.listener() as usize) else { return };
-        let site = &acceptor.site;
-        let mut bench = Workbench {
-            registry: self.poll.registry(),
-            buffer: &mut self.buffer,
-            spare: &mut self.spare,
+        let Some(source) = self.sources.get(usize::from(link.source())) else { return };
+        let scope = Scope { key, site: &source.site, begun: self.system.now(), judged: self.judged };
+        let mut context = Context {
+            system: &self.system,
+            memory: &mut self.memory,
             limits: &self.limits,
-            refusing: &mut self.refusing,
-            place: Place { key, site, begun: Instant::now(), judged: self.judged },
+            refusals: &mut self.refusals,
+            scope,
         };
-        let listener = link.listener();
-        let mut reception = Reception { key, listener, endpoint: &site.endpoint, service };
-        let next = link.work(&mut bench, &mut reception, to_the_end);
+        let next = link.work(&mut context, service, to_the_end);
         let held = link.protocol().flow().buffered();
-        self.buffered = self.buffered + held - link.accounted;
-        link.accounted = held;
+        self.memory.account(&mut link.accounted, held);
         match next {
             Next::Reap => return self.reap(key, service),
             // Without memory for its place in the queue it would never be looked at again.
-            Next::Again if self.ready.try_reserve(1).is_err() => return self.reap(key, service),
-            Next::Again if !link.queued => {
-                link.queued = true;
-                self.ready.push_back(Target::Link(key));
+            Next::Again if self.schedule.queue(Target::Link(key), &mut link.slot).is_err() => {
+                return self.reap(key, service);
             }
             Next::Again | Next::Wait => {}
         }
-        link.arm(key, &mut self.timers);
+        link.arm(key, &mut self.schedule);
     }
 
-    /// All connections together hold too much: those that hold most are told so, if their sockets take
-    /// that at once, and closed.
-    fn shed_memory(&mut self, service: &mut impl Service) {
-        while self.buffered > self.limits.max_buffered {
-            let Some(worst) = self.links.largest_by(|link| link.accounted) else { return };
-            let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };
-            let (own, all, limit) = (link.accounted, self.buffered, self.limits.max_buffered);
-            link.protocol_mut().shed(ProtocolError::TooMuchBuffered { own, all, limit });
-            self.work_link(worst, false, service);
-            if self.links.get(worst).is_some_and(|link| link.accounted > 0) {
-                self.reap(worst, service);
+    /// Lets one go on that stood in the queue.
+    fn call(&mut self, target: Target, service: &mut impl Service) {
+        match target {
+            Target::Link(key) => {
+                if self.links.get_mut(key).is_some_and(|link| link.slot.called()) {
+                    self.work(key, true, service);
+                }
             }
+            Target::Source(number) => {
+                let source = self.sources.get_mut(usize::from(number));
+                if source.is_some_and(|source| source.slot.called()) {
+                    self.serve(number, service);
+                }
+            }
+            Target::Outgoing(number) => self.send_waiting(number),
+            Target::Files => self.look(service),
         }
     }
 
-    fn wake(&mut self, target: Target, service: &mut impl Service) {
+    /// Lets one go on whose timer has gone off.
+    fn wake(&mut self, target: Target, judged: Instant, service: &mut impl Service) {
         match target {
-            Target::Endpoints => self.look(service),
-            Target::Port(number) => {
-                if let Some(port) = self.ports.get_mut(&number) {
-                    port.armed = None;
-                    port.retry();
-                }
-                self.read_port(number, service);
+            Target::Files => self.look(service),
+            Target::Source(number) => {
+                let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
+                source.slot.rang();
+                self.serve(number, service);
             }
-            Target::Acceptor(index) => {
-                if let Some(acceptor) = self.acceptors.get_mut(index as usize) {
-                    acceptor.armed = None;
-                    self.accept(index as usize, service);
-                }
-            }
+            Target::Outgoing(number) => self.send_waiting(number),
             Target::Link(key) => {
                 let Some(link) = self.links.get_mut(key) else { return };
-                link.forget_timer();
-                if self.judged.is_some_and(|judged| link.is_due(judged)) {
+                link.slot.rang();
+                if link.is_due(judged) {
                     self.work(key, true, service);
                 } else {
-                    link.arm(key, &mut self.timers);
+                    link.arm(key, &mut self.schedule);
                 }
             }
-        }
-    }
-
-    /// Handles what came in on a datagram socket.
-    fn read_port(&mut self, number: u32, service: &mut impl Service) {
-        let Some(port) = self.ports.get_mut(&number) else { return };
-        if port.read(&mut self.buffer, self.limits.turn_bytes, service) && !port.queued {
-            port.queued = true;
-            self.ready.push_back(Target::Port(number));
-        }
-        if port.wants_timer() {
-            self.timers.arm(Target::Port(number), Instant::now() + RETRY_AFTER, &mut port.armed);
         }
     }
 
     /// The one place where links are dropped.
     fn reap(&mut self, key: Key, service: &mut impl Service) {
         let Some(mut link) = self.links.remove(key) else { return };
-        link.disarm(key, &mut self.timers);
-        self.buffered -= link.accounted;
-        self.refusing -= usize::from(link.refused);
+        self.schedule.disarm(Target::Link(key), &mut link.slot);
+        self.memory.account(&mut link.accounted, 0);
+        if link.seat().is_refused() {
+            self.refusals.is_over();
+        }
         self.counters.connection_closed();
-        if let Some(acceptor) = self.acceptors.get_mut(link.listener() as usize) {
-            acceptor.links -= usize::from(link.seat != Seat::None);
-            if let (Seat::Shared, Some(peer)) = (link.seat, link.peer()) {
-                acceptor.site.parties.leave(peer, &acceptor.site.own_identity);
+        if let Some(source) = self.sources.get_mut(usize::from(link.source())) {
+            source.connections -= usize::from(link.seat().takes_a_place());
+            if let (Seat::Shared, Some(peer)) = (link.seat(), link.peer()) {
+                source.site.parties.leave(peer, &source.site.own_identity);
             }
-            report_end(key, &link, &mut acceptor.site);
+            report_end(key, &link, &mut source.site);
             if link.was_opened() {
-                service.closed(link.listener(), SessionId(key), &link.closed(&acceptor.site.endpoint));
+                let why = link.closed(&source.site.endpoint);
+                service.closed(link.source().into(), SessionId(key), &why);
             }
         }
-        let linger = self.linger(link.listener());
-        link.close(self.poll.registry(), linger);
+        let linger = self.linger(link.source());
+        link.close(&self.system, linger);
     }
 
     fn read_mail(&mut self, service: &mut impl Service) {
@@ -400,24 +332,15 @@ impl Reactor {
         }
         for letter in mail.letters {
             match letter {
-                Letter::Ready(port) => self.read_port(port, service),
+                Letter::Ready(number) => self.serve(number, service),
             }
         }
     }
 }
 
-/// The number of one more endpoint of a kind.
-fn endpoint_number(count: usize) -> io::Result<u16> {
-    u16::try_from(count).ok().filter(|&number| number < MAX_ENDPOINTS).ok_or_else(|| {
-        io::Error::other(format!(
-            "a server has at most {MAX_ENDPOINTS} stream and {MAX_ENDPOINTS} datagram endpoints"
-        ))
-    })
-}
-
 /// Says how a connection ended.
-fn report_end(key: Key, link: &Link, site: &mut Site) {
-    let (endpoint, peer) = (&site.endpoint, Shown(link.peer()));
+fn report_end<Y: System>(key: Key, link: &Link<Y>, site: &mut Site) {
+    let (endpoint, peer) = (&site.endpoint, PeerName(link.peer()));
     match (link.protocol().flow().failure(), link.broken()) {
         (Some(failure), _) => {
             let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };

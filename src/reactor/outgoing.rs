@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Credentials, Datagrams, Endpoint, Received, User};
+use sidewire_platform::{Address, Credentials, Endpoint, Received, User};
 
-use super::room::Room;
+use super::send_buffer::SendBufferGuard;
+use super::system::DatagramIo;
 use crate::access::OwnIdentity;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
@@ -15,8 +16,9 @@ use sidewire_wire::memory::{self, NoMemory};
 
 /// Our own user's receivers and root's are `own`, and so are those of whom the system tells nothing.
 /// Others that may talk to us are `guests`: whatever they leave unread, it holds up only guests.
-pub(super) struct Outgoing {
-    pub(super) socket: Datagrams,
+#[derive(Debug)]
+pub(super) struct Outgoing<D> {
+    pub(super) socket: D,
     own: Lane,
     guests: Lane,
     own_identity: OwnIdentity,
@@ -28,6 +30,7 @@ pub(super) struct Outgoing {
 /// A Unix receiver whose queue is full never says when it has room again (unix(7)), so what it does
 /// not take waits here and is tried again by timer. Nothing overtakes what waits for the same
 /// receiver.
+#[derive(Debug)]
 struct Lane {
     queues: HashMap<Receiver, Queue>,
     /// The keys of `queues`, in the order in which they are tried next.
@@ -35,7 +38,7 @@ struct Lane {
     /// What the queues hold, [`cost`] by cost, and at most.
     bytes: usize,
     most: usize,
-    room: Room,
+    room: SendBufferGuard,
     /// When receivers were last tried again. `None`: never.
     retried: Option<Instant>,
 }
@@ -45,7 +48,7 @@ struct Lane {
 pub(super) struct To<'a> {
     address: &'a Address,
     /// Whose process sent what is answered: nobody else's socket gets the answer, where that can be
-    /// told (see [`Datagrams::send`]).
+    /// told (see `Datagrams::send` in `sidewire_platform`).
     user: Option<&'a User>,
 }
 
@@ -69,6 +72,7 @@ struct Receiver {
 }
 
 /// What waits for one receiver; never empty.
+#[derive(Debug)]
 struct Queue {
     datagrams: VecDeque<Box<[u8]>>,
     /// When it last took something, or refused it first.
@@ -90,13 +94,13 @@ fn cost(datagram: &[u8]) -> usize {
 /// Guests get one in so many parts of the send buffer, and of the bytes that may wait.
 const GUESTS_PART: usize = 4;
 
-impl Outgoing {
+impl<D: DatagramIo> Outgoing<D> {
     pub(super) fn new(
-        socket: Datagrams,
+        socket: D,
         own_identity: OwnIdentity,
         counters: Counters,
         patience: Duration,
-    ) -> Outgoing {
+    ) -> Outgoing<D> {
         let (own, guests) = (Lane::new(1), Lane::new(GUESTS_PART));
         Outgoing { socket, own, guests, own_identity, patience, counters }
     }
@@ -106,20 +110,22 @@ impl Outgoing {
     }
 
     /// Sends, or lets it wait for its turn, or drops and counts it.
-    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, endpoint: &Endpoint) {
+    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, endpoint: &Endpoint, now: Instant) {
         let Some(to) = to else {
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
         let is_guest = to.user.is_some_and(|user| !self.own_identity.is_one_of_us(user));
         let lane = if is_guest { &mut self.guests } else { &mut self.own };
-        if let Err(why) = lane.send(&mut self.socket, bytes, to, Instant::now()) {
+        if let Err(why) = lane.send(&mut self.socket, bytes, to, now) {
             count(&self.counters, 1, to.address, endpoint, &why);
         }
     }
 
     /// Tells one who is refused so, now or not at all: nothing of it waits or is remembered.
     pub(super) fn refuse(&mut self, bytes: &[u8], to: Option<To<'_>>, endpoint: &Endpoint) {
-        let Some(to) = to.filter(|_| Room::admits_refusal(&self.socket, bytes.len())) else { return };
+        let Some(to) = to.filter(|_| SendBufferGuard::admits_refusal(&self.socket, bytes.len())) else {
+            return;
+        };
         if let Err(error) = self.socket.send(bytes, to.address, to.user) {
             log::trace!("{endpoint}: a refusal does not reach its sender: {error}");
         }
@@ -149,11 +155,24 @@ impl Outgoing {
 impl Lane {
     fn new(part: usize) -> Lane {
         let (queues, turns) = (HashMap::new(), VecDeque::new());
-        Lane { queues, turns, bytes: 0, most: MAX_QUEUED_BYTES / part, room: Room::new(part), retried: None }
+        Lane {
+            queues,
+            turns,
+            bytes: 0,
+            most: MAX_QUEUED_BYTES / part,
+            room: SendBufferGuard::new(part),
+            retried: None,
+        }
     }
 
     /// An error says why it is dropped.
-    fn send(&mut self, socket: &mut Datagrams, bytes: &[u8], to: To<'_>, now: Instant) -> io::Result<()> {
+    fn send(
+        &mut self,
+        socket: &mut impl DatagramIo,
+        bytes: &[u8],
+        to: To<'_>,
+        now: Instant,
+    ) -> io::Result<()> {
         let waits = !self.queues.is_empty() && self.queues.contains_key(&to.to_owned());
         if !waits && self.room.admits(socket, to.address, bytes.len(), now) {
             match socket.send(bytes, to.address, to.user) {
@@ -184,7 +203,7 @@ impl Lane {
 
     fn retry(
         &mut self,
-        socket: &mut Datagrams,
+        socket: &mut impl DatagramIo,
         patience: Duration,
         now: Instant,
         lost: &mut impl FnMut(usize, &Address, &io::Error),
@@ -218,7 +237,7 @@ impl Lane {
     /// Says whether nothing more waits for this receiver.
     fn flush(
         &mut self,
-        socket: &mut Datagrams,
+        socket: &mut impl DatagramIo,
         to: &Receiver,
         tries: &mut usize,
         patience: Duration,

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use sidewire_platform::{Address, Endpoint, Peer, Stream};
+use sidewire_platform::{Address, Endpoint, Peer};
 
 use super::slots::Key;
+use super::system::Ends;
 use crate::error::{Error, Result};
 use sidewire_wire::ResultCode;
 use sidewire_wire::{Plain, ProtocolError};
@@ -18,7 +19,7 @@ pub struct SessionId(pub(super) Key);
 pub struct Session<'a> {
     pub(super) id: SessionId,
     pub(super) peer: &'a Peer,
-    pub(super) stream: &'a Stream,
+    pub(super) stream: &'a dyn Ends,
     pub(super) endpoint: &'a Endpoint,
     pub(super) plain: &'a mut Plain,
 }

@@ -1,4 +1,4 @@
-//! Where listeners and links live, under tokens that can't be mistaken for later ones.
+//! Where links live, under tokens that can't be mistaken for later ones.
 
 use mio::Token;
 use slab::Slab;
@@ -26,7 +26,7 @@ const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 const CAPACITY: usize = INDEX_MASK;
 
 /// The highest number of a reserved token.
-pub(crate) const LAST_RESERVED: u32 = INDEX_MASK as u32;
+pub(crate) const LAST_RESERVED: u32 = u32::MAX >> (u32::BITS - INDEX_BITS);
 
 /// A token that no slot ever has, for sources that live elsewhere.
 pub(crate) fn reserved_token(number: u32) -> Token {
@@ -44,7 +44,14 @@ fn pack(index: u32, generation: u32) -> Token {
 }
 
 fn unpack(token: Token) -> (u32, u32) {
-    ((token.0 & INDEX_MASK) as u32, (token.0 >> INDEX_BITS) as u32)
+    (low(token.0), low(token.0 >> INDEX_BITS))
+}
+
+/// An index, or what stands above it.
+#[inline]
+fn low(bits: usize) -> u32 {
+    // It fits; and what does not would be nobody's.
+    u32::try_from(bits & INDEX_MASK).unwrap_or(u32::MAX)
 }
 
 /// The generation behind this one. A token never gets the one of reserved tokens.
@@ -69,7 +76,7 @@ impl Key {
 /// A slab whose entries know their generation.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    entries: Slab<(u32, T)>,
+    entries: Slab<(Key, T)>,
     next_generation: u32,
     capacity: usize,
 }
@@ -86,7 +93,7 @@ impl<T> Slots<T> {
     /// Whether it can hold no more: there is no token, or no memory, for one more.
     pub(crate) fn is_full(&self) -> bool {
         let (count, room) = (self.entries.len(), self.entries.capacity());
-        let larger = (room + 1) * 2 * size_of::<(u32, T)>();
+        let larger = (room + 1) * 2 * size_of::<(Key, T)>();
         count >= self.capacity || (count == room && !memory::has_room(larger))
     }
 
@@ -97,31 +104,28 @@ impl<T> Slots<T> {
             return None;
         }
         let generation = self.next_generation;
-        self.next_generation = next(generation);
         let entry = self.entries.vacant_entry();
-        let key = Key { index: entry.key() as u32, generation };
-        entry.insert((generation, item));
+        let key = Key { index: u32::try_from(entry.key()).ok()?, generation };
+        entry.insert((key, item));
+        self.next_generation = next(generation);
         Some(key)
     }
 
     #[inline]
     pub(crate) fn find(&self, token: Token) -> Option<Key> {
         let (index, token_generation) = unpack(token);
-        let &(generation, _) = self.entries.get(index as usize)?;
-        (generation & GENERATION_MASK == token_generation).then_some(Key { index, generation })
+        let &(key, _) = self.entries.get(index as usize)?;
+        (key.generation & GENERATION_MASK == token_generation).then_some(key)
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        self.entries
-            .get(key.index as usize)
-            .filter(|(generation, _)| *generation == key.generation)
-            .map(|(_, item)| item)
+        self.entries.get(key.index as usize).filter(|(own, _)| *own == key).map(|(_, item)| item)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         match self.entries.get_mut(key.index as usize) {
-            Some((generation, item)) if *generation == key.generation => Some(item),
+            Some((own, item)) if own.generation == key.generation => Some(item),
             _ => None,
         }
     }
@@ -134,12 +138,11 @@ impl<T> Slots<T> {
     /// Who has the largest `measure`. Looks at everyone.
     pub(crate) fn largest_by<N: Ord>(&self, measure: impl Fn(&T) -> N) -> Option<Key> {
         let largest = self.entries.iter().max_by_key(|(_, (_, item))| measure(item));
-        largest.map(|(index, (generation, _))| Key { index: index as u32, generation: *generation })
+        largest.map(|(_, (key, _))| *key)
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let key = |(index, entry): (usize, &(u32, T))| Key { index: index as u32, generation: entry.0 };
-        self.entries.iter().map(key).collect()
+        self.entries.iter().map(|(_, (key, _))| *key).collect()
     }
 }
 

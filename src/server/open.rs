@@ -84,7 +84,7 @@ impl<'a> Plan<'a> {
         let bound = socket.endpoint().clone();
         let address = address_of(&bound);
         let framing = if self.speaks == Speaks::Messages { Framing::Messages } else { Framing::Frames };
-        let number = reactor.add_port(socket, self.site(&bound), framing)?;
+        let number = reactor.add_datagrams(socket, self.site(&bound), framing)?;
         Ok(Opened { number, bound, address })
     }
 

@@ -2,37 +2,36 @@
 
 use std::io;
 
-use sidewire_platform::Stream;
-
-use super::super::share::Share;
-use super::{Link, NOBODY, Place, Receiver, Workbench};
+use super::super::budget::Budget;
+use super::super::system::{StreamIo, System};
+use super::{Context, Link, NOBODY, Scope, Service};
 use sidewire_wire::{Fact, Protocol, Reading};
 
 /// Reads of at least this size go straight into the frame's own buffer.
 const LARGE: usize = 64 << 10;
 
-impl Link {
+impl<Y: System> Link<Y> {
     /// Reads and handles what came. Says whether more may be there than the budget allowed.
     pub(super) fn fill(
         &mut self,
-        bench: &mut Workbench<'_>,
-        share: &mut Share,
-        receiver: &mut impl Receiver,
+        context: &mut Context<'_, Y>,
+        budget: &mut Budget<'_, Y>,
+        service: &mut impl Service,
         to_the_end: bool,
     ) -> bool {
         loop {
             match self.ending.input() {
                 Reading::Handles => {}
-                Reading::Discards => return self.discard(bench.buffer),
+                Reading::Discards => return self.discard(&mut context.memory.buffer),
                 Reading::Rests => return false,
             }
             if self.protocol.has_backlog() {
-                self.take(&[], bench.place, share, receiver);
+                self.take(&[], context.scope, budget, service);
             }
             if self.protocol.is_finishing() || self.protocol.is_paused() {
                 return false;
             }
-            if share.is_over() {
+            if budget.is_over() {
                 return true;
             }
             let (result, wanted) = match self.protocol.take_large_partial(LARGE) {
@@ -41,25 +40,27 @@ impl Link {
                     self.protocol.put_back(partial);
                     (result.map(|count| (count, 0)), most)
                 }
-                None => (self.stream.read(bench.buffer).map(|count| (count, count)), bench.buffer.len()),
+                None => {
+                    let buffer = &mut context.memory.buffer;
+                    (self.stream.read(buffer).map(|count| (count, count)), buffer.len())
+                }
             };
             match result {
                 Ok((0, _)) => {
-                    self.end_input(bench.place, share, receiver);
+                    self.end_input(context.scope, budget, service);
                     return false;
                 }
                 Ok((count, fresh)) => {
-                    if let Err(error) =
-                        self.identify(bench.place.site, bench.refusing, bench.place.begun, true)
-                    {
-                        log::debug!("{}: who is there: {error}", bench.place.site.endpoint);
+                    let Scope { site, begun, .. } = context.scope;
+                    if let Err(error) = self.identify(site, context.refusals, begun, true) {
+                        log::debug!("{}: who is there: {error}", site.endpoint);
                     }
-                    if self.is_dead() {
+                    if self.is_over() {
                         return false;
                     }
-                    share.bytes = share.bytes.saturating_sub(count);
-                    self.take(&bench.buffer[..fresh], bench.place, share, receiver);
-                    if count < wanted && Stream::SHORT_READ_DRAINS && !to_the_end {
+                    budget.bytes = budget.bytes.saturating_sub(count);
+                    self.take(&context.memory.buffer[..fresh], context.scope, budget, service);
+                    if count < wanted && Y::Stream::SHORT_READ_DRAINS && !to_the_end {
                         return self.protocol.has_backlog();
                     }
                 }
@@ -73,40 +74,40 @@ impl Link {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
-        let Link { stream, protocol, peer, .. } = self;
+    fn take(&mut self, bytes: &[u8], scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
+        let Link { stream, protocol, peer, source, .. } = self;
         let Some(peer) = peer else { return };
         match protocol {
             Protocol::Framed(connection) => {
-                connection.receive(bytes, &share.units, &mut |connection, event| {
-                    receiver.event(peer, stream, connection, event);
-                    share.handled();
+                connection.receive(bytes, &budget.units, &mut |connection, event| {
+                    scope.hand_over(peer, stream, connection, event, service);
+                    budget.handled();
                 });
             }
-            Protocol::Plain(plain) => plain.receive(bytes, &share.units, &mut |plain, bytes| {
-                receiver.data(&mut place.session(peer, stream, plain), bytes);
-                share.handled();
+            Protocol::Plain(plain) => plain.receive(bytes, &budget.units, &mut |plain, bytes| {
+                service.data((*source).into(), &mut scope.session(peer, stream, plain), bytes);
+                budget.handled();
             }),
         }
-        protocol.received(share.now());
+        protocol.received(budget.now());
     }
 
     /// The peer sends no more.
-    fn end_input(&mut self, place: Place<'_>, share: &Share, receiver: &mut impl Receiver) {
+    fn end_input(&mut self, scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
         self.tell(Fact::PeerEnded);
-        let Link { stream, protocol, peer, opened, .. } = self;
-        let peer = peer.as_ref().unwrap_or(&NOBODY);
+        let Link { stream, protocol, peer, opened, source, .. } = self;
+        let (peer, source) = (peer.as_ref().unwrap_or(&NOBODY), u32::from(*source));
         match protocol {
             Protocol::Framed(connection) => connection.end_of_input(),
             Protocol::Plain(plain) => {
                 plain.end_of_input(&mut |plain, bytes| {
-                    receiver.data(&mut place.session(peer, stream, plain), bytes);
+                    service.data(source, &mut scope.session(peer, stream, plain), bytes);
                 });
                 if *opened {
-                    receiver.half_closed(&mut place.session(peer, stream, plain));
+                    service.half_closed(source, &mut scope.session(peer, stream, plain));
                 }
                 plain.finish();
-                share.handled();
+                budget.handled();
             }
         }
     }

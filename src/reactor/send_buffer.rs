@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Datagrams};
+use sidewire_platform::Address;
+
+use super::system::DatagramIo;
 
 /// On Linux, what the receivers of a Unix datagram socket have not read stays in its send buffer, and
 /// one that is connected to it can fill all of that. Then nobody is answered any more.
@@ -15,7 +17,7 @@ use sidewire_platform::{Address, Datagrams};
 ///
 /// Guests, who are other users, have a room of their own in the first quarter of the buffer.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct SendBufferGuard {
     /// Which part of the buffer it is: one in so many.
     part: usize,
     /// Bytes that can be sent before it is worth looking how full the buffer is.
@@ -55,15 +57,21 @@ fn weight(length: usize) -> usize {
     2 * length + 1_024
 }
 
-impl Room {
-    /// Room in the first of `part` equal parts of the buffer.
-    pub(super) fn new(part: usize) -> Room {
-        Room { part, unwatched: 0, unread: 0, trial: None, at_fault: HashMap::new() }
+impl SendBufferGuard {
+    /// SendBufferGuard in the first of `part` equal parts of the buffer.
+    pub(super) fn new(part: usize) -> SendBufferGuard {
+        SendBufferGuard { part, unwatched: 0, unread: 0, trial: None, at_fault: HashMap::new() }
     }
 
     /// Whether a datagram of this length may be sent to `to` now. Is so for good where send buffers
     /// are not used up by those who don't read.
-    pub(super) fn admits(&mut self, socket: &Datagrams, to: &Address, length: usize, now: Instant) -> bool {
+    pub(super) fn admits(
+        &mut self,
+        socket: &impl DatagramIo,
+        to: &Address,
+        length: usize,
+        now: Instant,
+    ) -> bool {
         if weight(length) <= self.unwatched {
             return true;
         }
@@ -94,11 +102,11 @@ impl Room {
     /// Whether one who is refused may be told so now. Strangers cost us sockets of theirs only, so all of
     /// them together get no more than an eighth of the buffer, and no trial: what is beyond that is
     /// not said at all.
-    pub(super) fn admits_refusal(socket: &Datagrams, length: usize) -> bool {
+    pub(super) fn admits_refusal(socket: &impl DatagramIo, length: usize) -> bool {
         socket.send_buffer().is_none_or(|buffer| buffer.unread + weight(length) <= buffer.size / 8)
     }
 
-    /// A datagram that was [admitted](Room::admits) has been sent.
+    /// A datagram that was [admitted](SendBufferGuard::admits) has been sent.
     pub(super) fn sent(&mut self, to: &Address, length: usize, now: Instant) {
         match self.unwatched.checked_sub(weight(length)) {
             Some(rest) => self.unwatched = rest,

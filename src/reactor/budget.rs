@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use super::system::System;
 use crate::limits::TURN_TIME;
 
 /// One such turn.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct Budget<'a, Y> {
+    system: &'a Y,
     pub(super) bytes: usize,
     /// Units that may still be handled. Whoever handles them counts.
     pub(super) units: Cell<usize>,
@@ -23,10 +25,12 @@ pub(super) struct Share {
 /// every so many.
 const LOOK_EVERY: u32 = 16;
 
-impl Share {
+impl<'a, Y: System> Budget<'a, Y> {
+    /// `now`: what the system's clock has just said.
     #[inline]
-    pub(super) fn begin(bytes: usize, units: usize, now: Instant) -> Share {
-        Share {
+    pub(super) fn begin(system: &'a Y, bytes: usize, units: usize, now: Instant) -> Budget<'a, Y> {
+        Budget {
+            system,
             bytes: bytes.max(1),
             units: Cell::new(units.max(1)),
             handled: Cell::new(0),
@@ -60,7 +64,7 @@ impl Share {
     }
 
     fn look(&self) -> Instant {
-        let now = Instant::now();
+        let now = self.system.now();
         self.looked.set((now, self.handled.get()));
         if now >= self.until {
             self.units.set(0);
@@ -71,40 +75,48 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
-    use std::thread::sleep;
+    use std::time::Duration;
 
     use super::*;
+    use crate::reactor::system::memory::World;
 
     #[test]
     fn a_turn_is_over_by_units_bytes_or_time() {
-        let begin = |bytes, units| Share::begin(bytes, units, Instant::now() + TURN_TIME * 1000);
-        let mut share = begin(1, 2);
-        share.units.set(1);
-        assert!(!share.is_over());
-        share.bytes = 0;
-        assert!(share.is_over());
-        let share = begin(1, 100);
+        let world = World::new();
+        let system = world.system();
+        let begin = |bytes, units| Budget::begin(&system, bytes, units, world.now());
+        let mut budget = begin(1, 2);
+        budget.units.set(1);
+        assert!(!budget.is_over());
+        budget.bytes = 0;
+        assert!(budget.is_over());
+        let budget = begin(1, 100);
         for _ in 0..40 {
-            share.handled();
+            budget.handled();
         }
-        assert!(!share.is_over());
-        let share = Share::begin(1, 100, Instant::now());
-        sleep(TURN_TIME);
-        assert!(!share.is_over(), "time passes while handlers run");
-        share.handled();
-        assert!(share.is_over());
+        assert!(!budget.is_over());
+        world.pass(TURN_TIME);
+        assert!(!budget.is_over(), "time passes while handlers run");
+        for _ in 0..LOOK_EVERY {
+            budget.handled();
+        }
+        assert!(budget.is_over());
+        let budget = begin(1, 100);
+        world.pass(TURN_TIME);
+        budget.handled();
+        assert!(budget.is_over(), "the first handler may be a slow one");
     }
 
     #[test]
     fn the_time_is_never_from_before_a_handler() {
-        let begun = Instant::now();
-        let share = Share::begin(1, 100, begun);
-        assert_eq!(share.now(), begun);
+        let world = World::new();
+        let system = world.system();
+        let budget = Budget::begin(&system, 1, 100, world.now());
         for _ in 0..40 {
-            sleep(std::time::Duration::from_micros(10));
-            let before = Instant::now();
-            share.handled();
-            assert!(share.now() >= before);
+            assert_eq!(budget.now(), world.now());
+            world.pass(Duration::from_micros(10));
+            budget.handled();
         }
+        assert_eq!(budget.now(), world.now());
     }
 }

@@ -1,0 +1,76 @@
+//! The one door through which streams get into the loop.
+
+use std::sync::Arc;
+
+use super::link::{Link, PeerName, Seat};
+use super::site::Admission;
+use super::system::{StreamIo, System};
+use super::{Reactor, Service};
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Connection, Cut, Plain, Protocol};
+
+impl<Y: System> Reactor<Y> {
+    /// Makes a link of a stream that came in at a source. `is_full`: it is told that there is no room.
+    pub(super) fn adopt(
+        &mut self,
+        stream: Y::Stream,
+        cut: Option<Cut>,
+        is_full: bool,
+        number: u16,
+        service: &mut impl Service,
+    ) {
+        let now = self.system.now();
+        let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
+        let site = &source.site;
+        if self.links.is_full() {
+            // It can't even be told so.
+            if let Some(count) = site.tallies.turned_away.next_worth_telling() {
+                let (endpoint, links) = (&site.endpoint, self.links.len());
+                log::warn!(
+                    "{endpoint}: no room for one more than {links} connections of all endpoints; {count} turned away"
+                );
+            }
+            return;
+        }
+        let settings = Arc::clone(&site.settings);
+        let mut protocol = match cut {
+            None => Protocol::Framed(Connection::responder(settings, now)),
+            Some(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
+        };
+        if is_full {
+            if let Some(count) = site.tallies.turned_away.next_worth_telling() {
+                let (endpoint, links) = (&site.endpoint, source.connections);
+                log::warn!(
+                    "{endpoint}: no room for another connection, {links} are open; {count} turned away"
+                );
+            }
+            let admission = self.refusals.refuse(&mut protocol, ResultCode::BUSY, now);
+            if admission != Admission::Refused {
+                return;
+            }
+        }
+        let seat = if is_full { Seat::Refused } else { Seat::Taken };
+        let mut link = Link::new(stream, protocol, number, seat);
+        if let Err(error) = link.identify(site, &mut self.refusals, now, false) {
+            log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
+        }
+        source.connections += usize::from(link.seat().takes_a_place());
+        self.counters.connection_opened();
+        let Some(key) = self.links.insert(link) else { return };
+        let Some(link) = self.links.get_mut(key) else { return };
+        log::debug!("{}: #{key} accepted from {}", site.endpoint, PeerName(link.peer()));
+        if let Err(error) = link.register(&self.system, key) {
+            site.report_failing("watching a connection", &error);
+            return self.reap(key, service);
+        }
+        if link.is_over() {
+            return self.reap(key, service);
+        }
+        match link.protocol() {
+            // Nothing to say before the peer has spoken; and on Unix an event will tell of that.
+            Protocol::Framed(_) if Y::Stream::SHORT_READ_DRAINS => link.arm(key, &mut self.schedule),
+            // A pipe tells nothing of what came before it was registered.
+            Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, service),
+        }
+    }
+}

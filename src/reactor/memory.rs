@@ -1,0 +1,64 @@
+//! What all links together hold, and what they share.
+
+use sidewire_wire::{Buffer, ProtocolError};
+
+use super::system::System;
+use super::{Reactor, Service};
+use crate::limits::READ_BUFFER;
+
+/// The loop's buffers, and its account of what its links hold.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// What every read goes into.
+    pub(crate) buffer: Box<[u8]>,
+    /// Outbox buffers that nobody needs right now.
+    pub(crate) spare: Vec<Buffer>,
+    held: usize,
+    most: usize,
+}
+
+/// How many outbox buffers a loop keeps for its links.
+const SPARE_BUFFERS: usize = 8;
+
+impl Memory {
+    /// Links may hold so many bytes together.
+    pub(crate) fn new(most: usize) -> Memory {
+        Memory { buffer: vec![0; READ_BUFFER].into(), spare: Vec::new(), held: 0, most }
+    }
+
+    /// Takes back what a link does not need any more.
+    pub(crate) fn take_back(&mut self, buffer: Buffer) {
+        if buffer.is_worth_keeping() && self.spare.len() < SPARE_BUFFERS {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// A link holds so much now; `account` is its own note of what it held before.
+    #[inline]
+    pub(crate) fn account(&mut self, account: &mut usize, held: usize) {
+        self.held = self.held + held - *account;
+        *account = held;
+    }
+
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.held > self.most
+    }
+}
+
+impl<Y: System> Reactor<Y> {
+    /// All connections together hold too much: those that hold most are told so, if their sockets take
+    /// that at once, and closed.
+    pub(super) fn shed_memory(&mut self, service: &mut impl Service) {
+        while self.memory.is_short() {
+            let Some(worst) = self.links.largest_by(|link| link.accounted) else { return };
+            let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };
+            let (own, all, limit) = (link.accounted, self.memory.held, self.memory.most);
+            link.protocol_mut().shed(ProtocolError::TooMuchBuffered { own, all, limit });
+            self.work_link(worst, false, service);
+            if self.links.get(worst).is_some_and(|link| link.accounted > 0) {
+                self.reap(worst, service);
+            }
+        }
+    }
+}

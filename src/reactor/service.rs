@@ -1,0 +1,44 @@
+//! What the loop hands to whoever owns it.
+
+use sidewire_platform::{Address, Endpoint, Peer};
+
+use super::system::Ends;
+use super::{Closed, Message, MessageReply, Session, SessionId};
+use sidewire_wire::{Layout, ReplyWriter, ResultCode};
+
+/// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
+pub(crate) trait Service {
+    /// Handles a request; the reply has to be finished before this returns. Says how it went.
+    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>) -> ResultCode;
+    /// Handles a request that wants no answer.
+    fn notify(&mut self, incoming: &Incoming<'_>);
+    /// A stream without frames is open.
+    fn opened(&mut self, source: u32, session: &mut Session<'_>);
+    /// Bytes or a line.
+    fn data(&mut self, source: u32, session: &mut Session<'_>, bytes: &[u8]);
+    /// The peer sends no more.
+    fn half_closed(&mut self, source: u32, session: &mut Session<'_>);
+    /// The end of a stream that was opened.
+    fn closed(&mut self, source: u32, id: SessionId, why: &Closed);
+    /// A datagram without frames.
+    fn message(&mut self, source: u32, message: &Message<'_>, reply: &mut MessageReply<'_>);
+}
+
+/// One request and where it came from.
+#[derive(Debug)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) msg_type: i32,
+    pub(crate) payload: &'a [u8],
+    pub(crate) peer: &'a Peer,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) layout: Layout,
+    pub(crate) origin: Origin<'a>,
+}
+
+/// By what way a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    Stream(&'a dyn Ends),
+    /// `None`: a sender without an address.
+    Datagram(Option<&'a Address>),
+}

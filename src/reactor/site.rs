@@ -1,0 +1,128 @@
+//! By what rules a peer is here: what the connections of one listener, or the senders to one datagram
+//! socket, have in common.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::Discriminant;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sidewire_platform::{Endpoint, Peer, Tally};
+
+use super::parties::Parties;
+use crate::access::{Access, OwnIdentity};
+use crate::limits::MAX_REFUSING;
+use sidewire_wire::ResultCode;
+use sidewire_wire::{Protocol, ProtocolError, Settings};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) access: Access,
+    pub(crate) lower_integrity: bool,
+    pub(crate) own_identity: OwnIdentity,
+    pub(crate) settings: Arc<Settings>,
+    /// Places for connections.
+    pub(crate) max_connections: usize,
+    pub(crate) tallies: Tallies,
+    pub(crate) parties: Parties,
+}
+
+/// How often each of those things happened that strangers can cause as often as they like.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    pub(crate) refused: Tally,
+    pub(crate) turned_away: Tally,
+    /// One peer has its share of the places.
+    crowded: Tally,
+    /// Accepting, or receiving, failed.
+    pub(crate) failing: Tally,
+    /// The process was out of descriptors.
+    pub(crate) pauses: Tally,
+    /// The endpoint's file.
+    pub(super) removed: Tally,
+    /// A datagram did not fit into the buffer.
+    pub(crate) too_large: Tally,
+    /// Connections that were closed for their own fault, by kind of fault.
+    failures: HashMap<Discriminant<ProtocolError>, Tally>,
+}
+
+impl Tallies {
+    pub(crate) fn failure(&mut self, failure: &ProtocolError) -> &Tally {
+        self.failures.entry(std::mem::discriminant(failure)).or_default()
+    }
+}
+
+/// What policy says about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Admitted,
+    /// It gets an answer that says so.
+    Refused,
+    /// It is dropped: too many wait for such an answer.
+    Dropped,
+}
+
+/// How many of those that are told "no" have not taken their answer yet, on all listeners.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(usize);
+
+impl Refusals {
+    /// Arranges for a clear "no", as long as not too many wait for theirs.
+    pub(crate) fn refuse(&mut self, protocol: &mut Protocol, rc: ResultCode, now: Instant) -> Admission {
+        if self.0 >= MAX_REFUSING {
+            return Admission::Dropped;
+        }
+        self.0 += 1;
+        protocol.refuse(rc, now);
+        Admission::Refused
+    }
+
+    /// One of them has gone.
+    pub(crate) fn is_over(&mut self) {
+        self.0 -= 1;
+    }
+}
+
+impl Site {
+    /// The system does not let us do what a server is for.
+    pub(crate) fn report_failing(&self, what: &str, error: &io::Error) {
+        if let Some(count) = self.tallies.failing.next_worth_telling() {
+            log::warn!("{}: {what} fails: {error}; {count} times so far", self.endpoint);
+        }
+    }
+
+    /// Holds a peer to the policy of this listener. `unknown`: why the system doesn't tell who it is.
+    pub(crate) fn identify(
+        &self,
+        peer: &Peer,
+        unknown: Option<&io::Error>,
+        protocol: &mut Protocol,
+        refusals: &mut Refusals,
+        now: Instant,
+    ) -> Admission {
+        match self.access.admits_client(peer, &self.own_identity, self.lower_integrity) {
+            Ok(()) => match self.parties.enter(peer, &self.own_identity) {
+                Ok(()) => Admission::Admitted,
+                Err(held) => {
+                    if let Some(count) = self.tallies.crowded.next_worth_telling() {
+                        let endpoint = &self.endpoint;
+                        log::warn!(
+                            "{endpoint}: {peer} holds {held} connections, its share; {count} turned away so far"
+                        );
+                    }
+                    refusals.refuse(protocol, ResultCode::BUSY, now)
+                }
+            },
+            Err(denied) => {
+                if let Some(count) = self.tallies.refused.next_worth_telling() {
+                    let endpoint = &self.endpoint;
+                    let why = unknown.map(|error| format!(" ({error})")).unwrap_or_default();
+                    log::warn!("{endpoint}: refused a connection from {peer}: {denied}{why}; {count} so far");
+                }
+                refusals.refuse(protocol, ResultCode::NOT_PERMITTED, now)
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Where peers come in: the listeners and datagram sockets of a loop, in one list with one numbering.
+
+use std::io;
+
+use mio::Token;
+use sidewire_platform::EndpointKind;
+use sidewire_wire::Cut;
+
+use super::datagram::{DatagramSocket, Outcome, Receiving};
+use super::files::FileWatch;
+use super::schedule::{Slot, Target};
+use super::site::Site;
+use super::slots::reserved_token;
+use super::system::{DatagramIo, System};
+use super::{Reactor, Service};
+use crate::limits::RETRY_AFTER;
+
+/// One of them. It stays in the list, and with it what its connections need to know, when the loop ends.
+#[derive(Debug)]
+pub(super) struct Source<Y: System> {
+    number: u16,
+    pub(super) site: Site,
+    pub(super) slot: Slot,
+    files: FileWatch,
+    /// Connections of this listener, but for those that wait to be told "no".
+    pub(super) connections: usize,
+    pub(super) socket: Socket<Y>,
+}
+
+/// What is open there.
+#[derive(Debug)]
+pub(super) enum Socket<Y: System> {
+    Listener {
+        listener: Y::Listener,
+        /// How bytes are handed out where there are no frames.
+        cut: Option<Cut>,
+    },
+    Datagrams(Box<DatagramSocket<Y::Datagrams>>),
+    Closed,
+}
+
+/// What came of asking for the next connection.
+#[derive(Debug)]
+pub(super) enum Accepted<S> {
+    Stream(S, Option<Cut>),
+    /// Nobody is waiting.
+    Nobody,
+    /// One after the other could not be accepted; more may be waiting.
+    Failing,
+    /// The process is out of descriptors.
+    OutOfDescriptors,
+}
+
+/// Connections that fail while they are accepted, one after the other, before accepting rests.
+pub(super) const MAX_FAILURES: usize = 64;
+/// How many sources there can be: what tokens tell apart everywhere, with one for the waker.
+const MAX_SOURCES: u16 = u16::MAX;
+
+impl<Y: System> Source<Y> {
+    pub(super) fn new(number: u16, site: Site, socket: Socket<Y>) -> Source<Y> {
+        Source { number, site, slot: Slot::default(), files: FileWatch::default(), connections: 0, socket }
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target::Source(self.number)
+    }
+
+    fn token(&self) -> Token {
+        token(self.number)
+    }
+
+    /// The next connection. One that could not be accepted is skipped; the first of a run is told.
+    pub(super) fn accept(&mut self, system: &Y) -> Accepted<Y::Stream> {
+        let token = self.token();
+        let Socket::Listener { listener, cut } = &mut self.socket else { return Accepted::Nobody };
+        for failures in 0..MAX_FAILURES {
+            match system.accept(listener, token) {
+                Ok(stream) => return Accepted::Stream(stream, *cut),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::Nobody,
+                Err(error) if Y::is_descriptor_limit(&error) => return Accepted::OutOfDescriptors,
+                Err(error) if failures == 0 => self.site.report_failing("accepting", &error),
+                Err(error) => log::trace!("{}: accepting: {error}", self.site.endpoint),
+            }
+        }
+        Accepted::Failing
+    }
+
+    /// The datagram socket, with what it needs to work.
+    pub(super) fn receiving<'a>(&'a mut self, system: &'a Y) -> Option<Receiving<'a, Y>> {
+        let Socket::Datagrams(socket) = &mut self.socket else { return None };
+        Some(Receiving { number: self.number, site: &self.site, socket, system })
+    }
+
+    /// Whether others can remove what leads clients here.
+    pub(super) fn can_be_lost(&self) -> bool {
+        match &self.socket {
+            Socket::Listener { listener, .. } => Y::listener_can_be_lost(listener),
+            Socket::Datagrams(socket) => socket.is_open() && socket.out.socket.can_be_lost(),
+            Socket::Closed => false,
+        }
+    }
+
+    /// Sees to it that clients find the endpoint. True: it was opened anew, and some may be waiting.
+    pub(super) fn look(&mut self, system: &Y) -> bool {
+        if !self.can_be_lost() || !self.files.is_due() {
+            return false;
+        }
+        let token = self.token();
+        let renewed = match &mut self.socket {
+            Socket::Listener { listener, .. } => system.renew_listener(listener, token),
+            Socket::Datagrams(socket) => system.renew_datagrams(&mut socket.out.socket, token),
+            Socket::Closed => Ok(false),
+        };
+        self.files.looked(renewed, &self.site)
+    }
+
+    /// Lets nobody in any more, and removes what a listener left in the file system. What waits to leave a
+    /// datagram socket still can.
+    pub(super) fn close(&mut self, system: &Y) {
+        let closed = match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Listener { listener, .. } => system.close_listener(listener),
+            Socket::Datagrams(mut socket) => {
+                let closed = socket.close(system);
+                self.socket = Socket::Datagrams(socket);
+                closed
+            }
+            Socket::Closed => Ok(()),
+        };
+        if let Err(error) = closed {
+            log::debug!("deregistering {}: {error}", self.site.endpoint);
+        }
+    }
+
+    /// Whether a datagram that was to leave still waits. Where none does, nothing is left of the socket.
+    pub(super) fn has_waiting(&mut self) -> bool {
+        match &self.socket {
+            Socket::Datagrams(socket) if socket.has_waiting() => true,
+            Socket::Datagrams(_) => {
+                self.socket = Socket::Closed;
+                false
+            }
+            Socket::Listener { .. } | Socket::Closed => false,
+        }
+    }
+
+    /// Drops and counts what still waits.
+    pub(super) fn give_up(&mut self) {
+        if let Socket::Datagrams(socket) = &mut self.socket {
+            socket.out.give_up(&self.site.endpoint);
+            self.socket = Socket::Closed;
+        }
+    }
+
+    /// Whether streams came in here.
+    pub(super) fn is_for_streams(&self) -> bool {
+        self.site.endpoint.kind() == EndpointKind::Stream
+    }
+}
+
+impl<Y: System> Reactor<Y> {
+    /// The number of one more source.
+    pub(super) fn next_number(&self) -> io::Result<u16> {
+        let number = u16::try_from(self.sources.len()).ok().filter(|number| *number < MAX_SOURCES);
+        number.ok_or_else(|| {
+            io::Error::other(format!(
+                "a server has at most {MAX_SOURCES} endpoints, for streams and datagrams"
+            ))
+        })
+    }
+
+    /// Lets in who waits at a source, or handles what has come there.
+    pub(super) fn serve(&mut self, number: u16, service: &mut impl Service) {
+        let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
+        match source.socket {
+            Socket::Listener { .. } => self.accept(number, service),
+            Socket::Datagrams(_) => self.receive(number, service),
+            Socket::Closed => {}
+        }
+    }
+
+    /// Handles what came in on a datagram socket.
+    fn receive(&mut self, number: u16, service: &mut impl Service) {
+        let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
+        let Some(mut receiving) = source.receiving(&self.system) else { return };
+        let outcome = receiving.read(&mut self.memory.buffer, self.limits.turn_bytes, service);
+        let later = self.system.now() + RETRY_AFTER;
+        if receiving.socket.has_waiting() {
+            self.schedule.arm(Target::Outgoing(number), later, &mut receiving.socket.retry);
+        }
+        let target = source.target();
+        match outcome {
+            Outcome::Drained => {}
+            Outcome::Failed => self.schedule.arm(target, later, &mut source.slot),
+            Outcome::More => {
+                if self.schedule.queue(target, &mut source.slot).is_err() {
+                    self.schedule.arm(target, later, &mut source.slot);
+                }
+            }
+        }
+    }
+
+    /// Tries again what receivers did not take before.
+    pub(super) fn send_waiting(&mut self, number: u16) {
+        let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
+        let Some(receiving) = source.receiving(&self.system) else { return };
+        receiving.socket.retry.rang();
+        let now = self.system.now();
+        receiving.socket.out.retry(now, &receiving.site.endpoint);
+        if receiving.socket.has_waiting() {
+            let later = now + RETRY_AFTER;
+            self.schedule.arm(Target::Outgoing(number), later, &mut receiving.socket.retry);
+        }
+    }
+}
+
+/// The token of a source.
+pub(super) fn token(number: u16) -> Token {
+    reserved_token(number.into())
+}

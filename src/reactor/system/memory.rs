@@ -1,0 +1,636 @@
+//! A system in memory, with a clock that passes when a test says so.
+//!
+//! A [`World`] is the test's hand on it. The loop's side is the [`Memory`] that [`World::system`] gives; the
+//! peers' are a [`Caller`] for a stream and [`World::datagram`] for a message. Events are edge-triggered, as
+//! the real ones: one for each arrival, and one for room that has come back. A poll that finds nothing
+//! sleeps, which takes no time: the clock is set forward by as much. So a loop that is turned with a
+//! timeout lives through exactly the deadlines that it has set, and one that would sleep for ever panics.
+//!
+//! Scripted are errors of `accept` ([`World::fail_accepts`]), how much a peer takes ([`Caller::takes`]), what
+//! one write takes at most, resets, polls that are interrupted, and when the system tells who is there.
+//! [`World::pass`] within a handler is a slow handler. `reactor::tests` says how a whole test is written.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Token};
+use sidewire_platform::{Address, Credentials, Endpoint, Peer, Received, SendBuffer, User};
+
+use super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
+use crate::reactor::mailbox::Waker;
+
+/// See the module's text. Cheap to clone: all clones are one world.
+#[derive(Clone, Debug)]
+pub(crate) struct World(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    now: Cell<Instant>,
+    polls: Cell<usize>,
+    /// Polls that are interrupted before one is not.
+    interrupted: Cell<usize>,
+    waker: RefCell<Option<(Token, Arc<AtomicBool>)>>,
+    listeners: RefCell<Vec<Listening>>,
+    pipes: RefCell<Vec<Pipe>>,
+    sockets: RefCell<Vec<Socket>>,
+    identity: Cell<Tells>,
+    half_close: Cell<bool>,
+    /// Descriptors that the process may take into reserve.
+    reserves: Cell<usize>,
+}
+
+/// When the system tells who a caller is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tells {
+    AtOnce,
+    /// As Windows does of the clients of a pipe: once something was read.
+    Late,
+    /// Not even then, but an error of this kind.
+    Never(io::ErrorKind),
+}
+
+#[derive(Debug, Default)]
+struct Listening {
+    token: Option<Token>,
+    waiting: VecDeque<Waiting>,
+    is_told: bool,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Caller(usize),
+    Failure(Failure),
+}
+
+/// Why a connection could not be accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    Aborted,
+    OutOfDescriptors,
+}
+
+/// One connection: its two directions and what the loop has asked for.
+#[derive(Debug)]
+struct Pipe {
+    to_loop: VecDeque<u8>,
+    to_caller: Vec<u8>,
+    caller: Side,
+    server: Side,
+    /// Bytes that the caller takes until it is told to take more.
+    room: usize,
+    /// Bytes that one write takes at most.
+    write_at_most: usize,
+    watched: Option<(Token, Interest)>,
+    is_readable_told: bool,
+    is_writable_told: bool,
+    was_read: bool,
+    peer: Peer,
+}
+
+/// How far one side of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Open,
+    /// It has shut its writing down.
+    ShutDown,
+    Closed,
+    /// Closed, with input left that it had not read, or on purpose.
+    Reset,
+    /// Closed behind a flush.
+    Flushed,
+}
+
+#[derive(Debug)]
+struct Socket {
+    token: Option<Token>,
+    incoming: VecDeque<(Vec<u8>, Address, u32)>,
+    sent: Vec<(Vec<u8>, Address)>,
+    is_told: bool,
+    /// Who takes nothing.
+    stuck: Vec<Address>,
+    /// As Linux counts what is unread in the send buffer, if it is looked at.
+    buffer: Option<SendBuffer>,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World(Rc::new(Inner {
+            now: Cell::new(Instant::now()),
+            polls: Cell::new(0),
+            interrupted: Cell::new(0),
+            waker: RefCell::default(),
+            listeners: RefCell::default(),
+            pipes: RefCell::default(),
+            sockets: RefCell::default(),
+            identity: Cell::new(Tells::AtOnce),
+            half_close: Cell::new(true),
+            reserves: Cell::new(usize::MAX),
+        }))
+    }
+
+    /// The loop's side.
+    pub(crate) fn system(&self) -> Memory {
+        Memory(self.clone())
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.0.now.get()
+    }
+
+    /// So much time passes.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.0.now.set(self.now() + time);
+    }
+
+    /// How often the loop has polled.
+    pub(crate) fn polls(&self) -> usize {
+        self.0.polls.get()
+    }
+
+    pub(crate) fn interrupt_polls(&self, count: usize) {
+        self.0.interrupted.set(count);
+    }
+
+    pub(crate) fn tells(&self, tells: Tells) {
+        self.0.identity.set(tells);
+    }
+
+    /// From now on streams are like pipes: their two directions end together.
+    pub(crate) fn without_half_close(&self) {
+        self.0.half_close.set(false);
+    }
+
+    pub(crate) fn leave_reserves(&self, count: usize) {
+        self.0.reserves.set(count);
+    }
+
+    pub(crate) fn listener(&self) -> MemoryListener {
+        let mut listeners = self.0.listeners.borrow_mut();
+        listeners.push(Listening::default());
+        MemoryListener { world: self.clone(), index: listeners.len() - 1 }
+    }
+
+    pub(crate) fn datagrams(&self) -> MemoryDatagrams {
+        let mut sockets = self.0.sockets.borrow_mut();
+        sockets.push(Socket {
+            token: None,
+            incoming: VecDeque::new(),
+            sent: Vec::new(),
+            is_told: true,
+            stuck: Vec::new(),
+            buffer: None,
+        });
+        MemoryDatagrams { world: self.clone(), index: sockets.len() - 1 }
+    }
+
+    /// Connects to the listener with this index, as a process of this user.
+    pub(crate) fn connect_as(&self, listener: usize, user: u32) -> Caller {
+        let credentials = Credentials::new(User::Uid(user), Some(1), None);
+        let mut pipes = self.0.pipes.borrow_mut();
+        pipes.push(Pipe {
+            to_loop: VecDeque::new(),
+            to_caller: Vec::new(),
+            caller: Side::Open,
+            server: Side::Open,
+            room: usize::MAX,
+            write_at_most: usize::MAX,
+            watched: None,
+            is_readable_told: true,
+            is_writable_told: true,
+            was_read: false,
+            peer: Peer::new(Some(credentials), None),
+        });
+        let index = pipes.len() - 1;
+        drop(pipes);
+        self.wait_at(listener, Waiting::Caller(index));
+        Caller { world: self.clone(), index }
+    }
+
+    /// So many connections can't be accepted.
+    pub(crate) fn fail_accepts(&self, listener: usize, count: usize, failure: Failure) {
+        for _ in 0..count {
+            self.wait_at(listener, Waiting::Failure(failure));
+        }
+    }
+
+    /// How many wait to be accepted.
+    pub(crate) fn waiting(&self, listener: usize) -> usize {
+        self.0.listeners.borrow()[listener].waiting.len()
+    }
+
+    fn wait_at(&self, listener: usize, waiting: Waiting) {
+        let listening = &mut self.0.listeners.borrow_mut()[listener];
+        listening.waiting.push_back(waiting);
+        listening.is_told = false;
+    }
+
+    /// Somebody sends a datagram to the socket with this index.
+    pub(crate) fn datagram(&self, socket: usize, from: &Address, user: u32, bytes: &[u8]) {
+        let socket = &mut self.0.sockets.borrow_mut()[socket];
+        socket.incoming.push_back((bytes.to_vec(), from.clone(), user));
+        socket.is_told = false;
+    }
+
+    /// Takes what was sent from the socket with this index.
+    pub(crate) fn sent(&self, socket: usize) -> Vec<(Vec<u8>, Address)> {
+        std::mem::take(&mut self.0.sockets.borrow_mut()[socket].sent)
+    }
+
+    /// From now on this receiver takes nothing, or takes everything again.
+    pub(crate) fn stick(&self, socket: usize, who: &Address, is_stuck: bool) {
+        let stuck = &mut self.0.sockets.borrow_mut()[socket].stuck;
+        stuck.retain(|other| other != who);
+        if is_stuck {
+            stuck.push(who.clone());
+        }
+    }
+
+    fn pipe(&self, index: usize) -> RefMut<'_, Pipe> {
+        RefMut::map(self.0.pipes.borrow_mut(), |pipes| &mut pipes[index])
+    }
+
+    /// What has happened since the last poll.
+    fn told(&self, events: &mut Vec<Told>) {
+        let tell = |token| Told { token, is_end: false };
+        if let Some((token, _)) =
+            self.0.waker.borrow().as_ref().filter(|(_, woken)| woken.swap(false, Ordering::SeqCst))
+        {
+            events.push(tell(*token));
+        }
+        for listening in self.0.listeners.borrow_mut().iter_mut() {
+            if let Some(token) = listening.token.filter(|_| !listening.is_told) {
+                listening.is_told = true;
+                events.push(tell(token));
+            }
+        }
+        for socket in self.0.sockets.borrow_mut().iter_mut() {
+            if let Some(token) = socket.token.filter(|_| !socket.is_told) {
+                socket.is_told = true;
+                events.push(tell(token));
+            }
+        }
+        for pipe in self.0.pipes.borrow_mut().iter_mut() {
+            let Some((token, interest)) = pipe.watched else { continue };
+            let readable = !pipe.is_readable_told && interest.is_readable();
+            let writable = !pipe.is_writable_told && interest.is_writable();
+            if readable || writable {
+                pipe.is_readable_told |= readable;
+                pipe.is_writable_told |= writable;
+                events.push(Told { token, is_end: pipe.caller != Side::Open });
+            }
+        }
+    }
+}
+
+/// Somebody who has connected.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    world: World,
+    index: usize,
+}
+
+impl Caller {
+    fn pipe(&self) -> RefMut<'_, Pipe> {
+        self.world.pipe(self.index)
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        let mut pipe = self.pipe();
+        pipe.to_loop.extend(bytes);
+        pipe.is_readable_told = false;
+    }
+
+    /// Takes what has come.
+    pub(crate) fn receive(&self) -> Vec<u8> {
+        std::mem::take(&mut self.pipe().to_caller)
+    }
+
+    /// Takes so many bytes more, and no others.
+    pub(crate) fn takes(&self, bytes: usize) {
+        let mut pipe = self.pipe();
+        pipe.room = bytes;
+        pipe.is_writable_told = bytes == 0;
+    }
+
+    /// One write to it takes so many bytes at most.
+    pub(crate) fn takes_at_a_time(&self, bytes: usize) {
+        self.pipe().write_at_most = bytes;
+    }
+
+    /// Bytes that the loop has not read yet.
+    pub(crate) fn unread(&self) -> usize {
+        self.pipe().to_loop.len()
+    }
+
+    /// Sends no more, but still reads.
+    pub(crate) fn shut_down(&self) {
+        self.ends(Side::ShutDown);
+    }
+
+    pub(crate) fn close(&self) {
+        self.ends(Side::Closed);
+    }
+
+    /// Goes without having read everything, as a process that dies.
+    pub(crate) fn reset(&self) {
+        self.ends(Side::Reset);
+    }
+
+    fn ends(&self, how: Side) {
+        let mut pipe = self.pipe();
+        pipe.caller = how;
+        pipe.is_readable_told = false;
+        pipe.is_writable_told = false;
+    }
+
+    /// What the loop's side has come to.
+    pub(crate) fn server(&self) -> Side {
+        self.pipe().server
+    }
+}
+
+/// The loop's side of a [`World`].
+#[derive(Debug)]
+pub(crate) struct Memory(World);
+
+#[derive(Debug)]
+pub(crate) struct MemoryListener {
+    world: World,
+    index: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct MemoryStream {
+    world: World,
+    index: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct MemoryDatagrams {
+    world: World,
+    index: usize,
+}
+
+const OUT_OF_DESCRIPTORS: &str = "out of descriptors";
+
+impl System for Memory {
+    type Stream = MemoryStream;
+    type Listener = MemoryListener;
+    type Datagrams = MemoryDatagrams;
+    type Events = Vec<Told>;
+    type Reserve = ();
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Told>, timeout: Option<Duration>) -> io::Result<()> {
+        let inner = &self.0.0;
+        inner.polls.set(inner.polls.get() + 1);
+        events.clear();
+        if let Some(left) = inner.interrupted.get().checked_sub(1) {
+            inner.interrupted.set(left);
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.0.told(events);
+        if events.is_empty() {
+            self.0.pass(timeout.expect("nothing will ever happen, and the loop sleeps for ever"));
+        }
+        Ok(())
+    }
+
+    fn events(_capacity: usize) -> Vec<Told> {
+        Vec::new()
+    }
+
+    fn told(events: &Vec<Told>) -> impl Iterator<Item = Told> {
+        events.iter().copied()
+    }
+
+    fn waker(&self, token: Token) -> io::Result<Waker> {
+        let woken = Arc::new(AtomicBool::new(false));
+        *self.0.0.waker.borrow_mut() = Some((token, Arc::clone(&woken)));
+        Ok(Box::new(move || {
+            woken.store(true, Ordering::SeqCst);
+            Ok(())
+        }))
+    }
+
+    fn reserve(&self) -> io::Result<()> {
+        let left = self.0.0.reserves.get().checked_sub(1).ok_or(io::ErrorKind::Other)?;
+        self.0.0.reserves.set(left);
+        Ok(())
+    }
+
+    fn is_descriptor_limit(error: &io::Error) -> bool {
+        error.to_string() == OUT_OF_DESCRIPTORS
+    }
+
+    fn register(&self, stream: &mut MemoryStream, token: Token, interest: Interest) -> io::Result<()> {
+        let mut pipe = stream.pipe();
+        pipe.watched = Some((token, interest));
+        // What is there already is told, too.
+        pipe.is_readable_told = pipe.to_loop.is_empty() && pipe.caller == Side::Open;
+        pipe.is_writable_told = pipe.room == 0;
+        Ok(())
+    }
+
+    fn reregister(&self, stream: &mut MemoryStream, token: Token, interest: Interest) -> io::Result<()> {
+        self.register(stream, token, interest)
+    }
+
+    fn deregister(&self, stream: &mut MemoryStream) -> io::Result<()> {
+        stream.pipe().watched = None;
+        Ok(())
+    }
+
+    fn listen(&self, listener: &mut MemoryListener, token: Token) -> io::Result<()> {
+        self.0.0.listeners.borrow_mut()[listener.index].token = Some(token);
+        Ok(())
+    }
+
+    fn accept(&self, listener: &mut MemoryListener, _token: Token) -> io::Result<MemoryStream> {
+        let mut listeners = self.0.0.listeners.borrow_mut();
+        match listeners[listener.index].waiting.pop_front() {
+            Some(Waiting::Caller(index)) => Ok(MemoryStream { world: listener.world.clone(), index }),
+            Some(Waiting::Failure(Failure::Aborted)) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(Waiting::Failure(Failure::OutOfDescriptors)) => Err(io::Error::other(OUT_OF_DESCRIPTORS)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn close_listener(&self, listener: MemoryListener) -> io::Result<()> {
+        self.0.0.listeners.borrow_mut()[listener.index].token = None;
+        Ok(())
+    }
+
+    fn is_gone(&self, _endpoint: &Endpoint) -> bool {
+        true
+    }
+
+    fn listener_can_be_lost(_listener: &MemoryListener) -> bool {
+        false
+    }
+
+    fn renew_listener(&self, _listener: &mut MemoryListener, _token: Token) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn watch(&self, socket: &mut MemoryDatagrams, token: Token, _ready: Ready) -> io::Result<()> {
+        self.0.0.sockets.borrow_mut()[socket.index].token = Some(token);
+        Ok(())
+    }
+
+    fn unwatch(&self, socket: &mut MemoryDatagrams) -> io::Result<()> {
+        self.0.0.sockets.borrow_mut()[socket.index].token = None;
+        Ok(())
+    }
+
+    fn renew_datagrams(&self, _socket: &mut MemoryDatagrams, _token: Token) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+impl MemoryStream {
+    fn pipe(&self) -> RefMut<'_, Pipe> {
+        self.world.pipe(self.index)
+    }
+
+    fn end(&self, how: Side) {
+        let mut pipe = self.pipe();
+        if matches!(pipe.server, Side::Open | Side::ShutDown) {
+            // As a socket that is closed with input which nobody has read.
+            let is_unread = how == Side::Closed && !pipe.to_loop.is_empty();
+            pipe.server = if is_unread { Side::Reset } else { how };
+        }
+    }
+}
+
+impl Drop for MemoryStream {
+    fn drop(&mut self) {
+        self.end(Side::Closed);
+    }
+}
+
+impl Ends for MemoryStream {
+    fn peer_address(&self) -> io::Result<Address> {
+        Ok(Address::Unnamed)
+    }
+
+    fn local_address(&self) -> io::Result<Address> {
+        Ok(Address::Unnamed)
+    }
+}
+
+impl StreamIo for MemoryStream {
+    const SHORT_READ_DRAINS: bool = true;
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.pipe();
+        if pipe.caller == Side::Reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if pipe.to_loop.is_empty() {
+            return if pipe.caller == Side::Open { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(0) };
+        }
+        let count = pipe.to_loop.len().min(buffer.len());
+        for (place, byte) in buffer.iter_mut().zip(pipe.to_loop.drain(..count)) {
+            *place = byte;
+        }
+        pipe.was_read = true;
+        Ok(count)
+    }
+
+    fn read_append(&mut self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let mut bytes = vec![0; most];
+        let count = self.read(&mut bytes)?;
+        buffer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pipe = self.pipe();
+        assert_eq!(pipe.server, Side::Open, "writing behind a shutdown");
+        if matches!(pipe.caller, Side::Closed | Side::Reset) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let count = bytes.len().min(pipe.room).min(pipe.write_at_most);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        pipe.room -= count;
+        pipe.to_caller.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn has_half_close(&self) -> bool {
+        self.world.0.half_close.get()
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        assert!(self.has_half_close());
+        self.pipe().server = Side::ShutDown;
+        Ok(())
+    }
+
+    fn peer(&self) -> io::Result<Peer> {
+        let pipe = self.pipe();
+        match self.world.0.identity.get() {
+            Tells::AtOnce => Ok(pipe.peer.clone()),
+            Tells::Late if pipe.was_read => Ok(pipe.peer.clone()),
+            Tells::Never(kind) if pipe.was_read => Err(kind.into()),
+            Tells::Late | Tells::Never(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn close_flushed(self, _within: Duration) {
+        self.end(Side::Flushed);
+    }
+
+    fn abort(self) {
+        self.end(Side::Reset);
+    }
+}
+
+impl MemoryDatagrams {
+    fn socket(&self) -> RefMut<'_, Socket> {
+        RefMut::map(self.world.0.sockets.borrow_mut(), |sockets| &mut sockets[self.index])
+    }
+}
+
+impl DatagramIo for MemoryDatagrams {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let Some((bytes, from, user)) = self.socket().incoming.pop_front() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let length = bytes.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&bytes[..length]);
+        let mut received = Received::whole(length);
+        received.truncated = length < bytes.len();
+        received.from = Some(from);
+        received.credentials = Some(Credentials::new(User::Uid(user), Some(1), None));
+        Ok(received)
+    }
+
+    fn send(&mut self, bytes: &[u8], to: &Address, _owner: Option<&User>) -> io::Result<()> {
+        let mut socket = self.socket();
+        if socket.stuck.contains(to) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        socket.sent.push((bytes.to_vec(), to.clone()));
+        Ok(())
+    }
+
+    fn send_buffer(&self) -> Option<SendBuffer> {
+        self.socket().buffer
+    }
+
+    fn can_be_lost(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,121 @@
+//! How streams end.
+
+use super::*;
+use crate::reactor::system::memory::Side;
+
+/// Who is refused for the size of its request gets its answer, and all it sends is read; or closing
+/// would reset the stream, and the answer with it.
+#[test]
+fn a_refused_request_is_read_to_its_end() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    caller.send(&frame(4, 0, &[b'x'; 8 << 10]));
+    stage.turn();
+    assert_eq!(caller.receive()[..8], reply(4, ResultCode::TOO_LARGE, b"")[..8]);
+    assert_eq!((caller.server(), stage.counters.connections()), (Side::ShutDown, 1));
+    caller.send(&[b'x'; 100]);
+    stage.run(ms(1500));
+    assert_eq!((caller.server(), caller.unread()), (Side::ShutDown, 0));
+    caller.close();
+    stage.turn();
+    assert_eq!((caller.server(), stage.counters.connections()), (Side::Flushed, 0));
+}
+
+/// One that does not close is not waited for without end.
+#[test]
+fn who_was_told_everything_has_so_long_to_close() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.linger = ms(700));
+    let caller = stage.accepted();
+    caller.send(&frame(4, 0, &[b'x'; 8 << 10]));
+    stage.turn();
+    stage.run(ms(699));
+    assert_eq!(caller.server(), Side::ShutDown);
+    stage.run(ms(1));
+    assert_eq!((caller.server(), stage.counters.connections()), (Side::Closed, 0));
+}
+
+#[test]
+fn who_has_ended_its_side_gets_the_rest() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    caller.takes(5);
+    caller.send(&request(1, b"hello"));
+    caller.shut_down();
+    stage.run(ms(100));
+    assert_eq!((caller.receive().len(), caller.server()), (5, Side::Open));
+    caller.takes(usize::MAX);
+    stage.turn();
+    assert_eq!((caller.receive().len(), caller.server()), (12, Side::Flushed));
+}
+
+/// Without a half-close a stream that is over is closed behind a flush.
+#[test]
+fn a_pipe_is_closed_behind_a_flush() {
+    let mut stage = Stage::new(|_| {});
+    stage.world.without_half_close();
+    let caller = stage.accepted();
+    caller.send(&frame(4, 0, &[b'x'; 8 << 10]));
+    stage.turn();
+    assert_eq!((caller.server(), stage.counters.connections()), (Side::Flushed, 0));
+}
+
+#[test]
+fn a_reset_is_told_to_the_handler_of_a_stream() {
+    let mut stage = Stage::with(|_| {}, Access::SameUser, Some(Cut::Raw));
+    let caller = stage.accepted();
+    assert_eq!(stage.service.opened, 1);
+    caller.reset();
+    stage.turn();
+    assert_eq!(stage.counters.connections(), 0);
+    assert!(stage.service.closed[0].starts_with("broken: "), "{:?}", stage.service.closed);
+}
+
+#[test]
+fn who_takes_nothing_is_given_up() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.write_stall_timeout = ms(3000));
+    let caller = stage.accepted();
+    caller.takes(5);
+    caller.send(&request(1, b"hello"));
+    stage.run(ms(2999));
+    assert_eq!(caller.server(), Side::Open);
+    stage.run(ms(1));
+    assert_eq!(caller.server(), Side::Reset);
+}
+
+/// A handler took longer than a frame may: its rest came meanwhile, and counts.
+#[test]
+fn what_came_while_a_handler_ran_came_in_time() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.partial_frame_timeout = ms(500));
+    let (slow, other) = (stage.accepted(), stage.accepted());
+    let bytes = request(1, b"hello");
+    other.send(&bytes[..7]);
+    stage.turn();
+    stage.service.takes = ms(5000);
+    slow.send(&request(1, b""));
+    stage.turn();
+    other.send(&bytes[7..]);
+    stage.service.takes = ms(0);
+    stage.run(ms(10));
+    assert_eq!(other.receive(), reply(1, ResultCode::OK, b"hello"));
+    other.send(&bytes[..7]);
+    stage.run(ms(499));
+    assert_eq!(stage.counters.connections(), 2);
+    stage.run(ms(2));
+    assert_eq!(other.server(), Side::ShutDown);
+}
+
+#[test]
+fn an_interrupted_poll_is_no_turn() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.partial_frame_timeout = ms(500));
+    let caller = stage.accepted();
+    let bytes = request(1, b"hello");
+    caller.send(&bytes[..7]);
+    stage.turn();
+    caller.send(&bytes[7..]);
+    stage.world.pass(ms(600));
+    stage.world.interrupt_polls(3);
+    for _ in 0..4 {
+        stage.turn();
+    }
+    assert_eq!(caller.receive(), reply(1, ResultCode::OK, b"hello"));
+}

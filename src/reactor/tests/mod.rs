@@ -1,0 +1,203 @@
+//! The loop's rules, in memory and in virtual time: no socket, no sleep, no wall clock.
+//!
+//! A test builds a [`Stage`] with the limits that it is about, has callers [connect](Stage::connect) and send,
+//! and lets the loop [turn](Stage::turn) once or [run](Stage::run) for a while. Then it looks at what the
+//! callers got, what the handlers saw ([`Recorder`]), and what time it is. Time passes only where a loop would
+//! sleep, where a test says so ([`World::pass`]), and in handlers that are told to be [slow](Recorder::takes).
+//!
+//! ```text
+//! let mut stage = Stage::new(|limits| limits.turn_frames = 10);
+//! let caller = stage.connect();
+//! caller.send(&request(1, b"hello").repeat(25));
+//! stage.turn();
+//! assert_eq!(stage.service.requests, 10);
+//! stage.run(Duration::from_millis(1));
+//! assert_eq!(caller.receive(), reply(1, 0, b"hello").repeat(25));
+//! ```
+//!
+//! What the system itself does (who is there, what a close resets) belongs to tests with real sockets; so
+//! do clients, threads and processes.
+
+mod datagrams;
+mod ends;
+mod fairness;
+mod identity;
+mod places;
+mod stops;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidewire_platform::{Endpoint, User};
+
+use super::system::memory::{Caller, Memory, World};
+use super::*;
+use crate::access::{Access, OwnIdentity};
+use sidewire_wire::{Classic, ReplyWriter, ResultCode, Settings};
+
+/// Our own user.
+const WE: u32 = 1000;
+/// Somebody else.
+const OTHERS: u32 = 2000;
+
+/// A loop on a system in memory, with one listener at the beginning.
+struct Stage {
+    world: World,
+    limits: Limits,
+    reactor: Reactor<Memory>,
+    service: Recorder,
+    counters: Counters,
+}
+
+/// A service that answers each request with its payload, and notes what it saw.
+struct Recorder {
+    world: World,
+    /// How long each handler takes.
+    takes: Duration,
+    /// Bytes of each reply in place of the request's own.
+    replies: Option<usize>,
+    requests: usize,
+    /// Bytes of the streams without frames.
+    data: usize,
+    opened: usize,
+    closed: Vec<String>,
+    messages: usize,
+}
+
+impl Service for Recorder {
+    fn request(&mut self, incoming: &Incoming<'_>, mut reply: ReplyWriter<'_>) -> ResultCode {
+        self.requests += 1;
+        self.world.pass(self.takes);
+        match self.replies {
+            Some(length) => reply.write(&vec![b'r'; length]),
+            None => reply.write(incoming.payload),
+        }
+        reply.finish(ResultCode::OK)
+    }
+
+    fn notify(&mut self, _incoming: &Incoming<'_>) {}
+
+    fn opened(&mut self, _source: u32, _session: &mut Session<'_>) {
+        self.opened += 1;
+    }
+
+    fn data(&mut self, _source: u32, _session: &mut Session<'_>, bytes: &[u8]) {
+        self.data += bytes.len();
+        self.world.pass(self.takes);
+    }
+
+    fn half_closed(&mut self, _source: u32, _session: &mut Session<'_>) {}
+
+    fn closed(&mut self, _source: u32, _id: SessionId, why: &Closed) {
+        self.closed.push(why.to_string());
+    }
+
+    fn message(&mut self, _source: u32, message: &Message<'_>, reply: &mut MessageReply<'_>) {
+        self.messages += 1;
+        self.world.pass(self.takes);
+        reply.send(message.bytes());
+    }
+}
+
+impl Stage {
+    /// With a listener for our own user.
+    fn new(set: impl FnOnce(&mut Limits)) -> Stage {
+        Stage::with(set, Access::SameUser, None)
+    }
+
+    fn with(set: impl FnOnce(&mut Limits), access: Access, cut: Option<Cut>) -> Stage {
+        let (world, counters) = (World::new(), Counters::default());
+        let mut limits = Limits::default();
+        set(&mut limits);
+        let reactor = Reactor::over(world.system(), limits.clone(), counters.clone()).expect("a loop");
+        let service = Recorder {
+            world: world.clone(),
+            takes: Duration::ZERO,
+            replies: None,
+            requests: 0,
+            data: 0,
+            opened: 0,
+            closed: Vec::new(),
+            messages: 0,
+        };
+        let mut stage = Stage { world, limits, reactor, service, counters };
+        stage.listen(access, cut);
+        stage
+    }
+
+    /// Adds a listener; they count up from 0.
+    fn listen(&mut self, access: Access, cut: Option<Cut>) {
+        let site = self.site("local:memory", access, cut.is_none());
+        self.reactor.add_listener(self.world.listener(), site, cut).expect("a listener");
+    }
+
+    /// Adds a datagram socket; they count up from 0.
+    fn bind(&mut self, access: Access, framing: Framing) {
+        let site = self.site("unixgram:/memory", access, true);
+        self.reactor.add_datagrams(self.world.datagrams(), site, framing).expect("a socket");
+    }
+
+    fn site(&self, endpoint: &str, access: Access, has_frames: bool) -> Site {
+        let mut settings = Settings::new(self.limits.listener.connection.clone(), Classic::default());
+        settings.first_byte = self.limits.listener.first_byte(access, has_frames);
+        Site {
+            endpoint: endpoint.parse::<Endpoint>().expect("an endpoint"),
+            access,
+            lower_integrity: false,
+            own_identity: OwnIdentity::of(User::Uid(WE)),
+            settings: Arc::new(settings),
+            max_connections: self.limits.listener.max_connections,
+            tallies: Tallies::default(),
+            parties: Parties::new(self.limits.listener.share(access, u64::MAX)),
+        }
+    }
+
+    /// One of our own user's processes connects, and is accepted in the next turn.
+    fn connect(&self) -> Caller {
+        self.world.connect_as(0, WE)
+    }
+
+    /// The same, and it is accepted already.
+    fn accepted(&mut self) -> Caller {
+        let caller = self.connect();
+        self.turn();
+        caller
+    }
+
+    /// One turn that does not sleep. Says whether the loop goes on.
+    fn turn(&mut self) -> bool {
+        self.reactor.turn(Some(Duration::ZERO), &mut self.service).expect("a turn")
+    }
+
+    /// The loop lives for so long. Says whether it goes on.
+    fn run(&mut self, time: Duration) -> bool {
+        let until = self.world.now() + time;
+        while self.world.now() < until {
+            let left = until - self.world.now();
+            if !self.reactor.turn(Some(left), &mut self.service).expect("a turn") {
+                return false;
+            }
+        }
+        // And what was due at the very end, and what came of that.
+        self.turn() && self.turn() && self.turn()
+    }
+}
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// A classic frame.
+fn frame(msg_type: i32, rc: i32, payload: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(payload.len()).expect("short");
+    let header = [msg_type, rc, length].map(i32::to_ne_bytes).concat();
+    [header, payload.to_vec()].concat()
+}
+
+fn request(msg_type: i32, payload: &[u8]) -> Vec<u8> {
+    frame(msg_type, 0, payload)
+}
+
+fn reply(msg_type: i32, rc: ResultCode, payload: &[u8]) -> Vec<u8> {
+    frame(msg_type, rc.code(), payload)
+}

@@ -1,0 +1,78 @@
+//! How the loop ends.
+
+use super::*;
+use crate::reactor::system::memory::Side;
+
+#[test]
+fn a_loop_that_is_told_to_stop_waits_for_its_callers() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    caller.takes(0);
+    caller.send(&request(1, b"hello"));
+    stage.turn();
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(stage.run(ms(400)));
+    caller.takes(usize::MAX);
+    assert!(stage.turn());
+    assert_eq!((caller.receive(), caller.server()), (reply(1, ResultCode::OK, b"hello"), Side::ShutDown));
+    caller.close();
+    assert!(!stage.turn());
+    assert_eq!(stage.counters.connections(), 0);
+}
+
+#[test]
+fn callers_that_stay_are_given_so_long() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(stage.run(ms(499)));
+    assert!(!stage.run(ms(1)));
+    assert_eq!((caller.server(), stage.counters.connections()), (Side::Closed, 0));
+}
+
+/// A second word can hurry it, not hold it up.
+#[test]
+fn a_second_word_to_stop_can_hurry_the_loop_and_not_hold_it_up() {
+    for (second, ends) in [(9000, 500), (200, 300)] {
+        let mut stage = Stage::new(|_| {});
+        let caller = stage.accepted();
+        let mailbox = stage.reactor.mailbox();
+        mailbox.stop(ms(500)).expect("stop");
+        assert!(stage.run(ms(100)));
+        mailbox.stop(ms(second)).expect("stop");
+        assert!(stage.run(ms(ends - 100 - 1)), "{second}");
+        assert!(!stage.run(ms(1)), "{second}");
+        drop(caller);
+    }
+}
+
+#[test]
+fn nobody_is_let_in_any_more() {
+    let mut stage = Stage::new(|_| {});
+    let inside = stage.accepted();
+    let late = stage.connect();
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    stage.run(ms(100));
+    assert_eq!((late.server(), stage.counters.accepted()), (Side::Open, 1));
+    let site = stage.site("local:late", Access::SameUser, true);
+    let error = stage.reactor.add_listener(stage.world.listener(), site, None).expect_err("it stops");
+    assert_eq!(error.to_string(), "the server has stopped");
+    drop(inside);
+}
+
+/// What waits to leave a datagram socket is given the same time.
+#[test]
+fn datagrams_that_wait_are_given_so_long() {
+    let mut stage = Stage::new(|_| {});
+    stage.bind(Access::SameUser, Framing::Messages);
+    let who = sidewire_platform::Address::Path("/somebody".into());
+    stage.world.stick(0, &who, true);
+    stage.world.datagram(0, &who, WE, b"hello");
+    stage.turn();
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(stage.run(ms(400)));
+    stage.world.stick(0, &who, false);
+    assert!(!stage.run(ms(100)));
+    assert_eq!(stage.world.sent(0), [(b"hello".to_vec(), who)]);
+    assert_eq!(stage.counters.datagrams_dropped(), 0);
+}
