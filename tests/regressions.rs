@@ -6,9 +6,9 @@ mod util;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Connect, Endpoint, Executed, Limits, Listen, ResultCode, Server};
+use sidewire::{Access, Connect, ConnectionLimits, Endpoint, Executed, Limits, Listen, ResultCode, Server};
 
-use util::fake::{Fake, send, take_request, wait_for_the_end};
+use util::fake::{Fake, answer, send, take, take_hello, take_request, wait_for_the_end};
 use util::{
     Dialect, Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, store_with, until,
     usual, watchdog,
@@ -384,4 +384,67 @@ fn a_reset_behind_a_request_says_nothing_of_it() {
     running.stop().expect("the server ends well");
     let error = client.call(ECHO, b"").expect_err("nobody is there");
     assert!(error.is_not_listening() && error.executed() == Executed::Never, "{error}");
+}
+
+/// A client took no notice of its own limits of time, nor of what its outbox may hold.
+#[test]
+fn a_client_keeps_to_its_limits() {
+    const SHORT: Duration = Duration::from_millis(200);
+    const TIMED_OUT: i32 = ResultCode::TIMED_OUT.code();
+    let _watchdog = watchdog(60);
+    let limited = |fake: &Fake, change: fn(&mut ConnectionLimits)| {
+        let mut limits = ConnectionLimits::default();
+        change(&mut limits);
+        fake.connect().timeout(None).call_timeout(None).limits(limits)
+    };
+
+    let fake = Fake::new(|stream| {
+        take_hello(stream);
+        send(stream, &answer(0, 1, 1)[..20]);
+        wait_for_the_end(stream);
+    });
+    let error = limited(&fake, |limits| limits.hello_timeout = SHORT).open().expect_err("half a hello");
+    assert!(error.is_timeout() && error.executed() == Executed::Never, "{error}");
+    fake.join();
+
+    // The server is told why, and then the connection is closed.
+    let fake = Fake::v1(|stream| {
+        let id = take_request(stream);
+        send(stream, &frame(2, ECHO, id, 0, b"never whole")[..20]);
+        let goodbye = take(stream, 16);
+        assert_eq!((goodbye[4], &goodbye[12..16]), (12, &TIMED_OUT.to_le_bytes()[..]));
+        wait_for_the_end(stream);
+    });
+    let client = limited(&fake, |limits| limits.partial_frame_timeout = SHORT).open().expect("connect");
+    let error = client.call(ECHO, b"").expect_err("half a reply");
+    assert!(error.is_timeout() && error.executed() == Executed::Perhaps, "{error}");
+    assert!(error.to_string().contains("no end of a frame within the time allowed"), "{error}");
+    fake.join();
+
+    let fake = Fake::v1(wait_for_the_end);
+    let client = limited(&fake, |limits| limits.idle_timeout = Some(SHORT)).open().expect("connect");
+    thread::sleep(SHORT);
+    let error = client.call(ECHO, b"").expect_err("it was silent");
+    assert!(error.is_timeout() && error.executed() == Executed::Never, "{error}");
+    fake.join();
+
+    let (is_done, done) = std::sync::mpsc::channel::<()>();
+    let fake = Fake::v1(move |_| assert!(done.recv().is_err(), "until it is dropped"));
+    let client = limited(&fake, |limits| limits.write_stall_timeout = SHORT).open().expect("connect");
+    // Far more than the system's buffers and the client's own outbox hold together.
+    let error = (0..2_000).find_map(|_| client.notify(ECHO, vec![0; 64 << 10]).err()).expect("a stall");
+    assert!(error.is_timeout() && error.executed() == Executed::Perhaps, "{error}");
+    let error = client.call(ECHO, b"").expect_err("it has ended");
+    assert!(error.is_timeout() && error.executed() == Executed::Never, "{error}");
+    drop(is_done);
+    fake.join();
+
+    let fake = Fake::v1(wait_for_the_end);
+    let client = limited(&fake, |limits| (limits.outbox_soft, limits.outbox_hard) = (1, 1000)).open();
+    let client = client.expect("connect");
+    let error = client.call(ECHO, [0; 1000]).expect_err("too large");
+    assert!(error.is_invalid_input() && error.to_string().contains("outbox_hard (1000)"), "{error}");
+    client.notify(ECHO, vec![0; client.request_limit().expect("a limit")]).expect("it fits");
+    drop(client);
+    fake.join();
 }

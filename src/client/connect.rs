@@ -110,7 +110,16 @@ impl Connect {
         self
     }
 
-    /// Other limits for what the server may send. Only those of frames and calls apply here.
+    /// Other limits for this connection. Not over datagrams, where there is none.
+    ///
+    /// What is for a server's peers holds for a client's server: what it may send, how long that may take
+    /// it, how long it may take nothing, how long all may be silent. Of `outbox_hard` bytes that wait to be sent
+    /// a request is refused that alone has more; others wait until there is room. `linger` means nothing here:
+    /// a client that is dropped closes at once.
+    ///
+    /// A client has no thread of its own, so time limits are judged whenever somebody reads, writes or begins a
+    /// call, after what had come was read. A connection that has been idle for too long therefore ends with the
+    /// next call, which was not executed.
     pub fn limits(mut self, limits: ConnectionLimits) -> Connect {
         self.limits = limits;
         self

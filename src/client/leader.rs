@@ -92,8 +92,7 @@ impl SharedConnection {
 
     /// Most payload bytes of a request.
     pub(super) fn request_limit(&self) -> usize {
-        let (Bound::Server(limit) | Bound::Outbox(limit)) = self.lock().caller.request_bound();
-        limit
+        self.lock().caller.request_limit()
     }
 
     /// Waits for the server's hello.
@@ -320,8 +319,8 @@ impl SharedConnection {
                 let text = format!("the payload has {length} bytes, the server takes {limit}");
                 error(Kind::InvalidInput(text))
             }
-            Outcome::TooLarge { length, bound: Bound::Outbox(limit) } => {
-                let text = format!("the payload has {length} bytes, our outbox_hard leaves room for {limit}");
+            Outcome::TooLarge { length, bound: Bound::Outbox(hard) } => {
+                let text = format!("{length} bytes of payload do not fit into our outbox_hard ({hard})");
                 error(Kind::InvalidInput(text))
             }
             Outcome::Lost => Error::no_memory(operation, &self.endpoint, Executed::Perhaps),

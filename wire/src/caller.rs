@@ -32,7 +32,7 @@ use crate::event::Event;
 use crate::executed::Executed;
 use crate::frame::HEADER_LEN;
 use crate::hello::Hello;
-use crate::layout::Layout;
+use crate::layout::{Classic, Layout};
 use crate::memory::{self, NoMemory};
 use crate::rc::ResultCode;
 use crate::settings::Settings;
@@ -89,13 +89,10 @@ impl<W: Wake> Caller<W> {
         self.hello.as_deref()
     }
 
-    /// How large a request's payload may be.
-    pub fn request_bound(&self) -> Bound {
-        let server = self.connection.request_limit() as usize;
-        match self.settings.limits.outbox_hard.saturating_sub(HEADER_LEN) {
-            ours if ours < server => Bound::Outbox(ours),
-            _ => Bound::Server(server),
-        }
+    /// Most payload bytes of a request: what the server takes, and our own outbox.
+    pub fn request_limit(&self) -> usize {
+        let ours = self.settings.limits.outbox_hard.saturating_sub(HEADER_LEN);
+        (self.connection.request_limit() as usize).min(ours)
     }
 
     /// Why the connection is at its end, or will be once the server has answered what it accepted.
@@ -218,15 +215,26 @@ impl<W: Wake> Caller<W> {
             }
             Purpose::Notify(length) => (length, true),
         };
-        match self.request_bound() {
-            bound @ (Bound::Server(most) | Bound::Outbox(most)) if length > most => {
-                return Admission::Never(Outcome::TooLarge { length, bound });
-            }
-            Bound::Server(_) | Bound::Outbox(_) => {}
+        let too_large = |bound| Admission::Never(Outcome::TooLarge { length, bound });
+        let limit = self.connection.request_limit() as usize;
+        if length > limit {
+            return too_large(Bound::Server(limit));
         }
-        let behind = self.connection.waiting().saturating_add(HEADER_LEN + length);
-        let fits = !self.connection.flow().is_backed_up() && behind <= self.settings.limits.outbox_hard;
+        let (size, hard) = (self.size(length), self.settings.limits.outbox_hard);
+        if size > hard {
+            return too_large(Bound::Outbox(hard));
+        }
+        let fits = !self.connection.flow().is_backed_up() && self.connection.waiting() <= hard - size;
         if fits && may_call { Admission::Now } else { Admission::Later }
+    }
+
+    /// Bytes that a request with so much payload takes in the outbox.
+    fn size(&self, length: usize) -> usize {
+        let payload = match (self.connection.layout(), self.settings.classic) {
+            (Some(Layout::Classic), Classic::Fixed(size)) => length.max(size as usize),
+            _ => length,
+        };
+        HEADER_LEN.saturating_add(payload)
     }
 
     /// Whether a time limit of the connection has passed, unless there is more input.

@@ -19,7 +19,8 @@ pub struct ConnectionLimits {
     /// Bytes waiting to be read by a peer at which a classic link, or a stream without frames, is
     /// no longer read from; and at which our own client adds no more. Default 1 MiB.
     pub outbox_soft: usize,
-    /// Bytes waiting to be read by a peer at which its connection is closed. Default 64 MiB.
+    /// Bytes waiting to be read by a peer at which its connection is closed; our own client adds no request
+    /// that would lead there. Default 64 MiB.
     pub outbox_hard: usize,
     /// From a peer's first byte to the end of its hello. Default 5 s.
     pub hello_timeout: Duration,

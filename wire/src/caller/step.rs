@@ -63,7 +63,7 @@ pub enum Outcome {
 pub enum Bound {
     /// The server takes no larger payload.
     Server(usize),
-    /// Our own `outbox_hard` leaves room for no more.
+    /// Frames of more than our own `outbox_hard` never fit in.
     Outbox(usize),
 }
 

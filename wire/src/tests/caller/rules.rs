@@ -7,7 +7,7 @@ use crate::caller::{Bound, Caller, Came, End, Outcome, Purpose, Reply, Seat, Ste
 use crate::frame::{HEADER_LEN, Kind};
 use crate::hello::Allowance;
 use crate::tests::{GENEROUS, answer, frame, frames, reply, settings};
-use crate::{ConnectionLimits, Executed, LATE, ProtocolError, ResultCode};
+use crate::{Classic, ConnectionLimits, Executed, LATE, ProtocolError, ResultCode};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -158,12 +158,12 @@ fn nothing_is_added_to_what_the_server_does_not_read() {
 }
 
 #[test]
-fn the_outbox_never_passes_its_hard_mark() {
+fn no_request_takes_the_outbox_past_its_hard_mark() {
     let limits = |limits: &mut ConnectionLimits| limits.outbox_hard = HEADER_LEN + 1000;
     let mut scene = Scene::new(limits, GENEROUS);
-    assert_eq!(scene.caller.request_bound(), Bound::Outbox(1000));
+    assert_eq!(scene.caller.request_limit(), 1000);
     let (seat, _) = scene.ask(Purpose::Call(1001));
-    let too_large = Outcome::TooLarge { length: 1001, bound: Bound::Outbox(1000) };
+    let too_large = Outcome::TooLarge { length: 1001, bound: Bound::Outbox(HEADER_LEN + 1000) };
     assert_eq!(scene.poll(seat), Step::Done(too_large));
     assert!(scene.caller.may_begin(Purpose::Call(1000)));
     scene.caller.notify(TYPE, b"").expect("memory");
@@ -172,6 +172,18 @@ fn the_outbox_never_passes_its_hard_mark() {
     scene.sends(usize::MAX);
     assert!(bell.0.take());
     assert_eq!(scene.poll(seat), ready());
+}
+
+#[test]
+fn padding_counts_as_well() {
+    let now = Instant::now();
+    let settings = settings(|settings| {
+        (settings.classic, settings.limits.outbox_hard) = (Classic::Fixed(1000), HEADER_LEN + 999);
+    });
+    let mut scene = Scene { caller: Caller::classic(settings, now), now };
+    let (seat, _) = scene.ask(Purpose::Call(0));
+    let bound = Bound::Outbox(HEADER_LEN + 999);
+    assert_eq!(scene.poll(seat), Step::Done(Outcome::TooLarge { length: 0, bound }));
 }
 
 #[test]
