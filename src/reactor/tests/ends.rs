@@ -5,6 +5,7 @@ use crate::reactor::system::memory::Side;
 
 /// Who is refused for the size of its request gets its answer, and all it sends is read; or closing
 /// would reset the stream, and the answer with it.
+/// PROTOCOL E1
 #[test]
 fn a_refused_request_is_read_to_its_end() {
     let mut stage = Stage::new(|_| {});
@@ -22,6 +23,7 @@ fn a_refused_request_is_read_to_its_end() {
 }
 
 /// One that does not close is not waited for without end.
+/// PROTOCOL L14
 #[test]
 fn who_was_told_everything_has_so_long_to_close() {
     let mut stage = Stage::new(|limits| limits.listener.connection.linger = ms(700));
@@ -34,6 +36,7 @@ fn who_was_told_everything_has_so_long_to_close() {
     assert_eq!((caller.server(), stage.counters.connections()), (Side::Closed, 0));
 }
 
+/// PROTOCOL E3
 #[test]
 fn who_has_ended_its_side_gets_the_rest() {
     let mut stage = Stage::new(|_| {});
@@ -49,6 +52,7 @@ fn who_has_ended_its_side_gets_the_rest() {
 }
 
 /// Without a half-close a stream that is over is closed behind a flush.
+/// PROTOCOL E9
 #[test]
 fn a_pipe_is_closed_behind_a_flush() {
     let mut stage = Stage::new(|_| {});
@@ -70,6 +74,7 @@ fn a_reset_is_told_to_the_handler_of_a_stream() {
     assert!(stage.service.closed[0].starts_with("broken: "), "{:?}", stage.service.closed);
 }
 
+/// PROTOCOL X14, L12
 #[test]
 fn who_takes_nothing_is_given_up() {
     let mut stage = Stage::new(|limits| limits.listener.connection.write_stall_timeout = ms(3000));

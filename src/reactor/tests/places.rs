@@ -6,6 +6,7 @@ use crate::reactor::accepting::ACCEPTS_PER_TURN;
 use crate::reactor::source::MAX_FAILURES;
 use crate::reactor::system::memory::{Failure, Side};
 
+/// PROTOCOL L1
 #[test]
 fn a_listener_has_so_many_places() {
     let mut stage = Stage::new(|limits| limits.listener.max_connections = 3);
@@ -24,6 +25,26 @@ fn a_listener_has_so_many_places() {
     assert_eq!(next.receive(), reply(1, ResultCode::OK, b""));
 }
 
+/// Who would not be let in anyway hears of that only where there is room.
+/// PROTOCOL B2
+#[test]
+fn a_full_listener_says_so_to_everybody() {
+    let mut stage = Stage::new(|limits| limits.listener.max_connections = 1);
+    let told = |stage: &mut Stage| {
+        let stranger = stage.world.connect_as(0, OTHERS);
+        stranger.send(&request(1, b""));
+        stage.run(ms(5));
+        stranger.receive()[..8].to_vec()
+    };
+    assert_eq!(told(&mut stage), reply(1, ResultCode::NOT_PERMITTED, b"")[..8]);
+    let inside = stage.accepted();
+    assert_eq!(told(&mut stage), reply(1, ResultCode::BUSY, b"")[..8]);
+    inside.send(&request(1, b""));
+    stage.turn();
+    assert_eq!(inside.receive(), reply(1, ResultCode::OK, b""));
+}
+
+/// PROTOCOL L2
 #[test]
 fn one_peer_has_so_many_places() {
     let mut stage =
@@ -46,6 +67,7 @@ fn one_peer_has_so_many_places() {
 }
 
 /// So many wait at a time to be told "no"; for others there is not even that.
+/// PROTOCOL B6, L20
 #[test]
 fn so_many_are_refused_at_a_time() {
     let mut stage = Stage::new(|_| {});
@@ -66,6 +88,7 @@ fn so_many_are_refused_at_a_time() {
 }
 
 /// And not for longer than it takes to say four bytes.
+/// PROTOCOL B3, L21
 #[test]
 fn who_is_refused_is_not_waited_for_for_long() {
     let mut stage = Stage::new(|_| {});
@@ -76,6 +99,7 @@ fn who_is_refused_is_not_waited_for_for_long() {
     assert_ne!(stranger.server(), Side::Open);
 }
 
+/// PROTOCOL B1
 #[test]
 fn accepting_rests_when_descriptors_run_out() {
     let mut stage = Stage::new(|_| {});
@@ -136,6 +160,7 @@ fn so_many_are_accepted_before_others_get_their_turn() {
 }
 
 /// Who holds most is told so and goes, and all others stay.
+/// PROTOCOL L8
 #[test]
 fn all_connections_together_hold_so_much() {
     let mut stage = Stage::new(|limits| limits.max_buffered = 100 << 10);
@@ -153,6 +178,7 @@ fn all_connections_together_hold_so_much() {
 }
 
 /// The goodbye of one that is told so leaves with it, as far as its socket takes it at once.
+/// PROTOCOL X12
 #[test]
 fn who_holds_too_much_is_told_so() {
     let mut stage = Stage::new(|limits| {
