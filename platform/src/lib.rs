@@ -60,6 +60,8 @@
 use std::time::Duration;
 
 mod datagram;
+#[cfg(any(unix, windows))]
+mod deadline;
 pub mod endpoint;
 mod hosts;
 pub mod peer;

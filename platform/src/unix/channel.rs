@@ -12,13 +12,13 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::deadline::{Backoff, Deadline};
 use super::folders::Folders;
 use super::identity::euid;
 use super::names::{self, Place};
 use super::reasons;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
+use crate::deadline::{Backoff, Deadline};
 use crate::endpoint::Endpoint;
 use crate::hosts;
 use crate::peer::{Address, Peer};
@@ -188,11 +188,11 @@ impl Channel {
     /// sending tells which.
     fn wait_for_room(&self, deadline: Deadline) -> io::Result<bool> {
         loop {
-            let remaining = deadline.remaining();
+            let is_last = deadline.has_passed();
             // A wait too long for the system's clock is as good as one without end.
-            let timeout = remaining.and_then(|left| Timespec::try_from(left).ok());
+            let timeout = deadline.remaining().and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout.as_ref()) {
-                Ok(0) if remaining == Some(Duration::ZERO) => return Ok(false),
+                Ok(0) if is_last => return Ok(false),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),

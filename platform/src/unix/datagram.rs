@@ -317,7 +317,7 @@ impl Datagrams {
         use rustix::fs::{Mode, OFlags, fstat, open};
         use rustix::net::SocketAddrUnix;
 
-        use super::lifecycle::is_socket;
+        use super::file::is_socket;
 
         let Some(User::Uid(owner)) = owner.filter(|owner| owner.is_known()) else {
             return Err(refused("who has sent from this path is not known"));

@@ -11,12 +11,12 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Protocol, SockAddr, Socket, Type};
 
 use super::datagram::{set_default_buffers, too_large};
-use super::deadline::{Backoff, Deadline};
 use super::lifecycle::SocketFile;
 use super::names::{self, DatagramPlace};
 use super::timeout::{SocketTimeout, Wait, error_of};
 use super::{message, owner, reasons, socket};
 use crate::datagram::Received;
+use crate::deadline::{Backoff, Deadline};
 use crate::endpoint::Endpoint;
 use crate::hosts;
 use crate::peer::{Address, Peer};

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, chmod, lstat, mkdir};
 use rustix::io::Errno;
 
+use super::file::Identity;
 use super::identity::euid;
-use super::lifecycle::Identity;
 use super::names::fits;
 
 /// The folders that may hold a user's sockets, the preferred one first, and who the user is.

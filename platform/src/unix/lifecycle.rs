@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, Stat, fchmod, lstat, stat, unlink};
+use rustix::fs::{Mode, Stat, fchmod, lstat, stat, unlink};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::fs::{OFlags, chmod, fstat, open as open_file};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::file::{Identity, is_socket};
 use super::lock::{PathLock, unwritable};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::owner;
@@ -252,10 +253,6 @@ fn in_the_way(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, text)
 }
 
-pub(super) fn is_socket(found: &Stat) -> bool {
-    FileType::from_raw_mode(found.st_mode) == FileType::Socket
-}
-
 /// A file that this process has put somewhere: a bound socket, or a symbolic link to one. Removed on
 /// drop, if it is still the one that we made; but not by a child that was forked meanwhile, which drops
 /// it too and whose it is not.
@@ -320,21 +317,6 @@ impl Drop for SocketFile {
 pub(super) struct Placed {
     path: PathBuf,
     identity: Identity,
-}
-
-/// Which file it is, whatever its name. Of the path, not of the descriptor: a socket's own inode is
-/// another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    #[allow(clippy::unnecessary_cast)] // Both have other types on other systems.
-    pub(super) fn of(found: &Stat) -> Identity {
-        Identity { device: found.st_dev as u64, inode: found.st_ino as u64 }
-    }
 }
 
 impl Placed {

@@ -11,10 +11,10 @@ use mio::{Interest, Registry, Token};
 use socket2::{Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::bound::{BoundPath, Way};
+use super::channel::Channel;
 use super::folders::Folders;
 use super::lifecycle::Role;
 use super::names::{self, Place};
-use super::reasons;
 use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
@@ -76,7 +76,7 @@ impl Listener {
     ///
     /// TCP sets SO_REUSEADDR, so that a restart does not wait for old connections (socket(7)).
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
-        Listener::open(endpoint, options).map_err(|error| reasons::in_use(endpoint, error))
+        Listener::open(endpoint, options).map_err(|error| in_use(endpoint, error))
     }
 
     fn open(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
@@ -228,6 +228,19 @@ impl Listener {
             let _ = self.buffers.set(SockRef::from(&socket));
         }
         Ok(socket)
+    }
+}
+
+/// Names the server that holds an endpoint, if the system tells: whoever answers there, which notices
+/// nothing but a client that leaves at once.
+fn in_use(endpoint: &Endpoint, error: io::Error) -> io::Error {
+    const PATIENCE: Duration = Duration::from_millis(50);
+    if error.kind() != io::ErrorKind::AddrInUse || !endpoint.has_credentials() {
+        return error;
+    }
+    match Channel::connect(endpoint, Some(PATIENCE)) {
+        Ok(server) => io::Error::new(error.kind(), format!("{error}: {}", server.peer())),
+        Err(_) => error,
     }
 }
 

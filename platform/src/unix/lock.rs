@@ -16,9 +16,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::deadline::{Backoff, Deadline};
+use super::file::Identity;
 use super::identity::euid;
-use super::lifecycle::Identity;
+use crate::deadline::{Backoff, Deadline};
 
 /// Held until it is dropped.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ mod bound;
 mod channel;
 mod datagram;
 mod datagram_channel;
-mod deadline;
+mod file;
 mod folders;
 mod identity;
 mod lifecycle;

@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, Stat, lstat, stat};
 use socket2::Socket;
 
+use super::file::is_socket;
 use super::names;
 use crate::peer::{Credentials, User};
 
@@ -82,5 +83,5 @@ pub(super) fn speaks_for_its_owner(file: &Stat, folder: &Stat) -> bool {
     let mode = Mode::from_raw_mode(folder.st_mode);
     let is_shared = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
     let keeper = folder.st_uid;
-    super::lifecycle::is_socket(file) && (keeper == 0 || keeper == file.st_uid) && !is_shared
+    is_socket(file) && (keeper == 0 || keeper == file.st_uid) && !is_shared
 }

@@ -3,15 +3,12 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, Stat, lstat, stat};
 use rustix::io::Errno;
 
-use super::channel::Channel;
+use super::file::is_socket;
 use super::identity::euid;
-use super::lifecycle::is_socket;
-use crate::endpoint::Endpoint;
 
 /// The same error, of the same kind, with what the file system tells about its cause.
 pub(super) fn explain(path: &Path, error: io::Error) -> io::Error {
@@ -24,19 +21,6 @@ pub(super) fn explain(path: &Path, error: io::Error) -> io::Error {
     match why {
         Some(why) => io::Error::new(error.kind(), format!("{error}: {why}")),
         None => error,
-    }
-}
-
-/// Names the server that holds an endpoint, if the system tells: whoever answers there, which notices
-/// nothing but a client that leaves at once.
-pub(super) fn in_use(endpoint: &Endpoint, error: io::Error) -> io::Error {
-    const PATIENCE: Duration = Duration::from_millis(50);
-    if error.kind() != io::ErrorKind::AddrInUse || !endpoint.has_credentials() {
-        return error;
-    }
-    match Channel::connect(endpoint, Some(PATIENCE)) {
-        Ok(server) => io::Error::new(error.kind(), format!("{error}: {}", server.peer())),
-        Err(_) => error,
     }
 }
 

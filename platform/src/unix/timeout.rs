@@ -9,7 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::deadline::Deadline;
+use crate::deadline::Deadline;
 
 /// The SO_RCVTIMEO or SO_SNDTIMEO that a blocking socket has (socket(7)), in microseconds; 0 is
 /// none. Remembered so that equal timeouts in a row cost one system call each, not two.

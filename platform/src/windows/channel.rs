@@ -7,12 +7,12 @@ use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadline::Deadline;
 use super::duplex::Duplex;
 use super::names::{self, PipeName, Place};
 use super::overlapped::Object;
 use super::stream::no_half_close;
 use super::{pipe, security, tcp};
+use crate::deadline::Deadline;
 use crate::{Address, Credentials, Endpoint, Peer, User};
 
 /// The client's end of a connection.

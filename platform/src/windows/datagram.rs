@@ -9,7 +9,9 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
 
-use super::mailslot::{Mailslot, MailslotName};
+use super::mailslot::Mailslot;
+use super::names::{self, DatagramPlace};
+use super::reasons::{invalid, one_way, too_large};
 use super::udp;
 use crate::{Address, BindOptions, Endpoint, Received, SendBuffer, User, hosts};
 
@@ -28,12 +30,6 @@ pub struct Datagrams {
 enum Source {
     Udp { socket: UdpSocket, local: SocketAddr },
     Mailslot(Mailslot),
-}
-
-/// Where a datagram endpoint is on this system.
-pub(super) enum Place {
-    Udp(Vec<SocketAddr>),
-    Mailslot(MailslotName),
 }
 
 impl Datagrams {
@@ -58,14 +54,14 @@ impl Datagrams {
     /// says who they are; the log warns of it. Messages have at most 65,536 bytes. As long as a client
     /// of a server that has gone keeps the mailslot open, its name may stay taken.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
-        match place(endpoint)? {
-            Place::Udp(addresses) => {
+        match names::datagram_place(endpoint)? {
+            DatagramPlace::Udp(addresses) => {
                 let socket = UdpSocket::from_std(udp::bind(&addresses, options)?.into());
                 let local = socket.local_addr()?;
                 let endpoint = Endpoint::Udp { host: hosts::host(&local), port: local.port() };
                 Ok(Datagrams { endpoint, source: Source::Udp { socket, local } })
             }
-            Place::Mailslot(name) => {
+            DatagramPlace::Mailslot(name) => {
                 let source = Source::Mailslot(Mailslot::create(name, options)?);
                 Ok(Datagrams { endpoint: endpoint.clone(), source })
             }
@@ -225,89 +221,5 @@ fn send_to(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
             Err(io::Error::new(io::ErrorKind::WouldBlock, error))
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Finds the place of a datagram endpoint. Looks host names up, which may take as long as the
-/// system's resolver takes.
-pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
-    match endpoint {
-        Endpoint::Udp { host, port } => {
-            checked(endpoint)?;
-            hosts::resolve(host, *port).map(Place::Udp)
-        }
-        Endpoint::Mailslot(name) => {
-            checked(endpoint)?;
-            MailslotName::new(name).map(Place::Mailslot)
-        }
-        Endpoint::UnixGram(_) => {
-            Err(unsupported("unixgram: works on Unix systems; use udp: or mailslot: on Windows"))
-        }
-        Endpoint::AbstractGram(_) => {
-            Err(unsupported("abstractgram: works on Linux; use udp: or mailslot: on Windows"))
-        }
-        Endpoint::Local(_)
-        | Endpoint::Unix(_)
-        | Endpoint::Abstract(_)
-        | Endpoint::Pipe(_)
-        | Endpoint::Tcp { .. } => Err(invalid(format!(
-            "{}: carries a stream, datagrams are needed here; use udp: or mailslot:",
-            endpoint.scheme()
-        ))),
-    }
-}
-
-/// The rules of the text form, by the one who knows them: a program can make endpoints without it.
-fn checked(endpoint: &Endpoint) -> io::Result<()> {
-    endpoint.to_string().parse::<Endpoint>().map(drop).map_err(|error| invalid(error.to_string()))
-}
-
-pub(super) fn too_large(length: usize) -> io::Error {
-    invalid(format!("a message of {length} bytes is too large for one datagram here"))
-}
-
-pub(super) fn one_way(who: &str) -> io::Error {
-    unsupported(format!("{who}: mailslots carry messages one way, to their server"))
-}
-
-pub(super) fn invalid(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, why.into())
-}
-
-fn unsupported(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, why.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_refused_says_what_to_use() {
-        for (text, kind, word) in [
-            ("unixgram:/run/x", io::ErrorKind::Unsupported, "use udp:"),
-            ("abstractgram:x", io::ErrorKind::Unsupported, "use udp:"),
-            ("local:x", io::ErrorKind::InvalidInput, "stream"),
-            ("pipe:x", io::ErrorKind::InvalidInput, "stream"),
-            ("tcp:127.0.0.1:1", io::ErrorKind::InvalidInput, "stream"),
-        ] {
-            let error = place(&text.parse().unwrap()).err().unwrap();
-            assert_eq!(error.kind(), kind, "{text}: {error}");
-            assert!(error.to_string().contains(word), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn names_that_no_parser_saw_are_checked() {
-        for endpoint in [
-            Endpoint::Mailslot(String::new()),
-            Endpoint::Mailslot("a\0b".into()),
-            Endpoint::Mailslot(r"a\..\b".into()),
-            Endpoint::Mailslot("x".repeat(250)),
-            Endpoint::Udp { host: String::new(), port: 1 },
-        ] {
-            let error = place(&endpoint).err().unwrap();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{endpoint:?}: {error}");
-        }
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use socket2::Socket;
 use windows_sys::Win32::Networking::WinSock::{POLLRDNORM, POLLWRNORM};
 
-use super::datagram::{self, Place, one_way, too_large};
-use super::deadline::Deadline;
+use super::names::{self, DatagramPlace};
+use super::reasons::{one_way, too_large};
 use super::{mailslot, udp};
+use crate::deadline::Deadline;
 use crate::{Address, Endpoint, Peer, Received};
 
 /// Datagrams to one server and back, blocking with timeouts. Dropping it closes it.
@@ -55,13 +56,13 @@ impl DatagramChannel {
     /// something is sent. Mailslots: the server could learn who we are, but not act on our behalf
     /// (SECURITY_IDENTIFICATION).
     pub fn connect(endpoint: &Endpoint) -> io::Result<DatagramChannel> {
-        match datagram::place(endpoint)? {
-            Place::Udp(addresses) => {
+        match names::datagram_place(endpoint)? {
+            DatagramPlace::Udp(addresses) => {
                 let (socket, address) = udp::connect(&addresses)?;
                 let peer = Peer::new(None, Some(address));
                 Ok(DatagramChannel { way: Way::Udp(socket), peer })
             }
-            Place::Mailslot(name) => {
+            DatagramPlace::Mailslot(name) => {
                 let file = mailslot::open(&name)?;
                 let way = Way::Mailslot { file, name: name.text().clone() };
                 Ok(DatagramChannel { way, peer: Peer::default() })

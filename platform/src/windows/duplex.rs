@@ -27,10 +27,10 @@ use std::time::Duration;
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
-use super::deadline::Deadline;
 use super::overlapped::{Object, Started};
 use super::wait::{Event, Port, Wake};
 use super::{closing, pipe, tcp};
+use crate::deadline::Deadline;
 
 /// Most bytes of one read.
 const READ_MAX: usize = 1024 * 1024;

@@ -3,13 +3,44 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::windows::io::AsRawSocket;
+use std::ptr;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use windows_sys::Win32::Networking::WinSock::{
-    SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET, WSAEACCES, setsockopt,
+    SO_EXCLUSIVEADDRUSE, SOCKET, SOCKET_ERROR, SOL_SOCKET, WSAEACCES, WSAIoctl, setsockopt,
 };
 
-pub(super) use crate::hosts::{is_loopback, not_loopback};
+use crate::BindOptions;
+pub(super) use crate::hosts::is_loopback;
+use crate::hosts::not_loopback;
+
+/// Tries `open` with each of a server's addresses; none if one is beyond loopback and should not be.
+pub(super) fn bind_first<T>(
+    addresses: &[SocketAddr],
+    options: &BindOptions,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    match addresses.iter().find(|address| !is_loopback(address)) {
+        Some(address) if !options.beyond_loopback => Err(not_loopback(address)),
+        _ => first_that_works(addresses, |address, _| open(address)),
+    }
+}
+
+/// Tries `open` with each address and the number of addresses left (this one included); the last
+/// failure is the one reported.
+pub(super) fn first_that_works<T>(
+    addresses: &[SocketAddr],
+    open: impl Fn(SocketAddr, u32) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (left, &address) in (1..=addresses.len() as u32).rev().zip(addresses) {
+        match open(address, left) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
 
 /// A socket for this address, which no child process inherits. One that stands for IPv4 addresses as
 /// well, `[::]` or an IPv4 address written in IPv6, takes both, as on Linux; Windows' sockets don't
@@ -58,6 +89,36 @@ pub(super) fn take_exclusively(socket: &Socket) -> io::Result<()> {
         )
     };
     if code == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets the buffers that were asked for; they must be had.
+pub(super) fn set_buffers(socket: &SockRef<'_>, recv: Option<u32>, send: Option<u32>) -> io::Result<()> {
+    let size = |bytes: u32| bytes.min(i32::MAX as u32) as usize;
+    recv.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(size(bytes)))?;
+    send.map_or(Ok(()), |bytes| socket.set_send_buffer_size(size(bytes)))
+}
+
+/// Tells a socket something by an I/O control code whose input is a `T` ("WSAIoctl function",
+/// learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaioctl).
+pub(super) fn control<T: Copy>(socket: &Socket, code: u32, input: T) -> io::Result<()> {
+    let mut returned = 0;
+    // SAFETY: the socket is open while borrowed; `input`, whose size is the one given, and `returned`
+    // live on this stack until the call returns, which is not overlapped. A code that wants a larger
+    // input than that refuses this one (WSAEFAULT).
+    let result = unsafe {
+        WSAIoctl(
+            socket.as_raw_socket() as SOCKET,
+            code,
+            (&raw const input).cast(),
+            size_of::<T>() as u32,
+            ptr::null_mut(),
+            0,
+            &raw mut returned,
+            ptr::null_mut(),
+            None,
+        )
+    };
+    if result == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A bound stream endpoint: a set of pending pipe instances, or a TCP socket.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::windows::io::AsHandle;
 use std::time::Duration;
-use std::{io, thread};
 
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use mio::net::TcpListener;
@@ -12,10 +12,10 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_BUSY};
 
-use super::deadline::Deadline;
 use super::names::{self, PipeName, Place};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
+use crate::deadline::{Backoff, Deadline};
 use crate::{Address, BindOptions, Endpoint, Stream, Tally, hosts};
 
 /// A bound stream endpoint, a mio source that yields [`Stream`]s.
@@ -353,13 +353,12 @@ fn claim<T>(
     has_server: impl Fn() -> bool,
     patience: Duration,
 ) -> io::Result<T> {
-    let deadline = Deadline::after(Some(patience));
+    let mut backoff = Backoff::until(Deadline::after(Some(patience)));
     loop {
-        let is_last = deadline.has_passed();
         match create() {
             Err(error) if is_taken(&error) && has_server() => return Err(in_use(name)),
-            Err(error) if is_taken(&error) && is_last => return Err(left_over(name, &error)),
-            Err(error) if is_taken(&error) => thread::sleep(Duration::from_millis(20)),
+            Err(error) if is_taken(&error) && backoff.pause() => {}
+            Err(error) if is_taken(&error) => return Err(left_over(name, &error)),
             other => return other,
         }
     }
@@ -447,7 +446,7 @@ mod tests {
         assert_eq!(claimed(3, ERROR_ACCESS_DENIED, false, long).0.unwrap(), 4);
         let (result, tried) = claimed(9, ERROR_ACCESS_DENIED, false, Duration::ZERO);
         let error = result.unwrap_err();
-        assert_eq!((error.kind(), tried), (io::ErrorKind::ResourceBusy, 1));
+        assert_eq!((error.kind(), tried), (io::ErrorKind::ResourceBusy, 2));
         assert!(error.to_string().contains(r"\\.\pipe\x") && error.to_string().contains("killed"), "{error}");
     }
 

@@ -45,12 +45,13 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::Mailslots::CreateMailslotW;
 use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
 
-use super::datagram::{invalid, too_large};
-use super::deadline::Deadline;
+use super::names::MailslotName;
 use super::overlapped::{Object, Started};
 use super::pipe::has_code;
+use super::reasons::too_large;
 use super::security;
 use super::wait::{Event, Wake};
+use crate::deadline::Deadline;
 use crate::{BindOptions, Received, Sid};
 
 /// Most bytes of a message. Windows allows any size; with this one its sender can't make us
@@ -67,26 +68,6 @@ const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The thread here calls a few functions, `ready`, and perhaps the application's logger.
 const STACK: usize = 256 * 1024;
-
-/// A mailslot's full name, in both spellings that are needed.
-pub(super) struct MailslotName {
-    text: Arc<str>,
-    wide: U16CString,
-}
-
-impl MailslotName {
-    /// `\\.\mailslot\` and `name`, exactly.
-    pub(super) fn new(name: &str) -> io::Result<MailslotName> {
-        let text = format!(r"\\.\mailslot\{name}");
-        let wide = U16CString::from_str(&text)
-            .map_err(|_| invalid("a mailslot's name can't hold a NUL character"))?;
-        Ok(MailslotName { text: text.into(), wide })
-    }
-
-    pub(super) fn text(&self) -> &Arc<str> {
-        &self.text
-    }
-}
 
 /// Opens the client's end: "Writing to a Mailslot",
 /// learn.microsoft.com/windows/win32/ipc/writing-to-a-mailslot, and shared with other writers.
@@ -149,7 +130,7 @@ impl Mailslot {
             warn_of_others(&name);
         }
         let shared = Arc::new(Shared {
-            name: name.text,
+            name: name.text().clone(),
             inbox: Mutex::default(),
             ready: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -301,11 +282,11 @@ fn create(name: &MailslotName, descriptor: &SecurityDescriptor) -> io::Result<Ow
     // SAFETY: the name is NUL-terminated; name and descriptor are borrowed and `attributes` lives
     // on this stack until the call returns, which copies them.
     let handle =
-        unsafe { CreateMailslotW(name.wide.as_ptr(), MESSAGE_MAX as u32, timeout, &raw const attributes) };
+        unsafe { CreateMailslotW(name.wide().as_ptr(), MESSAGE_MAX as u32, timeout, &raw const attributes) };
     if handle == INVALID_HANDLE_VALUE {
         let error = io::Error::last_os_error();
         if has_code(&error, ERROR_ALREADY_EXISTS) || has_code(&error, ERROR_FILE_EXISTS) {
-            let why = format!("another server has the mailslot {}", name.text);
+            let why = format!("another server has the mailslot {}", name.text());
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         }
         return Err(error);
@@ -325,7 +306,7 @@ fn warn_of_others(name: &MailslotName) {
     if build < FIRST_WITHOUT_REMOTE {
         log::warn!(
             "{}: this Windows (build {build}) may also deliver messages from other machines, and doesn't say whose",
-            name.text
+            name.text()
         );
     }
 }
@@ -369,16 +350,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_exact() {
-        let name = MailslotName::new("a b.c").unwrap();
-        assert_eq!(&**name.text(), r"\\.\mailslot\a b.c");
-        for bad in ["a/b", "..", ".", "x.", "x ", "a\0b"] {
-            let error = super::super::datagram::place(&crate::Endpoint::Mailslot(bad.into())).err().unwrap();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad}");
-        }
-    }
 
     #[test]
     fn descriptor_text() {

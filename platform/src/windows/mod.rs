@@ -44,7 +44,6 @@ mod channel;
 mod closing;
 mod datagram;
 mod datagram_channel;
-mod deadline;
 mod duplex;
 mod identity;
 mod inet;
@@ -54,12 +53,14 @@ mod names;
 mod overlapped;
 mod pipe;
 mod process;
+mod reasons;
 mod security;
 mod signals;
 #[cfg(feature = "cli")]
 mod standard;
 mod stream;
 mod tcp;
+mod timeout;
 mod udp;
 mod wait;
 

@@ -8,17 +8,25 @@ use std::sync::Arc;
 use widestring::{U16CStr, U16CString};
 
 use super::identity;
+use super::reasons::{invalid, unsupported};
 use crate::{Endpoint, User, hosts};
 
 /// Most characters of a pipe's whole name ("CreateNamedPipeW function",
 /// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
 const PIPE_NAME_MAX: usize = 256;
 
-/// Where an endpoint is on this system.
+/// Where a stream endpoint is on this system.
 #[derive(Debug)]
 pub(super) enum Place {
     Pipe(PipeName),
     Tcp(Vec<SocketAddr>),
+}
+
+/// Where a datagram endpoint is on this system.
+#[derive(Debug)]
+pub(super) enum DatagramPlace {
+    Udp(Vec<SocketAddr>),
+    Mailslot(MailslotName),
 }
 
 /// A pipe's full name, in both spellings that are needed.
@@ -56,11 +64,35 @@ impl PipeName {
     }
 }
 
+/// A mailslot's full name, in both spellings that are needed.
+#[derive(Debug)]
+pub(super) struct MailslotName {
+    text: Arc<str>,
+    wide: U16CString,
+}
+
+impl MailslotName {
+    /// `\\.\mailslot\` and `name`, exactly.
+    pub(super) fn new(name: &str) -> io::Result<MailslotName> {
+        let text = format!(r"\\.\mailslot\{name}");
+        let wide = U16CString::from_str(&text)
+            .map_err(|_| invalid("a mailslot's name can't hold a NUL character"))?;
+        Ok(MailslotName { text: text.into(), wide })
+    }
+
+    pub(super) fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    pub(super) fn wide(&self) -> &U16CStr {
+        &self.wide
+    }
+}
+
 /// Finds the place of a stream endpoint. Looks host names up, which may take as long as the
 /// system's resolver takes.
 pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
-    // The rules of the text form, by the one who knows them: a program can make endpoints without it.
-    endpoint.to_string().parse::<Endpoint>().map_err(|error| invalid(error.to_string()))?;
+    checked(endpoint)?;
     match endpoint {
         Endpoint::Local(name) => local_pipe(name).map(Place::Pipe),
         Endpoint::Pipe(name) => PipeName::new(name).map(Place::Pipe),
@@ -82,6 +114,34 @@ pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
     }
 }
 
+/// As [`place`], for datagrams.
+pub(super) fn datagram_place(endpoint: &Endpoint) -> io::Result<DatagramPlace> {
+    checked(endpoint)?;
+    match endpoint {
+        Endpoint::Udp { host, port } => hosts::resolve(host, *port).map(DatagramPlace::Udp),
+        Endpoint::Mailslot(name) => MailslotName::new(name).map(DatagramPlace::Mailslot),
+        Endpoint::UnixGram(_) => {
+            Err(unsupported("unixgram: works on Unix systems; use udp: or mailslot: on Windows"))
+        }
+        Endpoint::AbstractGram(_) => {
+            Err(unsupported("abstractgram: works on Linux; use udp: or mailslot: on Windows"))
+        }
+        Endpoint::Local(_)
+        | Endpoint::Unix(_)
+        | Endpoint::Abstract(_)
+        | Endpoint::Pipe(_)
+        | Endpoint::Tcp { .. } => Err(invalid(format!(
+            "{}: carries a stream, datagrams are needed here; use udp: or mailslot:",
+            endpoint.scheme()
+        ))),
+    }
+}
+
+/// The rules of the text form, by the one who knows them: a program can make endpoints without it.
+fn checked(endpoint: &Endpoint) -> io::Result<()> {
+    endpoint.to_string().parse::<Endpoint>().map(drop).map_err(|error| invalid(error.to_string()))
+}
+
 /// The user's SID in the name keeps users apart; what keeps them out is the pipe's descriptor.
 fn local_pipe(name: &str) -> io::Result<PipeName> {
     match identity::current_user()? {
@@ -93,14 +153,6 @@ fn local_pipe(name: &str) -> io::Result<PipeName> {
 /// Bytes as a text of the system, which has to be Unicode.
 pub(crate) fn os_string(bytes: &[u8]) -> Option<OsString> {
     std::str::from_utf8(bytes).ok().map(OsString::from)
-}
-
-fn unsupported(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, why)
-}
-
-fn invalid(why: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, why.into())
 }
 
 #[cfg(test)]
@@ -165,5 +217,33 @@ mod tests {
             assert_eq!(place(&endpoint).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{endpoint}");
         }
         assert_eq!(place(&Endpoint::Local("x.".into())).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn datagrams_that_are_refused_say_what_to_use() {
+        for (text, kind, word) in [
+            ("unixgram:/run/x", io::ErrorKind::Unsupported, "use udp:"),
+            ("abstractgram:x", io::ErrorKind::Unsupported, "use udp:"),
+            ("local:x", io::ErrorKind::InvalidInput, "stream"),
+            ("pipe:x", io::ErrorKind::InvalidInput, "stream"),
+            ("tcp:127.0.0.1:1", io::ErrorKind::InvalidInput, "stream"),
+        ] {
+            let error = datagram_place(&text.parse().unwrap()).err().unwrap();
+            assert_eq!(error.kind(), kind, "{text}: {error}");
+            assert!(error.to_string().contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn mailslots_names_are_exact_and_checked() {
+        let name = MailslotName::new("a b.c").unwrap();
+        assert_eq!(&**name.text(), r"\\.\mailslot\a b.c");
+        let long = "x".repeat(250);
+        for name in ["", "a\0b", r"a\..\b", "a/b", "..", ".", "x.", "x ", &long] {
+            let error = datagram_place(&Endpoint::Mailslot(name.into())).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
+        }
+        let nowhere = Endpoint::Udp { host: String::new(), port: 1 };
+        assert_eq!(datagram_place(&nowhere).err().unwrap().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -25,9 +25,10 @@ use windows_sys::Win32::System::Pipes::{
     PIPE_UNLIMITED_INSTANCES, PIPE_WAIT, PeekNamedPipe, WaitNamedPipeW,
 };
 
-use super::deadline::Deadline;
 use super::names::PipeName;
 use super::security::CLIENT_ACCESS;
+use super::timeout::millis;
+use crate::deadline::Deadline;
 
 /// Bytes that the system buffers in each direction, and most that one write hands over: Windows
 /// charges every byte in flight to the writer's quota of non-paged memory.
@@ -149,9 +150,9 @@ fn open_now(name: &PipeName) -> io::Result<OwnedHandle> {
 /// instance: the caller tries, and waits again.
 fn wait_for_instance(name: &PipeName, deadline: Deadline) -> io::Result<()> {
     // Neither 0 nor u32::MAX, which are not lengths of time to this call.
-    let millis = deadline.millis().clamp(1, 1_000);
+    let wait = millis(deadline).clamp(1, 1_000);
     // SAFETY: the name is NUL-terminated and borrowed until the call returns.
-    if unsafe { WaitNamedPipeW(name.wide().as_ptr(), millis) } != 0 {
+    if unsafe { WaitNamedPipeW(name.wide().as_ptr(), wait) } != 0 {
         return Ok(());
     }
     // When the pipe vanishes meanwhile, Wine says that its handles are closed; opening tells more.

@@ -9,21 +9,16 @@ use std::time::Duration;
 use socket2::{Protocol, SockRef, Socket, TcpKeepalive, Type};
 use windows_sys::Win32::Networking::WinSock::{
     FD_SET, SIO_TCP_INITIAL_RTO, SOCKET, SOCKET_ERROR, TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
-    TCP_INITIAL_RTO_PARAMETERS, TIMEVAL, WSAECONNABORTED, WSAENETRESET, WSAESHUTDOWN, WSAIoctl, select,
+    TCP_INITIAL_RTO_PARAMETERS, TIMEVAL, WSAECONNABORTED, WSAENETRESET, WSAESHUTDOWN, select,
 };
 
-use super::deadline::Deadline;
-use super::inet::{self, is_loopback, not_loopback, take_exclusively};
+use super::inet::{self, is_loopback, take_exclusively};
 use crate::BindOptions;
+use crate::deadline::Deadline;
 
 /// Binds and listens on the first address that works.
 pub(super) fn listen(addresses: &[SocketAddr], options: &BindOptions) -> io::Result<TcpListener> {
-    if let Some(address) = addresses.iter().find(|address| !is_loopback(address))
-        && !options.beyond_loopback
-    {
-        return Err(not_loopback(address));
-    }
-    first_that_works(addresses, |address, _| listen_on(address, options))
+    inet::bind_first(addresses, options, |address| listen_on(address, options))
 }
 
 fn listen_on(address: SocketAddr, options: &BindOptions) -> io::Result<TcpListener> {
@@ -74,9 +69,7 @@ impl Tuning {
 
     /// As much as a listening socket needs.
     fn set_buffers(self, socket: &SockRef<'_>) -> io::Result<()> {
-        let size = |bytes: u32| bytes.min(i32::MAX as u32) as usize;
-        self.recv_buffer.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(size(bytes)))?;
-        self.send_buffer.map_or(Ok(()), |bytes| socket.set_send_buffer_size(size(bytes)))
+        inet::set_buffers(socket, self.recv_buffer, self.send_buffer)
     }
 }
 
@@ -90,7 +83,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Connects to the first address that answers. What is left of the time is divided among the
 /// addresses that are left, so that one that swallows packets doesn't use it up.
 pub(super) fn connect(addresses: &[SocketAddr], deadline: Deadline) -> io::Result<Socket> {
-    first_that_works(addresses, |address, left| {
+    inet::first_that_works(addresses, |address, left| {
         let share = deadline.remaining().map(|time| time / left);
         connect_to(address, share).map_err(error)
     })
@@ -109,22 +102,6 @@ fn connect_to(address: SocketAddr, timeout: Option<Duration>) -> io::Result<Sock
     }
     socket.set_nonblocking(false)?;
     Ok(socket)
-}
-
-/// Tries `open` with each address and the number of addresses left (this one included); the last
-/// failure is the one reported.
-fn first_that_works<T>(
-    addresses: &[SocketAddr],
-    open: impl Fn(SocketAddr, u32) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for (left, &address) in (1..=addresses.len() as u32).rev().zip(addresses) {
-        match open(address, left) {
-            Ok(opened) => return Ok(opened),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// Gives Windows' errors of a connection the kinds that Linux's have.
@@ -148,24 +125,8 @@ fn refuse_at_once(socket: &Socket) {
         Rtt: TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
         MaxSynRetransmissions: TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS as u8,
     };
-    let mut returned = 0;
-    // SAFETY: the socket is open while borrowed; `wish`, whose size is the one given, and
-    // `returned` live on this stack until the call returns, which is not overlapped.
-    let code = unsafe {
-        WSAIoctl(
-            socket.as_raw_socket() as SOCKET,
-            SIO_TCP_INITIAL_RTO,
-            (&raw const wish).cast(),
-            size_of::<TCP_INITIAL_RTO_PARAMETERS>() as u32,
-            ptr::null_mut(),
-            0,
-            &raw mut returned,
-            ptr::null_mut(),
-            None,
-        )
-    };
-    if code == SOCKET_ERROR {
-        log::trace!("SIO_TCP_INITIAL_RTO: {}", io::Error::last_os_error());
+    if let Err(error) = inet::control(socket, SIO_TCP_INITIAL_RTO, wish) {
+        log::trace!("SIO_TCP_INITIAL_RTO: {error}");
     }
 }
 

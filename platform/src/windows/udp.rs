@@ -13,17 +13,16 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::windows::io::{AsRawSocket, AsSocket, BorrowedSocket};
-use std::ptr;
 
 use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 use windows_sys::Win32::Networking::WinSock::{
     POLLERR, POLLNVAL, SIO_UDP_CONNRESET, SIO_UDP_NETRESET, SOCKET, SOCKET_ERROR, WSAECONNREFUSED,
-    WSAECONNRESET, WSAEMSGSIZE, WSAENETRESET, WSAENOTSOCK, WSAIoctl, WSAPOLL_EVENT_FLAGS, WSAPOLLFD, WSAPoll,
-    recvfrom,
+    WSAECONNRESET, WSAEMSGSIZE, WSAENETRESET, WSAENOTSOCK, WSAPOLL_EVENT_FLAGS, WSAPOLLFD, WSAPoll, recvfrom,
 };
 
-use super::deadline::Deadline;
-use super::inet::{self, is_loopback, not_loopback, take_exclusively};
+use super::inet::{self, is_loopback, take_exclusively};
+use super::timeout::millis;
+use crate::deadline::Deadline;
 use crate::{Address, BindOptions, Received};
 
 /// What is asked for unless the options say otherwise: room for a few large messages.
@@ -31,20 +30,13 @@ const BUFFER: usize = 1 << 20;
 
 /// A non-blocking socket on the first address that works.
 pub(super) fn bind(addresses: &[SocketAddr], options: &BindOptions) -> io::Result<Socket> {
-    if let Some(address) = addresses.iter().find(|address| !is_loopback(address))
-        && !options.beyond_loopback
-    {
-        return Err(not_loopback(address));
-    }
-    first_that_works(addresses, |address| bind_to(address, options))
+    inet::bind_first(addresses, options, |address| bind_to(address, options))
 }
 
 fn bind_to(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
     let socket = new(address)?;
     // What was asked for must be had; the default, which `new` has set, is a wish.
-    let size = |bytes: u32| bytes.min(i32::MAX as u32) as usize;
-    options.recv_buffer.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(size(bytes)))?;
-    options.send_buffer.map_or(Ok(()), |bytes| socket.set_send_buffer_size(size(bytes)))?;
+    inet::set_buffers(&SockRef::from(&socket), options.recv_buffer, options.send_buffer)?;
     keep_silent_about_others(&socket);
     inet::bind(&socket, address)?;
     socket.set_nonblocking(true)?;
@@ -54,7 +46,7 @@ fn bind_to(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
 /// A non-blocking socket with a port of its own, which takes datagrams from the first address that
 /// could be connected to, and from nobody else.
 pub(super) fn connect(addresses: &[SocketAddr]) -> io::Result<(Socket, SocketAddr)> {
-    first_that_works(addresses, |address| Ok((connect_to(address)?, address)))
+    inet::first_that_works(addresses, |address, _| Ok((connect_to(address)?, address)))
 }
 
 fn connect_to(address: SocketAddr) -> io::Result<Socket> {
@@ -89,21 +81,6 @@ fn new(address: SocketAddr) -> io::Result<Socket> {
         }
     }
     Ok(socket)
-}
-
-/// The last failure is the one reported.
-fn first_that_works<T>(
-    addresses: &[SocketAddr],
-    open: impl Fn(SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for &address in addresses {
-        match open(address) {
-            Ok(opened) => return Ok(opened),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// Takes the next datagram. WouldBlock when there is none.
@@ -150,7 +127,7 @@ pub(super) fn wait(
     loop {
         let mut poll = WSAPOLLFD { fd: raw(socket), events, revents: 0 };
         let millis =
-            deadline.remaining().map_or(FOREVER, |_| i32::try_from(deadline.millis()).unwrap_or(i32::MAX));
+            deadline.remaining().map_or(FOREVER, |_| i32::try_from(millis(deadline)).unwrap_or(i32::MAX));
         // SAFETY: `poll` is the one structure announced, and lives on this stack until the call
         // returns; the socket in it is borrowed, hence open.
         match unsafe { WSAPoll(&raw mut poll, 1, millis) } {
@@ -203,31 +180,11 @@ fn raw(socket: BorrowedSocket<'_>) -> SOCKET {
 /// is not possible, they are told and skipped: [`is_about_another`].
 fn keep_silent_about_others(socket: &Socket) {
     for (code, name) in [(SIO_UDP_CONNRESET, "SIO_UDP_CONNRESET"), (SIO_UDP_NETRESET, "SIO_UDP_NETRESET")] {
-        if let Err(error) = switch_off(socket.as_socket(), code) {
+        const OFF: i32 = 0;
+        if let Err(error) = inet::control(socket, code, OFF) {
             log::trace!("{name}: {error}");
         }
     }
-}
-
-fn switch_off(socket: BorrowedSocket<'_>, code: u32) -> io::Result<()> {
-    let off = 0i32;
-    let mut returned = 0;
-    // SAFETY: the socket is borrowed, hence open; `off`, whose size is the one given, and `returned`
-    // live on this stack until the call returns, which is not overlapped.
-    let result = unsafe {
-        WSAIoctl(
-            raw(socket),
-            code,
-            (&raw const off).cast(),
-            size_of::<i32>() as u32,
-            ptr::null_mut(),
-            0,
-            &raw mut returned,
-            ptr::null_mut(),
-            None,
-        )
-    };
-    if result == SOCKET_ERROR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use windows_sys::Win32::System::Threading::{
     CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
-use super::deadline::Deadline;
 use super::overlapped::Object;
 use super::pipe;
+use super::timeout::millis;
+use crate::deadline::Deadline;
 
 /// Why a wait has ended.
 #[derive(Clone, Copy)]
@@ -56,10 +57,10 @@ impl Event {
     /// Waits for this event, for `stop`, or for the deadline.
     pub(super) fn wait(&self, stop: &Event, deadline: Deadline) -> io::Result<Wake> {
         loop {
-            let millis = deadline.millis();
-            match wait_for_either(self.0.as_handle(), stop.0.as_handle(), millis) {
+            let left = millis(deadline);
+            match wait_for_either(self.0.as_handle(), stop.0.as_handle(), left) {
                 WAIT_OBJECT_0 => return Ok(Wake::Finished),
-                WAIT_TIMEOUT if millis == 0 => return Ok(Wake::TimedOut),
+                WAIT_TIMEOUT if left == 0 => return Ok(Wake::TimedOut),
                 // Waits may end a little early, by the clock that deadlines are measured with; and so
                 // late, if we were suspended, that what was waited for came in time.
                 WAIT_TIMEOUT => {}
@@ -127,9 +128,9 @@ impl Port {
     /// Waits for a packet or for the deadline; as [`Event::wait`] it looks once more behind that.
     pub(super) fn wait(&self, deadline: Deadline) -> io::Result<Wake> {
         loop {
-            let millis = deadline.millis();
-            match self.next(millis) {
-                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) && millis == 0 => {
+            let left = millis(deadline);
+            match self.next(left) {
+                Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) && left == 0 => {
                     return Ok(Wake::TimedOut);
                 }
                 Err(error) if pipe::has_code(&error, WAIT_TIMEOUT) => {}

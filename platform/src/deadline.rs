@@ -5,23 +5,28 @@ use std::time::{Duration, Instant};
 
 /// When a wait ends; perhaps never.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// A timeout beyond what the clock can express is as good as none.
-    pub(super) fn after(timeout: Option<Duration>) -> Deadline {
+    pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
         Deadline(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// `None` without end, zero when it has passed.
-    pub(super) fn remaining(self) -> Option<Duration> {
+    pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// For who looks once more behind the end: we may have slept through what was waited for.
+    pub(crate) fn has_passed(self) -> bool {
+        self.remaining() == Some(Duration::ZERO)
     }
 }
 
 /// Growing pauses between attempts, up to a deadline.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     deadline: Deadline,
     /// `None` behind the last attempt.
     pause: Option<Duration>,
@@ -32,13 +37,13 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_millis(50);
 
-    pub(super) fn until(deadline: Deadline) -> Backoff {
+    pub(crate) fn until(deadline: Deadline) -> Backoff {
         Backoff { deadline, pause: Some(Backoff::FIRST) }
     }
 
     /// Sleeps before the next attempt. The last one is behind the deadline: should we have slept
     /// through it, what is waited for may have come in time. False, without sleeping, after that.
-    pub(super) fn pause(&mut self) -> bool {
+    pub(crate) fn pause(&mut self) -> bool {
         let Some(pause) = self.pause else { return false };
         let left = self.deadline.remaining().unwrap_or(pause);
         thread::sleep(left.min(pause));
@@ -73,8 +78,12 @@ mod tests {
 
     #[test]
     fn a_timeout_beyond_the_clock_never_passes() {
-        let deadline = Deadline::after(Some(Duration::MAX));
-        assert_eq!(deadline.remaining(), None);
-        assert_eq!(Deadline::after(Some(Duration::ZERO)).remaining(), Some(Duration::ZERO));
+        for endless in [None, Some(Duration::MAX)].map(Deadline::after) {
+            assert_eq!(endless.remaining(), None);
+            assert!(!endless.has_passed());
+        }
+        let now = Deadline::after(Some(Duration::ZERO));
+        assert_eq!(now.remaining(), Some(Duration::ZERO));
+        assert!(now.has_passed());
     }
 }
