@@ -21,6 +21,11 @@
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //!
+//! `contract.rs` holds these signatures, and what threads may do with the types, as constants that each
+//! system compiles: whoever changes one side is told by the others. All of the types are `Send` and
+//! `Sync`; no two threads get to change the same one, since what changes it takes `&mut self`, except
+//! for the channels, which are made to be shared.
+//!
 //! **Listener.** [`Listener::bind`] creates the endpoint with its final access rights: there is
 //! no moment at which others may connect who may not later. A live server is never displaced
 //! ([`AddrInUse`](std::io::ErrorKind::AddrInUse)), what a dead one left behind is replaced. Dropping a listener

@@ -4,7 +4,7 @@
 mod windows_support;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::thread;
@@ -473,8 +473,7 @@ fn stream_by_hand() {
     assert_eq!(stream.read(&mut buf).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 
     assert_eq!(stream.write(b"").unwrap(), 0);
-    let parts = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
-    assert_eq!(stream.write_vectored(&parts).unwrap(), 7);
+    assert_eq!(stream.write(b"one two").unwrap(), 7);
     assert_eq!(recv_exactly(&channel, 7), b"one two");
 
     // Out of one registration and into another.

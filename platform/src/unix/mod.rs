@@ -2,6 +2,8 @@
 
 mod bound;
 mod channel;
+#[path = "../contract.rs"]
+mod contract;
 mod datagram;
 mod datagram_channel;
 mod file;
@@ -59,6 +61,6 @@ pub fn datagram_schemes() -> &'static [&'static str] {
 
 /// Compiled with the tests only, so that a change of the contract can't forget it.
 #[cfg(test)]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod)] // It is held to the contract, too.
 #[path = "../unsupported.rs"]
 mod unsupported;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::BindOptions;
@@ -26,9 +26,6 @@ pub(super) enum Transport {
 pub(super) const QUIET: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 pub(super) const QUIET: SendFlags = SendFlags::empty();
-
-/// Most buffers of one sendmsg(2): `IOV_MAX` is 1,024 on every system that we know; more is EMSGSIZE.
-const MOST_BUFFERS: usize = 1024;
 
 /// A socket for this address, close-on-exec. One that stands for IPv4 addresses as well, `[::]` or an
 /// IPv4 address written in IPv6, takes both, whatever the system's default is (IPV6_V6ONLY, ipv6(7)).
@@ -83,12 +80,6 @@ pub(super) fn recv_append(
 /// Sends what fits, without SIGPIPE.
 pub(super) fn send(socket: impl AsFd, buf: &[u8], flags: SendFlags) -> rustix::io::Result<usize> {
     retry_on_intr(|| rustix::net::send(&socket, buf, QUIET | flags))
-}
-
-/// Sends what fits of several buffers, in order, without SIGPIPE.
-pub(super) fn send_vectored(socket: impl AsFd, bufs: &[io::IoSlice<'_>]) -> rustix::io::Result<usize> {
-    let bufs = &bufs[..bufs.len().min(MOST_BUFFERS)];
-    retry_on_intr(|| rustix::net::sendmsg(&socket, bufs, &mut SendAncillaryBuffer::default(), QUIET))
 }
 
 /// Sends one datagram to an address, without SIGPIPE.
@@ -263,15 +254,6 @@ mod tests {
         assert_eq!(recv_append(&near, &mut buf, 4, RecvFlags::DONTWAIT).unwrap(), 2);
         assert_eq!(recv_append(&near, &mut buf, 4, RecvFlags::DONTWAIT), Err(Errno::AGAIN));
         assert_eq!(buf, b"--abcdef");
-    }
-
-    #[test]
-    fn more_buffers_than_the_system_takes_are_sent_in_part() {
-        let (near, far) = UnixStream::pair().unwrap();
-        let bufs = vec![io::IoSlice::new(b"x"); MOST_BUFFERS + 1];
-        assert_eq!(send_vectored(&near, &bufs).unwrap(), MOST_BUFFERS);
-        drop(far);
-        assert_eq!(send_vectored(&near, &bufs), Err(Errno::PIPE));
     }
 
     #[test]

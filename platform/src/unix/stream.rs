@@ -95,19 +95,6 @@ impl Stream {
         Ok(socket::send(&self.socket, buf, SendFlags::empty())?)
     }
 
-    /// As [`Stream::write`], from several buffers in order.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stream::write`].
-    ///
-    /// # Platform-specific behavior
-    ///
-    /// Unix: one call takes at most 1,024 buffers (`IOV_MAX`); the count says what went.
-    pub fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        Ok(socket::send_vectored(&self.socket, bufs)?)
-    }
-
     /// Whether the two directions end separately.
     ///
     /// # Platform-specific behavior

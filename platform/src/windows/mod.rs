@@ -42,6 +42,8 @@
 
 mod channel;
 mod closing;
+#[path = "../contract.rs"]
+mod contract;
 mod datagram;
 mod datagram_channel;
 mod duplex;
@@ -86,20 +88,4 @@ pub fn stream_schemes() -> &'static [&'static str] {
 #[must_use]
 pub fn datagram_schemes() -> &'static [&'static str] {
     &["udp", "mailslot"]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_threads_may_do() {
-        fn send<T: Send>() {}
-        fn share<T: Send + Sync>() {}
-        send::<Listener>();
-        send::<Stream>();
-        share::<Channel>();
-        send::<Datagrams>();
-        share::<DatagramChannel>();
-    }
 }

@@ -1,6 +1,6 @@
 //! One accepted connection: a pipe instance with its client, or a TCP socket.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,28 +185,6 @@ impl Stream {
         }
     }
 
-    /// Writes several buffers as one. On a pipe they are copied together first.
-    ///
-    /// # Errors
-    ///
-    /// As [`Stream::write`].
-    pub fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &mut self.0 {
-            Inner::Pipe(pipe) => match bufs {
-                [only] => pipe.write(only),
-                several => pipe.write(&gather(several, pipe::BUFFER)),
-            },
-            Inner::Tcp(socket) => match fitting(bufs, TCP_WRITE) {
-                &[] => match bufs {
-                    [first, ..] => socket.write(&first[..TCP_WRITE]),
-                    [] => Ok(0),
-                },
-                several => socket.write_vectored(several),
-            }
-            .map_err(tcp::error),
-        }
-    }
-
     /// Whether the two directions end separately: on sockets, not on pipes.
     #[must_use]
     pub fn has_half_close(&self) -> bool {
@@ -357,24 +335,6 @@ fn client_credentials(pipe: BorrowedHandle<'_>) -> io::Result<Credentials> {
     Ok(Credentials::new(user, pipe::client_pid(pipe).ok(), Some(integrity)))
 }
 
-/// The first `most` bytes of all buffers.
-fn gather(bufs: &[IoSlice<'_>], most: usize) -> Vec<u8> {
-    let total: usize = bufs.iter().map(|buf| buf.len()).fold(0, usize::saturating_add);
-    let mut all = Vec::with_capacity(total.min(most));
-    for buf in bufs {
-        let room = most - all.len();
-        all.extend_from_slice(&buf[..buf.len().min(room)]);
-    }
-    all
-}
-
-/// The first buffers, as many as have at most `most` bytes together.
-fn fitting<'a, 'b>(bufs: &'a [IoSlice<'b>], most: usize) -> &'a [IoSlice<'b>] {
-    let mut room = most;
-    let fits = |buf: &&IoSlice<'_>| room.checked_sub(buf.len()).inspect(|&left| room = left).is_some();
-    &bufs[..bufs.iter().take_while(fits).count()]
-}
-
 pub(super) fn no_half_close() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "the two directions of a named pipe end together")
 }
@@ -385,18 +345,5 @@ impl std::fmt::Debug for Stream {
             Inner::Pipe(pipe) => f.debug_tuple("Stream").field(&pipe.name).finish(),
             Inner::Tcp(socket) => f.debug_tuple("Stream").field(socket).finish(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gathering_stops_at_the_limit() {
-        let bufs = [IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cdef"), IoSlice::new(b"g")];
-        assert_eq!(gather(&bufs, 100), b"abcdefg");
-        assert_eq!(gather(&bufs, 4), b"abcd");
-        assert_eq!(gather(&[], 4), b"");
     }
 }

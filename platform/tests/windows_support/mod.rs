@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -272,7 +272,7 @@ impl Reactor {
             }
         }
         while !link.outbox.is_empty() {
-            match link.stream.write_vectored(&[IoSlice::new(&link.outbox)]) {
+            match link.stream.write(&link.outbox) {
                 Ok(count) => drop(link.outbox.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {

@@ -1,0 +1,104 @@
+//! The contract as the compiler reads it: every exported signature, as a constant of its type.
+//!
+//! Each implementation (`unix/mod.rs`, `windows/mod.rs`, `unsupported.rs`) has this file as a module
+//! of its own and is held against it wherever it is compiled, so that a change on one side fails on
+//! the others until they and this file have followed. What the functions do stands in `lib.rs` and on
+//! the functions.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use mio::{Interest, Registry, Token};
+
+use super::{Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream};
+use crate::{Address, BindOptions, Endpoint, Peer, Received, SendBuffer, StopSignals, User};
+
+/// What threads may do: hand each of these to another thread, and share it, wherever we run.
+const _: () = {
+    const fn is_shared<T: Send + Sync + Debug + 'static>() {}
+    is_shared::<Listener>();
+    is_shared::<Stream>();
+    is_shared::<Channel>();
+    is_shared::<Datagrams>();
+    is_shared::<DatagramChannel>();
+    is_shared::<Reserve>();
+    is_shared::<StopSignals>();
+};
+
+const _: fn(&Endpoint, &BindOptions) -> io::Result<Listener> = Listener::bind;
+const _: fn(&Endpoint) -> bool = Listener::is_gone;
+const _: fn(&Listener) -> &Endpoint = Listener::endpoint;
+const _: fn(&Listener) -> io::Result<Address> = Listener::local_address;
+const _: fn(&mut Listener, &Registry, Token) -> io::Result<()> = Listener::register;
+const _: fn(&mut Listener, &Registry) -> io::Result<()> = Listener::deregister;
+const _: fn(&Listener) -> bool = Listener::can_be_lost;
+const _: fn(&mut Listener, &Registry, Token) -> io::Result<bool> = Listener::renew;
+const _: fn(&mut Listener, &Registry, Token) -> io::Result<Stream> = Listener::accept;
+
+const _: bool = Stream::SHORT_READ_DRAINS;
+const _: fn(&mut Stream, &Registry, Token, Interest) -> io::Result<()> = Stream::register;
+const _: fn(&mut Stream, &Registry, Token, Interest) -> io::Result<()> = Stream::reregister;
+const _: fn(&mut Stream, &Registry) -> io::Result<()> = Stream::deregister;
+const _: fn(&mut Stream, &mut [u8]) -> io::Result<usize> = Stream::read;
+const _: fn(&mut Stream, &mut Vec<u8>, usize) -> io::Result<usize> = Stream::read_append;
+const _: fn(&mut Stream, &[u8]) -> io::Result<usize> = Stream::write;
+const _: fn(&Stream) -> bool = Stream::has_half_close;
+const _: fn(&mut Stream) -> io::Result<()> = Stream::shutdown_write;
+const _: fn(&Stream) -> io::Result<Peer> = Stream::peer;
+const _: fn(&Stream) -> io::Result<Address> = Stream::local_address;
+const _: fn(&Stream) -> io::Result<Address> = Stream::peer_address;
+const _: fn(Stream, Duration) = Stream::close_flushed;
+const _: fn(Stream) = Stream::abort;
+
+const _: fn(&Endpoint, Option<Duration>) -> io::Result<Channel> = Channel::connect;
+const _: fn(&Channel) -> &Peer = Channel::peer;
+const _: fn(&Channel) -> io::Result<Address> = Channel::local_address;
+const _: fn(&Channel) -> io::Result<Address> = Channel::peer_address;
+const _: fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<usize> = Channel::recv;
+const _: fn(&Channel, &mut Vec<u8>, usize, Option<Duration>) -> io::Result<usize> = Channel::recv_append;
+const _: fn(&Channel, &[u8], Option<Duration>) -> io::Result<usize> = Channel::send;
+const _: fn(&Channel) -> bool = Channel::has_half_close;
+const _: fn(&Channel) -> io::Result<()> = Channel::shutdown_write;
+const _: fn(&Channel) = Channel::shutdown;
+
+type Ready = Box<dyn Fn() + Send + Sync>;
+
+const _: fn(&Endpoint, &BindOptions) -> io::Result<Datagrams> = Datagrams::bind;
+const _: fn(&Datagrams) -> &Endpoint = Datagrams::endpoint;
+const _: fn(&mut Datagrams, &Registry, Token, Ready) -> io::Result<()> = Datagrams::register;
+const _: fn(&mut Datagrams, &Registry) -> io::Result<()> = Datagrams::deregister;
+const _: fn(&Datagrams) -> bool = Datagrams::can_be_lost;
+const _: fn(&mut Datagrams, &Registry, Token) -> io::Result<bool> = Datagrams::renew;
+const _: fn(&mut Datagrams, &mut [u8]) -> io::Result<Received> = Datagrams::receive;
+const _: fn(&mut Datagrams, &[u8], &Address, Option<&User>) -> io::Result<()> = Datagrams::send;
+const _: fn(&Datagrams) -> Option<SendBuffer> = Datagrams::send_buffer;
+
+const _: fn(&Endpoint) -> io::Result<DatagramChannel> = DatagramChannel::connect;
+const _: fn(&DatagramChannel) -> &Peer = DatagramChannel::peer;
+const _: fn(&DatagramChannel) -> bool = DatagramChannel::is_elsewhere;
+const _: fn(&DatagramChannel) -> io::Result<Address> = DatagramChannel::local_address;
+const _: fn(&DatagramChannel) -> io::Result<Address> = DatagramChannel::peer_address;
+const _: fn(&DatagramChannel, &[u8], Option<Duration>) -> io::Result<()> = DatagramChannel::send;
+const _: fn(&DatagramChannel, &mut [u8], Option<Duration>) -> io::Result<Received> = DatagramChannel::receive;
+
+const _: fn() -> io::Result<Reserve> = Reserve::new;
+const _: fn() -> io::Result<User> = super::current_user;
+const _: fn() -> Option<u32> = super::current_integrity;
+const _: fn(&User) -> Option<String> = super::user_name;
+const _: fn(&io::Error) -> bool = super::is_descriptor_limit;
+const _: fn() -> io::Result<u64> = super::raise_descriptor_limit;
+const _: fn() -> u64 = super::descriptor_limit;
+const _: fn() -> io::Result<File> = super::standard_error;
+const _: fn() -> &'static [&'static str] = super::stream_schemes;
+const _: fn() -> &'static [&'static str] = super::datagram_schemes;
+#[cfg(feature = "cli")]
+const _: fn() -> bool = super::has_standard_input;
+#[cfg(feature = "cli")]
+const _: fn() -> bool = super::has_standard_output;
+
+// What the files above the systems need of them.
+const _: fn() -> io::Result<()> = super::take_signals;
+const _: fn() = super::give_signals_back;
+const _: fn(&[u8]) -> Option<std::ffi::OsString> = super::os_string;
