@@ -61,7 +61,10 @@ pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::{Limits, ListenerLimits};
 pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
-pub use server::{Listen, Remote, Reply, Request, Running, Server, ServerBuilder, StreamHandler, on_data};
+pub use server::{
+    AnyThread, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, Remote, Reply,
+    Request, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
+};
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
 };

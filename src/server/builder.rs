@@ -1,9 +1,11 @@
 //! How a server is made.
 
+use std::marker::PhantomData;
+
 use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 
-use super::Server;
+use super::{AnyThread, OneThread, Server, Threads};
 
 /// A server that is to have other than the usual options: from [`Server::builder`].
 ///
@@ -17,25 +19,55 @@ use super::Server;
 /// ```
 #[derive(Debug)]
 #[must_use = "there is no server before build()"]
-pub struct ServerBuilder<S> {
+pub struct ServerBuilder<S, T = AnyThread> {
     state: S,
     types: usize,
     limits: Limits,
+    threads: PhantomData<T>,
 }
 
 impl<S> ServerBuilder<S> {
     pub(super) fn new(state: S) -> ServerBuilder<S> {
-        ServerBuilder { state, types: DEFAULT_TYPES, limits: Limits::default() }
+        ServerBuilder { state, types: DEFAULT_TYPES, limits: Limits::default(), threads: PhantomData }
     }
 
+    /// The server stays on the thread that makes it: its handlers need not be `Send`, and it has no
+    /// [`spawn`](Server::spawn).
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    /// use sidewire::Server;
+    ///
+    /// let asked = Rc::new(Cell::new(0));
+    /// let mut server = Server::builder(()).one_thread().build()?;
+    /// let count = Rc::clone(&asked);
+    /// server.on(1, move |(), _request, _reply| {
+    ///     count.set(count.get() + 1);
+    ///     Ok(())
+    /// });
+    /// # server.remote()?.stop()?;
+    /// server.run()?; // or turn(), in the loop of a user interface
+    /// println!("asked {} times", asked.get());
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    ///
+    /// What others ask of it, such as to stop, still comes from any thread: [`Server::remote`].
+    pub fn one_thread(self) -> ServerBuilder<S, OneThread> {
+        let ServerBuilder { state, types, limits, .. } = self;
+        ServerBuilder { state, types, limits, threads: PhantomData }
+    }
+}
+
+impl<S, T: Threads> ServerBuilder<S, T> {
     /// How many types the dispatch table has: 0 to `types - 1`. Default 256, at most 65,536.
-    pub fn types(mut self, types: usize) -> ServerBuilder<S> {
+    pub fn types(mut self, types: usize) -> ServerBuilder<S, T> {
         self.types = types;
         self
     }
 
     /// Other limits than the default ones.
-    pub fn limits(mut self, limits: Limits) -> ServerBuilder<S> {
+    pub fn limits(mut self, limits: Limits) -> ServerBuilder<S, T> {
         self.limits = limits;
         self
     }
@@ -45,8 +77,8 @@ impl<S> ServerBuilder<S> {
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input) if the table has more types than a `u16` can name, or
     /// limits contradict each other.
-    pub fn build(self) -> Result<Server<S>> {
-        let ServerBuilder { state, types, limits } = self;
+    pub fn build(self) -> Result<Server<S, T>> {
+        let ServerBuilder { state, types, limits, .. } = self;
         if types > MAX_TYPES {
             let text = format!("a dispatch table has at most {MAX_TYPES} types, not {types}");
             return Err(Error::invalid("set up a server", &text));

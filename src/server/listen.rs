@@ -1,6 +1,5 @@
 //! How an endpoint is opened.
 
-use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use sidewire_platform::{BindOptions, Endpoint};
@@ -160,51 +159,29 @@ impl Listen {
     }
 }
 
-impl TryFrom<&str> for Listen {
-    type Error = Error;
+/// What a server can listen on: a [`Listen`], or whatever names an [`Endpoint`], for which the usual options
+/// will do.
+pub trait IntoListen {
+    /// The endpoint with its options.
+    ///
+    /// # Errors
+    /// If it is a text that is no endpoint.
+    fn into_listen(self) -> Result<Listen, Error>;
+}
 
-    fn try_from(endpoint: &str) -> Result<Listen, Error> {
-        Listen::on(endpoint)
+impl IntoListen for Listen {
+    fn into_listen(self) -> Result<Listen, Error> {
+        Ok(self)
     }
 }
 
-impl TryFrom<String> for Listen {
-    type Error = Error;
-
-    fn try_from(endpoint: String) -> Result<Listen, Error> {
-        Listen::on(endpoint)
-    }
-}
-
-impl TryFrom<&String> for Listen {
-    type Error = Error;
-
-    fn try_from(endpoint: &String) -> Result<Listen, Error> {
-        Listen::on(endpoint)
-    }
-}
-
-impl TryFrom<&OsStr> for Listen {
-    type Error = Error;
-
-    fn try_from(endpoint: &OsStr) -> Result<Listen, Error> {
-        Listen::on(endpoint)
-    }
-}
-
-impl TryFrom<OsString> for Listen {
-    type Error = Error;
-
-    fn try_from(endpoint: OsString) -> Result<Listen, Error> {
-        Listen::on(endpoint)
-    }
-}
-
-impl TryFrom<&OsString> for Listen {
-    type Error = Error;
-
-    fn try_from(endpoint: &OsString) -> Result<Listen, Error> {
-        Listen::on(endpoint)
+impl<E> IntoListen for E
+where
+    Endpoint: TryFrom<E>,
+    Error: From<<Endpoint as TryFrom<E>>::Error>,
+{
+    fn into_listen(self) -> Result<Listen, Error> {
+        Listen::on(self)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The server: listeners, a dispatch table of handlers, and the loop that joins them.
 
 mod builder;
-mod dispatch;
 mod listen;
 mod open;
 mod remote;
+mod reply;
 mod request;
 mod streams;
+mod table;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +22,17 @@ use crate::loops::{self, Served};
 use crate::random::random_id;
 use crate::reactor::{Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
-use dispatch::Dispatch;
 use open::Speaks;
 use sidewire_wire::{Cut, Failure};
+use table::Dispatch;
 
 pub use builder::ServerBuilder;
-pub use listen::Listen;
+pub use listen::{IntoListen, Listen};
 pub use remote::{Remote, Running};
-pub use request::{Reply, Request};
+pub use reply::Reply;
+pub use request::Request;
 pub use streams::{StreamHandler, on_data};
+pub use threads::{AnyThread, Handles, HandlesMessages, HandlesStreams, OneThread, Threads};
 
 /// Serves a state of type `S` to any number of clients, in one thread.
 ///
@@ -73,8 +77,8 @@ pub use streams::{StreamHandler, on_data};
 /// As long as there is a socket in the file system, the loop looks for its file every 2.5 s. If somebody has
 /// removed it, it is bound again; if something else is in its place, that is left alone and the
 /// log says so, and it is tried again every few seconds.
-pub struct Server<S> {
-    dispatch: Dispatch<S>,
+pub struct Server<S, T: Threads = AnyThread> {
+    dispatch: Dispatch<S, T>,
     core: Core,
     instance: [u8; 16],
     endpoints: Vec<Endpoint>,
@@ -95,7 +99,26 @@ impl<S> Server<S> {
         ServerBuilder::new(state)
     }
 
-    fn assemble(state: S, types: usize, limits: Limits) -> Server<S> {
+    /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    /// If the thread can't be started.
+    pub fn spawn(mut self) -> Result<Running<S>>
+    where
+        S: Send + 'static,
+    {
+        let remote = self.remote()?;
+        let thread = std::thread::Builder::new().name("sidewire".into()).spawn(move || {
+            let result = self.run();
+            (result, self.dispatch.state)
+        });
+        let thread = thread.map_err(|error| Error::system("start the server's thread", error))?;
+        Ok(Running::new(remote, thread))
+    }
+}
+
+impl<S, T: Threads> Server<S, T> {
+    fn assemble(state: S, types: usize, limits: Limits) -> Server<S, T> {
         let dispatch = Dispatch::new(state, types);
         let core = Core { limits, counters: dispatch.counters.clone(), reactor: None };
         let (instance, endpoints, served) = (random_id(), Vec::new(), Arc::default());
@@ -119,13 +142,14 @@ impl<S> Server<S> {
     /// If `msg_type` lies beyond the dispatch table: see [`ServerBuilder::types`].
     pub fn on<F>(&mut self, msg_type: u16, handler: F)
     where
-        F: FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + Send + 'static,
+        F: FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + 'static,
+        T: Handles<S, F>,
     {
         let types = self.dispatch.table.len();
         let Some(entry) = self.dispatch.table.get_mut(usize::from(msg_type)) else {
             panic!("type {msg_type} lies beyond a dispatch table of {types} types");
         };
-        *entry = Some(Box::new(handler));
+        *entry = Some(T::handler(handler));
     }
 
     /// Opens an endpoint for clients, and returns the address really bound (TCP port 0 becomes
@@ -141,10 +165,9 @@ impl<S> Server<S> {
     /// [`is_in_use`](Error::is_in_use) and [`is_unsupported`](Error::is_unsupported).
     pub fn listen<L>(&mut self, listen: L) -> Result<Endpoint>
     where
-        L: TryInto<Listen>,
-        Error: From<L::Error>,
+        L: IntoListen,
     {
-        Ok(self.open(&listen.try_into()?, Speaks::Frames)?.1)
+        Ok(self.open(&listen.into_listen()?, Speaks::Frames)?.1)
     }
 
     /// Opens an endpoint that carries raw bytes in place of frames. Where a closure will do, wrap
@@ -171,12 +194,13 @@ impl<S> Server<S> {
     ///
     /// # Errors
     /// As [`listen`](Server::listen).
-    pub fn listen_raw<L>(&mut self, listen: L, handler: impl StreamHandler<S> + 'static) -> Result<Endpoint>
+    pub fn listen_raw<L, H>(&mut self, listen: L, handler: H) -> Result<Endpoint>
     where
-        L: TryInto<Listen>,
-        Error: From<L::Error>,
+        L: IntoListen,
+        H: StreamHandler<S> + 'static,
+        T: HandlesStreams<S, H>,
     {
-        self.listen_plain(listen.try_into()?, Cut::Raw, Box::new(handler))
+        self.listen_plain(&listen.into_listen()?, Cut::Raw, T::streams(handler))
     }
 
     /// The same for text lines: the handler gets one line at a time, without its `\n` or `\r\n`.
@@ -185,17 +209,13 @@ impl<S> Server<S> {
     ///
     /// # Errors
     /// As [`listen`](Server::listen).
-    pub fn listen_lines<L>(
-        &mut self,
-        listen: L,
-        max: usize,
-        handler: impl StreamHandler<S> + 'static,
-    ) -> Result<Endpoint>
+    pub fn listen_lines<L, H>(&mut self, listen: L, max: usize, handler: H) -> Result<Endpoint>
     where
-        L: TryInto<Listen>,
-        Error: From<L::Error>,
+        L: IntoListen,
+        H: StreamHandler<S> + 'static,
+        T: HandlesStreams<S, H>,
     {
-        self.listen_plain(listen.try_into()?, Cut::Lines { max }, Box::new(handler))
+        self.listen_plain(&listen.into_listen()?, Cut::Lines { max }, T::streams(handler))
     }
 
     /// Opens a datagram endpoint that carries messages without frames: the handler gets each
@@ -208,22 +228,17 @@ impl<S> Server<S> {
     /// endpoint that carries streams.
     pub fn listen_messages<L, F>(&mut self, listen: L, handler: F) -> Result<Endpoint>
     where
-        L: TryInto<Listen>,
-        Error: From<L::Error>,
-        F: FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + Send + 'static,
+        L: IntoListen,
+        F: FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + 'static,
+        T: HandlesMessages<S, F>,
     {
-        let (number, bound) = self.open(&listen.try_into()?, Speaks::Messages)?;
-        self.dispatch.messages.insert(number, Box::new(handler));
+        let (number, bound) = self.open(&listen.into_listen()?, Speaks::Messages)?;
+        self.dispatch.messages.insert(number, T::messages(handler));
         Ok(bound)
     }
 
-    fn listen_plain(
-        &mut self,
-        listen: Listen,
-        cut: Cut,
-        handler: Box<dyn StreamHandler<S>>,
-    ) -> Result<Endpoint> {
-        let (number, bound) = self.open(&listen, Speaks::Plain(cut))?;
+    fn listen_plain(&mut self, listen: &Listen, cut: Cut, handler: T::Streams<S>) -> Result<Endpoint> {
+        let (number, bound) = self.open(listen, Speaks::Plain(cut))?;
         self.dispatch.streams.insert(number, handler);
         Ok(bound)
     }
@@ -319,23 +334,6 @@ impl<S> Server<S> {
         let turned = self.core.reactor()?.turn(timeout, &mut self.dispatch);
         turned.map_err(|error| Error::system("poll", error))
     }
-
-    /// Serves on a thread of its own.
-    ///
-    /// # Errors
-    /// If the thread can't be started.
-    pub fn spawn(mut self) -> Result<Running<S>>
-    where
-        S: Send + 'static,
-    {
-        let remote = self.remote()?;
-        let thread = std::thread::Builder::new().name("sidewire".into()).spawn(move || {
-            let result = self.run();
-            (result, self.dispatch.state)
-        });
-        let thread = thread.map_err(|error| Error::system("start the server's thread", error))?;
-        Ok(Running::new(remote, thread))
-    }
 }
 
 /// The loop, with what it is made of when it is first needed: a server that does nothing yet asks nothing of
@@ -356,7 +354,7 @@ impl Core {
     }
 }
 
-impl<S> std::fmt::Debug for Server<S> {
+impl<S, T: Threads> std::fmt::Debug for Server<S, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("endpoints", &self.endpoints).finish_non_exhaustive()
     }

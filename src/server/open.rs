@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sidewire_platform::{Address, Datagrams, Endpoint, EndpointKind, Listener, descriptor_limit};
 
-use super::{Listen, Server};
+use super::{Listen, Server, Threads};
 use crate::access::OwnIdentity;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, ListenerLimits};
@@ -39,7 +39,7 @@ struct Opened {
     address: Option<Address>,
 }
 
-impl<S> Server<S> {
+impl<S, T: Threads> Server<S, T> {
     /// Opens an endpoint. Returns its number in the loop, and the address really bound.
     pub(super) fn open(&mut self, listen: &Listen, speaks: Speaks) -> Result<(u32, Endpoint)> {
         let plan = Plan::new(listen, speaks, &self.core.limits, self.instance)?;

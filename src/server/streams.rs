@@ -8,7 +8,7 @@ use crate::reactor::{Closed, Session, SessionId};
 ///
 /// One handler serves all connections of its listener; what belongs to one of them is best kept
 /// in a map by [`SessionId`], in the server's state or in the handler.
-pub trait StreamHandler<S>: Send {
+pub trait StreamHandler<S> {
     /// A client has connected. What is written here it reads first.
     fn opened(&mut self, state: &mut S, session: &mut Session<'_>) {
         let _ = (state, session);
@@ -30,10 +30,28 @@ pub trait StreamHandler<S>: Send {
     }
 }
 
+impl<S, H: StreamHandler<S> + ?Sized> StreamHandler<S> for Box<H> {
+    fn opened(&mut self, state: &mut S, session: &mut Session<'_>) {
+        (**self).opened(state, session);
+    }
+
+    fn data(&mut self, state: &mut S, session: &mut Session<'_>, bytes: &[u8]) {
+        (**self).data(state, session, bytes);
+    }
+
+    fn half_closed(&mut self, state: &mut S, session: &mut Session<'_>) {
+        (**self).half_closed(state, session);
+    }
+
+    fn closed(&mut self, state: &mut S, id: SessionId, why: &Closed) {
+        (**self).closed(state, id, why);
+    }
+}
+
 /// A handler that only wants the data: `on_data(|state, session, bytes| …)`.
 pub fn on_data<S, F>(run: F) -> impl StreamHandler<S>
 where
-    F: FnMut(&mut S, &mut Session<'_>, &[u8]) + Send,
+    F: FnMut(&mut S, &mut Session<'_>, &[u8]),
 {
     OnData(run)
 }
@@ -42,7 +60,7 @@ struct OnData<F>(F);
 
 impl<S, F> StreamHandler<S> for OnData<F>
 where
-    F: FnMut(&mut S, &mut Session<'_>, &[u8]) + Send,
+    F: FnMut(&mut S, &mut Session<'_>, &[u8]),
 {
     fn data(&mut self, state: &mut S, session: &mut Session<'_>, bytes: &[u8]) {
         (self.0)(state, session, bytes);

@@ -1,11 +1,16 @@
 //! Opening, driving and configuring a server.
 
+use std::cell::Cell;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Endpoint, Listen, ResultCode, Server};
+use sidewire::{
+    Access, Client, Endpoint, Listen, Message, MessageReply, ResultCode, Server, Session, on_data,
+};
 
 use crate::util::{
     Dialect, all_streams, client, connect, fresh, on_every_stream, start, store, until, usual, watchdog,
@@ -198,6 +203,50 @@ fn a_table_can_not_be_larger_than_types_go() {
     let mut server = Server::builder(()).types(8).build().expect("a server");
     assert!(!panics(&mut || server.on(7, |(), _request, _reply| Ok(()))));
     assert!(panics(&mut || server.on(8, |(), _request, _reply| Ok(()))));
+}
+
+/// A server that stays on one thread takes what can't be sent to another: state, and handlers of each kind.
+#[test]
+fn on_one_thread_nothing_need_be_send() {
+    let _watchdog = watchdog(60);
+    let served = Rc::new(Cell::new(0));
+    let count = || {
+        let served = Rc::clone(&served);
+        move || served.set(served.get() + 1)
+    };
+    let mut server = Server::builder(Rc::new("state")).one_thread().build().expect("a server");
+    let (request, stream, message) = (count(), count(), count());
+    server.on(GET, move |state, _request, reply| {
+        request();
+        reply.write(&***state);
+        Ok(())
+    });
+    let frames = server.listen(usual(&fresh("local"))).expect("listen");
+    let lines = on_data(move |_: &mut Rc<&str>, session: &mut Session<'_>, line: &[u8]| {
+        stream();
+        session.write(line);
+    });
+    let lines = server.listen_lines(usual(&fresh("tcp")), 80, lines).expect("listen");
+    let echo = move |_: &mut Rc<&str>, asked: &Message<'_>, reply: &mut MessageReply<'_>| {
+        message();
+        reply.send(asked.bytes());
+    };
+    let messages = server.listen_messages(usual(&fresh("udp")), echo).expect("listen");
+    let remote = server.remote().expect("a remote");
+    let asking = std::thread::spawn(move || {
+        assert_eq!(client(&frames).call(GET, b"").expect("get").payload(), b"state");
+        let mut answer = [0; 2];
+        let stream = connect(&lines).open_raw().expect("connect");
+        (&stream).write_all(b"hi\n").expect("write");
+        (&stream).read_exact(&mut answer).expect("read");
+        let socket = connect(&messages).open_messages().expect("connect");
+        socket.send(b"hi").expect("send");
+        assert_eq!(socket.receive(&mut answer).expect("receive"), 2);
+        remote.stop().expect("stop");
+    });
+    server.run().expect("the server ends well");
+    asking.join().expect("all are answered");
+    assert_eq!(served.get(), 3);
 }
 
 /// A program with a loop of its own: it looks at the state between turns.

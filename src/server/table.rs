@@ -1,0 +1,209 @@
+//! The dispatch table: message type to handler, a dense array; beside it who handles what has no frames.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sidewire_platform::{Peer, Tally};
+
+use super::threads::Threads;
+use super::{Reply, Request, StreamHandler};
+use crate::counters::Counters;
+use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId};
+use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
+
+/// The state and what is done to it.
+pub(super) struct Dispatch<S, T: Threads> {
+    pub(super) state: S,
+    pub(super) table: Vec<Option<T::Handler<S>>>,
+    /// Who handles streams without frames, by the number of their listener.
+    pub(super) streams: HashMap<u32, T::Streams<S>>,
+    /// Who handles datagrams without frames, by the number of their socket.
+    pub(super) messages: HashMap<u32, T::Messages<S>>,
+    pub(super) counters: Counters,
+    padding: Padding,
+    panics: Panics,
+}
+
+impl<S, T: Threads> Dispatch<S, T> {
+    pub(super) fn new(state: S, types: usize) -> Dispatch<S, T> {
+        let mut table = Vec::new();
+        table.resize_with(types, || None);
+        Dispatch {
+            state,
+            table,
+            streams: HashMap::new(),
+            messages: HashMap::new(),
+            counters: Counters::default(),
+            padding: Padding::default(),
+            panics: Panics::default(),
+        }
+    }
+
+    /// Runs the handler. A panic is caught and becomes "handler failed".
+    fn run(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
+        let msg_type = incoming.msg_type;
+        let entry = usize::try_from(msg_type).ok().and_then(|index| self.table.get_mut(index));
+        let handler = match entry {
+            Some(Some(handler)) => handler,
+            Some(None) => {
+                self.padding.notice(incoming);
+                return Err(Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} has no handler")));
+            }
+            None => {
+                let text = format!("type {msg_type} is beyond the dispatch table");
+                return Err(Failure::new(ResultCode::UNKNOWN_TYPE, text));
+            }
+        };
+        let state = &mut self.state;
+        let request = Request::new(incoming);
+        caught(|| handler(state, &request, reply)).unwrap_or_else(|panic| {
+            self.panics.tell(Handler::Type(msg_type), incoming.endpoint, &panic);
+            Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
+        })
+    }
+
+    /// Runs a stream handler. One that panics ends this connection, and the server goes on.
+    fn stream<'s>(
+        &mut self,
+        listener: u32,
+        session: &mut Session<'s>,
+        run: impl FnOnce(&mut T::Streams<S>, &mut S, &mut Session<'s>),
+    ) {
+        let Some(handler) = self.streams.get_mut(&listener) else { return };
+        let state = &mut self.state;
+        if let Err(panic) = caught(|| run(handler, state, session)) {
+            self.panics.tell(Handler::Stream(listener), session.endpoint(), &panic);
+            session.handler_failed();
+        }
+    }
+}
+
+impl<S, T: Threads> Service for Dispatch<S, T> {
+    fn request(&mut self, incoming: &Incoming<'_>, writer: ReplyWriter<'_>) -> ResultCode {
+        let mut reply = Reply::new(writer);
+        let result = self.run(incoming, &mut reply);
+        let rc = reply.finish(result);
+        self.counters.request(!rc.is_ok());
+        rc
+    }
+
+    fn notify(&mut self, incoming: &Incoming<'_>) {
+        self.counters.notify();
+        let result = self.run(incoming, &mut Reply::discarded());
+        if let Err(failure) = result {
+            log::debug!(
+                "a notify of type {} failed: {}",
+                incoming.msg_type,
+                Excerpt::new(&failure.to_string())
+            );
+        }
+    }
+
+    fn opened(&mut self, listener: u32, session: &mut Session<'_>) {
+        self.stream(listener, session, |handler, state, session| handler.opened(state, session));
+    }
+
+    fn data(&mut self, listener: u32, session: &mut Session<'_>, bytes: &[u8]) {
+        self.stream(listener, session, |handler, state, session| handler.data(state, session, bytes));
+    }
+
+    fn half_closed(&mut self, listener: u32, session: &mut Session<'_>) {
+        self.stream(listener, session, |handler, state, session| handler.half_closed(state, session));
+    }
+
+    fn closed(&mut self, listener: u32, id: SessionId, why: &Closed) {
+        let Some(handler) = self.streams.get_mut(&listener) else { return };
+        let state = &mut self.state;
+        if let Err(panic) = caught(|| handler.closed(state, id, why)) {
+            self.panics.tell(Handler::Stream(listener), &"the end of a stream", &panic);
+        }
+    }
+
+    fn message(&mut self, socket: u32, message: &Message<'_>, reply: &mut MessageReply<'_>) {
+        let Some(handler) = self.messages.get_mut(&socket) else { return };
+        let state = &mut self.state;
+        if let Err(panic) = caught(|| handler(state, message, reply)) {
+            self.panics.tell(Handler::Messages(socket), message.endpoint(), &panic);
+        }
+    }
+}
+
+/// What a handler panicked with.
+struct Panic(Box<dyn Any + Send>);
+
+/// Runs a handler. One that panics may leave the state half-changed; the docs of `Server::on` say so.
+fn caught<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(Panic)
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str));
+        Excerpt::new(text.unwrap_or("no text")).fmt(f)
+    }
+}
+
+/// Which handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Handler {
+    /// Of requests of this type.
+    Type(i32),
+    /// Of the streams of the listener with this number.
+    Stream(u32),
+    /// Of the messages on the socket with this number.
+    Messages(u32),
+}
+
+impl fmt::Display for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Handler::Type(msg_type) => write!(f, "the handler of type {msg_type}"),
+            Handler::Stream(_) => f.write_str("the stream handler"),
+            Handler::Messages(_) => f.write_str("the message handler"),
+        }
+    }
+}
+
+/// How often each handler panicked.
+#[derive(Default)]
+struct Panics(HashMap<Handler, Tally>);
+
+impl Panics {
+    /// Whoever calls can make a handler panic again and again, so this is tallied.
+    fn tell(&mut self, handler: Handler, place: &dyn fmt::Display, panic: &Panic) {
+        let Some(count) = self.0.entry(handler).or_default().next_worth_telling() else { return };
+        log::error!("{place}: {handler} panicked: {panic}; {count} times so far");
+    }
+}
+
+/// Clients that send zeros in place of a request.
+#[derive(Default)]
+struct Padding {
+    tally: Tally,
+    /// The last of them.
+    last: Option<Peer>,
+}
+
+impl Padding {
+    /// Twelve zero bytes are a request, too; who sends them as a rule pads its struct, and so sends
+    /// many in a row.
+    fn notice(&mut self, incoming: &Incoming<'_>) {
+        let is_zeros =
+            matches!((incoming.msg_type, incoming.layout, incoming.payload), (0, Layout::Classic, []));
+        if !is_zeros || self.last.as_ref() == Some(incoming.peer) {
+            return;
+        }
+        self.last = Some(incoming.peer.clone());
+        if let Some(count) = self.tally.next_worth_telling() {
+            log::warn!(
+                "{}: {} sends zeros where a request should be: if it writes its whole struct of 12 + N bytes, it \
+                 needs a listener with `classic_fixed(N)`; {count} so far",
+                incoming.endpoint,
+                incoming.peer
+            );
+        }
+    }
+}
