@@ -20,7 +20,7 @@ use super::system::{StreamIo, System};
 use super::{Incoming, Origin, Service};
 use crate::error::Error;
 use crate::limits::Limits;
-use sidewire_wire::{Close, Ending, Fact, Step};
+use sidewire_wire::{Close, Ending, Fact, Reading, Step};
 use sidewire_wire::{Input, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
@@ -187,16 +187,19 @@ impl<Y: System> Link<Y> {
         if let Some(buffer) = self.protocol.flow_mut().reclaim() {
             context.memory.take_back(buffer);
         }
+        let was_discarding = self.ending.input() == Reading::Discards;
         self.settle();
         if self.is_over() {
             return Next::Reap;
         }
+        // No event tells of what was left unread when the last word was said.
+        let begins_to_discard = !was_discarding && self.ending.input() == Reading::Discards;
         if was_writing != self.wants_to_write()
             && self.update_interest(context.scope.key, context.system).is_err()
         {
             return Next::Reap;
         }
-        if more_to_handle || more_to_write { Next::Again } else { Next::Wait }
+        if more_to_handle || more_to_write || begins_to_discard { Next::Again } else { Next::Wait }
     }
 
     /// Tells the handler of a new stream without frames.

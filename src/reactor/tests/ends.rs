@@ -22,6 +22,18 @@ fn a_refused_request_is_read_to_its_end() {
     assert_eq!((caller.server(), stage.counters.connections()), (Side::Flushed, 0));
 }
 
+/// More of it than one read takes is there before it is refused: no event tells of the rest. Whoever
+/// is still sending could not go on, and where only an empty socket tells of more, never would.
+/// PROTOCOL E1
+#[test]
+fn what_was_unread_when_it_was_refused_is_read_too() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    caller.send(&frame(4, 0, &vec![b'x'; 1 << 20]));
+    stage.run(ms(1));
+    assert_eq!((caller.server(), caller.unread()), (Side::ShutDown, 0));
+}
+
 /// One that does not close is not waited for without end.
 /// PROTOCOL L14
 #[test]
