@@ -1,11 +1,8 @@
 //! What clients cost: nothing when they have gone, and no more than the limits say while they are there.
 
-use std::thread::sleep;
-use std::time::Duration;
-
 use sidewire::{Limits, Server, Session};
 
-use crate::util::{Raw, all_streams, alone, until, usual, watchdog};
+use crate::util::{Raw, all_streams, alone, usual, watchdog};
 use crate::witness::{BOTH, Play, Stage, stuff};
 
 #[test]
@@ -18,16 +15,24 @@ fn a_hundred_clients_leave_no_descriptor_behind() {
             let greet = Play { opened: |session| session.write("hello \n"), ..Play::echo(carry) };
             let stage = Stage::new(&endpoint, Limits::default(), carry, greet);
             come_and_go(&stage); // Makes what is only made once.
-            stage.notes.ends(3);
-            sleep(Duration::from_millis(100));
-            let before = own_descriptors();
+            let before = with_one_client(&stage, 3);
             (0..100).for_each(|_| come_and_go(&stage));
-            stage.notes.ends(303);
-            until("all descriptors are given back", || own_descriptors() == before);
+            assert_eq!(with_one_client(&stage, 304), before, "not all descriptors are given back");
             stage.end();
-            assert!(own_descriptors() < before, "the server's own are given back");
+            assert!(own_descriptors() < before - 2, "the server's own are given back");
         }
     });
+}
+
+/// Descriptors while one client is there and `gone` others have gone: it is let in behind them.
+fn with_one_client(stage: &Stage, gone: usize) -> usize {
+    stage.notes.ends(gone);
+    let client = stage.connect();
+    assert_eq!(client.receive(7), b"hello \n");
+    let descriptors = own_descriptors();
+    drop(client);
+    stage.notes.ends(gone + 1);
+    descriptors
 }
 
 /// In order, without having read anything, and in the middle of a word.

@@ -187,10 +187,13 @@ impl Talk {
         String::from_utf8_lossy(&self.stdout.lock().expect("the output")).into_owned()
     }
 
+    /// Waits until this is printed, or said to standard error.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
         let patience = Instant::now() + PATIENCE;
-        while !self.printed().contains(text) {
+        let said = || [&self.stdout, &self.stderr].map(|bytes| bytes.lock().expect("what it says").clone());
+        let is_said = || said().iter().any(|bytes| String::from_utf8_lossy(bytes).contains(text));
+        while !is_said() {
             assert!(Instant::now() < patience, "'{text}' is never printed: {:?}", self.printed());
             thread::sleep(Duration::from_millis(1));
         }

@@ -1,7 +1,7 @@
 //! The example `terminal`: its client.
 
+use std::io::Read;
 use std::thread;
-use std::time::Duration;
 
 use sidewire::Limits;
 
@@ -169,9 +169,11 @@ fn it_does_not_wait_for_a_server_that_never_closes() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let endpoint = format!("tcp:{}", listener.local_addr().expect("getsockname"));
     let mut client = connect(&endpoint);
-    let (_server, _) = listener.accept().expect("accept");
+    let (mut server, _) = listener.accept().expect("accept");
     client.say("hi\n");
-    thread::sleep(Duration::from_millis(50));
+    let mut words = [0; 3];
+    server.read_exact(&mut words).expect("its words");
+    assert_eq!(&words, b"hi\n");
     client.finish().expect(0);
 }
 

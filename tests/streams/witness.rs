@@ -276,6 +276,3 @@ pub(crate) fn stuff(client: &Raw) {
     let lines = text(65536);
     while client.0.send(&lines, Some(Duration::from_millis(100))).is_ok() {}
 }
-
-/// Long enough for what must not happen to have happened.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(200);

@@ -111,8 +111,8 @@ struct Socket {
     incoming: VecDeque<(Vec<u8>, Address, u32)>,
     sent: Vec<(Vec<u8>, Address)>,
     is_told: bool,
-    /// Who takes nothing.
-    stuck: Vec<Address>,
+    /// Who takes so many more and no others.
+    room: Vec<(Address, usize)>,
     /// As Linux counts what is unread in the send buffer, if it is looked at.
     buffer: Option<SendBuffer>,
 }
@@ -182,7 +182,7 @@ impl World {
             incoming: VecDeque::new(),
             sent: Vec::new(),
             is_told: true,
-            stuck: Vec::new(),
+            room: Vec::new(),
             buffer: None,
         });
         MemoryDatagrams { world: self.clone(), index: sockets.len() - 1 }
@@ -243,11 +243,14 @@ impl World {
 
     /// From now on this receiver takes nothing, or takes everything again.
     pub(crate) fn stick(&self, socket: usize, who: &Address, is_stuck: bool) {
-        let stuck = &mut self.0.sockets.borrow_mut()[socket].stuck;
-        stuck.retain(|other| other != who);
-        if is_stuck {
-            stuck.push(who.clone());
-        }
+        self.takes(socket, who, if is_stuck { 0 } else { usize::MAX });
+    }
+
+    /// This receiver takes so many datagrams more.
+    pub(crate) fn takes(&self, socket: usize, who: &Address, datagrams: usize) {
+        let room = &mut self.0.sockets.borrow_mut()[socket].room;
+        room.retain(|(other, _)| other != who);
+        room.push((who.clone(), datagrams));
     }
 
     fn pipe(&self, index: usize) -> RefMut<'_, Pipe> {
@@ -574,7 +577,10 @@ impl StreamIo for MemoryStream {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         assert!(self.has_half_close());
-        self.pipe().server = Side::ShutDown;
+        let mut pipe = self.pipe();
+        pipe.server = Side::ShutDown;
+        // As Linux, which tells once more of an end that is there.
+        pipe.is_readable_told &= pipe.caller == Side::Open;
         Ok(())
     }
 
@@ -619,8 +625,8 @@ impl DatagramIo for MemoryDatagrams {
 
     fn send(&mut self, bytes: &[u8], to: &Address, _owner: Option<&User>) -> io::Result<()> {
         let mut socket = self.socket();
-        if socket.stuck.contains(to) {
-            return Err(io::ErrorKind::WouldBlock.into());
+        if let Some((_, room)) = socket.room.iter_mut().find(|(who, _)| who == to) {
+            *room = room.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
         }
         socket.sent.push((bytes.to_vec(), to.clone()));
         Ok(())

@@ -81,6 +81,27 @@ fn a_receiver_that_reads_nothing_is_given_up() {
     assert_eq!(stage.counters.datagrams_dropped(), 1);
 }
 
+/// A slow one is waited for as long as it takes something.
+#[test]
+fn a_receiver_that_reads_slowly_gets_everything() {
+    let mut stage =
+        stage(|limits| limits.listener.connection.write_stall_timeout = ms(400), Access::SameUser);
+    let who = address(0);
+    stage.world.takes(0, &who, 0);
+    for number in 0..60 {
+        stage.world.datagram(0, &who, WE, &[number]);
+    }
+    stage.turn();
+    for number in 0..60 {
+        stage.run(ms(390));
+        assert!(stage.world.sent(0).is_empty());
+        stage.world.takes(0, &who, 1);
+        stage.run(RETRY_AFTER);
+        assert_eq!(stage.world.sent(0), [(vec![number], who.clone())]);
+    }
+    assert_eq!(stage.counters.datagrams_dropped(), 0);
+}
+
 /// Like a stream, a socket has a turn's share of time.
 #[test]
 fn slow_messages_do_not_hold_up_a_stream() {

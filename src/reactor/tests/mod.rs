@@ -24,6 +24,7 @@ mod fairness;
 mod identity;
 mod places;
 mod stops;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +58,11 @@ struct Recorder {
     /// Bytes of each reply in place of the request's own.
     replies: Option<usize>,
     requests: usize,
-    /// Bytes of the streams without frames.
+    /// Bytes of the streams without frames, and what they were handed out in.
     data: usize,
+    pieces: Vec<Vec<u8>>,
+    /// What is done with each piece.
+    on_data: fn(&mut Session<'_>, &[u8]),
     opened: usize,
     closed: Vec<String>,
     messages: usize,
@@ -81,9 +85,11 @@ impl Service for Recorder {
         self.opened += 1;
     }
 
-    fn data(&mut self, _source: u32, _session: &mut Session<'_>, bytes: &[u8]) {
+    fn data(&mut self, _source: u32, session: &mut Session<'_>, bytes: &[u8]) {
         self.data += bytes.len();
+        self.pieces.push(bytes.to_vec());
         self.world.pass(self.takes);
+        (self.on_data)(session, bytes);
     }
 
     fn half_closed(&mut self, _source: u32, _session: &mut Session<'_>) {}
@@ -116,6 +122,8 @@ impl Stage {
             replies: None,
             requests: 0,
             data: 0,
+            pieces: Vec::new(),
+            on_data: |_, _| {},
             opened: 0,
             closed: Vec::new(),
             messages: 0,
