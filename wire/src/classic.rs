@@ -16,6 +16,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    #[inline]
     pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         NE::write_i32(&mut bytes[0..], self.msg_type);
@@ -24,6 +25,7 @@ impl Header {
         bytes
     }
 
+    #[inline]
     pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
         Header {
             msg_type: NE::read_i32(&bytes[0..]),

@@ -65,6 +65,7 @@ impl Decoder {
     }
 
     /// The layout, once it is known; also after an error.
+    #[inline]
     pub(crate) fn layout(&self) -> Option<Layout> {
         self.layout
     }
@@ -77,6 +78,7 @@ impl Decoder {
     /// Takes the next unit off the front of `input`. `Ok(None)`: it is not whole yet; `input` is
     /// as it was, and [`measure`](Decoder::measure) says how long it will be. An error is sticky:
     /// from then on there are no units, and `input` is not looked at.
+    #[inline]
     pub(crate) fn next<'b>(&mut self, input: &mut &'b [u8]) -> Result<Option<Unit<'b>>, Fatal> {
         let length = match self.measure(input) {
             Ok(length) if length <= input.len() => length,
@@ -96,6 +98,7 @@ impl Decoder {
 
     /// How long the unit is that `bytes` begin with, as far as they tell: a number beyond
     /// `bytes.len()` means that at least so many are needed to know more.
+    #[inline]
     pub(crate) fn measure(&self, bytes: &[u8]) -> Result<usize, Fatal> {
         match self.expects {
             Expects::Anything { classic, web_is_error } => {
@@ -141,6 +144,7 @@ impl Decoder {
 
     /// The beginning of a frame that was [measured](Decoder::measure) without an error, and of which
     /// nothing more will be shown, tells the classic layout as a whole one would.
+    #[inline]
     pub(crate) fn settle_layout(&mut self, beginning: &[u8]) {
         if let Expects::Anything { classic, .. } = self.expects
             && beginning.len() >= classic::HEADER_LEN
@@ -152,6 +156,7 @@ impl Decoder {
     }
 
     /// `unit` is exactly as long as [`measure`](Decoder::measure) said.
+    #[inline]
     fn cut<'b>(&mut self, unit: &'b [u8]) -> Option<Unit<'b>> {
         if let Expects::V1 { .. } = self.expects {
             let (head, payload) = unit.split_first_chunk()?;
@@ -176,6 +181,7 @@ fn measure_hello(bytes: &[u8]) -> Result<usize, Fatal> {
     }
 }
 
+#[inline]
 fn measure_classic(bytes: &[u8], classic: Classic) -> Result<usize, Fatal> {
     let Some(head) = bytes.first_chunk() else { return Ok(classic::HEADER_LEN) };
     let header = classic::Header::decode(head);
@@ -195,6 +201,7 @@ fn measure_classic(bytes: &[u8], classic: Classic) -> Result<usize, Fatal> {
     }
 }
 
+#[inline]
 fn measure_v1(bytes: &[u8], limit: u32) -> Result<usize, Fatal> {
     let Some(head) = bytes.first_chunk() else { return Ok(frame::HEADER_LEN) };
     let header = frame::Header::decode(head);

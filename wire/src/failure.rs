@@ -49,12 +49,14 @@ impl Failure {
 
     /// The result code; never 0.
     #[must_use]
+    #[inline]
     pub fn result_code(&self) -> ResultCode {
         self.rc
     }
 
     /// The text that explains it; empty if there is none.
     #[must_use]
+    #[inline]
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -56,10 +56,12 @@ impl Kind {
     ];
 
     /// Whether it is owed one final reply.
+    #[inline]
     pub(crate) fn is_call(self) -> bool {
         matches!(self, Kind::Request | Kind::Subscribe | Kind::Unsubscribe)
     }
 
+    #[inline]
     pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Kind::ALL.get(usize::from(byte).wrapping_sub(1)).copied()
     }
@@ -89,6 +91,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    #[inline]
     pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         LE::write_u32(&mut bytes[0..], self.length);
@@ -100,6 +103,7 @@ impl Header {
         bytes
     }
 
+    #[inline]
     pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Header {
         Header {
             length: LE::read_u32(&bytes[0..]),
@@ -112,6 +116,7 @@ impl Header {
     }
 
     /// Whether a receiver may go on behind this frame: it knows the kind or may skip it.
+    #[inline]
     pub(crate) fn kind_is_acceptable(&self) -> bool {
         Kind::from_byte(self.kind).is_some() || self.kind >= FIRST_SKIPPABLE
     }
@@ -129,6 +134,7 @@ pub(crate) enum Extension<'b> {
 }
 
 /// Splits the extension block (flag EXT) off a payload. No TLV is defined for it yet.
+#[inline]
 pub(crate) fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
     if flags & flags::EXT == 0 {
         return Extension::Fine(payload);

@@ -44,6 +44,7 @@ const COMPACT_AT: usize = 64 << 10;
 
 impl Buffer {
     /// Whether it is worth keeping for another connection.
+    #[inline]
     pub fn is_worth_keeping(&self) -> bool {
         self.0.capacity() <= KEEP_CAPACITY
     }
@@ -73,6 +74,7 @@ pub struct Outbox(Option<Buffer>);
 
 impl Outbox {
     /// Whether everything has left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -85,6 +87,7 @@ impl Outbox {
     }
 
     /// Bytes of memory held.
+    #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.memory().map_or(0, Memory::capacity)
     }
@@ -185,6 +188,7 @@ impl Outbox {
         Some(buffer)
     }
 
+    #[inline]
     fn memory(&self) -> Option<&Memory> {
         self.0.as_ref().map(|buffer| &*buffer.0)
     }

@@ -39,18 +39,21 @@ impl ResultCode {
 
     /// The code with this number.
     #[must_use]
+    #[inline]
     pub const fn new(code: i32) -> ResultCode {
         ResultCode(code)
     }
 
     /// Its number, as it stands on the wire.
     #[must_use]
+    #[inline]
     pub const fn code(self) -> i32 {
         self.0
     }
 
     /// Whether this is 0.
     #[must_use]
+    #[inline]
     pub fn is_ok(self) -> bool {
         self.0 == 0
     }

@@ -111,6 +111,7 @@ impl<'c> ReplyWriter<'c> {
     }
 
     /// Throws the payload written so far away.
+    #[inline]
     pub fn clear(&mut self) {
         if self.fate != Fate::Lost {
             self.fate = Fate::Fine;
@@ -120,6 +121,7 @@ impl<'c> ReplyWriter<'c> {
     }
 
     /// Why not everything that was written is there.
+    #[inline]
     pub fn shortfall(&self) -> Option<(ResultCode, String)> {
         match self.fate {
             Fate::TooLarge => {
@@ -149,6 +151,7 @@ impl<'c> ReplyWriter<'c> {
         self.seal_failure(rc, text)
     }
 
+    #[inline]
     fn payload_start(&self) -> usize {
         self.start + header_len(self.ticket.layout)
     }
@@ -210,6 +213,7 @@ impl Drop for ReplyWriter<'_> {
 /// Most bytes of a text that explains a result code.
 const MAX_TEXT: usize = 1024;
 
+#[inline]
 fn header_len(layout: Layout) -> usize {
     match layout {
         Layout::Classic => classic::HEADER_LEN,

@@ -28,6 +28,7 @@ impl Connection {
     ///
     /// A responder whose outbox grows by the soft mark spends what is left of `budget`, so that
     /// the socket is offered the replies before the hard mark judges the peer by them.
+    #[inline]
     pub fn receive(
         &mut self,
         fresh: &[u8],
@@ -238,6 +239,7 @@ impl Connection {
     }
 
     /// Takes the frame back. Then, if it is longer, [`receive`](Connection::receive) with no bytes.
+    #[inline]
     pub fn put_back(&mut self, partial: Vec<u8>) {
         self.flow.stash = memory::trimmed(partial);
     }

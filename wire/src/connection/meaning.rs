@@ -10,6 +10,7 @@ use crate::layout::Layout;
 use crate::rc::ResultCode;
 
 impl Connection {
+    #[inline]
     pub(super) fn interpret<'b>(&mut self, unit: Unit<'b>) -> Option<Event<'b>> {
         let result = match unit {
             Unit::Hello(bytes) if self.role == Role::Responder => self.take_hello(bytes),
@@ -60,6 +61,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn take_classic<'b>(
         &mut self,
         header: classic::Header,
@@ -71,6 +73,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn take_v1<'b>(&mut self, header: Header, payload: &'b [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
         let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
         match kind {

@@ -138,21 +138,25 @@ impl Connection {
     }
 
     /// The layout, once known.
+    #[inline]
     pub fn layout(&self) -> Option<Layout> {
         self.decoder.layout()
     }
 
     /// Whether both hellos were exchanged; still true when the connection is over.
+    #[inline]
     pub fn has_opened_v1(&self) -> bool {
         self.layout() == Some(Layout::V1)
     }
 
     /// Whether all is said: no more is taken, and nothing is left to be sent.
+    #[inline]
     pub fn is_finished(&self) -> bool {
         self.is_over() && self.flow.outbox.is_empty()
     }
 
     /// Whether nothing more will be taken from the peer.
+    #[inline]
     pub fn is_finishing(&self) -> bool {
         matches!(self.phase, Phase::Concluding { .. }) || self.is_over()
     }

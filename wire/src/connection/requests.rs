@@ -12,6 +12,7 @@ use crate::{call_rules, classic};
 
 impl Connection {
     /// Starts the answer to a request of the peer.
+    #[inline]
     pub fn begin_reply(&mut self, ticket: Ticket) -> ReplyWriter<'_> {
         let (limit, pad_to) = match (ticket.layout, self.flow.settings.classic) {
             (Layout::V1, _) => (self.allowance.max_payload, None),
@@ -23,6 +24,7 @@ impl Connection {
     }
 
     /// A request, a subscribe or an unsubscribe. What can't be served is told so, and costs nothing else.
+    #[inline]
     pub(super) fn take_request<'b>(
         &mut self,
         header: Header,
@@ -43,6 +45,7 @@ impl Connection {
     }
 
     /// Classic peers have no ids, and no limits in flight: until one request is answered, no other is taken.
+    #[inline]
     pub(super) fn take_classic_request<'b>(
         &mut self,
         header: classic::Header,
@@ -56,6 +59,7 @@ impl Connection {
     }
 
     /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
+    #[inline]
     pub(super) fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
         if self.phase == Phase::Leaving {
             return Ok(None);

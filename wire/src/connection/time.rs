@@ -60,6 +60,7 @@ impl Connection {
     /// Ends the connection if a time limit has passed. Says whether one had. `now` is from before the socket
     /// was asked for `input`: what had come by then has come in time. While input waits to be
     /// handled, nobody is blamed for what may be in it; come again.
+    #[inline]
     pub fn handle_timeout(&mut self, now: Instant, input: Input) -> bool {
         if input == Input::Fresh {
             self.renew_partial(now);
