@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::error::ProtocolError;
+use crate::call_rules;
+use crate::error::ProtocolError;
 
 /// The calls of one direction of one connection.
 #[derive(Debug, Default)]
@@ -35,12 +36,14 @@ impl Asked {
 
     /// Notes a new v1 call and gives it an id.
     pub(crate) fn begin(&mut self, msg_type: i32, cost: u32) -> u32 {
+        let before = self.last_id;
         loop {
             self.last_id = self.last_id.wrapping_add(1);
             if self.last_id != 0 && !self.pending.contains_key(&self.last_id) {
                 break;
             }
         }
+        debug_assert!(call_rules::check_id(self.last_id, before).is_ok(), "ids rise");
         self.pending.insert(self.last_id, Pending { msg_type, cost, abandoned: false });
         self.bytes += u64::from(cost);
         self.last_id

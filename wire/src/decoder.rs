@@ -243,3 +243,23 @@ fn web_protocol(first: &[u8; 4]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever drives it need not remember that it has failed.
+    #[test]
+    fn an_error_is_the_last_that_is_seen() {
+        let request = frame::Header { length: 0, kind: 1, flags: 0, msg_type: 1, id: 1, rc: 0 }.encode();
+        let mut broken = request;
+        broken[4] = 99;
+        let mut decoder = Decoder::initiator();
+        decoder.expect_v1(10);
+        assert!(matches!(decoder.next(&mut &request[..]), Ok(Some(Unit::V1(..)))));
+        assert_eq!(decoder.next(&mut &broken[..]), Err(ProtocolError::UnknownKind(99).into()));
+        let mut input = &request[..];
+        assert_eq!(decoder.next(&mut input), Ok(None));
+        assert_eq!((input, decoder.layout()), (&request[..], Some(Layout::V1)));
+    }
+}

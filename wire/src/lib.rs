@@ -85,6 +85,7 @@
 //! | `decoder` | where the next unit ends, and whether it may |
 //! | `outbox` | bytes on their way out |
 //! | `asked` | what we asked and have no answer to yet |
+//! | `owed` | what we owe an answer later |
 //! | `call_rules` | what a call may not say |
 //! | `flow` | what every stream has: bytes that wait, time, an end |
 //! | `connection` | all of these as one state machine |
@@ -122,6 +123,7 @@ mod layout;
 mod limits;
 pub mod memory;
 mod outbox;
+mod owed;
 mod plain;
 mod protocol;
 mod rc;
@@ -142,6 +144,7 @@ pub use hello::Hello;
 pub use layout::{Classic, Layout};
 pub use limits::{ConnectionLimits, Contradiction, LATE, REFUSAL_WAIT};
 pub use outbox::{Buffer, Outbox};
+pub use owed::{Owed, OwedId};
 pub use plain::{Cut, Plain};
 pub use protocol::Protocol;
 pub use rc::ResultCode;

@@ -4,7 +4,8 @@
 //! does not read, is reserved here. Small things of a fixed size, a link, a timer, the text of an
 //! error, are not: for them a margin is left.
 
-use std::collections::TryReserveError;
+use std::collections::{HashMap, TryReserveError, VecDeque};
+use std::hash::Hash;
 use std::hint::black_box;
 
 /// There is no memory for it.
@@ -54,6 +55,26 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, NoMemory> {
     reserve_exact(&mut copy, bytes.len())?;
     copy.extend_from_slice(bytes);
     Ok(copy)
+}
+
+/// Makes room for one more entry.
+pub(crate) fn reserve_entry<K: Eq + Hash, V>(map: &mut HashMap<K, V>) -> Result<(), NoMemory> {
+    if map.len() < map.capacity() {
+        return Ok(());
+    }
+    may_have((map.capacity() + 1) * 2 * size_of::<(K, V)>()).then_some(()).ok_or(NoMemory)?;
+    map.try_reserve(1)?;
+    has_room(MARGIN).then_some(()).ok_or(NoMemory)
+}
+
+/// Makes room for so many more entries.
+pub(crate) fn reserve_entries<T>(queue: &mut VecDeque<T>, count: usize) -> Result<(), NoMemory> {
+    if count <= queue.capacity() - queue.len() {
+        return Ok(());
+    }
+    may_have((queue.len() + count) * 2 * size_of::<T>()).then_some(()).ok_or(NoMemory)?;
+    queue.try_reserve(count)?;
+    has_room(MARGIN).then_some(()).ok_or(NoMemory)
 }
 
 /// What is kept of a buffer that has much more memory than what is left in it needs: it may have held

@@ -226,4 +226,37 @@ mod tests {
         assert_eq!(outbox.mark_sent(10), Left { calls: 1, bytes: 2 });
         assert_eq!(outbox.unsent(), [3]);
     }
+
+    /// How much of what has left is still held.
+    fn sent(outbox: &Outbox) -> usize {
+        outbox.memory().expect("memory").sent
+    }
+
+    #[test]
+    fn what_has_left_is_moved_away_once_it_is_much() {
+        let much = 64 << 10;
+        for (count, sent_later) in [(much, much), (much + 1, 0)] {
+            let mut outbox = Outbox::default();
+            outbox.bytes().resize(much + 2, 7);
+            outbox.mark_sent(count);
+            assert_eq!(sent(&outbox), sent_later);
+        }
+        // And more than what follows, or large outboxes would be moved over and over.
+        for (follows, sent_later) in [(much * 2, much * 2), (much * 2 - 1, 0)] {
+            let mut outbox = Outbox::default();
+            outbox.bytes().resize(much * 2 + follows, 7);
+            outbox.mark_sent(much * 2);
+            assert_eq!(sent(&outbox), sent_later);
+        }
+    }
+
+    #[test]
+    fn memory_of_up_to_four_megabytes_is_worth_keeping() {
+        for (capacity, is_kept) in [(4 << 20, true), ((4 << 20) + 1, false)] {
+            let mut outbox = Outbox::default();
+            outbox.bytes().reserve_exact(capacity);
+            assert_eq!(outbox.capacity(), capacity);
+            assert_eq!(outbox.reclaim().expect("its memory").is_worth_keeping(), is_kept);
+        }
+    }
 }

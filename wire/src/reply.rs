@@ -18,6 +18,8 @@ pub struct Ticket {
     pub msg_type: i32,
     /// Payload bytes that count as in flight until the reply has left.
     pub cost: u32,
+    /// For how many milliseconds its caller waits, counted from its last byte on; 0 if for ever.
+    pub timeout_ms: u32,
     /// In which layout it came, and is answered.
     pub layout: Layout,
 }
@@ -26,13 +28,20 @@ impl Ticket {
     /// Of a classic request.
     #[inline]
     pub(crate) fn classic(msg_type: i32) -> Ticket {
-        Ticket { id: 0, msg_type, cost: 0, layout: Layout::Classic }
+        Ticket { id: 0, msg_type, cost: 0, timeout_ms: 0, layout: Layout::Classic }
     }
 
     /// Of a v1 call that counts so much in flight.
     #[inline]
     pub(crate) fn v1(header: &frame::Header, cost: u32) -> Ticket {
-        Ticket { id: header.id, msg_type: i32::from(header.msg_type), cost, layout: Layout::V1 }
+        Ticket {
+            id: header.id,
+            msg_type: i32::from(header.msg_type),
+            cost,
+            // A negative one is answered before anybody looks at this.
+            timeout_ms: header.rc as u32,
+            layout: Layout::V1,
+        }
     }
 }
 

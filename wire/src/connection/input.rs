@@ -59,6 +59,7 @@ impl Connection {
     pub fn received(&mut self, now: Instant) {
         self.flow.touch(now);
         self.watch_partial(now);
+        self.check_accounts();
     }
 
     /// Handles the units that begin in `stash`, taking from `fresh` just what completes them.
@@ -155,7 +156,7 @@ impl Connection {
         if let Some(event) = self.interpret_lost(&std::mem::take(stash)) {
             (turn.each)(self, event);
         }
-        self.judge_outbox(turn);
+        self.judge_turn(turn);
         behind
     }
 
@@ -171,7 +172,7 @@ impl Connection {
                     if let Some(event) = self.interpret(unit) {
                         (turn.each)(self, event);
                     }
-                    self.judge_outbox(turn);
+                    self.judge_turn(turn);
                 }
                 Ok(None) => return,
                 Err(fatal) => self.fail(fatal),
@@ -179,16 +180,10 @@ impl Connection {
         }
     }
 
-    /// Looks at what the replies have come to.
+    /// Looks at what the replies have come to, and ends a turn that has made enough of them.
     #[inline]
-    fn judge_outbox<F>(&mut self, turn: &mut Turn<'_, F>) {
-        let waiting = self.flow.outbox.len();
-        if self.flow.outbox.is_starved() {
-            self.fail(ProtocolError::STARVED.into());
-        } else if self.role == Role::Responder && waiting > self.flow.settings.limits.outbox_hard {
-            self.fail(ProtocolError::OutboxFull(waiting).into());
-        }
-        if waiting >= turn.outbox_most {
+    fn judge_turn<F>(&mut self, turn: &mut Turn<'_, F>) {
+        if self.judge_outbox() >= turn.outbox_most {
             turn.budget.set(0);
         }
     }

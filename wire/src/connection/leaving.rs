@@ -27,7 +27,7 @@ impl Connection {
 
     /// The peer asks no more, but answers what it has accepted of ours, perhaps behind this.
     pub(super) fn take_goodbye(&mut self) {
-        if self.asked.as_ref().is_some_and(|asked| asked.len() > 0) {
+        if self.open_calls.as_ref().is_some_and(|calls| calls.asked.len() > 0) {
             self.goodbye(ResultCode::OK);
         } else {
             self.conclude(self.phase == Phase::Open);
@@ -74,14 +74,17 @@ impl Connection {
     }
 
     /// Nothing more is taken; what is in the outbox still goes out.
+    #[cold]
     pub(super) fn finish(&mut self) {
         self.phase = Phase::Finishing;
         self.decoder.expect_nothing();
         self.pong_owed = None;
         self.partial = None;
+        self.drop_owed();
     }
 
     /// Ends the connection for a reason that is the peer's fault or a limit's; it is told.
+    #[cold]
     pub(super) fn fail(&mut self, fatal: Fatal) {
         let Fatal { error, answer_to } = fatal;
         if error.is_hopeless() {
@@ -125,6 +128,7 @@ impl Connection {
     }
 
     /// Ends the connection without a word, since the peer does not read.
+    #[cold]
     pub(super) fn abandon(&mut self, error: ProtocolError) {
         self.finish();
         self.discard_output();

@@ -88,8 +88,12 @@ impl Connection {
                 self.take_goodbye();
                 Ok(Some(Event::Goodbye { rc: ResultCode::new(header.rc), last_id: header.id }))
             }
-            // Nobody subscribed, no call can be cancelled or streams, no token was asked for.
-            Kind::Event | Kind::Cancel | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
+            Kind::Cancel => {
+                self.take_cancel(header.id);
+                Ok(None)
+            }
+            // Nobody subscribed, no call streams, no token was asked for.
+            Kind::Event | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
         }
     }
 }

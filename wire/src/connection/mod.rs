@@ -11,6 +11,7 @@
 //!   come, but not before it has asked the socket for input and offered it what is unsent;
 //! - close, when [`is_finished`](Connection::is_finished) says that nothing more will happen.
 
+mod deferring;
 mod input;
 mod leaving;
 mod meaning;
@@ -29,6 +30,7 @@ use crate::decoder::Decoder;
 use crate::flow::Flow;
 use crate::hello::{Allowance, Hello};
 use crate::layout::Layout;
+use crate::owed::Register;
 use crate::rc::ResultCode;
 use crate::settings::Settings;
 use time::Partial;
@@ -59,7 +61,27 @@ enum Phase {
     Finishing,
 }
 
-/// See the module's text.
+/// Calls that have no final reply yet, and are no matter of this moment.
+#[derive(Debug, Default)]
+struct OpenCalls {
+    /// What we asked.
+    asked: Asked,
+    /// What we owe an answer later.
+    owed: Register,
+}
+
+/// One connection as a state machine.
+///
+/// What is worth asking, and after what; whoever asks more often wastes only time. After everything,
+/// [`next_deadline`](Connection::next_deadline) may be another one.
+///
+/// | after | ask |
+/// |---|---|
+/// | [`receive`](Connection::receive) and [`received`](Connection::received) | [`poll_owed`](Connection::poll_owed), [`has_unsent`](Connection::has_unsent), [`has_backlog`](Connection::has_backlog), [`is_finished`](Connection::is_finished) |
+/// | [`end_of_input`](Connection::end_of_input), [`goodbye`](Connection::goodbye), [`refuse`](Connection::refuse), [`shed`](Connection::shed) | `poll_owed`, `has_unsent`, `is_finished` |
+/// | a reply outside of `receive`, to a [deferred](Connection::defer) call or with a ticket that was kept | `has_unsent`, then `poll_owed` (the peer may have been given up for what it does not read), `has_backlog` (a classic peer's next request may have waited for this) |
+/// | [`mark_sent`](Connection::mark_sent) | `has_unsent`, `has_backlog`, `is_finished` |
+/// | the time of [`next_deadline`](Connection::next_deadline) | [`handle_timeout`](Connection::handle_timeout), then `poll_owed`, `has_unsent`, `is_finished` |
 #[derive(Debug)]
 pub struct Connection {
     flow: Flow,
@@ -77,8 +99,8 @@ pub struct Connection {
     /// The peer's last request that was accepted.
     last_id: u32,
     pong_owed: Option<u32>,
-    /// Our own calls; boxed, since most connections of a server have none.
-    asked: Option<Box<Asked>>,
+    /// Boxed, since most connections of a server have none.
+    open_calls: Option<Box<OpenCalls>>,
     /// The frame that is incomplete now; while refusing, what is waited for then.
     /// Boxed: most connections of a server are idle, and have none.
     partial: Option<Box<Partial>>,
@@ -119,7 +141,7 @@ impl Connection {
             in_flight_bytes: 0,
             last_id: 0,
             pong_owed: None,
-            asked: None,
+            open_calls: None,
             partial: None,
         }
     }
@@ -164,6 +186,19 @@ impl Connection {
     #[inline]
     fn is_over(&self) -> bool {
         self.phase == Phase::Finishing
+    }
+
+    /// What is counted in two places is the same in both.
+    #[inline]
+    fn check_accounts(&self) {
+        let deferred = self.open_calls.as_ref().map_or(0, |calls| calls.owed.len());
+        debug_assert!(
+            self.in_flight as usize >= self.flow.outbox.replies() + deferred,
+            "what is in flight has a reply that has not left, or is owed one"
+        );
+        debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0, "bytes in flight are a call's");
+        debug_assert!(!self.is_over() || deferred == 0, "at the end nothing is owed");
+        debug_assert!(!self.flow.stash.is_empty() || self.flow.stash.capacity() == 0);
     }
 
     /// The peer's calls that were accepted and have no reply yet, not even in the outbox.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Connection;
+use super::{Connection, Role};
 use crate::error::ProtocolError;
 use crate::frame::{self, Header, Kind};
 use crate::outbox::Left;
@@ -37,6 +37,20 @@ impl Connection {
         let left = self.flow.mark_sent(count, now);
         self.release(left);
         self.watch_partial(now);
+        self.check_accounts();
+    }
+
+    /// Gives a peer up that does not read its replies, or for whose replies there is no memory. Says how
+    /// many bytes wait for it.
+    #[inline]
+    pub(super) fn judge_outbox(&mut self) -> usize {
+        let waiting = self.flow.outbox.len();
+        if self.flow.outbox.is_starved() {
+            self.abandon(ProtocolError::STARVED);
+        } else if waiting > self.flow.settings.limits.outbox_hard && self.role == Role::Responder {
+            self.abandon(ProtocolError::OutboxFull(waiting));
+        }
+        waiting
     }
 
     /// Nobody will take what is in the outbox.
@@ -48,7 +62,7 @@ impl Connection {
 
     /// These replies have left the outbox: their calls are over.
     #[inline]
-    fn release(&mut self, left: Left) {
+    pub(super) fn release(&mut self, left: Left) {
         self.in_flight -= left.calls;
         self.in_flight_bytes -= left.bytes;
     }

@@ -21,7 +21,8 @@ impl Connection {
 
     /// Whether the peer's allowance leaves room for a call with so much payload.
     pub fn may_call(&self, payload_len: u32) -> bool {
-        let (calls, bytes) = self.asked.as_ref().map_or((0, 0), |asked| (asked.len(), asked.bytes()));
+        let (calls, bytes) =
+            self.open_calls.as_ref().map_or((0, 0), |calls| (calls.asked.len(), calls.asked.bytes()));
         self.layout() == Some(Layout::Classic)
             || (calls < self.allowance.max_in_flight as usize
                 && bytes + u64::from(payload_len) <= u64::from(self.allowance.max_in_flight_bytes))
@@ -35,7 +36,7 @@ impl Connection {
             _ => payload.len(),
         };
         self.flow.outbox.reserve(frame::HEADER_LEN + padded)?;
-        let asked = self.asked.get_or_insert_default();
+        let asked = &mut self.open_calls.get_or_insert_default().asked;
         let cost = payload.len() as u32;
         if self.decoder.layout() != Some(Layout::Classic) {
             let id = asked.begin(i32::from(msg_type), cost);
@@ -60,8 +61,8 @@ impl Connection {
 
     /// The caller no longer waits for the reply to this call of ours.
     pub fn abandon_call(&mut self, id: u32) {
-        if let Some(asked) = &mut self.asked {
-            asked.abandon(id);
+        if let Some(calls) = &mut self.open_calls {
+            calls.asked.abandon(id);
         }
     }
 
@@ -73,11 +74,11 @@ impl Connection {
         let Extension::Fine(payload) = split_extension(header.flags, payload) else {
             return Err(ProtocolError::BadExtension);
         };
-        let Some(asked) = &mut self.asked else { return Err(ProtocolError::UnknownReply(header.id)) };
+        let Some(calls) = &mut self.open_calls else { return Err(ProtocolError::UnknownReply(header.id)) };
         if header.flags & flags::MORE != 0 {
             return Err(ProtocolError::UnaskedPart(header.id));
         }
-        let waited_for = asked.finish(header.id, i32::from(header.msg_type))?;
+        let waited_for = calls.asked.finish(header.id, i32::from(header.msg_type))?;
         let is_text = header.flags & flags::TEXT != 0;
         let reply = Event::Reply { id: header.id, rc: ResultCode::new(header.rc), is_text, payload };
         Ok(waited_for.then_some(reply))
@@ -88,7 +89,7 @@ impl Connection {
         header: classic::Header,
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let id = self.asked.get_or_insert_default().finish_next(header.msg_type)?;
+        let id = self.open_calls.get_or_insert_default().asked.finish_next(header.msg_type)?;
         Ok(id.map(|id| Event::Reply { id, rc: ResultCode::new(header.rc), is_text: false, payload }))
     }
 }

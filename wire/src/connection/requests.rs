@@ -65,6 +65,10 @@ impl Connection {
             return Ok(None);
         }
         call_rules::check_id(header.id, self.last_id)?;
+        // Ids may wrap, but not into a call that is still open.
+        if self.open_calls.as_ref().is_some_and(|calls| calls.owed.holds(header.id)) {
+            return Err(ProtocolError::BadId { id: header.id, last: self.last_id });
+        }
         let ConnectionLimits { max_in_flight, max_in_flight_bytes, .. } = self.flow.settings.limits;
         if self.in_flight >= max_in_flight {
             return Err(ProtocolError::TooManyInFlight { what: "calls", limit: max_in_flight });

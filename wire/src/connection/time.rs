@@ -45,16 +45,18 @@ impl Partial {
 }
 
 impl Connection {
-    /// When [`handle_timeout`](Connection::handle_timeout) is to be called, unless something
+    /// When [`handle_timeout`](Connection::handle_timeout) is to be called, and
+    /// [`poll_owed`](Connection::poll_owed) to be asked, unless something
     /// happens before. Ask again after every other call.
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let is_watched = self.partial.is_some() || self.flow.is_stalled();
+        let is_watched = self.partial.is_some() || self.flow.is_stalled() || self.open_calls.is_some();
         if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
             return None; // As for most, with every request.
         }
-        self.deadlines().into_iter().flatten().map(|(at, _)| at).min()
+        let owed = self.open_calls.as_ref().and_then(|calls| calls.owed.next_deadline());
+        self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(owed).min()
     }
 
     /// Ends the connection if a time limit has passed. Says whether one had. `now` is from before the socket

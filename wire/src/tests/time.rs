@@ -14,7 +14,7 @@ use crate::rc::ResultCode;
 const TICK: Duration = Duration::from_millis(1);
 
 /// Lets all but a tick of `limit` pass, in which nothing may happen, and then the tick.
-fn outlast(side: &mut Side, limit: Duration, error: &ProtocolError) {
+pub(super) fn outlast(side: &mut Side, limit: Duration, error: &ProtocolError) {
     assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
     side.pass(limit - TICK);
     assert!(!side.connection.handle_timeout(side.now, Input::Quiet));

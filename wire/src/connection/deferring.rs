@@ -1,0 +1,74 @@
+//! Answers that come later.
+
+use std::time::Instant;
+
+use super::Connection;
+use crate::owed::{Owed, OwedId};
+use crate::rc::ResultCode;
+use crate::reply::{ReplyWriter, Ticket};
+
+impl Connection {
+    /// Leaves the answer to a request for later. `received`: when the request was there in full, usually the
+    /// time at which its event is handled; from then on its caller's time runs, if he has set himself one.
+    ///
+    /// The call ends in exactly one way: [`begin_owed_reply`](Connection::begin_owed_reply) answers it, or
+    /// [`poll_owed`](Connection::poll_owed) tells that it was cancelled, has timed out or was dropped with
+    /// its connection. Until then it counts as in flight, and behind a classic one no other is taken.
+    ///
+    /// `None`: there is no memory to keep it, and it was answered "busy" (-6).
+    #[must_use]
+    pub fn defer(&mut self, ticket: Ticket, received: Instant) -> Option<OwedId> {
+        match self.open_calls.get_or_insert_default().owed.add(ticket, received) {
+            Ok(id) => {
+                if self.is_over() {
+                    self.drop_owed();
+                }
+                Some(id)
+            }
+            Err(ticket) => {
+                self.begin_reply(ticket).fail(ResultCode::BUSY, "there is no memory to keep the request");
+                None
+            }
+        }
+    }
+
+    /// Starts the answer to a deferred call. `None`: it has ended before, and whoever
+    /// [asks](Connection::poll_owed) is told how, or was.
+    #[must_use]
+    pub fn begin_owed_reply(&mut self, id: OwedId) -> Option<ReplyWriter<'_>> {
+        self.judge_outbox();
+        let ticket = self.open_calls.as_mut()?.owed.take(id)?;
+        Some(self.begin_reply(ticket))
+    }
+
+    /// Tells of a deferred call that has ended without its owner; each once. Answers those whose time is
+    /// over by `now`. Ask until there is none, whenever the table at [`Connection`] says so.
+    #[must_use]
+    pub fn poll_owed(&mut self, now: Instant) -> Option<Owed> {
+        self.open_calls.as_ref()?; // As on most connections.
+        self.judge_outbox();
+        if let Some(ticket) = self.open_calls.as_mut()?.owed.expire(now) {
+            self.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
+        }
+        self.check_accounts();
+        self.open_calls.as_mut()?.owed.next_ended()
+    }
+
+    /// The peer does not want the answer to this call any more. If it has it already, or will at once,
+    /// this means nothing.
+    #[cold]
+    pub(super) fn take_cancel(&mut self, id: u32) {
+        if let Some(ticket) = self.open_calls.as_mut().and_then(|calls| calls.owed.cancel(id)) {
+            self.begin_reply(ticket).fail(ResultCode::CANCELLED, "its caller has cancelled it");
+        }
+    }
+
+    /// Nobody waits for answers any more.
+    #[cold]
+    pub(super) fn drop_owed(&mut self) {
+        if let Some(calls) = &mut self.open_calls {
+            let left = calls.owed.drop_all();
+            self.release(left);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What this side owes an answer later.
+//!
+//! A call that is answered at once never comes here. One that is deferred has one entry until it ends: by
+//! its owner's reply, or without him, and then he is told why when he asks.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::memory::{self, NoMemory};
+use crate::outbox::Left;
+use crate::reply::Ticket;
+
+/// Names a deferred call among all of its connection, for maps of those who work on it. Means nothing
+/// any more when the call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwedId {
+    /// The call's id on the wire, which may come again.
+    id: u32,
+    serial: u32,
+}
+
+/// A deferred call that has ended without its owner's reply: there is nothing left to do for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Owed {
+    /// The caller has cancelled it, and was answered "cancelled" (-8).
+    Cancelled(OwedId),
+    /// The caller's time for it is over: it was answered "timed out" (-7).
+    TimedOut(OwedId),
+    /// The connection is at its end: nobody waits for an answer, and none was sent.
+    Dropped(OwedId),
+}
+
+impl Owed {
+    /// Which call it was.
+    #[must_use]
+    pub fn id(self) -> OwedId {
+        match self {
+            Owed::Cancelled(id) | Owed::TimedOut(id) | Owed::Dropped(id) => id,
+        }
+    }
+}
+
+/// The deferred calls of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Register {
+    /// By their ids on the wire. Classic ones have 0: of them there is never more than one.
+    calls: HashMap<u32, Call>,
+    /// When whose time is over.
+    deadlines: BTreeSet<(Instant, u32)>,
+    /// Those that have ended without their owners, who have not asked yet. There is always room in it for
+    /// all that have not ended.
+    ended: VecDeque<Owed>,
+    last_serial: u32,
+}
+
+#[derive(Debug)]
+struct Call {
+    serial: u32,
+    ticket: Ticket,
+    deadline: Option<Instant>,
+}
+
+impl Register {
+    /// Calls that have not ended.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether the call with this id on the wire has not ended.
+    #[inline]
+    pub(crate) fn holds(&self, id: u32) -> bool {
+        self.calls.contains_key(&id)
+    }
+
+    /// Takes a call in that had come in full at `since`. Gives it back if there is no memory for it.
+    pub(crate) fn add(&mut self, ticket: Ticket, since: Instant) -> Result<OwedId, Ticket> {
+        let Ok(()) = self.reserve() else { return Err(ticket) };
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let (id, serial) = (ticket.id, self.last_serial);
+        let timeout = Some(ticket.timeout_ms).filter(|timeout| *timeout > 0);
+        let deadline = timeout.and_then(|timeout| since.checked_add(Duration::from_millis(timeout.into())));
+        self.deadlines.extend(deadline.map(|at| (at, id)));
+        let before = self.calls.insert(id, Call { serial, ticket, deadline });
+        debug_assert!(before.is_none(), "call {id} is owed twice");
+        Ok(OwedId { id, serial })
+    }
+
+    fn reserve(&mut self) -> Result<(), NoMemory> {
+        memory::reserve_entry(&mut self.calls)?;
+        memory::reserve_entries(&mut self.ended, self.calls.len() + 1)
+    }
+
+    /// Its owner answers it. `None`: it has ended before.
+    pub(crate) fn take(&mut self, id: OwedId) -> Option<Ticket> {
+        self.calls.get(&id.id).filter(|call| call.serial == id.serial)?;
+        self.remove(id.id).map(|(_, ticket)| ticket)
+    }
+
+    /// The caller does not want it any more. `None`: it has ended before, or was never deferred.
+    pub(crate) fn cancel(&mut self, id: u32) -> Option<Ticket> {
+        let (id, ticket) = self.remove(id)?;
+        self.ended.push_back(Owed::Cancelled(id));
+        Some(ticket)
+    }
+
+    /// One whose time is over by now.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Ticket> {
+        let (_, id) = *self.deadlines.first().filter(|(at, _)| *at <= now)?;
+        let (id, ticket) = self.remove(id)?;
+        self.ended.push_back(Owed::TimedOut(id));
+        Some(ticket)
+    }
+
+    /// Nobody waits for any of them. Says how many there were.
+    pub(crate) fn drop_all(&mut self) -> Left {
+        let mut left = Left::default();
+        self.deadlines.clear();
+        let first = self.ended.len();
+        for (id, Call { serial, ticket, .. }) in self.calls.drain() {
+            self.ended.push_back(Owed::Dropped(OwedId { id, serial }));
+            left.calls += 1;
+            left.bytes += ticket.cost;
+        }
+        // In the order in which they were deferred.
+        self.ended.make_contiguous()[first..].sort_by_key(|owed| owed.id().serial);
+        left
+    }
+
+    /// One that has ended without its owner.
+    pub(crate) fn next_ended(&mut self) -> Option<Owed> {
+        self.ended.pop_front()
+    }
+
+    /// When the next one's time is over.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    fn remove(&mut self, id: u32) -> Option<(OwedId, Ticket)> {
+        let Call { serial, ticket, deadline } = self.calls.remove(&id)?;
+        if let Some(at) = deadline {
+            self.deadlines.remove(&(at, id));
+        }
+        Some((OwedId { id, serial }, ticket))
+    }
+}
