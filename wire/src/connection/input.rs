@@ -42,7 +42,10 @@ impl Connection {
         };
         let mut turn = Turn { budget, outbox_most, each };
         let mut stash = std::mem::take(&mut self.flow.stash);
-        let mut rest = self.receive_behind(&mut stash, fresh, &mut turn);
+        let mut rest = match stash.is_empty() {
+            true => fresh,
+            false => self.receive_behind(&mut stash, fresh, &mut turn),
+        };
         if stash.is_empty() {
             self.parse(&mut rest, &mut turn);
         }
@@ -252,6 +255,14 @@ impl Connection {
     /// The clock of an incomplete frame runs from its first byte, and rests while reading does.
     #[inline]
     pub(super) fn watch_partial(&mut self, now: Instant) {
+        // As behind most requests.
+        if self.flow.stash.is_empty() && self.partial.is_none() {
+            return;
+        }
+        self.judge_partial(now);
+    }
+
+    fn judge_partial(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Refusing(_)) {
             return;
         }
