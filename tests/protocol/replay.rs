@@ -78,6 +78,10 @@ pub(crate) fn serve(conversation: &Conversation, endpoint: &Endpoint) -> (Runnin
 fn play(conversation: &Conversation, scheme: &str) -> Result<(), String> {
     let (running, endpoint) = serve(conversation, &util::fresh(scheme));
     let channel = Channel::connect(&endpoint, Some(PATIENCE)).map_err(|error| error.to_string())?;
+    let halves = conversation.steps.iter().any(|(_, step)| matches!(step, Step::SendEnd));
+    if halves && !channel.has_half_close() {
+        return Ok(()); // A named pipe.
+    }
     for (line, step) in &conversation.steps {
         let at = |difference| format!("line {line}: {difference}");
         match step {
