@@ -68,6 +68,8 @@ mod datagram;
 #[cfg(any(unix, windows))]
 mod deadline;
 pub mod endpoint;
+#[cfg(test)]
+mod fault;
 mod hosts;
 pub mod peer;
 mod stop;

@@ -20,6 +20,8 @@ use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
 use crate::deadline::{Backoff, Deadline};
 use crate::endpoint::Endpoint;
+#[cfg(test)]
+use crate::fault::{self, Call};
 use crate::hosts;
 use crate::peer::{Address, Peer};
 
@@ -191,13 +193,19 @@ impl Channel {
             let is_last = deadline.has_passed();
             // A wait too long for the system's clock is as good as one without end.
             let timeout = deadline.remaining().and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout.as_ref()) {
+            match self.poll_for_room(timeout.as_ref()) {
                 Ok(0) if is_last => return Ok(false),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn poll_for_room(&self, timeout: Option<&Timespec>) -> rustix::io::Result<usize> {
+        #[cfg(test)]
+        fault::strikes(Call::Wait)?;
+        poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], timeout)
     }
 
     /// Whether the two directions end separately.
@@ -284,7 +292,7 @@ fn connect_unix(address: &SockAddr, deadline: Deadline) -> io::Result<Channel> {
         if let Some(left) = deadline.remaining() {
             set_socket_timeout(&socket, Timeout::Send, Some(Duration::from_micros(micros(left))))?;
         }
-        let Err(error) = socket.connect(address) else {
+        let Err(error) = connect_once(&socket, address) else {
             return Channel::new(socket, Transport::Unix);
         };
         match Errno::from_io_error(&error) {
@@ -301,6 +309,12 @@ fn connect_unix(address: &SockAddr, deadline: Deadline) -> io::Result<Channel> {
             _ => return Err(error),
         }
     }
+}
+
+fn connect_once(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    #[cfg(test)]
+    fault::strikes(Call::Connect)?;
+    socket.connect(address)
 }
 
 fn connect_host(host: &str, port: u16, deadline: Deadline) -> io::Result<Channel> {
@@ -335,6 +349,7 @@ fn connect_inet(address: SocketAddr, timeout: Duration) -> io::Result<Channel> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Answer, script};
 
     #[test]
     fn a_dead_network_is_no_timeout_of_ours() {
@@ -369,5 +384,60 @@ mod tests {
         let _live = serve("tmp");
         let found = connect().unwrap().peer_address().unwrap();
         assert_eq!(found, Address::Path(root.path().join("tmp/app.sock")));
+    }
+
+    const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+    /// A socket that listens, at a path of its own.
+    fn server() -> (tempfile::TempDir, std::os::unix::net::UnixListener, Endpoint) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        (folder, listener, Endpoint::Unix(path))
+    }
+
+    fn fails(call: Call, code: i32) -> (Call, Answer) {
+        (call, Answer::Fails(code))
+    }
+
+    #[test]
+    fn connecting_outlives_signals_and_full_backlogs() {
+        let (_folder, _listener, endpoint) = server();
+        let busy = fails(Call::Connect, libc::EAGAIN);
+        let script_of_luck = script(&[fails(Call::Connect, libc::EINTR), busy, busy]);
+        Channel::connect(&endpoint, SOON).unwrap();
+        drop(script_of_luck);
+        // Once more behind the deadline, and no more.
+        let script_of_bad_luck = script(&[busy, busy]);
+        let error = Channel::connect(&endpoint, Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(script_of_bad_luck);
+        let _script = script(&[fails(Call::Connect, libc::ENOMEM)]);
+        assert_eq!(Channel::connect(&endpoint, SOON).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn waits_outlive_signals_and_count_what_went() {
+        let (_folder, listener, endpoint) = server();
+        let channel = Channel::connect(&endpoint, SOON).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let full = fails(Call::Write, libc::EAGAIN);
+        let _script = script(&[
+            full,
+            fails(Call::Wait, libc::EINTR),
+            (Call::Wait, Answer::Passes),
+            (Call::Write, Answer::Short(2)),
+            full,
+            fails(Call::Wait, libc::ENOMEM),
+            full,
+            fails(Call::Read, libc::EINTR),
+            (Call::Read, Answer::Short(1)),
+        ]);
+        assert_eq!(channel.send(b"hello", SOON).unwrap(), 2);
+        assert_eq!(channel.send(b"llo", SOON).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(channel.send(b"llo", Some(Duration::ZERO)).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        io::Write::write_all(&mut far, b"yes").unwrap();
+        assert_eq!(channel.recv(&mut [0; 9], SOON).unwrap(), 1);
+        assert_eq!(channel.recv(&mut [0; 9], SOON).unwrap(), 2);
     }
 }

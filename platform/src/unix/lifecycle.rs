@@ -23,6 +23,8 @@ use super::lock::{PathLock, unwritable};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::owner;
 use super::{names, socket};
+#[cfg(test)]
+use crate::fault::{self, Call};
 
 /// How long a starter waits for others that are starting at the same path: they hold the lock for
 /// well under a millisecond each.
@@ -96,7 +98,7 @@ pub(super) fn bind_locked(
 ) -> io::Result<(Socket, SocketFile)> {
     let address = names::path_address(path)?;
     let socket = role.socket()?;
-    let protected = if HAS_SOCKET_MODE { fchmod(&socket, PRIVATE) } else { Ok(()) };
+    let protected = if HAS_SOCKET_MODE { protect(&socket) } else { Ok(()) };
     bind_in_place(&socket, path, &address, role, lock)?;
     let found = Placed::look(path)?;
     let Some(placed) = Placed::socket(path, &found) else { return Err(in_the_way(path)) };
@@ -117,6 +119,12 @@ pub(super) fn bind_locked(
             Err(error)
         }
     }
+}
+
+fn protect(socket: &Socket) -> rustix::io::Result<()> {
+    #[cfg(test)]
+    fault::strikes(Call::SetMode)?;
+    fchmod(socket, PRIVATE)
 }
 
 /// The mode of a socket could not be set before it was bound, which seccomp(2) or a system other than
@@ -152,7 +160,7 @@ fn bind_in_place(
     lock: &PathLock,
 ) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
-        let Err(error) = socket.bind(address) else { return Ok(()) };
+        let Err(error) = bind_once(socket, address) else { return Ok(()) };
         match Errno::from_io_error(&error) {
             Some(Errno::ADDRINUSE) => remove_if_stale(path, address, role.kind(), lock)?,
             Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NXIO) => {
@@ -171,6 +179,12 @@ fn bind_in_place(
         io::ErrorKind::AddrInUse,
         "other programs keep creating and removing sockets at this path",
     ))
+}
+
+fn bind_once(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    #[cfg(test)]
+    fault::strikes(Call::Bind)?;
+    socket.bind(address)
 }
 
 /// Removes a socket that nobody serves. The lock must be held.
@@ -386,5 +400,66 @@ impl Placed {
     fn set_mode(&self, mode: Mode) -> io::Result<()> {
         use rustix::fs::{AtFlags, CWD, chmodat};
         Ok(chmodat(CWD, &self.path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{Answer, script};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const LISTENER: Role = Role::Listener { backlog: 1 };
+
+    /// What binding in a new folder says, and what is left there.
+    fn refused(role: Role, answers: &[(Call, Answer)]) -> (io::Error, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let _script = script(answers);
+        let error = bind(&folder.path().join("s"), role, false, LOCK_PATIENCE).unwrap_err();
+        (error, fs::read_dir(folder.path()).unwrap().count())
+    }
+
+    #[test]
+    fn what_keeps_a_socket_from_being_made_is_said() {
+        for (code, kind, words) in [
+            (libc::ENOSPC, io::ErrorKind::StorageFull, "make room there"),
+            (libc::EROFS, io::ErrorKind::ReadOnlyFilesystem, "can be written to"),
+            (libc::EPERM, io::ErrorKind::PermissionDenied, "may not know sockets"),
+        ] {
+            let (error, left) = refused(LISTENER, &[(Call::Bind, Answer::Fails(code))]);
+            assert_eq!((error.kind(), left), (kind, 0), "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        let busy = [(Call::Bind, Answer::Fails(libc::EADDRINUSE)); ATTEMPTS as usize];
+        let (error, left) = refused(LISTENER, &busy);
+        assert_eq!((error.kind(), left), (io::ErrorKind::AddrInUse, 0), "{error}");
+        assert!(error.to_string().contains("keep creating"), "{error}");
+    }
+
+    /// As seccomp(2) may have it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn where_the_mode_can_only_be_set_late_a_listener_is_private_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let refuses = (Call::SetMode, Answer::Fails(libc::EPERM));
+        // Which nobody else can enter.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        for role in [LISTENER, Role::Datagrams] {
+            let _script = script(&[refuses]);
+            let (_socket, _file) = bind(&path, role, false, LOCK_PATIENCE).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let open = std::os::unix::net::UnixDatagram::bind(folder.path().join("open")).unwrap();
+        let is_open = fs::metadata(folder.path().join("open")).unwrap().permissions().mode() & 0o077 != 0;
+        drop(open);
+        if is_open {
+            let _script = script(&[refuses]);
+            let error = bind(&path, Role::Datagrams, false, LOCK_PATIENCE).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().contains("umask 077") && !path.exists(), "{error}");
+        }
     }
 }

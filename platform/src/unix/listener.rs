@@ -294,6 +294,7 @@ const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Answer, Call, script};
     use std::net::TcpStream;
     use std::os::unix::net::UnixStream;
     use std::thread;
@@ -352,5 +353,41 @@ mod tests {
         let _client = UnixStream::connect(path).unwrap();
         let factor = if cfg!(target_os = "linux") { 2 } else { 1 };
         assert_eq!(accepted(&listener).send_buffer_size().unwrap(), factor * 30_000);
+    }
+
+    /// A listener that one client waits at.
+    fn with_client() -> (mio::Poll, Listener, TcpStream) {
+        let listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap(), &BindOptions::default()).unwrap();
+        let Endpoint::Tcp { host, port } = listener.endpoint() else { panic!("{listener:?}") };
+        let client = TcpStream::connect((host.as_str(), *port)).unwrap();
+        (mio::Poll::new().unwrap(), listener, client)
+    }
+
+    #[test]
+    fn who_waits_for_a_descriptor_is_accepted_later() {
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            let (poll, mut listener, client) = with_client();
+            let _script = script(&[(Call::Accept, Answer::Fails(code)); 2]);
+            for _ in 0..2 {
+                let error = listener.accept(poll.registry(), Token(0)).unwrap_err();
+                assert!(crate::is_descriptor_limit(&error), "{error}");
+            }
+            let stream = listener.accept(poll.registry(), Token(0)).unwrap();
+            assert_eq!(stream.peer_address().unwrap(), Address::Inet(client.local_addr().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_left_is_one_error_and_an_interruption_is_none() {
+        let (poll, mut listener, _client) = with_client();
+        let _script = script(
+            &[libc::ECONNABORTED, libc::EINTR, libc::EINTR].map(|code| (Call::Accept, Answer::Fails(code))),
+        );
+        let error = listener.accept(poll.registry(), Token(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        assert!(!crate::is_descriptor_limit(&error));
+        listener.accept(poll.registry(), Token(0)).unwrap();
+        let error = listener.accept(poll.registry(), Token(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

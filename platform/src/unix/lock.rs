@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use super::file::Identity;
 use super::identity::euid;
 use crate::deadline::{Backoff, Deadline};
+#[cfg(test)]
+use crate::fault::{self, Call};
 
 /// Held until it is dropped.
 #[derive(Debug)]
@@ -134,7 +136,7 @@ fn open(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
 
 /// By the first way that the file system knows; `None` if another has it.
 fn lock(file: &OwnedFd, path: &Path) -> Option<Way> {
-    let refusal = match flock(file, FlockOperation::NonBlockingLockExclusive) {
+    let refusal = match flock_now(file) {
         Ok(()) => return Some(Way::Flock),
         Err(Errno::WOULDBLOCK | Errno::INTR) => return None,
         Err(error) => error,
@@ -155,6 +157,12 @@ fn lock(file: &OwnedFd, path: &Path) -> Option<Way> {
     }
 }
 
+fn flock_now(file: &OwnedFd) -> rustix::io::Result<()> {
+    #[cfg(test)]
+    fault::strikes(Call::Lock)?;
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Record {
     Exclusive,
@@ -167,6 +175,8 @@ enum Record {
 fn record_lock(file: &OwnedFd, how: Record) -> rustix::io::Result<()> {
     use std::os::fd::AsRawFd;
 
+    #[cfg(test)]
+    fault::strikes(Call::RecordLock)?;
     let kind = match how {
         Record::Exclusive => libc::F_WRLCK,
         Record::Free => libc::F_UNLCK,
@@ -205,6 +215,7 @@ pub(super) fn unwritable(error: Errno, what: &str, path: &Path) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Answer, script};
 
     /// As [`PathLock::attempt`] where flock(2) is refused.
     #[cfg(target_os = "linux")]
@@ -232,5 +243,28 @@ mod tests {
         drop(held);
         assert!(!folder.path().join("s.lock").exists());
         PathLock::acquire(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let none = Answer::Fails(libc::ENOSYS);
+        let mut refusals = vec![(Call::Lock, none)];
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            // The other lock serves as well.
+            let _script = script(&refusals);
+            assert!(PathLock::acquire(&path, Duration::ZERO).unwrap().keeps_others_out());
+            refusals.push((Call::RecordLock, none));
+        }
+        let _script = script(&refusals);
+        assert!(!PathLock::acquire(&path, Duration::ZERO).unwrap().keeps_others_out());
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let _script = script(&[libc::EWOULDBLOCK, libc::EINTR].map(|code| (Call::Lock, Answer::Fails(code))));
+        PathLock::acquire(&folder.path().join("s"), Duration::from_secs(10)).unwrap();
     }
 }

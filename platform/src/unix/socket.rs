@@ -11,6 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::BindOptions;
 use crate::datagram::SendBuffer;
+#[cfg(test)]
+use crate::fault::{self, Call};
 use crate::peer::{Credentials, Peer, User};
 
 /// What carries a connection; decides what the system knows about the peer.
@@ -45,7 +47,11 @@ pub(super) fn inet(address: SocketAddr, kind: Type, protocol: Protocol) -> io::R
 #[cfg(not(target_vendor = "apple"))]
 pub(super) fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     use rustix::net::{SocketFlags, accept_with};
-    Ok(retry_on_intr(|| accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC))?)
+    Ok(retry_on_intr(|| {
+        #[cfg(test)]
+        fault::strikes(Call::Accept)?;
+        accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+    })?)
 }
 
 /// As above, for systems without accept4(2).
@@ -58,6 +64,10 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
 
 /// Receives into `buf`. Interruptions are the caller's, who knows how long to wait.
 pub(super) fn recv(socket: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> rustix::io::Result<usize> {
+    #[cfg(test)]
+    let length = fault::most(Call::Read)?.min(buf.len());
+    #[cfg(test)]
+    let buf = &mut buf[..length];
     rustix::net::recv(socket, buf, flags).map(|(count, _)| count)
 }
 
@@ -68,6 +78,8 @@ pub(super) fn recv_append(
     most: usize,
     flags: RecvFlags,
 ) -> rustix::io::Result<usize> {
+    #[cfg(test)]
+    let most = fault::most(Call::Read)?.min(most);
     buf.reserve(most);
     let ((received, _), _) = rustix::net::recv(socket, &mut buf.spare_capacity_mut()[..most], flags)?;
     let count = received.len();
@@ -79,7 +91,11 @@ pub(super) fn recv_append(
 
 /// Sends what fits, without SIGPIPE.
 pub(super) fn send(socket: impl AsFd, buf: &[u8], flags: SendFlags) -> rustix::io::Result<usize> {
-    retry_on_intr(|| rustix::net::send(&socket, buf, QUIET | flags))
+    retry_on_intr(|| {
+        #[cfg(test)]
+        let buf = fault::cut(Call::Write, buf)?;
+        rustix::net::send(&socket, buf, QUIET | flags)
+    })
 }
 
 /// Sends one datagram to an address, without SIGPIPE.

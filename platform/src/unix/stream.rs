@@ -173,10 +173,73 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{Answer, Call, script};
+
+    fn pair() -> (Stream, Stream) {
+        rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::NONBLOCK,
+            None,
+        )
+        .map(|(near, far)| (Stream::new(near, Transport::Unix), Stream::new(far, Transport::Unix)))
+        .unwrap()
+    }
 
     #[test]
     fn an_idle_stream_costs_little() {
         assert_eq!(size_of::<Stream>(), 8);
         assert_eq!(size_of::<Option<Stream>>(), 8);
+    }
+
+    #[test]
+    fn signals_end_neither_reads_nor_writes() {
+        let (mut near, mut far) = pair();
+        let interrupted = Answer::Fails(libc::EINTR);
+        let _script = script(&[
+            (Call::Write, interrupted),
+            (Call::Write, interrupted),
+            (Call::Read, interrupted),
+            (Call::Read, Answer::Passes),
+            (Call::Read, interrupted),
+        ]);
+        assert_eq!(near.write(b"hello").unwrap(), 5);
+        let mut bytes = vec![0; 2];
+        assert_eq!(far.read(&mut bytes).unwrap(), 2);
+        assert_eq!(far.read_append(&mut bytes, 9).unwrap(), 3);
+        assert_eq!(bytes, b"hello");
+    }
+
+    #[test]
+    fn what_went_is_counted_and_what_failed_has_its_kind() {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, OutOfMemory, WouldBlock};
+
+        let (mut near, mut far) = pair();
+        let short = script(&[
+            (Call::Write, Answer::Short(3)),
+            (Call::Read, Answer::Short(1)),
+            (Call::Read, Answer::Short(1)),
+        ]);
+        assert_eq!(near.write(b"hello").unwrap(), 3);
+        let mut bytes = vec![0];
+        assert_eq!(far.read(&mut bytes).unwrap(), 1);
+        assert_eq!(far.read_append(&mut bytes, 9).unwrap(), 1);
+        assert_eq!(bytes, b"he");
+        drop(short);
+        for (code, kind) in [
+            (libc::EAGAIN, WouldBlock),
+            (libc::ECONNRESET, ConnectionReset),
+            (libc::EPIPE, BrokenPipe),
+            (libc::ENOMEM, OutOfMemory),
+        ] {
+            let calls = [Call::Write, Call::Read, Call::Read].map(|call| (call, Answer::Fails(code)));
+            let _script = script(&calls);
+            assert_eq!(near.write(b"x").unwrap_err().kind(), kind);
+            assert_eq!(far.read(&mut bytes).unwrap_err().kind(), kind);
+            assert_eq!(far.read_append(&mut bytes, 9).unwrap_err().kind(), kind);
+            assert_eq!(bytes, b"he");
+        }
+        // Nothing of that has touched the connection.
+        assert_eq!(far.read(&mut bytes).unwrap(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::windows::io::AsHandle;
+use std::os::windows::io::{AsHandle, OwnedHandle};
 use std::time::Duration;
 
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
@@ -16,6 +16,8 @@ use super::names::{self, PipeName, Place};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
 use crate::deadline::{Backoff, Deadline};
+#[cfg(test)]
+use crate::fault::{self, Call};
 use crate::{Address, BindOptions, Endpoint, Stream, Tally, hosts};
 
 /// A bound stream endpoint, a mio source that yields [`Stream`]s.
@@ -164,6 +166,8 @@ impl Listener {
         match &mut self.source {
             Source::Pipe(listener) => listener.accept(registry, token),
             Source::Tcp(socket, tuning) => {
+                #[cfg(test)]
+                fault::strikes(Call::Accept)?;
                 let (socket, _) = socket.accept().map_err(tcp::error)?;
                 // Unlike all other handles here an accepted socket begins inheritable: a child that
                 // another thread starts in this very moment may still get it.
@@ -333,8 +337,7 @@ const LEFTOVERS: Duration = Duration::from_secs(2);
 
 /// The instance that makes the name ours.
 fn first_instance(name: &PipeName, descriptor: &SecurityDescriptor) -> io::Result<NamedPipe> {
-    let create = || pipe::create(name, descriptor, Instance::First);
-    let handle = claim(name, create, || pipe::has_server(name), LEFTOVERS)?;
+    let handle = claim(name, descriptor, LEFTOVERS)?;
     // Wine ignores the flag for the first instance.
     if pipe::instances(handle.as_handle())? != 1 {
         return Err(in_use(name));
@@ -342,21 +345,16 @@ fn first_instance(name: &PipeName, descriptor: &SecurityDescriptor) -> io::Resul
     Ok(pipe::into_mio(handle))
 }
 
-/// Calls `create` until the name is free, unless a server has it.
+/// Waits until the name is free, unless a server has it.
 ///
 /// What clients still hold of a server that was killed keeps the name as if the server were there
 /// ("DisconnectNamedPipe function",
 /// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
-fn claim<T>(
-    name: &PipeName,
-    create: impl Fn() -> io::Result<T>,
-    has_server: impl Fn() -> bool,
-    patience: Duration,
-) -> io::Result<T> {
+fn claim(name: &PipeName, descriptor: &SecurityDescriptor, patience: Duration) -> io::Result<OwnedHandle> {
     let mut backoff = Backoff::until(Deadline::after(Some(patience)));
     loop {
-        match create() {
-            Err(error) if is_taken(&error) && has_server() => return Err(in_use(name)),
+        match pipe::create(name, descriptor, Instance::First) {
+            Err(error) if is_taken(&error) && pipe::has_server(name) => return Err(in_use(name)),
             Err(error) if is_taken(&error) && backoff.pause() => {}
             Err(error) if is_taken(&error) => return Err(left_over(name, &error)),
             other => return other,
@@ -421,42 +419,133 @@ impl std::fmt::Debug for Listener {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
+    use crate::Channel;
+    use crate::fault::{Answer, script};
+    use mio::{Events, Poll};
+    use windows_sys::Win32::Foundation::{ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND};
+    use windows_sys::Win32::Networking::WinSock::{WSAECONNABORTED, WSAEMFILE};
 
-    /// What comes of a name that is taken `times` times.
-    fn claimed(times: u32, code: u32, has_server: bool, patience: Duration) -> (io::Result<u32>, u32) {
-        let Place::Pipe(name) = names::place(&Endpoint::Pipe("x".into())).unwrap() else { unreachable!() };
-        let tried = Cell::new(0);
-        let create = || {
-            tried.set(tried.get() + 1);
-            match tried.get() <= times {
-                true => Err(io::Error::from_raw_os_error(code.cast_signed())),
-                false => Ok(tried.get()),
-            }
-        };
-        (claim(&name, create, || has_server, patience), tried.get())
+    const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn fails(call: Call, code: u32) -> (Call, Answer) {
+        (call, Answer::Fails(code.cast_signed()))
+    }
+
+    fn pipe_of(test: &str) -> Endpoint {
+        Endpoint::Pipe(format!("sidewire-{test}-{}", std::process::id()))
+    }
+
+    /// Claims a name that nobody has, for so long.
+    fn claimed(test: &str, patience: Duration, answers: &[(Call, Answer)]) -> io::Result<OwnedHandle> {
+        let Place::Pipe(name) = names::place(&pipe_of(test)).unwrap() else { unreachable!() };
+        let descriptor = security::descriptor(&BindOptions::default()).unwrap();
+        let _script = script(answers);
+        claim(&name, &descriptor, patience)
     }
 
     #[test]
     fn what_a_dead_server_s_clients_hold_is_waited_for() {
         let long = Duration::from_secs(60);
-        assert_eq!(claimed(0, 0, false, long).0.unwrap(), 1);
-        assert_eq!(claimed(3, ERROR_ACCESS_DENIED, false, long).0.unwrap(), 4);
-        let (result, tried) = claimed(9, ERROR_ACCESS_DENIED, false, Duration::ZERO);
-        let error = result.unwrap_err();
-        assert_eq!((error.kind(), tried), (io::ErrorKind::ResourceBusy, 2));
-        assert!(error.to_string().contains(r"\\.\pipe\x") && error.to_string().contains("killed"), "{error}");
+        let held = [fails(Call::Bind, ERROR_ACCESS_DENIED), fails(Call::Connect, ERROR_FILE_NOT_FOUND)];
+        claimed("leftover", long, &[held, held].concat()).unwrap();
+        // Once more behind the deadline.
+        let error = claimed("leftover", Duration::ZERO, &[held, held].concat()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert!(error.to_string().contains(r"\\.\pipe\") && error.to_string().contains("killed"), "{error}");
     }
 
     #[test]
     fn a_server_that_is_there_is_not_waited_for() {
+        let long = Duration::from_secs(60);
         for code in [ERROR_ACCESS_DENIED, ERROR_PIPE_BUSY] {
-            let (result, tried) = claimed(9, code, true, Duration::from_secs(60));
-            assert_eq!((result.unwrap_err().kind(), tried), (io::ErrorKind::AddrInUse, 1));
+            let taken = [fails(Call::Bind, code), fails(Call::Connect, ERROR_PIPE_BUSY)];
+            assert_eq!(claimed("taken", long, &taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         }
-        let (result, tried) = claimed(9, ERROR_NO_SYSTEM_RESOURCES, true, Duration::from_secs(60));
-        assert_eq!((result.unwrap_err().raw_os_error(), tried), (Some(1450), 1));
+        let lack = [fails(Call::Bind, ERROR_NO_SYSTEM_RESOURCES)];
+        assert_eq!(claimed("lack", long, &lack).unwrap_err().raw_os_error(), Some(1450));
+    }
+
+    /// Turns the poll until somebody was accepted, or it failed for another reason than that nobody came.
+    fn accept(listener: &mut Listener, poll: &mut Poll) -> io::Result<Stream> {
+        let until = Deadline::after(SOON);
+        loop {
+            match listener.accept(poll.registry(), Token(0)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !until.has_passed() => {
+                    poll.poll(&mut Events::with_capacity(8), Some(Duration::from_millis(20))).unwrap();
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_further_instance_a_client_is_accepted_and_the_lack_is_told() {
+        let options = BindOptions { pending_instances: 1, ..BindOptions::default() };
+        let endpoint = pipe_of("further");
+        let mut listener = Listener::bind(&endpoint, &options).unwrap();
+        let mut poll = Poll::new().unwrap();
+        listener.register(poll.registry(), Token(0)).unwrap();
+        let _first = Channel::connect(&endpoint, SOON).unwrap();
+        let lack = script(&[fails(Call::Accept, ERROR_NO_SYSTEM_RESOURCES); 2]);
+        let mut streams = vec![accept(&mut listener, &mut poll).unwrap()];
+        let error = accept(&mut listener, &mut poll).unwrap_err();
+        assert!(crate::is_descriptor_limit(&error), "{error}");
+        drop(lack);
+        // From now on there is one again.
+        let error = listener.accept(poll.registry(), Token(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let _second = Channel::connect(&endpoint, SOON).unwrap();
+        streams.push(accept(&mut listener, &mut poll).unwrap());
+        listener.deregister(poll.registry()).unwrap();
+        for mut stream in streams {
+            stream.deregister(poll.registry()).unwrap();
+        }
+    }
+
+    #[test]
+    fn over_tcp_who_waits_is_accepted_later() {
+        let tcp = "tcp:127.0.0.1:0".parse().unwrap();
+        let mut listener = Listener::bind(&tcp, &BindOptions::default()).unwrap();
+        let mut poll = Poll::new().unwrap();
+        listener.register(poll.registry(), Token(0)).unwrap();
+        let _client = Channel::connect(listener.endpoint(), SOON).unwrap();
+        let _script = script(&[WSAEMFILE, WSAECONNABORTED].map(|code| (Call::Accept, Answer::Fails(code))));
+        let error = accept(&mut listener, &mut poll).unwrap_err();
+        assert!(crate::is_descriptor_limit(&error), "{error}");
+        let error = accept(&mut listener, &mut poll).unwrap_err();
+        assert!(!crate::is_descriptor_limit(&error), "{error}");
+        accept(&mut listener, &mut poll).unwrap();
+    }
+
+    #[test]
+    fn a_busy_pipe_is_waited_for_and_a_short_write_counted() {
+        let endpoint = pipe_of("busy");
+        let mut listener = Listener::bind(&endpoint, &BindOptions::default()).unwrap();
+        let mut poll = Poll::new().unwrap();
+        listener.register(poll.registry(), Token(0)).unwrap();
+        let busy = fails(Call::Connect, ERROR_PIPE_BUSY);
+        let full = script(&[busy]);
+        let error = Channel::connect(&endpoint, Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(full);
+        let _script = script(&[
+            busy,
+            busy,
+            (Call::Write, Answer::Short(2)),
+            fails(Call::Read, ERROR_NO_SYSTEM_RESOURCES),
+            // Asked twice, since the pipe is open.
+            fails(Call::Read, ERROR_BROKEN_PIPE),
+            fails(Call::Read, ERROR_BROKEN_PIPE),
+        ]);
+        let channel = Channel::connect(&endpoint, SOON).unwrap();
+        let mut stream = accept(&mut listener, &mut poll).unwrap();
+        assert_eq!(stream.write(b"hello").unwrap(), 2);
+        poll.poll(&mut Events::with_capacity(8), SOON).unwrap();
+        assert_eq!(channel.recv(&mut [0; 9], SOON).unwrap(), 2);
+        assert_eq!(stream.read(&mut [0; 9]).unwrap_err().raw_os_error(), Some(1450));
+        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0);
+        stream.deregister(poll.registry()).unwrap();
+        listener.deregister(poll.registry()).unwrap();
     }
 }

@@ -29,6 +29,8 @@ use super::names::PipeName;
 use super::security::CLIENT_ACCESS;
 use super::timeout::millis;
 use crate::deadline::Deadline;
+#[cfg(test)]
+use crate::fault::{self, Call};
 
 /// Bytes that the system buffers in each direction, and most that one write hands over: Windows
 /// charges every byte in flight to the writer's quota of non-paged memory.
@@ -49,6 +51,8 @@ pub(super) fn create(
     descriptor: &SecurityDescriptor,
     instance: Instance,
 ) -> io::Result<OwnedHandle> {
+    #[cfg(test)]
+    fault::strikes(if instance == Instance::First { Call::Bind } else { Call::Accept })?;
     let first = if instance == Instance::First { FILE_FLAG_FIRST_PIPE_INSTANCE } else { 0 };
     let size = BUFFER as u32;
     let mut attributes = SECURITY_ATTRIBUTES {
@@ -138,6 +142,8 @@ pub(super) fn open(name: &PipeName, deadline: Deadline) -> io::Result<OwnedHandl
 /// are. Otherwise it would be said once, at the opening, and a server that then asks the system once
 /// more whether somebody has connected may lose it for good.
 fn open_now(name: &PipeName) -> io::Result<OwnedHandle> {
+    #[cfg(test)]
+    fault::strikes(Call::Connect)?;
     let file = OpenOptions::new()
         .access_mode(CLIENT_ACCESS)
         .custom_flags(FILE_FLAG_OVERLAPPED)

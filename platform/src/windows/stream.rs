@@ -11,6 +11,8 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use super::{closing, pipe, security, tcp};
+#[cfg(test)]
+use crate::fault::{self, Call};
 use crate::{Address, Credentials, Peer, User};
 
 /// What mio reads from a pipe at a time.
@@ -141,7 +143,7 @@ impl Stream {
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
             Inner::Pipe(pipe) => pipe.read(buf),
-            Inner::Tcp(socket) => socket.read(buf).map_err(tcp::error),
+            Inner::Tcp(socket) => read_socket(socket, buf).map_err(tcp::error),
         }
     }
 
@@ -181,7 +183,7 @@ impl Stream {
     pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Inner::Pipe(pipe) => pipe.write(buf),
-            Inner::Tcp(socket) => socket.write(&buf[..buf.len().min(TCP_WRITE)]).map_err(tcp::error),
+            Inner::Tcp(socket) => write_socket(socket, &buf[..buf.len().min(TCP_WRITE)]).map_err(tcp::error),
         }
     }
 
@@ -312,7 +314,7 @@ impl Pipe {
     }
 
     fn read_once(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match (&self.pipe).read(buf) {
+        match self.read_now(buf) {
             Err(error) if pipe::is_end(&error) => Ok(0),
             other => other,
         }
@@ -323,8 +325,36 @@ impl Pipe {
             // The system would deliver it, and some take it for the end.
             return Ok(0);
         }
-        (&self.pipe).write(&buf[..buf.len().min(pipe::BUFFER)]).map_err(pipe::write_error)
+        self.write_now(&buf[..buf.len().min(pipe::BUFFER)]).map_err(pipe::write_error)
     }
+
+    fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        let length = fault::most(Call::Read)?.min(buf.len());
+        #[cfg(test)]
+        let buf = &mut buf[..length];
+        (&self.pipe).read(buf)
+    }
+
+    fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        let buf = fault::cut(Call::Write, buf)?;
+        (&self.pipe).write(buf)
+    }
+}
+
+fn read_socket(socket: &mut TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    #[cfg(test)]
+    let length = fault::most(Call::Read)?.min(buf.len());
+    #[cfg(test)]
+    let buf = &mut buf[..length];
+    socket.read(buf)
+}
+
+fn write_socket(socket: &mut TcpStream, buf: &[u8]) -> io::Result<usize> {
+    #[cfg(test)]
+    let buf = fault::cut(Call::Write, buf)?;
+    socket.write(buf)
 }
 
 /// The client, by what it sent last.
