@@ -20,7 +20,7 @@ use super::system::{StreamIo, System};
 use super::{Incoming, Origin, Service};
 use crate::error::Error;
 use crate::limits::Limits;
-use sidewire_wire::{Close, Ending, Fact, Reading, Step};
+use sidewire_wire::{Close, Ending, Fact, Reading, Said, Step};
 use sidewire_wire::{Input, Plain, Protocol};
 
 /// See the module's text. Kept small: a server may have ten thousand that do nothing.
@@ -253,7 +253,13 @@ impl<Y: System> Link<Y> {
 
     /// Moves on when everything is said.
     fn settle(&mut self) {
-        let said = Fact::Said(self.protocol.said());
+        match self.protocol.said() {
+            Said::NotAll => {}
+            said => self.conclude(Fact::Said(said)),
+        }
+    }
+
+    fn conclude(&mut self, said: Fact) {
         if self.learn(said) == Step::ShutDownWrite {
             let fact = if self.stream.shutdown_write().is_ok() { said } else { Fact::Broken };
             self.tell(fact);

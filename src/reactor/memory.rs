@@ -27,6 +27,7 @@ impl Memory {
     }
 
     /// Takes back what a link does not need any more.
+    #[inline]
     pub(crate) fn take_back(&mut self, buffer: Buffer) {
         if buffer.is_worth_keeping() && self.spare.len() < SPARE_BUFFERS {
             self.spare.push(buffer);

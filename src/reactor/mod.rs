@@ -59,7 +59,8 @@ pub(crate) use site::{Site, Tallies};
 /// See the module's text.
 pub(crate) struct Reactor<Y: System = Os> {
     system: Y,
-    events: Y::Events,
+    /// Not there while it is read.
+    events: Option<Y::Events>,
     sources: Vec<Source<Y>>,
     links: Slots<Link<Y>>,
     schedule: Schedule,
@@ -94,7 +95,7 @@ impl<Y: System> Reactor<Y> {
     fn over(system: Y, limits: Limits, counters: Counters) -> io::Result<Reactor<Y>> {
         let mailbox = Arc::new(Mailbox::new(system.waker(reserved_token(WAKER))?));
         Ok(Reactor {
-            events: Y::events(EVENTS),
+            events: Some(Y::events(EVENTS)),
             sources: Vec::new(),
             links: Slots::new(),
             schedule: Schedule::default(),
@@ -168,7 +169,7 @@ impl<Y: System> Reactor<Y> {
     /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
     /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
-        let mut events = std::mem::replace(&mut self.events, Y::events(0));
+        let mut events = self.events.take().unwrap_or_else(|| Y::events(EVENTS));
         self.judged = (self.schedule.next().is_some() || self.stopping.is_some()).then(|| self.system.now());
         let patience = self.patience(timeout);
         let polled = self.system.poll(&mut events, patience);
@@ -184,7 +185,7 @@ impl<Y: System> Reactor<Y> {
                 Ok(!has_stopped)
             }
         };
-        self.events = events;
+        self.events = Some(events);
         result
     }
 

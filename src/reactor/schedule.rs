@@ -59,11 +59,13 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// Whether somebody goes on in the next turn.
+    #[inline]
     pub(crate) fn has_queued(&self) -> bool {
         !self.queue.is_empty()
     }
 
     /// How many do.
+    #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.queue.len()
     }
@@ -88,6 +90,7 @@ impl Schedule {
     }
 
     /// When the next one wants to be woken.
+    #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }

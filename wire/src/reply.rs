@@ -212,6 +212,7 @@ impl<'c> ReplyWriter<'c> {
 }
 
 impl Drop for ReplyWriter<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.fate != Fate::Sealed {
             self.seal_failure(ResultCode::HANDLER_FAILED, "");
