@@ -282,7 +282,12 @@ impl SharedConnection {
             state.now = Instant::now();
             let now = state.now;
             match result {
-                Ok(count) => state.caller.sent(count, now),
+                Ok(count) if asked.is_none() => state.caller.sent(count, now),
+                Ok(count) => {
+                    state.caller.sent(count, now);
+                    // A reader that saw a failure meanwhile could not close in the middle of our bytes.
+                    self.close_if_failed(&mut state);
+                }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     state.caller.sent_nothing(asked.unwrap_or(now), now);
                     self.close_if_failed(&mut state);
@@ -295,10 +300,10 @@ impl SharedConnection {
                 Err(error) => {
                     log::debug!("sending to {}: {error}", self.endpoint);
                     state.caller.cannot_send();
+                    self.close_if_failed(&mut state);
                 }
             }
         }
-        self.close_if_failed(&mut state);
         state
     }
 

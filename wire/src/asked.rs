@@ -1,7 +1,8 @@
 //! What this side asked and has no final reply to yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use crate::by_id::ById;
 use crate::call_rules;
 use crate::error::ProtocolError;
 
@@ -9,7 +10,7 @@ use crate::error::ProtocolError;
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     last_id: u32,
-    pending: HashMap<u32, Pending>,
+    pending: ById<Pending>,
     /// Classic replies carry no id: they come in the order of their requests.
     order: VecDeque<u32>,
     bytes: u64,

@@ -82,6 +82,7 @@
 //! | `hello` | the v1 handshake |
 //! | `executed` | whether a request without an answer may have run |
 //! | `failure` | why a request was not served |
+//! | `by_id` | a map by our own calls' ids |
 //! | `decoder` | where the next unit ends, and whether it may |
 //! | `outbox` | bytes on their way out |
 //! | `asked` | what we asked and have no answer to yet |
@@ -104,6 +105,7 @@
 )]
 
 mod asked;
+mod by_id;
 mod call_rules;
 pub mod caller;
 pub mod classic;

@@ -38,6 +38,7 @@ pub(super) enum Course {
 }
 
 impl Course {
+    #[inline]
     pub(super) fn end(&self) -> Option<&End> {
         match self {
             Course::Open => None,
@@ -46,11 +47,13 @@ impl Course {
     }
 
     /// Whether nothing more can come.
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Course::Failing { .. } | Course::Over { .. })
     }
 
     /// Whether the request with this id may have been executed.
+    #[inline]
     pub(super) fn executed(&self, id: u32) -> Executed {
         match self.last_accepted() {
             // Half the number space counts as "before", since ids wrap.
@@ -60,6 +63,7 @@ impl Course {
     }
 
     /// Whether its reply may still come.
+    #[inline]
     pub(super) fn may_answer(&self, id: u32) -> bool {
         !self.is_over() && self.executed(id) == Executed::Perhaps
     }
@@ -86,6 +90,7 @@ impl Course {
     }
 
     /// From failing to over. Says whether it was that.
+    #[inline]
     pub(super) fn finish(&mut self) -> bool {
         let Course::Failing { end, last_accepted } = self else { return false };
         *self = Course::Over { end: end.clone(), last_accepted: *last_accepted };
@@ -96,6 +101,7 @@ impl Course {
         (self.end().cloned().unwrap_or(end), self.last_accepted())
     }
 
+    #[inline]
     fn last_accepted(&self) -> Option<u32> {
         match self {
             Course::Open => None,

@@ -1,9 +1,9 @@
 //! Those who wait on a connection, and which of them reads for all.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use super::{Purpose, Reply, Step, Wake};
+use crate::by_id::ById;
 use crate::limits::LATE;
 
 /// The place of one who waits.
@@ -17,7 +17,7 @@ pub enum Seat {
 
 #[derive(Debug)]
 pub(super) struct Seats<W> {
-    calls: HashMap<u32, Call<W>>,
+    calls: ById<Call<W>>,
     queue: Vec<Queued<W>>,
     last_number: u32,
     reading: Reading,
@@ -125,7 +125,7 @@ impl<W: Wake> Call<W> {
 impl<W: Wake> Seats<W> {
     pub(super) fn new() -> Seats<W> {
         Seats {
-            calls: HashMap::new(),
+            calls: ById::default(),
             queue: Vec::new(),
             last_number: 0,
             reading: Reading::Nobody,

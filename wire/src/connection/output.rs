@@ -21,6 +21,7 @@ impl Connection {
     }
 
     /// Bytes that wait to be sent.
+    #[inline]
     pub(crate) fn waiting(&self) -> usize {
         self.flow.outbox.len()
     }
