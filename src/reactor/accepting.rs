@@ -21,9 +21,9 @@ impl<Y: System> Reactor<Y> {
             }
             match source.accept(&self.system) {
                 Accepted::Nobody => return,
-                Accepted::Stream(stream, cut) => {
+                Accepted::Stream(stream) => {
                     let is_full = source.connections >= source.site.max_connections;
-                    self.adopt(stream, cut, is_full, number, service);
+                    self.adopt(stream, is_full, number, service);
                 }
                 Accepted::OutOfDescriptors => return self.shed_connections(number, service),
                 Accepted::Failing => return self.pause(number),
@@ -50,8 +50,8 @@ impl<Y: System> Reactor<Y> {
             return;
         }
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-        if let Accepted::Stream(stream, cut) = source.accept(&self.system) {
-            self.adopt(stream, cut, true, number, service);
+        if let Accepted::Stream(stream) = source.accept(&self.system) {
+            self.adopt(stream, true, number, service);
         }
     }
 

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use super::link::{Link, PeerName, Seat};
-use super::site::Admission;
+use super::site::{Admission, Carries};
 use super::system::{StreamIo, System};
 use super::{Reactor, Service};
 use sidewire_wire::ResultCode;
-use sidewire_wire::{Connection, Cut, Plain, Protocol};
+use sidewire_wire::{Connection, Plain, Protocol};
 
 impl<Y: System> Reactor<Y> {
     /// Makes a link of a stream that came in at a source. `is_full`: it is told that there is no room.
     pub(super) fn adopt(
         &mut self,
         stream: Y::Stream,
-        cut: Option<Cut>,
         is_full: bool,
         number: u16,
         service: &mut impl Service,
@@ -33,9 +32,9 @@ impl<Y: System> Reactor<Y> {
             return;
         }
         let settings = Arc::clone(&site.settings);
-        let mut protocol = match cut {
-            None => Protocol::Framed(Connection::responder(settings, now)),
-            Some(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
+        let mut protocol = match site.carries {
+            Carries::Plain(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
+            Carries::Frames | Carries::Messages => Protocol::Framed(Connection::responder(settings, now)),
         };
         if is_full {
             if let Some(count) = site.tallies.turned_away.next_worth_telling() {

@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::journal::Handled;
 use super::outgoing::{Outgoing, To};
 use super::schedule::Slot;
-use super::site::Site;
+use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
@@ -21,7 +21,6 @@ use sidewire_wire::{Classic, Layout, Outbox, Ticket, classic};
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct DatagramSocket<D> {
-    framing: Framing,
     pub(super) out: Outgoing<D>,
     /// When what waits in it is tried again.
     pub(super) retry: Slot,
@@ -59,14 +58,6 @@ pub(super) struct Receiving<'a, Y: System> {
     pub(super) system: &'a Y,
 }
 
-/// Whether a datagram is a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
-    Frames,
-    /// A message for a handler of its own.
-    Messages,
-}
-
 /// Datagrams handled on one socket before others get their turn.
 const PER_TURN: usize = 256;
 /// Payload of the largest UDP datagram over IPv4.
@@ -77,14 +68,9 @@ const UNIX_MAX: usize = 100_000;
 impl<D: DatagramIo> DatagramSocket<D> {
     /// # Errors
     /// If replies could not be sent at all: they are padded to more than a datagram holds.
-    pub(super) fn new(
-        socket: D,
-        site: &Site,
-        framing: Framing,
-        counters: Counters,
-    ) -> io::Result<DatagramSocket<D>> {
+    pub(super) fn new(socket: D, site: &Site, counters: Counters) -> io::Result<DatagramSocket<D>> {
         let largest = largest(&site.endpoint);
-        if let (Classic::Fixed(size), Framing::Frames) = (site.settings.classic, framing)
+        if let (Classic::Fixed(size), Carries::Frames) = (site.settings.classic, site.carries)
             && classic::HEADER_LEN + size as usize > largest
         {
             let text = format!("frames of 12 + {size} bytes do not fit into datagrams of {largest}");
@@ -94,7 +80,6 @@ impl<D: DatagramIo> DatagramSocket<D> {
         Ok(DatagramSocket {
             out: Outgoing::new(socket, site.own_identity.clone(), counters, patience),
             retry: Slot::default(),
-            framing,
             scratch: Outbox::default(),
             input: Input::Open,
         })
@@ -162,11 +147,13 @@ impl<Y: System> Receiving<'_, Y> {
         };
         let peer = Peer::new(received.credentials.clone(), address);
         let admitted = self.admits(&peer, received.from.as_ref());
-        match self.socket.framing {
-            Framing::Frames => self.handle_frame(bytes, received, &peer, admitted, service),
-            Framing::Messages if !admitted => {}
-            Framing::Messages if received.truncated => self.drop_truncated(bytes.len()),
-            Framing::Messages => {
+        match self.site.carries {
+            Carries::Frames | Carries::Plain(_) => {
+                self.handle_frame(bytes, received, &peer, admitted, service);
+            }
+            Carries::Messages if !admitted => {}
+            Carries::Messages if received.truncated => self.drop_truncated(bytes.len()),
+            Carries::Messages => {
                 let (from, endpoint) = (received.from.as_ref(), &self.site.endpoint);
                 let message = Message { bytes, from, peer: &peer, endpoint };
                 let to = To::sender_of(received);

@@ -43,18 +43,17 @@ use link::{Context, Link, Next, PeerName, Scope, Seat};
 use mailbox::{Letter, Mailbox};
 use memory::Memory;
 use schedule::{Schedule, Slot, Target};
-use sidewire_wire::Cut;
 use site::Refusals;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
 use system::{Os, System};
 
-pub(crate) use datagram::{Framing, address_of};
+pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service};
 pub use session::{Closed, Session, SessionId};
-pub(crate) use site::{Site, Tallies};
+pub(crate) use site::{Carries, Site, Tallies};
 
 /// See the module's text.
 pub(crate) struct Reactor<Y: System = Os> {
@@ -129,27 +128,17 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// Returns the source's number.
-    pub(crate) fn add_listener(
-        &mut self,
-        mut listener: Y::Listener,
-        site: Site,
-        cut: Option<Cut>,
-    ) -> io::Result<u32> {
+    pub(crate) fn add_listener(&mut self, mut listener: Y::Listener, site: Site) -> io::Result<u32> {
         self.takes_endpoints()?;
         let number = self.next_number()?;
         self.system.listen(&mut listener, source::token(number))?;
-        self.sources.push(Source::new(number, site, Socket::Listener { listener, cut }));
+        self.sources.push(Source::new(number, site, Socket::Listener(listener)));
         self.arm_looking();
         Ok(number.into())
     }
 
     /// Returns the source's number.
-    pub(crate) fn add_datagrams(
-        &mut self,
-        socket: Y::Datagrams,
-        site: Site,
-        framing: Framing,
-    ) -> io::Result<u32> {
+    pub(crate) fn add_datagrams(&mut self, socket: Y::Datagrams, site: Site) -> io::Result<u32> {
         self.takes_endpoints()?;
         let number = self.next_number()?;
         let mailbox = self.mailbox();
@@ -159,7 +148,7 @@ impl<Y: System> Reactor<Y> {
                 log::debug!("a mailslot's message waits for the next: {error}");
             }
         };
-        let mut socket = DatagramSocket::new(socket, &site, framing, self.counters.clone())?;
+        let mut socket = DatagramSocket::new(socket, &site, self.counters.clone())?;
         self.system.watch(&mut socket.out.socket, source::token(number), Box::new(ready))?;
         self.sources.push(Source::new(number, site, Socket::Datagrams(Box::new(socket))));
         self.arm_looking();

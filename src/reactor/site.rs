@@ -13,12 +13,13 @@ use super::parties::Parties;
 use crate::access::{Access, OwnIdentity};
 use crate::limits::MAX_REFUSING;
 use sidewire_wire::ResultCode;
-use sidewire_wire::{Protocol, ProtocolError, Settings};
+use sidewire_wire::{Cut, Protocol, ProtocolError, Settings};
 
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) endpoint: Endpoint,
+    pub(crate) carries: Carries,
     pub(crate) access: Access,
     pub(crate) lower_integrity: bool,
     pub(crate) own_identity: OwnIdentity,
@@ -27,6 +28,17 @@ pub(crate) struct Site {
     pub(crate) max_connections: usize,
     pub(crate) tallies: Tallies,
     pub(crate) parties: Parties,
+}
+
+/// What comes in on an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Frames, on a stream or in datagrams.
+    Frames,
+    /// A stream without frames.
+    Plain(Cut),
+    /// Datagrams without frames.
+    Messages,
 }
 
 /// How often each of those things happened that strangers can cause as often as they like.

@@ -4,7 +4,6 @@ use std::io;
 
 use mio::Token;
 use sidewire_platform::EndpointKind;
-use sidewire_wire::Cut;
 
 use super::datagram::{DatagramSocket, Outcome, Receiving};
 use super::files::FileWatch;
@@ -30,11 +29,7 @@ pub(super) struct Source<Y: System> {
 /// What is open there.
 #[derive(Debug)]
 pub(super) enum Socket<Y: System> {
-    Listener {
-        listener: Y::Listener,
-        /// How bytes are handed out where there are no frames.
-        cut: Option<Cut>,
-    },
+    Listener(Y::Listener),
     Datagrams(Box<DatagramSocket<Y::Datagrams>>),
     Closed,
 }
@@ -42,7 +37,7 @@ pub(super) enum Socket<Y: System> {
 /// What came of asking for the next connection.
 #[derive(Debug)]
 pub(super) enum Accepted<S> {
-    Stream(S, Option<Cut>),
+    Stream(S),
     /// Nobody is waiting.
     Nobody,
     /// One after the other could not be accepted; more may be waiting.
@@ -76,10 +71,10 @@ impl<Y: System> Source<Y> {
     /// The next connection. One that could not be accepted is skipped; the first of a run is told.
     pub(super) fn accept(&mut self, system: &Y) -> Accepted<Y::Stream> {
         let token = self.token();
-        let Socket::Listener { listener, cut } = &mut self.socket else { return Accepted::Nobody };
+        let Socket::Listener(listener) = &mut self.socket else { return Accepted::Nobody };
         for failures in 0..MAX_FAILURES {
             match system.accept(listener, token) {
-                Ok(stream) => return Accepted::Stream(stream, *cut),
+                Ok(stream) => return Accepted::Stream(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::Nobody,
                 Err(error) if Y::is_descriptor_limit(&error) => return Accepted::OutOfDescriptors,
                 Err(error) if failures == 0 => self.site.report_failing("accepting", &error),
@@ -98,7 +93,7 @@ impl<Y: System> Source<Y> {
     /// Whether others can remove what leads clients here.
     pub(super) fn can_be_lost(&self) -> bool {
         match &self.socket {
-            Socket::Listener { listener, .. } => Y::listener_can_be_lost(listener),
+            Socket::Listener(listener) => Y::listener_can_be_lost(listener),
             Socket::Datagrams(socket) => socket.is_open() && socket.out.socket.can_be_lost(),
             Socket::Closed => false,
         }
@@ -111,7 +106,7 @@ impl<Y: System> Source<Y> {
         }
         let token = self.token();
         let renewed = match &mut self.socket {
-            Socket::Listener { listener, .. } => system.renew_listener(listener, token),
+            Socket::Listener(listener) => system.renew_listener(listener, token),
             Socket::Datagrams(socket) => system.renew_datagrams(&mut socket.out.socket, token),
             Socket::Closed => Ok(false),
         };
@@ -122,7 +117,7 @@ impl<Y: System> Source<Y> {
     /// datagram socket still can.
     pub(super) fn close(&mut self, system: &Y) {
         let closed = match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Listener { listener, .. } => system.close_listener(listener),
+            Socket::Listener(listener) => system.close_listener(listener),
             Socket::Datagrams(mut socket) => {
                 let closed = socket.close(system);
                 self.socket = Socket::Datagrams(socket);
@@ -143,7 +138,7 @@ impl<Y: System> Source<Y> {
                 self.socket = Socket::Closed;
                 false
             }
-            Socket::Listener { .. } | Socket::Closed => false,
+            Socket::Listener(_) | Socket::Closed => false,
         }
     }
 
@@ -176,7 +171,7 @@ impl<Y: System> Reactor<Y> {
     pub(super) fn serve(&mut self, number: u16, service: &mut impl Service) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
         match source.socket {
-            Socket::Listener { .. } => self.accept(number, service),
+            Socket::Listener(_) => self.accept(number, service),
             Socket::Datagrams(_) => self.receive(number, service),
             Socket::Closed => {}
         }

@@ -20,9 +20,8 @@ use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Message, MessageReply, Reactor};
+use crate::reactor::{Carries, Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
-use open::Speaks;
 use sidewire_wire::{Cut, Failure};
 use table::Dispatch;
 
@@ -167,7 +166,7 @@ impl<S, T: Threads> Server<S, T> {
     where
         L: IntoListen,
     {
-        Ok(self.open(&listen.into_listen()?, Speaks::Frames)?.1)
+        Ok(self.open(&listen.into_listen()?, Carries::Frames)?.1)
     }
 
     /// Opens an endpoint that carries raw bytes in place of frames. Where a closure will do, wrap
@@ -232,13 +231,13 @@ impl<S, T: Threads> Server<S, T> {
         F: FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + 'static,
         T: HandlesMessages<S, F>,
     {
-        let (number, bound) = self.open(&listen.into_listen()?, Speaks::Messages)?;
+        let (number, bound) = self.open(&listen.into_listen()?, Carries::Messages)?;
         self.dispatch.messages.insert(number, T::messages(handler));
         Ok(bound)
     }
 
     fn listen_plain(&mut self, listen: &Listen, cut: Cut, handler: T::Streams<S>) -> Result<Endpoint> {
-        let (number, bound) = self.open(listen, Speaks::Plain(cut))?;
+        let (number, bound) = self.open(listen, Carries::Plain(cut))?;
         self.dispatch.streams.insert(number, handler);
         Ok(bound)
     }

@@ -9,23 +9,13 @@ use super::{Listen, Server, Threads};
 use crate::access::OwnIdentity;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, ListenerLimits};
-use crate::reactor::{Framing, Parties, Reactor, Site, Tallies, address_of};
-use sidewire_wire::{Classic, Cut, Settings};
+use crate::reactor::{Carries, Parties, Reactor, Site, Tallies, address_of};
+use sidewire_wire::{Classic, Settings};
 
-/// What is spoken on an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speaks {
-    Frames,
-    /// A stream without frames.
-    Plain(Cut),
-    /// Datagrams without frames.
-    Messages,
-}
-
-/// An endpoint that may be opened: nothing that is known beforehand speaks against it.
+/// An endpoint that may be opened: nothing that is known beforehand carries against it.
 struct Plan<'a> {
     listen: &'a Listen,
-    speaks: Speaks,
+    carries: Carries,
     limits: ListenerLimits,
     own_identity: OwnIdentity,
     instance: [u8; 16],
@@ -41,8 +31,8 @@ struct Opened {
 
 impl<S, T: Threads> Server<S, T> {
     /// Opens an endpoint. Returns its number in the loop, and the address really bound.
-    pub(super) fn open(&mut self, listen: &Listen, speaks: Speaks) -> Result<(u32, Endpoint)> {
-        let plan = Plan::new(listen, speaks, &self.core.limits, self.instance)?;
+    pub(super) fn open(&mut self, listen: &Listen, carries: Carries) -> Result<(u32, Endpoint)> {
+        let plan = Plan::new(listen, carries, &self.core.limits, self.instance)?;
         let reactor = self.core.reactor()?;
         let opened = match listen.endpoint.kind() {
             EndpointKind::Stream => plan.open_stream(reactor),
@@ -57,24 +47,23 @@ impl<S, T: Threads> Server<S, T> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(listen: &'a Listen, speaks: Speaks, limits: &Limits, instance: [u8; 16]) -> Result<Plan<'a>> {
+    fn new(listen: &'a Listen, carries: Carries, limits: &Limits, instance: [u8; 16]) -> Result<Plan<'a>> {
         let endpoint = &listen.endpoint;
         let invalid = |text: &str| Error::new("listen on", endpoint, Kind::InvalidInput(text.into()));
-        if let Some(text) = objection(listen, speaks) {
+        if let Some(text) = objection(listen, carries) {
             return Err(invalid(text));
         }
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
         let own_identity = OwnIdentity::look_up().map_err(|error| Error::bind(endpoint, error))?;
-        Ok(Plan { listen, speaks, limits: own_limits.clone(), own_identity, instance })
+        Ok(Plan { listen, carries, limits: own_limits.clone(), own_identity, instance })
     }
 
     fn open_stream(self, reactor: &mut Reactor) -> io::Result<Opened> {
         reactor.takes_endpoints()?;
         let listener = Listener::bind(&self.listen.endpoint, &self.listen.bind)?;
         let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());
-        let cut = if let Speaks::Plain(cut) = self.speaks { Some(cut) } else { None };
-        let number = reactor.add_listener(listener, self.site(&bound), cut)?;
+        let number = reactor.add_listener(listener, self.site(&bound))?;
         Ok(Opened { number, bound, address })
     }
 
@@ -83,17 +72,16 @@ impl<'a> Plan<'a> {
         let socket = Datagrams::bind(&self.listen.endpoint, &self.listen.bind)?;
         let bound = socket.endpoint().clone();
         let address = address_of(&bound);
-        let framing = if self.speaks == Speaks::Messages { Framing::Messages } else { Framing::Frames };
-        let number = reactor.add_datagrams(socket, self.site(&bound), framing)?;
+        let number = reactor.add_datagrams(socket, self.site(&bound))?;
         Ok(Opened { number, bound, address })
     }
 
     /// What all who come there have in common.
     fn site(self, bound: &Endpoint) -> Site {
-        let Plan { listen, limits, own_identity, instance, .. } = self;
+        let Plan { listen, carries, limits, own_identity, instance, .. } = self;
         let access = listen.access;
         let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
-        let first_byte = limits.first_byte(access, self.speaks == Speaks::Frames);
+        let first_byte = limits.first_byte(access, carries == Carries::Frames);
         let parties = Parties::new(limits.share(access, descriptor_limit()));
         let mut settings = Settings::new(limits.connection, listen.classic.unwrap_or(by_address));
         settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
@@ -101,6 +89,7 @@ impl<'a> Plan<'a> {
         settings.instance = instance;
         Site {
             endpoint: bound.clone(),
+            carries,
             access,
             lower_integrity: listen.bind.lower_integrity,
             own_identity,
@@ -113,21 +102,21 @@ impl<'a> Plan<'a> {
 }
 
 /// Why there can't be such an endpoint at all.
-fn objection(listen: &Listen, speaks: Speaks) -> Option<&'static str> {
+fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
     let is_stream = listen.endpoint.kind() == EndpointKind::Stream;
     if listen.access.needs_credentials() && !listen.endpoint.has_credentials() {
         return Some(
             "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may",
         );
     }
-    match speaks {
-        Speaks::Plain(_) if !is_stream => {
+    match carries {
+        Carries::Plain(_) if !is_stream => {
             Some("bytes without frames need a stream; this endpoint carries datagrams")
         }
-        Speaks::Messages if is_stream => {
+        Carries::Messages if is_stream => {
             Some("messages without frames need datagrams; this endpoint carries a stream")
         }
-        Speaks::Frames | Speaks::Plain(_) | Speaks::Messages => None,
+        Carries::Frames | Carries::Plain(_) | Carries::Messages => None,
     }
 }
 

@@ -11,7 +11,7 @@ fn address(number: usize) -> Address {
 
 fn stage(set: impl FnOnce(&mut Limits), access: Access) -> Stage {
     let mut stage = Stage::new(set);
-    stage.bind(access, Framing::Messages);
+    stage.bind(access, Carries::Messages);
     stage
 }
 

@@ -77,7 +77,7 @@ fn a_pipe_is_closed_behind_a_flush() {
 
 #[test]
 fn a_reset_is_told_to_the_handler_of_a_stream() {
-    let mut stage = Stage::with(|_| {}, Access::SameUser, Some(Cut::Raw));
+    let mut stage = Stage::with(|_| {}, Access::SameUser, Carries::Plain(Cut::Raw));
     let caller = stage.accepted();
     assert_eq!(stage.service.opened, 1);
     caller.reset();

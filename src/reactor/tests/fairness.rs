@@ -22,7 +22,7 @@ fn a_turn_handles_so_many_frames_of_one_peer() {
 #[test]
 fn a_turn_reads_so_many_bytes_of_one_peer() {
     let mut stage =
-        Stage::with(|limits| limits.turn_bytes = 2 * READ_BUFFER, Access::SameUser, Some(Cut::Raw));
+        Stage::with(|limits| limits.turn_bytes = 2 * READ_BUFFER, Access::SameUser, Carries::Plain(Cut::Raw));
     let (caller, other) = (stage.accepted(), stage.accepted());
     caller.send(&vec![b'x'; 7 * READ_BUFFER]);
     other.send(b"me");
@@ -68,7 +68,7 @@ fn slow_calls_of_one_delay_another_by_milliseconds() {
 #[test]
 fn a_burst_of_callers_does_not_hold_up_a_request() {
     let mut stage = Stage::new(|_| {});
-    stage.listen(Access::SameUser, None);
+    stage.listen(Access::SameUser, Carries::Frames);
     let other = stage.accepted();
     let crowd: Vec<Caller> = (0..600).map(|_| stage.world.connect_as(0, WE)).collect();
     other.send(&request(1, b"me"));

@@ -8,7 +8,7 @@ use crate::reactor::system::memory::Tells;
 
 /// What one who asks is answered; `None`: nothing.
 fn answer(tells: Tells, access: Access, user: u32) -> (Option<i32>, usize) {
-    let mut stage = Stage::with(|_| {}, access, None);
+    let mut stage = Stage::with(|_| {}, access, Carries::Frames);
     stage.world.tells(tells);
     let caller = stage.world.connect_as(0, user);
     caller.send(&request(1, b""));

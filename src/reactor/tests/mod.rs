@@ -34,7 +34,7 @@ use sidewire_platform::{Endpoint, User};
 use super::system::memory::{Caller, Memory, World};
 use super::*;
 use crate::access::{Access, OwnIdentity};
-use sidewire_wire::{Classic, ReplyWriter, ResultCode, Settings};
+use sidewire_wire::{Classic, Cut, ReplyWriter, ResultCode, Settings};
 
 /// Our own user.
 const WE: u32 = 1000;
@@ -108,10 +108,10 @@ impl Service for Recorder {
 impl Stage {
     /// With a listener for our own user.
     fn new(set: impl FnOnce(&mut Limits)) -> Stage {
-        Stage::with(set, Access::SameUser, None)
+        Stage::with(set, Access::SameUser, Carries::Frames)
     }
 
-    fn with(set: impl FnOnce(&mut Limits), access: Access, cut: Option<Cut>) -> Stage {
+    fn with(set: impl FnOnce(&mut Limits), access: Access, carries: Carries) -> Stage {
         let (world, counters) = (World::new(), Counters::default());
         let mut limits = Limits::default();
         set(&mut limits);
@@ -129,27 +129,28 @@ impl Stage {
             messages: 0,
         };
         let mut stage = Stage { world, limits, reactor, service, counters };
-        stage.listen(access, cut);
+        stage.listen(access, carries);
         stage
     }
 
     /// Adds a listener; they count up from 0.
-    fn listen(&mut self, access: Access, cut: Option<Cut>) {
-        let site = self.site("local:memory", access, cut.is_none());
-        self.reactor.add_listener(self.world.listener(), site, cut).expect("a listener");
+    fn listen(&mut self, access: Access, carries: Carries) {
+        let site = self.site("local:memory", access, carries);
+        self.reactor.add_listener(self.world.listener(), site).expect("a listener");
     }
 
     /// Adds a datagram socket; they count up from 0.
-    fn bind(&mut self, access: Access, framing: Framing) {
-        let site = self.site("unixgram:/memory", access, true);
-        self.reactor.add_datagrams(self.world.datagrams(), site, framing).expect("a socket");
+    fn bind(&mut self, access: Access, carries: Carries) {
+        let site = self.site("unixgram:/memory", access, carries);
+        self.reactor.add_datagrams(self.world.datagrams(), site).expect("a socket");
     }
 
-    fn site(&self, endpoint: &str, access: Access, has_frames: bool) -> Site {
+    fn site(&self, endpoint: &str, access: Access, carries: Carries) -> Site {
         let mut settings = Settings::new(self.limits.listener.connection.clone(), Classic::default());
-        settings.first_byte = self.limits.listener.first_byte(access, has_frames);
+        settings.first_byte = self.limits.listener.first_byte(access, carries == Carries::Frames);
         Site {
             endpoint: endpoint.parse::<Endpoint>().expect("an endpoint"),
+            carries,
             access,
             lower_integrity: false,
             own_identity: OwnIdentity::of(User::Uid(WE)),

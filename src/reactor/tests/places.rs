@@ -47,8 +47,11 @@ fn a_full_listener_says_so_to_everybody() {
 /// PROTOCOL L2
 #[test]
 fn one_peer_has_so_many_places() {
-    let mut stage =
-        Stage::with(|limits| limits.listener.max_connections_per_peer = Some(2), Access::Anyone, None);
+    let mut stage = Stage::with(
+        |limits| limits.listener.max_connections_per_peer = Some(2),
+        Access::Anyone,
+        Carries::Frames,
+    );
     let callers: Vec<Caller> =
         [OTHERS, OTHERS, OTHERS, OTHERS + 1, WE, WE, WE].map(|user| stage.world.connect_as(0, user)).into();
     stage.turn();

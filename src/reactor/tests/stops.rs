@@ -54,8 +54,8 @@ fn nobody_is_let_in_any_more() {
     stage.reactor.mailbox().stop(ms(500)).expect("stop");
     stage.run(ms(100));
     assert_eq!((late.server(), stage.counters.accepted()), (Side::Open, 1));
-    let site = stage.site("local:late", Access::SameUser, true);
-    let error = stage.reactor.add_listener(stage.world.listener(), site, None).expect_err("it stops");
+    let site = stage.site("local:late", Access::SameUser, Carries::Frames);
+    let error = stage.reactor.add_listener(stage.world.listener(), site).expect_err("it stops");
     assert_eq!(error.to_string(), "the server has stopped");
     drop(inside);
 }
@@ -64,7 +64,7 @@ fn nobody_is_let_in_any_more() {
 #[test]
 fn datagrams_that_wait_are_given_so_long() {
     let mut stage = Stage::new(|_| {});
-    stage.bind(Access::SameUser, Framing::Messages);
+    stage.bind(Access::SameUser, Carries::Messages);
     let who = sidewire_platform::Address::Path("/somebody".into());
     stage.world.stick(0, &who, true);
     stage.world.datagram(0, &who, WE, b"hello");

@@ -4,7 +4,7 @@ use super::*;
 use crate::reactor::system::memory::Side;
 
 fn stage(cut: Cut) -> Stage {
-    Stage::with(|_| {}, Access::SameUser, Some(cut))
+    Stage::with(|_| {}, Access::SameUser, Carries::Plain(cut))
 }
 
 /// Each piece is read in a turn of its own.
