@@ -70,3 +70,18 @@ pub use sidewire_platform::{
 };
 pub use sidewire_wire::{ConnectionLimits, Executed, Failure, Layout, ResultCode};
 pub use signals::StopSignals;
+
+/// What other threads may be given, on every system. Only what a handler is lent stays on its thread:
+/// `Request`, `Session` and `MessageReply` reach into the loop.
+const _: () = {
+    const fn sent<T: Send>() {}
+    const fn shared<T: Send + Sync>() {}
+
+    shared::<(Access, Address, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
+    shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, SessionId, Sid, User)>();
+    shared::<(Limits, ListenerLimits, ConnectionLimits)>();
+    shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
+    shared::<(Listen, Remote, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>();
+    shared::<(AnyThread, OneThread, Message<'_>)>();
+    sent::<(Server<()>, Reply<'_>)>();
+};

@@ -98,7 +98,6 @@
 //! | [`memory`] | memory that peers drive is reserved so that a lack of it is an error |
 
 #![forbid(unsafe_code)]
-#![deny(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(
     test,
     allow(clippy::disallowed_methods, reason = "tests have a clock of their own, which starts now")
