@@ -448,3 +448,56 @@ fn a_client_keeps_to_its_limits() {
     drop(client);
     fake.join();
 }
+
+/// The whole turn had one clock: whoever began to speak while a handler ran longer than the hello limit was
+/// cut off for it.
+#[test]
+fn a_long_handler_takes_nobodys_time() {
+    let _watchdog = watchdog(60);
+    let mut limits = Limits::default();
+    limits.listener.connection.hello_timeout = Duration::from_millis(400);
+    let (began, begun) = std::sync::mpsc::channel();
+    let mut server = Server::builder(()).limits(limits).build().expect("a server");
+    server.on(1, move |(), _request, _reply| {
+        let _ = began.send(());
+        thread::sleep(Duration::from_millis(700));
+        Ok(())
+    });
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let slow = client(&bound[0]);
+    thread::scope(|scope| {
+        scope.spawn(|| slow.call(1, b"").expect("call"));
+        begun.recv().expect("the handler runs");
+        let stranger = Raw::connect(&bound[0]);
+        let hello = util::hello(1, 1);
+        stranger.send(&hello[..20]);
+        thread::sleep(Duration::from_millis(800));
+        stranger.send(&hello[20..]);
+        assert_eq!(stranger.receive(4), hello[..4], "it is answered");
+    });
+    drop(slow);
+    running.stop().expect("the server ends well");
+}
+
+/// 4,000 pipelined calls of a 1 ms handler were worked off before anybody else was heard.
+#[test]
+fn slow_calls_of_one_client_delay_others_by_milliseconds() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    server.on(1, |(), _request, _reply| {
+        thread::sleep(Duration::from_millis(1));
+        Ok(())
+    });
+    let counters = server.counters();
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let (raw, other) = (Raw::connect(&bound[0]), client(&bound[0]));
+    raw.shake_hands();
+    raw.send(&(1..=4000).flat_map(|id| frame(1, 1, id, 0, b"")).collect::<Vec<_>>());
+    until("it is at work", || counters.requests() > 0);
+    other.call(1, b"").expect("call");
+    let done = counters.requests();
+    assert!(done < 400, "{done} of 4000 were worked off first");
+    drop((raw, other));
+    running.remote().stop_within(Duration::ZERO).expect("stop");
+    running.stop().expect("the server ends well");
+}
