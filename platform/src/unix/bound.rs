@@ -14,7 +14,7 @@ use super::local::{self, Files};
 
 /// What a bound socket has in the file system, and how it got there.
 ///
-/// Drop this before the socket; see [`SocketFile`](lifecycle::SocketFile).
+/// Drop this before the socket; see [`SocketFile`](super::placed::SocketFile).
 #[derive(Debug)]
 pub(super) struct BoundPath {
     files: Files,

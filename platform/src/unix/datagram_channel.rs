@@ -11,8 +11,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Protocol, SockAddr, Socket, Type};
 
 use super::datagram::{set_default_buffers, too_large};
-use super::lifecycle::SocketFile;
 use super::names::{self, DatagramPlace};
+use super::placed::SocketFile;
 use super::timeout::{SocketTimeout, Wait, error_of};
 use super::{message, owner, reasons, socket};
 use crate::datagram::Received;

@@ -6,22 +6,16 @@
 //! until after listen(2).
 
 use std::io;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Mode, Stat, fchmod, lstat, stat, unlink};
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use rustix::fs::{OFlags, chmod, fstat, open as open_file};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::file::{Identity, is_socket};
+use super::file::is_socket;
 use super::lock::{PathLock, unwritable};
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use super::owner;
+use super::placed::{Placed, SocketFile};
 use super::{names, socket};
 #[cfg(test)]
 use crate::fault::{self, Call};
@@ -29,8 +23,6 @@ use crate::fault::{self, Call};
 /// How long a starter waits for others that are starting at the same path: they hold the lock for
 /// well under a millisecond each.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a listener waits for the lock when it goes. It needs it less; see [`SocketFile`].
-const LOCK_PATIENCE_AT_END: Duration = Duration::from_millis(250);
 /// How often binding is tried while programs that know nothing of the lock come and go at the path.
 const ATTEMPTS: u32 = 8;
 
@@ -265,142 +257,6 @@ pub(super) fn probe(address: &SockAddr, kind: Type) -> io::Result<Probe> {
 fn in_the_way(path: &Path) -> io::Error {
     let text = format!("{} exists and is not a socket; it was left alone", path.display());
     io::Error::new(io::ErrorKind::AlreadyExists, text)
-}
-
-/// A file that this process has put somewhere: a bound socket, or a symbolic link to one. Removed on
-/// drop, if it is still the one that we made; but not by a child that was forked meanwhile, which drops
-/// it too and whose it is not.
-///
-/// Drop this before the socket: as long as that is open, its inode's number can't be given to
-/// another file, and other starters see a live server and keep away, even if the lock was not to
-/// be had.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    placed: Placed,
-    /// `None`: left alone whatever happens.
-    maker: Option<u32>,
-}
-
-impl SocketFile {
-    /// Ours from now on.
-    pub(super) fn new(placed: Placed) -> SocketFile {
-        SocketFile { placed, maker: Some(process::id()) }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.placed.path
-    }
-
-    /// It has gone already; what is at its path, be it under its number, is another's.
-    pub(super) fn disown(mut self) {
-        self.maker = None;
-    }
-
-    /// Whether this is it, by whatever way it was found.
-    pub(super) fn is(&self, found: &Stat) -> bool {
-        self.placed.is(found)
-    }
-
-    /// Whether the path still leads to it.
-    pub(super) fn is_in_place(&self) -> io::Result<bool> {
-        match lstat(&self.placed.path) {
-            Ok(found) => Ok(self.is(&found)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            Err(error) => Err(unwritable(error, "can't look for", &self.placed.path)),
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let path = &self.placed.path;
-        let Some(maker) = self.maker else { return };
-        if maker != process::id() {
-            return log::debug!("{} is left to the process that made it", path.display());
-        }
-        let lock = PathLock::acquire(path, LOCK_PATIENCE_AT_END);
-        if let Err(error) = &lock {
-            log::debug!("removing {} without its lock: {error}", path.display());
-        }
-        self.placed.remove();
-    }
-}
-
-/// A file and where it was put.
-#[derive(Debug)]
-pub(super) struct Placed {
-    path: PathBuf,
-    identity: Identity,
-}
-
-impl Placed {
-    /// What has just been put there.
-    pub(super) fn found_at(path: &Path) -> io::Result<Placed> {
-        let found = Placed::look(path)?;
-        Ok(Placed { path: path.to_owned(), identity: Identity::of(&found) })
-    }
-
-    fn look(path: &Path) -> io::Result<Stat> {
-        lstat(path).map_err(|error| unwritable(error, "can't find what was put at", path))
-    }
-
-    fn socket(path: &Path, found: &Stat) -> Option<Placed> {
-        is_socket(found).then(|| Placed { path: path.to_owned(), identity: Identity::of(found) })
-    }
-
-    fn is(&self, found: &Stat) -> bool {
-        Identity::of(found) == self.identity
-    }
-
-    /// Removes it, if it is still there.
-    fn remove(&self) {
-        match lstat(&self.path) {
-            Ok(found) if self.is(&found) => {
-                if let Err(error) = unlink(&self.path) {
-                    log::warn!("can't remove {}: {error}", self.path.display());
-                }
-            }
-            _ => log::debug!("{} is no longer ours; left alone", self.path.display()),
-        }
-    }
-
-    /// By a handle that is known to be our file, not by the path, which in a folder of someone else
-    /// may by now be a symbolic link to something of ours.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        let failed = |error| unwritable(error, "can't set the mode of", &self.path);
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = open_file(&self.path, flags, Mode::empty()).map_err(failed)?;
-        let found = fstat(&handle).map_err(failed)?;
-        if !self.is(&found) {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "the socket was replaced by someone else at once",
-            ));
-        }
-        // fchmod(2) takes no such handle, but it has a path of its own (open(2), O_PATH).
-        match chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode) {
-            Err(Errno::NOENT) => {}
-            set => return set.map_err(failed),
-        }
-        // There is no /proc. The path will do where nobody but us can change what it leads to.
-        let folder = self.path.parent().and_then(|folder| stat(folder).ok());
-        if folder.is_some_and(|folder| owner::speaks_for_its_owner(&found, &folder)) {
-            return chmod(&self.path, mode).map_err(failed);
-        }
-        let text = format!(
-            "can't set the mode of {}: /proc is not mounted, and others can write to its folder; mount \
-             /proc, or choose a folder that only this user can write to",
-            self.path.display()
-        );
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        use rustix::fs::{AtFlags, CWD, chmodat};
-        Ok(chmodat(CWD, &self.path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use rustix::io::Errno;
 use socket2::{Socket, Type};
 
 use super::folders::{Fit, Folders};
-use super::lifecycle::{self, Placed, Probe, Role, SocketFile};
+use super::lifecycle::{self, Probe, Role};
 use super::lock::PathLock;
 use super::names;
+use super::placed::{Placed, SocketFile};
 
 /// What a server has put into the folders, in the order in which it is to be removed.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ fn leave_trace(path: &Path, socket: &Path, lock: &PathLock) -> Option<SocketFile
     let placed = names::path_address(path)
         .and_then(|address| lifecycle::remove_if_stale(path, &address, Type::STREAM, lock))
         .and_then(|()| symlink(socket, path))
-        .and_then(|()| Placed::found_at(path));
+        .and_then(|()| Placed::link(path, socket));
     match placed {
         Ok(placed) => Some(SocketFile::new(placed)),
         Err(error) => {

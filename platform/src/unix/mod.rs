@@ -18,6 +18,7 @@ mod names;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod namespace;
 mod owner;
+mod placed;
 mod process;
 mod reasons;
 mod signals;
