@@ -11,7 +11,8 @@
 //!
 //! 1. When the socket has bytes, show them to [`receive`](Connection::receive), which hands out an
 //!    [`Event`] for each whole thing that was said, then call [`received`](Connection::received) with the
-//!    time. Answer each [`Event::Request`] through its [`Ticket`].
+//!    time. Answer each [`Event::Request`] through its [`Ticket`], at once or
+//!    [later](Connection::defer).
 //! 2. When [`has_unsent`](Connection::has_unsent) says so, offer the socket what is
 //!    [`unsent`](Connection::unsent), and [`mark_sent`](Connection::mark_sent) what it took.
 //! 3. When the socket is at its end, say so with [`end_of_input`](Connection::end_of_input).

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Connection;
+use crate::error::ProtocolError;
 use crate::owed::{Owed, OwedId};
 use crate::rc::ResultCode;
 use crate::reply::{ReplyWriter, Ticket};
@@ -15,9 +16,14 @@ impl Connection {
     /// [`poll_owed`](Connection::poll_owed) tells that it was cancelled, has timed out or was dropped with
     /// its connection. Until then it counts as in flight, and behind a classic one no other is taken.
     ///
-    /// `None`: there is no memory to keep it, and it was answered "busy" (-6).
+    /// `None`: it is over already. There is no memory to keep it, and it was answered "busy" (-6); or its
+    /// peer has used its id twice while its ticket was kept elsewhere, and the connection is at its end.
     #[must_use]
     pub fn defer(&mut self, ticket: Ticket, received: Instant) -> Option<OwedId> {
+        if self.open_calls.as_ref().is_some_and(|calls| calls.owed.holds(ticket.id)) {
+            self.fail(ProtocolError::BadId { id: ticket.id, last: self.last_id }.into());
+            return None;
+        }
         match self.open_calls.get_or_insert_default().owed.add(ticket, received) {
             Ok(id) => {
                 if self.is_over() {

@@ -293,6 +293,21 @@ fn an_id_means_one_call_only() {
     assert!(answer(&mut side, second[0]));
 }
 
+/// A ticket that is kept is in no register that could tell.
+#[test]
+fn an_id_that_two_tickets_have_is_found_when_they_are_deferred() {
+    let mut side = Side::open_responder(defaults());
+    side.answers = Answers::Later;
+    let around = [1, 1 + u32::MAX / 2, u32::MAX, 1];
+    side.feed(&around.map(|id| request(id, 1, b"")).concat());
+    assert_eq!((side.tickets.len(), side.connection.flow().failure()), (4, None));
+    let (first, last) = (side.tickets.remove(0), side.tickets.remove(2));
+    let first = side.connection.defer(first, side.now).expect("memory");
+    assert_eq!(side.connection.defer(last, side.now), None);
+    assert_eq!(*side.failure(), ProtocolError::BadId { id: 1, last: 1 });
+    assert_eq!(polled(&mut side), [Owed::Dropped(first)]);
+}
+
 #[test]
 fn replies_that_are_not_read_end_the_connection() {
     let limits = settings(|settings| settings.limits.outbox_hard = 100);
