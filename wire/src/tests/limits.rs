@@ -1,7 +1,7 @@
 //! Every limit of a connection, at its last unit and one beyond.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::time::outlast;
 use super::{
@@ -10,6 +10,7 @@ use super::{
 use crate::error::ProtocolError;
 use crate::hello::{Hello, MAX_LEN};
 use crate::limits::{ConnectionLimits, LATE, REFUSAL_WAIT};
+use crate::plain::{Cut, Plain};
 use crate::rc::ResultCode;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -84,6 +85,35 @@ fn beyond_the_hard_mark_a_peer_is_given_up() {
     let mut side = open(|limits| limits.outbox_hard = 99);
     side.feed(&requests);
     assert_eq!(*side.failure(), ProtocolError::OutboxFull(100));
+}
+
+#[test]
+fn streams_without_frames_have_the_same_marks() {
+    let marks = settings(|settings| {
+        settings.limits.outbox_soft = 2;
+        settings.limits.outbox_hard = 4;
+    });
+    let mut plain = Plain::new(marks, Cut::Raw, Instant::now());
+    for (bytes, is_paused) in [(&b"1"[..], false), (b"2", true), (b"34", true)] {
+        plain.write(bytes);
+        assert_eq!((plain.is_paused(), plain.flow().failure()), (is_paused, None));
+    }
+    plain.write(b"5");
+    assert_eq!(plain.flow().failure(), Some(&ProtocolError::OutboxFull(5)));
+}
+
+#[test]
+fn a_silent_stream_without_frames_is_waited_for_until_something_comes() {
+    let patient = settings(|settings| settings.first_byte = Some(TICK * 3));
+    let start = Instant::now();
+    let mut plain = Plain::new(patient.clone(), Cut::Raw, start);
+    assert_eq!(plain.next_deadline(), Some(start + TICK * 3));
+    assert!(!plain.handle_timeout(start + TICK * 2, Input::Quiet));
+    assert!(plain.handle_timeout(start + TICK * 3, Input::Quiet));
+    let mut plain = Plain::new(patient, Cut::Raw, start);
+    plain.receive(b"x", &Cell::new(9), &mut |_, _| {});
+    plain.received(start);
+    assert_eq!(plain.next_deadline(), None);
 }
 
 #[test]
