@@ -6,7 +6,7 @@ use crate::by_id::ById;
 use crate::call_rules;
 use crate::error::ProtocolError;
 
-/// The calls of one direction of one connection.
+/// Our calls on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     last_id: u32,
@@ -25,7 +25,7 @@ struct Pending {
 }
 
 impl Asked {
-    /// Asked in flight, tombstones included.
+    /// Calls in flight, tombstones included.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
