@@ -391,6 +391,8 @@ fn a_reset_behind_a_request_says_nothing_of_it() {
 fn a_client_keeps_to_its_limits() {
     const SHORT: Duration = Duration::from_millis(200);
     const TIMED_OUT: i32 = ResultCode::TIMED_OUT.code();
+    // Long enough for a busy machine to shake hands in.
+    const IDLE: Duration = Duration::from_secs(1);
     let _watchdog = watchdog(60);
     let limited = |fake: &Fake, change: fn(&mut ConnectionLimits)| {
         let mut limits = ConnectionLimits::default();
@@ -422,8 +424,8 @@ fn a_client_keeps_to_its_limits() {
     fake.join();
 
     let fake = Fake::v1(wait_for_the_end);
-    let client = limited(&fake, |limits| limits.idle_timeout = Some(SHORT)).open().expect("connect");
-    thread::sleep(SHORT);
+    let client = limited(&fake, |limits| limits.idle_timeout = Some(IDLE)).open().expect("connect");
+    thread::sleep(IDLE);
     let error = client.call(ECHO, b"").expect_err("it was silent");
     assert!(error.is_timeout() && error.executed() == Executed::Never, "{error}");
     fake.join();
