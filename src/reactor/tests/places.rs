@@ -44,6 +44,34 @@ fn a_full_listener_says_so_to_everybody() {
     assert_eq!(inside.receive(), reply(1, ResultCode::OK, b""));
 }
 
+/// Whoever has spoken may be silent.
+/// PROTOCOL L9
+#[test]
+fn silent_callers_do_not_keep_their_places() {
+    let (raw, lines) = (Carries::Plain(Cut::Raw), Carries::Plain(Cut::Lines { max: 80 }));
+    for carries in [Carries::Frames, raw, lines] {
+        let set = |limits: &mut Limits| {
+            limits.listener.max_connections = 4;
+            limits.listener.first_byte_timeout = Some(ms(200));
+        };
+        let mut stage = Stage::with(set, Access::Anyone, carries);
+        let spoken = stage.accepted();
+        spoken.send(if carries == Carries::Frames { &[1, 0, 0, 0][..] } else { b"x" });
+        let silent = [(); 3].map(|()| stage.accepted());
+        stage.run(ms(199));
+        assert_eq!(silent.each_ref().map(Caller::server), [Side::Open; 3]);
+        assert_eq!(stage.counters.connections(), 4);
+        stage.run(ms(1));
+        assert!(silent.iter().all(|caller| caller.server() != Side::Open));
+        silent.iter().for_each(Caller::close);
+        stage.run(ms(1));
+        assert_eq!((stage.counters.connections(), spoken.server()), (1, Side::Open));
+        let next = stage.accepted();
+        stage.run(ms(100));
+        assert_eq!((stage.counters.connections(), next.server()), (2, Side::Open));
+    }
+}
+
 /// PROTOCOL L2
 #[test]
 fn one_peer_has_so_many_places() {
