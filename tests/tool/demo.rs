@@ -126,7 +126,7 @@ fn a_demo_that_is_killed_leaves_no_helper() {
         assert!(is_alive(helper));
         signal(name, demo.id());
         demo.wait().expect("wait");
-        eventually(Duration::from_secs(5), "the helper ends", || !is_alive(helper));
+        eventually(Duration::from_secs(30), "the helper ends", || !is_alive(helper));
         assert_eq!(stage.files(), [""; 0]);
     }
 }

@@ -90,6 +90,6 @@ fn it_has_a_default_endpoint_and_ends_with_ctrl_c() {
     run(&stage, &["setget", "y"]).expect(0).prints("x\n");
     run(&stage, &["get"]).expect(0).prints("y\n");
     signal("INT", server.child.id());
-    assert_eq!(server.wait(std::time::Duration::from_secs(1)).code(), Some(0));
+    assert_eq!(server.wait(std::time::Duration::from_secs(30)).code(), Some(0));
     assert_eq!(stage.files(), [""; 0]);
 }

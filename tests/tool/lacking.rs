@@ -30,7 +30,7 @@ fn without_flock_a_server_starts() {
         let endpoint = stage.unix("s");
         let mut dead = stage.serve(&[&endpoint], &[]);
         signal("KILL", dead.child.id());
-        dead.wait(Duration::from_secs(5));
+        dead.wait(Duration::from_secs(30));
         let server = Process::start(&mut denying(&stage, libc::SYS_flock, errno, &["serve", &endpoint]), 1);
         stage.run(["call", &endpoint, "1"]).expect(0).prints(GREETING);
         let second = &mut denying(&stage, libc::SYS_flock, errno, &["serve", &endpoint]);
@@ -64,7 +64,7 @@ fn without_any_lock_a_server_starts_where_nothing_is() {
     let second = Started::new(&mut denied(&["serve", &endpoint]), b"").finish();
     second.expect(1).mentions("another server is there already");
     signal("KILL", server.child.id());
-    server.wait(Duration::from_secs(5));
+    server.wait(Duration::from_secs(30));
     let third = Started::new(&mut denied(&["serve", &endpoint]), b"").finish();
     third.expect(1).mentions("dead server").mentions("rm '");
 }

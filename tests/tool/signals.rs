@@ -25,6 +25,16 @@ fn start(stage: &Stage, name: &str, scheme: &str, ignored: &str) -> Process {
     Process::start(command.arg(program).arg(endpoint).stderr(Stdio::inherit()), 1)
 }
 
+const HUP: u32 = 1;
+const INT: u32 = 2;
+
+/// Whether the system throws this signal away when it is sent.
+fn is_ignored(process: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("SigIgn");
+    u64::from_str_radix(line.trim(), 16).expect("a mask") & 1 << (signal - 1) != 0
+}
+
 /// nohup, and the background jobs of a script.
 #[test]
 fn ignored_signals_stay_ignored() {
@@ -35,7 +45,9 @@ fn ignored_signals_stay_ignored() {
         for name in ["HUP", "INT", "HUP", "INT"] {
             signal(name, server.child.id());
         }
-        std::thread::sleep(Duration::from_millis(200));
+        for signal in [HUP, INT] {
+            assert!(is_ignored(server.child.id(), signal), "{name} does not ignore signal {signal}");
+        }
         assert!(server.child.try_wait().expect("look").is_none(), "{name} ends at an ignored signal");
         signal("TERM", server.child.id());
         assert_eq!(server.wait(Duration::from_secs(30)).code(), Some(0), "{name}");

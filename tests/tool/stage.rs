@@ -255,7 +255,7 @@ pub(crate) fn signal(name: &str, pid: u32) {
 #[cfg(target_os = "linux")]
 pub(crate) fn freeze(pid: u32) {
     signal("STOP", pid);
-    eventually(Duration::from_secs(5), "the process stops", || {
+    eventually(Duration::from_secs(30), "the process stops", || {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc").contains(") T ")
     });
 }

@@ -6,7 +6,6 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use sidewire::Connect;
 
@@ -176,17 +175,20 @@ fn non_blocking_streams_are_waited_for() {
     command.stdin(OwnedFd::from(stdin)).stdout(OwnedFd::from(stdout)).stderr(Stdio::piped());
     let child = command.spawn().expect("start");
     drop(command); // It holds the other ends open.
+    let stat = format!("/proc/{}/stat", child.id());
+    let waits = move || std::fs::read_to_string(&stat).expect("/proc").contains(") S ");
+    let waits_for_more = waits.clone();
     let mut sent = bytes.clone();
     let writing = std::thread::spawn(move || {
         let rest = sent.split_off(1000);
         writer.write_all(&sent).expect("write");
-        std::thread::sleep(Duration::from_millis(100));
+        eventually(PATIENCE, "it waits for more input", waits_for_more);
         writer.write_all(&rest).expect("write");
         writer.shutdown(Shutdown::Write).expect("shutdown");
     });
-    // By then its output is full.
-    std::thread::sleep(Duration::from_millis(300));
-    let mut received = Vec::new();
+    let mut received = vec![0];
+    reader.read_exact(&mut received).expect("read");
+    eventually(PATIENCE, "its output is full", waits);
     reader.read_to_end(&mut received).expect("read");
     writing.join().expect("the writer");
     let output = child.wait_with_output().expect("wait");
