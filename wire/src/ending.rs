@@ -55,7 +55,7 @@ pub enum Fact {
     Broken,
     /// How far we are.
     Said(Said),
-    /// The peer has had [time enough](Protocol::linger_deadline) to close.
+    /// The peer has had [time enough](crate::Flow::linger_deadline) to close.
     TimeIsUp,
 }
 
