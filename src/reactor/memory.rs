@@ -2,6 +2,7 @@
 
 use sidewire_wire::{Buffer, ProtocolError};
 
+use super::slots::Key;
 use super::system::System;
 use super::{Reactor, Service};
 use crate::limits::READ_BUFFER;
@@ -56,10 +57,23 @@ impl<Y: System> Reactor<Y> {
             let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };
             let (own, all, limit) = (link.accounted, self.memory.held, self.memory.most);
             link.protocol_mut().shed(ProtocolError::TooMuchBuffered { own, all, limit });
-            self.work_link(worst, false, service);
+            self.say_all(worst, service);
             if self.links.get(worst).is_some_and(|link| link.accounted > 0) {
                 self.reap(worst, service);
             }
+        }
+    }
+
+    /// Lets a link write as long as its socket takes anything: it has no other turn.
+    fn say_all(&mut self, key: Key, service: &mut impl Service) {
+        let mut before = usize::MAX;
+        while let Some(link) = self.links.get_mut(key) {
+            let unsent = link.protocol_mut().unsent().len();
+            if unsent >= before {
+                return;
+            }
+            before = unsent;
+            self.work_link(key, false, service);
         }
     }
 }

@@ -132,3 +132,95 @@ impl SendBufferGuard {
         self.at_fault.insert(trial.who, Fault { unread, next_chance: now + CHANCES });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::system::memory::{MemoryDatagrams, World};
+
+    const SIZE: usize = 80_000;
+    const LENGTH: usize = 100;
+
+    fn who(number: usize) -> Address {
+        Address::Path(format!("/caller-{number}").into())
+    }
+
+    /// A guard, and a socket of whose buffer so much is unread.
+    fn stage(unread: usize) -> (World, MemoryDatagrams, SendBufferGuard) {
+        let world = World::new();
+        let socket = world.datagrams();
+        world.fill(0, unread, SIZE);
+        (world, socket, SendBufferGuard::new(1))
+    }
+
+    #[test]
+    fn who_does_not_read_in_time_waits_for_another_chance() {
+        let (world, socket, mut guard) = stage(SIZE / 2);
+        let admits =
+            |guard: &mut SendBufferGuard, number| guard.admits(&socket, &who(number), LENGTH, world.now());
+        assert!(admits(&mut guard, 0));
+        guard.sent(&who(0), LENGTH, world.now());
+        world.fill(0, SIZE / 2 + weight(LENGTH), SIZE);
+        world.pass(TRIAL - Duration::from_micros(1));
+        assert!(!admits(&mut guard, 1), "the first still has time to read");
+        world.pass(Duration::from_micros(1));
+        assert!(admits(&mut guard, 1) && !admits(&mut guard, 0));
+        world.pass(CHANCES - Duration::from_micros(1));
+        assert!(!admits(&mut guard, 0));
+        world.pass(Duration::from_micros(1));
+        assert!(admits(&mut guard, 0));
+        world.fill(0, SIZE / 4 * 3, SIZE);
+        assert!(!admits(&mut guard, 0) && admits(&mut guard, 1), "the last quarter is for others");
+    }
+
+    #[test]
+    fn who_has_read_is_at_no_fault() {
+        let (world, socket, mut guard) = stage(SIZE / 2);
+        for _ in 0..3 {
+            assert!(guard.admits(&socket, &who(0), LENGTH, world.now()));
+            guard.sent(&who(0), LENGTH, world.now());
+        }
+    }
+
+    /// Below the half nobody is on trial, and guests have a part of the buffer of their own.
+    #[test]
+    fn guests_share_the_first_part_of_the_buffer() {
+        let (world, socket, mut own) = stage(SIZE / 4);
+        let mut guests = SendBufferGuard::new(4);
+        for guard in [&mut own, &mut guests] {
+            assert!(guard.admits(&socket, &who(0), LENGTH, world.now()));
+            guard.sent(&who(0), LENGTH, world.now());
+        }
+        world.fill(0, SIZE / 4 + weight(LENGTH), SIZE);
+        assert!(own.admits(&socket, &who(1), LENGTH, world.now()));
+        assert!(!guests.admits(&socket, &who(1), LENGTH, world.now()));
+    }
+
+    #[test]
+    fn so_many_faults_are_remembered() {
+        let (world, socket, mut guard) = stage(SIZE / 2);
+        let mut unread = SIZE / 2;
+        let mut fault = |guard: &mut SendBufferGuard, number| {
+            world.fill(0, unread, SIZE);
+            assert!(guard.admits(&socket, &who(number), LENGTH, world.now()), "{number}");
+            guard.sent(&who(number), LENGTH, world.now());
+            unread += 1;
+            world.fill(0, unread, SIZE);
+            world.pass(TRIAL);
+        };
+        (0..REMEMBERED).for_each(|number| fault(&mut guard, number));
+        assert!(guard.admits(&socket, &who(REMEMBERED), LENGTH, world.now()));
+        assert_eq!(guard.at_fault.len(), REMEMBERED);
+        fault(&mut guard, REMEMBERED);
+        assert!(guard.admits(&socket, &who(0), LENGTH, world.now()), "all is forgotten then");
+        assert_eq!(guard.at_fault.len(), 1);
+    }
+
+    #[test]
+    fn refusals_get_an_eighth_of_the_buffer() {
+        for (unread, admits) in [(SIZE / 8 - weight(LENGTH), true), (SIZE / 8, false)] {
+            let (_world, socket, _) = stage(unread);
+            assert_eq!(SendBufferGuard::admits_refusal(&socket, LENGTH), admits);
+        }
+    }
+}

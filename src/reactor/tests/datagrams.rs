@@ -119,3 +119,9 @@ fn slow_messages_do_not_hold_up_a_stream() {
     stage.run(ms(1200));
     assert_eq!(stage.service.messages, 1000);
 }
+
+/// The documents of `MessageReply::send` name these.
+#[test]
+fn what_may_wait_is_what_is_written() {
+    assert_eq!((MAX_QUEUED_DATAGRAMS, MAX_QUEUED_BYTES), (1024, 256 << 20));
+}

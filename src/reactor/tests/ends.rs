@@ -121,6 +121,30 @@ fn what_came_while_a_handler_ran_came_in_time() {
     assert_eq!(other.server(), Side::ShutDown);
 }
 
+/// What is there and was not read yet came in time, too, however long reading it takes.
+#[test]
+fn what_waits_to_be_read_came_in_time() {
+    let mut stage = Stage::new(|limits| {
+        limits.listener.connection.partial_frame_timeout = ms(500);
+        limits.turn_bytes = 1000;
+    });
+    let (slow, other) = (stage.accepted(), stage.accepted());
+    other.send(&v1_hello());
+    stage.turn();
+    other.receive();
+    let frame = v1_request(1, 4 << 20);
+    let (first, rest) = frame.split_at(300 << 10);
+    other.send(first);
+    stage.run(ms(10));
+    stage.service.takes = ms(5000);
+    slow.send(&request(1, b""));
+    stage.turn();
+    stage.service.takes = ms(0);
+    other.send(rest);
+    stage.run(ms(10));
+    assert_eq!(other.receive().len(), frame.len());
+}
+
 #[test]
 fn an_interrupted_poll_is_no_turn() {
     let mut stage = Stage::new(|limits| limits.listener.connection.partial_frame_timeout = ms(500));

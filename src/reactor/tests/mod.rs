@@ -210,3 +210,24 @@ fn request(msg_type: i32, payload: &[u8]) -> Vec<u8> {
 fn reply(msg_type: i32, rc: ResultCode, payload: &[u8]) -> Vec<u8> {
     frame(msg_type, rc.code(), payload)
 }
+
+/// A hello of one that takes 64 calls at a time.
+fn v1_hello() -> Vec<u8> {
+    let mut hello = vec![0xD1, 0x53, 0x57, 0xD1, 48, 0, 1, 1];
+    hello.extend([0; 8]);
+    for number in [16u32 << 20, 64, 64 << 20, 0] {
+        hello.extend(number.to_le_bytes());
+    }
+    hello.extend([9; 16]);
+    hello
+}
+
+/// A v1 request of type 1.
+fn v1_request(id: u32, length: u32) -> Vec<u8> {
+    let mut frame = length.to_le_bytes().to_vec();
+    frame.extend([1, 0, 1, 0]);
+    frame.extend(id.to_le_bytes());
+    frame.extend([0; 4]);
+    frame.extend(vec![b'x'; length as usize]);
+    frame
+}

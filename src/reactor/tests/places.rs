@@ -118,6 +118,16 @@ fn so_many_are_refused_at_a_time() {
     assert_eq!(stage.service.requests, 0);
 }
 
+/// The same where they are told that there is no room.
+#[test]
+fn so_many_are_told_at_a_time_that_there_is_no_room() {
+    let mut stage = Stage::new(|limits| limits.listener.max_connections = 0);
+    let callers: Vec<Caller> = (0..64 + 3).map(|_| stage.connect()).collect();
+    stage.turn();
+    let dropped = callers.iter().filter(|caller| caller.server() == Side::Closed).count();
+    assert_eq!((dropped, stage.counters.connections()), (3, 64));
+}
+
 /// And not for longer than it takes to say four bytes.
 /// PROTOCOL B3, L21
 #[test]
@@ -217,7 +227,7 @@ fn who_holds_too_much_is_told_so() {
         limits.turn_bytes = 1000;
     });
     let caller = stage.accepted();
-    let hello = sidewire_v1_hello();
+    let hello = v1_hello();
     caller.send(&hello);
     stage.turn();
     caller.receive();
@@ -231,23 +241,30 @@ fn who_holds_too_much_is_told_so() {
     assert_eq!(caller.server(), Side::ShutDown);
 }
 
-fn sidewire_v1_hello() -> Vec<u8> {
-    let mut hello = vec![0xD1, 0x53, 0x57, 0xD1, 48, 0, 1, 1];
-    hello.extend([0; 8]);
-    for number in [16u32 << 20, 64, 64 << 20, 0] {
-        hello.extend(number.to_le_bytes());
-    }
-    hello.extend([9; 16]);
-    hello
-}
-
-fn v1_request(id: u32, length: u32) -> Vec<u8> {
-    let mut frame = length.to_le_bytes().to_vec();
-    frame.extend([1, 0, 1, 0]);
-    frame.extend(id.to_le_bytes());
-    frame.extend([0; 4]);
-    frame.extend(vec![b'x'; length as usize]);
-    frame
+/// Also where its socket has room for more than a turn's share by now.
+#[test]
+fn who_is_shed_gets_all_that_its_socket_takes() {
+    let mut stage = Stage::new(|limits| {
+        limits.max_buffered = 300 << 10;
+        limits.turn_bytes = 1000;
+    });
+    let (cause, worst) = (stage.accepted(), stage.accepted());
+    worst.send(&v1_hello());
+    stage.turn();
+    worst.receive();
+    worst.takes(0);
+    stage.service.replies = Some(1000);
+    (1..=150).for_each(|id| worst.send(&v1_request(id, 0)));
+    stage.run(ms(1));
+    // It has room again; but before the loop hears of that, another sends too much.
+    worst.takes(usize::MAX);
+    worst.takes_at_a_time(5000);
+    cause.send(&v1_hello());
+    cause.send(&v1_request(1, 200 << 10)[..100 << 10]);
+    stage.turn();
+    let said = worst.receive();
+    assert_eq!((said.len() / 1016, worst.server()), (150, Side::ShutDown));
+    assert!(is_goodbye(&said[150 * 1016..], ResultCode::BUSY));
 }
 
 /// Whether these bytes begin with a v1 goodbye for this reason.
