@@ -26,6 +26,11 @@
 //! # Ok::<(), sidewire::Error>(())
 //! ```
 //!
+//! Options are set where things are made: [`Server::builder`] takes [`Limits`], [`Listen`] opens an endpoint
+//! with options, [`Connect`] connects with options, [`Client::request`] asks with options. Everything
+//! that can fail returns the one [`Error`], which clones and says whether a request was
+//! [`executed`](Error::executed).
+//!
 //! Handlers run one after the other on the server's thread and answer at once; what they do not do
 //! yet is listed in the README.
 //!

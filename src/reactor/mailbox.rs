@@ -80,11 +80,6 @@ impl Mailbox {
         (self.waker)()
     }
 
-    /// Whether the loop was ever told to end.
-    pub(crate) fn was_told_to_stop(&self) -> bool {
-        self.contents().stop != Stop::Never
-    }
-
     /// Takes everything out.
     pub(crate) fn take(&self) -> Mail {
         let mut contents = self.contents();
@@ -134,12 +129,10 @@ mod tests {
     #[test]
     fn of_several_words_to_stop_the_shortest_counts() {
         let mailbox = Mailbox::new(Box::new(|| Ok(())));
-        assert!(!mailbox.was_told_to_stop());
         for seconds in [5, 2, 9] {
             mailbox.stop(SECOND * seconds).expect("never refused");
         }
         assert_eq!(mailbox.take().stop, Some(2 * SECOND));
-        assert!(mailbox.was_told_to_stop(), "and heard of it");
         mailbox.stop(SECOND).expect("never refused");
         assert_eq!((mailbox.take().stop, mailbox.take().stop), (Some(SECOND), None));
     }

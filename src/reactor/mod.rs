@@ -119,11 +119,11 @@ impl<Y: System> Reactor<Y> {
     /// Whether endpoints can still be opened: whether somebody will serve them.
     ///
     /// # Errors
-    /// If the loop was told to stop.
+    /// If the loop stops, or has stopped.
     pub(crate) fn takes_endpoints(&self) -> io::Result<()> {
-        match self.mailbox.was_told_to_stop() {
-            true => Err(io::Error::other("the server has stopped")),
-            false => Ok(()),
+        match self.stopping {
+            Some(_) => Err(io::Error::other("the server has stopped")),
+            None => Ok(()),
         }
     }
 

@@ -68,6 +68,9 @@ pub use threads::{AnyThread, Handles, HandlesMessages, HandlesStreams, OneThread
 /// # }
 /// ```
 ///
+/// A server that stays on the thread that made it takes handlers that are not `Send`:
+/// [`ServerBuilder::one_thread`]. `T` says which it is, and need not be written for others.
+///
 /// # Platform-specific behavior
 /// Unix: a child that is forked has a copy, with the same descriptors. When it drops that, it only closes them:
 /// socket files, connections and the loop stay its parent's. Only one of the two may go on serving; if that
@@ -161,7 +164,8 @@ impl<S, T: Threads> Server<S, T> {
     ///
     /// # Errors
     /// If the endpoint can't be opened: see [`Error`], in particular
-    /// [`is_in_use`](Error::is_in_use) and [`is_unsupported`](Error::is_unsupported).
+    /// [`is_in_use`](Error::is_in_use) and [`is_unsupported`](Error::is_unsupported); also if limits of the
+    /// listener contradict each other, and if the server has stopped.
     pub fn listen<L>(&mut self, listen: L) -> Result<Endpoint>
     where
         L: IntoListen,

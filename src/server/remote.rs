@@ -124,3 +124,26 @@ impl<S> Drop for Running<S> {
 fn is_this_thread<T>(server: &JoinHandle<T>) -> bool {
     server.thread().id() == std::thread::current().id()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::mailbox::Letter;
+    use crate::server::Server;
+
+    /// It was left behind with its thread when its mailbox was full.
+    #[test]
+    fn a_server_that_is_dropped_ends_however_full_its_mailbox_is() {
+        for has_to_give_back in [false, true] {
+            let mut server = Server::new(7);
+            let mailbox = server.remote().expect("a remote").mailbox;
+            while mailbox.post(Letter::Ready(u16::MAX)).is_ok() {}
+            let running = server.spawn().expect("spawn");
+            match has_to_give_back {
+                true => assert_eq!(running.stop().expect("the server ends well"), 7),
+                false => drop(running),
+            }
+            assert_eq!(Arc::strong_count(&mailbox), 1, "its thread has gone");
+        }
+    }
+}
