@@ -7,7 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{Access, Connect, ConnectionLimits, Endpoint, Executed, Limits, Listen, ResultCode, Server};
+use sidewire::{
+    Access, Connect, ConnectionLimits, Endpoint, Executed, Limits, Listen, ResultCode, Server, Session,
+    StreamHandler,
+};
 
 use util::fake::{Fake, answer, send, take, take_hello, take_request, wait_for_the_end};
 use util::{
@@ -512,4 +515,28 @@ fn slow_calls_of_one_client_delay_others_by_milliseconds() {
     drop((raw, other));
     running.remote().stop_within(Duration::ZERO).expect("stop");
     running.stop().expect("the server ends well");
+}
+
+/// A line that was too long before its end had come, behind others that had used up the turn, was not
+/// looked at before more came: its client waited for the end.
+#[test]
+fn an_unfinished_line_too_long_behind_a_full_turn_ends_its_stream() {
+    struct Silent;
+    impl StreamHandler<()> for Silent {
+        fn data(&mut self, (): &mut (), _session: &mut Session<'_>, _line: &[u8]) {}
+    }
+
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut limits = Limits::default();
+        limits.turn_frames = 1;
+        let mut server = Server::builder(()).limits(limits).build().expect("a server");
+        let bound = server.listen_lines(usual(&endpoint), 10, Silent).expect("listen");
+        let running = server.spawn().expect("spawn");
+        let raw = Raw::connect(&bound);
+        raw.send(b"ok\n01234567890");
+        raw.expect_end();
+        drop(raw);
+        running.stop().expect("the server ends well");
+    }
 }

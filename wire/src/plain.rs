@@ -171,8 +171,7 @@ impl Plain {
     }
 
     /// The peer sends no more; call this when there is no [backlog](Plain::has_backlog). Hands out an
-    /// unfinished last line, which may be in one turn with so many others that nobody has looked at its
-    /// length yet.
+    /// unfinished last line, measured like all others.
     pub fn end_of_input(&mut self, each: &mut impl FnMut(&mut Plain, &[u8])) {
         let rest = std::mem::take(&mut self.flow.stash);
         self.searched = 0;
@@ -235,12 +234,18 @@ impl Plain {
         self.flow.is_backed_up()
     }
 
-    /// Whether pieces that came earlier wait to be handed out.
+    /// Whether pieces that came earlier wait to be handed out, or a line to be refused for its length.
     pub fn has_backlog(&self) -> bool {
-        !self.flow.stash.is_empty()
+        let stash = &self.flow.stash;
+        !stash.is_empty()
             && self.input != Incoming::Ended
             && !self.is_paused()
-            && (self.cut == Cut::Raw || self.flow.stash[self.searched..].contains(&b'\n'))
+            && match self.cut {
+                Cut::Raw => true,
+                Cut::Lines { max } => {
+                    stash[self.searched..].contains(&b'\n') || self.trimmed(stash).len() > max
+                }
+            }
     }
 
     /// What the socket should take next.

@@ -71,13 +71,14 @@ fn lines_have_a_length() {
     assert_eq!(feed(&mut lines(usize::MAX), b"any\n", 9), ["any"]);
 }
 
-/// A line may lie behind so many others in one turn that the end comes before it was looked at.
+/// Also where it lies behind so many others that the turn is over before it is looked at.
 #[test]
 fn an_unfinished_line_has_a_length_too() {
     for (budget, length) in [(1, 3), (1, 4), (1, 150_000), (9, 3)] {
         let mut plain = lines(3);
         let text = [b"x\n", &vec![b'y'; length][..]].concat();
         let mut got = feed(&mut plain, &text, budget);
+        assert_eq!(plain.flow().failure().is_some(), length > 3, "before the end");
         plain.end_of_input(&mut |_, piece| got.push(String::from_utf8_lossy(piece).into_owned()));
         assert_eq!(got.len(), if length > 3 { 1 } else { 2 }, "{length}");
         let error = (length > 3).then_some(ProtocolError::TooLarge { length: length as u32, limit: 3 });
