@@ -18,7 +18,7 @@ use super::local::{self, Files};
 #[derive(Debug)]
 pub(super) struct BoundPath {
     files: Files,
-    way: Way,
+    location: Location,
     role: Role,
     anyone: bool,
     /// Whose files they are.
@@ -27,25 +27,25 @@ pub(super) struct BoundPath {
 
 /// Where to bind.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum Location {
     Path(PathBuf),
     Local { name: String, folders: Folders },
 }
 
-impl Way {
+impl Location {
     fn bind(&self, role: Role, anyone: bool, patience: Duration) -> io::Result<(Socket, Files)> {
         match self {
-            Way::Path(path) => lifecycle::bind(path, role, anyone, patience)
-                .map(|(socket, file)| (socket, Files { traces: Vec::new(), socket: file })),
-            Way::Local { name, folders } => local::bind(name, folders, role, anyone, patience),
+            Location::Path(path) => lifecycle::bind(path, role, anyone, patience)
+                .map(|(socket, file)| (socket, Files { links: Vec::new(), socket: file })),
+            Location::Local { name, folders } => local::bind(name, folders, role, anyone, patience),
         }
     }
 }
 
 impl BoundPath {
-    pub(super) fn bind(way: Way, role: Role, anyone: bool) -> io::Result<(Socket, BoundPath)> {
-        let (socket, files) = way.bind(role, anyone, LOCK_PATIENCE)?;
-        Ok((socket, BoundPath { files, way, role, anyone, uid: euid() }))
+    pub(super) fn bind(location: Location, role: Role, anyone: bool) -> io::Result<(Socket, BoundPath)> {
+        let (socket, files) = location.bind(role, anyone, LOCK_PATIENCE)?;
+        Ok((socket, BoundPath { files, location, role, anyone, uid: euid() }))
     }
 
     /// Whether this is our socket's file, by whatever way it was found.
@@ -58,8 +58,8 @@ impl BoundPath {
     /// [`adopt`](BoundPath::adopt) what comes.
     pub(super) fn renew(&mut self) -> io::Result<Option<(Socket, Files)>> {
         if self.files.socket.is_in_place()? {
-            if let Way::Local { folders, .. } = &self.way {
-                self.files.mend_traces(folders);
+            if let Location::Local { folders, .. } = &self.location {
+                self.files.restore_links(folders);
             }
             return Ok(None);
         }
@@ -67,18 +67,18 @@ impl BoundPath {
             let text = "the socket's file has gone, and a new one would belong to another user";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        self.way.bind(self.role, self.anyone, Duration::ZERO).map(Some)
+        self.location.bind(self.role, self.anyone, Duration::ZERO).map(Some)
     }
 
     /// These are the files from now on.
     pub(super) fn adopt(&mut self, files: Files) {
         let former = std::mem::replace(&mut self.files, files);
         former.socket.disown();
-        for trace in former.traces {
+        for link in former.links {
             // What is at these paths was put there just now, perhaps under the same number.
-            match self.files.paths().any(|path| path == trace.path()) {
-                true => trace.disown(),
-                false => drop(trace),
+            match self.files.paths().any(|path| path == link.path()) {
+                true => link.disown(),
+                false => drop(link),
             }
         }
     }

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::folders::Folders;
 use super::identity::euid;
-use super::names::{self, Place};
+use super::names::{self, StreamAddress};
 use super::reasons;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
@@ -62,11 +62,11 @@ impl Channel {
     /// evenly among the addresses not yet tried, and sets TCP_NODELAY.
     pub fn connect(endpoint: &Endpoint, timeout: Option<Duration>) -> io::Result<Channel> {
         let deadline = Deadline::after(timeout);
-        match names::place(endpoint)? {
-            Place::Local(name) => connect_local(name, &Folders::of_this_process(), deadline),
-            Place::Path(path) => connect_path(path, deadline),
-            Place::Abstract(address) => connect_unix(&address, deadline),
-            Place::Inet { host, port } => connect_host(host, port, deadline),
+        match names::stream_address(endpoint)? {
+            StreamAddress::Local(name) => connect_local(name, &Folders::of_this_process(), deadline),
+            StreamAddress::Path(path) => connect_path(path, deadline),
+            StreamAddress::Abstract(address) => connect_unix(&address, deadline),
+            StreamAddress::Inet { host, port } => connect_host(host, port, deadline),
         }
     }
 

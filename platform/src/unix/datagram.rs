@@ -17,11 +17,11 @@ use rustix::net::addr::SocketAddrArg;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::bound::{BoundPath, Way};
+use super::bound::{BoundPath, Location};
 use super::lifecycle::Role;
 use super::listener::{bind_host, bound_to};
 use super::message;
-use super::names::{self, DatagramPlace};
+use super::names::{self, DatagramAddress};
 use super::socket::{self, Buffers};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
@@ -77,20 +77,20 @@ impl Datagrams {
     /// not much: 11 per Unix socket where `net.unix.max_dgram_qlen` has its default of 10.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
         let (role, buffers) = (Role::Datagrams, Buffers::of(options));
-        let (socket, file, endpoint) = match names::datagram_place(endpoint)? {
-            DatagramPlace::Path(path) => {
-                let way = Way::Path(path.to_owned());
-                let (socket, file) = BoundPath::bind(way, role, options.anyone)?;
+        let (socket, file, endpoint) = match names::datagram_address(endpoint)? {
+            DatagramAddress::Path(path) => {
+                let location = Location::Path(path.to_owned());
+                let (socket, file) = BoundPath::bind(location, role, options.anyone)?;
                 set_buffers(&socket, buffers)?;
                 (socket, Some(file), endpoint.clone())
             }
-            DatagramPlace::Abstract(address) => {
+            DatagramAddress::Abstract(address) => {
                 let socket = role.socket()?;
                 set_buffers(&socket, buffers)?;
                 socket.bind(&address)?;
                 (socket, None, endpoint.clone())
             }
-            DatagramPlace::Inet { host, port } => {
+            DatagramAddress::Inet { host, port } => {
                 let bind = |address| udp_socket(address, options);
                 let socket = bind_host(host, port, options.beyond_loopback, bind)?;
                 let (host, port) = bound_to(&socket)?;

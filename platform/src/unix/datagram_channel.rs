@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Protocol, SockAddr, Socket, Type};
 
 use super::datagram::{set_default_buffers, too_large};
-use super::names::{self, DatagramPlace};
+use super::names::{self, DatagramAddress};
 use super::placed::SocketFile;
 use super::timeout::{SocketTimeout, Wait, error_of};
 use super::{message, owner, reasons, socket};
@@ -63,10 +63,10 @@ impl DatagramChannel {
     /// Unix systems: a path in one of the folders of `local:`. UDP: the first address of the host that
     /// can be connected to, and a port of the system's choice.
     pub fn connect(endpoint: &Endpoint) -> io::Result<DatagramChannel> {
-        match names::datagram_place(endpoint)? {
-            DatagramPlace::Path(path) => connect_path(path),
-            DatagramPlace::Abstract(address) => connect_abstract(&address),
-            DatagramPlace::Inet { host, port } => connect_host(host, port),
+        match names::datagram_address(endpoint)? {
+            DatagramAddress::Path(path) => connect_path(path),
+            DatagramAddress::Abstract(address) => connect_abstract(&address),
+            DatagramAddress::Inet { host, port } => connect_host(host, port),
         }
         .map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::PROTOTYPE) => {

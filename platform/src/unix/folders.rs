@@ -27,9 +27,9 @@ pub(super) struct Folders {
     fallback: PathBuf,
 }
 
-/// A place where a server may be.
+/// A path at which a server's socket may be.
 #[derive(Clone, Debug)]
-pub(super) struct Fit {
+pub(super) struct Candidate {
     pub(super) path: PathBuf,
     folder: Identity,
     /// Whether every program of the user looks there, whatever its environment.
@@ -38,7 +38,7 @@ pub(super) struct Fit {
 
 /// Why a folder is passed over.
 #[derive(Debug)]
-enum Unfit {
+enum Unusable {
     Missing,
     System(Errno),
     Relative,
@@ -74,27 +74,29 @@ impl Folders {
 
     /// Where a server of this name may be, the preferred place first, and why not elsewhere. The
     /// common folder that every program of the user can compute is created if it is missing.
-    pub(super) fn for_server(&self, name: &str) -> (Vec<Fit>, Vec<String>) {
+    pub(super) fn for_server(&self, name: &str) -> (Vec<Candidate>, Vec<String>) {
         self.make_fallback();
-        let (mut fits, mut refused) = (Vec::<Fit>::new(), Vec::new());
+        let (mut candidates, mut refused) = (Vec::<Candidate>::new(), Vec::new());
         for (folder, found) in self.paths(name) {
             let is_common = folder == self.runtime || folder == self.fallback;
             match found {
-                Ok((path, identity)) => match fits.iter_mut().find(|fit| fit.folder == identity) {
-                    // By another name.
-                    Some(same) => same.is_common |= is_common,
-                    None => fits.push(Fit { path, folder: identity, is_common }),
-                },
+                Ok((path, identity)) => {
+                    match candidates.iter_mut().find(|candidate| candidate.folder == identity) {
+                        // By another name.
+                        Some(same) => same.is_common |= is_common,
+                        None => candidates.push(Candidate { path, folder: identity, is_common }),
+                    }
+                }
                 Err(why) => refused.push(format!("{} {why}", folder.display())),
             }
         }
-        (fits, refused)
+        (candidates, refused)
     }
 
     /// A path for a socket that nobody has to find.
     pub(super) fn private_path(&self, name: &str) -> io::Result<PathBuf> {
-        let (fits, refused) = self.for_server(name);
-        fits.into_iter().next().map(|fit| fit.path).ok_or_else(|| {
+        let (candidates, refused) = self.for_server(name);
+        candidates.into_iter().next().map(|candidate| candidate.path).ok_or_else(|| {
             let text = format!("no private folder to put the socket in: {}", refused.join("; "));
             io::Error::new(io::ErrorKind::PermissionDenied, text)
         })
@@ -111,7 +113,7 @@ impl Folders {
         paths
     }
 
-    /// Where a server's trace leads (see [`local`](super::local)), if that is a private folder too;
+    /// Where a server's link leads (see [`local`](super::local)), if that is a private folder too;
     /// whatever else is at the path is taken as it is.
     pub(super) fn follow(&self, path: &Path) -> Option<PathBuf> {
         match fs::read_link(path) {
@@ -150,50 +152,50 @@ impl Folders {
         session.chain([self.runtime.clone(), self.fallback.clone()])
     }
 
-    fn paths(&self, name: &str) -> impl Iterator<Item = (PathBuf, Result<(PathBuf, Identity), Unfit>)> {
+    fn paths(&self, name: &str) -> impl Iterator<Item = (PathBuf, Result<(PathBuf, Identity), Unusable>)> {
         let file = format!("{name}.sock");
         self.candidates().map(move |folder| {
             let path = folder.join(&file);
-            let fit = check(&folder, self.uid)
-                .and_then(|identity| if fits(&path) { Ok((path, identity)) } else { Err(Unfit::TooLong) });
-            (folder, fit)
+            let candidate = check(&folder, self.uid)
+                .and_then(|identity| if fits(&path) { Ok((path, identity)) } else { Err(Unusable::TooLong) });
+            (folder, candidate)
         })
     }
 }
 
 /// Whether a folder is private: ours, and closed to everyone else. Says which it is.
-fn check(folder: &Path, uid: u32) -> Result<Identity, Unfit> {
+fn check(folder: &Path, uid: u32) -> Result<Identity, Unusable> {
     if !folder.is_absolute() {
-        return Err(Unfit::Relative);
+        return Err(Unusable::Relative);
     }
     let found = match lstat(folder) {
         Ok(found) => found,
-        Err(Errno::NOENT) => return Err(Unfit::Missing),
-        Err(error) => return Err(Unfit::System(error)),
+        Err(Errno::NOENT) => return Err(Unusable::Missing),
+        Err(error) => return Err(Unusable::System(error)),
     };
     let mode = Mode::from_raw_mode(found.st_mode);
     if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-        return Err(Unfit::NoFolder);
+        return Err(Unusable::NoFolder);
     }
     if found.st_uid != uid {
-        return Err(Unfit::Owner(found.st_uid));
+        return Err(Unusable::Owner(found.st_uid));
     }
     if mode.intersects(Mode::RWXG | Mode::RWXO) {
-        return Err(Unfit::Mode(mode));
+        return Err(Unusable::Mode(mode));
     }
     Ok(Identity::of(&found))
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unfit::Missing => f.write_str("does not exist"),
-            Unfit::System(error) => write!(f, "can't be looked at: {error}"),
-            Unfit::Relative => f.write_str("is not an absolute path"),
-            Unfit::NoFolder => f.write_str("is not a folder (a symbolic link does not count)"),
-            Unfit::Owner(uid) => write!(f, "belongs to uid {uid}"),
-            Unfit::Mode(mode) => write!(f, "is open to others (mode {:04o}, needs 0700)", mode.bits()),
-            Unfit::TooLong => f.write_str("makes the socket's path too long"),
+            Unusable::Missing => f.write_str("does not exist"),
+            Unusable::System(error) => write!(f, "can't be looked at: {error}"),
+            Unusable::Relative => f.write_str("is not an absolute path"),
+            Unusable::NoFolder => f.write_str("is not a folder (a symbolic link does not count)"),
+            Unusable::Owner(uid) => write!(f, "belongs to uid {uid}"),
+            Unusable::Mode(mode) => write!(f, "is open to others (mode {:04o}, needs 0700)", mode.bits()),
+            Unusable::TooLong => f.write_str("makes the socket's path too long"),
         }
     }
 }

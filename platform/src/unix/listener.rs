@@ -10,11 +10,11 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::bound::{BoundPath, Way};
+use super::bound::{BoundPath, Location};
 use super::channel::Channel;
 use super::folders::Folders;
 use super::lifecycle::Role;
-use super::names::{self, Place};
+use super::names::{self, StreamAddress};
 use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
@@ -81,22 +81,22 @@ impl Listener {
 
     fn open(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
         let role = Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) };
-        let at_path = |way| {
-            BoundPath::bind(way, role, options.anyone)
+        let at_path = |location| {
+            BoundPath::bind(location, role, options.anyone)
                 .map(|(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone()))
         };
-        let (socket, file, transport, endpoint) = match names::place(endpoint)? {
-            Place::Local(name) => {
-                at_path(Way::Local { name: name.to_owned(), folders: Folders::of_this_process() })?
+        let (socket, file, transport, endpoint) = match names::stream_address(endpoint)? {
+            StreamAddress::Local(name) => {
+                at_path(Location::Local { name: name.to_owned(), folders: Folders::of_this_process() })?
             }
-            Place::Path(path) => at_path(Way::Path(path.to_owned()))?,
-            Place::Abstract(address) => {
+            StreamAddress::Path(path) => at_path(Location::Path(path.to_owned()))?,
+            StreamAddress::Abstract(address) => {
                 let socket = role.socket()?;
                 socket.bind(&address)?;
                 role.start(&socket)?;
                 (socket, None, Transport::Unix, endpoint.clone())
             }
-            Place::Inet { host, port } => {
+            StreamAddress::Inet { host, port } => {
                 let socket = bind_host(host, port, options.beyond_loopback, |address| {
                     let socket = tcp_socket(address, options)?;
                     role.start(&socket).map(|()| socket)

@@ -3,7 +3,7 @@
 //! Which folders a program knows hangs on its environment, but two of them every program of the user
 //! knows: the *common* ones. So a server that starts holds the locks of the name in all folders that
 //! it knows, the common ones first, and has knocked at all of them before it binds in one; and
-//! whose socket is in a folder that others may not know leaves a symbolic link to it, a *trace*, in the
+//! whose socket is in a folder that others may not know leaves a symbolic link to it in the
 //! common ones, by which other servers and clients find it.
 
 use std::fs;
@@ -16,7 +16,7 @@ use rustix::fs::{lstat, unlink};
 use rustix::io::Errno;
 use socket2::{Socket, Type};
 
-use super::folders::{Fit, Folders};
+use super::folders::{Candidate, Folders};
 use super::lifecycle::{self, Probe, Role};
 use super::lock::PathLock;
 use super::names;
@@ -25,13 +25,13 @@ use super::placed::{Placed, SocketFile};
 /// What a server has put into the folders, in the order in which it is to be removed.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) traces: Vec<SocketFile>,
+    pub(super) links: Vec<SocketFile>,
     pub(super) socket: SocketFile,
 }
 
 /// A folder that can be used, and the name's lock in it.
 struct Held {
-    fit: Fit,
+    candidate: Candidate,
     lock: PathLock,
 }
 
@@ -47,17 +47,17 @@ pub(super) fn bind(
     anyone: bool,
     patience: Duration,
 ) -> io::Result<(Socket, Files)> {
-    let (fits, mut refused) = folders.for_server(name);
-    let held = lock_all(&fits, patience, &mut refused)?;
-    for fit in &fits {
-        knock(name, fit, folders)?;
+    let (candidates, mut refused) = folders.for_server(name);
+    let held = lock_all(&candidates, patience, &mut refused)?;
+    for candidate in &candidates {
+        refuse_if_served(name, candidate, folders)?;
     }
-    for Held { fit, lock } in &held {
-        remove_dead_trace(&fit.path);
-        match lifecycle::bind_locked(&fit.path, role, anyone, lock) {
+    for Held { candidate, lock } in &held {
+        remove_dead_link(&candidate.path);
+        match lifecycle::bind_locked(&candidate.path, role, anyone, lock) {
             Ok((socket, file)) => {
-                let traces = if fit.is_common { Vec::new() } else { leave_traces(&held, &fit.path) };
-                return Ok((socket, Files { traces, socket: file }));
+                let links = if candidate.is_common { Vec::new() } else { make_links(&held, &candidate.path) };
+                return Ok((socket, Files { links, socket: file }));
             }
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => refused.push(error.to_string()),
@@ -69,11 +69,15 @@ pub(super) fn bind(
 
 /// Locks the name wherever that is possible. Everybody does it in the same order, the last folder
 /// first, in which nobody can then be in another's way twice.
-fn lock_all(fits: &[Fit], patience: Duration, refused: &mut Vec<String>) -> io::Result<Vec<Held>> {
+fn lock_all(
+    candidates: &[Candidate],
+    patience: Duration,
+    refused: &mut Vec<String>,
+) -> io::Result<Vec<Held>> {
     let mut held = Vec::new();
-    for fit in fits.iter().rev() {
-        match PathLock::acquire(&fit.path, patience) {
-            Ok(lock) => held.push(Held { fit: fit.clone(), lock }),
+    for candidate in candidates.iter().rev() {
+        match PathLock::acquire(&candidate.path, patience) {
+            Ok(lock) => held.push(Held { candidate: candidate.clone(), lock }),
             Err(error) if is_final(&error) => return Err(error),
             // Read-only, full, not permitted: as good as a folder that is not there.
             Err(error) => refused.push(error.to_string()),
@@ -90,8 +94,8 @@ fn is_final(error: &io::Error) -> bool {
 }
 
 /// Fails if a server is there.
-fn knock(name: &str, fit: &Fit, folders: &Folders) -> io::Result<()> {
-    let Some(path) = folders.follow(&fit.path) else { return Ok(()) };
+fn refuse_if_served(name: &str, candidate: &Candidate, folders: &Folders) -> io::Result<()> {
+    let Some(path) = folders.follow(&candidate.path) else { return Ok(()) };
     let Ok(address) = names::path_address(&path) else { return Ok(()) };
     match lifecycle::probe(&address, Type::STREAM)? {
         Probe::Live(what) => {
@@ -102,27 +106,27 @@ fn knock(name: &str, fit: &Fit, folders: &Folders) -> io::Result<()> {
     }
 }
 
-/// A trace that leads to nobody is in the way of our socket.
-fn remove_dead_trace(path: &Path) {
-    if is_trace(path)
+/// A link that leads to nobody is in the way of our socket.
+fn remove_dead_link(path: &Path) {
+    if is_servers_link(path)
         && let Err(error) = unlink(path)
     {
         log::debug!("can't remove {}, which leads to nobody: {error}", path.display());
     }
 }
 
-fn is_trace(path: &Path) -> bool {
+fn is_servers_link(path: &Path) -> bool {
     fs::read_link(path).is_ok_and(|target| target.is_absolute() && target.file_name() == path.file_name())
 }
 
-fn leave_traces(held: &[Held], socket: &Path) -> Vec<SocketFile> {
-    let common = held.iter().filter(|held| held.fit.is_common);
-    common.filter_map(|held| leave_trace(&held.fit.path, socket, &held.lock)).collect()
+fn make_links(held: &[Held], socket: &Path) -> Vec<SocketFile> {
+    let common = held.iter().filter(|held| held.candidate.is_common);
+    common.filter_map(|held| make_link(&held.candidate.path, socket, &held.lock)).collect()
 }
 
 /// Best effort: without it only programs that know the socket's folder find the server.
-fn leave_trace(path: &Path, socket: &Path, lock: &PathLock) -> Option<SocketFile> {
-    remove_dead_trace(path);
+fn make_link(path: &Path, socket: &Path, lock: &PathLock) -> Option<SocketFile> {
+    remove_dead_link(path);
     let placed = names::path_address(path)
         .and_then(|address| lifecycle::remove_if_stale(path, &address, Type::STREAM, lock))
         .and_then(|()| symlink(socket, path))
@@ -130,7 +134,7 @@ fn leave_trace(path: &Path, socket: &Path, lock: &PathLock) -> Option<SocketFile
     match placed {
         Ok(placed) => Some(SocketFile::new(placed)),
         Err(error) => {
-            log::debug!("no trace of {} in {}: {error}", socket.display(), path.display());
+            log::debug!("no link to {} in {}: {error}", socket.display(), path.display());
             None
         }
     }
@@ -139,25 +143,25 @@ fn leave_trace(path: &Path, socket: &Path, lock: &PathLock) -> Option<SocketFile
 impl Files {
     /// Where they are.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.traces.iter().chain([&self.socket]).map(SocketFile::path)
+        self.links.iter().chain([&self.socket]).map(SocketFile::path)
     }
 
-    /// Puts traces back that somebody has removed. They are worth no wait and no warning.
-    pub(super) fn mend_traces(&mut self, folders: &Folders) {
+    /// Puts links back that somebody has removed. They are worth no wait and no warning.
+    pub(super) fn restore_links(&mut self, folders: &Folders) {
         let socket: PathBuf = self.socket.path().to_owned();
-        for trace in &mut self.traces {
-            if trace.is_in_place().unwrap_or(true) {
+        for link in &mut self.links {
+            if link.is_in_place().unwrap_or(true) {
                 continue;
             }
             folders.make_fallback();
-            let path = trace.path().to_owned();
+            let path = link.path().to_owned();
             let Ok(lock) = PathLock::acquire(&path, Duration::ZERO) else { continue };
-            // Another one's trace, or socket, is not ours to remove.
+            // Another one's link, or socket, is not ours to remove.
             if lstat(&path).err() == Some(Errno::NOENT)
-                && let Some(new) = leave_trace(&path, &socket, &lock)
+                && let Some(new) = make_link(&path, &socket, &lock)
             {
                 log::info!("{} was removed, and leads to {} again", path.display(), socket.display());
-                std::mem::replace(trace, new).disown();
+                std::mem::replace(link, new).disown();
             }
         }
     }
@@ -280,7 +284,7 @@ mod tests {
         let home = Home::new(&["run"]);
         symlink(home.0.path(), home.0.path().join("var")).unwrap();
         let (_socket, files) = home.bind(Some("var/run")).unwrap();
-        assert!(files.traces.is_empty());
+        assert!(files.links.is_empty());
         home.assert_taken(None);
     }
 
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_to_a_folder_of_others_is_not_followed() {
+    fn a_link_to_a_folder_of_others_is_not_followed() {
         let home = Home::new(&["a", "tmp"]);
         let (_socket, files) = home.bind(Some("a")).unwrap();
         assert_eq!(home.seen_with(None).client_paths("app"), [home.at("a")]);
@@ -306,11 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_trace_comes_back() {
+    fn a_removed_link_comes_back() {
         let home = Home::new(&["a"]);
         let (_socket, mut files) = home.bind(Some("a")).unwrap();
         fs::remove_dir_all(home.0.path().join("tmp")).unwrap();
-        files.mend_traces(&home.seen_with(Some("a")));
+        files.restore_links(&home.seen_with(Some("a")));
         home.assert_taken(None);
         drop(files);
         assert!(!home.at("tmp").exists());

@@ -27,12 +27,12 @@ use crate::fault::{self, Call};
 pub(super) struct PathLock {
     path: PathBuf,
     file: OwnedFd,
-    by: Way,
+    by: Method,
 }
 
 /// What keeps others out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     Flock,
     /// Goes with the descriptor.
     Record,
@@ -61,7 +61,7 @@ impl PathLock {
 
     /// Whether nobody else can hold it meanwhile.
     pub(super) fn keeps_others_out(&self) -> bool {
-        self.by != Way::Nothing
+        self.by != Method::Nothing
     }
 
     /// `None`: held by another, or gone meanwhile; try again.
@@ -103,9 +103,9 @@ impl Drop for PathLock {
         let _ = unlink(&self.path);
         // Not left to close(2): a child forked meanwhile would hold the lock along with us.
         match self.by {
-            Way::Flock => drop(flock(&self.file, FlockOperation::Unlock)),
-            Way::Record => drop(record_lock(&self.file, Record::Free)),
-            Way::Nothing => {}
+            Method::Flock => drop(flock(&self.file, FlockOperation::Unlock)),
+            Method::Record => drop(record_lock(&self.file, Record::Free)),
+            Method::Nothing => {}
         }
     }
 }
@@ -134,17 +134,17 @@ fn open(path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
     }
 }
 
-/// By the first way that the file system knows; `None` if another has it.
-fn lock(file: &OwnedFd, path: &Path) -> Option<Way> {
+/// By the first method that the file system knows; `None` if another has it.
+fn lock(file: &OwnedFd, path: &Path) -> Option<Method> {
     let refusal = match flock_now(file) {
-        Ok(()) => return Some(Way::Flock),
+        Ok(()) => return Some(Method::Flock),
         Err(Errno::WOULDBLOCK | Errno::INTR) => return None,
         Err(error) => error,
     };
     match record_lock(file, Record::Exclusive) {
         Ok(()) => {
             log::debug!("locked {} by fcntl(2), since flock(2) says: {refusal}", path.display());
-            Some(Way::Record)
+            Some(Method::Record)
         }
         Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) => None,
         Err(error) => {
@@ -152,7 +152,7 @@ fn lock(file: &OwnedFd, path: &Path) -> Option<Way> {
                 "{} can't be locked (flock: {refusal}; fcntl: {error}): going on without",
                 path.display()
             );
-            Some(Way::Nothing)
+            Some(Method::Nothing)
         }
     }
 }

@@ -20,7 +20,7 @@ const PATH_MAX: usize = if HAS_ABSTRACT { 107 } else { 103 };
 
 /// What a stream endpoint means on this system.
 #[derive(Debug)]
-pub(super) enum Place<'a> {
+pub(super) enum StreamAddress<'a> {
     /// A name to be found in the user's private folders.
     Local(&'a str),
     /// A socket in the file system.
@@ -33,7 +33,7 @@ pub(super) enum Place<'a> {
 
 /// What a datagram endpoint means on this system.
 #[derive(Debug)]
-pub(super) enum DatagramPlace<'a> {
+pub(super) enum DatagramAddress<'a> {
     /// A socket in the file system.
     Path(&'a Path),
     /// A socket without a file, its address complete.
@@ -45,7 +45,7 @@ pub(super) enum DatagramPlace<'a> {
 const NO_MAILSLOTS: &str = "mailslots exist on Windows only; use unixgram:/path or udp:HOST:PORT";
 
 /// Checks the name once more, since an [`Endpoint`] need not come from a text that was parsed.
-pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place<'_>> {
+pub(super) fn stream_address(endpoint: &Endpoint) -> io::Result<StreamAddress<'_>> {
     match endpoint {
         Endpoint::Pipe(_) => {
             Err(unsupported("named pipes exist on Windows only; use local:NAME, which works everywhere"))
@@ -58,20 +58,20 @@ pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place<'_>> {
             );
             Err(invalid(text))
         }
-        Endpoint::Unix(path) => Ok(Place::Path(path)),
-        Endpoint::Local(name) => checked(endpoint).map(|()| Place::Local(name)),
+        Endpoint::Unix(path) => Ok(StreamAddress::Path(path)),
+        Endpoint::Local(name) => checked(endpoint).map(|()| StreamAddress::Local(name)),
         Endpoint::Abstract(_) if !HAS_ABSTRACT => {
             Err(unsupported("abstract sockets exist on Linux only; use local:NAME, which works everywhere"))
         }
         Endpoint::Abstract(name) => {
-            checked(endpoint).and_then(|()| abstract_address(name)).map(Place::Abstract)
+            checked(endpoint).and_then(|()| abstract_address(name)).map(StreamAddress::Abstract)
         }
-        Endpoint::Tcp { host, port } => checked(endpoint).map(|()| Place::Inet { host, port: *port }),
+        Endpoint::Tcp { host, port } => checked(endpoint).map(|()| StreamAddress::Inet { host, port: *port }),
     }
 }
 
-/// As [`place`], for datagrams.
-pub(super) fn datagram_place(endpoint: &Endpoint) -> io::Result<DatagramPlace<'_>> {
+/// As [`stream_address`], for datagrams.
+pub(super) fn datagram_address(endpoint: &Endpoint) -> io::Result<DatagramAddress<'_>> {
     match endpoint {
         Endpoint::Mailslot(_) => Err(unsupported(NO_MAILSLOTS)),
         Endpoint::Local(_)
@@ -85,14 +85,16 @@ pub(super) fn datagram_place(endpoint: &Endpoint) -> io::Result<DatagramPlace<'_
             );
             Err(invalid(text))
         }
-        Endpoint::UnixGram(path) => Ok(DatagramPlace::Path(path)),
+        Endpoint::UnixGram(path) => Ok(DatagramAddress::Path(path)),
         Endpoint::AbstractGram(_) if !HAS_ABSTRACT => {
             Err(unsupported("abstract sockets exist on Linux only; use unixgram:/path or udp:HOST:PORT"))
         }
         Endpoint::AbstractGram(name) => {
-            checked(endpoint).and_then(|()| abstract_address(name)).map(DatagramPlace::Abstract)
+            checked(endpoint).and_then(|()| abstract_address(name)).map(DatagramAddress::Abstract)
         }
-        Endpoint::Udp { host, port } => checked(endpoint).map(|()| DatagramPlace::Inet { host, port: *port }),
+        Endpoint::Udp { host, port } => {
+            checked(endpoint).map(|()| DatagramAddress::Inet { host, port: *port })
+        }
     }
 }
 
@@ -195,7 +197,7 @@ mod tests {
             ("udp:127.0.0.1:1", io::ErrorKind::InvalidInput, "datagrams"),
             ("unixgram:/x", io::ErrorKind::InvalidInput, "datagrams"),
         ] {
-            let error = place(&text.parse().unwrap()).unwrap_err();
+            let error = stream_address(&text.parse().unwrap()).unwrap_err();
             assert_eq!(error.kind(), kind, "{text}");
             assert!(error.to_string().contains(word), "{text}: {error}");
         }
@@ -209,7 +211,7 @@ mod tests {
             ("local:x", io::ErrorKind::InvalidInput, "unixgram"),
             ("tcp:127.0.0.1:1", io::ErrorKind::InvalidInput, "udp"),
         ] {
-            let error = datagram_place(&text.parse().unwrap()).unwrap_err();
+            let error = datagram_address(&text.parse().unwrap()).unwrap_err();
             assert_eq!(error.kind(), kind, "{text}");
             assert!(error.to_string().contains(word), "{text}: {error}");
         }
@@ -247,7 +249,11 @@ mod tests {
             Endpoint::Abstract("x".repeat(108).into()),
             Endpoint::Tcp { host: String::new(), port: 1 },
         ] {
-            assert_eq!(place(&endpoint).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{endpoint:?}");
+            assert_eq!(
+                stream_address(&endpoint).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{endpoint:?}"
+            );
         }
     }
 

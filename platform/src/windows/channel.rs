@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::duplex::Duplex;
-use super::names::{self, PipeName, Place};
+use super::names::{self, PipeName, StreamAddress};
 use super::overlapped::Object;
 use super::stream::no_half_close;
 use super::{pipe, security, tcp};
@@ -49,9 +49,9 @@ impl Channel {
     /// The server learns who we are, but can't act on our behalf (SECURITY_IDENTIFICATION).
     pub fn connect(endpoint: &Endpoint, timeout: Option<Duration>) -> io::Result<Channel> {
         let deadline = Deadline::after(timeout);
-        match names::place(endpoint)? {
-            Place::Pipe(name) => Channel::open_pipe(&name, deadline),
-            Place::Tcp(addresses) => {
+        match names::stream_address(endpoint)? {
+            StreamAddress::Pipe(name) => Channel::open_pipe(&name, deadline),
+            StreamAddress::Tcp(addresses) => {
                 let socket = tcp::connect(&addresses, deadline)?;
                 let peer = Peer::new(None, socket.peer_addr()?.as_socket());
                 Ok(Channel { duplex: Duplex::new(Object::Tcp(socket))?, peer, pipe: None })

@@ -22,16 +22,16 @@ static FLUSHING: AtomicUsize = AtomicUsize::new(0);
 const STACK: usize = 256 * 1024;
 
 /// One of [`FLUSHING_MAX`], given back when dropped.
-struct Turn;
+struct FlushSlot;
 
-impl Turn {
-    fn take() -> Option<Turn> {
+impl FlushSlot {
+    fn take() -> Option<FlushSlot> {
         let take = |taken| (taken < FLUSHING_MAX).then_some(taken + 1);
-        FLUSHING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Turn)
+        FLUSHING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| FlushSlot)
     }
 }
 
-impl Drop for Turn {
+impl Drop for FlushSlot {
     fn drop(&mut self) {
         FLUSHING.fetch_sub(1, Ordering::Relaxed);
     }
@@ -52,7 +52,7 @@ static FAILED: Tally = Tally::new();
 /// has not read yet, too, but its documentation doesn't promise it, and a client that keeps its handle
 /// keeps the name as well.
 pub(super) fn flush_then_disconnect(pipe: &NamedPipe, within: Duration) {
-    let Some(turn) = Turn::take() else {
+    let Some(slot) = FlushSlot::take() else {
         if let Some(count) = CROWDED.next_worth_telling() {
             log::warn!(
                 "closing a pipe without flushing it: {FLUSHING_MAX} others are being flushed; {count} so far"
@@ -60,14 +60,14 @@ pub(super) fn flush_then_disconnect(pipe: &NamedPipe, within: Duration) {
         }
         return;
     };
-    if let Err(error) = start(pipe, within, turn)
+    if let Err(error) = start(pipe, within, slot)
         && let Some(count) = FAILED.next_worth_telling()
     {
         log::warn!("closing a pipe without flushing it: {error}; {count} so far");
     }
 }
 
-fn start(pipe: &NamedPipe, within: Duration, turn: Turn) -> io::Result<()> {
+fn start(pipe: &NamedPipe, within: Duration, slot: FlushSlot) -> io::Result<()> {
     let handle = Arc::new(pipe::handle(pipe).try_clone_to_owned()?);
     let (flushing, flushed) = mpsc::channel::<()>();
     let flush = {
@@ -82,7 +82,7 @@ fn start(pipe: &NamedPipe, within: Duration, turn: Turn) -> io::Result<()> {
             }
             // Before the watch hears of it, so that the end is seen at once.
             drop(handle);
-            drop((flushing, turn));
+            drop((flushing, slot));
         }
     };
     let watch = move || {

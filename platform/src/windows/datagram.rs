@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
 
 use super::mailslot::Mailslot;
-use super::names::{self, DatagramPlace};
+use super::names::{self, DatagramAddress};
 use super::reasons::{invalid, one_way, too_large};
 use super::udp;
 use crate::{Address, BindOptions, Endpoint, Received, SendBuffer, User, hosts};
@@ -54,14 +54,14 @@ impl Datagrams {
     /// says who they are; the log warns of it. Messages have at most 65,536 bytes. As long as a client
     /// of a server that has gone keeps the mailslot open, its name may stay taken.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
-        match names::datagram_place(endpoint)? {
-            DatagramPlace::Udp(addresses) => {
+        match names::datagram_address(endpoint)? {
+            DatagramAddress::Udp(addresses) => {
                 let socket = UdpSocket::from_std(udp::bind(&addresses, options)?.into());
                 let local = socket.local_addr()?;
                 let endpoint = Endpoint::Udp { host: hosts::host(&local), port: local.port() };
                 Ok(Datagrams { endpoint, source: Source::Udp { socket, local } })
             }
-            DatagramPlace::Mailslot(name) => {
+            DatagramAddress::Mailslot(name) => {
                 let source = Source::Mailslot(Mailslot::create(name, options)?);
                 Ok(Datagrams { endpoint: endpoint.clone(), source })
             }

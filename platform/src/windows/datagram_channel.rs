@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::Socket;
 use windows_sys::Win32::Networking::WinSock::{POLLRDNORM, POLLWRNORM};
 
-use super::names::{self, DatagramPlace};
+use super::names::{self, DatagramAddress};
 use super::reasons::{one_way, too_large};
 use super::{mailslot, udp};
 use crate::deadline::Deadline;
@@ -27,12 +27,12 @@ use crate::{Address, Endpoint, Peer, Received};
 /// timeout.
 #[derive(Debug)]
 pub struct DatagramChannel {
-    way: Way,
+    transport: Transport,
     peer: Peer,
 }
 
 #[derive(Debug)]
-enum Way {
+enum Transport {
     Udp(Socket),
     Mailslot { file: File, name: Arc<str> },
 }
@@ -56,16 +56,16 @@ impl DatagramChannel {
     /// something is sent. Mailslots: the server could learn who we are, but not act on our behalf
     /// (SECURITY_IDENTIFICATION).
     pub fn connect(endpoint: &Endpoint) -> io::Result<DatagramChannel> {
-        match names::datagram_place(endpoint)? {
-            DatagramPlace::Udp(addresses) => {
+        match names::datagram_address(endpoint)? {
+            DatagramAddress::Udp(addresses) => {
                 let (socket, address) = udp::connect(&addresses)?;
                 let peer = Peer::new(None, Some(address));
-                Ok(DatagramChannel { way: Way::Udp(socket), peer })
+                Ok(DatagramChannel { transport: Transport::Udp(socket), peer })
             }
-            DatagramPlace::Mailslot(name) => {
+            DatagramAddress::Mailslot(name) => {
                 let file = mailslot::open(&name)?;
-                let way = Way::Mailslot { file, name: name.text().clone() };
-                Ok(DatagramChannel { way, peer: Peer::default() })
+                let transport = Transport::Mailslot { file, name: name.text().clone() };
+                Ok(DatagramChannel { transport, peer: Peer::default() })
             }
         }
     }
@@ -98,9 +98,9 @@ impl DatagramChannel {
     ///
     /// What the system says about a socket.
     pub fn local_address(&self) -> io::Result<Address> {
-        match &self.way {
-            Way::Udp(socket) => inet(&socket.local_addr()?),
-            Way::Mailslot { .. } => Ok(Address::Unnamed),
+        match &self.transport {
+            Transport::Udp(socket) => inet(&socket.local_addr()?),
+            Transport::Mailslot { .. } => Ok(Address::Unnamed),
         }
     }
 
@@ -111,9 +111,9 @@ impl DatagramChannel {
     ///
     /// What the system says about a socket.
     pub fn peer_address(&self) -> io::Result<Address> {
-        match &self.way {
-            Way::Udp(socket) => inet(&socket.peer_addr()?),
-            Way::Mailslot { name, .. } => Ok(Address::Pipe(name.to_string())),
+        match &self.transport {
+            Transport::Udp(socket) => inet(&socket.peer_addr()?),
+            Transport::Mailslot { name, .. } => Ok(Address::Pipe(name.to_string())),
         }
     }
 
@@ -134,9 +134,11 @@ impl DatagramChannel {
     /// has no room for. A mailslot takes what its server has asked for, 65,536 bytes of one of ours
     /// (on Wine up to about 200,000), and never waits.
     pub fn send(&self, bytes: &[u8], timeout: Option<Duration>) -> io::Result<()> {
-        match &self.way {
-            Way::Udp(socket) => send_udp(socket, bytes, Deadline::after(timeout)).map_err(udp::client_error),
-            Way::Mailslot { file, .. } => match { file }.write(bytes) {
+        match &self.transport {
+            Transport::Udp(socket) => {
+                send_udp(socket, bytes, Deadline::after(timeout)).map_err(udp::client_error)
+            }
+            Transport::Mailslot { file, .. } => match { file }.write(bytes) {
                 Ok(count) if count == bytes.len() => Ok(()),
                 Ok(_) => Err(io::ErrorKind::WriteZero.into()),
                 Err(error) => Err(mailslot::write_error(error, bytes.len())),
@@ -158,9 +160,11 @@ impl DatagramChannel {
     ///
     /// Windows: no credentials.
     pub fn receive(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<Received> {
-        match &self.way {
-            Way::Udp(socket) => receive_udp(socket, buf, Deadline::after(timeout)).map_err(udp::client_error),
-            Way::Mailslot { .. } => Err(one_way("a mailslot's client can't receive")),
+        match &self.transport {
+            Transport::Udp(socket) => {
+                receive_udp(socket, buf, Deadline::after(timeout)).map_err(udp::client_error)
+            }
+            Transport::Mailslot { .. } => Err(one_way("a mailslot's client can't receive")),
         }
     }
 }

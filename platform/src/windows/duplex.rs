@@ -28,7 +28,7 @@ use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::overlapped::{Object, Started};
-use super::wait::{Event, Port, Wake};
+use super::wait::{CompletionPort, Event, Wake};
 use super::{closing, pipe, tcp};
 use crate::deadline::Deadline;
 
@@ -49,7 +49,7 @@ pub(super) struct Duplex {
     stopped: AtomicBool,
     stop: Event,
     /// Where writes end.
-    port: Port,
+    port: CompletionPort,
     /// The event of the read under way. Held during the read.
     reader: Mutex<Event>,
     writer: Mutex<Writer>,
@@ -69,7 +69,7 @@ unsafe impl Send for Writer {}
 
 impl Duplex {
     pub(super) fn new(object: Object) -> io::Result<Duplex> {
-        let port = Port::new(&object)?;
+        let port = CompletionPort::new(&object)?;
         let (stop, reader) = (Event::new()?, Mutex::new(Event::new()?));
         Ok(Duplex {
             object: Arc::new(object),

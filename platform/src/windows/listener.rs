@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_BUSY};
 
-use super::names::{self, PipeName, Place};
+use super::names::{self, PipeName, StreamAddress};
 use super::pipe::{self, Instance};
 use super::{security, tcp};
 use crate::deadline::{Backoff, Deadline};
@@ -39,7 +39,7 @@ pub struct Listener {
 
 enum Source {
     Pipe(PipeListener),
-    Tcp(TcpListener, tcp::Tuning),
+    Tcp(TcpListener, tcp::SocketOptions),
 }
 
 impl Listener {
@@ -56,16 +56,16 @@ impl Listener {
     /// Windows doesn't have; `InvalidInput` for one that is no stream; `PermissionDenied` for TCP
     /// beyond loopback without [`BindOptions::beyond_loopback`]; what the system says.
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
-        match names::place(endpoint)? {
-            Place::Pipe(name) => {
+        match names::stream_address(endpoint)? {
+            StreamAddress::Pipe(name) => {
                 let source = Source::Pipe(PipeListener::bind(name, options)?);
                 Ok(Listener { endpoint: endpoint.clone(), source })
             }
-            Place::Tcp(addresses) => {
+            StreamAddress::Tcp(addresses) => {
                 let socket = TcpListener::from_std(tcp::listen(&addresses, options)?);
                 let bound = socket.local_addr()?;
                 let endpoint = Endpoint::Tcp { host: hosts::host(&bound), port: bound.port() };
-                Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::Tuning::of(options)) })
+                Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::SocketOptions::of(options)) })
             }
         }
     }
@@ -80,8 +80,8 @@ impl Listener {
     #[must_use]
     pub fn is_gone(endpoint: &Endpoint) -> bool {
         match endpoint {
-            Endpoint::Local(_) | Endpoint::Pipe(_) => match names::place(endpoint) {
-                Ok(Place::Pipe(name)) => !pipe::exists(&name),
+            Endpoint::Local(_) | Endpoint::Pipe(_) => match names::stream_address(endpoint) {
+                Ok(StreamAddress::Pipe(name)) => !pipe::exists(&name),
                 _ => true,
             },
             _ => true,
@@ -165,14 +165,14 @@ impl Listener {
     pub fn accept(&mut self, registry: &Registry, token: Token) -> io::Result<Stream> {
         match &mut self.source {
             Source::Pipe(listener) => listener.accept(registry, token),
-            Source::Tcp(socket, tuning) => {
+            Source::Tcp(socket, options) => {
                 #[cfg(test)]
                 fault::strikes(Call::Accept)?;
                 let (socket, _) = socket.accept().map_err(tcp::error)?;
                 // Unlike all other handles here an accepted socket begins inheritable: a child that
                 // another thread starts in this very moment may still get it.
                 SockRef::from(&socket).set_no_inherit(true)?;
-                if let Err(error) = tuning.set(&SockRef::from(&socket)) {
+                if let Err(error) = options.set(&SockRef::from(&socket)) {
                     // Mostly because the client has left already, which reading tells soon enough.
                     log::debug!("{}: setting up a connection: {error}", self.endpoint);
                 }
@@ -438,7 +438,9 @@ mod tests {
 
     /// Claims a name that nobody has, for so long.
     fn claimed(test: &str, patience: Duration, answers: &[(Call, Answer)]) -> io::Result<OwnedHandle> {
-        let Place::Pipe(name) = names::place(&pipe_of(test)).unwrap() else { unreachable!() };
+        let StreamAddress::Pipe(name) = names::stream_address(&pipe_of(test)).unwrap() else {
+            unreachable!()
+        };
         let descriptor = security::descriptor(&BindOptions::default()).unwrap();
         let _script = script(answers);
         claim(&name, &descriptor, patience)

@@ -15,16 +15,16 @@ use crate::{Endpoint, User, hosts};
 /// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
 const PIPE_NAME_MAX: usize = 256;
 
-/// Where a stream endpoint is on this system.
+/// The address of a stream endpoint on this system.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum StreamAddress {
     Pipe(PipeName),
     Tcp(Vec<SocketAddr>),
 }
 
-/// Where a datagram endpoint is on this system.
+/// The address of a datagram endpoint on this system.
 #[derive(Debug)]
-pub(super) enum DatagramPlace {
+pub(super) enum DatagramAddress {
     Udp(Vec<SocketAddr>),
     Mailslot(MailslotName),
 }
@@ -89,14 +89,14 @@ impl MailslotName {
     }
 }
 
-/// Finds the place of a stream endpoint. Looks host names up, which may take as long as the
+/// Finds the address of a stream endpoint. Looks host names up, which may take as long as the
 /// system's resolver takes.
-pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
+pub(super) fn stream_address(endpoint: &Endpoint) -> io::Result<StreamAddress> {
     checked(endpoint)?;
     match endpoint {
-        Endpoint::Local(name) => local_pipe(name).map(Place::Pipe),
-        Endpoint::Pipe(name) => PipeName::new(name).map(Place::Pipe),
-        Endpoint::Tcp { host, port } => hosts::resolve(host, *port).map(Place::Tcp),
+        Endpoint::Local(name) => local_pipe(name).map(StreamAddress::Pipe),
+        Endpoint::Pipe(name) => PipeName::new(name).map(StreamAddress::Pipe),
+        Endpoint::Tcp { host, port } => hosts::resolve(host, *port).map(StreamAddress::Tcp),
         Endpoint::Unix(_) => Err(unsupported("unix: works on Unix systems; use local: or pipe: on Windows")),
         Endpoint::Abstract(_) => Err(unsupported("abstract: works on Linux; use local: or pipe: on Windows")),
         Endpoint::UnixGram(_) => Err(unsupported(
@@ -114,12 +114,12 @@ pub(super) fn place(endpoint: &Endpoint) -> io::Result<Place> {
     }
 }
 
-/// As [`place`], for datagrams.
-pub(super) fn datagram_place(endpoint: &Endpoint) -> io::Result<DatagramPlace> {
+/// As [`stream_address`], for datagrams.
+pub(super) fn datagram_address(endpoint: &Endpoint) -> io::Result<DatagramAddress> {
     checked(endpoint)?;
     match endpoint {
-        Endpoint::Udp { host, port } => hosts::resolve(host, *port).map(DatagramPlace::Udp),
-        Endpoint::Mailslot(name) => MailslotName::new(name).map(DatagramPlace::Mailslot),
+        Endpoint::Udp { host, port } => hosts::resolve(host, *port).map(DatagramAddress::Udp),
+        Endpoint::Mailslot(name) => MailslotName::new(name).map(DatagramAddress::Mailslot),
         Endpoint::UnixGram(_) => {
             Err(unsupported("unixgram: works on Unix systems; use udp: or mailslot: on Windows"))
         }
@@ -160,9 +160,9 @@ mod tests {
     use super::*;
 
     fn pipe(text: &str) -> io::Result<String> {
-        match place(&text.parse().unwrap())? {
-            Place::Pipe(name) => Ok(name.text().to_string()),
-            Place::Tcp(addresses) => Ok(format!("{addresses:?}")),
+        match stream_address(&text.parse().unwrap())? {
+            StreamAddress::Pipe(name) => Ok(name.text().to_string()),
+            StreamAddress::Tcp(addresses) => Ok(format!("{addresses:?}")),
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn names_that_no_parser_saw_are_checked() {
         for name in ["../x", "..", r"a\..\b", r"\x", "x.", "a\0b", ""] {
-            let error = place(&Endpoint::Pipe(name.into())).unwrap_err();
+            let error = stream_address(&Endpoint::Pipe(name.into())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
         }
     }
@@ -214,9 +214,16 @@ mod tests {
         }
         // They would be names of other pipes.
         for endpoint in ["x.", "x ", r"a.\x", "..", "a/b"].map(|name| Endpoint::Pipe(name.into())) {
-            assert_eq!(place(&endpoint).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{endpoint}");
+            assert_eq!(
+                stream_address(&endpoint).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput,
+                "{endpoint}"
+            );
         }
-        assert_eq!(place(&Endpoint::Local("x.".into())).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            stream_address(&Endpoint::Local("x.".into())).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 
     #[test]
@@ -228,7 +235,7 @@ mod tests {
             ("pipe:x", io::ErrorKind::InvalidInput, "stream"),
             ("tcp:127.0.0.1:1", io::ErrorKind::InvalidInput, "stream"),
         ] {
-            let error = datagram_place(&text.parse().unwrap()).err().unwrap();
+            let error = datagram_address(&text.parse().unwrap()).err().unwrap();
             assert_eq!(error.kind(), kind, "{text}: {error}");
             assert!(error.to_string().contains(word), "{text}: {error}");
         }
@@ -240,10 +247,10 @@ mod tests {
         assert_eq!(&**name.text(), r"\\.\mailslot\a b.c");
         let long = "x".repeat(250);
         for name in ["", "a\0b", r"a\..\b", "a/b", "..", ".", "x.", "x ", &long] {
-            let error = datagram_place(&Endpoint::Mailslot(name.into())).err().unwrap();
+            let error = datagram_address(&Endpoint::Mailslot(name.into())).err().unwrap();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
         }
         let nowhere = Endpoint::Udp { host: String::new(), port: 1 };
-        assert_eq!(datagram_place(&nowhere).err().unwrap().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(datagram_address(&nowhere).err().unwrap().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -25,7 +25,7 @@ fn listen_on(address: SocketAddr, options: &BindOptions) -> io::Result<TcpListen
     let socket = inet::socket(address, Type::STREAM, Protocol::TCP)?;
     take_exclusively(&socket)?;
     // Before listening: the window that a connection begins with depends on the buffer.
-    Tuning::of(options).set_buffers(&SockRef::from(&socket))?;
+    SocketOptions::of(options).set_buffers(&SockRef::from(&socket))?;
     inet::bind(&socket, address)?;
     socket.listen(backlog(options.backlog))?;
     socket.set_nonblocking(true)?;
@@ -43,17 +43,17 @@ fn backlog(connections: u32) -> i32 {
 
 /// The part of [`BindOptions`] that concerns each socket.
 #[derive(Clone, Copy)]
-pub(super) struct Tuning {
+pub(super) struct SocketOptions {
     recv_buffer: Option<u32>,
     send_buffer: Option<u32>,
     nodelay: bool,
     keepalive: Option<Duration>,
 }
 
-impl Tuning {
-    pub(super) fn of(options: &BindOptions) -> Tuning {
+impl SocketOptions {
+    pub(super) fn of(options: &BindOptions) -> SocketOptions {
         let BindOptions { recv_buffer, send_buffer, nodelay, keepalive, .. } = *options;
-        Tuning { recv_buffer, send_buffer, nodelay, keepalive }
+        SocketOptions { recv_buffer, send_buffer, nodelay, keepalive }
     }
 
     /// Sets an accepted socket up. It has "the same properties" as its listener ("accept function",
@@ -162,7 +162,7 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let client = connect(&[listener.local_addr().unwrap()], Deadline::after(None)).unwrap();
         let (socket, _) = listener.accept().unwrap();
-        Tuning::of(options).set(&SockRef::from(&socket)).unwrap();
+        SocketOptions::of(options).set(&SockRef::from(&socket)).unwrap();
         (socket.into(), client)
     }
 

@@ -95,17 +95,17 @@ fn wait_for_either(event: BorrowedHandle<'_>, stop: BorrowedHandle<'_>, millis: 
 }
 
 /// A completion port that knows one object, and gets the packets of its writes and of its stop.
-pub(super) struct Port(OwnedHandle);
+pub(super) struct CompletionPort(OwnedHandle);
 
-impl Port {
-    pub(super) fn new(object: &Object) -> io::Result<Port> {
+impl CompletionPort {
+    pub(super) fn new(object: &Object) -> io::Result<CompletionPort> {
         // SAFETY: without a file the call only makes a port; the other arguments are values.
         let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1) };
         if port.is_null() {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the call succeeded, so `port` is open and nobody else owns it.
-        let port = Port(unsafe { OwnedHandle::from_raw_handle(port) });
+        let port = CompletionPort(unsafe { OwnedHandle::from_raw_handle(port) });
         object.with_handle(|handle| {
             // SAFETY: both handles are open until the call returns, which only connects them.
             match unsafe { CreateIoCompletionPort(handle, port.0.as_raw_handle(), 0, 0) }.is_null() {
