@@ -117,8 +117,11 @@ impl Endpoint {
     ///
     /// On Windows all of it has to be valid Unicode.
     pub fn from_os(text: &OsStr) -> Result<Endpoint, EndpointError> {
-        text::parse(text.as_encoded_bytes())
-            .map_err(|why| EndpointError { text: text.to_string_lossy().into_owned(), why })
+        let bytes = text.as_encoded_bytes();
+        text::parse(bytes).map_err(|fault| EndpointError {
+            text: text.to_string_lossy().into_owned(),
+            why: hints::explain(bytes, fault),
+        })
     }
 
     /// Stream, datagram, or one way.
@@ -216,7 +219,9 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
-        text::parse(text.as_bytes()).map_err(|why| EndpointError { text: text.to_owned(), why })
+        let bytes = text.as_bytes();
+        let explained = |fault| EndpointError { text: text.to_owned(), why: hints::explain(bytes, fault) };
+        text::parse(bytes).map_err(explained)
     }
 }
 

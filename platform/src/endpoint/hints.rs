@@ -2,13 +2,25 @@
 
 use std::net::Ipv6Addr;
 
-use super::text::{local_name, parse};
+use super::text::{Fault, behind_device, local_name, parse};
 use super::{Endpoint, shown};
 
 const SCHEMES: &str = "local, unix, abstract, pipe, tcp, unixgram, abstractgram, udp, mailslot";
 
+/// What to say of a text that is no endpoint.
+pub(super) fn explain(text: &[u8], fault: Fault<'_>) -> String {
+    match fault {
+        Fault::Said(why) => why,
+        Fault::NoScheme => without_scheme(text),
+        Fault::UnknownScheme { scheme, rest } => unknown_scheme(text, scheme, rest),
+        Fault::Url { scheme, rest } => url(scheme, rest),
+        Fault::NoAbsolutePath { scheme, path } => no_absolute_path(scheme, &path),
+        Fault::NoBrackets { scheme, host, port, rest } => without_brackets(scheme, host, port, rest),
+    }
+}
+
 /// Of a text without a colon.
-pub(super) fn without_scheme(text: &[u8]) -> String {
+fn without_scheme(text: &[u8]) -> String {
     let expected = "expected SCHEME:REST, for example local:com.example.app or tcp:127.0.0.1:4711";
     if let Some(name) = behind_device(text) {
         return format!("{expected}; write pipe:{}", shown(&name));
@@ -23,7 +35,7 @@ pub(super) fn without_scheme(text: &[u8]) -> String {
 }
 
 /// Of a text whose scheme there is not.
-pub(super) fn unknown_scheme(text: &[u8], scheme: &[u8], rest: &[u8]) -> String {
+fn unknown_scheme(text: &[u8], scheme: &[u8], rest: &[u8]) -> String {
     let lossy = String::from_utf8_lossy(text);
     let name = String::from_utf8_lossy(scheme);
     let small = name.trim().to_ascii_lowercase();
@@ -55,7 +67,7 @@ pub(super) fn unknown_scheme(text: &[u8], scheme: &[u8], rest: &[u8]) -> String 
 }
 
 /// Of what stands in a URL behind one of our schemes and a colon: `//` and more.
-pub(super) fn url(scheme: &str, rest: &[u8]) -> String {
+fn url(scheme: &str, rest: &[u8]) -> String {
     let hint = write(scheme, rest);
     match scheme {
         "unix" | "unixgram" | "abstract" | "abstractgram" | "abstract-padded" | "abstractgram-padded" => {
@@ -96,7 +108,7 @@ fn write(scheme: &str, rest: &[u8]) -> String {
 }
 
 /// Of a path that is not absolute.
-pub(super) fn no_absolute_path(scheme: &str, path: &[u8]) -> String {
+fn no_absolute_path(scheme: &str, path: &[u8]) -> String {
     if let [b'@', name @ ..] = path
         && let Ok(endpoint) =
             parse(&[if scheme == "unix" { &b"abstract:"[..] } else { b"abstractgram:" }, name].concat())
@@ -108,7 +120,7 @@ pub(super) fn no_absolute_path(scheme: &str, path: &[u8]) -> String {
 }
 
 /// Of a host with colons and without brackets, and perhaps without a port.
-pub(super) fn without_brackets(scheme: &str, host: &str, port: u16, rest: &str) -> String {
+fn without_brackets(scheme: &str, host: &str, port: u16, rest: &str) -> String {
     match parse(format!("{scheme}:[{host}]:{port}").as_bytes()) {
         Ok(endpoint) => format!("an IPv6 address needs brackets; write {endpoint}"),
         Err(_) if rest.parse::<Ipv6Addr>().is_ok() => {
@@ -116,18 +128,6 @@ pub(super) fn without_brackets(scheme: &str, host: &str, port: u16, rest: &str) 
         }
         Err(_) => format!("an IPv6 address needs brackets, as in {scheme}:[::1]:4711"),
     }
-}
-
-/// The name of a pipe or mailslot that was written in full, with slashes or backslashes.
-pub(super) fn behind_device(text: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(text);
-    let slashed = text.replace('\\', "/").to_ascii_lowercase();
-    let device = ["/pipe/", "/mailslot/"].into_iter().find_map(|device| {
-        let before = slashed.find(device)?;
-        matches!(&slashed[..before], "//." | "//?" | "////." | "////?").then_some(before + device.len())
-    })?;
-    let name = text[device..].replace('/', "\\");
-    (!name.is_empty()).then_some(name)
 }
 
 /// `/path` or `@name`, as other tools take them.
