@@ -169,13 +169,14 @@ fn the_lock_of_another_is_waited_for_but_not_for_ever() {
         let error = bind_error(&place.endpoint());
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
         assert!(error.to_string().contains("s.lock"), "{error}");
-        assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&start.elapsed()));
+        assert!(start.elapsed() >= Duration::from_secs(2));
 
         let endpoint = place.endpoint();
-        let waiting = thread::spawn(move || bind(&endpoint));
-        thread::sleep(Duration::from_millis(100));
-        drop(held);
-        drop(waiting.join().unwrap());
+        thread::scope(|scope| {
+            let waiting = spawn_to_wait(scope, move || bind(&endpoint));
+            drop(held);
+            drop(waiting.join().unwrap());
+        });
         assert_eq!(place.files(), [""; 0], "what a crash left behind is removed by the next one");
     });
 }
@@ -183,14 +184,19 @@ fn the_lock_of_another_is_waited_for_but_not_for_ever() {
 #[test]
 fn a_listener_that_goes_does_not_hang_on_the_lock() {
     watched(|| {
-        let place = Place::new();
-        let listener = bind(&place.endpoint());
-        let held = File::create(place.path().with_extension("lock")).unwrap();
-        flock(&held, FlockOperation::LockExclusive).unwrap();
-        let start = Instant::now();
-        drop(listener);
-        assert!(start.elapsed() < Duration::from_secs(1));
-        assert_eq!(place.files(), ["s.lock"]);
+        let taken = || {
+            let place = Place::new();
+            let listener = bind(&place.endpoint());
+            let held = File::create(place.path().with_extension("lock")).unwrap();
+            flock(&held, FlockOperation::LockExclusive).unwrap();
+            let start = Instant::now();
+            drop(listener);
+            let taken = start.elapsed();
+            assert_eq!(place.files(), ["s.lock"]);
+            taken
+        };
+        // The best of many, for a machine that is busy: whoever waits for a lock does so for 2 s.
+        assert!((0..10).any(|_| taken() < Duration::from_secs(1)));
     });
 }
 

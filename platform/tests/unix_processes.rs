@@ -28,7 +28,7 @@ fn a_signal_does_not_end_a_wait() {
         let mut child = Command::new("sh").args(["-c", &helper]).spawn().unwrap();
         let timeout = Duration::from_millis(400);
         assert_eq!(channel.recv(&mut [0; 8], Some(timeout)).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() >= timeout && start.elapsed() < Duration::from_secs(3));
+        assert!(start.elapsed() >= timeout);
         assert!(child.wait().unwrap().success());
         stream.write(b"x").unwrap();
         assert_eq!(channel.recv(&mut [0; 8], SOON).unwrap(), 1);

@@ -198,11 +198,10 @@ fn udp_clients_that_go_are_nobody_elses_trouble() {
         let gone = other.local_address().unwrap();
         drop(other);
         server.send(b"x", &gone, None).unwrap();
-        thread::sleep(Duration::from_millis(20));
+        server.send(b"x", &near, None).unwrap();
+        client.receive(&mut [0; 8], Some(LONG)).unwrap();
         // Windows' 10054, if it comes at all, would come here.
         assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
-        server.send(b"x", &near, None).unwrap();
-        client.receive(&mut [0; 8], SECOND).unwrap();
     }
     client.send(b"and on", SECOND).unwrap();
     assert_eq!(receive_bytes(&mut server), b"and on");
@@ -227,7 +226,7 @@ fn udp_receiving_times_out_and_no_sooner() {
         let (result, took) = timed(|| client.receive(&mut [0; 8], millis(wait)));
         assert_eq!(kind(result), io::ErrorKind::TimedOut);
         assert!(took >= Duration::from_millis(wait), "{took:?}");
-        assert!(took < Duration::from_millis(wait + 350), "{took:?}");
+        assert!(took < LONG / 2, "{took:?}");
     }
 }
 
@@ -237,7 +236,6 @@ fn udp_one_thread_receives_while_another_sends() {
     let (mut server, client) = udp_pair();
     thread::scope(|scope| {
         let answer = scope.spawn(|| client.receive(&mut [0; 8], None).unwrap());
-        thread::sleep(Duration::from_millis(50));
         client.send(b"question", None).unwrap();
         let from = receive(&mut server, &mut [0; 8]).from.unwrap();
         server.send(b"answer", &from, None).unwrap();
@@ -427,7 +425,7 @@ fn mailslot_goes_with_its_server() {
     client.send(b"x", SECOND).unwrap();
     heard.recv_timeout(LONG).unwrap();
     let (_, took) = timed(|| drop(server));
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     // The thread has gone, and with it `ready`.
     assert_eq!(heard.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     println!("dropped in {took:?}; sending to a server that has gone: {:?}", client.send(b"x", SECOND));
@@ -450,7 +448,7 @@ fn mailslot_ends_under_fire() {
         sent.recv_timeout(LONG).unwrap();
     }
     let (_, took) = timed(|| drop(server));
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     drop(sent);
 }
 
@@ -458,16 +456,23 @@ fn mailslot_ends_under_fire() {
 #[test]
 fn mailslot_queue_is_bounded() {
     let _watchdog = Watchdog::new();
+    // Nothing tells when it has taken all; a busy machine gets some more tries.
+    assert!((1..=10).any(drops_the_rest));
+}
+
+fn drops_the_rest(attempt: u32) -> bool {
     let mut server = serve(&mailslot());
     let client = dial(&server);
     for number in 0..1_500u32 {
         client.send(&number.to_le_bytes(), SECOND).unwrap();
     }
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(300) * attempt);
     for number in 0..1_024u32 {
         assert_eq!(receive_bytes(&mut server), number.to_le_bytes());
     }
-    assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
+    if server.receive(&mut [0; 8]).is_ok() {
+        return false; // It was still being filled.
+    }
     client.send(b"and on", SECOND).unwrap();
-    assert_eq!(receive_bytes(&mut server), b"and on");
+    receive_bytes(&mut server) == b"and on"
 }

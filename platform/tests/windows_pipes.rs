@@ -63,9 +63,9 @@ fn foreign_client_and_its_empty_write() {
     let mut buf = [0; 3];
     file.write_all(b"one").unwrap();
     file.read_exact(&mut buf).unwrap();
-    // A write of no bytes reaches the reader, and is not the end of the stream.
+    // A write of no bytes reaches the reader, whose next read is under way already, and is not the end of
+    // the stream.
     assert_eq!(file.write(b"").unwrap(), 0);
-    thread::sleep(Duration::from_millis(50));
     file.write_all(b"two").unwrap();
     file.read_exact(&mut buf).unwrap();
     assert_eq!(&buf, b"two");
@@ -150,15 +150,14 @@ fn receiving_times_out() {
     let mut buf = [0; 16];
     let (result, took) = timed(|| channel.recv(&mut buf, millis(250)));
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert!(took >= Duration::from_millis(250) && took < Duration::from_millis(600), "{took:?}");
+    assert!(took >= Duration::from_millis(250) && took < LONG / 2, "{took:?}");
     let (result, took) = timed(|| channel.recv(&mut buf, Some(Duration::ZERO)));
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     // Nothing was lost or left over by the cancelled reads.
     ask(&channel, b"and on");
     send_all(&channel, b"x");
-    thread::sleep(Duration::from_millis(100));
-    assert_eq!(channel.recv(&mut buf, Some(Duration::ZERO)).unwrap(), 1);
+    assert_eq!(until("the echo", || channel.recv(&mut buf, Some(Duration::ZERO)).ok()), 1);
     assert_eq!(channel.recv(&mut [], None).unwrap(), 0);
 }
 
@@ -167,7 +166,7 @@ fn connecting_to_nobody_fails_at_once() {
     let _watchdog = Watchdog::new();
     let (result, took) = timed(|| Channel::connect(&random_pipe(), None));
     assert_eq!(result.err().unwrap().kind(), io::ErrorKind::NotFound);
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 /// PROTOCOL A9
@@ -180,10 +179,10 @@ fn busy_pipe_is_waited_for() {
     let first = Channel::connect(&endpoint, SECOND).unwrap();
     let (result, took) = timed(|| Channel::connect(&endpoint, millis(250)));
     assert_eq!(result.err().unwrap().kind(), io::ErrorKind::TimedOut);
-    assert!(took >= Duration::from_millis(250) && took < Duration::from_millis(700), "{took:?}");
+    assert!(took >= Duration::from_millis(250) && took < LONG / 2, "{took:?}");
     let (result, took) = timed(|| Channel::connect(&endpoint, Some(Duration::ZERO)));
     assert_eq!(result.err().unwrap().kind(), io::ErrorKind::TimedOut);
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     thread::scope(|scope| {
         let second = scope.spawn(|| Channel::connect(&endpoint, Some(LONG)).unwrap());
         thread::sleep(Duration::from_millis(200));
@@ -205,7 +204,7 @@ fn server_that_goes_is_seen_at_once() {
     drop(server);
     let (result, took) = timed(|| channel.recv(&mut [0; 16], Some(LONG)));
     assert_eq!(result.unwrap(), 0);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     assert_eq!(channel.send(b"x", SECOND).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
@@ -222,7 +221,7 @@ fn client_that_waits_for_acceptance_sees_the_listener_go() {
     // The poll does not turn, and yet nobody is kept waiting.
     let (result, took) = timed(|| channel.recv(&mut [0; 16], Some(LONG)));
     assert_eq!(result.unwrap(), 0);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     drop(channel);
     // One turn, and the name is free again.
     poll.poll(&mut Events::with_capacity(16), millis(50)).unwrap();
@@ -254,7 +253,7 @@ fn client_that_is_killed_is_seen() {
     child.kill().unwrap();
     let (received, took) = timed(|| server.end());
     assert_eq!(received, 5);
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
     child.wait().unwrap();
 }
 
@@ -282,10 +281,8 @@ fn last_reply_arrives_whole_before_the_end() {
     let channel = server.connect();
     send_all(&channel, b"?");
     assert!(recv_to_end(&channel) == pattern(60_000));
-    thread::sleep(Duration::from_millis(600));
-    let (result, took) = timed(|| lazy.send(b"x", SECOND));
-    assert_eq!(result.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    let error = until("it is thrown out", || lazy.send(b"x", SECOND).err());
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[test]
@@ -323,7 +320,7 @@ fn aborted_stream_ends_at_once() {
     send_all(&channel, b"?");
     let (result, took) = timed(|| channel.recv(&mut [0; 16], Some(LONG)));
     assert_eq!(result.unwrap(), 0);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 #[test]
@@ -388,7 +385,7 @@ fn shutdown_wakes_and_ends() {
         }
     });
     let ((), took) = timed(|| drop(channel));
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 #[test]
@@ -403,7 +400,7 @@ fn what_was_reported_as_sent_arrives() {
             Ok(count) => sent += count,
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-                assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(600), "{took:?}");
+                assert!(took >= Duration::from_millis(200) && took < LONG / 2, "{took:?}");
                 break;
             }
         }

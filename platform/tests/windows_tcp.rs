@@ -53,7 +53,7 @@ fn refused_is_said_at_once() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (result, took) = timed(|| Channel::connect(&tcp("127.0.0.1", free), Some(LONG)));
     assert_eq!(result.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn receiving_times_out() {
     let mut buf = [0; 16];
     let (result, took) = timed(|| channel.recv(&mut buf, millis(250)));
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert!(took >= Duration::from_millis(250) && took < Duration::from_millis(600), "{took:?}");
+    assert!(took >= Duration::from_millis(250) && took < LONG / 2, "{took:?}");
     assert_eq!(channel.recv(&mut buf, Some(Duration::ZERO)).unwrap_err().kind(), io::ErrorKind::TimedOut);
     ask(&channel, b"and on");
 }
@@ -142,7 +142,7 @@ fn server_that_goes_is_seen_at_once() {
     let (result, took) = timed(|| channel.recv(&mut [0; 16], Some(LONG)));
     // A reset is as good.
     assert!(matches!(result, Ok(0) | Err(_)), "{result:?}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < LONG / 2, "{took:?}");
 }
 
 #[test]

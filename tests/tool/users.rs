@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::stage::{GREETING, Outcome, SIDEWIRE, Stage, Started};
-use crate::util::{Process, unique, watchdog};
+use crate::stage::{GREETING, Outcome, SIDEWIRE, Stage, Started, eventually};
+use crate::util::{PATIENCE, Process, unique, watchdog};
 
 const ANNA: u32 = 12345;
 const BERT: u32 = 12346;
@@ -90,9 +90,11 @@ impl Town {
         for layout in [&[][..], &["--classic"]] {
             let (outcome, pid) = self.call(user, server, &[options, layout].concat());
             outcome.expect(3).prints("").mentions("not permitted (-5)");
+            // The caller may have heard of it before it was written.
+            let name = format!("pid {pid}");
+            eventually(PATIENCE, &name, || server.log().lines().any(|line| line.contains(&name)));
             let log = server.log();
-            let line = log.lines().find(|line| line.contains(&format!("pid {pid}")));
-            let line = line.unwrap_or_else(|| panic!("no line names pid {pid}: {log}"));
+            let line = log.lines().find(|line| line.contains(&name)).expect("it is there");
             assert!(line.contains("WARN") && line.contains(&format!("uid {user}")), "{line}");
             assert!(line.contains(&server.process.endpoints[0].to_string()), "{line}");
         }
@@ -205,5 +207,6 @@ fn the_overflow_uid_is_nobody() {
     outcome.expect(3).prints("").mentions("does not say whose process it is");
     let (outcome, pid) = town.call(NOBODY, &server, ANYONE);
     outcome.expect(3).prints("").mentions("not permitted (-5)");
-    assert!(server.log().contains(&format!("pid {pid}")), "{}", server.log());
+    let name = format!("pid {pid}");
+    eventually(PATIENCE, &name, || server.log().contains(&name));
 }

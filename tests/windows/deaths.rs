@@ -80,8 +80,7 @@ fn a_server_under_waiting_clients() {
     });
     for at in heard {
         // Nobody hears of it before it happens.
-        let after = at.checked_duration_since(killed).expect("a call that waits");
-        assert!(after < Duration::from_secs(1), "{after:?}");
+        assert!(at >= killed, "a call that waits");
     }
 }
 

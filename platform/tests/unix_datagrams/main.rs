@@ -195,8 +195,7 @@ fn receiving_times_out_and_no_sooner() {
         for millis in [1, 40, 40, 5] {
             let (start, timeout) = (Instant::now(), Duration::from_millis(millis));
             assert_eq!(kind(client.receive(&mut [0; 8], Some(timeout))), io::ErrorKind::TimedOut);
-            let taken = start.elapsed();
-            assert!(taken >= timeout && taken < timeout + Duration::from_secs(2), "{taken:?}");
+            assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
         }
     });
 }
@@ -205,8 +204,7 @@ fn receiving_times_out_and_no_sooner() {
 fn one_thread_receives_while_another_sends() {
     on_each(|server, client| {
         thread::scope(|scope| {
-            let answer = scope.spawn(|| client.receive(&mut [0; 8], None).unwrap());
-            thread::sleep(Duration::from_millis(20));
+            let answer = spawn_to_wait(scope, || client.receive(&mut [0; 8], None).unwrap());
             client.send(b"question", SOON).unwrap();
             let from = receive(server, &mut [0; 8]).from.unwrap();
             server.send(b"answer", &from, me().as_ref()).unwrap();
@@ -246,11 +244,10 @@ fn a_client_waits_for_room_in_the_servers_queue() {
         assert_eq!(kind(client.send(b"x", ZERO)), io::ErrorKind::TimedOut);
         let (start, timeout) = (Instant::now(), Duration::from_millis(50));
         assert_eq!(kind(client.send(b"x", Some(timeout))), io::ErrorKind::TimedOut);
-        assert!((timeout..timeout * 20).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
         for timeout in [SOON, None] {
             thread::scope(|scope| {
-                let sending = scope.spawn(|| client.send(b"late", timeout));
-                thread::sleep(Duration::from_millis(20));
+                let sending = spawn_to_wait(scope, || client.send(b"late", timeout));
                 assert!(!sending.is_finished());
                 receive(&mut server, &mut [0; 8]);
                 sending.join().unwrap().unwrap();
@@ -268,10 +265,11 @@ fn who_has_gone_is_told_by_the_next_send() {
         if is_udp(server) {
             // ICMP tells a server of it, if at all, in its next receive: which is about others.
             server.send(b"x", &gone, me().as_ref()).unwrap();
-            thread::sleep(Duration::from_millis(20));
             assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
             server.send(b"x", &client.local_address().unwrap(), me().as_ref()).unwrap();
             client.receive(&mut [0; 8], SOON).unwrap();
+            // However late it is told.
+            assert_eq!(kind(server.receive(&mut [0; 8])), io::ErrorKind::WouldBlock);
         } else {
             let error = kind(server.send(b"x", &gone, me().as_ref()));
             assert!(matches!(error, io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound), "{error:?}");

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{BindOptions, Channel, Endpoint, Listener, Stream};
@@ -94,6 +94,28 @@ pub fn would_block<T>(result: std::io::Result<T>) -> Option<T> {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Runs this on a thread of its own, and returns when that waits.
+pub fn spawn_to_wait<'s, T: Send + 's>(
+    scope: &'s Scope<'s, '_>,
+    run: impl FnOnce() -> T + Send + 's,
+) -> ScopedJoinHandle<'s, T> {
+    let (sender, own) = mpsc::channel();
+    let thread = scope.spawn(move || {
+        sender.send(std::fs::read_link("/proc/thread-self").ok()).unwrap();
+        run()
+    });
+    match own.recv().unwrap() {
+        Some(own) => until("a thread that waits", || {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(&own).join("stat"));
+            // It may have gone; then the test finds out why.
+            stat.map_or(true, |stat| stat.contains(") S ")).then_some(())
+        }),
+        // Systems without /proc.
+        None => thread::sleep(Duration::from_millis(20)),
+    }
+    thread
 }
 
 pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {

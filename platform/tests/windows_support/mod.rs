@@ -75,6 +75,18 @@ pub fn random_pipe() -> Endpoint {
     Endpoint::Pipe(format!("sidewire-test-{}-{:016x}", std::process::id(), random()))
 }
 
+/// Asks often until there is something.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < end, "waited for {what} in vain");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Runs something and says how long it took.
 pub fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
@@ -346,8 +358,8 @@ pub fn wakes(channel: &Channel, blocked: impl FnOnce(&Channel) + Send) {
         thread::sleep(Duration::from_millis(150));
         assert!(!thread.is_finished(), "it did not block");
         let (_, shut) = timed(|| channel.shutdown());
-        assert!(shut < Duration::from_secs(1), "shutdown took {shut:?}");
+        assert!(shut < LONG / 2, "shutdown took {shut:?}");
         let took = thread.join().unwrap();
-        assert!(took < Duration::from_secs(2), "woken after {took:?}");
+        assert!(took < LONG / 2, "woken after {took:?}");
     });
 }
