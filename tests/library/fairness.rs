@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Endpoint, Limits, Server};
+use sidewire::{Endpoint, Limits};
 
-use crate::util::{Dialect, Raw, client, everywhere_with, in_every_dialect, until, watchdog};
+use crate::util::{Dialect, Raw, client, in_every_dialect, watchdog};
 
 const ECHO: u16 = 4;
 
@@ -84,34 +84,6 @@ fn floods_do_not_starve_others() {
         let (longest, replies) = longest_call_beside_a_flood(dialect, endpoint);
         assert!(longest < BOUND, "a call took {longest:?}");
         assert!(replies > 1000, "that was no flood: {replies} replies");
-    });
-}
-
-/// A peer that has asked for a second of work in advance gets it bit by bit.
-#[test]
-fn a_long_queue_of_one_is_not_worked_off_before_others_are_heard() {
-    let _watchdog = watchdog(60);
-    let slow = || {
-        let mut limits = Limits::default();
-        limits.turn_frames = 16;
-        let mut server = Server::builder(()).types(2).limits(limits).build().expect("a server");
-        server.on(1, |(), _request, _reply| {
-            thread::sleep(Duration::from_micros(500));
-            Ok(())
-        });
-        server
-    };
-    everywhere_with(slow, |dialect, endpoint, counters| {
-        if dialect == Dialect::Fixed {
-            return; // So large that sending them takes as long as working them off.
-        }
-        let (raw, client) = (dialect.raw(endpoint), dialect.client(endpoint));
-        raw.send(&(1..=2000).flat_map(|id| dialect.request(id, 1, b"")).collect::<Vec<_>>());
-        until("it is at work", || counters.requests() > 0);
-        client.call(1, b"").expect("call");
-        let done = counters.requests();
-        assert!(done < 1000, "{done} of 2000 were worked off first");
-        (1..=2000).for_each(|id| assert_eq!(dialect.receive(&raw), dialect.good(id, 1, b"")));
     });
 }
 

@@ -5,12 +5,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use sidewire::{Endpoint, Limits, Running, Server};
+use sidewire::{Endpoint, Limits, Running};
 
-use crate::util::{
-    Dialect, PATIENCE, Raw, everywhere, everywhere_with, frame, hello, start, store_with, until, usual,
-    watchdog,
-};
+use crate::util::{Dialect, PATIENCE, Raw, everywhere, frame, hello, start, store_with, usual, watchdog};
 
 const ECHO: u16 = 4;
 const HOLD: u16 = 5;
@@ -175,35 +172,6 @@ fn those_of_whom_the_poll_did_not_tell_yet_are_heard_too() {
     }
     drop(raws);
     server.running.stop().expect("the server ends well");
-}
-
-/// A peer that has asked for a second of work in one go gets it bit by bit, whatever its number of
-/// frames: time counts, too.
-#[test]
-fn slow_calls_of_one_do_not_hold_up_others() {
-    let _watchdog = watchdog(60);
-    let slow = || {
-        let mut server = Server::new(());
-        server.on(1, |(), _request, _reply| {
-            sleep(Duration::from_millis(1));
-            Ok(())
-        });
-        server
-    };
-    everywhere_with(slow, |dialect, endpoint, counters| {
-        if dialect == Dialect::Fixed {
-            return; // So large that sending them takes as long as working them off.
-        }
-        let (raw, client) = (dialect.raw(endpoint), dialect.client(endpoint));
-        raw.send(&(1..=1000).flat_map(|id| dialect.request(id, 1, b"")).collect::<Vec<_>>());
-        until("it is at work", || counters.requests() > 0);
-        for _ in 0..3 {
-            client.call(1, b"").expect("call");
-        }
-        let done = counters.requests();
-        assert!(done < 200, "{done} of 1000 were worked off first");
-        (1..=1000).for_each(|id| assert_eq!(dialect.receive(&raw), dialect.good(id, 1, b"")));
-    });
 }
 
 /// A goodbye, and what it ends, has its own time too.

@@ -19,6 +19,7 @@
 //! do clients, threads and processes.
 
 mod datagrams;
+mod deadlines;
 mod ends;
 mod fairness;
 mod identity;
