@@ -18,7 +18,7 @@ use sidewire_wire::datagram::{self, Parsed};
 use sidewire_wire::frame::Kind;
 use sidewire_wire::{Classic, Layout, Outbox, Ticket, classic};
 
-/// See the module's text.
+/// A bound datagram socket of the loop: what comes in on it, and what waits to leave.
 #[derive(Debug)]
 pub(crate) struct DatagramSocket<D> {
     pub(super) out: Outgoing<D>,

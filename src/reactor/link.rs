@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use sidewire_wire::{Close, Ending, Fact, Reading, Said, Step};
 use sidewire_wire::{Input, Plain, Protocol};
 
-/// See the module's text. Kept small: a server may have ten thousand that do nothing.
+/// One stream of the loop with what is spoken on it. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
 pub(crate) struct Link<Y: System> {
     stream: Y::Stream,

@@ -55,7 +55,7 @@ pub(crate) use service::{Incoming, Origin, Service};
 pub use session::{Closed, Session, SessionId};
 pub(crate) use site::{Carries, Site, Tallies};
 
-/// See the module's text.
+/// The loop: everything that one thread serves, and when each of it goes on.
 pub(crate) struct Reactor<Y: System = Os> {
     system: Y,
     /// Not there while it is read.

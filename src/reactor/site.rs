@@ -15,7 +15,7 @@ use crate::limits::MAX_REFUSING;
 use sidewire_wire::ResultCode;
 use sidewire_wire::{Cut, Protocol, ProtocolError, Settings};
 
-/// See the module's text.
+/// The rules of one endpoint, and what is counted by them.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) endpoint: Endpoint,

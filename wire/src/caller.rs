@@ -49,7 +49,7 @@ pub trait Wake {
     fn wake(&self);
 }
 
-/// See the module's text.
+/// One connection of a client and all who wait on it, each of whom is woken through a `W`.
 #[derive(Debug)]
 pub struct Caller<W> {
     connection: Connection,

@@ -31,7 +31,7 @@
 use crate::frame;
 use crate::protocol::Protocol;
 
-/// See the module's text.
+/// Where a stream stands on its way to its end. The table above says what leads from one to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Both directions are open.

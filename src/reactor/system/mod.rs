@@ -19,7 +19,7 @@ use super::mailbox::Waker;
 
 pub(crate) use os::Os;
 
-/// See the module's text.
+/// All that a loop asks of the world outside it.
 pub(crate) trait System: Sized {
     type Stream: StreamIo;
     type Listener: Debug;

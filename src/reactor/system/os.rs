@@ -11,7 +11,7 @@ use sidewire_platform::{
 use super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
 use crate::reactor::mailbox::Waker;
 
-/// See the module's text.
+/// The poll, the clock and the sockets of the operating system.
 #[derive(Debug)]
 pub(crate) struct Os {
     poll: Poll,

@@ -26,7 +26,7 @@ use sidewire_platform::{Address, Credentials, Peer, SendBuffer, User};
 use super::Told;
 pub(crate) use loop_side::{Memory, MemoryDatagrams, MemoryListener};
 
-/// See the module's text. Cheap to clone: all clones are one world.
+/// The test's hand on a system in memory. Cheap to clone: all clones are one world.
 #[derive(Clone, Debug)]
 pub(crate) struct World(Rc<Inner>);
 
