@@ -2,16 +2,9 @@
 //! temporary folders, a logout that empties the session's folder), and nothing tells us of that.
 
 use std::io;
-use std::time::Duration;
 
-use super::schedule::Target;
 use super::site::Site;
-use super::source::Source;
-use super::system::System;
-use super::{Reactor, Service};
 
-/// How often files are looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(2500);
 /// Looks from one attempt to open a lost endpoint to the next, at most: each may knock at whoever is there.
 const MOST_LOOKS: u32 = 4;
 
@@ -70,27 +63,5 @@ impl FileWatch {
             }
         }
         false
-    }
-}
-
-impl<Y: System> Reactor<Y> {
-    /// Sees to it that files are looked for, as long as there are any.
-    pub(super) fn arm_looking(&mut self) {
-        if self.sources.iter().any(Source::can_be_lost) {
-            self.schedule.arm(Target::Files, self.system.now() + LOOK_EVERY, &mut self.looking);
-        }
-    }
-
-    /// Looks for the files of all endpoints.
-    pub(super) fn look(&mut self, service: &mut impl Service) {
-        self.looking.rang();
-        for index in 0..self.sources.len() {
-            let source = &mut self.sources[index];
-            if source.look(&self.system) {
-                let number = source.number();
-                self.serve(number, service);
-            }
-        }
-        self.arm_looking();
     }
 }

@@ -1,6 +1,7 @@
 //! Where peers come in: the listeners and datagram sockets of a loop, in one list with one numbering.
 
 use std::io;
+use std::time::Duration;
 
 use mio::Token;
 use sidewire_platform::EndpointKind;
@@ -48,6 +49,8 @@ pub(super) enum Accepted<S> {
 
 /// Connections that fail while they are accepted, one after the other, before accepting rests.
 pub(super) const MAX_FAILURES: usize = 64;
+/// How often the files of endpoints are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(2500);
 /// How many sources there can be: what tokens tell apart everywhere, with one for the waker.
 const MAX_SOURCES: u16 = u16::MAX;
 
@@ -209,6 +212,26 @@ impl<Y: System> Reactor<Y> {
             let later = now + RETRY_AFTER;
             self.schedule.arm(Target::Outgoing(number), later, &mut receiving.socket.retry);
         }
+    }
+
+    /// Sees to it that files are looked for, as long as there are any.
+    pub(super) fn arm_looking(&mut self) {
+        if self.sources.iter().any(Source::can_be_lost) {
+            self.schedule.arm(Target::Files, self.system.now() + LOOK_EVERY, &mut self.looking);
+        }
+    }
+
+    /// Looks for the files of all endpoints.
+    pub(super) fn look(&mut self, service: &mut impl Service) {
+        self.looking.rang();
+        for index in 0..self.sources.len() {
+            let source = &mut self.sources[index];
+            if source.look(&self.system) {
+                let number = source.number();
+                self.serve(number, service);
+            }
+        }
+        self.arm_looking();
     }
 }
 
