@@ -243,14 +243,3 @@ impl Client {
         }
     }
 }
-
-/// Threads share these, and hand them to each other, on every system.
-const _: () = {
-    const fn is_shared<T: Send + Sync>() {}
-    is_shared::<Client>();
-    is_shared::<Connect>();
-    is_shared::<RequestBuilder<'_>>();
-    is_shared::<RawStream>();
-    is_shared::<RawDatagrams>();
-    is_shared::<Response>();
-};
