@@ -12,9 +12,8 @@ use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
-use sidewire_wire::ResultCode;
 use sidewire_wire::caller::Caller;
-use sidewire_wire::{Classic, ConnectionLimits, Settings};
+use sidewire_wire::{Classic, ConnectionLimits, ResultCode, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
 ///

@@ -6,8 +6,7 @@ use super::link::{Link, PeerName, Seat};
 use super::site::{Admission, Carries};
 use super::system::{StreamIo, System};
 use super::{Reactor, Service};
-use sidewire_wire::ResultCode;
-use sidewire_wire::{Connection, Plain, Protocol};
+use sidewire_wire::{Connection, Plain, Protocol, ResultCode};
 
 impl<Y: System> Reactor<Y> {
     /// Makes a link of a stream that came in at a source. `is_full`: it is told that there is no room.

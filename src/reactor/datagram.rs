@@ -13,10 +13,9 @@ use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
-use sidewire_wire::ResultCode;
 use sidewire_wire::datagram::{self, Parsed};
 use sidewire_wire::frame::Kind;
-use sidewire_wire::{Classic, Layout, Outbox, Ticket, classic};
+use sidewire_wire::{Classic, Layout, Outbox, ResultCode, Ticket, classic};
 
 /// A bound datagram socket of the loop: what comes in on it, and what waits to leave.
 #[derive(Debug)]

@@ -4,8 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use super::Incoming;
-use sidewire_wire::Layout;
-use sidewire_wire::ResultCode;
+use sidewire_wire::{Layout, ResultCode};
 
 /// A request that is being handled. Where nobody wants to read of it, it costs a look at the level.
 pub(super) struct Handled(Option<Begun>);

@@ -20,8 +20,7 @@ use super::system::{StreamIo, System};
 use super::{Incoming, Origin, Service};
 use crate::error::Error;
 use crate::limits::Limits;
-use sidewire_wire::{Close, Ending, Fact, Reading, Said, Step};
-use sidewire_wire::{Input, Plain, Protocol};
+use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
 
 /// One stream of the loop with what is spoken on it. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]

@@ -297,7 +297,7 @@ impl<Y: System> Reactor<Y> {
         self.schedule.disarm(Target::Link(key), &mut link.slot);
         self.memory.account(&mut link.accounted, 0);
         if link.seat().is_refused() {
-            self.refusals.is_over();
+            self.refusals.leave();
         }
         self.counters.connection_closed();
         if let Some(source) = self.sources.get_mut(usize::from(link.source())) {

@@ -38,7 +38,7 @@ struct Lane {
     /// What the queues hold, [`cost`] by cost, and at most.
     bytes: usize,
     most: usize,
-    room: SendBufferGuard,
+    guard: SendBufferGuard,
     /// When receivers were last tried again. `None`: never.
     retried: Option<Instant>,
 }
@@ -160,7 +160,7 @@ impl Lane {
             turns,
             bytes: 0,
             most: MAX_QUEUED_BYTES / part,
-            room: SendBufferGuard::new(part),
+            guard: SendBufferGuard::new(part),
             retried: None,
         }
     }
@@ -174,10 +174,10 @@ impl Lane {
         now: Instant,
     ) -> io::Result<()> {
         let waits = !self.queues.is_empty() && self.queues.contains_key(&to.to_owned());
-        if !waits && self.room.admits(socket, to.address, bytes.len(), now) {
+        if !waits && self.guard.admits(socket, to.address, bytes.len(), now) {
             match socket.send(bytes, to.address, to.user) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return sent.inspect(|()| self.room.sent(to.address, bytes.len(), now)),
+                sent => return sent.inspect(|()| self.guard.sent(to.address, bytes.len(), now)),
             }
         }
         let to = to.to_owned();
@@ -244,20 +244,20 @@ impl Lane {
         now: Instant,
         lost: &mut impl FnMut(usize, &Address, &io::Error),
     ) -> bool {
-        let Lane { queues, bytes, room, .. } = self;
+        let Lane { queues, bytes, guard, .. } = self;
         let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
         while let Some(next) = datagrams.front() {
             if *tries == 0 {
                 return false;
             }
             *tries -= 1;
-            let sent = match room.admits(socket, &to.address, next.len(), now) {
+            let sent = match guard.admits(socket, &to.address, next.len(), now) {
                 true => socket.send(next, &to.address, to.user.as_ref()),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             };
             let (done, error) = match sent {
                 Ok(()) => {
-                    room.sent(&to.address, next.len(), now);
+                    guard.sent(&to.address, next.len(), now);
                     *stuck_since = now;
                     (1, None)
                 }

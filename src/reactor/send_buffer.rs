@@ -15,7 +15,7 @@ use super::system::DatagramIo;
 /// there are signs that it has read; now and then it is given another chance, from the third quarter
 /// only. The last quarter is for those who were never found at fault.
 ///
-/// Guests, who are other users, have a room of their own in the first quarter of the buffer.
+/// Guests, who are other users, have a guard of their own, which gives them the first quarter of the buffer.
 #[derive(Debug)]
 pub(super) struct SendBufferGuard {
     /// Which part of the buffer it is: one in so many.
@@ -58,7 +58,7 @@ fn weight(length: usize) -> usize {
 }
 
 impl SendBufferGuard {
-    /// SendBufferGuard in the first of `part` equal parts of the buffer.
+    /// For those who share the first of `part` equal parts of the buffer.
     pub(super) fn new(part: usize) -> SendBufferGuard {
         SendBufferGuard { part, unwatched: 0, unread: 0, trial: None, at_fault: HashMap::new() }
     }

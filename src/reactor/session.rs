@@ -7,8 +7,7 @@ use sidewire_platform::{Address, Endpoint, Peer};
 use super::slots::Key;
 use super::system::Ends;
 use crate::error::{Error, Result};
-use sidewire_wire::ResultCode;
-use sidewire_wire::{Plain, ProtocolError};
+use sidewire_wire::{Plain, ProtocolError, ResultCode};
 
 /// Names one connection of a server, among all that it ever has. For maps in the server's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

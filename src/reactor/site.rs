@@ -12,8 +12,7 @@ use sidewire_platform::{Endpoint, Peer, Tally};
 use super::parties::Parties;
 use crate::access::{Access, OwnIdentity};
 use crate::limits::MAX_REFUSING;
-use sidewire_wire::ResultCode;
-use sidewire_wire::{Cut, Protocol, ProtocolError, Settings};
+use sidewire_wire::{Cut, Protocol, ProtocolError, ResultCode, Settings};
 
 /// The rules of one endpoint, and what is counted by them.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Refusals {
     }
 
     /// One of them has gone.
-    pub(crate) fn is_over(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.0 -= 1;
     }
 }

@@ -23,7 +23,7 @@ struct Plan<'a> {
 
 /// An endpoint that clients can reach.
 struct Opened {
-    /// Among listeners, or among datagram sockets.
+    /// Its source's number in the loop.
     number: u32,
     bound: Endpoint,
     address: Option<Address>,

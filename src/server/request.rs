@@ -6,9 +6,8 @@ use sidewire_platform::{Address, Endpoint, Peer};
 
 use crate::error::Error;
 use crate::reactor::{Incoming, Origin, address_of};
-use sidewire_wire::ResultCode;
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Failure, Layout};
+use sidewire_wire::{Failure, Layout, ResultCode};
 
 /// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
 #[derive(Debug)]

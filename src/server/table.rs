@@ -17,9 +17,9 @@ use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
 pub(super) struct Dispatch<S, T: Threads> {
     pub(super) state: S,
     pub(super) table: Vec<Option<T::Handler<S>>>,
-    /// Who handles streams without frames, by the number of their listener.
+    /// Who handles streams without frames, by the number of their source in the loop.
     pub(super) streams: HashMap<u32, T::Streams<S>>,
-    /// Who handles datagrams without frames, by the number of their socket.
+    /// Who handles datagrams without frames, by the number of their source in the loop.
     pub(super) messages: HashMap<u32, T::Messages<S>>,
     pub(super) counters: Counters,
     padding: Padding,
