@@ -49,9 +49,23 @@ impl Memory {
 }
 
 impl<Y: System> Reactor<Y> {
+    /// What is counted in two places is the same in both. Looks at everyone.
+    pub(super) fn check_accounts(&self) {
+        debug_assert_eq!(
+            self.memory.held,
+            self.links.iter().map(|link| link.accounted).sum::<usize>(),
+            "what is held is the sum of what each link holds"
+        );
+        debug_assert!(
+            self.links.iter().all(|link| link.accounted == link.protocol().flow().buffered()),
+            "a link's account is what it holds"
+        );
+    }
+
     /// All connections together hold too much: those that hold most are told so, if their sockets take
     /// that at once, and closed.
     pub(super) fn shed_memory(&mut self, service: &mut impl Service) {
+        self.check_accounts();
         while self.memory.is_short() {
             let Some(worst) = self.links.largest_by(|link| link.accounted) else { return };
             let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };

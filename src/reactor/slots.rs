@@ -141,6 +141,10 @@ impl<T> Slots<T> {
         largest.map(|(_, (key, _))| *key)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, (_, item))| item)
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.entries.iter().map(|(_, (key, _))| *key).collect()
     }

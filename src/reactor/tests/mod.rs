@@ -176,7 +176,13 @@ impl Stage {
 
     /// One turn that does not sleep. Says whether the loop goes on.
     fn turn(&mut self) -> bool {
-        self.reactor.turn(Some(Duration::ZERO), &mut self.service).expect("a turn")
+        self.turn_within(Duration::ZERO)
+    }
+
+    fn turn_within(&mut self, timeout: Duration) -> bool {
+        let goes_on = self.reactor.turn(Some(timeout), &mut self.service).expect("a turn");
+        self.reactor.check_accounts();
+        goes_on
     }
 
     /// The loop lives for so long. Says whether it goes on.
@@ -184,7 +190,7 @@ impl Stage {
         let until = self.world.now() + time;
         while self.world.now() < until {
             let left = until - self.world.now();
-            if !self.reactor.turn(Some(left), &mut self.service).expect("a turn") {
+            if !self.turn_within(left) {
                 return false;
             }
         }
