@@ -203,7 +203,7 @@ impl<Y: System> Receiving<'_, Y> {
                 self.write_refusal(ticket, ResultCode::NOT_PERMITTED, "");
                 let DatagramSocket { out, scratch, .. } = &mut *self.socket;
                 out.refuse(scratch.unsent(), to, &self.site.endpoint);
-                scratch.mark_sent(scratch.len());
+                scratch.clear();
             }
             return;
         }
@@ -259,7 +259,7 @@ impl<Y: System> Receiving<'_, Y> {
             return;
         }
         out.send(scratch.unsent(), to, &self.site.endpoint, self.system.now());
-        scratch.mark_sent(scratch.len());
+        scratch.clear();
     }
 }
 

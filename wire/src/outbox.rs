@@ -29,12 +29,11 @@ struct Mark {
 
 /// What has left with some bytes: so many replies, to requests of so many bytes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Left {
+pub(crate) struct Left {
     /// Replies, and so calls that are no longer in flight.
-    pub calls: u32,
+    pub(crate) calls: u32,
     /// Payload bytes of their requests.
-    pub bytes: u32,
+    pub(crate) bytes: u32,
 }
 
 /// Buffers that have grown beyond this are given back to the system when they are empty.
@@ -104,9 +103,15 @@ impl Outbox {
         self.memory().map_or(0, |memory| memory.marks.len())
     }
 
+    /// Empties it, and keeps the memory: what it held was sent as a whole, or is given up.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.mark_sent(self.len());
+    }
+
     /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says which calls ended with that.
     #[inline]
-    pub fn mark_sent(&mut self, count: usize) -> Left {
+    pub(crate) fn mark_sent(&mut self, count: usize) -> Left {
         let mut left = Left::default();
         let Some(Buffer(memory)) = &mut self.0 else { return left };
         memory.sent = (memory.sent + count).min(memory.bytes.len());
