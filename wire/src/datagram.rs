@@ -207,28 +207,30 @@ fn reply<'b>(header: &Header, payload: &'b [u8]) -> Parsed<'b> {
     }
 }
 
-/// Starts the answer to a request in an empty outbox. `largest`: bytes of the largest datagram.
+/// Starts the answer to a request in an empty outbox. `largest`: bytes of the largest datagram, in which
+/// frames of one size have to fit.
 pub fn begin_reply(outbox: &mut Outbox, ticket: Ticket, largest: usize, rule: Classic) -> ReplyWriter<'_> {
+    let beside = |overhead| u32::try_from(largest.saturating_sub(overhead)).unwrap_or(u32::MAX);
     let (limit, pad_to) = match (ticket.layout, rule) {
         (Layout::V1, _) => {
             // An outbox that is starved stays so, and says so to whoever sends what is in it.
             let _ = outbox.reserve_reply(PREFIX.len()).map(|()| outbox.bytes().extend_from_slice(&PREFIX));
-            ((largest - V1_OVERHEAD) as u32, None)
+            (beside(V1_OVERHEAD), None)
         }
-        (Layout::Classic, Classic::Short(limit)) => (limit.min((largest - classic::HEADER_LEN) as u32), None),
+        (Layout::Classic, Classic::Short(limit)) => (limit.min(beside(classic::HEADER_LEN)), None),
         (Layout::Classic, Classic::Fixed(size)) => (size, Some(size)),
         (Layout::Classic, Classic::Refused) => (0, None),
     };
     ReplyWriter::begin(outbox, ticket, limit, pad_to)
 }
 
-/// A whole v1 datagram.
+/// A whole v1 datagram. A payload that no datagram holds makes one that nobody can send.
 pub fn encode_v1(kind: Kind, msg_type: u16, id: u32, rc: i32, payload: &[u8]) -> Vec<u8> {
     let header = Header { length: payload.len() as u32, kind: kind as u8, flags: 0, msg_type, id, rc };
     [&PREFIX[..], &header.encode(), payload].concat()
 }
 
-/// A whole classic datagram; `pad_to` for those that are all of one size.
+/// The same in the classic layout; `pad_to` for those that are all of one size.
 pub fn encode_classic(msg_type: i32, payload: &[u8], pad_to: Option<u32>) -> Vec<u8> {
     let header = classic::Header { msg_type, rc: 0, length: payload.len() as i32 };
     let mut bytes = [&header.encode()[..], payload].concat();

@@ -77,6 +77,7 @@ impl Connection {
         rc: i32,
         payload: &[u8],
     ) {
+        debug_assert!(u32::try_from(payload.len()).is_ok(), "whoever asks has looked at the limit");
         let header = Header { length: payload.len() as u32, kind: kind as u8, flags, msg_type, id, rc };
         if self.flow.outbox.reserve(frame::HEADER_LEN + payload.len()).is_err() {
             return self.abandon(ProtocolError::STARVED);

@@ -52,7 +52,8 @@ impl Connection {
         Ok(id)
     }
 
-    /// Puts a notify (v1 only) into the outbox.
+    /// Puts a notify (v1 only) into the outbox. The caller has looked at
+    /// [`request_limit`](Connection::request_limit).
     pub fn push_notify(&mut self, msg_type: u16, payload: &[u8]) -> Result<(), NoMemory> {
         self.flow.outbox.reserve(frame::HEADER_LEN + payload.len())?;
         self.push_frame(Kind::Notify, 0, msg_type, 0, 0, payload);
