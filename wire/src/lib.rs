@@ -12,13 +12,21 @@
 //! 1. When the socket has bytes, show them to [`receive`](Connection::receive), which hands out an
 //!    [`Event`] for each whole thing that was said, then call [`received`](Connection::received) with the
 //!    time. Answer each [`Event::Request`] through its [`Ticket`], at once or
-//!    [later](Connection::defer).
+//!    [later](Connection::defer). What could not be handled yet is kept: while
+//!    [`has_backlog`](Connection::has_backlog) says so, call both again, with no bytes, before you read more.
 //! 2. When [`has_unsent`](Connection::has_unsent) says so, offer the socket what is
 //!    [`unsent`](Connection::unsent), and [`mark_sent`](Connection::mark_sent) what it took.
-//! 3. When the socket is at its end, say so with [`end_of_input`](Connection::end_of_input).
+//! 3. When the socket is at its end, and there is no backlog, say so with
+//!    [`end_of_input`](Connection::end_of_input).
 //! 4. Wait for the socket, at most until [`next_deadline`](Connection::next_deadline); then read, write,
-//!    and only then let [`handle_timeout`](Connection::handle_timeout) judge.
-//! 5. When the connection [`is_finished`](Connection::is_finished), close the socket.
+//!    and only then let [`handle_timeout`](Connection::handle_timeout) judge. Who defers answers asks
+//!    [`poll_owed`](Connection::poll_owed) as well.
+//! 5. When the connection [`is_finished`](Connection::is_finished), all is said. A socket that is closed at
+//!    once may be reset, and the peer then loses what it has not read; [`Ending`] says how to close one so
+//!    that this does not happen.
+//!
+//! [`Connection`] has a table of what is worth asking after each of these. Clients that let many wait on one
+//! connection have all of it in a [`Caller`](caller::Caller).
 //!
 //! Two sides that talk over two byte queues, with no socket in between:
 //!
