@@ -180,6 +180,7 @@ fn the_largest_holder_of_memory_is_closed() {
     for endpoint in all_streams() {
         let mut limits = Limits::default();
         limits.max_buffered = 1 << 20;
+        limits.listener.connection.linger = Duration::from_millis(10);
         limits.listener.connection.max_payload = 1 << 20;
         limits.listener.connection.outbox_hard = 1 << 20;
         let mut server = store_with(limits);
@@ -470,23 +471,26 @@ fn a_client_keeps_to_its_limits() {
 fn a_long_handler_takes_nobodys_time() {
     let _watchdog = watchdog(60);
     let mut limits = Limits::default();
-    limits.listener.connection.hello_timeout = Duration::from_millis(400);
+    // With so much time left for the rest of a hello that even a busy machine sends it.
+    limits.listener.connection.hello_timeout = Duration::from_secs(2);
     let (began, begun) = std::sync::mpsc::channel();
     let mut server = Server::builder(()).limits(limits).build().expect("a server");
     server.on(1, move |(), _request, _reply| {
         let _ = began.send(());
-        thread::sleep(Duration::from_millis(700));
+        thread::sleep(Duration::from_millis(2500));
         Ok(())
     });
     let (running, bound) = start(server, [usual(&fresh("local"))]);
     let slow = client(&bound[0]);
     thread::scope(|scope| {
-        scope.spawn(|| slow.call(1, b"").expect("call"));
+        let call = scope.spawn(|| slow.call(1, b"").expect("call"));
         begun.recv().expect("the handler runs");
         let stranger = Raw::connect(&bound[0]);
         let hello = util::hello(1, 1);
         stranger.send(&hello[..20]);
-        thread::sleep(Duration::from_millis(800));
+        call.join().expect("a thread");
+        // Then its first half has been read.
+        slow.call(2, b"").expect_err("no such type");
         stranger.send(&hello[20..]);
         assert_eq!(stranger.receive(4), hello[..4], "it is answered");
     });
@@ -509,9 +513,11 @@ fn slow_calls_of_one_client_delay_others_by_milliseconds() {
     raw.shake_hands();
     raw.send(&(1..=4000).flat_map(|id| frame(1, 1, id, 0, b"")).collect::<Vec<_>>());
     until("it is at work", || counters.requests() > 0);
+    let before = counters.requests();
     other.call(1, b"").expect("call");
-    let done = counters.requests();
-    assert!(done < 400, "{done} of 4000 were worked off first");
+    let done = counters.requests() - before;
+    // A few, and not nearly all, however late a busy machine lets the other one ask.
+    assert!(done < 2000, "{done} of 4000 were worked off first");
     drop((raw, other));
     running.remote().stop_within(Duration::ZERO).expect("stop");
     running.stop().expect("the server ends well");
