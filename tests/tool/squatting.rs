@@ -169,6 +169,8 @@ fn of_many_starters_on_a_stale_path_one_wins() {
         assert_eq!(stage.files(), ["x.sock"], "round {round}");
         signal("KILL", winner.id());
         let outcome = winner.finish();
-        assert_eq!((outcome.code, outcome.text()), (None, format!("listening {endpoint}\n")));
+        assert_eq!(outcome.code, None);
+        // It serves whether or not anybody reads what it prints; on a busy machine it is killed before it has.
+        assert!(["", &format!("listening {endpoint}\n")].contains(&&*outcome.text()), "{outcome}");
     }
 }
