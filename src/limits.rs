@@ -182,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn strangers_may_be_silent_for_so_long_at_first() {
+        let first = |set, access, has_frames| {
+            let limits = ListenerLimits { first_byte_timeout: set, ..ListenerLimits::default() };
+            limits.first_byte(access, has_frames).map(|time| time.as_secs())
+        };
+        assert_eq!([true, false].map(|has_frames| first(None, Access::SameUser, has_frames)), [None, None]);
+        assert_eq!(first(None, Access::Anyone, true), Some(10));
+        assert_eq!(first(None, Access::Anyone, false), Some(60), "people may type there");
+        for access in [Access::SameUser, Access::Anyone] {
+            assert_eq!(first(Some(Duration::from_secs(3)), access, true), Some(3), "who sets it has decided");
+        }
+    }
+
+    #[test]
     fn contradictions_are_named_with_their_numbers() {
         let said = |change: fn(&mut Limits)| {
             let mut limits = Limits::default();

@@ -1,4 +1,7 @@
-//! Bugs that were there once: a test for each.
+//! Bugs that were there once: a test for each. What shows only where a test holds the system in its hands
+//! stands among the loop's rules: a goodbye that was cut off when its link was shed
+//! (`who_is_shed_gets_all_that_its_socket_takes`), input that was unread when the last word was said
+//! (`what_was_unread_when_it_was_refused_is_read_too`), both in `src/reactor/tests`.
 
 #[path = "util/mod.rs"]
 mod util;

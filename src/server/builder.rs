@@ -88,3 +88,17 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         Ok(Server::assemble(state, types, limits))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_so_many_types() {
+        let types = |builder: ServerBuilder<()>| builder.build().map(|server| server.dispatch.table.len());
+        assert_eq!(types(Server::builder(())).expect("the default"), 256);
+        assert_eq!(types(Server::builder(()).types(65_536)).expect("as many as a u16 can name"), 65_536);
+        let error = types(Server::builder(()).types(65_537)).expect_err("one more");
+        assert!(error.is_invalid_input(), "{error}");
+    }
+}
