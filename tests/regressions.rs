@@ -176,7 +176,7 @@ fn errors_that_are_handed_on_keep_their_source() {
 }
 
 /// When all connections together hold too much, whoever holds most is closed, not whoever happens
-/// to work next.
+/// to work next; and is told so: the goodbye stayed in the outbox, which nobody flushed.
 #[test]
 fn the_largest_holder_of_memory_is_closed() {
     let _watchdog = watchdog(60);
@@ -200,10 +200,13 @@ fn the_largest_holder_of_memory_is_closed() {
         modest.shake_hands();
         let request = frame(1, ECHO, 1, 0, &[1; 500_000]);
         modest.send(&request[..450_000]);
+        let goodbye = greedy.receive_frame();
+        assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::BUSY.code()), "{endpoint}");
+        drop(greedy);
         until("one is closed", || counters.connections() == 1);
         modest.send(&request[450_000..]);
         assert_eq!(modest.receive_frame().payload.len(), 500_000);
-        drop((greedy, modest));
+        drop(modest);
         running.stop().expect("the server ends well");
     }
 }
