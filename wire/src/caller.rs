@@ -16,6 +16,80 @@
 //!
 //! Time limits of the connection are judged where something was read or written, since only then it is
 //! known what has come. [`poll_close`](Caller::poll_close) says what is left to do behind such an end.
+//!
+//! One that waits alone, at a channel that is always ready:
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//!
+//! use sidewire_wire::caller::{Caller, Came, Outcome, Purpose, Seat, Step, Wake};
+//! use sidewire_wire::{Classic, Connection, ConnectionLimits, Event, ResultCode, Settings};
+//!
+//! /// Nobody else can wake it.
+//! struct Alone;
+//!
+//! impl Wake for Alone {
+//!     fn wake(&self) {}
+//! }
+//!
+//! /// Takes the client's bytes and answers each request with its payload. Returns the server's bytes.
+//! fn serve(server: &mut Connection, bytes: &[u8], now: Instant) -> Vec<u8> {
+//!     server.receive(bytes, &Cell::new(usize::MAX), &mut |server, event| {
+//!         if let Event::Request { ticket, payload } = event {
+//!             let mut reply = server.begin_reply(ticket);
+//!             reply.write(payload);
+//!             reply.finish(ResultCode::OK);
+//!         }
+//!     });
+//!     server.received(now);
+//!     let answer = server.unsent().to_vec();
+//!     server.mark_sent(answer.len(), now);
+//!     answer
+//! }
+//!
+//! /// Does what it is told until its seat is gone.
+//! fn wait(caller: &mut Caller<Alone>, seat: Seat, server: &mut Connection) -> Outcome {
+//!     let mut inbox = Vec::new();
+//!     loop {
+//!         let now = Instant::now();
+//!         while let Some(bytes) = caller.to_send() {
+//!             let count = bytes.len();
+//!             inbox.extend(serve(server, bytes, now));
+//!             caller.sent(count, now);
+//!         }
+//!         match caller.poll(seat, now) {
+//!             Step::Done(outcome) => return outcome,
+//!             Step::Wait { .. } => unreachable!("nobody else reads"),
+//!             Step::Read { .. } | Step::Look => {
+//!                 // Large frames are read as small ones are.
+//!                 let large = caller.begin_read(usize::MAX);
+//!                 assert!(large.is_none());
+//!                 let bytes = std::mem::take(&mut inbox);
+//!                 let came = match &bytes[..] {
+//!                     [] => Came::Nothing,
+//!                     bytes => Came::Bytes { bytes, is_all: true },
+//!                 };
+//!                 caller.end_read(Some(seat), came, now, Instant::now());
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! let settings = Arc::new(Settings::new(ConnectionLimits::default(), Classic::default()));
+//! let mut server = Connection::responder(settings.clone(), Instant::now());
+//! let mut caller = Caller::v1(settings, [7; 16], Instant::now());
+//!
+//! // In the queue, until both hellos were said and the server has room for the call.
+//! let seat = caller.ask(Purpose::Call(5), None, Alone);
+//! assert_eq!(wait(&mut caller, seat, &mut server), Outcome::Ready);
+//!
+//! let id = caller.begin(4, b"hello", 0, None, Alone)?;
+//! let Outcome::Reply(reply) = wait(&mut caller, Seat::Call(id), &mut server) else { panic!("no reply") };
+//! assert_eq!(reply.payload, b"hello");
+//! # Ok::<(), sidewire_wire::memory::NoMemory>(())
+//! ```
 
 #![allow(clippy::exhaustive_enums, reason = "whoever drives it has to know all that there is")]
 
