@@ -16,10 +16,12 @@
 //! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
 //! | `datagram.rs` | [`Datagrams`] | a bound datagram endpoint, non-blocking, a mio source |
 //! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
-//! | `identity.rs` | [`current_user`], [`user_name`] | who we are, and how a user is called |
+//! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `names.rs` | (private) | endpoint names to system addresses |
-//! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`] | descriptors |
+//! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
+//! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
+//! | `mod.rs` | [`stream_schemes`], [`datagram_schemes`] | which endpoints this system has |
 //!
 //! `contract.rs` holds these signatures, and what threads may do with the types, as constants that each
 //! system compiles: whoever changes one side is told by the others. All of the types are `Send` and
