@@ -1,12 +1,10 @@
 //! The one door through which streams get into the loop.
 
-use std::sync::Arc;
-
 use super::link::{Link, PeerName, Seat};
-use super::site::{Admission, Carries};
+use super::site::Admission;
 use super::system::{StreamIo, System};
 use super::{Reactor, Service};
-use sidewire_wire::{Connection, Plain, Protocol, ResultCode};
+use sidewire_wire::{Protocol, ResultCode};
 
 impl<Y: System> Reactor<Y> {
     /// Makes a link of a stream that came in at a source. `is_full`: it is told that there is no room.
@@ -30,11 +28,7 @@ impl<Y: System> Reactor<Y> {
             }
             return;
         }
-        let settings = Arc::clone(&site.settings);
-        let mut protocol = match site.carries {
-            Carries::Plain(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
-            Carries::Frames | Carries::Messages => Protocol::Framed(Connection::responder(settings, now)),
-        };
+        let mut protocol = site.protocol(now);
         if is_full {
             if let Some(count) = site.tallies.turned_away.next_worth_telling() {
                 let (endpoint, links) = (&site.endpoint, source.connections);

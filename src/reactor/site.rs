@@ -12,7 +12,7 @@ use sidewire_platform::{Endpoint, Peer, Tally};
 use super::parties::Parties;
 use crate::access::{Access, OwnIdentity};
 use crate::limits::MAX_REFUSING;
-use sidewire_wire::{Cut, Protocol, ProtocolError, ResultCode, Settings};
+use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode, Settings};
 
 /// The rules of one endpoint, and what is counted by them.
 #[derive(Debug)]
@@ -101,6 +101,15 @@ impl Site {
     pub(crate) fn report_failing(&self, what: &str, error: &io::Error) {
         if let Some(count) = self.tallies.failing.next_worth_telling() {
             log::warn!("{}: {what} fails: {error}; {count} times so far", self.endpoint);
+        }
+    }
+
+    /// What is spoken on a stream that comes in here.
+    pub(crate) fn protocol(&self, now: Instant) -> Protocol {
+        let settings = Arc::clone(&self.settings);
+        match self.carries {
+            Carries::Plain(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
+            Carries::Frames | Carries::Messages => Protocol::Framed(Connection::responder(settings, now)),
         }
     }
 
