@@ -1,37 +1,38 @@
-//! How a stream ends: facts in, the next step out.
-//!
-//! A socket that is closed with unread input is reset, and the reset can eat the last reply on its way
-//! (tcp(7)). So whoever has said everything shuts its side down, throws away what still comes until the
-//! peer has closed too or has had time enough, and only then closes. A transport without a half-close
-//! can't say "that was all": there a peer that knows goodbyes closes first after them; for any other the
-//! stream is closed behind a flush.
-//!
-//! The owner tells each [`Fact`] as it learns of it, in any order and as often as it likes, and does what
-//! the answer says. [`Fact::Said`] is told at the end of each piece of work. Where a fact is not named,
-//! nothing changes.
-//!
-//! | state | fact | step | state then |
-//! |---|---|---|---|
-//! | any | `Said(Hopeless)` | `Close(Abruptly)` | over |
-//! | any but over | `Broken` | `Close(Plainly)` | over |
-//! | open | `PeerEnded` | `Continue` | its input has ended |
-//! | open | `Said(AllOfOurs)` or `Said(All)`, half-close | `ShutDownWrite` | our output has ended |
-//! | open | `Said(All)`, goodbyes | `Discard` | lingering |
-//! | open | `Said(AllOfOurs)` or `Said(All)`, else | `Close(Flushed)` | over |
-//! | our output has ended | `PeerEnded` | `Continue` | its input has ended |
-//! | our output has ended | `Said(All)` | `Discard` | lingering |
-//! | its input has ended | `Said(AllOfOurs)` or `Said(All)`, half-close | `Close(Flushed)` | over |
-//! | its input has ended | `Said(AllOfOurs)` or `Said(All)`, else | `Close(Plainly)` | over |
-//! | lingering | `PeerEnded`, half-close | `Close(Flushed)` | over |
-//! | lingering | `PeerEnded`, else | `Close(Plainly)` | over |
-//! | lingering | `TimeIsUp` | `Close(Plainly)` | over |
+//! How a stream ends: facts in, the next step out. [`Ending`] says it in full.
 
 #![allow(clippy::exhaustive_enums, reason = "an owner that does not know a step can't take it")]
 
 use crate::frame;
 use crate::protocol::Protocol;
 
-/// Where a stream stands on its way to its end. The table above says what leads from one to the next.
+/// Where a stream stands on its way to its end.
+///
+/// A socket that is closed with unread input is reset, and the reset can eat the last reply on its way
+/// (tcp(7)). So whoever has said everything shuts its side down, throws away what still comes until the
+/// peer has closed too or has had time enough, and only then closes. A transport without a half-close
+/// can't say "that was all": there a peer that knows goodbyes closes first after them; for any other the
+/// stream is closed behind a flush.
+///
+/// The owner tells each [`Fact`] as it learns of it, in any order and as often as it likes, and does what
+/// the answer says. [`Fact::Said`], which [`Protocol::said`] knows, is told at the end of each piece of work.
+/// [`Protocol::way`] says how the peer can learn of our end. Where a fact is not named,
+/// nothing changes.
+///
+/// | state | fact | step | state then |
+/// |---|---|---|---|
+/// | any | `Said(Hopeless)` | `Close(Abruptly)` | over |
+/// | any but over | `Broken` | `Close(Plainly)` | over |
+/// | open | `PeerEnded` | `Continue` | its input has ended |
+/// | open | `Said(AllOfOurs)` or `Said(All)`, half-close | `ShutDownWrite` | our output has ended |
+/// | open | `Said(All)`, goodbyes | `Discard` | lingering |
+/// | open | `Said(AllOfOurs)` or `Said(All)`, else | `Close(Flushed)` | over |
+/// | our output has ended | `PeerEnded` | `Continue` | its input has ended |
+/// | our output has ended | `Said(All)` | `Discard` | lingering |
+/// | its input has ended | `Said(AllOfOurs)` or `Said(All)`, half-close | `Close(Flushed)` | over |
+/// | its input has ended | `Said(AllOfOurs)` or `Said(All)`, else | `Close(Plainly)` | over |
+/// | lingering | `PeerEnded`, half-close | `Close(Flushed)` | over |
+/// | lingering | `PeerEnded`, else | `Close(Plainly)` | over |
+/// | lingering | `TimeIsUp` | `Close(Plainly)` | over |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Both directions are open.

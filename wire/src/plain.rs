@@ -24,7 +24,9 @@ pub enum Cut {
     },
 }
 
-/// One such stream.
+/// A stream without frames: raw bytes or lines of text. It is driven as a
+/// [`Connection`](crate::Connection) is, with the same outbox, limits and time limits; but there is nothing to
+/// answer, and each direction ends for itself.
 #[derive(Debug)]
 pub struct Plain {
     flow: Flow,

@@ -1,15 +1,4 @@
 //! One connection as a state machine: bytes and the time in, events, bytes and a deadline out.
-//!
-//! The owner does, in any order that suits it:
-//!
-//! - [`receive`](Connection::receive) with what the socket gave, or with nothing when
-//!   [`has_backlog`](Connection::has_backlog) says that units were left over, or when a large
-//!   frame was read in place and [put back](Connection::put_back); then [`received`](Connection::received);
-//! - [`end_of_input`](Connection::end_of_input) once, when the socket says so;
-//! - [`unsent`](Connection::unsent) and [`mark_sent`](Connection::mark_sent) whenever the socket takes bytes;
-//! - [`handle_timeout`](Connection::handle_timeout) when [`next_deadline`](Connection::next_deadline) has
-//!   come, but not before it has asked the socket for input and offered it what is unsent;
-//! - close, when [`is_finished`](Connection::is_finished) says that nothing more will happen.
 
 mod deferring;
 mod input;
@@ -70,7 +59,8 @@ struct OpenCalls {
     owed: Register,
 }
 
-/// One connection as a state machine.
+/// One connection as a state machine: bytes and the time in, events, bytes and a deadline out. How an owner
+/// drives it stands [at the top](crate#with-a-loop-of-your-own).
 ///
 /// What is worth asking, and after what; whoever asks more often wastes only time. After everything,
 /// [`next_deadline`](Connection::next_deadline) may be another one.
