@@ -159,7 +159,10 @@ impl<Y: System> Reactor<Y> {
     /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
         let mut events = self.events.take().unwrap_or_else(|| Y::events(EVENTS));
-        self.judged = (self.schedule.next().is_some() || self.stopping.is_some()).then(|| self.system.now());
+        // Who stands in the queue has no timer, but may be due all the same.
+        let is_watched =
+            self.schedule.next().is_some() || self.schedule.has_queued() || self.stopping.is_some();
+        self.judged = is_watched.then(|| self.system.now());
         let patience = self.patience(timeout);
         let polled = self.system.poll(&mut events, patience);
         let result = match polled {

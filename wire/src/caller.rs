@@ -414,10 +414,11 @@ impl<W: Wake> Caller<W> {
     }
 
     /// The channel takes nothing more. What the server said before it left is still to be read, and tells
-    /// more.
+    /// more: to those who had waited for room, too, since whoever has found this out may not read.
     pub fn cannot_send(&mut self) {
         self.connection.discard_output();
         self.seats.end_write();
+        self.seats.wake_queue();
     }
 
     /// Whoever sent has no time left: others look what is to be sent, and all of them, since one that

@@ -48,6 +48,24 @@ fn who_was_told_everything_has_so_long_to_close() {
     assert_eq!((caller.server(), stage.counters.connections()), (Side::Closed, 0));
 }
 
+/// One that goes on sending is always in the queue for the next turn and never among the timers: where there
+/// was no other timer, nobody looked whose time was up.
+/// PROTOCOL L14
+#[test]
+fn who_was_told_everything_and_never_stops_sending_is_let_go_as_well() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.linger = ms(700));
+    let caller = stage.accepted();
+    caller.send(&frame(4, 0, &[b'x'; 8 << 10]));
+    stage.turn();
+    assert_eq!(caller.server(), Side::ShutDown);
+    for _ in 0..8 {
+        caller.send(&vec![b'x'; 12 << 20]);
+        stage.world.pass(ms(100));
+        stage.turn();
+    }
+    assert_eq!((caller.server(), stage.counters.connections()), (Side::Reset, 0));
+}
+
 /// PROTOCOL E3
 #[test]
 fn who_has_ended_its_side_gets_the_rest() {

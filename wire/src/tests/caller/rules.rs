@@ -157,6 +157,20 @@ fn nothing_is_added_to_what_the_server_does_not_read() {
     }
 }
 
+/// Those who had waited for room behind a channel that broke slept on: whoever had found that out wanted no
+/// reply, and left without a read.
+#[test]
+fn who_waits_for_room_is_woken_when_the_channel_takes_nothing_more() {
+    let mut scene = Scene::new(|limits| limits.outbox_soft = 100, GENEROUS);
+    scene.caller.notify(TYPE, &[0; 100]).expect("memory");
+    let (seat, bell) = scene.ask(Purpose::Call(0));
+    scene.caller.begin_write(None, scene.now);
+    assert_eq!(scene.poll(seat), Step::Wait { until: Some(scene.now + LIMIT) });
+    scene.caller.cannot_send();
+    assert!(bell.0.take());
+    assert!(!matches!(scene.poll(seat), Step::Wait { .. }));
+}
+
 #[test]
 fn no_request_takes_the_outbox_past_its_hard_mark() {
     let limits = |limits: &mut ConnectionLimits| limits.outbox_hard = HEADER_LEN + 1000;
