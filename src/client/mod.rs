@@ -221,7 +221,8 @@ impl Client {
     }
 
     /// Most bytes of payload that a request may have: what the server's hello says, or in the classic
-    /// layout what this client sends, and what fits into its own `outbox_hard`. `None` on datagram endpoints, where only sending shows it.
+    /// layout what this client sends, and what fits into its own `outbox_hard`. `None` on datagram endpoints,
+    /// where only sending shows it.
     #[must_use]
     pub fn request_limit(&self) -> Option<usize> {
         match &self.link {

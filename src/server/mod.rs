@@ -208,7 +208,8 @@ impl<S, T: Threads> Server<S, T> {
 
     /// The same for text lines: the handler gets one line at a time, without its `\n` or `\r\n`.
     /// A line of more than `max` bytes ends its connection; an unfinished last line counts. People type
-    /// lines, so an unfinished one may wait as long as [`ConnectionLimits::idle_timeout`](crate::ConnectionLimits::idle_timeout) lets it.
+    /// lines, so an unfinished one may wait as long as
+    /// [`ConnectionLimits::idle_timeout`](crate::ConnectionLimits::idle_timeout) lets it.
     ///
     /// # Errors
     /// As [`listen`](Server::listen).

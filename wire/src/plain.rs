@@ -303,3 +303,21 @@ impl Plain {
 fn saturated(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Classic, ConnectionLimits};
+
+    /// Who sends a long line byte by byte would have the server look at all of it with every byte.
+    #[test]
+    fn what_holds_no_end_of_a_line_is_looked_at_once() {
+        let settings = Arc::new(Settings::new(ConnectionLimits::default(), Classic::default()));
+        let mut plain = Plain::new(settings, Cut::Lines { max: 100 }, Instant::now());
+        let mut receive = |bytes: &[u8]| {
+            plain.receive(bytes, &Cell::new(9), &mut |_, _| ());
+            plain.searched
+        };
+        assert_eq!([&b"ab"[..], b"c", b"d\ne", b"\n"].map(&mut receive), [2, 3, 1, 0]);
+    }
+}
