@@ -158,7 +158,7 @@ impl<Y: System> Receiving<'_, Y> {
                 let to = To::sender_of(received);
                 let mut answers = Answering { out: &mut self.socket.out, system: self.system, to, endpoint };
                 let mut reply = MessageReply { answers: &mut answers };
-                service.message(self.number.into(), &message, &mut reply);
+                service.message(self.number, &message, &mut reply);
             }
         }
     }

@@ -207,7 +207,7 @@ impl<Y: System> Link<Y> {
         if !self.opened && !self.seat.is_refused() {
             self.opened = true;
             let peer = self.peer.as_ref().unwrap_or(&NOBODY);
-            service.opened(self.source.into(), &mut scope.session(peer, &self.stream, plain));
+            service.opened(self.source, &mut scope.session(peer, &self.stream, plain));
             budget.handled();
         }
     }

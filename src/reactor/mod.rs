@@ -128,17 +128,17 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// Returns the source's number.
-    pub(crate) fn add_listener(&mut self, mut listener: Y::Listener, site: Site) -> io::Result<u32> {
+    pub(crate) fn add_listener(&mut self, mut listener: Y::Listener, site: Site) -> io::Result<u16> {
         self.takes_endpoints()?;
         let number = self.next_number()?;
         self.system.listen(&mut listener, source::token(number))?;
         self.sources.push(Source::new(number, site, Socket::Listener(listener)));
         self.arm_looking();
-        Ok(number.into())
+        Ok(number)
     }
 
     /// Returns the source's number.
-    pub(crate) fn add_datagrams(&mut self, socket: Y::Datagrams, site: Site) -> io::Result<u32> {
+    pub(crate) fn add_datagrams(&mut self, socket: Y::Datagrams, site: Site) -> io::Result<u16> {
         self.takes_endpoints()?;
         let number = self.next_number()?;
         let mailbox = self.mailbox();
@@ -152,7 +152,7 @@ impl<Y: System> Reactor<Y> {
         self.system.watch(&mut socket.out.socket, source::token(number), Box::new(ready))?;
         self.sources.push(Source::new(number, site, Socket::Datagrams(Box::new(socket))));
         self.arm_looking();
-        Ok(number.into())
+        Ok(number)
     }
 
     /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
@@ -311,7 +311,7 @@ impl<Y: System> Reactor<Y> {
             report_end(key, &link, &mut source.site);
             if link.was_opened() {
                 let why = link.closed(&source.site.endpoint);
-                service.closed(link.source().into(), SessionId(key), &why);
+                service.closed(link.source(), SessionId(key), &why);
             }
         }
         let linger = self.linger(link.source());

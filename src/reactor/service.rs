@@ -13,15 +13,15 @@ pub(crate) trait Service {
     /// Handles a request that wants no answer.
     fn notify(&mut self, incoming: &Incoming<'_>);
     /// A stream without frames is open.
-    fn opened(&mut self, source: u32, session: &mut Session<'_>);
+    fn opened(&mut self, source: u16, session: &mut Session<'_>);
     /// Bytes or a line.
-    fn data(&mut self, source: u32, session: &mut Session<'_>, bytes: &[u8]);
+    fn data(&mut self, source: u16, session: &mut Session<'_>, bytes: &[u8]);
     /// The peer sends no more.
-    fn half_closed(&mut self, source: u32, session: &mut Session<'_>);
+    fn half_closed(&mut self, source: u16, session: &mut Session<'_>);
     /// The end of a stream that was opened.
-    fn closed(&mut self, source: u32, id: SessionId, why: &Closed);
+    fn closed(&mut self, source: u16, id: SessionId, why: &Closed);
     /// A datagram without frames.
-    fn message(&mut self, source: u32, message: &Message<'_>, reply: &mut MessageReply<'_>);
+    fn message(&mut self, source: u16, message: &Message<'_>, reply: &mut MessageReply<'_>);
 }
 
 /// One request and where it came from.

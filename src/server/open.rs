@@ -24,14 +24,14 @@ struct Plan<'a> {
 /// An endpoint that clients can reach.
 struct Opened {
     /// Its source's number in the loop.
-    number: u32,
+    number: u16,
     bound: Endpoint,
     address: Option<Address>,
 }
 
 impl<S, T: Threads> Server<S, T> {
     /// Opens an endpoint. Returns its number in the loop, and the address really bound.
-    pub(super) fn open(&mut self, listen: &Listen, carries: Carries) -> Result<(u32, Endpoint)> {
+    pub(super) fn open(&mut self, listen: &Listen, carries: Carries) -> Result<(u16, Endpoint)> {
         let plan = Plan::new(listen, carries, &self.core.limits, self.instance)?;
         let reactor = self.core.reactor()?;
         let opened = match listen.endpoint.kind() {

@@ -18,9 +18,9 @@ pub(super) struct Dispatch<S, T: Threads> {
     pub(super) state: S,
     pub(super) table: Vec<Option<T::Handler<S>>>,
     /// Who handles streams without frames, by the number of their source in the loop.
-    pub(super) streams: HashMap<u32, T::Streams<S>>,
+    pub(super) streams: HashMap<u16, T::Streams<S>>,
     /// Who handles datagrams without frames, by the number of their source in the loop.
-    pub(super) messages: HashMap<u32, T::Messages<S>>,
+    pub(super) messages: HashMap<u16, T::Messages<S>>,
     pub(super) counters: Counters,
     padding: Padding,
     panics: Panics,
@@ -67,7 +67,7 @@ impl<S, T: Threads> Dispatch<S, T> {
     /// Runs a stream handler. One that panics ends this connection, and the server goes on.
     fn stream<'s>(
         &mut self,
-        listener: u32,
+        listener: u16,
         session: &mut Session<'s>,
         run: impl FnOnce(&mut T::Streams<S>, &mut S, &mut Session<'s>),
     ) {
@@ -101,19 +101,19 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         }
     }
 
-    fn opened(&mut self, listener: u32, session: &mut Session<'_>) {
+    fn opened(&mut self, listener: u16, session: &mut Session<'_>) {
         self.stream(listener, session, |handler, state, session| handler.opened(state, session));
     }
 
-    fn data(&mut self, listener: u32, session: &mut Session<'_>, bytes: &[u8]) {
+    fn data(&mut self, listener: u16, session: &mut Session<'_>, bytes: &[u8]) {
         self.stream(listener, session, |handler, state, session| handler.data(state, session, bytes));
     }
 
-    fn half_closed(&mut self, listener: u32, session: &mut Session<'_>) {
+    fn half_closed(&mut self, listener: u16, session: &mut Session<'_>) {
         self.stream(listener, session, |handler, state, session| handler.half_closed(state, session));
     }
 
-    fn closed(&mut self, listener: u32, id: SessionId, why: &Closed) {
+    fn closed(&mut self, listener: u16, id: SessionId, why: &Closed) {
         let Some(handler) = self.streams.get_mut(&listener) else { return };
         let state = &mut self.state;
         if let Err(panic) = caught(|| handler.closed(state, id, why)) {
@@ -121,7 +121,7 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         }
     }
 
-    fn message(&mut self, socket: u32, message: &Message<'_>, reply: &mut MessageReply<'_>) {
+    fn message(&mut self, socket: u16, message: &Message<'_>, reply: &mut MessageReply<'_>) {
         let Some(handler) = self.messages.get_mut(&socket) else { return };
         let state = &mut self.state;
         if let Err(panic) = caught(|| handler(state, message, reply)) {
@@ -152,9 +152,9 @@ enum Handler {
     /// Of requests of this type.
     Type(i32),
     /// Of the streams of the listener with this number.
-    Stream(u32),
+    Stream(u16),
     /// Of the messages on the socket with this number.
-    Messages(u32),
+    Messages(u16),
 }
 
 impl fmt::Display for Handler {

@@ -85,7 +85,7 @@ impl<Y: System> Link<Y> {
                 });
             }
             Protocol::Plain(plain) => plain.receive(bytes, &budget.units, &mut |plain, bytes| {
-                service.data((*source).into(), &mut scope.session(peer, stream, plain), bytes);
+                service.data(*source, &mut scope.session(peer, stream, plain), bytes);
                 budget.handled();
             }),
         }
@@ -96,7 +96,7 @@ impl<Y: System> Link<Y> {
     fn end_input(&mut self, scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
         self.tell(Fact::PeerEnded);
         let Link { stream, protocol, peer, opened, source, .. } = self;
-        let (peer, source) = (peer.as_ref().unwrap_or(&NOBODY), u32::from(*source));
+        let (peer, source) = (peer.as_ref().unwrap_or(&NOBODY), *source);
         match protocol {
             Protocol::Framed(connection) => connection.end_of_input(),
             Protocol::Plain(plain) => {

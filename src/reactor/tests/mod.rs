@@ -82,24 +82,24 @@ impl Service for Recorder {
 
     fn notify(&mut self, _incoming: &Incoming<'_>) {}
 
-    fn opened(&mut self, _source: u32, _session: &mut Session<'_>) {
+    fn opened(&mut self, _source: u16, _session: &mut Session<'_>) {
         self.opened += 1;
     }
 
-    fn data(&mut self, _source: u32, session: &mut Session<'_>, bytes: &[u8]) {
+    fn data(&mut self, _source: u16, session: &mut Session<'_>, bytes: &[u8]) {
         self.data += bytes.len();
         self.pieces.push(bytes.to_vec());
         self.world.pass(self.takes);
         (self.on_data)(session, bytes);
     }
 
-    fn half_closed(&mut self, _source: u32, _session: &mut Session<'_>) {}
+    fn half_closed(&mut self, _source: u16, _session: &mut Session<'_>) {}
 
-    fn closed(&mut self, _source: u32, _id: SessionId, why: &Closed) {
+    fn closed(&mut self, _source: u16, _id: SessionId, why: &Closed) {
         self.closed.push(why.to_string());
     }
 
-    fn message(&mut self, _source: u32, message: &Message<'_>, reply: &mut MessageReply<'_>) {
+    fn message(&mut self, _source: u16, message: &Message<'_>, reply: &mut MessageReply<'_>) {
         self.messages += 1;
         self.world.pass(self.takes);
         reply.send(message.bytes());
