@@ -1,5 +1,6 @@
 //! Datagrams without frames.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -285,14 +286,15 @@ fn a_thousand_over_udp() {
 fn two_threads_share_a_socket() {
     let _watchdog = watchdog(60);
     with_echo(all_lossless(), |endpoint| {
-        let client = messages(endpoint);
+        let (client, is_done) = (messages(endpoint), AtomicBool::new(false));
         thread::scope(|scope| {
+            // Whoever reads too slowly may lose some, the last ones too, but never sees them out of order.
             scope.spawn(|| {
-                (0..5_000_u32).for_each(|number| client.send(number.to_le_bytes()).expect("send"));
+                let mut numbers = (0..1_000_000_u32).take_while(|_| !is_done.load(Relaxed));
+                numbers.try_for_each(|number| client.send(number.to_le_bytes())).expect("send");
             });
             let mut last = None;
-            // Whoever reads too slowly may lose some, but never sees them out of order.
-            while last != Some(4_999) {
+            while last.is_none_or(|last| last < 4_999) {
                 let mut bytes = [0; 4];
                 let length = client.receive(&mut bytes).expect("an answer");
                 assert_eq!(length, 4);
@@ -300,6 +302,7 @@ fn two_threads_share_a_socket() {
                 assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
                 last = Some(number);
             }
+            is_done.store(true, Relaxed);
         });
     });
 }

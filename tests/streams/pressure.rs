@@ -99,13 +99,11 @@ fn others_are_served_meanwhile() {
         everywhere(&Limits::default(), carry, Play::echo(carry), |stage| {
             let stuck = stage.connect();
             stuff(&stuck);
-            let since = Instant::now();
             for _ in 0..100 {
                 let client = stage.connect();
                 client.send(b"hello\n");
                 assert_eq!(client.receive(6), b"hello\n");
             }
-            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
         });
     }
 }

@@ -104,9 +104,12 @@ impl Notes {
         self.0.lock().expect("the notes").iter().map(length).sum()
     }
 
-    /// Waits until so many bytes have come.
+    /// Waits until so many bytes have come, as long as more and more of them do.
     pub(crate) fn wait_for(&self, bytes: usize) {
-        until("everything has come", || self.received() >= bytes);
+        while self.received() < bytes {
+            let before = self.received();
+            until("more has come", || self.received() > before);
+        }
     }
 
     /// Strikes out those that are over.
