@@ -16,7 +16,7 @@ impl<Y: System> Reactor<Y> {
         }
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-            if source.slot.is_armed() {
+            if source.wakeup.is_armed() {
                 return;
             }
             match source.accept(&self.system) {
@@ -30,7 +30,7 @@ impl<Y: System> Reactor<Y> {
             }
         }
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-        if self.schedule.queue(source.target(), &mut source.slot).is_err() {
+        if self.schedule.queue(source.target(), &mut source.wakeup).is_err() {
             self.pause(number);
         }
     }
@@ -59,6 +59,6 @@ impl<Y: System> Reactor<Y> {
     fn pause(&mut self, number: u16) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
         let until = self.system.now() + ACCEPT_PAUSE;
-        self.schedule.pause(source.target(), until, &mut source.slot);
+        self.schedule.pause(source.target(), until, &mut source.wakeup);
     }
 }

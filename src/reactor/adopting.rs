@@ -1,6 +1,6 @@
 //! The one door through which streams get into the loop.
 
-use super::link::{Link, PeerName, Seat};
+use super::link::{Link, PeerName, Quota};
 use super::site::Admission;
 use super::system::{StreamIo, System};
 use super::{Reactor, Service};
@@ -41,12 +41,12 @@ impl<Y: System> Reactor<Y> {
                 return;
             }
         }
-        let seat = if is_full { Seat::Refused } else { Seat::Taken };
-        let mut link = Link::new(stream, protocol, number, seat);
+        let quota = if is_full { Quota::Refused } else { Quota::Counted };
+        let mut link = Link::new(stream, protocol, number, quota);
         if let Err(error) = link.identify(site, &mut self.refusals, now, false) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
         }
-        source.connections += usize::from(link.seat().takes_a_place());
+        source.connections += usize::from(link.quota().takes_a_place());
         self.counters.connection_opened();
         let Some(key) = self.links.insert(link) else { return };
         let Some(link) = self.links.get_mut(key) else { return };

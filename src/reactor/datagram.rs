@@ -8,7 +8,7 @@ use sidewire_platform::{Address, Endpoint, Peer, Received};
 use super::budget::Budget;
 use super::journal::Handled;
 use super::outgoing::{Outgoing, To};
-use super::schedule::Slot;
+use super::schedule::Wakeup;
 use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
 use super::{Incoming, Origin, Service};
@@ -22,7 +22,7 @@ use sidewire_wire::{Classic, Layout, Outbox, ResultCode, Ticket, classic};
 pub(crate) struct DatagramSocket<D> {
     pub(super) out: Outgoing<D>,
     /// When what waits in it is tried again.
-    pub(super) retry: Slot,
+    pub(super) retry: Wakeup,
     /// Where replies are written before they are sent.
     scratch: Outbox,
     input: Input,
@@ -78,7 +78,7 @@ impl<D: DatagramIo> DatagramSocket<D> {
         let patience = site.settings.limits.write_stall_timeout;
         Ok(DatagramSocket {
             out: Outgoing::new(socket, site.own_identity.clone(), counters, patience),
-            retry: Slot::default(),
+            retry: Wakeup::default(),
             scratch: Outbox::default(),
             input: Input::Open,
         })

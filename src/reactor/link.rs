@@ -12,7 +12,7 @@ use sidewire_platform::{Endpoint, Peer};
 
 use super::budget::Budget;
 use super::memory::Memory;
-use super::schedule::{Schedule, Slot, Target};
+use super::schedule::{Schedule, Target, Wakeup};
 use super::session::{Closed, Session, SessionId};
 use super::site::{Refusals, Site};
 use super::slots::Key;
@@ -29,7 +29,7 @@ pub(crate) struct Link<Y: System> {
     protocol: Protocol,
     /// `None` until the system tells (Windows pipes: after the first read).
     peer: Option<Peer>,
-    pub(crate) slot: Slot,
+    pub(crate) wakeup: Wakeup,
     /// What broke it.
     broken: Option<io::Error>,
     /// Bytes of memory that the reactor has on its account for this link.
@@ -37,30 +37,30 @@ pub(crate) struct Link<Y: System> {
     /// The source that it came in at.
     source: u16,
     ending: Ending,
-    seat: Seat,
+    quota: Quota,
     /// Whether a handler was told of it (streams without frames).
     opened: bool,
 }
 
-/// What a link takes of its listener's places.
+/// How a link counts against its listener's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seat {
+pub(crate) enum Quota {
     /// None: it is one of the few that wait to be told "no".
     Refused,
     /// One, although it is told "no": that it may not be here turned out only when it had spoken.
     RefusedLate,
-    Taken,
+    Counted,
     /// One that also counts for its peer.
-    Shared,
+    CountedForPeer,
 }
 
-impl Seat {
+impl Quota {
     pub(crate) fn is_refused(self) -> bool {
-        matches!(self, Seat::Refused | Seat::RefusedLate)
+        matches!(self, Quota::Refused | Quota::RefusedLate)
     }
 
     pub(crate) fn takes_a_place(self) -> bool {
-        self != Seat::Refused
+        self != Quota::Refused
     }
 }
 
@@ -103,17 +103,17 @@ impl<'a> Scope<'a> {
 static NOBODY: Peer = Peer::unknown();
 
 impl<Y: System> Link<Y> {
-    pub(crate) fn new(stream: Y::Stream, protocol: Protocol, source: u16, seat: Seat) -> Link<Y> {
+    pub(crate) fn new(stream: Y::Stream, protocol: Protocol, source: u16, quota: Quota) -> Link<Y> {
         Link {
             stream,
             protocol,
             peer: None,
-            slot: Slot::default(),
+            wakeup: Wakeup::default(),
             broken: None,
             accounted: 0,
             source,
             ending: Ending::Open,
-            seat,
+            quota,
             opened: false,
         }
     }
@@ -123,8 +123,8 @@ impl<Y: System> Link<Y> {
         self.ending.is_over()
     }
 
-    pub(crate) fn seat(&self) -> Seat {
-        self.seat
+    pub(crate) fn quota(&self) -> Quota {
+        self.quota
     }
 
     pub(crate) fn source(&self) -> u16 {
@@ -204,7 +204,7 @@ impl<Y: System> Link<Y> {
     /// Tells the handler of a new stream without frames.
     fn open(&mut self, scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
         let Protocol::Plain(plain) = &mut self.protocol else { return };
-        if !self.opened && !self.seat.is_refused() {
+        if !self.opened && !self.quota.is_refused() {
             self.opened = true;
             let peer = self.peer.as_ref().unwrap_or(&NOBODY);
             service.opened(self.source, &mut scope.session(peer, &self.stream, plain));
@@ -320,7 +320,7 @@ impl<Y: System> Link<Y> {
     #[inline]
     pub(crate) fn arm(&mut self, key: Key, schedule: &mut Schedule) {
         if let Some(at) = self.deadline() {
-            schedule.arm(Target::Link(key), at, &mut self.slot);
+            schedule.arm(Target::Link(key), at, &mut self.wakeup);
         }
     }
 

@@ -39,10 +39,10 @@ use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::maker::Maker;
 use datagram::DatagramSocket;
-use link::{Context, Link, Next, PeerName, Scope, Seat};
+use link::{Context, Link, Next, PeerName, Quota, Scope};
 use mailbox::{Letter, Mailbox};
 use memory::Memory;
-use schedule::{Schedule, Slot, Target};
+use schedule::{Schedule, Target, Wakeup};
 use site::Refusals;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
@@ -64,7 +64,7 @@ pub(crate) struct Reactor<Y: System = Os> {
     links: Slots<Link<Y>>,
     schedule: Schedule,
     /// When the endpoints' files are looked for.
-    looking: Slot,
+    looking: Wakeup,
     /// When this turn's poll began, if anything can be due: whatever came before that, the poll has shown,
     /// also on systems where it is not to be had otherwise (a pipe's completion).
     judged: Option<Instant>,
@@ -98,7 +98,7 @@ impl<Y: System> Reactor<Y> {
             sources: Vec::new(),
             links: Slots::new(),
             schedule: Schedule::default(),
-            looking: Slot::default(),
+            looking: Wakeup::default(),
             judged: None,
             mailbox,
             memory: Memory::new(limits.max_buffered),
@@ -245,7 +245,7 @@ impl<Y: System> Reactor<Y> {
         match next {
             Next::Reap => return self.reap(key, service),
             // Without memory for its place in the queue it would never be looked at again.
-            Next::Again if self.schedule.queue(Target::Link(key), &mut link.slot).is_err() => {
+            Next::Again if self.schedule.queue(Target::Link(key), &mut link.wakeup).is_err() => {
                 return self.reap(key, service);
             }
             Next::Again | Next::Wait => {}
@@ -257,13 +257,13 @@ impl<Y: System> Reactor<Y> {
     fn call(&mut self, target: Target, service: &mut impl Service) {
         match target {
             Target::Link(key) => {
-                if self.links.get_mut(key).is_some_and(|link| link.slot.called()) {
+                if self.links.get_mut(key).is_some_and(|link| link.wakeup.called()) {
                     self.work(key, true, service);
                 }
             }
             Target::Source(number) => {
                 let source = self.sources.get_mut(usize::from(number));
-                if source.is_some_and(|source| source.slot.called()) {
+                if source.is_some_and(|source| source.wakeup.called()) {
                     self.serve(number, service);
                 }
             }
@@ -278,13 +278,13 @@ impl<Y: System> Reactor<Y> {
             Target::Files => self.look(service),
             Target::Source(number) => {
                 let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-                source.slot.rang();
+                source.wakeup.rang();
                 self.serve(number, service);
             }
             Target::Outgoing(number) => self.send_waiting(number),
             Target::Link(key) => {
                 let Some(link) = self.links.get_mut(key) else { return };
-                link.slot.rang();
+                link.wakeup.rang();
                 if link.is_due(judged) {
                     self.work(key, true, service);
                 } else {
@@ -297,15 +297,15 @@ impl<Y: System> Reactor<Y> {
     /// The one place where links are dropped.
     fn reap(&mut self, key: Key, service: &mut impl Service) {
         let Some(mut link) = self.links.remove(key) else { return };
-        self.schedule.disarm(Target::Link(key), &mut link.slot);
+        self.schedule.disarm(Target::Link(key), &mut link.wakeup);
         self.memory.account(&mut link.accounted, 0);
-        if link.seat().is_refused() {
+        if link.quota().is_refused() {
             self.refusals.leave();
         }
         self.counters.connection_closed();
         if let Some(source) = self.sources.get_mut(usize::from(link.source())) {
-            source.connections -= usize::from(link.seat().takes_a_place());
-            if let (Seat::Shared, Some(peer)) = (link.seat(), link.peer()) {
+            source.connections -= usize::from(link.quota().takes_a_place());
+            if let (Quota::CountedForPeer, Some(peer)) = (link.quota(), link.peer()) {
                 source.site.parties.leave(peer, &source.site.own_identity);
             }
             report_end(key, &link, &mut source.site);

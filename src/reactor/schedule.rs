@@ -19,7 +19,7 @@ pub(crate) enum Target {
 
 /// A target's own note of where it stands in the schedule.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) enum Slot {
+pub(crate) enum Wakeup {
     #[default]
     Idle,
     /// It goes on in the next turn.
@@ -28,23 +28,23 @@ pub(crate) enum Slot {
     Armed(Instant),
 }
 
-impl Slot {
+impl Wakeup {
     pub(crate) fn is_armed(&self) -> bool {
-        matches!(self, Slot::Armed(_))
+        matches!(self, Wakeup::Armed(_))
     }
 
     /// Its timer has gone off.
     pub(crate) fn rang(&mut self) {
-        *self = Slot::Idle;
+        *self = Wakeup::Idle;
     }
 
     /// It has come out of the queue. Says whether it still is to go on: one that was given a timer
     /// meanwhile is not.
     #[must_use]
     pub(crate) fn called(&mut self) -> bool {
-        let is_called = *self == Slot::Queued;
+        let is_called = *self == Wakeup::Queued;
         if is_called {
-            *self = Slot::Idle;
+            *self = Wakeup::Idle;
         }
         is_called
     }
@@ -74,17 +74,17 @@ impl Schedule {
     ///
     /// # Errors
     /// There is no memory for its place in the queue.
-    pub(crate) fn queue(&mut self, target: Target, slot: &mut Slot) -> Result<(), TryReserveError> {
-        if *slot != Slot::Queued {
+    pub(crate) fn queue(&mut self, target: Target, wakeup: &mut Wakeup) -> Result<(), TryReserveError> {
+        if *wakeup != Wakeup::Queued {
             self.queue.try_reserve(1)?;
-            self.disarm(target, slot);
+            self.disarm(target, wakeup);
             self.queue.push_back(target);
-            *slot = Slot::Queued;
+            *wakeup = Wakeup::Queued;
         }
         Ok(())
     }
 
-    /// Who is next in the queue; its [slot](Slot::called) is to be asked.
+    /// Who is next in the queue; its [wakeup](Wakeup::called) is to be asked.
     pub(crate) fn pop_queued(&mut self) -> Option<Target> {
         self.queue.pop_front()
     }
@@ -99,30 +99,30 @@ impl Schedule {
     /// deadline that moves back is not looked for: the target is woken at the old time, finds that nothing
     /// is due, and says when to come again.
     #[inline]
-    pub(crate) fn arm(&mut self, target: Target, at: Instant, slot: &mut Slot) {
-        match *slot {
-            Slot::Queued => {}
-            Slot::Armed(earlier) if earlier <= at => {}
-            Slot::Idle | Slot::Armed(_) => self.pause(target, at, slot),
+    pub(crate) fn arm(&mut self, target: Target, at: Instant, wakeup: &mut Wakeup) {
+        match *wakeup {
+            Wakeup::Queued => {}
+            Wakeup::Armed(earlier) if earlier <= at => {}
+            Wakeup::Idle | Wakeup::Armed(_) => self.pause(target, at, wakeup),
         }
     }
 
     /// Does not let `target` go on before `at`.
-    pub(crate) fn pause(&mut self, target: Target, at: Instant, slot: &mut Slot) {
-        self.disarm(target, slot);
+    pub(crate) fn pause(&mut self, target: Target, at: Instant, wakeup: &mut Wakeup) {
+        self.disarm(target, wakeup);
         self.timers.insert((at, target));
-        *slot = Slot::Armed(at);
+        *wakeup = Wakeup::Armed(at);
     }
 
     /// Does not wake it any more.
-    pub(crate) fn disarm(&mut self, target: Target, slot: &mut Slot) {
-        if let Slot::Armed(at) = *slot {
+    pub(crate) fn disarm(&mut self, target: Target, wakeup: &mut Wakeup) {
+        if let Wakeup::Armed(at) = *wakeup {
             self.timers.remove(&(at, target));
-            *slot = Slot::Idle;
+            *wakeup = Wakeup::Idle;
         }
     }
 
-    /// Takes out one timer that is due; its target's [slot](Slot::rang) is to be told.
+    /// Takes out one timer that is due; its target's [wakeup](Wakeup::rang) is to be told.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Target> {
         if self.next()? > now {
             return None;
@@ -139,40 +139,43 @@ mod tests {
 
     #[test]
     fn a_target_has_one_timer() {
-        let (mut schedule, mut slot, now) = (Schedule::default(), Slot::default(), Instant::now());
+        let (mut schedule, mut wakeup, now) = (Schedule::default(), Wakeup::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
         for seconds in [5, 3, 9, 2] {
-            schedule.arm(Target::Source(1), at(seconds), &mut slot);
+            schedule.arm(Target::Source(1), at(seconds), &mut wakeup);
         }
-        assert_eq!((schedule.timers.len(), &slot, schedule.next()), (1, &Slot::Armed(at(2)), Some(at(2))));
+        assert_eq!(
+            (schedule.timers.len(), &wakeup, schedule.next()),
+            (1, &Wakeup::Armed(at(2)), Some(at(2)))
+        );
         assert_eq!(schedule.pop_due(at(1)), None);
         assert_eq!(schedule.pop_due(at(2)), Some(Target::Source(1)));
-        slot.rang();
-        schedule.arm(Target::Source(1), at(4), &mut slot);
-        schedule.disarm(Target::Source(1), &mut slot);
-        assert_eq!((schedule.next(), slot.is_armed()), (None, false));
+        wakeup.rang();
+        schedule.arm(Target::Source(1), at(4), &mut wakeup);
+        schedule.disarm(Target::Source(1), &mut wakeup);
+        assert_eq!((schedule.next(), wakeup.is_armed()), (None, false));
     }
 
     #[test]
     fn a_target_has_one_place_in_the_queue() {
-        let (mut schedule, mut slot) = (Schedule::default(), Slot::default());
+        let (mut schedule, mut wakeup) = (Schedule::default(), Wakeup::default());
         for _ in 0..3 {
-            schedule.queue(Target::Source(1), &mut slot).expect("memory");
+            schedule.queue(Target::Source(1), &mut wakeup).expect("memory");
         }
-        schedule.arm(Target::Source(1), Instant::now(), &mut slot);
+        schedule.arm(Target::Source(1), Instant::now(), &mut wakeup);
         assert_eq!((schedule.queued(), schedule.next()), (1, None), "it goes on anyway");
         assert_eq!((schedule.pop_queued(), schedule.has_queued()), (Some(Target::Source(1)), false));
-        assert!(slot.called());
-        schedule.queue(Target::Source(1), &mut slot).expect("memory");
+        assert!(wakeup.called());
+        schedule.queue(Target::Source(1), &mut wakeup).expect("memory");
         assert!(schedule.has_queued());
     }
 
     #[test]
     fn who_pauses_does_not_go_on_before_its_time() {
-        let (mut schedule, mut slot, at) = (Schedule::default(), Slot::default(), Instant::now());
-        schedule.queue(Target::Source(1), &mut slot).expect("memory");
-        schedule.pause(Target::Source(1), at, &mut slot);
-        assert_eq!((schedule.pop_queued(), slot.called()), (Some(Target::Source(1)), false));
-        assert_eq!((schedule.pop_due(at), slot.is_armed()), (Some(Target::Source(1)), true));
+        let (mut schedule, mut wakeup, at) = (Schedule::default(), Wakeup::default(), Instant::now());
+        schedule.queue(Target::Source(1), &mut wakeup).expect("memory");
+        schedule.pause(Target::Source(1), at, &mut wakeup);
+        assert_eq!((schedule.pop_queued(), wakeup.called()), (Some(Target::Source(1)), false));
+        assert_eq!((schedule.pop_due(at), wakeup.is_armed()), (Some(Target::Source(1)), true));
     }
 }

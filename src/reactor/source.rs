@@ -8,7 +8,7 @@ use sidewire_platform::EndpointKind;
 
 use super::datagram::{DatagramSocket, Outcome, Receiving};
 use super::files::FileWatch;
-use super::schedule::{Slot, Target};
+use super::schedule::{Target, Wakeup};
 use super::site::Site;
 use super::slots::reserved_token;
 use super::system::{DatagramIo, System};
@@ -20,7 +20,7 @@ use crate::limits::RETRY_AFTER;
 pub(super) struct Source<Y: System> {
     number: u16,
     pub(super) site: Site,
-    pub(super) slot: Slot,
+    pub(super) wakeup: Wakeup,
     files: FileWatch,
     /// Connections of this listener, but for those that wait to be told "no".
     pub(super) connections: usize,
@@ -56,7 +56,14 @@ const MAX_SOURCES: u16 = u16::MAX;
 
 impl<Y: System> Source<Y> {
     pub(super) fn new(number: u16, site: Site, socket: Socket<Y>) -> Source<Y> {
-        Source { number, site, slot: Slot::default(), files: FileWatch::default(), connections: 0, socket }
+        Source {
+            number,
+            site,
+            wakeup: Wakeup::default(),
+            files: FileWatch::default(),
+            connections: 0,
+            socket,
+        }
     }
 
     pub(super) fn number(&self) -> u16 {
@@ -192,10 +199,10 @@ impl<Y: System> Reactor<Y> {
         let target = source.target();
         match outcome {
             Outcome::Drained => {}
-            Outcome::Failed => self.schedule.arm(target, later, &mut source.slot),
+            Outcome::Failed => self.schedule.arm(target, later, &mut source.wakeup),
             Outcome::More => {
-                if self.schedule.queue(target, &mut source.slot).is_err() {
-                    self.schedule.arm(target, later, &mut source.slot);
+                if self.schedule.queue(target, &mut source.wakeup).is_err() {
+                    self.schedule.arm(target, later, &mut source.wakeup);
                 }
             }
         }

@@ -7,7 +7,7 @@ use sidewire_platform::Peer;
 
 use super::super::site::{Admission, Refusals, Site};
 use super::super::system::{StreamIo, System};
-use super::{Link, Seat};
+use super::{Link, Quota};
 use sidewire_wire::Fact;
 
 impl<Y: System> Link<Y> {
@@ -44,11 +44,11 @@ impl<Y: System> Link<Y> {
                 return Err(error);
             }
         };
-        if !self.seat.is_refused() {
+        if !self.quota.is_refused() {
             match site.identify(&peer, unknown.as_ref(), &mut self.protocol, refusals, now) {
-                Admission::Admitted => self.seat = Seat::Shared,
-                Admission::Refused if heard => self.seat = Seat::RefusedLate,
-                Admission::Refused => self.seat = Seat::Refused,
+                Admission::Admitted => self.quota = Quota::CountedForPeer,
+                Admission::Refused if heard => self.quota = Quota::RefusedLate,
+                Admission::Refused => self.quota = Quota::Refused,
                 Admission::Dropped => self.tell(Fact::Broken),
             }
         }
