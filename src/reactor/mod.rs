@@ -193,9 +193,13 @@ impl<Y: System> Reactor<Y> {
 
     fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
         let queued = self.schedule.queued();
+        // In what order a poll tells is the system's business; behind the word to stop nothing new is begun.
+        if Y::told(events).any(|told| told.token == reserved_token(WAKER)) {
+            self.read_mail(service);
+        }
         for told in Y::told(events) {
             match reserved_number(told.token) {
-                Some(WAKER) => self.read_mail(service),
+                Some(WAKER) => {}
                 Some(number) => {
                     if let Ok(number) = u16::try_from(number) {
                         self.serve(number, service);

@@ -46,6 +46,17 @@ fn a_second_word_to_stop_can_hurry_the_loop_and_not_hold_it_up() {
     }
 }
 
+/// Whatever the order in which a poll tells of it and of what came meanwhile.
+#[test]
+fn behind_the_word_to_stop_nothing_new_is_begun() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    caller.send(&request(1, b"late"));
+    stage.turn();
+    assert_eq!((stage.service.requests, caller.receive()), (0, Vec::new()));
+}
+
 #[test]
 fn nobody_is_let_in_any_more() {
     let mut stage = Stage::new(|_| {});

@@ -267,11 +267,6 @@ impl World {
     /// What has happened since the last poll.
     fn told(&self, events: &mut Vec<Told>) {
         let tell = |token| Told { token, is_end: false };
-        if let Some((token, _)) =
-            self.0.waker.borrow().as_ref().filter(|(_, woken)| woken.swap(false, Ordering::SeqCst))
-        {
-            events.push(tell(*token));
-        }
         for listening in self.0.listeners.borrow_mut().iter_mut() {
             if let Some(token) = listening.token.filter(|_| !listening.is_told) {
                 listening.is_told = true;
@@ -293,6 +288,12 @@ impl World {
                 pipe.is_writable_told |= writable;
                 events.push(Told { token, is_end: pipe.caller != Side::Open });
             }
+        }
+        // The last, as no real system promises that it is not.
+        if let Some((token, _)) =
+            self.0.waker.borrow().as_ref().filter(|(_, woken)| woken.swap(false, Ordering::SeqCst))
+        {
+            events.push(tell(*token));
         }
     }
 }
