@@ -407,6 +407,7 @@ fn a_reset_behind_a_request_says_nothing_of_it() {
 }
 
 /// A client took no notice of its own limits of time, nor of what its outbox may hold.
+/// PROTOCOL L23
 #[test]
 fn a_client_keeps_to_its_limits() {
     const SHORT: Duration = Duration::from_millis(200);
