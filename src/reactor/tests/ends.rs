@@ -178,3 +178,36 @@ fn an_interrupted_poll_is_no_turn() {
     }
     assert_eq!(caller.receive(), reply(1, ResultCode::OK, b"hello"));
 }
+
+/// A frame whose sender could not go on while a handler ran gets its time once more when more of it is there:
+/// the handler ran in the very turn that reads it, so no poll has shown that it is late.
+#[test]
+fn who_could_not_go_on_while_a_handler_ran_gets_its_time_once_more() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.partial_frame_timeout = ms(500));
+    let (slow, other) = (stage.accepted(), stage.accepted());
+    let bytes = request(1, b"hello");
+    other.send(&[&bytes[..], &bytes[..7]].concat());
+    stage.turn();
+    other.receive();
+    stage.service.takes = ms(5000);
+    slow.send(&request(1, b""));
+    other.send(&bytes[7..9]);
+    stage.turn();
+    stage.service.takes = ms(0);
+    stage.run(ms(499));
+    other.send(&bytes[9..]);
+    stage.turn();
+    assert_eq!((other.receive(), other.server()), (reply(1, ResultCode::OK, b"hello"), Side::Open));
+}
+
+/// A handler hears of the end only of streams that it heard the beginning of.
+#[test]
+fn no_handler_hears_of_one_who_was_refused() {
+    let mut stage = Stage::with(|_| {}, Access::SameUser, Carries::Plain(Cut::Raw));
+    let stranger = stage.world.connect_as(0, OTHERS);
+    stage.turn();
+    stranger.close();
+    stage.run(ms(10));
+    assert_eq!((stage.counters.accepted(), stage.counters.connections()), (1, 0));
+    assert_eq!((stage.service.opened, &stage.service.closed[..]), (0, &[][..]));
+}

@@ -22,6 +22,7 @@ mod datagrams;
 mod deadlines;
 mod ends;
 mod fairness;
+mod files;
 mod identity;
 mod places;
 mod stops;

@@ -189,6 +189,18 @@ fn connections_that_fail_are_skipped_and_not_without_end() {
     drop(caller);
 }
 
+/// Those who come meanwhile wake the loop, and wait as the others.
+#[test]
+fn accepting_rests_also_when_others_come_meanwhile() {
+    let mut stage = Stage::new(|_| {});
+    stage.world.fail_accepts(0, MAX_FAILURES, Failure::Aborted);
+    stage.turn();
+    let _caller = stage.accepted();
+    assert_eq!((stage.world.waiting(0), stage.counters.accepted()), (1, 0));
+    stage.run(ACCEPT_PAUSE);
+    assert_eq!((stage.world.waiting(0), stage.counters.accepted()), (0, 1));
+}
+
 #[test]
 fn so_many_are_accepted_before_others_get_their_turn() {
     let mut stage = Stage::new(|_| {});

@@ -87,3 +87,18 @@ fn datagrams_that_wait_are_given_so_long() {
     assert_eq!(stage.world.sent(0), [(b"hello".to_vec(), who)]);
     assert_eq!(stage.counters.datagrams_dropped(), 0);
 }
+
+/// A peer may read its last bytes for as long as the loop still has, and for a while even where that is nothing.
+#[test]
+fn the_last_bytes_can_be_read_for_a_while() {
+    for (grace, linger, within) in [(0, 2000, 100), (500, 2000, 500), (500, 300, 300), (0, 30, 30)] {
+        let mut stage = Stage::new(|limits| limits.listener.connection.linger = ms(linger));
+        stage.world.without_half_close();
+        let caller = stage.accepted();
+        caller.send(&request(1, b"hello"));
+        stage.turn();
+        stage.reactor.mailbox().stop(ms(grace)).expect("stop");
+        stage.turn();
+        assert_eq!((caller.server(), caller.flushes_within()), (Side::Flushed, Some(ms(within))));
+    }
+}

@@ -250,7 +250,8 @@ impl StreamIo for MemoryStream {
         }
     }
 
-    fn close_flushed(self, _within: Duration) {
+    fn close_flushed(self, within: Duration) {
+        self.pipe().flushes_within = Some(within);
         self.end(Side::Flushed);
     }
 

@@ -91,6 +91,8 @@ struct Pipe {
     is_readable_told: bool,
     is_writable_told: bool,
     was_read: bool,
+    /// How long the flush behind which it was closed may take.
+    flushes_within: Option<Duration>,
     peer: Peer,
 }
 
@@ -205,6 +207,7 @@ impl World {
             is_readable_told: true,
             is_writable_told: true,
             was_read: false,
+            flushes_within: None,
             peer: Peer::new(Some(credentials), None),
         });
         let index = pipes.len() - 1;
@@ -357,6 +360,11 @@ impl Caller {
         pipe.caller = how;
         pipe.is_readable_told = false;
         pipe.is_writable_told = false;
+    }
+
+    /// How long the flush may take behind which the loop's side was closed.
+    pub(crate) fn flushes_within(&self) -> Option<Duration> {
+        self.pipe().flushes_within
     }
 
     /// What the loop's side has come to.
