@@ -106,9 +106,10 @@ impl Notes {
 
     /// Waits until so many bytes have come, as long as more and more of them do.
     pub(crate) fn wait_for(&self, bytes: usize) {
-        while self.received() < bytes {
-            let before = self.received();
-            until("more has come", || self.received() > before);
+        let mut received = self.received();
+        while received < bytes {
+            until("more has come", || self.received() > received);
+            received = self.received();
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use sidewire::Endpoint;
 
 use crate::stage::{GREETING, Outcome, Stage, Started};
-use crate::util::{classic, unique, watchdog};
+use crate::util::{classic, unique, until, watchdog};
 
 fn pipe_through(program: &str, args: &[&str], input: &[u8]) -> Outcome {
     let found = Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status();
@@ -81,7 +81,8 @@ fn browsers_are_sent_away() {
     {
         pipe_through("socat", &["-t10", "-", &format!("TCP:127.0.0.1:{port}")], request).expect(0).prints("");
     }
-    let log = std::fs::read_to_string(&log).expect("the log");
-    assert!(log.contains("HTTP") && log.contains("TLS"), "{log}");
-    assert!(log.contains(&server.endpoints[0].to_string()), "{log}");
+    // The client is told before the log is.
+    let read = || std::fs::read_to_string(&log).expect("the log");
+    until("both are logged", || read().contains("HTTP") && read().contains("TLS"));
+    assert!(read().contains(&server.endpoints[0].to_string()), "{}", read());
 }
