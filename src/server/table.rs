@@ -207,3 +207,32 @@ impl Padding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sidewire_platform::{Credentials, Endpoint, User};
+
+    use super::*;
+    use crate::reactor::Origin;
+
+    #[test]
+    fn one_client_that_pads_its_struct_is_told_of_once() {
+        let endpoint: Endpoint = "local:store".parse().expect("an endpoint");
+        let peer = |pid| Peer::new(Some(Credentials::new(User::Uid(1000), Some(pid), None)), None);
+        let mut padding = Padding::default();
+        let mut sends_zeros = |peer: &Peer| {
+            let (layout, origin) = (Layout::Classic, Origin::Datagram(None));
+            padding.notice(&Incoming {
+                msg_type: 0,
+                payload: &[],
+                peer,
+                endpoint: &endpoint,
+                layout,
+                origin,
+            });
+        };
+        (0..3).for_each(|_| sends_zeros(&peer(1)));
+        sends_zeros(&peer(2));
+        assert_eq!(padding.tally.next_worth_telling(), Some(3), "two clients, and this question");
+    }
+}
