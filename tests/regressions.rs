@@ -183,7 +183,6 @@ fn the_largest_holder_of_memory_is_closed() {
     for endpoint in all_streams() {
         let mut limits = Limits::default();
         limits.max_buffered = 1 << 20;
-        limits.listener.connection.linger = Duration::from_millis(10);
         limits.listener.connection.max_payload = 1 << 20;
         limits.listener.connection.outbox_hard = 1 << 20;
         let mut server = store_with(limits);
