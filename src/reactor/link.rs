@@ -170,13 +170,15 @@ impl<Y: System> Link<Y> {
         let resumed = was_paused && !self.protocol.is_paused();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
         if is_overdue {
-            let input = match budget.bytes < unread {
+            let has_read = budget.bytes < unread;
+            let input = match has_read {
                 _ if more_to_handle => Input::Waiting,
                 true => Input::Fresh,
                 false => Input::Quiet,
             };
-            // What was just read may be all of it until the next poll, by which others are judged.
-            if input == Input::Fresh {
+            // What was just read may be all of it until the next poll, by which others are judged; also
+            // where the turn was over before it was known whether there is more.
+            if has_read {
                 self.protocol.renew_partial(begun);
             }
             if context.scope.judged.is_some_and(|judged| self.expire(judged, input)) {

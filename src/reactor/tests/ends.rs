@@ -200,6 +200,29 @@ fn who_could_not_go_on_while_a_handler_ran_gets_its_time_once_more() {
     assert_eq!((other.receive(), other.server()), (reply(1, ResultCode::OK, b"hello"), Side::Open));
 }
 
+/// The same where just as much of it is there as a turn reads, and the next turn finds nothing.
+#[test]
+fn who_could_not_go_on_gets_its_time_once_more_behind_a_full_turn() {
+    let mut stage = Stage::new(|limits| {
+        limits.turn_bytes = 2;
+        limits.listener.connection.hello_timeout = ms(500); // so long for a first frame, too
+    });
+    let (slow, other) = (stage.accepted(), stage.accepted());
+    let bytes = request(1, b"hello");
+    other.send(&bytes[..2]);
+    let empty = request(1, b"");
+    slow.send(&empty[..10]);
+    stage.run(ms(1));
+    stage.service.takes = ms(5000);
+    slow.send(&empty[10..]);
+    other.send(&bytes[2..4]);
+    assert!(stage.turn() && stage.turn());
+    stage.service.takes = ms(0);
+    other.send(&bytes[4..]);
+    stage.run(ms(100));
+    assert_eq!((other.receive(), other.server()), (reply(1, ResultCode::OK, b"hello"), Side::Open));
+}
+
 /// A handler hears of the end only of streams that it heard the beginning of.
 #[test]
 fn no_handler_hears_of_one_who_was_refused() {
