@@ -35,14 +35,26 @@
 //! yet is listed in the README.
 //!
 //! What is on the wire is described in [`PROTOCOL.md`](protocol), so that programs in other languages
-//! can take part; how the library is built, in [`ARCHITECTURE.md`](architecture).
+//! can take part, and rule by rule in its [reference](protocol::reference); how the library is built, in
+//! [`ARCHITECTURE.md`](architecture).
 
 #![forbid(unsafe_code)]
 
 #[cfg(doc)]
 #[doc = include_str!("../PROTOCOL.md")]
-#[allow(rustdoc::invalid_codeblock_attributes, reason = "the settings of its conversations")]
-pub mod protocol {}
+pub mod protocol {
+    #[doc = include_str!("../docs/protocol/README.md")]
+    #[doc = include_str!("../docs/protocol/connecting.md")]
+    #[doc = include_str!("../docs/protocol/classic.md")]
+    #[doc = include_str!("../docs/protocol/v1.md")]
+    #[doc = include_str!("../docs/protocol/ends-and-limits.md")]
+    #[doc = include_str!("../docs/protocol/datagrams.md")]
+    #[doc = include_str!("../docs/protocol/store.md")]
+    #[doc = include_str!("../docs/protocol/clients.md")]
+    #[doc = include_str!("../docs/protocol/conversations.md")]
+    #[allow(rustdoc::invalid_codeblock_attributes, reason = "the settings of its conversations")]
+    pub mod reference {}
+}
 
 #[cfg(doc)]
 #[doc = include_str!("../ARCHITECTURE.md")]

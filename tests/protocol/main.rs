@@ -1,4 +1,4 @@
-//! `PROTOCOL.md`, held to what the server does: its conversations are played against a real
+//! The reference of the protocol, `docs/protocol`, held to what the server does: its conversations are played against a real
 //! server byte for byte, its tables are compared with the code's numbers, its programs are run, and
 //! each of its rules has a test.
 
@@ -14,4 +14,15 @@ mod replay;
 mod rules;
 mod tables;
 
-const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
+/// The reference: its files, in the order of the index.
+const DOCUMENT: &str = concat!(
+    include_str!("../../docs/protocol/README.md"),
+    include_str!("../../docs/protocol/connecting.md"),
+    include_str!("../../docs/protocol/classic.md"),
+    include_str!("../../docs/protocol/v1.md"),
+    include_str!("../../docs/protocol/ends-and-limits.md"),
+    include_str!("../../docs/protocol/datagrams.md"),
+    include_str!("../../docs/protocol/store.md"),
+    include_str!("../../docs/protocol/clients.md"),
+    include_str!("../../docs/protocol/conversations.md"),
+);

@@ -9,9 +9,9 @@ use crate::DOCUMENT;
 /// Letter, number, and the letter behind the number that a later rule between two others has.
 type Rule = (char, u32, Option<char>);
 
-/// In the order of the text. The introduction only shows what they look like.
+/// In the order of the text. The index only shows what they look like.
 fn rules() -> Vec<Rule> {
-    let (_, text) = DOCUMENT.split_once("\n## 2. ").expect("the second section");
+    let (_, text) = DOCUMENT.split_once("\n# Connecting\n").expect("the first file behind the index");
     let words = text.split('`').skip(1).step_by(2);
     words.filter_map(rule).collect()
 }

@@ -69,7 +69,7 @@ fn a_client_of_pipes() {
     converse("pipe_client", &format!("pipe:{}", unique("c")));
 }
 
-/// The program of `PROTOCOL.md`.
+/// The program of the protocol's reference.
 #[test]
 fn the_sample_of_the_document() {
     let Some(program) = program("pipe_sample") else { return };

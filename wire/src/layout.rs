@@ -1,6 +1,6 @@
 //! The two layouts of frames, and how a side treats the older one.
 
-/// Which of the two layouts a peer speaks; see `PROTOCOL.md`.
+/// Which of the two layouts a peer speaks; see `docs/protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Layout {

@@ -2,7 +2,7 @@
 //!
 //! Bytes and the time go in; events, bytes and the next deadline come out. The server's links and
 //! the blocking client drive the same [`Connection`]; tests drive two of them against each other
-//! in memory, with a clock of their own. `PROTOCOL.md` of `sidewire` describes what is on the wire.
+//! in memory, with a clock of their own. `docs/protocol` of `sidewire` describes what is on the wire.
 //!
 //! # With a loop of your own
 //!
