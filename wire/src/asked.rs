@@ -14,6 +14,8 @@ pub(crate) struct Asked {
     /// Classic replies carry no id: they come in the order of their requests.
     order: VecDeque<u32>,
     bytes: u64,
+    /// How many of them are tombstones.
+    abandoned: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,11 @@ impl Asked {
     /// Calls in flight, tombstones included.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether anybody waits for a reply.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.pending.len() > self.abandoned
     }
 
     /// Payload bytes in flight.
@@ -59,15 +66,30 @@ impl Asked {
 
     /// The caller no longer waits for this one.
     pub(crate) fn abandon(&mut self, id: u32) {
-        if let Some(pending) = self.pending.get_mut(&id) {
+        if let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) {
             pending.abandoned = true;
+            self.abandoned += 1;
         }
+    }
+
+    /// The peer has accepted none behind this one, and will answer none of them.
+    pub(crate) fn forget_behind(&mut self, last_id: u32) {
+        let Asked { pending, bytes, abandoned, .. } = self;
+        pending.retain(|id, call| {
+            let is_accepted = !call_rules::is_behind(*id, last_id);
+            if !is_accepted {
+                *bytes -= u64::from(call.cost);
+                *abandoned -= usize::from(call.abandoned);
+            }
+            is_accepted
+        });
     }
 
     /// A v1 reply has come. Says whether somebody waits for it.
     pub(crate) fn finish(&mut self, id: u32, msg_type: i32) -> Result<bool, ProtocolError> {
         let pending = self.pending.remove(&id).ok_or(ProtocolError::UnknownReply(id))?;
         self.bytes -= u64::from(pending.cost);
+        self.abandoned -= usize::from(pending.abandoned);
         if pending.msg_type != msg_type {
             return Err(ProtocolError::WrongReplyType { asked: pending.msg_type, got: msg_type });
         }

@@ -16,6 +16,13 @@ pub(crate) fn check_id(id: u32, last: u32) -> Result<(), ProtocolError> {
     Ok(())
 }
 
+/// Whether a call came behind the last one that was accepted; 0 if none was. Half the number space counts as
+/// "behind".
+#[inline]
+pub(crate) fn is_behind(id: u32, last_accepted: u32) -> bool {
+    last_accepted.wrapping_sub(id) > u32::MAX / 2
+}
+
 /// The payload proper of a call that can be served. The first rule that it breaks counts.
 #[inline]
 pub(crate) fn check<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Failure> {
@@ -48,14 +55,6 @@ fn check_each<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Failur
             }
         }
     }
-}
-
-/// What a client says to any call.
-pub(crate) fn not_served_by_a_client(header: &Header) -> Failure {
-    if header.kind != Kind::Request as u8 {
-        return no_events();
-    }
-    Failure::fixed(ResultCode::NO_HANDLER, "this client serves no requests")
 }
 
 fn no_events() -> Failure {

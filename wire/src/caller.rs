@@ -469,7 +469,11 @@ impl<W: Wake> Caller<W> {
                 is_left = true;
             }
             Event::Opened(theirs) => *hello = Some(theirs),
-            Event::Greeted(_) | Event::Request { .. } | Event::Notify { .. } => {}
+            Event::Request { ticket, .. } => {
+                let reply = connection.begin_reply(ticket);
+                reply.fail(ResultCode::NO_HANDLER, "this client serves no requests");
+            }
+            Event::Greeted(_) | Event::Notify { .. } => {}
         });
         connection.received(now);
         if is_left {

@@ -1,5 +1,6 @@
 //! How a connection goes, and what that means for a call.
 
+use crate::call_rules;
 use crate::error::ProtocolError;
 use crate::executed::Executed;
 use crate::rc::ResultCode;
@@ -56,8 +57,7 @@ impl Course {
     #[inline]
     pub(super) fn executed(&self, id: u32) -> Executed {
         match self.last_accepted() {
-            // Half the number space counts as "before", since ids wrap.
-            Some(last) if last.wrapping_sub(id) > u32::MAX / 2 => Executed::Never,
+            Some(last) if call_rules::is_behind(id, last) => Executed::Never,
             Some(_) | None => Executed::Perhaps,
         }
     }

@@ -21,17 +21,35 @@ impl Connection {
             }
             Phase::Open => self.conclude(false),
             Phase::Refusing(_) | Phase::Opening => self.finish(),
-            Phase::Leaving | Phase::Concluding { .. } | Phase::Finishing => {}
+            Phase::Leaving | Phase::Parting | Phase::Concluding { .. } | Phase::Finishing => {}
         }
     }
 
-    /// The peer asks no more, but answers what it has accepted of ours, perhaps behind this.
-    pub(super) fn take_goodbye(&mut self) {
-        if self.open_calls.as_ref().is_some_and(|calls| calls.asked.len() > 0) {
+    /// The peer asks no more, but answers what it has accepted of ours, up to `last_id`, perhaps behind this.
+    pub(super) fn take_goodbye(&mut self, last_id: u32) {
+        if let Some(calls) = &mut self.open_calls {
+            calls.asked.forget_behind(last_id);
+        }
+        if self.waits_for_replies() {
             self.goodbye(ResultCode::OK);
+            if self.phase == Phase::Leaving {
+                self.phase = Phase::Parting;
+            }
         } else {
             self.conclude(self.phase == Phase::Open);
         }
+    }
+
+    /// Nothing more comes behind both goodbyes once nobody waits for a reply.
+    #[inline]
+    pub(super) fn part(&mut self) {
+        if self.phase == Phase::Parting && !self.waits_for_replies() {
+            self.conclude(false);
+        }
+    }
+
+    fn waits_for_replies(&self) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| calls.asked.is_waited_for())
     }
 
     /// Takes nothing more, and ends once everything accepted is answered.
@@ -69,6 +87,8 @@ impl Connection {
         }
         match self.layout() {
             Some(Layout::Classic) => self.conclude(false),
+            // It had said that it sends no more.
+            Some(Layout::V1) if self.phase == Phase::Parting => self.conclude(false),
             Some(Layout::V1) | None => self.finish(),
         }
     }
@@ -97,7 +117,11 @@ impl Connection {
             (Some(msg_type), ..) if self.role == Role::Responder => {
                 self.answer_classic(msg_type, error.rc());
             }
-            (_, Some(Layout::V1), Phase::Open | Phase::Leaving | Phase::Concluding { .. }) => {
+            (
+                _,
+                Some(Layout::V1),
+                Phase::Open | Phase::Leaving | Phase::Parting | Phase::Concluding { .. },
+            ) => {
                 let text = error.to_string();
                 let text = &text[..text.floor_char_boundary(self.allowance.max_payload as usize)];
                 let flags = if text.is_empty() { 0 } else { flags::TEXT };

@@ -85,7 +85,7 @@ impl Connection {
                 Ok(None)
             }
             Kind::Goodbye => {
-                self.take_goodbye();
+                self.take_goodbye(header.id);
                 Ok(Some(Event::Goodbye { rc: ResultCode::new(header.rc), last_id: header.id }))
             }
             Kind::Cancel => {

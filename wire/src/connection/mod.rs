@@ -41,6 +41,8 @@ enum Phase {
     Open,
     /// We have said goodbye: calls that come now are not executed, replies still count.
     Leaving,
+    /// Both have. Our last calls are still to be answered, and perhaps the peer's.
+    Parting,
     /// Nothing more is taken. Once the peer's last call is answered we are finishing, after a
     /// goodbye of our own if that is still to be said.
     Concluding {
@@ -171,6 +173,12 @@ impl Connection {
     #[inline]
     pub fn is_finishing(&self) -> bool {
         matches!(self.phase, Phase::Concluding { .. }) || self.is_over()
+    }
+
+    /// Whether calls that come now are neither executed nor answered.
+    #[inline]
+    fn has_said_goodbye(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Parting)
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Role};
+use super::Connection;
 use crate::error::ProtocolError;
 use crate::frame::{self, Header, Kind};
 use crate::outbox::Left;
@@ -42,16 +42,23 @@ impl Connection {
     }
 
     /// Gives a peer up that does not read its replies, or for whose replies there is no memory. Says how
-    /// many bytes wait for it.
+    /// many bytes wait for it. What we asked ourselves is bounded by its hello, and not held against it.
     #[inline]
     pub(super) fn judge_outbox(&mut self) -> usize {
         let waiting = self.flow.outbox.len();
         if self.flow.outbox.is_starved() {
             self.abandon(ProtocolError::STARVED);
-        } else if waiting > self.flow.settings.limits.outbox_hard && self.role == Role::Responder {
+        } else if waiting > self.flow.settings.limits.outbox_hard.saturating_add(self.asked_bytes()) {
             self.abandon(ProtocolError::OutboxFull(waiting));
         }
         waiting
+    }
+
+    /// Bytes that our open calls may take in the outbox at most.
+    #[inline]
+    fn asked_bytes(&self) -> usize {
+        let Some(calls) = &self.open_calls else { return 0 };
+        calls.asked.len() * frame::HEADER_LEN + usize::try_from(calls.asked.bytes()).unwrap_or(usize::MAX / 2)
     }
 
     /// Nobody will take what is in the outbox.

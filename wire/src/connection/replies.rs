@@ -1,6 +1,6 @@
 //! What we ask, and what answers us.
 
-use super::Connection;
+use super::{Connection, Phase, Role};
 use crate::classic;
 use crate::error::ProtocolError;
 use crate::event::Event;
@@ -19,6 +19,16 @@ impl Connection {
         }
     }
 
+    /// Whether this side can ask anything now: the hellos were exchanged, nobody has said goodbye, and in
+    /// the classic layout it is the initiator.
+    pub fn may_ask(&self) -> bool {
+        match self.layout() {
+            Some(Layout::V1) => self.phase == Phase::Open,
+            Some(Layout::Classic) => self.phase == Phase::Open && self.role == Role::Initiator,
+            None => false,
+        }
+    }
+
     /// Whether the peer's allowance leaves room for a call with so much payload.
     pub fn may_call(&self, payload_len: u32) -> bool {
         let (calls, bytes) =
@@ -29,7 +39,8 @@ impl Connection {
     }
 
     /// Puts a request into the outbox and returns its id. The caller has looked at
-    /// [`request_limit`](Connection::request_limit) and [`may_call`](Connection::may_call).
+    /// [`may_ask`](Connection::may_ask), [`request_limit`](Connection::request_limit) and
+    /// [`may_call`](Connection::may_call).
     pub fn push_request(&mut self, msg_type: u16, payload: &[u8], timeout_ms: i32) -> Result<u32, NoMemory> {
         let padded = match (self.decoder.layout(), self.flow.settings.classic) {
             (Some(Layout::Classic), Classic::Fixed(size)) => payload.len().max(size as usize),
@@ -53,7 +64,7 @@ impl Connection {
     }
 
     /// Puts a notify (v1 only) into the outbox. The caller has looked at
-    /// [`request_limit`](Connection::request_limit).
+    /// [`may_ask`](Connection::may_ask) and [`request_limit`](Connection::request_limit).
     pub fn push_notify(&mut self, msg_type: u16, payload: &[u8]) -> Result<(), NoMemory> {
         self.flow.outbox.reserve(frame::HEADER_LEN + payload.len())?;
         self.push_frame(Kind::Notify, 0, msg_type, 0, 0, payload);
@@ -64,6 +75,7 @@ impl Connection {
     pub fn abandon_call(&mut self, id: u32) {
         if let Some(calls) = &mut self.open_calls {
             calls.asked.abandon(id);
+            self.part();
         }
     }
 
@@ -80,6 +92,7 @@ impl Connection {
             return Err(ProtocolError::UnaskedPart(header.id));
         }
         let waited_for = calls.asked.finish(header.id, i32::from(header.msg_type))?;
+        self.part();
         let is_text = header.flags & flags::TEXT != 0;
         let reply = Event::Reply { id: header.id, rc: ResultCode::new(header.rc), is_text, payload };
         Ok(waited_for.then_some(reply))

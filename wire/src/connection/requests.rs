@@ -1,6 +1,6 @@
 //! What the peer asks, and how it is answered.
 
-use super::{Connection, Phase, Role};
+use super::{Connection, Phase};
 use crate::error::ProtocolError;
 use crate::event::Event;
 use crate::frame::{Extension, Header, flags, split_extension};
@@ -31,11 +31,7 @@ impl Connection {
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let Some(ticket) = self.accept_call(&header)? else { return Ok(None) };
-        let checked = match self.role {
-            Role::Responder => call_rules::check(&header, payload),
-            Role::Initiator => Err(call_rules::not_served_by_a_client(&header)),
-        };
-        match checked {
+        match call_rules::check(&header, payload) {
             Ok(payload) => Ok(Some(Event::Request { ticket, payload })),
             Err(failure) => {
                 self.begin_reply(ticket).fail(failure.result_code(), failure.text());
@@ -61,7 +57,7 @@ impl Connection {
     /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
     #[inline]
     pub(super) fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
-        if self.phase == Phase::Leaving {
+        if self.has_said_goodbye() {
             return Ok(None);
         }
         call_rules::check_id(header.id, self.last_id)?;
@@ -84,7 +80,7 @@ impl Connection {
 
     /// A notify that could not be executed as it is meant has nobody to be told.
     pub(super) fn take_notify<'b>(&self, header: Header, payload: &'b [u8]) -> Option<Event<'b>> {
-        if self.phase == Phase::Leaving || header.flags & !flags::EXT != 0 {
+        if self.has_said_goodbye() || header.flags & !flags::EXT != 0 {
             return None;
         }
         match split_extension(header.flags, payload) {

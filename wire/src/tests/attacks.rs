@@ -5,6 +5,7 @@ use std::cell::Cell;
 use super::{
     Answers, Kind, Seen, Side, answer, classic_request, defaults, echo, frame, hello, request, settings,
 };
+use crate::error::ProtocolError;
 use crate::hello::Allowance;
 use crate::rc::ResultCode;
 
@@ -193,6 +194,17 @@ fn a_callers_own_requests_are_under_no_hard_mark() {
     side.feed(&[request(1, 1, b""), frame(Kind::Ping, 0, 0, 1, 0, b"")].concat());
     assert!(side.connection.flow().failure().is_none() && !side.connection.is_paused());
     assert_eq!(side.frames().len(), 12);
+}
+
+#[test]
+fn a_callers_answers_are_under_the_hard_mark() {
+    let mut side = Side::open_initiator(settings(|settings| {
+        settings.limits.outbox_soft = 10;
+        settings.limits.outbox_hard = 100;
+    }));
+    side.call(1, &[0; 500]);
+    side.feed(&[request(1, 1, &[0; 50]), request(2, 1, &[0; 50])].concat());
+    assert_eq!(*side.failure(), ProtocolError::OutboxFull(516 + 132));
 }
 
 #[test]

@@ -123,6 +123,55 @@ fn an_initiator_answers_a_goodbye_and_takes_the_replies_behind_it() {
     assert!(idle.connection.is_finished(), "nothing is to be waited for");
 }
 
+/// PROTOCOL G4, G5, G6
+#[test]
+fn a_responder_that_asks_leaves_like_an_initiator() {
+    let mut side = Side::open_responder(defaults());
+    let (accepted, crossed) = (side.call(1, b"accepted"), side.call(1, b"crossed"));
+    side.sent();
+    assert!(side.connection.may_ask());
+    assert_eq!(side.ask(&goodbye(0, accepted)), [parsed(&goodbye(0, 0))]);
+    assert!(!side.connection.may_ask() && !side.connection.is_finishing(), "one call may still be answered");
+    assert_eq!(side.ask(&request(7, 1, b"behind its goodbye")), []);
+    side.feed(&reply(accepted, 1, b"late"));
+    let late = Seen::Reply { id: accepted, rc: 0, is_text: false, payload: b"late".into() };
+    assert_eq!(side.seen(), [Seen::Goodbye { rc: 0, last_id: accepted }, late]);
+    assert!(side.connection.is_finished() && crossed > accepted);
+
+    // Nobody waits for one that was given up.
+    let mut side = Side::open_responder(defaults());
+    let id = side.call(1, b"x");
+    side.feed(&goodbye(0, id));
+    assert!(!side.connection.is_finishing());
+    side.connection.abandon_call(id);
+    side.sent();
+    assert!(side.connection.is_finished());
+}
+
+/// PROTOCOL G5
+#[test]
+fn the_end_behind_its_goodbye_still_leaves_it_its_answers() {
+    let mut side = Side::open_responder(defaults());
+    side.answers = Answers::Later;
+    let id = side.call(1, b"never answered");
+    side.feed(&[request(1, 1, b"accepted"), goodbye(0, id)].concat());
+    side.sent();
+    side.connection.end_of_input();
+    assert!(!side.connection.is_finished());
+    echo(&mut side.connection, side.tickets.remove(0), b"done");
+    assert_eq!(side.frames(), [Frame::reply(1, 1, ResultCode::OK, b"done")]);
+    assert!(side.connection.is_finished());
+}
+
+#[test]
+fn a_classic_peer_is_never_asked() {
+    let mut side = Side::responder(defaults());
+    assert!(!side.connection.may_ask());
+    side.feed(&classic_request(1, b""));
+    assert!(!side.connection.may_ask());
+    assert!(Side::classic_initiator(defaults()).connection.may_ask());
+}
+
 #[test]
 fn goodbyes_come_in_floods_too() {
     let mut side = Side::open_responder(defaults());
