@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use sidewire::{
-    Access, Closed, Connect, Endpoint, Listen, Peer, RawStream, Server, Session, SessionId, StreamHandler,
+    Access, Closed, Connect, ConnectionId, Endpoint, Listen, Peer, RawStream, Server, Session, StreamHandler,
 };
 use support::{Printer, finish, print};
 
@@ -70,7 +70,7 @@ fn serve(endpoints: &[OsString]) -> Result<(), Box<dyn Error>> {
 /// The clients of one endpoint, each with the number of bytes that it has sent.
 #[derive(Default)]
 struct Echo {
-    clients: HashMap<SessionId, (String, u64)>,
+    clients: HashMap<ConnectionId, (String, u64)>,
 }
 
 impl StreamHandler<Printer> for Echo {
@@ -90,7 +90,7 @@ impl StreamHandler<Printer> for Echo {
     // Nothing is to be done when a client has no more to say (`half_closed`): what waits for it
     // still reaches it, and then the connection is closed.
 
-    fn closed(&mut self, printer: &mut Printer, id: SessionId, why: &Closed) {
+    fn closed(&mut self, printer: &mut Printer, id: ConnectionId, why: &Closed) {
         if let Some((name, count)) = self.clients.remove(&id) {
             printer.print(format!("{count} bytes from {name}: {why}\n"));
         }

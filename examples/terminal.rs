@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{
-    Access, Closed, Connect, Endpoint, Listen, Peer, RawStream, Server, Session, SessionId, StreamHandler,
+    Access, Closed, Connect, ConnectionId, Endpoint, Listen, Peer, RawStream, Server, Session, StreamHandler,
 };
 use support::{Printer, complain, finish, print};
 
@@ -109,7 +109,7 @@ struct Terminal {
     /// Bytes in each record of a client. `None`: there are no records.
     record: Option<NonZeroUsize>,
     printer: Printer,
-    clients: HashMap<SessionId, Client>,
+    clients: HashMap<ConnectionId, Client>,
 }
 
 impl Terminal {
@@ -144,7 +144,7 @@ impl StreamHandler<Terminal> for Events {
         client.take(bytes, terminal.record, &terminal.printer);
     }
 
-    fn closed(&mut self, terminal: &mut Terminal, id: SessionId, why: &Closed) {
+    fn closed(&mut self, terminal: &mut Terminal, id: ConnectionId, why: &Closed) {
         let Some(mut client) = terminal.clients.remove(&id) else { return };
         client.print_text(&terminal.printer, true);
         terminal.printer.print(format!("client logout. {}: {why}\n", client.name));

@@ -77,7 +77,7 @@ pub use client::{Client, Connect, RawDatagrams, RawStream, RequestBuilder, Respo
 pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::{Limits, ListenerLimits};
-pub use reactor::{Closed, Message, MessageReply, Session, SessionId};
+pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session};
 pub use server::{
     AnyThread, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, Remote, Reply,
     Request, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
@@ -95,7 +95,7 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
 
     shared::<(Access, Address, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
-    shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, SessionId, Sid, User)>();
+    shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, ConnectionId, Sid, User)>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
     shared::<(Listen, Remote, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>();

@@ -13,7 +13,7 @@ use sidewire_platform::{Endpoint, Peer};
 use super::budget::Budget;
 use super::memory::Memory;
 use super::schedule::{Schedule, Target, Wakeup};
-use super::session::{Closed, Session, SessionId};
+use super::session::{Closed, ConnectionId, Session};
 use super::site::{Refusals, Site};
 use super::slots::Key;
 use super::system::{StreamIo, System};
@@ -95,7 +95,7 @@ pub(crate) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     fn session(self, peer: &'a Peer, stream: &'a impl StreamIo, plain: &'a mut Plain) -> Session<'a> {
-        Session { id: SessionId(self.key), peer, stream, endpoint: &self.site.endpoint, plain }
+        Session { id: ConnectionId(self.key), peer, stream, endpoint: &self.site.endpoint, plain }
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service};
-pub use session::{Closed, Session, SessionId};
+pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Site, Tallies};
 
 /// The loop: everything that one thread serves, and when each of it goes on.
@@ -315,7 +315,7 @@ impl<Y: System> Reactor<Y> {
             report_end(key, &link, &mut source.site);
             if link.was_opened() {
                 let why = link.closed(&source.site.endpoint);
-                service.closed(link.source(), SessionId(key), &why);
+                service.closed(link.source(), ConnectionId(key), &why);
             }
         }
         let linger = self.linger(link.source());

@@ -3,7 +3,7 @@
 use sidewire_platform::{Address, Endpoint, Peer};
 
 use super::system::Ends;
-use super::{Closed, Message, MessageReply, Session, SessionId};
+use super::{Closed, ConnectionId, Message, MessageReply, Session};
 use sidewire_wire::{Layout, ReplyWriter, ResultCode};
 
 /// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
@@ -19,7 +19,7 @@ pub(crate) trait Service {
     /// The peer sends no more.
     fn half_closed(&mut self, source: u16, session: &mut Session<'_>);
     /// The end of a stream that was opened.
-    fn closed(&mut self, source: u16, id: SessionId, why: &Closed);
+    fn closed(&mut self, source: u16, id: ConnectionId, why: &Closed);
     /// A datagram without frames.
     fn message(&mut self, source: u16, message: &Message<'_>, reply: &mut MessageReply<'_>);
 }
@@ -38,7 +38,8 @@ pub(crate) struct Incoming<'a> {
 /// By what way a request came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
-    Stream(&'a dyn Ends),
+    /// Over this connection.
+    Stream(ConnectionId, &'a dyn Ends),
     /// `None`: a sender without an address.
     Datagram(Option<&'a Address>),
 }

@@ -11,12 +11,19 @@ use sidewire_wire::{Plain, ProtocolError, ResultCode};
 
 /// Names one connection of a server, among all that it ever has. For maps in the server's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub(super) Key);
+pub struct ConnectionId(pub(super) Key);
+
+/// As the log names it.
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
 
 /// One connection without frames, while its handler is called.
 #[derive(Debug)]
 pub struct Session<'a> {
-    pub(super) id: SessionId,
+    pub(super) id: ConnectionId,
     pub(super) peer: &'a Peer,
     pub(super) stream: &'a dyn Ends,
     pub(super) endpoint: &'a Endpoint,
@@ -26,7 +33,7 @@ pub struct Session<'a> {
 impl Session<'_> {
     /// Which connection this is.
     #[must_use]
-    pub fn id(&self) -> SessionId {
+    pub fn id(&self) -> ConnectionId {
         self.id
     }
 

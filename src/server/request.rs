@@ -5,7 +5,7 @@ use std::io;
 use sidewire_platform::{Address, Endpoint, Peer};
 
 use crate::error::Error;
-use crate::reactor::{Incoming, Origin, address_of};
+use crate::reactor::{ConnectionId, Incoming, Origin, address_of};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{Failure, Layout, ResultCode};
 
@@ -55,13 +55,23 @@ impl<'a> Request<'a> {
         self.incoming.endpoint
     }
 
+    /// The connection that it came over, by which the server tells it from all others that it ever has;
+    /// `None` for a datagram.
+    #[must_use]
+    pub fn connection(&self) -> Option<ConnectionId> {
+        match self.incoming.origin {
+            Origin::Stream(connection, _) => Some(connection),
+            Origin::Datagram(_) => None,
+        }
+    }
+
     /// The client's address, numerically (getpeername(2), or a datagram's sender).
     ///
     /// # Errors
     /// If the connection has ended meanwhile, or a datagram came from a sender without an address.
     pub fn peer_address(&self) -> crate::Result<Address> {
         let address = match self.incoming.origin {
-            Origin::Stream(stream) => stream.peer_address(),
+            Origin::Stream(_, stream) => stream.peer_address(),
             Origin::Datagram(Some(address)) => Ok(address.clone()),
             Origin::Datagram(None) => Err(io::ErrorKind::AddrNotAvailable.into()),
         };
@@ -74,7 +84,7 @@ impl<'a> Request<'a> {
     /// If the connection has ended meanwhile; for a mailslot, which has only a name.
     pub fn local_address(&self) -> crate::Result<Address> {
         let address = match self.incoming.origin {
-            Origin::Stream(stream) => stream.local_address(),
+            Origin::Stream(_, stream) => stream.local_address(),
             Origin::Datagram(_) => {
                 address_of(self.incoming.endpoint).ok_or(io::ErrorKind::AddrNotAvailable.into())
             }

@@ -1,13 +1,13 @@
 //! Streams without frames: who handles them.
 
-use crate::reactor::{Closed, Session, SessionId};
+use crate::reactor::{Closed, ConnectionId, Session};
 
 /// Handles the connections of a listener that carries raw bytes or lines in place of frames; see
 /// [`Server::listen_raw`](super::Server::listen_raw) and
 /// [`Server::listen_lines`](super::Server::listen_lines).
 ///
 /// One handler serves all connections of its listener; what belongs to one of them is best kept
-/// in a map by [`SessionId`], in the server's state or in the handler.
+/// in a map by [`ConnectionId`], in the server's state or in the handler.
 pub trait StreamHandler<S> {
     /// A client has connected. What is written here it reads first.
     fn opened(&mut self, state: &mut S, session: &mut Session<'_>) {
@@ -25,7 +25,7 @@ pub trait StreamHandler<S> {
 
     /// The connection is over. Called once for every one that was opened, unless the server itself
     /// is dropped before.
-    fn closed(&mut self, state: &mut S, id: SessionId, why: &Closed) {
+    fn closed(&mut self, state: &mut S, id: ConnectionId, why: &Closed) {
         let _ = (state, id, why);
     }
 }
@@ -43,7 +43,7 @@ impl<S, H: StreamHandler<S> + ?Sized> StreamHandler<S> for Box<H> {
         (**self).half_closed(state, session);
     }
 
-    fn closed(&mut self, state: &mut S, id: SessionId, why: &Closed) {
+    fn closed(&mut self, state: &mut S, id: ConnectionId, why: &Closed) {
         (**self).closed(state, id, why);
     }
 }

@@ -10,7 +10,7 @@ use sidewire_platform::{Peer, Tally};
 use super::threads::Threads;
 use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::reactor::{Closed, Incoming, Message, MessageReply, Service, Session, SessionId};
+use crate::reactor::{Closed, ConnectionId, Incoming, Message, MessageReply, Service, Session};
 use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
 
 /// The state and what is done to it.
@@ -113,7 +113,7 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         self.stream(listener, session, |handler, state, session| handler.half_closed(state, session));
     }
 
-    fn closed(&mut self, listener: u16, id: SessionId, why: &Closed) {
+    fn closed(&mut self, listener: u16, id: ConnectionId, why: &Closed) {
         let Some(handler) = self.streams.get_mut(&listener) else { return };
         let state = &mut self.state;
         if let Err(panic) = caught(|| handler.closed(state, id, why)) {

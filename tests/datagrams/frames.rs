@@ -231,6 +231,7 @@ fn requests_know_their_addresses() {
     let _watchdog = watchdog(60);
     let mut server = Server::new(());
     server.on(1, |(), request, reply| {
+        assert_eq!(request.connection(), None);
         let (ours, theirs) = (request.local_address()?, request.peer_address()?);
         reply.write(format!("{theirs} > {ours}"));
         Ok(())

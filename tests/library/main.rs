@@ -28,3 +28,4 @@ mod strangers;
 mod timeouts;
 mod v1;
 mod values;
+mod who;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sidewire::{Closed, Endpoint, Limits, Remote, Running, Server, Session, SessionId, StreamHandler};
+use sidewire::{Closed, ConnectionId, Endpoint, Limits, Remote, Running, Server, Session, StreamHandler};
 
 use crate::util::{Raw, all_streams, until, usual};
 
@@ -68,10 +68,10 @@ impl Why {
 
 /// What has happened so far. Clones show the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Notes(Arc<Mutex<Vec<(SessionId, Event)>>>);
+pub(crate) struct Notes(Arc<Mutex<Vec<(ConnectionId, Event)>>>);
 
 impl Notes {
-    fn add(&self, id: SessionId, event: Event) {
+    fn add(&self, id: ConnectionId, event: Event) {
         self.0.lock().expect("the notes").push((id, event));
     }
 
@@ -100,7 +100,7 @@ impl Notes {
     /// How many bytes have come.
     pub(crate) fn received(&self) -> usize {
         let length =
-            |(_, event): &(SessionId, Event)| if let Event::Data(bytes) = event { bytes.len() } else { 0 };
+            |(_, event): &(ConnectionId, Event)| if let Event::Data(bytes) = event { bytes.len() } else { 0 };
         self.0.lock().expect("the notes").iter().map(length).sum()
     }
 
@@ -179,7 +179,7 @@ impl StreamHandler<()> for Witness {
         (self.play.half_closed)(session);
     }
 
-    fn closed(&mut self, (): &mut (), id: SessionId, why: &Closed) {
+    fn closed(&mut self, (): &mut (), id: ConnectionId, why: &Closed) {
         let why = match why {
             Closed::InOrder => Why::InOrder,
             Closed::Broken(error) => Why::Broken(error.to_string()),

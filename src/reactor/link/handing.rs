@@ -4,7 +4,7 @@ use sidewire_platform::Peer;
 
 use super::super::journal::Handled;
 use super::super::system::StreamIo;
-use super::{Incoming, Origin, Scope, Service};
+use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use sidewire_wire::{Connection, Event, Layout};
 
 impl Scope<'_> {
@@ -18,7 +18,8 @@ impl Scope<'_> {
         event: Event<'_>,
         service: &mut impl Service,
     ) {
-        let (key, endpoint, origin) = (self.key, &self.site.endpoint, Origin::Stream(stream));
+        let (key, endpoint, origin) =
+            (self.key, &self.site.endpoint, Origin::Stream(ConnectionId(self.key), stream));
         match event {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);

@@ -96,7 +96,7 @@ impl Service for Recorder {
 
     fn half_closed(&mut self, _source: u16, _session: &mut Session<'_>) {}
 
-    fn closed(&mut self, _source: u16, _id: SessionId, why: &Closed) {
+    fn closed(&mut self, _source: u16, _id: ConnectionId, why: &Closed) {
         self.closed.push(why.to_string());
     }
 
