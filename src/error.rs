@@ -63,6 +63,8 @@ pub(crate) enum Kind {
         executed: Executed,
         why: String,
     },
+    /// We have closed the connection ourselves.
+    Closed,
     /// The peer broke the protocol.
     Protocol(String),
     /// The server answered with a result code other than 0.
@@ -204,6 +206,12 @@ impl Error {
         matches!(self.0.kind, Kind::PeerGone { .. })
     }
 
+    /// Whether this side has closed the connection itself. See [`executed`](Error::executed).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.kind == Kind::Closed
+    }
+
     /// Whether the peer broke the protocol: it speaks something else, or is broken; or the two
     /// have no version in common.
     #[must_use]
@@ -217,7 +225,7 @@ impl Error {
     pub fn executed(&self) -> Executed {
         self.0.executed.unwrap_or(match &self.0.kind {
             Kind::PeerGone { executed, .. } => *executed,
-            Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) => Executed::Perhaps,
+            Kind::TimedOut | Kind::Answered { .. } | Kind::Protocol(_) | Kind::Closed => Executed::Perhaps,
             _ => Executed::Never,
         })
     }
@@ -300,6 +308,7 @@ impl fmt::Display for Kind {
             Kind::TimedOut => f.write_str("timed out"),
             Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
             Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
+            Kind::Closed => f.write_str("this side has closed the connection"),
             Kind::Answered { rc, payload, is_text, may_be_refusal } => {
                 let what = if *may_be_refusal { "refused:" } else { "the server answered" };
                 match is_text {
@@ -382,6 +391,7 @@ impl From<Error> for io::Error {
             }
             (Kind::TimedOut, _) => io::ErrorKind::TimedOut,
             (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
+            (Kind::Closed, _) => io::ErrorKind::ConnectionAborted,
             (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,
             (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,
         };

@@ -183,6 +183,7 @@ impl SharedConnection {
                 Step::Read { until } => self.read(state, Some(seat), until).0,
                 Step::Look => self.read_what_is_there(state, Some(seat)),
                 Step::Wait { until } => self.follow(state, until),
+                Step::NotYet => return (state, Outcome::TimedOut(Executed::Perhaps)),
             };
         }
     }
@@ -354,6 +355,7 @@ impl SharedConnection {
                 }
             }
             (Some(End::Broken), Some(error)) => error.clone(),
+            (Some(End::Ours), _) => Error::new("call", &self.endpoint, Kind::Closed),
             (Some(End::Closed | End::Broken) | None, _) => gone("it closed the connection".into()),
         }
     }

@@ -16,6 +16,8 @@ pub enum End {
     Broken,
     /// One side broke the protocol, or a limit was passed.
     Failed(ProtocolError),
+    /// We have [closed](super::Caller::close) it.
+    Ours,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,12 @@ impl Course {
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Course::Failing { .. } | Course::Over { .. })
+    }
+
+    /// Whether all is said, too.
+    #[inline]
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self, Course::Over { .. })
     }
 
     /// Whether the request with this id may have been executed.

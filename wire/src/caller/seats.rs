@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::{Purpose, Reply, Step, Wake};
+use super::Wake;
+use super::step::{Purpose, Reply};
+use super::waiter::Waiter;
 use crate::by_id::ById;
-use crate::limits::LATE;
 
 /// The place of one who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,20 @@ pub(super) struct Seats<W> {
 
 /// A call that was begun.
 #[derive(Debug)]
-pub(super) enum Call<W> {
-    Waiting(Waiter<W>),
+pub(super) struct Call<W> {
+    /// Where its request ends in all that is sent.
+    pub(super) end: u64,
+    /// When its time is up.
+    pub(super) deadline: Option<Instant>,
+    pub(super) state: State<W>,
+}
+
+/// How far a call is.
+#[derive(Debug)]
+pub(super) enum State<W> {
+    /// It has no answer yet; perhaps somebody waits for that.
+    Open(Option<Waiter<W>>),
+    /// Its reply is kept until somebody asks.
     Answered(Reply),
     /// There was no memory for its reply.
     Lost,
@@ -40,30 +53,12 @@ struct Queued<W> {
     waiter: Waiter<W>,
 }
 
-/// One who waits.
-#[derive(Debug)]
-pub(super) struct Waiter<W> {
-    waker: W,
-    deadline: Option<Instant>,
-    last_look: LastLook,
-}
-
-/// Of one whose time is up. Nobody gives up before what has come was read: we may have been stopped, and
-/// woken up long behind the deadline. If somebody else reads, he is left some time to do so, since he
-/// was stopped along with us.
-#[derive(Clone, Copy, Debug)]
-enum LastLook {
-    Due,
-    Readers { until: Instant },
-    Taken,
-}
-
 /// Who reads for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     Nobody,
-    /// Nobody yet: this call's owner is awake, and will.
-    Appointed(u32),
+    /// Nobody yet: whoever waits at this seat is awake, and will.
+    Appointed(Seat),
     Somebody,
 }
 
@@ -74,49 +69,28 @@ enum Writing {
     Somebody { seat: Option<Seat>, since: Instant },
 }
 
-impl<W> Waiter<W> {
-    pub(super) fn new(waker: W, deadline: Option<Instant>) -> Waiter<W> {
-        Waiter { waker, deadline, last_look: LastLook::Due }
+impl<W> Call<W> {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// Whether its time is up.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Whether it is for others to go on: its time is up, and it has looked once more.
-    pub(super) fn poll_deadline(&mut self, now: Instant, is_read: bool) -> Patience {
-        let Some(late) = self.deadline.and_then(|deadline| now.checked_duration_since(deadline)) else {
-            return Patience::Waits;
-        };
-        match self.last_look {
-            LastLook::Due | LastLook::Readers { .. } if !is_read => {
-                self.last_look = LastLook::Taken;
-                Patience::Last(Step::Look)
-            }
-            LastLook::Due if late > LATE => {
-                let until = now + LATE;
-                self.last_look = LastLook::Readers { until };
-                Patience::Last(Step::Wait { until: Some(until) })
-            }
-            LastLook::Readers { until } if now < until => Patience::Last(Step::Wait { until: Some(until) }),
-            LastLook::Due | LastLook::Readers { .. } | LastLook::Taken => Patience::Ends,
+    fn waiter(&self) -> Option<&Waiter<W>> {
+        match &self.state {
+            State::Open(waiter) => waiter.as_ref(),
+            State::Answered(_) | State::Lost => None,
         }
     }
 }
 
-/// What a deadline says.
-#[derive(Debug)]
-pub(super) enum Patience {
-    Waits,
-    /// It has passed, but first there is this to do.
-    Last(Step),
-    Ends,
-}
-
 impl<W: Wake> Call<W> {
-    /// Somebody has looked forward to this.
-    pub(super) fn answer(&mut self, answer: Call<W>) {
-        if let Call::Waiting(waiter) = std::mem::replace(self, answer) {
+    /// Somebody may have looked forward to this.
+    pub(super) fn answer(&mut self, answer: State<W>) {
+        if let State::Open(Some(waiter)) = std::mem::replace(&mut self.state, answer) {
             waiter.waker.wake();
         }
     }
@@ -139,12 +113,38 @@ impl<W: Wake> Seats<W> {
         Seat::Queue(self.last_number)
     }
 
-    /// Its owner is awake, and reads if nobody does.
-    pub(super) fn add_call(&mut self, id: u32, waiter: Waiter<W>) {
-        self.calls.insert(id, Call::Waiting(waiter));
-        if self.reading == Reading::Nobody {
-            self.reading = Reading::Appointed(id);
+    /// Whoever waits for it is awake, and reads if nobody does.
+    pub(super) fn add_call(&mut self, id: u32, call: Call<W>) {
+        let is_attended = call.waiter().is_some();
+        self.calls.insert(id, call);
+        if is_attended {
+            self.expect(Seat::Call(id));
         }
+    }
+
+    /// The same for a seat that is there already.
+    pub(super) fn attend(&mut self, seat: Seat, until: Option<Instant>, waker: W) {
+        let Seat::Call(id) = seat else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let State::Open(waiter) = &mut call.state else { return };
+        *waiter = Some(Waiter::new(waker, until.into_iter().chain(call.deadline).min()));
+        self.expect(seat);
+    }
+
+    /// Nobody waits there any more. If one of them was to read, somebody else is.
+    pub(super) fn detach(&mut self, seats: impl IntoIterator<Item = Seat>) {
+        for seat in seats {
+            if let Seat::Call(id) = seat
+                && let Some(Call { state: State::Open(waiter), .. }) = self.calls.get_mut(&id)
+            {
+                *waiter = None;
+            }
+        }
+        self.replace_reader();
+    }
+
+    pub(super) fn call(&self, id: u32) -> Option<&Call<W>> {
+        self.calls.get(&id)
     }
 
     pub(super) fn call_mut(&mut self, id: u32) -> Option<&mut Call<W>> {
@@ -161,24 +161,50 @@ impl<W: Wake> Seats<W> {
                 let queued = self.queue.iter_mut().find(|queued| queued.number == number)?;
                 Some(&mut queued.waiter)
             }
-            Seat::Call(id) => match self.calls.get_mut(&id)? {
-                Call::Waiting(waiter) => Some(waiter),
-                Call::Answered(_) | Call::Lost => None,
+            Seat::Call(id) => match &mut self.calls.get_mut(&id)?.state {
+                State::Open(waiter) => waiter.as_mut(),
+                State::Answered(_) | State::Lost => None,
             },
         }
     }
 
-    /// Gives the seat up. If its owner was to read, somebody else is.
-    pub(super) fn leave(&mut self, seat: Seat) -> Option<Call<W>> {
-        let call = match seat {
-            Seat::Queue(number) => {
-                self.queue.retain(|queued| queued.number != number);
-                None
-            }
-            Seat::Call(id) => self.calls.remove(&id),
-        };
-        self.appoint(None);
-        call
+    /// Gives the seat up. If whoever waited there was to read, somebody else is.
+    pub(super) fn leave(&mut self, seat: Seat) {
+        match seat {
+            Seat::Queue(number) => self.queue.retain(|queued| queued.number != number),
+            Seat::Call(id) => drop(self.calls.remove(&id)),
+        }
+        self.replace_reader();
+    }
+
+    /// All who wait for something that only a read can bring: one of them reads. Those in the queue are not
+    /// among them, who come themselves when they are woken.
+    fn readers(&self) -> impl Iterator<Item = (Seat, &Waiter<W>)> {
+        self.calls.iter().filter_map(|(id, call)| Some((Seat::Call(*id), call.waiter()?)))
+    }
+
+    fn waits_for_a_read(&self, seat: Seat) -> bool {
+        match seat {
+            Seat::Call(id) => self.calls.get(&id).is_some_and(|call| call.waiter().is_some()),
+            Seat::Queue(_) => false,
+        }
+    }
+
+    /// Whoever waits at this seat is awake, and polls next.
+    fn expect(&mut self, seat: Seat) {
+        if self.reading == Reading::Nobody {
+            self.reading = Reading::Appointed(seat);
+        }
+    }
+
+    /// Behind the going of somebody who may have been the one to read. If it was not he, there is nothing
+    /// to do: where nobody is to read, nobody waits for it.
+    fn replace_reader(&mut self) {
+        match self.reading {
+            Reading::Somebody => {}
+            Reading::Appointed(_) => self.appoint(None),
+            Reading::Nobody => self.wake_queue(),
+        }
     }
 
     /// Sees to it that somebody reads, if anybody waits for a reply. `awake` is whoever asks, and polls
@@ -186,24 +212,23 @@ impl<W: Wake> Seats<W> {
     pub(super) fn appoint(&mut self, awake: Option<Seat>) {
         match self.reading {
             Reading::Somebody => return,
-            Reading::Appointed(id) if self.can_read(id) => return,
+            Reading::Appointed(seat) if self.can_read(seat) => return,
             Reading::Appointed(_) | Reading::Nobody => {}
         }
-        if let Some(Seat::Call(id)) = awake
-            && self.can_read(id)
+        if let Some(seat) = awake
+            && self.can_read(seat)
         {
-            self.reading = Reading::Appointed(id);
+            self.reading = Reading::Appointed(seat);
             return;
         }
         let writer = self.writer();
-        let mut calls = self.calls.iter().filter(|(id, _)| Some(Seat::Call(**id)) != writer);
-        let successor = calls.find_map(|(id, call)| match call {
-            Call::Waiting(waiter) => Some((*id, waiter)),
-            Call::Answered(_) | Call::Lost => None,
-        });
-        if let Some((id, waiter)) = successor {
-            self.reading = Reading::Appointed(id);
+        let successor = self.readers().find(|(seat, _)| Some(*seat) != writer);
+        let successor = successor.map(|(seat, waiter)| {
             waiter.waker.wake();
+            seat
+        });
+        if let Some(seat) = successor {
+            self.reading = Reading::Appointed(seat);
             return;
         }
         self.reading = Reading::Nobody;
@@ -213,8 +238,8 @@ impl<W: Wake> Seats<W> {
         }
     }
 
-    fn can_read(&self, id: u32) -> bool {
-        matches!(self.calls.get(&id), Some(Call::Waiting(_))) && self.writer() != Some(Seat::Call(id))
+    fn can_read(&self, seat: Seat) -> bool {
+        self.waits_for_a_read(seat) && self.writer() != Some(seat)
     }
 
     fn writer(&self) -> Option<Seat> {
@@ -246,7 +271,7 @@ impl<W: Wake> Seats<W> {
 
     pub(super) fn begin_write(&mut self, seat: Option<Seat>, now: Instant) {
         self.writing = Writing::Somebody { seat, since: now };
-        if let (Some(Seat::Call(writer)), Reading::Appointed(reader)) = (seat, self.reading)
+        if let (Some(writer), Reading::Appointed(reader)) = (seat, self.reading)
             && writer == reader
         {
             self.appoint(None);
@@ -255,12 +280,12 @@ impl<W: Wake> Seats<W> {
 
     pub(super) fn end_write(&mut self) {
         // All others have somebody who reads; only the writer was passed over.
-        if let Writing::Somebody { seat: Some(Seat::Call(id)), .. } =
+        if let Writing::Somebody { seat: Some(seat), .. } =
             std::mem::replace(&mut self.writing, Writing::Nobody)
             && self.reading == Reading::Nobody
-            && self.can_read(id)
+            && self.can_read(seat)
         {
-            self.reading = Reading::Appointed(id);
+            self.reading = Reading::Appointed(seat);
         }
     }
 
@@ -269,11 +294,7 @@ impl<W: Wake> Seats<W> {
     }
 
     pub(super) fn wake_all(&self) {
-        for call in self.calls.values() {
-            if let Call::Waiting(waiter) = call {
-                waiter.waker.wake();
-            }
-        }
+        self.readers().for_each(|(_, waiter)| waiter.waker.wake());
         self.wake_queue();
     }
 }

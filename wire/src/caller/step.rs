@@ -34,6 +34,9 @@ pub enum Step {
         /// Or then.
         until: Option<Instant>,
     },
+    /// Goes: nobody [waits](super::Caller::attend) at this seat, or whoever did has waited for as long as he
+    /// wanted to. The call goes on, and keeps its seat.
+    NotYet,
 }
 
 /// What became of a seat.

@@ -79,6 +79,14 @@ impl Connection {
         }
     }
 
+    /// Puts a word into the outbox (v1 only) that nobody needs the answer to this call of ours any more. Where
+    /// there is no memory for it, the call just takes its time.
+    pub fn push_cancel(&mut self, id: u32) {
+        if self.flow.outbox.reserve(frame::HEADER_LEN).is_ok() {
+            self.push_frame(Kind::Cancel, 0, 0, id, 0, &[]);
+        }
+    }
+
     pub(super) fn take_reply<'b>(
         &mut self,
         header: Header,

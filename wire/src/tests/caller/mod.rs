@@ -1,5 +1,6 @@
 //! The client's core in virtual time: threads that do what it says, a channel, and a responder behind it.
 
+mod pending;
 mod rules;
 mod stories;
 
@@ -160,6 +161,7 @@ impl World {
                 Does::Run
             }
             Step::Wait { until } => Does::Sleep { until },
+            Step::NotYet => Does::Nothing,
         };
         true
     }

@@ -12,13 +12,13 @@ use crate::{Classic, ConnectionLimits, Executed, LATE, ProtocolError, ResultCode
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A caller behind its server's hello, and a clock.
-struct Scene {
-    caller: Caller<Bell>,
-    now: Instant,
+pub(super) struct Scene {
+    pub(super) caller: Caller<Bell>,
+    pub(super) now: Instant,
 }
 
 impl Scene {
-    fn new(limits: impl FnOnce(&mut ConnectionLimits), allowance: Allowance) -> Scene {
+    pub(super) fn new(limits: impl FnOnce(&mut ConnectionLimits), allowance: Allowance) -> Scene {
         let now = Instant::now();
         let caller = Caller::v1(settings(|settings| limits(&mut settings.limits)), [1; 16], now);
         let mut scene = Scene { caller, now };
@@ -28,33 +28,33 @@ impl Scene {
         scene
     }
 
-    fn call(&mut self, payload: &[u8]) -> (u32, Bell) {
+    pub(super) fn call(&mut self, payload: &[u8]) -> (u32, Bell) {
         let bell = Bell::default();
         let begun = self.caller.begin(TYPE, payload, 0, Some(self.now + LIMIT), bell.clone());
         (begun.expect("memory"), bell)
     }
 
-    fn ask(&mut self, purpose: Purpose) -> (Seat, Bell) {
+    pub(super) fn ask(&mut self, purpose: Purpose) -> (Seat, Bell) {
         let bell = Bell::default();
         (self.caller.ask(purpose, Some(self.now + LIMIT), bell.clone()), bell)
     }
 
-    fn poll(&mut self, seat: Seat) -> Step {
+    pub(super) fn poll(&mut self, seat: Seat) -> Step {
         self.caller.poll(seat, self.now)
     }
 
     /// One who has no seat reads.
-    fn finds(&mut self, came: Came<'_>) {
+    pub(super) fn finds(&mut self, came: Came<'_>) {
         assert!(self.caller.begin_read(usize::MAX).is_none());
         self.caller.end_read(None, came, self.now, self.now);
     }
 
-    fn comes(&mut self, bytes: &[u8]) {
+    pub(super) fn comes(&mut self, bytes: &[u8]) {
         self.finds(Came::Bytes { bytes, is_all: true });
     }
 
     /// The channel takes so much of what is there.
-    fn sends(&mut self, most: usize) -> Vec<u8> {
+    pub(super) fn sends(&mut self, most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Some(unsent) = self.caller.to_send().filter(|_| bytes.len() < most) {
             let count = unsent.len().min(most - bytes.len());
@@ -64,13 +64,13 @@ impl Scene {
         bytes
     }
 
-    fn assert_over(&mut self, what: &'static str) {
+    pub(super) fn assert_over(&mut self, what: &'static str) {
         assert_eq!(self.caller.end(), Some(&End::Failed(ProtocolError::TimedOut(what))));
         assert!(self.caller.is_over() && self.caller.to_send().is_none());
     }
 }
 
-fn ready() -> Step {
+pub(super) fn ready() -> Step {
     Step::Done(Outcome::Ready)
 }
 

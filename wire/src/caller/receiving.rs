@@ -1,0 +1,48 @@
+//! Whose each thing is that comes.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use super::seats::State;
+use super::step::Reply;
+use super::{Caller, Wake};
+use crate::event::Event;
+use crate::layout::Layout;
+use crate::memory::{self, NoMemory};
+use crate::rc::ResultCode;
+
+impl<W: Wake> Caller<W> {
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
+        let Caller { connection, seats, hello, course, .. } = self;
+        let mut is_left = false;
+        connection.receive(bytes, &Cell::new(usize::MAX), &mut |connection, event| match event {
+            Event::Reply { id, rc, is_text, payload } => {
+                let Some(call) = seats.call_mut(id) else { return };
+                let is_classic_first = id == 1 && connection.layout() == Some(Layout::Classic);
+                call.answer(match memory::copy(payload) {
+                    Ok(payload) => State::Answered(Reply { rc, is_text, payload, is_classic_first }),
+                    Err(NoMemory) => State::Lost,
+                });
+            }
+            Event::LostReply { id } => {
+                if let Some(call) = seats.call_mut(id) {
+                    call.answer(State::Lost);
+                }
+            }
+            Event::Goodbye { rc, last_id } => {
+                course.leave(rc, last_id);
+                is_left = true;
+            }
+            Event::Opened(theirs) => *hello = Some(theirs),
+            Event::Request { ticket, .. } => {
+                let reply = connection.begin_reply(ticket);
+                reply.fail(ResultCode::NO_HANDLER, "this client serves no requests");
+            }
+            Event::Greeted(_) | Event::Notify { .. } => {}
+        });
+        connection.received(now);
+        if is_left {
+            seats.wake_all();
+        }
+    }
+}

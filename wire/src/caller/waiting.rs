@@ -1,0 +1,196 @@
+//! Who wants what, and what becomes of it.
+
+use std::time::Instant;
+
+use super::admission::Admission;
+use super::seats::{Call, Seat, State};
+use super::step::{Outcome, Purpose, Step};
+use super::waiter::{Patience, Waiter};
+use super::{Caller, Wake};
+use crate::executed::Executed;
+use crate::layout::Layout;
+use crate::memory::NoMemory;
+
+/// Taking a seat.
+impl<W: Wake> Caller<W> {
+    /// Takes a seat in the queue.
+    pub fn ask(&mut self, purpose: Purpose, deadline: Option<Instant>, waker: W) -> Seat {
+        self.seats.enqueue(purpose, Waiter::new(waker, deadline))
+    }
+
+    /// Begins a call, which [`may_begin`](Caller::may_begin) or whose seat in the queue was
+    /// [ready](Outcome::Ready), and attends it. Returns its id, which tells its [seat](Seat::Call).
+    pub fn begin(
+        &mut self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout_ms: i32,
+        deadline: Option<Instant>,
+        waker: W,
+    ) -> Result<u32, NoMemory> {
+        let waiter = Waiter::new(waker, deadline);
+        self.push_call(msg_type, payload, timeout_ms, deadline, Some(waiter))
+    }
+
+    /// The same, but nobody waits yet.
+    pub fn start(
+        &mut self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout_ms: i32,
+        deadline: Option<Instant>,
+    ) -> Result<u32, NoMemory> {
+        self.push_call(msg_type, payload, timeout_ms, deadline, None)
+    }
+
+    fn push_call(
+        &mut self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout_ms: i32,
+        deadline: Option<Instant>,
+        waiter: Option<Waiter<W>>,
+    ) -> Result<u32, NoMemory> {
+        let id = self.connection.push_request(msg_type, payload, timeout_ms)?;
+        let end = self.taken + self.connection.waiting() as u64;
+        self.seats.add_call(id, Call { end, deadline, state: State::Open(waiter) });
+        Ok(id)
+    }
+
+    /// Puts a request that wants no answer into the outbox, on the same condition.
+    pub fn notify(&mut self, msg_type: u16, payload: &[u8]) -> Result<(), NoMemory> {
+        self.connection.push_notify(msg_type, payload)
+    }
+}
+
+/// Waiting at it.
+impl<W: Wake> Caller<W> {
+    /// Waits at this seat from now on, but no longer than `until`, in place of whoever did. Then
+    /// [`poll`](Caller::poll). Nothing happens if it has no need for anybody: then `poll` says what there is.
+    pub fn attend(&mut self, seat: Seat, until: Option<Instant>, waker: W) {
+        self.seats.attend(seat, until, waker);
+    }
+
+    /// Nobody waits at these seats any more; they stay.
+    pub fn detach(&mut self, seats: impl IntoIterator<Item = Seat>) {
+        self.seats.detach(seats);
+    }
+
+    /// Whether it is decided what becomes of the seat, so that [`poll`](Caller::poll) gives its outcome.
+    pub fn is_decided(&self, seat: Seat) -> bool {
+        match seat {
+            Seat::Call(id) => self.seats.call(id).is_some_and(|call| match call.state {
+                State::Answered(_) | State::Lost => true,
+                State::Open(_) => !self.course.may_answer(id),
+            }),
+            Seat::Queue(_) => false,
+        }
+    }
+
+    /// What the owner of this seat does next. Ask again once that is done.
+    pub fn poll(&mut self, seat: Seat, now: Instant) -> Step {
+        if let Some(outcome) = self.outcome(seat, now) {
+            self.seats.leave(seat);
+            return Step::Done(outcome);
+        }
+        let is_read = self.seats.is_somebody_reading();
+        let is_overdue = self.is_overdue(now);
+        let Some(waiter) = self.seats.waiter_mut(seat) else { return Step::NotYet };
+        match waiter.poll_patience(now, is_read) {
+            Patience::Waits => {}
+            Patience::Last(step) => return step,
+            Patience::Ends => return self.give_up(seat, now),
+        }
+        let until = waiter.until();
+        match seat {
+            _ if is_read => Step::Wait { until },
+            Seat::Queue(_) if is_overdue => Step::Look,
+            // Whoever sends makes room, and reads meanwhile.
+            Seat::Queue(_) if self.connection.flow().is_backed_up() => Step::Wait { until },
+            Seat::Queue(_) | Seat::Call(_) => Step::Read { until: earliest(until, self.look_at(now)) },
+        }
+    }
+
+    /// Whoever waits at the seat has waited for as long as he wanted to.
+    fn give_up(&mut self, seat: Seat, now: Instant) -> Step {
+        let executed = match seat {
+            Seat::Queue(_) => Executed::Never,
+            Seat::Call(id) if self.seats.call(id).is_some_and(|call| !call.is_late(now)) => {
+                self.seats.detach([seat]);
+                return Step::NotYet;
+            }
+            Seat::Call(_) => Executed::Perhaps,
+        };
+        self.leave(seat);
+        Step::Done(Outcome::TimedOut(executed))
+    }
+
+    /// Tells the server that nobody needs the answer to this call any more. It may still give one, and else
+    /// answers "cancelled". In the classic layout nothing can be said.
+    pub fn cancel(&mut self, seat: Seat) {
+        if let Seat::Call(id) = seat
+            && self.seats.call(id).is_some_and(Call::is_open)
+            && self.course.end().is_none()
+            && self.connection.layout() == Some(Layout::V1)
+        {
+            self.connection.push_cancel(id);
+        }
+    }
+
+    /// Gives the seat up. Should a reply to its call come, it is thrown away.
+    pub fn leave(&mut self, seat: Seat) {
+        if let Seat::Call(id) = seat {
+            self.connection.abandon_call(id);
+        }
+        self.seats.leave(seat);
+    }
+}
+
+/// What becomes of a seat.
+impl<W: Wake> Caller<W> {
+    fn outcome(&mut self, seat: Seat, now: Instant) -> Option<Outcome> {
+        match seat {
+            Seat::Call(id) => self.call_outcome(id),
+            Seat::Queue(number) => self.queue_outcome(number, now),
+        }
+    }
+
+    fn call_outcome(&mut self, id: u32) -> Option<Outcome> {
+        let call = self.seats.call_mut(id)?;
+        match &mut call.state {
+            State::Answered(_) => match std::mem::replace(&mut call.state, State::Lost) {
+                State::Answered(reply) => Some(Outcome::Reply(reply)),
+                State::Open(_) | State::Lost => Some(Outcome::Lost),
+            },
+            State::Lost => Some(Outcome::Lost),
+            State::Open(_) => {
+                let end = call.end;
+                let is_ended = !self.course.may_answer(id);
+                is_ended.then(|| Outcome::Ended(self.executed(id, end)))
+            }
+        }
+    }
+
+    /// Whether a call may have been executed that will not be answered. `end`: where its request ends in
+    /// all that is sent.
+    fn executed(&self, id: u32, end: u64) -> Executed {
+        // What somebody is sending right now may have left.
+        let has_left = end <= self.taken || self.is_somebody_writing() || !self.course.is_finished();
+        if has_left { self.course.executed(id) } else { Executed::Never }
+    }
+
+    fn queue_outcome(&self, number: u32, now: Instant) -> Option<Outcome> {
+        match self.admits(self.seats.purpose(number)?) {
+            // Whoever reads judges what is overdue.
+            Admission::Now if !self.is_overdue(now) || self.seats.is_somebody_reading() => {
+                Some(Outcome::Ready)
+            }
+            Admission::Now | Admission::Later => None,
+            Admission::Never(outcome) => Some(outcome),
+        }
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}
