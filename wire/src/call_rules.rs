@@ -2,7 +2,7 @@
 
 use crate::error::ProtocolError;
 use crate::failure::Failure;
-use crate::frame::{Extension, Header, Kind, flags, split_extension};
+use crate::frame::{Extension, Header, flags, split_extension};
 use crate::rc::ResultCode;
 
 /// Whether a call's id may follow the last one. Half the number space counts as "behind", so that ids
@@ -23,21 +23,24 @@ pub(crate) fn is_behind(id: u32, last_accepted: u32) -> bool {
     last_accepted.wrapping_sub(id) > u32::MAX / 2
 }
 
-/// The payload proper of a call that can be served. The first rule that it breaks counts.
+/// The payload proper of a request that can be served. The first rule that it breaks counts.
 #[inline]
 pub(crate) fn check<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Failure> {
     // As most do, it says nothing that there is a rule for.
-    if header.kind == Kind::Request as u8 && header.rc >= 0 && header.flags == 0 {
+    if header.rc >= 0 && header.flags == 0 {
         return Ok(payload);
     }
     check_each(header, payload)
 }
 
+/// The same of a subscribe or an unsubscribe. Its payload has no meaning.
+pub(crate) fn check_subscribe(header: &Header, payload: &[u8]) -> Result<(), Failure> {
+    check(header, payload).map(|_| ())
+}
+
 #[cold]
 fn check_each<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Failure> {
-    if header.kind != Kind::Request as u8 {
-        Err(no_events())
-    } else if header.rc < 0 {
+    if header.rc < 0 {
         Err(Failure::fixed(ResultCode::MALFORMED, "the timeout is negative"))
     } else if header.flags & flags::TEXT != 0 {
         Err(Failure::fixed(ResultCode::MALFORMED, "a request can't carry the flag TEXT"))
@@ -55,8 +58,4 @@ fn check_each<'b>(header: &Header, payload: &'b [u8]) -> Result<&'b [u8], Failur
             }
         }
     }
-}
-
-fn no_events() -> Failure {
-    Failure::fixed(ResultCode::NO_HANDLER, "this server has no events")
 }

@@ -151,6 +151,9 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
         return Parsed::Bad { error, ticket };
     }
     match (kind, ticket) {
+        (Some(Kind::Subscribe | Kind::Unsubscribe), ticket @ Some(_)) => {
+            Parsed::Bad { error: Failure::fixed(ResultCode::NO_HANDLER, "datagrams bring no events"), ticket }
+        }
         (_, Some(ticket)) => match call_rules::check(&header, payload) {
             Ok(payload) => Parsed::Request { ticket, payload },
             Err(error) => Parsed::Bad { error, ticket: Some(ticket) },
@@ -303,9 +306,7 @@ mod tests {
     #[test]
     fn faults_are_answered_as_on_streams() {
         for (kind, flags, rc, payload) in [
-            (Kind::Subscribe, 0, 0, &b""[..]),
-            (Kind::Unsubscribe, flags::MORE, -1, b""),
-            (Kind::Request, 0, -1, b""),
+            (Kind::Request, 0, -1, &b""[..]),
             (Kind::Request, flags::TEXT, -1, b""),
             (Kind::Request, flags::TEXT | flags::MORE, 0, b"x"),
             (Kind::Request, flags::MORE | flags::EXT, 0, b"x"),

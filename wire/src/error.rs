@@ -91,6 +91,16 @@ pub enum ProtocolError {
     /// Bytes that the peer has not read.
     #[error("{0} bytes are waiting to be read by the peer, over the hard mark")]
     OutboxFull(usize),
+    /// It has subscribed to a topic that tolerates no gaps, and reads too slowly for it.
+    #[error(
+        "{waiting} bytes are waiting to be read by the peer, too many for one more event of type {topic}"
+    )]
+    SlowSubscriber {
+        /// Of whose events it may miss none.
+        topic: u16,
+        /// Bytes that the peer has not read.
+        waiting: usize,
+    },
     /// For what there is none.
     #[error("there is no memory for {0}")]
     NoMemory(&'static str),
@@ -145,7 +155,7 @@ impl ProtocolError {
     /// Whether there is no point in telling the peer, since it does not read, or nothing more can be
     /// said to it.
     pub fn is_hopeless(&self) -> bool {
-        matches!(self, ProtocolError::OutboxFull(_))
+        matches!(self, ProtocolError::OutboxFull(_) | ProtocolError::SlowSubscriber { .. })
             || [ProtocolError::STALLED, ProtocolError::STARVED].contains(self)
     }
 
@@ -156,6 +166,7 @@ impl ProtocolError {
             ProtocolError::OtherProtocol(_)
                 | ProtocolError::TextNotFrames { .. }
                 | ProtocolError::OutboxFull(_)
+                | ProtocolError::SlowSubscriber { .. }
                 | ProtocolError::TooManyInFlight { .. }
                 | ProtocolError::NoMemory(_)
                 | ProtocolError::TooMuchBuffered { .. }
@@ -168,6 +179,7 @@ impl ProtocolError {
             ProtocolError::TooLarge { .. } | ProtocolError::TextNotFrames { .. } => ResultCode::TOO_LARGE,
             ProtocolError::TooManyInFlight { .. }
             | ProtocolError::OutboxFull(_)
+            | ProtocolError::SlowSubscriber { .. }
             | ProtocolError::NoMemory(_)
             | ProtocolError::TooMuchBuffered { .. } => ResultCode::BUSY,
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,

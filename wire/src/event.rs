@@ -22,6 +22,28 @@ pub enum Event<'b> {
         /// For the handler.
         payload: &'b [u8],
     },
+    /// The peer wants to be told of a topic, which is the ticket's type. To be answered like a request: with
+    /// `Connection::accept_subscription`, or with a failure.
+    Subscribe {
+        /// Names the call and the topic.
+        ticket: Ticket,
+    },
+    /// It wants to be told no more: `Connection::end_subscription`, or a failure.
+    Unsubscribe {
+        /// Names the call and the topic.
+        ticket: Ticket,
+    },
+    /// The peer tells of a topic that we have subscribed to.
+    Published {
+        /// Which.
+        topic: u16,
+        /// Its number within the subscription, from 1; behind the last number 1 comes again.
+        sequence: u32,
+        /// How many events of the topic got lost since the one before it.
+        dropped: u32,
+        /// What is told.
+        payload: &'b [u8],
+    },
     /// The final reply to a call of ours for which somebody waits.
     Reply {
         /// The call's, as `Connection::push_request` gave it.

@@ -96,6 +96,7 @@
 //! | `outbox` | bytes on their way out |
 //! | `asked` | what we asked and have no answer to yet |
 //! | `owed` | what we owe an answer later |
+//! | `subscriptions` | who is told of what, in both directions |
 //! | `call_rules` | what a call may not say |
 //! | `flow` | what every stream has: bytes that wait, time, an end |
 //! | `connection` | all of these as one state machine |
@@ -139,6 +140,7 @@ mod protocol;
 mod rc;
 mod reply;
 mod settings;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
@@ -160,3 +162,4 @@ pub use protocol::Protocol;
 pub use rc::ResultCode;
 pub use reply::{ReplyWriter, Ticket};
 pub use settings::Settings;
+pub use subscriptions::{Pushed, WhenSlow};

@@ -5,7 +5,7 @@
 //! error, are not: for them a margin is left.
 
 use std::collections::{HashMap, TryReserveError, VecDeque};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::hint::black_box;
 
 /// There is no memory for it.
@@ -58,7 +58,9 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, NoMemory> {
 }
 
 /// Makes room for one more entry.
-pub(crate) fn reserve_entry<K: Eq + Hash, V>(map: &mut HashMap<K, V>) -> Result<(), NoMemory> {
+pub(crate) fn reserve_entry<K: Eq + Hash, V, S: BuildHasher>(
+    map: &mut HashMap<K, V, S>,
+) -> Result<(), NoMemory> {
     if map.len() < map.capacity() {
         return Ok(());
     }

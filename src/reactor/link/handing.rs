@@ -5,7 +5,7 @@ use sidewire_platform::Peer;
 use super::super::journal::Handled;
 use super::super::system::StreamIo;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
-use sidewire_wire::{Connection, Event, Layout};
+use sidewire_wire::{Connection, Event, Layout, ResultCode};
 
 impl Scope<'_> {
     /// Hands something that a framed peer has sent to the service.
@@ -34,6 +34,9 @@ impl Scope<'_> {
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("#{key}"));
+            }
+            Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
+                connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
             }
             Event::Greeted(hello) => log::debug!("{endpoint}: #{key} {hello}"),
             Event::Goodbye { rc, .. } => log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code()),

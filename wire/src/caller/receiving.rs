@@ -38,6 +38,10 @@ impl<W: Wake> Caller<W> {
                 let reply = connection.begin_reply(ticket);
                 reply.fail(ResultCode::NO_HANDLER, "this client serves no requests");
             }
+            Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
+                connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client has no events");
+            }
+            Event::Published { .. } => {}
             Event::Greeted(_) | Event::Notify { .. } => {}
         });
         connection.received(now);

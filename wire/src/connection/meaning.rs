@@ -57,6 +57,10 @@ impl Connection {
                 Ok(reply.map(|_| Event::LostReply { id: header.id }))
             }
             Some(Kind::Notify) => Ok(None),
+            Some(Kind::Event) => {
+                self.lose_event(header);
+                Ok(None)
+            }
             _ => self.take_v1(header, &[]),
         }
     }
@@ -77,7 +81,9 @@ impl Connection {
     fn take_v1<'b>(&mut self, header: Header, payload: &'b [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
         let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
         match kind {
-            Kind::Request | Kind::Subscribe | Kind::Unsubscribe => self.take_request(header, payload),
+            Kind::Request => self.take_request(header, payload),
+            Kind::Subscribe | Kind::Unsubscribe => self.take_subscribe(header, payload),
+            Kind::Event => Ok(self.take_event(header, payload)),
             Kind::Notify => Ok(self.take_notify(header, payload)),
             Kind::Reply => self.take_reply(header, payload),
             Kind::Ping => {
@@ -92,8 +98,8 @@ impl Connection {
                 self.take_cancel(header.id);
                 Ok(None)
             }
-            // Nobody subscribed, no call streams, no token was asked for.
-            Kind::Event | Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
+            // No call streams, no token was asked for.
+            Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection as a state machine: bytes and the time in, events, bytes and a deadline out.
 
 mod deferring;
+mod events;
 mod input;
 mod leaving;
 mod meaning;
@@ -22,6 +23,7 @@ use crate::layout::Layout;
 use crate::owed::Register;
 use crate::rc::ResultCode;
 use crate::settings::Settings;
+use crate::subscriptions::Subscriptions;
 use time::Partial;
 
 pub use time::Input;
@@ -52,13 +54,15 @@ enum Phase {
     Finishing,
 }
 
-/// Calls that have no final reply yet, and are no matter of this moment.
+/// Calls that have no final reply yet, and are no matter of this moment; and what else is not over with a frame.
 #[derive(Debug, Default)]
 struct OpenCalls {
     /// What we asked.
     asked: Asked,
     /// What we owe an answer later.
     owed: Register,
+    /// Who is told of what.
+    topics: Subscriptions,
 }
 
 /// One connection as a state machine: bytes and the time in, events, bytes and a deadline out. How an owner
@@ -72,6 +76,7 @@ struct OpenCalls {
 /// | [`receive`](Connection::receive) and [`received`](Connection::received) | [`poll_owed`](Connection::poll_owed), [`has_unsent`](Connection::has_unsent), [`has_backlog`](Connection::has_backlog), [`is_finished`](Connection::is_finished) |
 /// | [`end_of_input`](Connection::end_of_input), [`goodbye`](Connection::goodbye), [`refuse`](Connection::refuse), [`shed`](Connection::shed) | `poll_owed`, `has_unsent`, `is_finished` |
 /// | a reply outside of `receive`, to a [deferred](Connection::defer) call or with a ticket that was kept | `has_unsent`, then `poll_owed` (the peer may have been given up for what it does not read), `has_backlog` (a classic peer's next request may have waited for this) |
+/// | [`push_event`](Connection::push_event) | `has_unsent`, then `poll_owed`, `is_finished` (the peer may have been given up for what it does not read) |
 /// | [`mark_sent`](Connection::mark_sent) | `has_unsent`, `has_backlog`, `is_finished` |
 /// | the time of [`next_deadline`](Connection::next_deadline) | [`handle_timeout`](Connection::handle_timeout), then `poll_owed`, `has_unsent`, `is_finished` |
 #[derive(Debug)]

@@ -37,6 +37,9 @@ impl Connection {
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
         let left = self.flow.mark_sent(count, now);
         self.release(left);
+        if self.open_calls.is_some() {
+            self.push_kept();
+        }
         self.watch_partial(now);
         self.check_accounts();
     }

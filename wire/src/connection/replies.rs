@@ -100,6 +100,7 @@ impl Connection {
             return Err(ProtocolError::UnaskedPart(header.id));
         }
         let waited_for = calls.asked.finish(header.id, i32::from(header.msg_type))?;
+        calls.topics.answered(header.id, ResultCode::new(header.rc));
         self.part();
         let is_text = header.flags & flags::TEXT != 0;
         let reply = Event::Reply { id: header.id, rc: ResultCode::new(header.rc), is_text, payload };

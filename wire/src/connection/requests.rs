@@ -23,7 +23,7 @@ impl Connection {
         ReplyWriter::begin(&mut self.flow.outbox, ticket, limit, pad_to)
     }
 
-    /// A request, a subscribe or an unsubscribe. What can't be served is told so, and costs nothing else.
+    /// A request. What can't be served is told so, and costs nothing else.
     #[inline]
     pub(super) fn take_request<'b>(
         &mut self,

@@ -201,8 +201,10 @@ fn what_can_not_be_served_is_answered_and_the_link_goes_on() {
         (frame(Kind::Request, flags::EXT, 4, 1, 0, &[3, 0, 1, 2, 3]), malformed),
         (frame(Kind::Request, flags::EXT, 4, 1, 0, &too_long), malformed),
         (frame(Kind::Request, flags::EXT, 4, 1, 0, &extended(0x8123, b"", b"")), missing),
-        (frame(Kind::Subscribe, 0, 4, 1, 0, b""), none),
-        (frame(Kind::Unsubscribe, 0, 4, 1, 0, b""), none),
+        (frame(Kind::Subscribe, 0, 4, 1, -1, b""), malformed),
+        (frame(Kind::Unsubscribe, flags::TEXT, 4, 1, 0, b""), malformed),
+        (frame(Kind::Subscribe, flags::MORE, 4, 1, 0, b""), none),
+        (frame(Kind::Subscribe, flags::EXT, 4, 1, 0, &extended(0x8123, b"", b"")), missing),
     ] {
         let mut side = open();
         let frames = side.ask(&bytes);
@@ -356,7 +358,7 @@ fn an_initiator_counts_what_it_is_asked_too() {
     let expected = [1, 2, 3].map(|id| Frame::reply(id, 1, ResultCode::OK, b"x"));
     assert_eq!(side.ask(&calls), expected);
     assert_eq!(side.seen().len(), 3);
-    let calls: Vec<u8> = (4..=7).flat_map(|id| frame(Kind::Subscribe, 0, 1, id, 0, b"")).collect();
+    let calls: Vec<u8> = (4..=7).flat_map(|id| frame(Kind::Subscribe, 0, 1, id, -1, b"")).collect();
     side.feed(&calls);
     assert_eq!(side.seen(), []);
     side.assert_fatal(ResultCode::BUSY, 6);

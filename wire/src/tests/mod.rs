@@ -9,6 +9,7 @@ mod classic;
 mod codec;
 mod datagram;
 mod deferred;
+mod events;
 mod frames;
 mod goodbye;
 mod hello;
@@ -40,6 +41,9 @@ enum Seen {
     Request { msg_type: i32, payload: Vec<u8> },
     Notify { msg_type: u16, payload: Vec<u8> },
     Reply { id: u32, rc: i32, is_text: bool, payload: Vec<u8> },
+    Subscribe { topic: i32 },
+    Unsubscribe { topic: i32 },
+    Published { topic: u16, sequence: u32, dropped: u32, payload: Vec<u8> },
     LostReply { id: u32 },
     Opened,
     Goodbye { rc: i32, last_id: u32 },
@@ -48,7 +52,7 @@ enum Seen {
 /// What a side does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answers {
-    /// Sends the payload back at once.
+    /// Sends the payload back at once; takes every subscription.
     Echo,
     /// Keeps the ticket.
     Later,
@@ -150,6 +154,20 @@ impl Side {
             }
             Event::Reply { id, rc, is_text, payload } => {
                 seen.push(Seen::Reply { id, rc: rc.code(), is_text, payload: payload.to_vec() });
+            }
+            Event::Subscribe { ticket } => {
+                seen.push(Seen::Subscribe { topic: ticket.msg_type });
+                match answers {
+                    Answers::Echo => drop(connection.accept_subscription(ticket)),
+                    Answers::Later => tickets.push(ticket),
+                }
+            }
+            Event::Unsubscribe { ticket } => {
+                seen.push(Seen::Unsubscribe { topic: ticket.msg_type });
+                connection.end_subscription(ticket);
+            }
+            Event::Published { topic, sequence, dropped, payload } => {
+                seen.push(Seen::Published { topic, sequence, dropped, payload: payload.to_vec() });
             }
             Event::LostReply { id } => seen.push(Seen::LostReply { id }),
             Event::Opened(_) => seen.push(Seen::Opened),

@@ -13,14 +13,14 @@ use crate::settings::Settings;
 
 /// What lies between one side's outbox and the other's input.
 #[derive(Debug)]
-struct Wire {
+pub(super) struct Wire {
     /// Bytes under way, and when they arrive.
     chunks: VecDeque<(Instant, Vec<u8>)>,
     delay: Duration,
     /// Bytes that arrive in one piece at most.
     piece: usize,
     /// Bytes that may be under way at a time, as in a socket's buffer.
-    room: usize,
+    pub(super) room: usize,
     /// Bytes that still pass; further ones are lost.
     lost_behind: usize,
     /// Whether the sender has closed its side, and the receiver been told.
@@ -40,7 +40,7 @@ impl Wire {
     }
 
     /// Takes what there is room for. Says how much.
-    fn push(&mut self, bytes: &[u8], now: Instant) -> usize {
+    pub(super) fn push(&mut self, bytes: &[u8], now: Instant) -> usize {
         let count = bytes.len().min(self.room - self.under_way());
         let passes = count.min(self.lost_behind);
         self.lost_behind -= passes;
@@ -65,15 +65,15 @@ impl Wire {
 
 /// The client's side, the server's, and the wires to each.
 #[derive(Debug)]
-struct Pair {
-    client: Side,
-    server: Side,
-    to_client: Wire,
-    to_server: Wire,
+pub(super) struct Pair {
+    pub(super) client: Side,
+    pub(super) server: Side,
+    pub(super) to_client: Wire,
+    pub(super) to_server: Wire,
 }
 
 impl Pair {
-    fn new(client: Arc<Settings>, server: Arc<Settings>) -> Pair {
+    pub(super) fn new(client: Arc<Settings>, server: Arc<Settings>) -> Pair {
         let now = Instant::now();
         Pair::of(Connection::initiator(client, [1; 16], now), Connection::responder(server, now), now)
     }
@@ -102,7 +102,7 @@ impl Pair {
     }
 
     /// Past its hello, over wires that deliver in pieces of this size.
-    fn open(piece: usize) -> Pair {
+    pub(super) fn open(piece: usize) -> Pair {
         let mut pair = Pair::new(defaults(), defaults());
         pair.to_client.piece = piece;
         pair.to_server.piece = piece;
@@ -112,7 +112,7 @@ impl Pair {
     }
 
     /// Moves bytes until nothing moves any more.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         while [
             exchange(&mut self.client, &mut self.to_server, &mut self.to_client),
             exchange(&mut self.server, &mut self.to_client, &mut self.to_server),
@@ -122,7 +122,7 @@ impl Pair {
     }
 
     /// Lets time pass, in steps of a millisecond.
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.run();
         let end = self.client.now + time;
         while self.client.now < end {
