@@ -100,6 +100,7 @@
 mod admission;
 mod channel;
 mod course;
+mod incoming;
 mod receiving;
 mod seats;
 mod step;
@@ -118,6 +119,7 @@ use course::Course;
 use seats::Seats;
 
 pub use course::End;
+pub use incoming::Incoming;
 pub use seats::Seat;
 pub use step::{Bound, Came, Outcome, Purpose, Reply, Step};
 
@@ -135,6 +137,7 @@ pub trait Wake {
 /// | `admission` | whether a request may begin |
 /// | `channel` | reading and sending, and what that says of the connection's end |
 /// | `receiving` | whose each thing is that comes |
+/// | `incoming` | what the server asks of us |
 /// | `seats` | the places of all, and which of them reads for all |
 /// | `waiter` | one who waits, and how long |
 /// | `course` | how the connection goes |
@@ -145,6 +148,8 @@ pub struct Caller<W> {
     course: Course,
     seats: Seats<W>,
     hello: Option<Box<Hello>>,
+    /// `None`: nothing is served here.
+    incoming: Option<Box<incoming::Queue>>,
     /// Bytes that the channel has taken so far. A request behind them has not left.
     taken: u64,
 }
@@ -163,7 +168,15 @@ impl<W: Wake> Caller<W> {
     }
 
     fn new(connection: Connection, settings: Arc<Settings>) -> Caller<W> {
-        Caller { connection, settings, course: Course::Open, seats: Seats::new(), hello: None, taken: 0 }
+        Caller {
+            connection,
+            settings,
+            course: Course::Open,
+            seats: Seats::new(),
+            hello: None,
+            incoming: None,
+            taken: 0,
+        }
     }
 
     /// The layout, once known.

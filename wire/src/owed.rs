@@ -74,6 +74,11 @@ impl Register {
         self.calls.contains_key(&id)
     }
 
+    /// Whether this very call has not ended.
+    pub(crate) fn has(&self, id: OwedId) -> bool {
+        self.calls.get(&id.id).is_some_and(|call| call.serial == id.serial)
+    }
+
     /// Takes a call in that had come in full at `since`. Gives it back if there is no memory for it.
     pub(crate) fn add(&mut self, ticket: Ticket, since: Instant) -> Result<OwedId, Ticket> {
         let Ok(()) = self.reserve() else { return Err(ticket) };

@@ -161,6 +161,7 @@ impl<W: Wake> Caller<W> {
         if self.connection.next_deadline().is_some_and(|at| at <= known) {
             self.connection.handle_timeout(known, input);
         }
+        self.judge_owed(known);
         if let Some(error) = self.connection.flow().failure()
             && !self.course.is_over()
         {

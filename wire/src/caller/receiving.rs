@@ -13,7 +13,7 @@ use crate::rc::ResultCode;
 
 impl<W: Wake> Caller<W> {
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
-        let Caller { connection, seats, hello, course, .. } = self;
+        let Caller { connection, settings, seats, hello, course, incoming, .. } = self;
         let mut is_left = false;
         connection.receive(bytes, &Cell::new(usize::MAX), &mut |connection, event| match event {
             Event::Reply { id, rc, is_text, payload } => {
@@ -34,15 +34,23 @@ impl<W: Wake> Caller<W> {
                 is_left = true;
             }
             Event::Opened(theirs) => *hello = Some(theirs),
-            Event::Request { ticket, .. } => {
-                let reply = connection.begin_reply(ticket);
-                reply.fail(ResultCode::NO_HANDLER, "this client serves no requests");
+            Event::Request { ticket, payload } => match incoming {
+                Some(queue) => queue.request(connection, ticket, payload, now),
+                None => {
+                    let reply = connection.begin_reply(ticket);
+                    reply.fail(ResultCode::NO_HANDLER, "this client serves no requests");
+                }
+            },
+            Event::Notify { msg_type, payload } => {
+                if let Some(queue) = incoming {
+                    queue.notify(&settings.limits, msg_type, payload);
+                }
             }
             Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
                 connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client has no events");
             }
             Event::Published { .. } => {}
-            Event::Greeted(_) | Event::Notify { .. } => {}
+            Event::Greeted(_) => {}
         });
         connection.received(now);
         if is_left {

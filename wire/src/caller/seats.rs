@@ -14,11 +14,15 @@ pub enum Seat {
     Queue(u32),
     /// At a call, by its id.
     Call(u32),
+    /// At no call: its owner reads for others, and handles what the server asks, until the end.
+    Reader(u32),
 }
 
 #[derive(Debug)]
 pub(super) struct Seats<W> {
     calls: ById<Call<W>>,
+    /// Those who only read; without a waiter while they handle something.
+    standing: ById<Option<Waiter<W>>>,
     queue: Vec<Queued<W>>,
     last_number: u32,
     reading: Reading,
@@ -100,6 +104,7 @@ impl<W: Wake> Seats<W> {
     pub(super) fn new() -> Seats<W> {
         Seats {
             calls: ById::default(),
+            standing: ById::default(),
             queue: Vec::new(),
             last_number: 0,
             reading: Reading::Nobody,
@@ -113,6 +118,14 @@ impl<W: Wake> Seats<W> {
         Seat::Queue(self.last_number)
     }
 
+    /// Its owner is awake, and reads if nobody does.
+    pub(super) fn add_reader(&mut self, waiter: Waiter<W>) -> Seat {
+        self.last_number = self.last_number.wrapping_add(1);
+        self.standing.insert(self.last_number, Some(waiter));
+        self.expect(Seat::Reader(self.last_number));
+        Seat::Reader(self.last_number)
+    }
+
     /// Whoever waits for it is awake, and reads if nobody does.
     pub(super) fn add_call(&mut self, id: u32, call: Call<W>) {
         let is_attended = call.waiter().is_some();
@@ -124,20 +137,36 @@ impl<W: Wake> Seats<W> {
 
     /// The same for a seat that is there already.
     pub(super) fn attend(&mut self, seat: Seat, until: Option<Instant>, waker: W) {
-        let Seat::Call(id) = seat else { return };
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let State::Open(waiter) = &mut call.state else { return };
-        *waiter = Some(Waiter::new(waker, until.into_iter().chain(call.deadline).min()));
+        match seat {
+            Seat::Queue(_) => return,
+            Seat::Call(id) => {
+                let Some(call) = self.calls.get_mut(&id) else { return };
+                let State::Open(waiter) = &mut call.state else { return };
+                *waiter = Some(Waiter::new(waker, until.into_iter().chain(call.deadline).min()));
+            }
+            Seat::Reader(number) => {
+                let Some(waiter) = self.standing.get_mut(&number) else { return };
+                *waiter = Some(Waiter::new(waker, until));
+            }
+        }
         self.expect(seat);
     }
 
     /// Nobody waits there any more. If one of them was to read, somebody else is.
     pub(super) fn detach(&mut self, seats: impl IntoIterator<Item = Seat>) {
         for seat in seats {
-            if let Seat::Call(id) = seat
-                && let Some(Call { state: State::Open(waiter), .. }) = self.calls.get_mut(&id)
-            {
-                *waiter = None;
+            match seat {
+                Seat::Queue(_) => {}
+                Seat::Call(id) => {
+                    if let Some(Call { state: State::Open(waiter), .. }) = self.calls.get_mut(&id) {
+                        *waiter = None;
+                    }
+                }
+                Seat::Reader(number) => {
+                    if let Some(waiter) = self.standing.get_mut(&number) {
+                        *waiter = None;
+                    }
+                }
             }
         }
         self.replace_reader();
@@ -165,6 +194,7 @@ impl<W: Wake> Seats<W> {
                 State::Open(waiter) => waiter.as_mut(),
                 State::Answered(_) | State::Lost => None,
             },
+            Seat::Reader(number) => self.standing.get_mut(&number)?.as_mut(),
         }
     }
 
@@ -173,6 +203,7 @@ impl<W: Wake> Seats<W> {
         match seat {
             Seat::Queue(number) => self.queue.retain(|queued| queued.number != number),
             Seat::Call(id) => drop(self.calls.remove(&id)),
+            Seat::Reader(number) => drop(self.standing.remove(&number)),
         }
         self.replace_reader();
     }
@@ -180,12 +211,17 @@ impl<W: Wake> Seats<W> {
     /// All who wait for something that only a read can bring: one of them reads. Those in the queue are not
     /// among them, who come themselves when they are woken.
     fn readers(&self) -> impl Iterator<Item = (Seat, &Waiter<W>)> {
-        self.calls.iter().filter_map(|(id, call)| Some((Seat::Call(*id), call.waiter()?)))
+        let standing = self.standing.iter();
+        let standing =
+            standing.filter_map(|(number, waiter)| Some((Seat::Reader(*number), waiter.as_ref()?)));
+        let calls = self.calls.iter().filter_map(|(id, call)| Some((Seat::Call(*id), call.waiter()?)));
+        standing.chain(calls)
     }
 
     fn waits_for_a_read(&self, seat: Seat) -> bool {
         match seat {
             Seat::Call(id) => self.calls.get(&id).is_some_and(|call| call.waiter().is_some()),
+            Seat::Reader(number) => self.standing.get(&number).is_some_and(Option::is_some),
             Seat::Queue(_) => false,
         }
     }

@@ -18,6 +18,12 @@ impl<W: Wake> Caller<W> {
         self.seats.enqueue(purpose, Waiter::new(waker, deadline))
     }
 
+    /// Takes a seat for one who reads whatever comes, and [attends](Caller::attend) it, until the connection is
+    /// over.
+    pub fn stand_by(&mut self, waker: W) -> Seat {
+        self.seats.add_reader(Waiter::new(waker, None))
+    }
+
     /// Begins a call, which [`may_begin`](Caller::may_begin) or whose seat in the queue was
     /// [ready](Outcome::Ready), and attends it. Returns its id, which tells its [seat](Seat::Call).
     pub fn begin(
@@ -83,6 +89,7 @@ impl<W: Wake> Caller<W> {
                 State::Answered(_) | State::Lost => true,
                 State::Open(_) => !self.course.may_answer(id),
             }),
+            Seat::Reader(_) => self.is_over(),
             Seat::Queue(_) => false,
         }
     }
@@ -107,14 +114,16 @@ impl<W: Wake> Caller<W> {
             Seat::Queue(_) if is_overdue => Step::Look,
             // Whoever sends makes room, and reads meanwhile.
             Seat::Queue(_) if self.connection.flow().is_backed_up() => Step::Wait { until },
-            Seat::Queue(_) | Seat::Call(_) => Step::Read { until: earliest(until, self.look_at(now)) },
+            Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) => {
+                Step::Read { until: earliest(until, self.look_at(now)) }
+            }
         }
     }
 
     /// Whoever waits at the seat has waited for as long as he wanted to.
     fn give_up(&mut self, seat: Seat, now: Instant) -> Step {
         let executed = match seat {
-            Seat::Queue(_) => Executed::Never,
+            Seat::Queue(_) | Seat::Reader(_) => Executed::Never,
             Seat::Call(id) if self.seats.call(id).is_some_and(|call| !call.is_late(now)) => {
                 self.seats.detach([seat]);
                 return Step::NotYet;
@@ -152,6 +161,7 @@ impl<W: Wake> Caller<W> {
         match seat {
             Seat::Call(id) => self.call_outcome(id),
             Seat::Queue(number) => self.queue_outcome(number, now),
+            Seat::Reader(_) => self.is_over().then_some(Outcome::Ended(Executed::Never)),
         }
     }
 

@@ -38,6 +38,12 @@ impl Connection {
         }
     }
 
+    /// Whether this deferred call has not ended.
+    #[must_use]
+    pub fn is_owed(&self, id: OwedId) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| calls.owed.has(id))
+    }
+
     /// Starts the answer to a deferred call. `None`: it has ended before, and whoever
     /// [asks](Connection::poll_owed) is told how, or was.
     #[must_use]
