@@ -101,6 +101,7 @@ mod admission;
 mod channel;
 mod course;
 mod incoming;
+mod listeners;
 mod receiving;
 mod seats;
 mod step;
@@ -121,7 +122,7 @@ use seats::Seats;
 pub use course::End;
 pub use incoming::Incoming;
 pub use seats::Seat;
-pub use step::{Bound, Came, Outcome, Purpose, Reply, Step};
+pub use step::{Bound, Came, Outcome, Published, Purpose, Reply, Step};
 
 /// Whoever waits: a thread, a task.
 pub trait Wake {
@@ -138,6 +139,7 @@ pub trait Wake {
 /// | `channel` | reading and sending, and what that says of the connection's end |
 /// | `receiving` | whose each thing is that comes |
 /// | `incoming` | what the server asks of us |
+/// | `listeners` | who listens to which events, and has not taken them yet |
 /// | `seats` | the places of all, and which of them reads for all |
 /// | `waiter` | one who waits, and how long |
 /// | `course` | how the connection goes |

@@ -22,6 +22,9 @@ pub struct ConnectionLimits {
     /// Bytes waiting to be read by a peer at which its connection is closed; our own client adds no request
     /// that would lead there. Default 64 MiB.
     pub outbox_hard: usize,
+    /// Bytes of events that wait in a client until whoever subscribed takes them, for each subscriber; each counts
+    /// for 64 bytes more than its payload. Beyond that new ones are dropped, and counted. Default 1 MiB.
+    pub event_queue: usize,
     /// From a peer's first byte to the end of its hello. Default 5 s.
     pub hello_timeout: Duration,
     /// From the first byte of a frame to its last. Default 10 s: at the largest payload that is
@@ -105,6 +108,7 @@ impl Default for ConnectionLimits {
             max_in_flight_bytes: 64 << 20,
             outbox_soft: 1 << 20,
             outbox_hard: 64 << 20,
+            event_queue: 1 << 20,
             hello_timeout: Duration::from_secs(5),
             partial_frame_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(30),

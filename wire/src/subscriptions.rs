@@ -170,6 +170,11 @@ impl Subscriptions {
         self.ours.remove(&topic);
     }
 
+    /// Whether we have asked for this topic, and not been refused.
+    pub(crate) fn is_ours(&self, topic: u16) -> bool {
+        self.ours.contains_key(&topic) || self.asked.iter().any(|(_, asked)| *asked == topic)
+    }
+
     /// A reply has come, perhaps to a subscribe.
     #[inline]
     pub(crate) fn answered(&mut self, id: u32, rc: ResultCode) {

@@ -39,6 +39,7 @@ impl<W: Wake> Caller<W> {
             Came::Nothing => self.judge(asked, Input::Quiet),
             Came::Bytes { bytes, is_all } => {
                 self.receive(bytes, now);
+                self.unsubscribe_unwanted();
                 self.judge(asked, if is_all { Input::Fresh } else { Input::Waiting });
                 self.seats.wake_queue();
             }
@@ -97,6 +98,7 @@ impl<W: Wake> Caller<W> {
         let was_backed_up = self.connection.flow().is_backed_up();
         self.connection.mark_sent(count, now);
         self.taken += count as u64;
+        self.unsubscribe_unwanted();
         self.seats.end_write();
         if !self.connection.has_unsent() || was_backed_up && !self.connection.flow().is_backed_up() {
             self.seats.wake_queue();

@@ -49,7 +49,7 @@ impl<W: Wake> Caller<W> {
             Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
                 connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client has no events");
             }
-            Event::Published { .. } => {}
+            Event::Published { .. } => seats.listeners.take(&event, settings.limits.event_queue),
             Event::Greeted(_) => {}
         });
         connection.received(now);

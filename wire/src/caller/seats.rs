@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Wake;
+use super::listeners::Listeners;
 use super::step::{Purpose, Reply};
 use super::waiter::Waiter;
 use crate::by_id::ById;
@@ -16,6 +17,8 @@ pub enum Seat {
     Call(u32),
     /// At no call: its owner reads for others, and handles what the server asks, until the end.
     Reader(u32),
+    /// Of one who listens to events.
+    Events(u32),
 }
 
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(super) struct Seats<W> {
     calls: ById<Call<W>>,
     /// Those who only read; without a waiter while they handle something.
     standing: ById<Option<Waiter<W>>>,
+    pub(super) listeners: Listeners<W>,
     queue: Vec<Queued<W>>,
     last_number: u32,
     reading: Reading,
@@ -105,6 +109,7 @@ impl<W: Wake> Seats<W> {
         Seats {
             calls: ById::default(),
             standing: ById::default(),
+            listeners: Listeners::new(),
             queue: Vec::new(),
             last_number: 0,
             reading: Reading::Nobody,
@@ -138,7 +143,6 @@ impl<W: Wake> Seats<W> {
     /// The same for a seat that is there already.
     pub(super) fn attend(&mut self, seat: Seat, until: Option<Instant>, waker: W) {
         match seat {
-            Seat::Queue(_) => return,
             Seat::Call(id) => {
                 let Some(call) = self.calls.get_mut(&id) else { return };
                 let State::Open(waiter) = &mut call.state else { return };
@@ -148,6 +152,14 @@ impl<W: Wake> Seats<W> {
                 let Some(waiter) = self.standing.get_mut(&number) else { return };
                 *waiter = Some(Waiter::new(waker, until));
             }
+            Seat::Events(number) => {
+                let Some(listener) = self.listeners.get_mut(number) else { return };
+                if listener.has_events() {
+                    return;
+                }
+                listener.waiter = Some(Waiter::new(waker, until));
+            }
+            Seat::Queue(_) => return,
         }
         self.expect(seat);
     }
@@ -156,7 +168,6 @@ impl<W: Wake> Seats<W> {
     pub(super) fn detach(&mut self, seats: impl IntoIterator<Item = Seat>) {
         for seat in seats {
             match seat {
-                Seat::Queue(_) => {}
                 Seat::Call(id) => {
                     if let Some(Call { state: State::Open(waiter), .. }) = self.calls.get_mut(&id) {
                         *waiter = None;
@@ -167,6 +178,12 @@ impl<W: Wake> Seats<W> {
                         *waiter = None;
                     }
                 }
+                Seat::Events(number) => {
+                    if let Some(listener) = self.listeners.get_mut(number) {
+                        listener.waiter = None;
+                    }
+                }
+                Seat::Queue(_) => {}
             }
         }
         self.replace_reader();
@@ -195,6 +212,7 @@ impl<W: Wake> Seats<W> {
                 State::Answered(_) | State::Lost => None,
             },
             Seat::Reader(number) => self.standing.get_mut(&number)?.as_mut(),
+            Seat::Events(number) => self.listeners.get_mut(number)?.waiter.as_mut(),
         }
     }
 
@@ -204,6 +222,8 @@ impl<W: Wake> Seats<W> {
             Seat::Queue(number) => self.queue.retain(|queued| queued.number != number),
             Seat::Call(id) => drop(self.calls.remove(&id)),
             Seat::Reader(number) => drop(self.standing.remove(&number)),
+            // Its listener is gone already.
+            Seat::Events(_) => {}
         }
         self.replace_reader();
     }
@@ -215,13 +235,17 @@ impl<W: Wake> Seats<W> {
         let standing =
             standing.filter_map(|(number, waiter)| Some((Seat::Reader(*number), waiter.as_ref()?)));
         let calls = self.calls.iter().filter_map(|(id, call)| Some((Seat::Call(*id), call.waiter()?)));
-        standing.chain(calls)
+        standing.chain(calls).chain(self.listeners.waiters())
     }
 
     fn waits_for_a_read(&self, seat: Seat) -> bool {
         match seat {
             Seat::Call(id) => self.calls.get(&id).is_some_and(|call| call.waiter().is_some()),
             Seat::Reader(number) => self.standing.get(&number).is_some_and(Option::is_some),
+            Seat::Events(number) => {
+                let listener = self.listeners.get(number);
+                listener.is_some_and(|listener| listener.waiter.is_some() && !listener.has_events())
+            }
             Seat::Queue(_) => false,
         }
     }

@@ -53,6 +53,8 @@ pub enum Outcome {
     },
     /// The call was answered.
     Reply(Reply),
+    /// The next event has come. The seat stays.
+    Event(Published),
     /// It was answered, but there was no memory for the payload.
     Lost,
     /// Its time was up.
@@ -82,6 +84,20 @@ pub struct Reply {
     pub payload: Vec<u8>,
     /// Whether it is the first reply of a classic connection, as which a refusal comes.
     pub is_classic_first: bool,
+}
+
+/// What a server told those who had subscribed to a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Which.
+    pub topic: u16,
+    /// Its number within the subscription, from 1; behind the last number 1 comes again.
+    pub sequence: u32,
+    /// How many events of the topic got lost since the one before it, on whichever side.
+    pub dropped: u32,
+    /// What it told.
+    pub payload: Vec<u8>,
 }
 
 /// What a read found.

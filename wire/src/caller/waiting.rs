@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::admission::Admission;
+use super::listeners::Listener;
 use super::seats::{Call, Seat, State};
 use super::step::{Outcome, Purpose, Step};
 use super::waiter::{Patience, Waiter};
@@ -58,9 +59,14 @@ impl<W: Wake> Caller<W> {
         waiter: Option<Waiter<W>>,
     ) -> Result<u32, NoMemory> {
         let id = self.connection.push_request(msg_type, payload, timeout_ms)?;
+        self.add_call(id, deadline, waiter);
+        Ok(id)
+    }
+
+    /// Of which the last bytes in the outbox ask.
+    pub(super) fn add_call(&mut self, id: u32, deadline: Option<Instant>, waiter: Option<Waiter<W>>) {
         let end = self.taken + self.connection.waiting() as u64;
         self.seats.add_call(id, Call { end, deadline, state: State::Open(waiter) });
-        Ok(id)
     }
 
     /// Puts a request that wants no answer into the outbox, on the same condition.
@@ -90,6 +96,10 @@ impl<W: Wake> Caller<W> {
                 State::Open(_) => !self.course.may_answer(id),
             }),
             Seat::Reader(_) => self.is_over(),
+            Seat::Events(number) => {
+                self.course.end().is_some()
+                    || self.seats.listeners.get(number).is_some_and(Listener::has_events)
+            }
             Seat::Queue(_) => false,
         }
     }
@@ -97,7 +107,10 @@ impl<W: Wake> Caller<W> {
     /// What the owner of this seat does next. Ask again once that is done.
     pub fn poll(&mut self, seat: Seat, now: Instant) -> Step {
         if let Some(outcome) = self.outcome(seat, now) {
-            self.seats.leave(seat);
+            match seat {
+                Seat::Events(_) => self.seats.detach([seat]),
+                Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) => self.seats.leave(seat),
+            }
             return Step::Done(outcome);
         }
         let is_read = self.seats.is_somebody_reading();
@@ -114,7 +127,7 @@ impl<W: Wake> Caller<W> {
             Seat::Queue(_) if is_overdue => Step::Look,
             // Whoever sends makes room, and reads meanwhile.
             Seat::Queue(_) if self.connection.flow().is_backed_up() => Step::Wait { until },
-            Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) => {
+            Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Events(_) => {
                 Step::Read { until: earliest(until, self.look_at(now)) }
             }
         }
@@ -125,6 +138,10 @@ impl<W: Wake> Caller<W> {
         let executed = match seat {
             Seat::Queue(_) | Seat::Reader(_) => Executed::Never,
             Seat::Call(id) if self.seats.call(id).is_some_and(|call| !call.is_late(now)) => {
+                self.seats.detach([seat]);
+                return Step::NotYet;
+            }
+            Seat::Events(_) => {
                 self.seats.detach([seat]);
                 return Step::NotYet;
             }
@@ -148,8 +165,10 @@ impl<W: Wake> Caller<W> {
 
     /// Gives the seat up. Should a reply to its call come, it is thrown away.
     pub fn leave(&mut self, seat: Seat) {
-        if let Seat::Call(id) = seat {
-            self.connection.abandon_call(id);
+        match seat {
+            Seat::Call(id) => self.connection.abandon_call(id),
+            Seat::Events(number) => self.leave_events(number),
+            Seat::Queue(_) | Seat::Reader(_) => {}
         }
         self.seats.leave(seat);
     }
@@ -160,6 +179,7 @@ impl<W: Wake> Caller<W> {
     fn outcome(&mut self, seat: Seat, now: Instant) -> Option<Outcome> {
         match seat {
             Seat::Call(id) => self.call_outcome(id),
+            Seat::Events(number) => self.events_outcome(number),
             Seat::Queue(number) => self.queue_outcome(number, now),
             Seat::Reader(_) => self.is_over().then_some(Outcome::Ended(Executed::Never)),
         }

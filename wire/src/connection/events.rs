@@ -162,6 +162,11 @@ impl Connection {
         Ok(id)
     }
 
+    /// Whether we have asked for the events of a topic, and not been refused.
+    pub(crate) fn is_subscribing(&self, topic: u16) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| calls.topics.is_ours(topic))
+    }
+
     fn push_topic(&mut self, kind: Kind, topic: u16) -> Result<u32, NoMemory> {
         debug_assert!(self.layout() == Some(Layout::V1), "other layouts have no events");
         self.flow.outbox.reserve(frame::HEADER_LEN)?;

@@ -1,5 +1,6 @@
 //! The client's core in virtual time: threads that do what it says, a channel, and a responder behind it.
 
+mod events;
 mod incoming;
 mod pending;
 mod rules;
