@@ -85,7 +85,7 @@ pub use server::{
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
 };
-pub use sidewire_wire::{ConnectionLimits, Executed, Failure, Layout, ResultCode};
+pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode};
 pub use signals::StopSignals;
 
 /// What other threads may be given, on every system. Only what a handler is lent stays on its thread:
@@ -94,7 +94,7 @@ const _: () = {
     const fn sent<T: Send>() {}
     const fn shared<T: Send + Sync>() {}
 
-    shared::<(Access, Address, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
+    shared::<(Access, Address, App, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
     shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, ConnectionId, Sid, User)>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();

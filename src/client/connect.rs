@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use sidewire_wire::caller::Caller;
-use sidewire_wire::{Classic, ConnectionLimits, ResultCode, Settings};
+use sidewire_wire::{App, Classic, ConnectionLimits, ResultCode, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
 ///
@@ -38,6 +38,7 @@ pub struct Connect {
     timeout: Option<Duration>,
     call_timeout: Option<Duration>,
     limits: ConnectionLimits,
+    app: Option<App>,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +64,7 @@ impl Connect {
             timeout: Some(CONNECT_TIMEOUT),
             call_timeout: Some(CALL_TIMEOUT),
             limits: ConnectionLimits::default(),
+            app: None,
         })
     }
 
@@ -124,21 +126,31 @@ impl Connect {
         self
     }
 
+    /// What our hello says of this application: see [`App`]. The server's handlers read it with
+    /// [`Request::peer_app`](crate::Request::peer_app). Nowhere without a hello: in the classic layout, over datagrams,
+    /// without frames.
+    pub fn app(mut self, app: App) -> Connect {
+        self.app = Some(app);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for limits that contradict
-    /// each other.
+    /// each other, and for an app whose name is longer than a hello takes.
     pub fn open(self) -> Result<Client> {
         self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
+        self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))?;
         if self.endpoint.kind() != EndpointKind::Stream {
             let call_timeout = self.call_timeout;
             return Ok(Client { link: Link::Datagrams(DatagramCalls::open(self)?), call_timeout });
         }
         let deadline = self.deadline();
         let channel = self.connect()?;
-        let Connect { endpoint, classic, timeout, call_timeout, limits, .. } = self;
-        let settings = Settings::new(limits, classic.unwrap_or_default());
+        let Connect { endpoint, classic, timeout, call_timeout, limits, app, .. } = self;
+        let mut settings = Settings::new(limits, classic.unwrap_or_default());
+        settings.app = app;
         let now = Instant::now();
         let caller = match classic {
             Some(_) => Caller::classic(Arc::new(settings), now),

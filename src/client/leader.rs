@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::maker::Maker;
 use sidewire_wire::caller::{Bound, Caller, Came, End, Outcome, Purpose, Seat, Step, Wake};
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Executed, Layout, ResultCode};
+use sidewire_wire::{App, Executed, Layout, ResultCode};
 
 /// A connection that several threads call on.
 #[derive(Debug)]
@@ -93,6 +93,11 @@ impl SharedConnection {
     /// Most payload bytes of a request.
     pub(super) fn request_limit(&self) -> usize {
         self.lock().caller.request_limit()
+    }
+
+    /// What the server's hello says of its application.
+    pub(super) fn peer_app(&self) -> Option<App> {
+        self.lock().caller.hello()?.app().cloned()
     }
 
     /// Waits for the server's hello.

@@ -16,7 +16,7 @@ use crate::loops;
 use datagram::DatagramCalls;
 use leader::SharedConnection;
 use sidewire_wire::caller::Reply;
-use sidewire_wire::{Layout, ResultCode};
+use sidewire_wire::{App, Layout, ResultCode};
 
 pub use connect::Connect;
 pub use raw::{RawDatagrams, RawStream};
@@ -167,6 +167,17 @@ impl Client {
         match &self.link {
             Link::Stream(shared) => shared.channel().peer(),
             Link::Datagrams(calls) => calls.peer(),
+        }
+    }
+
+    /// What the server's application says of itself in its hello: [`ServerBuilder::app`](crate::ServerBuilder::app).
+    /// Nobody checks it. `None` if it says nothing, and where there is no hello: in the classic layout, over
+    /// datagrams.
+    #[must_use]
+    pub fn peer_app(&self) -> Option<App> {
+        match &self.link {
+            Link::Stream(shared) => shared.peer_app(),
+            Link::Datagrams(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One accepted stream: the platform's stream joined to what is spoken on it.
 
+mod about;
 mod handing;
 mod identity;
 mod reading;
@@ -22,6 +23,8 @@ use crate::error::Error;
 use crate::limits::Limits;
 use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
 
+pub(crate) use about::About;
+
 /// One stream of the loop with what is spoken on it. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
 pub(crate) struct Link<Y: System> {
@@ -30,8 +33,7 @@ pub(crate) struct Link<Y: System> {
     /// `None` until the system tells (Windows pipes: after the first read).
     peer: Option<Peer>,
     pub(crate) wakeup: Wakeup,
-    /// What broke it.
-    broken: Option<io::Error>,
+    about: Option<Box<About>>,
     /// Bytes of memory that the reactor has on its account for this link.
     pub(crate) accounted: usize,
     /// The source that it came in at.
@@ -109,7 +111,7 @@ impl<Y: System> Link<Y> {
             protocol,
             peer: None,
             wakeup: Wakeup::default(),
-            broken: None,
+            about: None,
             accounted: 0,
             source,
             ending: Ending::Open,
@@ -280,22 +282,18 @@ impl<Y: System> Link<Y> {
 
     /// The system says that nobody is there any more.
     fn broke(&mut self, error: io::Error) {
-        self.broken = Some(error);
+        self.about.get_or_insert_default().broken = Some(error);
         self.tell(Fact::Broken);
     }
 
     /// Why it is over.
     pub(crate) fn closed(&mut self, endpoint: &Endpoint) -> Closed {
-        match (self.broken.take(), self.protocol.flow().failure()) {
+        let broken = self.about.as_mut().and_then(|about| about.broken.take());
+        match (broken, self.protocol.flow().failure()) {
             (_, Some(failure)) => Closed::Ended(failure.to_string()),
             (Some(error), None) => Closed::Broken(Error::os("serve a client on", endpoint, error)),
             (None, None) => Closed::InOrder,
         }
-    }
-
-    /// What broke it, if something did.
-    pub(crate) fn broken(&self) -> Option<&io::Error> {
-        self.broken.as_ref()
     }
 
     /// Whether a handler was told of it, and is to be told of its end.

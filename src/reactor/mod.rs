@@ -51,7 +51,7 @@ use system::{Os, System};
 pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub(crate) use parties::Parties;
-pub(crate) use service::{Incoming, Origin, Service};
+pub(crate) use service::{Incoming, Origin, Service, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Site, Tallies};
 

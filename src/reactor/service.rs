@@ -2,9 +2,10 @@
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
+use super::link::About;
 use super::system::Ends;
 use super::{Closed, ConnectionId, Message, MessageReply, Session};
-use sidewire_wire::{Layout, ReplyWriter, ResultCode};
+use sidewire_wire::{App, Layout, ReplyWriter, ResultCode};
 
 /// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
 pub(crate) trait Service {
@@ -38,8 +39,22 @@ pub(crate) struct Incoming<'a> {
 /// By what way a request came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
-    /// Over this connection.
-    Stream(ConnectionId, &'a dyn Ends),
+    Stream(Way<'a>),
     /// `None`: a sender without an address.
     Datagram(Option<&'a Address>),
+}
+
+/// A stream with frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) ends: &'a dyn Ends,
+    pub(super) about: &'a Option<Box<About>>,
+}
+
+impl<'a> Way<'a> {
+    /// What the peer's application says of itself.
+    pub(crate) fn app(&self) -> Option<&'a App> {
+        self.about.as_ref()?.app.as_ref()
+    }
 }

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 
+use sidewire_wire::App;
+
 use super::{AnyThread, OneThread, Server, Threads};
 
 /// A server that is to have other than the usual options: from [`Server::builder`].
@@ -23,12 +25,19 @@ pub struct ServerBuilder<S, T = AnyThread> {
     state: S,
     types: usize,
     limits: Limits,
+    app: Option<App>,
     threads: PhantomData<T>,
 }
 
 impl<S> ServerBuilder<S> {
     pub(super) fn new(state: S) -> ServerBuilder<S> {
-        ServerBuilder { state, types: DEFAULT_TYPES, limits: Limits::default(), threads: PhantomData }
+        ServerBuilder {
+            state,
+            types: DEFAULT_TYPES,
+            limits: Limits::default(),
+            app: None,
+            threads: PhantomData,
+        }
     }
 
     /// The server stays on the thread that makes it: its handlers need not be `Send`, and it has no
@@ -54,8 +63,8 @@ impl<S> ServerBuilder<S> {
     ///
     /// What others ask of it, such as to stop, still comes from any thread: [`Server::remote`].
     pub fn one_thread(self) -> ServerBuilder<S, OneThread> {
-        let ServerBuilder { state, types, limits, .. } = self;
-        ServerBuilder { state, types, limits, threads: PhantomData }
+        let ServerBuilder { state, types, limits, app, .. } = self;
+        ServerBuilder { state, types, limits, app, threads: PhantomData }
     }
 }
 
@@ -72,20 +81,30 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         self
     }
 
+    /// What the server's hellos say of the application: see [`App`]. Clients read it with
+    /// [`Client::peer_app`](crate::Client::peer_app); strangers, who are refused, are not told.
+    pub fn app(mut self, app: App) -> ServerBuilder<S, T> {
+        self.app = Some(app);
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input) if the table has more types than a `u16` can name, or
-    /// limits contradict each other.
+    /// limits contradict each other, or the app's name is longer than a hello takes.
     pub fn build(self) -> Result<Server<S, T>> {
-        let ServerBuilder { state, types, limits, .. } = self;
+        let ServerBuilder { state, types, limits, app, .. } = self;
         if types > MAX_TYPES {
             let text = format!("a dispatch table has at most {MAX_TYPES} types, not {types}");
             return Err(Error::invalid("set up a server", &text));
         }
         let contradicts = |contradiction| Error::invalid("set up a server", &format!("{contradiction}"));
         limits.check().map_err(contradicts)?;
-        Ok(Server::assemble(state, types, limits))
+        app.iter().try_for_each(App::check).map_err(contradicts)?;
+        let mut server = Server::assemble(state, types, limits);
+        server.app = app;
+        Ok(server)
     }
 }
 

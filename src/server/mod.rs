@@ -22,7 +22,7 @@ use crate::loops::{self, Served};
 use crate::random::random_id;
 use crate::reactor::{Carries, Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
-use sidewire_wire::{Cut, Failure};
+use sidewire_wire::{App, Cut, Failure};
 use table::Dispatch;
 
 pub use builder::ServerBuilder;
@@ -83,6 +83,8 @@ pub struct Server<S, T: Threads = AnyThread> {
     dispatch: Dispatch<S, T>,
     core: Core,
     instance: [u8; 16],
+    /// What its hellos say of the application.
+    app: Option<App>,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
     /// The last to be dropped: what waits for this waits for the end of all else.
@@ -124,7 +126,7 @@ impl<S, T: Threads> Server<S, T> {
         let dispatch = Dispatch::new(state, types);
         let core = Core { limits, counters: dispatch.counters.clone(), reactor: None };
         let (instance, endpoints, served) = (random_id(), Vec::new(), Arc::default());
-        Server { dispatch, core, instance, endpoints, served, signals: None }
+        Server { dispatch, core, instance, app: None, endpoints, served, signals: None }
     }
 
     /// Sets the handler of a message type; a later one replaces it.

@@ -8,9 +8,10 @@ use sidewire_platform::{Address, Datagrams, Endpoint, EndpointKind, Listener, de
 use super::{Listen, Server, Threads};
 use crate::access::OwnIdentity;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{Limits, ListenerLimits};
+use crate::limits::ListenerLimits;
+use crate::random::random_id;
 use crate::reactor::{Carries, Parties, Reactor, Site, Tallies, address_of};
-use sidewire_wire::{Classic, Settings};
+use sidewire_wire::{App, Classic, Settings};
 
 /// An endpoint that may be opened: nothing that is known beforehand carries against it.
 struct Plan<'a> {
@@ -19,6 +20,7 @@ struct Plan<'a> {
     limits: ListenerLimits,
     own_identity: OwnIdentity,
     instance: [u8; 16],
+    app: Option<App>,
 }
 
 /// An endpoint that clients can reach.
@@ -32,7 +34,7 @@ struct Opened {
 impl<S, T: Threads> Server<S, T> {
     /// Opens an endpoint. Returns its number in the loop, and the address really bound.
     pub(super) fn open(&mut self, listen: &Listen, carries: Carries) -> Result<(u16, Endpoint)> {
-        let plan = Plan::new(listen, carries, &self.core.limits, self.instance)?;
+        let plan = Plan::new(listen, carries, self)?;
         let reactor = self.core.reactor()?;
         let opened = match listen.endpoint.kind() {
             EndpointKind::Stream => plan.open_stream(reactor),
@@ -47,7 +49,8 @@ impl<S, T: Threads> Server<S, T> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(listen: &'a Listen, carries: Carries, limits: &Limits, instance: [u8; 16]) -> Result<Plan<'a>> {
+    fn new<S, T: Threads>(listen: &'a Listen, carries: Carries, server: &Server<S, T>) -> Result<Plan<'a>> {
+        let (limits, instance, app) = (&server.core.limits, server.instance, server.app.clone());
         let endpoint = &listen.endpoint;
         let invalid = |text: &str| Error::new("listen on", endpoint, Kind::InvalidInput(text.into()));
         if let Some(text) = objection(listen, carries) {
@@ -56,7 +59,7 @@ impl<'a> Plan<'a> {
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
         let own_identity = OwnIdentity::look_up().map_err(|error| Error::bind(endpoint, error))?;
-        Ok(Plan { listen, carries, limits: own_limits.clone(), own_identity, instance })
+        Ok(Plan { listen, carries, limits: own_limits.clone(), own_identity, instance, app })
     }
 
     fn open_stream(self, reactor: &mut Reactor) -> io::Result<Opened> {
@@ -78,7 +81,7 @@ impl<'a> Plan<'a> {
 
     /// What all who come there have in common.
     fn site(self, bound: &Endpoint) -> Site {
-        let Plan { listen, carries, limits, own_identity, instance, .. } = self;
+        let Plan { listen, carries, limits, own_identity, instance, app } = self;
         let access = listen.access;
         let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
@@ -87,6 +90,8 @@ impl<'a> Plan<'a> {
         settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
         settings.first_byte = first_byte;
         settings.instance = instance;
+        settings.nonce = random_id;
+        settings.app = app;
         Site {
             endpoint: bound.clone(),
             carries,

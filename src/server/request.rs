@@ -7,7 +7,7 @@ use sidewire_platform::{Address, Endpoint, Peer};
 use crate::error::Error;
 use crate::reactor::{ConnectionId, Incoming, Origin, address_of};
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Failure, Layout, ResultCode};
+use sidewire_wire::{App, Failure, Layout, ResultCode};
 
 /// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
 #[derive(Debug)]
@@ -60,7 +60,17 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn connection(&self) -> Option<ConnectionId> {
         match self.incoming.origin {
-            Origin::Stream(connection, _) => Some(connection),
+            Origin::Stream(way) => Some(way.connection),
+            Origin::Datagram(_) => None,
+        }
+    }
+
+    /// What the client's application says of itself in its hello: [`Connect::app`](crate::Connect::app). Nobody
+    /// checks it. `None` if it says nothing, and where there is no hello: in the classic layout, over datagrams.
+    #[must_use]
+    pub fn peer_app(&self) -> Option<&'a App> {
+        match self.incoming.origin {
+            Origin::Stream(way) => way.app(),
             Origin::Datagram(_) => None,
         }
     }
@@ -71,7 +81,7 @@ impl<'a> Request<'a> {
     /// If the connection has ended meanwhile, or a datagram came from a sender without an address.
     pub fn peer_address(&self) -> crate::Result<Address> {
         let address = match self.incoming.origin {
-            Origin::Stream(_, stream) => stream.peer_address(),
+            Origin::Stream(way) => way.ends.peer_address(),
             Origin::Datagram(Some(address)) => Ok(address.clone()),
             Origin::Datagram(None) => Err(io::ErrorKind::AddrNotAvailable.into()),
         };
@@ -84,7 +94,7 @@ impl<'a> Request<'a> {
     /// If the connection has ended meanwhile; for a mailslot, which has only a name.
     pub fn local_address(&self) -> crate::Result<Address> {
         let address = match self.incoming.origin {
-            Origin::Stream(_, stream) => stream.local_address(),
+            Origin::Stream(way) => way.ends.local_address(),
             Origin::Datagram(_) => {
                 address_of(self.incoming.endpoint).ok_or(io::ErrorKind::AddrNotAvailable.into())
             }

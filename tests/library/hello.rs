@@ -88,7 +88,7 @@ fn expect_welcome(endpoint: &Endpoint, bytes: &[u8]) -> Answer {
     answer
 }
 
-/// PROTOCOL H1, H3, H8, H17
+/// PROTOCOL H1, H1a, H3, H8, H17
 #[test]
 fn the_answer_says_what_the_server_takes() {
     let _watchdog = watchdog(60);
@@ -103,6 +103,7 @@ fn the_answer_says_what_the_server_takes() {
         let second = expect_welcome(endpoint, &hello(1, 1));
         assert_eq!(second.0[56..72], first.0[56..72], "one server is one instance");
         assert_ne!(first.0[56..72], [0; 16]);
+        assert_ne!(first.0[32..48], second.0[32..48], "each hello has a nonce of its own");
     });
 }
 

@@ -1,6 +1,6 @@
 //! Who is there.
 
-use sidewire::{Failure, ResultCode, Server};
+use sidewire::{App, Connect, Failure, ResultCode, Server};
 
 use crate::util::{connect, on_every_stream, watchdog};
 
@@ -28,4 +28,41 @@ fn requests_name_their_connection() {
             assert_eq!(clients.each_ref().map(ask), names, "the same as before");
         },
     );
+}
+
+const YOU: u16 = 2;
+
+#[test]
+fn each_side_reads_what_the_other_s_app_says_of_itself() {
+    let _watchdog = watchdog(60);
+    let ours = App::new("store", "2.1").contract([7; 32]);
+    let mut server = Server::builder(()).app(ours.clone()).build().expect("a server");
+    server.on(YOU, |(), request, reply| {
+        reply.write(format!("{:?}", request.peer_app()));
+        Ok(())
+    });
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let you = |client: &sidewire::Client| client.call(YOU, b"").expect("call").into_payload();
+            let theirs = App::new("editor", "0.3\u{20ac}");
+            let named = connect(endpoint).app(theirs.clone()).open().expect("connect");
+            assert_eq!(String::from_utf8(you(&named)), Ok(format!("{:?}", Some(theirs))));
+            assert_eq!(named.peer_app(), Some(ours.clone()));
+            let nameless = connect(endpoint).open().expect("connect");
+            assert_eq!((you(&nameless), nameless.peer_app()), (b"None".to_vec(), Some(ours.clone())));
+            let classic = connect(endpoint).classic().app(App::new("old", "")).open().expect("connect");
+            assert_eq!((you(&classic), classic.peer_app()), (b"None".to_vec(), None));
+        },
+    );
+}
+
+#[test]
+fn names_that_no_hello_takes_are_refused_at_once() {
+    let long = App::new("x".repeat(129), "");
+    let error = Server::builder(()).app(long.clone()).build().expect_err("too long");
+    assert!(error.is_invalid_input() && error.to_string().contains("129 bytes"), "{error}");
+    let error = Connect::to("local:nobody").expect("an endpoint").app(long).open().expect_err("too long");
+    assert!(error.is_invalid_input() && error.to_string().contains("129 bytes"), "{error}");
 }

@@ -290,7 +290,7 @@ mod tests {
         let mut connection = Connection::responder(Arc::new(settings), now);
         let allowance = Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999 };
         let mut bytes = Vec::new();
-        Hello::ours(allowance, [0; 16]).encode(None, &mut bytes);
+        Hello::ours(allowance, [0; 16], None).encode(None, &mut bytes);
         let receive = |connection: &mut Connection, bytes: &[u8]| {
             connection.receive(bytes, &Cell::new(usize::MAX), &mut |_, event| {
                 assert!(matches!(event, Event::Greeted(_)), "{event:?}");

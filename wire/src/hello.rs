@@ -4,6 +4,7 @@ use std::fmt;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
+use super::app::App;
 use super::error::ProtocolError;
 use super::frame::{MUST_UNDERSTAND, Tlvs, push_tlv};
 use super::rc::ResultCode;
@@ -31,6 +32,9 @@ mod tag {
     pub(super) const TOKEN_PROOF: u16 = 1;
     pub(super) const SOFTWARE: u16 = 2;
     pub(super) const REFUSAL_TEXT: u16 = 3;
+    pub(super) const APP_NAME: u16 = 4;
+    pub(super) const APP_VERSION: u16 = 5;
+    pub(super) const CONTRACT: u16 = 6;
 }
 
 /// What one side allows the other to send it.
@@ -51,6 +55,9 @@ pub struct Hello {
     pub(crate) allowance: Allowance,
     pub(crate) nonce: [u8; 16],
     pub(crate) software: String,
+    pub(crate) app: Option<App>,
+    /// The responder's.
+    pub(crate) instance: Option<[u8; 16]>,
     /// The first tag that must be understood and is not.
     pub(crate) unknown_tag: Option<u16>,
 }
@@ -73,13 +80,32 @@ impl fmt::Display for Hello {
             f,
             "hello of '{software}', versions {lowest} to {highest}, takes {max_payload} bytes of payload, "
         )?;
-        write!(f, "{max_in_flight} calls and {max_in_flight_bytes} bytes in flight")
+        write!(f, "{max_in_flight} calls and {max_in_flight_bytes} bytes in flight")?;
+        self.app.as_ref().map_or(Ok(()), |app| write!(f, ", of '{app}'"))
     }
 }
 
 impl Hello {
+    /// The toolkit that it speaks through, with its version.
+    #[must_use]
+    pub fn software(&self) -> &str {
+        &self.software
+    }
+
+    /// The application, if it says anything of itself.
+    #[must_use]
+    pub fn app(&self) -> Option<&App> {
+        self.app.as_ref()
+    }
+
+    /// The server's instance id, which is another one with each of its starts; `None` in an initiator's hello.
+    #[must_use]
+    pub fn instance(&self) -> Option<[u8; 16]> {
+        self.instance
+    }
+
     /// Our own hello.
-    pub(crate) fn ours(allowance: Allowance, nonce: [u8; 16]) -> Hello {
+    pub(crate) fn ours(allowance: Allowance, nonce: [u8; 16], app: Option<App>) -> Hello {
         Hello {
             versions: VERSIONS,
             offered: 0,
@@ -87,6 +113,8 @@ impl Hello {
             allowance,
             nonce,
             software: SOFTWARE.to_owned(),
+            app,
+            instance: None,
             unknown_tag: None,
         }
     }
@@ -111,6 +139,9 @@ impl Hello {
         push_tlv(out, tag::SOFTWARE, self.software.as_bytes());
         if let Some(Answer { text, .. }) = answer.filter(|answer| !answer.text.is_empty()) {
             push_tlv(out, tag::REFUSAL_TEXT, &text.as_bytes()[..text.floor_char_boundary(512)]);
+        }
+        if let Some(app) = self.app.as_ref() {
+            push_app(out, app);
         }
         let length = out.len() - start;
         debug_assert!(length <= MAX_LEN);
@@ -169,6 +200,8 @@ impl Hello {
             },
             nonce: head[32..].try_into().unwrap_or_default(),
             software: String::new(),
+            app: None,
+            instance: None,
             unknown_tag: None,
         };
         Ok((hello, rest))
@@ -182,12 +215,31 @@ impl Hello {
             match tag {
                 tag::SOFTWARE => self.software = String::from_utf8_lossy(value).into_owned(),
                 tag::REFUSAL_TEXT => refusal(String::from_utf8_lossy(value).into_owned()),
+                tag::APP_NAME => self.app.get_or_insert_default().set_name(value),
+                tag::APP_VERSION => self.app.get_or_insert_default().set_version(value),
+                tag::CONTRACT => {
+                    let Ok(hash) = value.try_into() else {
+                        return Err(ProtocolError::BadHello("the hash of a contract is not 32 bytes"));
+                    };
+                    self.app.get_or_insert_default().set_contract(hash);
+                }
                 tag::TOKEN_PROOF => {}
                 _ if tag & MUST_UNDERSTAND != 0 => self.unknown_tag = self.unknown_tag.or(Some(tag)),
                 _ => {}
             }
         }
         Ok(self)
+    }
+}
+
+fn push_app(out: &mut Vec<u8>, app: &App) {
+    for (tag, text) in [(tag::APP_NAME, app.name()), (tag::APP_VERSION, app.version())] {
+        if !text.is_empty() {
+            push_tlv(out, tag, text.as_bytes());
+        }
+    }
+    if let Some(hash) = app.contract_hash() {
+        push_tlv(out, tag::CONTRACT, &hash);
     }
 }
 

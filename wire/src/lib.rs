@@ -89,6 +89,7 @@
 //! | [`frame`] | the v1 header, kinds, flags, extensions |
 //! | [`classic`] | the classic header |
 //! | `hello` | the v1 handshake |
+//! | `app` | the application, as its hello names it |
 //! | `executed` | whether a request without an answer may have run |
 //! | `failure` | why a request was not served |
 //! | `by_id` | a map by our own calls' ids |
@@ -113,6 +114,7 @@
     allow(clippy::disallowed_methods, reason = "tests have a clock of their own, which starts now")
 )]
 
+mod app;
 mod asked;
 mod by_id;
 mod call_rules;
@@ -144,6 +146,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
+pub use app::App;
 pub use connection::{Connection, Input};
 pub use ending::{Close, Ending, Fact, Reading, Said, Step, Way};
 pub use error::ProtocolError;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::app::App;
 use crate::layout::Classic;
 use crate::limits::ConnectionLimits;
 
@@ -19,13 +20,25 @@ pub struct Settings {
     pub first_byte: Option<Duration>,
     /// The server's instance id, which tells clients of a restart.
     pub instance: [u8; 16],
+    /// Where a responder gets the random bytes of its hello from.
+    pub nonce: fn() -> [u8; 16],
+    /// What our hello says of the application. Whoever sets it has [checked](App::check) it.
+    pub app: Option<App>,
 }
 
 impl Settings {
     /// With these, and nothing else that is out of the ordinary: HTTP and TLS are not looked for, a
-    /// peer may be silent for ever, and the instance id is zero.
+    /// peer may be silent for ever, instance id and nonces are zero, and the application has no name.
     #[must_use]
     pub fn new(limits: ConnectionLimits, classic: Classic) -> Settings {
-        Settings { limits, classic, web_is_error: false, first_byte: None, instance: [0; 16] }
+        Settings {
+            limits,
+            classic,
+            web_is_error: false,
+            first_byte: None,
+            instance: [0; 16],
+            nonce: || [0; 16],
+            app: None,
+        }
     }
 }

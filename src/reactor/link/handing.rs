@@ -4,7 +4,9 @@ use sidewire_platform::Peer;
 
 use super::super::journal::Handled;
 use super::super::system::StreamIo;
+use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
+use crate::reactor::Way;
 use sidewire_wire::{Connection, Event, Layout, ResultCode};
 
 impl Scope<'_> {
@@ -14,15 +16,16 @@ impl Scope<'_> {
         self,
         peer: &Peer,
         stream: &impl StreamIo,
+        about: &mut Option<Box<About>>,
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
     ) {
-        let (key, endpoint, origin) =
-            (self.key, &self.site.endpoint, Origin::Stream(ConnectionId(self.key), stream));
+        let (key, endpoint) = (self.key, &self.site.endpoint);
         match event {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+                let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
                 let handled = Handled::begin(ticket.id);
                 let rc = service.request(&incoming, connection.begin_reply(ticket));
@@ -30,6 +33,7 @@ impl Scope<'_> {
             }
             Event::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
+                let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
@@ -38,7 +42,12 @@ impl Scope<'_> {
             Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
                 connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
             }
-            Event::Greeted(hello) => log::debug!("{endpoint}: #{key} {hello}"),
+            Event::Greeted(hello) => {
+                log::debug!("{endpoint}: #{key} {hello}");
+                if let Some(app) = hello.app() {
+                    about.get_or_insert_default().app = Some(app.clone());
+                }
+            }
             Event::Goodbye { rc, .. } => log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code()),
             // A server asks nothing, so it gets no replies.
             _ => {}

@@ -75,12 +75,12 @@ impl<Y: System> Link<Y> {
     }
 
     fn take(&mut self, bytes: &[u8], scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
-        let Link { stream, protocol, peer, source, .. } = self;
+        let Link { stream, protocol, peer, source, about, .. } = self;
         let Some(peer) = peer else { return };
         match protocol {
             Protocol::Framed(connection) => {
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    scope.hand_over(peer, stream, connection, event, service);
+                    scope.hand_over(peer, stream, about, connection, event, service);
                     budget.handled();
                 });
             }

@@ -114,7 +114,7 @@ impl Connection {
     pub fn initiator(settings: Arc<Settings>, nonce: [u8; 16], now: Instant) -> Connection {
         let mut connection =
             Connection::new(settings, Decoder::initiator(), Role::Initiator, Phase::Opening, now);
-        let ours = Hello::ours(connection.our_allowance(), nonce);
+        let ours = Hello::ours(connection.our_allowance(), nonce, connection.flow.settings.app.clone());
         ours.encode(None, connection.flow.outbox.bytes());
         connection.flow.wait_since(now);
         connection

@@ -40,7 +40,8 @@ impl Connection {
     }
 
     pub(super) fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
-        let (theirs, answer) = Hello::decode_answer(bytes)?;
+        let (mut theirs, answer) = Hello::decode_answer(bytes)?;
+        theirs.instance = Some(answer.instance);
         match answer.status {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
                 self.open(theirs.allowance);
@@ -77,8 +78,10 @@ impl Connection {
         if self.flow.outbox.reserve(hello::MAX_LEN).is_err() {
             return self.abandon(ProtocolError::STARVED);
         }
-        // The nonce only matters where a token is asked for, which this version never does.
-        let ours = Hello::ours(self.our_allowance(), [0; 16]);
+        let settings = &self.flow.settings;
+        // Who is refused may be a stranger.
+        let app = settings.app.clone().filter(|_| status.is_ok());
+        let ours = Hello::ours(self.our_allowance(), (settings.nonce)(), app);
         ours.encode(Some(&answer), self.flow.outbox.bytes());
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use crate::app::App;
 use crate::frame::{self, Kind, Tlvs, push_tlv};
 use crate::hello::{Allowance, Answer, Hello};
 use crate::rc::ResultCode;
@@ -15,15 +16,26 @@ fn allowances() -> impl Strategy<Value = Allowance> {
     })
 }
 
+/// Apps that say something of themselves.
+fn apps() -> impl Strategy<Value = App> {
+    ("\\PC{1,32}", "\\PC{0,32}", any::<Option<[u8; 32]>>()).prop_map(|(name, version, contract)| {
+        let app = App::new(name, version);
+        contract.into_iter().fold(app, App::contract)
+    })
+}
+
 fn hellos() -> impl Strategy<Value = Hello> {
-    (0..=1u8, 1..=u8::MAX, any::<[u32; 2]>(), allowances(), any::<[u8; 16]>(), "\\PC{0,40}").prop_map(
-        |(lowest, highest, [offered, required], allowance, nonce, software)| Hello {
+    let app = prop::option::of(apps());
+    (0..=1u8, 1..=u8::MAX, any::<[u32; 2]>(), allowances(), any::<[u8; 16]>(), "\\PC{0,40}", app).prop_map(
+        |(lowest, highest, [offered, required], allowance, nonce, software, app)| Hello {
             versions: (lowest, highest),
             offered,
             required,
             allowance,
             nonce,
             software,
+            app,
+            instance: None,
             unknown_tag: None,
         },
     )

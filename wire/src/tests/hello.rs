@@ -1,8 +1,12 @@
 //! The handshake, who is refused, and how.
 
+use std::cell::Cell;
+
 use super::{GENEROUS, Kind, Seen, Side, answer, classic_request, defaults, hello, settings};
+use crate::app::App;
 use crate::classic;
 use crate::error::ProtocolError;
+use crate::event::Event;
 use crate::frame::push_tlv;
 use crate::hello::{Allowance, Answer, Hello, VERSIONS};
 use crate::layout::{Classic, Layout};
@@ -86,7 +90,7 @@ fn an_initiator_names_both_ranges_too() {
         side.sent();
         let mut bytes = Vec::new();
         let answer = Answer { status, version: 3, instance: [0; 16], text: String::new() };
-        Hello { versions: (3, 4), ..Hello::ours(GENEROUS, [0; 16]) }.encode(Some(&answer), &mut bytes);
+        Hello { versions: (3, 4), ..Hello::ours(GENEROUS, [0; 16], None) }.encode(Some(&answer), &mut bytes);
         side.feed(&bytes);
         let text = side.failure().to_string();
         assert!(text.contains("1 to 1") && text.contains("3 to 4"), "{text}");
@@ -173,7 +177,7 @@ fn a_refusal_keeps_its_code_and_its_text() {
     let mut bytes = Vec::new();
     let text = "not today".to_owned();
     let answer = Answer { status: ResultCode::NOT_PERMITTED, version: 0, instance: [0; 16], text };
-    Hello::ours(GENEROUS, [0; 16]).encode(Some(&answer), &mut bytes);
+    Hello::ours(GENEROUS, [0; 16], None).encode(Some(&answer), &mut bytes);
     let mut side = Side::initiator(defaults());
     side.feed(&bytes);
     let expected = ProtocolError::Refused { rc: ResultCode::NOT_PERMITTED, text: "not today".into() };
@@ -279,7 +283,84 @@ fn a_long_text_in_a_hello_is_cut_between_characters() {
     let text = format!("x{}", "\u{20ac}".repeat(300));
     let answer = Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text: text.clone() };
     let mut bytes = Vec::new();
-    Hello::ours(GENEROUS, [0; 16]).encode(Some(&answer), &mut bytes);
+    Hello::ours(GENEROUS, [0; 16], None).encode(Some(&answer), &mut bytes);
     let (_, cut) = Hello::decode_answer(&bytes).unwrap();
     assert_eq!(cut.text, text[..511], "1 + 170 * 3 bytes, of 512");
+}
+
+/// PROTOCOL H8a
+#[test]
+fn apps_name_themselves_in_both_hellos() {
+    let app = |side: u8| App::new(format!("app {side}"), "1.2").contract([side; 32]);
+    let of = |side| settings(move |settings| settings.app = Some(app(side)));
+    let (mut client, mut server) = (Side::initiator(of(1)), Side::responder(of(2)));
+    let (hello, mut told) = (client.sent(), Vec::new());
+    server.connection.receive(&hello, &Cell::new(usize::MAX), &mut |_, event| {
+        if let Event::Greeted(hello) = event {
+            told.push(hello.app().cloned());
+        }
+    });
+    let answer = server.sent();
+    client.connection.receive(&answer, &Cell::new(usize::MAX), &mut |_, event| {
+        if let Event::Opened(hello) = event {
+            assert_eq!(hello.instance(), Some([9; 16]));
+            told.push(hello.app().cloned());
+        }
+    });
+    assert_eq!(told, [Some(app(1)), Some(app(2))]);
+    assert_eq!(Hello::decode(&self::hello(GENEROUS)).expect("a hello").app(), None);
+}
+
+/// PROTOCOL H8a
+#[test]
+fn parts_of_a_name_are_taken_as_they_come() {
+    let hello = Hello::decode(&odd_hello(|bytes| push_tlv(bytes, 5, b"odd\xff"))).expect("a hello");
+    let app = hello.app().expect("an app");
+    assert_eq!((app.name(), app.version(), app.contract_hash()), ("", "odd\u{fffd}", None));
+    let longest = "x".repeat(128);
+    let hello = Hello::decode(&odd_hello(|bytes| push_tlv(bytes, 4, longest.as_bytes()))).expect("a hello");
+    assert_eq!(hello.app().map(App::name), Some(&*longest));
+}
+
+/// PROTOCOL H13a
+#[test]
+fn apps_that_say_too_much_are_cut_or_malformed() {
+    for (tag, length) in [(6, 31), (6, 33), (6, 0)] {
+        let odd = odd_hello(|bytes| push_tlv(bytes, tag, &vec![b'x'; length]));
+        assert_eq!(refusal_of(&odd).status, ResultCode::MALFORMED, "tag {tag}");
+    }
+    let long = format!("{}\u{20ac}", "x".repeat(127));
+    let hello = Hello::decode(&odd_hello(|bytes| push_tlv(bytes, 4, long.as_bytes()))).expect("a hello");
+    assert_eq!(hello.app().map(App::name), Some(&long[..127]));
+    assert!(App::new("x".repeat(129), "").check().is_err() && App::new("", "x".repeat(128)).check().is_ok());
+}
+
+/// PROTOCOL H8b
+#[test]
+fn a_refusal_names_no_app() {
+    let mut side = Side::responder(settings(|settings| settings.app = Some(App::new("secret", "1"))));
+    side.connection.refuse(ResultCode::NOT_PERMITTED, side.now);
+    side.feed(&hello(GENEROUS));
+    let (theirs, answer) = Hello::decode_answer(&side.sent()).expect("a hello");
+    assert_eq!((theirs.app(), answer.status), (None, ResultCode::NOT_PERMITTED));
+}
+
+/// The largest that ours can be, with an app and a refusal's text.
+#[test]
+fn the_largest_hello_fits() {
+    let app = App::new("n".repeat(128), "v".repeat(128)).contract([1; 32]);
+    let text = "t".repeat(600);
+    let answer = Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text };
+    let mut bytes = Vec::new();
+    Hello::ours(GENEROUS, [0; 16], Some(app.clone())).encode(Some(&answer), &mut bytes);
+    let (theirs, answer) = Hello::decode_answer(&bytes).expect("a hello");
+    assert_eq!((theirs.app(), answer.text.len()), (Some(&app), 512));
+}
+
+/// PROTOCOL H1a
+#[test]
+fn each_hello_has_a_nonce_of_its_own() {
+    let mut side = Side::responder(settings(|settings| settings.nonce = || [42; 16]));
+    side.feed(&hello(GENEROUS));
+    assert_eq!(Hello::decode_answer(&side.sent()).expect("a hello").0.nonce, [42; 16]);
 }

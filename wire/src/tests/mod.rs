@@ -319,7 +319,7 @@ const GENEROUS: Allowance =
 /// An initiator's hello.
 fn hello(allowance: Allowance) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Hello::ours(allowance, [3; 16]).encode(None, &mut bytes);
+    Hello::ours(allowance, [3; 16], None).encode(None, &mut bytes);
     bytes
 }
 
@@ -327,7 +327,7 @@ fn hello(allowance: Allowance) -> Vec<u8> {
 fn answer(allowance: Allowance) -> Vec<u8> {
     let mut bytes = Vec::new();
     let answer = Answer { status: ResultCode::OK, version: 1, instance: [5; 16], text: String::new() };
-    Hello::ours(allowance, [4; 16]).encode(Some(&answer), &mut bytes);
+    Hello::ours(allowance, [4; 16], None).encode(Some(&answer), &mut bytes);
     bytes
 }
 
