@@ -1,6 +1,7 @@
 //! What this side asked and has no final reply to yet.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use crate::by_id::ById;
 use crate::call_rules;
@@ -16,6 +17,8 @@ pub(crate) struct Asked {
     bytes: u64,
     /// How many of them are tombstones.
     abandoned: usize,
+    /// Until when whose answer is waited for.
+    deadlines: BTreeSet<(Instant, u32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,7 @@ struct Pending {
     cost: u32,
     /// The caller has given up: a tombstone, which still counts as in flight.
     abandoned: bool,
+    deadline: Option<Instant>,
 }
 
 impl Asked {
@@ -52,7 +56,7 @@ impl Asked {
             }
         }
         debug_assert!(call_rules::check_id(self.last_id, before).is_ok(), "ids rise");
-        self.pending.insert(self.last_id, Pending { msg_type, cost, abandoned: false });
+        self.pending.insert(self.last_id, Pending { msg_type, cost, abandoned: false, deadline: None });
         self.bytes += u64::from(cost);
         self.last_id
     }
@@ -69,17 +73,44 @@ impl Asked {
         if let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) {
             pending.abandoned = true;
             self.abandoned += 1;
+            if let Some(at) = pending.deadline.take() {
+                self.deadlines.remove(&(at, id));
+            }
         }
+    }
+
+    /// This one is waited for until then.
+    pub(crate) fn limit(&mut self, id: u32, at: Instant) {
+        if let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) {
+            let before = pending.deadline.replace(at);
+            if let Some(before) = before {
+                self.deadlines.remove(&(before, id));
+            }
+            self.deadlines.insert((at, id));
+        }
+    }
+
+    /// When the next one's time is over.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// One whose time is over by now.
+    pub(crate) fn late(&self, now: Instant) -> Option<u32> {
+        self.deadlines.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
     /// The peer has accepted none behind this one, and will answer none of them.
     pub(crate) fn forget_behind(&mut self, last_id: u32) {
-        let Asked { pending, bytes, abandoned, .. } = self;
+        let Asked { pending, bytes, abandoned, deadlines, .. } = self;
         pending.retain(|id, call| {
             let is_accepted = !call_rules::is_behind(*id, last_id);
             if !is_accepted {
                 *bytes -= u64::from(call.cost);
                 *abandoned -= usize::from(call.abandoned);
+                if let Some(at) = call.deadline {
+                    deadlines.remove(&(at, *id));
+                }
             }
             is_accepted
         });
@@ -90,6 +121,9 @@ impl Asked {
         let pending = self.pending.remove(&id).ok_or(ProtocolError::UnknownReply(id))?;
         self.bytes -= u64::from(pending.cost);
         self.abandoned -= usize::from(pending.abandoned);
+        if let Some(at) = pending.deadline {
+            self.deadlines.remove(&(at, id));
+        }
         if pending.msg_type != msg_type {
             return Err(ProtocolError::WrongReplyType { asked: pending.msg_type, got: msg_type });
         }

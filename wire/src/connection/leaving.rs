@@ -25,6 +25,17 @@ impl Connection {
         }
     }
 
+    /// Takes nothing more and waits for no replies: as soon as what was accepted is answered, a v1 peer gets
+    /// our goodbye, and the connection ends.
+    pub fn close(&mut self) {
+        match self.phase {
+            Phase::Open => self.conclude(self.layout() == Some(Layout::V1)),
+            Phase::Leaving | Phase::Parting => self.conclude(false),
+            Phase::Refusing(_) | Phase::Opening => self.finish(),
+            Phase::Concluding { .. } | Phase::Finishing => {}
+        }
+    }
+
     /// The peer asks no more, but answers what it has accepted of ours, up to `last_id`, perhaps behind this.
     pub(super) fn take_goodbye(&mut self, last_id: u32) {
         if let Some(calls) = &mut self.open_calls {

@@ -1,5 +1,7 @@
 //! What we ask, and what answers us.
 
+use std::time::Instant;
+
 use super::{Connection, Phase, Role};
 use crate::classic;
 use crate::error::ProtocolError;
@@ -85,6 +87,26 @@ impl Connection {
         if self.flow.outbox.reserve(frame::HEADER_LEN).is_ok() {
             self.push_frame(Kind::Cancel, 0, 0, id, 0, &[]);
         }
+    }
+
+    /// Nobody waits for the reply to this call of ours any longer than until `at`; see
+    /// [`poll_asked`](Connection::poll_asked).
+    pub fn limit_call(&mut self, id: u32, at: Instant) {
+        if let Some(calls) = &mut self.open_calls {
+            calls.asked.limit(id, at);
+        }
+    }
+
+    /// Gives up a call whose time is over by `now`, tells the peer so, and says which it was. Ask until there is
+    /// none, whenever [`next_deadline`](Connection::next_deadline) has passed.
+    #[must_use]
+    pub fn poll_asked(&mut self, now: Instant) -> Option<u32> {
+        let id = self.open_calls.as_ref()?.asked.late(now)?;
+        if !self.is_finishing() {
+            self.push_cancel(id);
+        }
+        self.abandon_call(id);
+        Some(id)
     }
 
     pub(super) fn take_reply<'b>(

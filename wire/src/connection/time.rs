@@ -46,8 +46,8 @@ impl Partial {
 
 impl Connection {
     /// When [`handle_timeout`](Connection::handle_timeout) is to be called, and
-    /// [`poll_owed`](Connection::poll_owed) to be asked, unless something
-    /// happens before. Ask again after every other call.
+    /// [`poll_owed`](Connection::poll_owed) and [`poll_asked`](Connection::poll_asked) to be asked, unless
+    /// something happens before. Ask again after every other call.
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -55,8 +55,9 @@ impl Connection {
         if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
             return None; // As for most, with every request.
         }
-        let owed = self.open_calls.as_ref().and_then(|calls| calls.owed.next_deadline());
-        self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(owed).min()
+        let calls = self.open_calls.iter();
+        let calls = calls.flat_map(|calls| [calls.owed.next_deadline(), calls.asked.next_deadline()]);
+        self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls.flatten()).min()
     }
 
     /// Ends the connection if a time limit has passed. Says whether one had. `now` is from before the socket

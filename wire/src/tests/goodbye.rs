@@ -164,6 +164,32 @@ fn the_end_behind_its_goodbye_still_leaves_it_its_answers() {
 }
 
 #[test]
+fn who_closes_answers_what_it_has_accepted_and_waits_for_nothing() {
+    let mut side = Side::open_responder(defaults());
+    side.answers = Answers::Later;
+    let id = side.call(1, b"never answered");
+    side.feed(&request(1, 1, b"accepted"));
+    side.connection.close();
+    side.feed(&[request(2, 1, b"behind"), reply(id, 1, b"late")].concat());
+    side.connection.goodbye(ResultCode::SHUTTING_DOWN);
+    assert!(side.connection.is_finishing() && !side.connection.is_finished());
+    echo(&mut side.connection, side.tickets.remove(0), b"done");
+    let frames = side.frames();
+    assert_eq!(frames[1..], [Frame::reply(1, 1, ResultCode::OK, b"done"), parsed(&goodbye(0, 1))]);
+    assert!(side.connection.is_finished());
+
+    let mut idle = Side::open_responder(defaults());
+    idle.connection.close();
+    assert_eq!(idle.frames(), [parsed(&goodbye(0, 0))]);
+    assert!(idle.connection.is_finished());
+    let mut leaving = Side::open_initiator(defaults());
+    leaving.connection.goodbye(ResultCode::OK);
+    leaving.connection.close();
+    assert_eq!(leaving.frames().len(), 1);
+    assert!(leaving.connection.is_finished());
+}
+
+#[test]
 fn a_classic_peer_is_never_asked() {
     let mut side = Side::responder(defaults());
     assert!(!side.connection.may_ask());

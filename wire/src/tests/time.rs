@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::{
-    Answers, GENEROUS, Input, Kind, Seen, Side, classic_frame, classic_request, defaults, echo, frame, hello,
-    raw_frame, request, settings,
+    Answers, GENEROUS, Input, Kind, Seen, Side, classic_frame, classic_request, defaults, echo, frame,
+    frames, hello, raw_frame, reply, request, settings,
 };
 use crate::error::ProtocolError;
 use crate::limits::{ConnectionLimits, LATE};
@@ -26,6 +26,32 @@ pub(super) fn outlast(side: &mut Side, limit: Duration, error: &ProtocolError) {
 
 fn idle_after(limit: Duration) -> std::sync::Arc<super::Settings> {
     settings(|settings| settings.limits.idle_timeout = Some(limit))
+}
+
+#[test]
+fn calls_of_ours_that_take_too_long_are_given_up_and_cancelled() {
+    let mut side = Side::open_responder(defaults());
+    let [slow, quick, endless] = [(); 3].map(|()| side.call(1, b""));
+    let at = side.now + Duration::from_secs(1);
+    for id in [slow, quick] {
+        side.connection.limit_call(id, at + Duration::from_secs(9));
+        side.connection.limit_call(id, at);
+    }
+    side.sent();
+    assert_eq!(side.connection.next_deadline(), Some(at));
+    side.feed(&reply(quick, 1, b"in time"));
+    assert_eq!(side.connection.poll_asked(at - Duration::from_millis(1)), None);
+    assert_eq!((side.connection.poll_asked(at), side.connection.poll_asked(at)), (Some(slow), None));
+    assert_eq!(side.connection.next_deadline(), None);
+    side.connection.limit_call(slow, at);
+    assert_eq!(side.connection.poll_asked(at), None, "once is enough");
+    let cancel = frames(&frame(Kind::Cancel, 0, 0, slow, 0, b""));
+    assert_eq!(side.frames(), cancel);
+    // Its late answer meets a tombstone; and what the peer did not accept has no time to be over.
+    side.connection.limit_call(endless, at);
+    side.feed(&[reply(slow, 1, b"late"), frame(Kind::Goodbye, 0, 0, slow, 0, b"")].concat());
+    assert_eq!(side.connection.poll_asked(at), None);
+    assert!(side.seen().iter().all(|seen| !matches!(seen, Seen::Reply { id, .. } if *id == slow)));
 }
 
 #[test]
