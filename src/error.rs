@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, EndpointError};
 
+use crate::reactor::mailbox::Unposted;
 use sidewire_wire::{Executed, ProtocolError, ResultCode};
 
 /// A `Result` with Sidewire's [`Error`].
@@ -65,6 +66,10 @@ pub(crate) enum Kind {
     },
     /// We have closed the connection ourselves.
     Closed,
+    /// Too much waits for the server's loop already.
+    Full,
+    /// Our own server has stopped.
+    Stopped,
     /// The peer broke the protocol.
     Protocol(String),
     /// The server answered with a result code other than 0.
@@ -122,6 +127,16 @@ impl Error {
     /// An operating system's error that concerns no endpoint.
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
         Error::assemble(operation, None, Kind::Os, Some(Arc::new(source)))
+    }
+
+    /// The loop of our own server was not reached.
+    pub(crate) fn unreached(why: Unposted) -> Error {
+        let operation = "reach the server";
+        match why {
+            Unposted::Full => Error::assemble(operation, None, Kind::Full, None),
+            Unposted::Closed => Error::assemble(operation, None, Kind::Stopped, None),
+            Unposted::NotWoken(error) => Error::system(operation, error),
+        }
     }
 
     /// The caller misused the API, in something that concerns no endpoint.
@@ -204,6 +219,18 @@ impl Error {
     #[must_use]
     pub fn is_peer_gone(&self) -> bool {
         matches!(self.0.kind, Kind::PeerGone { .. })
+    }
+
+    /// Whether too much waits for our own server's loop already: it may be tried again a little later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.kind == Kind::Full
+    }
+
+    /// Whether our own server has stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.kind == Kind::Stopped
     }
 
     /// Whether this side has closed the connection itself. See [`executed`](Error::executed).
@@ -309,6 +336,8 @@ impl fmt::Display for Kind {
             Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
             Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
             Kind::Closed => f.write_str("this side has closed the connection"),
+            Kind::Full => f.write_str("too much waits for its loop already"),
+            Kind::Stopped => f.write_str("it has stopped"),
             Kind::Answered { rc, payload, is_text, may_be_refusal } => {
                 let what = if *may_be_refusal { "refused:" } else { "the server answered" };
                 match is_text {
@@ -392,6 +421,8 @@ impl From<Error> for io::Error {
             (Kind::TimedOut, _) => io::ErrorKind::TimedOut,
             (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
             (Kind::Closed, _) => io::ErrorKind::ConnectionAborted,
+            (Kind::Full, _) => io::ErrorKind::WouldBlock,
+            (Kind::Stopped, _) => io::ErrorKind::NotConnected,
             (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,
             (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,
         };

@@ -98,7 +98,8 @@ const _: () = {
     shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, ConnectionId, Sid, User)>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
-    shared::<(Listen, Remote, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>();
+    shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
+    );
     shared::<(AnyThread, OneThread, Message<'_>)>();
     sent::<(Server<()>, Reply<'_>)>();
 };

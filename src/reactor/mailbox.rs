@@ -1,22 +1,43 @@
-//! How other threads reach the loop: a word that it is to stop, a bounded queue of letters, and a waker.
+//! How the loop is reached, by other threads and by what it has called itself: a word that it is to stop, a
+//! queue of letters, and a waker.
+//!
+//! All letters stand in one queue, so that those of one thread are read in the order in which it wrote them.
+//! A handler's own are read behind what its link had to do and write, so that its reply leaves before what
+//! it has the loop do for others.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What other threads tell the loop.
+/// What the loop is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Letter {
     /// The datagram socket with this number has something (mailslots, which can't be polled).
     Ready(u16),
+    /// A closure waits for the state.
+    Run,
 }
 
 /// Shared by the loop and everyone who writes to it.
 pub(crate) struct Mailbox {
     contents: Mutex<Contents>,
+    /// Whether there is something in it: for the loop, which so need not ask for the lock.
+    has_mail: AtomicBool,
     waker: Waker,
+}
+
+/// Why a letter does not do what it is for.
+#[derive(Debug)]
+pub(crate) enum Unposted {
+    /// Too many wait already.
+    Full,
+    /// The loop has ended.
+    Closed,
+    /// The system can't wake the loop. It reads the letter all the same when it next turns.
+    NotWoken(io::Error),
 }
 
 /// Has the loop's poll return.
@@ -26,6 +47,12 @@ pub(crate) type Waker = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 struct Contents {
     stop: Stop,
     letters: VecDeque<Letter>,
+    /// Whose turn the loop is in, which is not to be woken by itself.
+    thread: Option<ThreadMark>,
+    /// Whether the loop was woken for what is in here.
+    is_woken: bool,
+    /// Whether nobody will read any more.
+    is_closed: bool,
 }
 
 /// Whether the loop is to end. Not a letter, so that no lack of room can refuse it.
@@ -39,31 +66,28 @@ enum Stop {
     Heard,
 }
 
-/// What the loop finds.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mail {
-    /// It is to end: no new requests, and everything that is under way is finished within this time.
-    pub(crate) stop: Option<Duration>,
-    pub(crate) letters: VecDeque<Letter>,
-}
-
 /// Most letters that wait at a time.
 const CAPACITY: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
-        Mailbox { contents: Mutex::default(), waker }
+        Mailbox { contents: Mutex::default(), has_mail: AtomicBool::new(false), waker }
     }
 
-    /// Leaves a letter and wakes the loop. Never waits: a full mailbox is `WouldBlock`.
-    pub(crate) fn post(&self, letter: Letter) -> io::Result<()> {
+    /// Leaves a letter, and wakes the loop unless it is awake. Never waits.
+    ///
+    /// # Errors
+    /// There is no room for it, or nobody who would read it.
+    pub(crate) fn post(&self, letter: Letter) -> Result<(), Unposted> {
         let mut contents = self.contents();
+        if contents.is_closed {
+            return Err(Unposted::Closed);
+        }
         if contents.letters.len() >= CAPACITY {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(Unposted::Full);
         }
         contents.letters.push_back(letter);
-        drop(contents);
-        (self.waker)()
+        self.deliver(contents).map_err(Unposted::NotWoken)
     }
 
     /// Tells the loop to end and wakes it. A second word can hurry it, not hold it up.
@@ -76,14 +100,36 @@ impl Mailbox {
             Stop::Within(before) => before.min(grace),
             Stop::Never | Stop::Heard => grace,
         });
-        drop(contents);
-        (self.waker)()
+        self.deliver(contents)
     }
 
-    /// Takes everything out.
-    pub(crate) fn take(&self) -> Mail {
+    fn deliver(&self, mut contents: MutexGuard<'_, Contents>) -> io::Result<()> {
+        // Under the lock, so that it is never false while something is there.
+        self.has_mail.store(true, Ordering::Release);
+        // Who writes in the loop's own turn is read before it sleeps.
+        if contents.is_woken || contents.thread == Some(ThreadMark::here()) {
+            return Ok(());
+        }
+        contents.is_woken = true;
+        drop(contents);
+        (self.waker)().inspect_err(|_| self.contents().is_woken = false)
+    }
+
+    /// Whether there is something to read.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire)
+    }
+
+    /// From here on this thread turns the loop.
+    pub(crate) fn serve_from(&self, thread: ThreadMark) {
+        self.contents().thread = Some(thread);
+    }
+
+    /// The word to stop, once. And how many letters were there then: those that come meanwhile are for later.
+    pub(crate) fn open(&self) -> (Option<Duration>, usize) {
         let mut contents = self.contents();
-        let letters = std::mem::take(&mut contents.letters);
+        contents.is_woken = false;
         let stop = match contents.stop {
             Stop::Within(grace) => {
                 contents.stop = Stop::Heard;
@@ -91,11 +137,47 @@ impl Mailbox {
             }
             Stop::Never | Stop::Heard => None,
         };
-        Mail { stop, letters }
+        self.has_mail.store(!contents.letters.is_empty(), Ordering::Release);
+        (stop, contents.letters.len())
+    }
+
+    /// The next letter.
+    pub(crate) fn take(&self) -> Option<Letter> {
+        let mut contents = self.contents();
+        let letter = contents.letters.pop_front();
+        let is_empty = contents.letters.is_empty() && !matches!(contents.stop, Stop::Within(_));
+        self.has_mail.store(!is_empty, Ordering::Release);
+        letter
+    }
+
+    /// Nobody will read any more. What is in it is read by nobody.
+    pub(crate) fn close(&self) {
+        let mut contents = self.contents();
+        contents.is_closed = true;
+        let unread = std::mem::take(&mut contents.letters);
+        drop(contents);
+        // Whatever they hold may write letters when it is dropped.
+        drop(unread);
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells a thread from all others that live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadMark(usize);
+
+impl ThreadMark {
+    /// This one's: where it keeps what is its own.
+    #[inline]
+    pub(crate) fn here() -> ThreadMark {
+        thread_local! {
+            #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
+            static OWN: u8 = const { 0 };
+        }
+        OWN.with(|own| ThreadMark(std::ptr::from_ref(own).addr()))
     }
 }
 
@@ -107,9 +189,18 @@ impl fmt::Debug for Mailbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn read(mailbox: &Mailbox) -> (Option<Duration>, Vec<Letter>) {
+        let (stop, count) = mailbox.open();
+        let letters = std::iter::from_fn(|| mailbox.take()).take(count).collect();
+        (stop, letters)
+    }
 
     #[test]
     fn a_full_mailbox_still_takes_the_word_to_stop() {
@@ -118,12 +209,12 @@ mod tests {
             mailbox.post(Letter::Ready(u16::try_from(number).expect("small"))).expect("room");
         }
         let refused = mailbox.post(Letter::Ready(0)).expect_err("no room");
-        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(refused, Unposted::Full), "{refused:?}");
         mailbox.stop(SECOND).expect("never refused");
-        let mail = mailbox.take();
-        assert_eq!((mail.stop, mail.letters.len()), (Some(SECOND), CAPACITY));
+        let (stop, letters) = read(&mailbox);
+        assert_eq!((stop, letters.len()), (Some(SECOND), CAPACITY));
         mailbox.post(Letter::Ready(7)).expect("room again");
-        assert_eq!(mailbox.take(), Mail { stop: None, letters: [Letter::Ready(7)].into() });
+        assert_eq!(read(&mailbox), (None, vec![Letter::Ready(7)]));
     }
 
     #[test]
@@ -132,15 +223,64 @@ mod tests {
         for seconds in [5, 2, 9] {
             mailbox.stop(SECOND * seconds).expect("never refused");
         }
-        assert_eq!(mailbox.take().stop, Some(2 * SECOND));
+        assert_eq!(mailbox.open().0, Some(2 * SECOND));
         mailbox.stop(SECOND).expect("never refused");
-        assert_eq!((mailbox.take().stop, mailbox.take().stop), (Some(SECOND), None));
+        assert_eq!((mailbox.open().0, mailbox.open().0), (Some(SECOND), None));
     }
 
     #[test]
     fn who_can_t_be_woken_is_told_all_the_same() {
         let mailbox = Mailbox::new(Box::new(|| Err(io::ErrorKind::OutOfMemory.into())));
-        assert!(mailbox.stop(SECOND).is_err());
-        assert_eq!(mailbox.take().stop, Some(SECOND));
+        for _ in 0..2 {
+            assert!(mailbox.stop(SECOND).is_err(), "each tries anew");
+        }
+        assert_eq!(mailbox.open().0, Some(SECOND));
+    }
+
+    /// A mailbox, and how often the loop was woken.
+    fn counting() -> (Mailbox, Arc<AtomicUsize>) {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let waker = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        (Mailbox::new(Box::new(waker)), woken)
+    }
+
+    #[test]
+    fn the_loop_is_woken_once_for_all_that_it_reads_at_once() {
+        let (mailbox, woken) = counting();
+        for expected in [1, 2] {
+            for _ in 0..3 {
+                mailbox.post(Letter::Run).expect("room");
+            }
+            assert!(mailbox.has_mail());
+            assert_eq!((read(&mailbox).1.len(), woken.load(Ordering::Relaxed)), (3, expected));
+            assert!(!mailbox.has_mail());
+        }
+    }
+
+    #[test]
+    fn nobody_wakes_the_loop_in_its_own_turn() {
+        let (mailbox, woken) = counting();
+        mailbox.serve_from(ThreadMark::here());
+        mailbox.post(Letter::Run).expect("room");
+        assert_eq!((woken.load(Ordering::Relaxed), mailbox.has_mail()), (0, true));
+        std::thread::scope(|scope| scope.spawn(|| mailbox.post(Letter::Run)).join())
+            .expect("a thread")
+            .expect("room");
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_closed_mailbox_takes_nothing() {
+        let mailbox = Mailbox::new(Box::new(|| Ok(())));
+        mailbox.post(Letter::Run).expect("room");
+        mailbox.close();
+        assert_eq!(mailbox.take(), None);
+        let refused = mailbox.post(Letter::Run).expect_err("nobody would read it");
+        assert!(matches!(refused, Unposted::Closed), "{refused:?}");
+        mailbox.stop(SECOND).expect("it has stopped");
     }
 }

@@ -40,7 +40,7 @@ use crate::limits::Limits;
 use crate::maker::Maker;
 use datagram::DatagramSocket;
 use link::{Context, Link, Next, PeerName, Quota, Scope};
-use mailbox::{Letter, Mailbox};
+use mailbox::{Letter, Mailbox, ThreadMark};
 use memory::Memory;
 use schedule::{Schedule, Target, Wakeup};
 use site::Refusals;
@@ -69,6 +69,8 @@ pub(crate) struct Reactor<Y: System = Os> {
     /// also on systems where it is not to be had otherwise (a pipe's completion).
     judged: Option<Instant>,
     mailbox: Arc<Mailbox>,
+    /// Which thread has turned it last.
+    thread: Option<ThreadMark>,
     memory: Memory,
     /// Given up when the process is out of descriptors, to tell one client so.
     reserve: Option<Y::Reserve>,
@@ -101,6 +103,7 @@ impl<Y: System> Reactor<Y> {
             looking: Wakeup::default(),
             judged: None,
             mailbox,
+            thread: None,
             memory: Memory::new(limits.max_buffered),
             reserve: Some(system.reserve()?),
             refusals: Refusals::default(),
@@ -145,7 +148,7 @@ impl<Y: System> Reactor<Y> {
         let ready = move || {
             // A full mailbox has woken the loop already, and one reading takes all there is.
             if let Err(error) = mailbox.post(Letter::Ready(number)) {
-                log::debug!("a mailslot's message waits for the next: {error}");
+                log::debug!("a mailslot's message waits for the next: {error:?}");
             }
         };
         let mut socket = DatagramSocket::new(socket, &site, self.counters.clone())?;
@@ -159,6 +162,11 @@ impl<Y: System> Reactor<Y> {
     /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
     pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
         let mut events = self.events.take().unwrap_or_else(|| Y::events(EVENTS));
+        let thread = Some(ThreadMark::here());
+        if self.thread != thread {
+            self.thread = thread;
+            self.mailbox.serve_from(ThreadMark::here());
+        }
         // Who stands in the queue has no timer, but may be due all the same.
         let is_watched =
             self.schedule.next().is_some() || self.schedule.has_queued() || self.stopping.is_some();
@@ -183,7 +191,7 @@ impl<Y: System> Reactor<Y> {
 
     /// How long to poll: not at all while somebody waits for the next turn.
     fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if self.schedule.has_queued() {
+        if self.schedule.has_queued() || self.mailbox.has_mail() {
             return Some(Duration::ZERO);
         }
         let deadline = self.schedule.next().into_iter().chain(self.stopping).min();
@@ -194,9 +202,7 @@ impl<Y: System> Reactor<Y> {
     fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
         let queued = self.schedule.queued();
         // In what order a poll tells is the system's business; behind the word to stop nothing new is begun.
-        if Y::told(events).any(|told| told.token == reserved_token(WAKER)) {
-            self.read_mail(service);
-        }
+        self.read_mail(service);
         for told in Y::told(events) {
             match reserved_number(told.token) {
                 Some(WAKER) => {}
@@ -211,16 +217,19 @@ impl<Y: System> Reactor<Y> {
                     }
                 }
             }
+            self.read_mail(service);
         }
         for _ in 0..queued {
             match self.schedule.pop_queued() {
                 Some(target) => self.call(target, service),
                 None => break,
             }
+            self.read_mail(service);
         }
         if let Some(judged) = self.judged {
             while let Some(target) = self.schedule.pop_due(judged) {
                 self.wake(target, judged, service);
+                self.read_mail(service);
             }
         }
     }
@@ -322,14 +331,25 @@ impl<Y: System> Reactor<Y> {
         link.close(&self.system, linger);
     }
 
+    /// Does what letters say. Handlers write some, so that this is asked behind each.
+    #[inline]
     fn read_mail(&mut self, service: &mut impl Service) {
-        let mail = self.mailbox.take();
-        if let Some(grace) = mail.stop {
+        if self.mailbox.has_mail() {
+            self.read_letters(service);
+        }
+    }
+
+    #[cold]
+    fn read_letters(&mut self, service: &mut impl Service) {
+        let (stop, count) = self.mailbox.open();
+        if let Some(grace) = stop {
             self.stop(grace, service);
         }
-        for letter in mail.letters {
-            match letter {
-                Letter::Ready(number) => self.serve(number, service),
+        for _ in 0..count {
+            match self.mailbox.take() {
+                Some(Letter::Ready(number)) => self.serve(number, service),
+                Some(Letter::Run) => service.run(),
+                None => return,
             }
         }
     }

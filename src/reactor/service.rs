@@ -13,6 +13,8 @@ pub(crate) trait Service {
     fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>) -> ResultCode;
     /// Handles a request that wants no answer.
     fn notify(&mut self, incoming: &Incoming<'_>);
+    /// Runs the next of the closures that wait for the state.
+    fn run(&mut self);
     /// A stream without frames is open.
     fn opened(&mut self, source: u16, session: &mut Session<'_>);
     /// Bytes or a line.

@@ -94,6 +94,7 @@ impl<Y: System> Reactor<Y> {
             self.work(key, true, service);
             self.reap(key, service);
         }
+        self.mailbox.close();
         self.see_off();
         true
     }
@@ -105,6 +106,7 @@ impl<Y: System> Drop for Reactor<Y> {
             // In a forked child. The epoll set is the parent's, too.
             return;
         }
+        self.mailbox.close();
         let now = self.system.now();
         self.stopping.get_or_insert(now);
         for source in &mut self.sources {

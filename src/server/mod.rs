@@ -22,6 +22,7 @@ use crate::loops::{self, Served};
 use crate::random::random_id;
 use crate::reactor::{Carries, Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
+use remote::STOP_GRACE;
 use sidewire_wire::{App, Cut, Failure};
 use table::Dispatch;
 
@@ -261,12 +262,12 @@ impl<S, T: Threads> Server<S, T> {
         self.dispatch.counters.clone()
     }
 
-    /// A handle for other threads, to stop the server with.
+    /// A handle for other threads, by which they get at the state and stop the server.
     ///
     /// # Errors
     /// If the system has no descriptors left for a loop.
-    pub fn remote(&mut self) -> Result<Remote> {
-        Ok(Remote::new(self.core.reactor()?.mailbox()))
+    pub fn remote(&mut self) -> Result<Remote<S>> {
+        Ok(Remote::new(self.core.reactor()?.mailbox(), Arc::clone(&self.dispatch.errands)))
     }
 
     /// Has this server stopped, as by [`Remote::stop`], when the user or the system asks this
@@ -292,10 +293,10 @@ impl<S, T: Threads> Server<S, T> {
     /// # Errors
     /// If the system lacks a descriptor or a thread, or other code has a handler for these signals.
     pub fn stop_on_signals(&mut self) -> Result<()> {
-        let remote = self.remote()?;
+        let mailbox = self.core.reactor()?.mailbox();
         let signals = StopSignals::watch(move || {
-            if let Err(error) = remote.stop() {
-                log::error!("{error}");
+            if let Err(error) = mailbox.stop(STOP_GRACE) {
+                log::error!("stop the server: {error}");
             }
         });
         self.signals = Some(signals?);

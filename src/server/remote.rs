@@ -1,27 +1,58 @@
 //! Reaching a running server from other threads.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::maker::Maker;
-use crate::reactor::mailbox::Mailbox;
+use crate::reactor::mailbox::{Letter, Mailbox, Unposted};
 
-/// A handle to a server that other threads, and signal handlers that run on a thread, may hold.
+/// A handle to a server of a state of type `S`, which any thread may hold, and a handler of that server, too.
 ///
 /// Nothing here waits for the server.
-#[derive(Clone, Debug)]
-pub struct Remote {
+pub struct Remote<S> {
     mailbox: Arc<Mailbox>,
+    errands: Arc<Errands<S>>,
 }
 
 /// How long a server that is told to stop waits for its clients to take what is theirs.
-pub(crate) const STOP_GRACE: Duration = Duration::from_millis(500);
+pub(super) const STOP_GRACE: Duration = Duration::from_millis(500);
 
-impl Remote {
-    pub(super) fn new(mailbox: Arc<Mailbox>) -> Remote {
-        Remote { mailbox }
+impl<S> Remote<S> {
+    pub(super) fn new(mailbox: Arc<Mailbox>, errands: Arc<Errands<S>>) -> Remote<S> {
+        Remote { mailbox, errands }
+    }
+
+    /// Has the server run this with its state, between requests: so workers need no locks to get at it. They
+    /// run in the order in which one thread asks for them. One that panics is logged, and the server goes on.
+    ///
+    /// ```
+    /// # let name = format!("local:with-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// use sidewire::Server;
+    ///
+    /// let mut server = Server::new(0u64);
+    /// server.listen(name)?;
+    /// let running = server.spawn()?;
+    /// let remote = running.remote();
+    /// let worker = std::thread::spawn(move || remote.with(|count| *count += 1));
+    /// worker.join().expect("it does not panic")?;
+    /// assert_eq!(running.stop()?, 1);
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    ///
+    /// This does not wait: neither for its turn nor for room. What the server has not run when it ends is
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`is_full`](Error::is_full) if 4,096 orders wait for the server already: try again a little later.
+    /// [`is_stopped`](Error::is_stopped) if nobody will run it any more.
+    pub fn with(&self, run: impl FnOnce(&mut S) + Send + 'static) -> Result<()> {
+        let posted = self.errands.add(Box::new(run), || self.mailbox.post(Letter::Run));
+        posted.map_err(Error::unreached)
     }
 
     /// Stops the server: it lets nobody in any more, removes its socket files, says goodbye to
@@ -46,25 +77,68 @@ impl Remote {
     }
 }
 
+impl<S> Clone for Remote<S> {
+    fn clone(&self) -> Remote<S> {
+        Remote { mailbox: Arc::clone(&self.mailbox), errands: Arc::clone(&self.errands) }
+    }
+}
+
+impl<S> fmt::Debug for Remote<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("mailbox", &self.mailbox).finish_non_exhaustive()
+    }
+}
+
+/// What is to be run with the state: for each there is a [`Letter::Run`] in the mailbox, in the same order.
+pub(super) struct Errands<S>(Mutex<VecDeque<Errand<S>>>);
+
+pub(super) type Errand<S> = Box<dyn FnOnce(&mut S) + Send>;
+
+impl<S> Errands<S> {
+    pub(super) fn new() -> Errands<S> {
+        Errands(Mutex::default())
+    }
+
+    /// Adds one, if its letter can be posted. (Where only the waker fails, it is run all the same.)
+    fn add(&self, errand: Errand<S>, post: impl FnOnce() -> Result<(), Unposted>) -> Result<(), Unposted> {
+        let mut errands = self.lock();
+        // The loop can't look for it before the lock is free.
+        let posted = post();
+        if !matches!(posted, Err(Unposted::Full | Unposted::Closed)) {
+            errands.push_back(errand);
+        }
+        posted
+    }
+
+    /// Takes the next.
+    pub(super) fn next(&self) -> Option<Errand<S>> {
+        self.lock().pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Errand<S>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A server on a thread of its own. Dropping it stops the server and waits for it; in a handler of
 /// that very server it only stops it, and in a forked child of the process that started it, where there is
 /// no such thread, it does nothing.
 #[derive(Debug)]
 #[must_use = "dropping it stops the server"]
 pub struct Running<S> {
-    remote: Remote,
+    remote: Remote<S>,
     thread: Option<JoinHandle<(Result<()>, S)>>,
     maker: Maker,
 }
 
 impl<S> Running<S> {
-    pub(super) fn new(remote: Remote, thread: JoinHandle<(Result<()>, S)>) -> Running<S> {
+    pub(super) fn new(remote: Remote<S>, thread: JoinHandle<(Result<()>, S)>) -> Running<S> {
         Running { remote, thread: Some(thread), maker: Maker::here() }
     }
 
     /// A handle that can outlive this one.
     #[must_use]
-    pub fn remote(&self) -> Remote {
+    pub fn remote(&self) -> Remote<S> {
         self.remote.clone()
     }
 

@@ -4,9 +4,11 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use sidewire_platform::{Peer, Tally};
 
+use super::remote::Errands;
 use super::threads::Threads;
 use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
@@ -22,6 +24,8 @@ pub(super) struct Dispatch<S, T: Threads> {
     /// Who handles datagrams without frames, by the number of their source in the loop.
     pub(super) messages: HashMap<u16, T::Messages<S>>,
     pub(super) counters: Counters,
+    /// What other threads want to be run with the state.
+    pub(super) errands: Arc<Errands<S>>,
     padding: Padding,
     panics: Panics,
 }
@@ -36,6 +40,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             streams: HashMap::new(),
             messages: HashMap::new(),
             counters: Counters::default(),
+            errands: Arc::new(Errands::new()),
             padding: Padding::default(),
             panics: Panics::default(),
         }
@@ -101,6 +106,14 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         }
     }
 
+    fn run(&mut self) {
+        let Some(errand) = self.errands.next() else { return };
+        let state = &mut self.state;
+        if let Err(panic) = caught(|| errand(state)) {
+            self.panics.tell(Handler::Errand, &"the server", &panic);
+        }
+    }
+
     fn opened(&mut self, listener: u16, session: &mut Session<'_>) {
         self.stream(listener, session, |handler, state, session| handler.opened(state, session));
     }
@@ -155,6 +168,8 @@ enum Handler {
     Stream(u16),
     /// Of the messages on the socket with this number.
     Messages(u16),
+    /// None: what another thread wants to be run.
+    Errand,
 }
 
 impl fmt::Display for Handler {
@@ -163,6 +178,7 @@ impl fmt::Display for Handler {
             Handler::Type(msg_type) => write!(f, "the handler of type {msg_type}"),
             Handler::Stream(_) => f.write_str("the stream handler"),
             Handler::Messages(_) => f.write_str("the message handler"),
+            Handler::Errand => f.write_str("a closure for the state"),
         }
     }
 }

@@ -21,6 +21,7 @@ mod hello;
 mod limits;
 mod own_server;
 mod pieces;
+mod remote;
 mod server;
 mod stop_again;
 mod stopping;

@@ -194,7 +194,7 @@ impl StreamHandler<()> for Witness {
 pub(crate) struct Stage {
     pub endpoint: Endpoint,
     pub notes: Notes,
-    pub remote: Remote,
+    pub remote: Remote<()>,
     running: Running<()>,
 }
 

@@ -239,7 +239,7 @@ fn help(args: &HelperArgs) -> Outcome<()> {
 }
 
 /// So that the helper never outlives the demo, however that ends.
-fn stop_with_input<S>(server: &mut Server<S>) -> Outcome<()> {
+fn stop_with_input<S: 'static>(server: &mut Server<S>) -> Outcome<()> {
     let remote = server.remote()?;
     std::thread::spawn(move || {
         let _ = io::copy(&mut Patient::new(io::stdin().lock()), &mut io::sink());

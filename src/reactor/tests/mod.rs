@@ -68,6 +68,8 @@ struct Recorder {
     opened: usize,
     closed: Vec<String>,
     messages: usize,
+    /// Closures that were run.
+    errands: usize,
 }
 
 impl Service for Recorder {
@@ -82,6 +84,10 @@ impl Service for Recorder {
     }
 
     fn notify(&mut self, _incoming: &Incoming<'_>) {}
+
+    fn run(&mut self) {
+        self.errands += 1;
+    }
 
     fn opened(&mut self, _source: u16, _session: &mut Session<'_>) {
         self.opened += 1;
@@ -129,6 +135,7 @@ impl Stage {
             opened: 0,
             closed: Vec::new(),
             messages: 0,
+            errands: 0,
         };
         let mut stage = Stage { world, limits, reactor, service, counters };
         stage.listen(access, carries);
