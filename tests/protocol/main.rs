@@ -6,6 +6,7 @@
 mod util;
 
 mod files;
+mod links;
 mod numbers;
 mod programs;
 #[cfg(unix)] // There is no Python under Wine, and none on Windows that knows Unix sockets.
