@@ -275,11 +275,9 @@ impl Error {
         }
     }
 
-    /// Of a call of this type, if it is about one.
+    /// Of a call of this type, whatever it is that has failed for it.
     pub(crate) fn of_type(mut self, msg_type: u16) -> Error {
-        if matches!(self.0.operation, "call" | "notify") {
-            self.inner_mut().msg_type = Some(msg_type);
-        }
+        self.inner_mut().msg_type = Some(msg_type);
         self
     }
 

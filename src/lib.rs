@@ -73,7 +73,7 @@ mod server;
 mod signals;
 
 pub use access::Access;
-pub use client::{Client, Connect, RawDatagrams, RawStream, RequestBuilder, Response};
+pub use client::{Client, Connect, Pending, RawDatagrams, RawStream, RequestBuilder, Response, wait_any};
 pub use counters::Counters;
 pub use error::{Error, Result};
 pub use limits::{Limits, ListenerLimits};

@@ -144,7 +144,7 @@ impl Connect {
         self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))?;
         if self.endpoint.kind() != EndpointKind::Stream {
             let call_timeout = self.call_timeout;
-            return Ok(Client { link: Link::Datagrams(DatagramCalls::open(self)?), call_timeout });
+            return Ok(Client { link: Link::Datagrams(Box::new(DatagramCalls::open(self)?)), call_timeout });
         }
         let deadline = self.deadline();
         let channel = self.connect()?;
@@ -158,7 +158,7 @@ impl Connect {
         };
         let shared = SharedConnection::new(channel, endpoint, caller);
         shared.shake_hands(deadline).map_err(|error| explain(error, shared.channel().peer(), timeout))?;
-        Ok(Client { link: Link::Stream(shared), call_timeout })
+        Ok(Client { link: Link::Stream(Arc::new(shared)), call_timeout })
     }
 
     /// Connects to a server that knows no frames.

@@ -1,6 +1,7 @@
 //! Calls over datagrams: one frame each way in one datagram, and no hidden repeats.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,9 @@ pub(super) struct DatagramCalls {
     connect: Connect,
     peer: Peer,
     state: Mutex<State>,
+    /// Or closed.
     is_idle: Condvar,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,8 @@ struct Socket {
 
 /// Datagrams that are looked at behind the deadline, should they never end.
 const LAST_LOOKS: usize = 1024;
+/// How long a call waits in one go: nothing wakes it when another thread closes the client.
+const CLOSED_CHECK: Duration = Duration::from_millis(50);
 /// Bytes that a reply may have.
 const BUFFER: usize = 256 << 10;
 
@@ -84,7 +89,8 @@ impl DatagramCalls {
         // Another client may have had our address before us, and its answer may come now.
         let last_id = first_id();
         let state = State { socket: SocketState::Idle(socket), addresses, last_id };
-        Ok(DatagramCalls { connect, peer, state: Mutex::new(state), is_idle: Condvar::new() })
+        let (state, is_idle, is_closed) = (Mutex::new(state), Condvar::new(), AtomicBool::new(false));
+        Ok(DatagramCalls { connect, peer, state, is_idle, is_closed })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -102,6 +108,25 @@ impl DatagramCalls {
 
     pub(super) fn layout(&self) -> Layout {
         if self.classic().is_some() { Layout::Classic } else { Layout::V1 }
+    }
+
+    /// Ends the call that is under way, and all that wait or come later.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        self.is_closed.store(true, Ordering::Release);
+        if let SocketState::Idle(_) = state.socket {
+            state.socket = SocketState::ToBeReplaced;
+        }
+        drop(state);
+        self.is_idle.notify_all();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    fn closed(&self, operation: &'static str, executed: Executed) -> Error {
+        Error::new(operation, self.endpoint(), Kind::Closed).for_request(operation, executed)
     }
 
     /// `None`: v1.
@@ -127,7 +152,7 @@ impl DatagramCalls {
         let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::request::timeout_ms(timeout), payload);
         let result = self.ask(&mut socket, &classic.unwrap_or_else(v1), msg_type, id, deadline);
         asked.end(self.endpoint(), &result);
-        let may_come_late = result.is_err() && self.classic().is_some();
+        let may_come_late = result.is_err() && (self.classic().is_some() || self.is_closed());
         self.release(if may_come_late { SocketState::ToBeReplaced } else { SocketState::Idle(socket) });
         result
     }
@@ -160,21 +185,29 @@ impl DatagramCalls {
         self.send("call", &socket.channel, request, deadline)?;
         // What goes wrong from here on, goes wrong behind it: even "nobody is there" may be about an
         // earlier one, or come from a server that has gone since.
-        let os = |error| Error::os("call", self.endpoint(), error).for_request("call", Executed::Perhaps);
-        let response = receive_until(socket, deadline, |bytes| {
-            let reply = parse_reply(bytes, self.layout());
-            let Some(Reply { rc, is_text, payload, .. }) =
-                reply.filter(|reply| self.is_ours(reply, id, msg_type))
-            else {
-                log::debug!("{}: a datagram that answers nothing", self.endpoint());
-                return None;
-            };
-            let payload = memory::copy(payload);
-            Some(
-                payload
-                    .map(|payload| Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true)),
-            )
-        });
+        let os = |error| match self.is_closed() {
+            true => self.closed("call", Executed::Perhaps),
+            false => Error::os("call", self.endpoint(), error).for_request("call", Executed::Perhaps),
+        };
+        let response =
+            receive_until(
+                socket,
+                deadline,
+                || self.is_closed(),
+                |bytes| {
+                    let reply = parse_reply(bytes, self.layout());
+                    let Some(Reply { rc, is_text, payload, .. }) =
+                        reply.filter(|reply| self.is_ours(reply, id, msg_type))
+                    else {
+                        log::debug!("{}: a datagram that answers nothing", self.endpoint());
+                        return None;
+                    };
+                    let payload = memory::copy(payload);
+                    Some(payload.map(|payload| {
+                        Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true)
+                    }))
+                },
+            );
         response.map_err(os)?.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Perhaps))
     }
 
@@ -186,13 +219,16 @@ impl DatagramCalls {
         bytes: &[u8],
         deadline: Option<Instant>,
     ) -> Result<()> {
-        let send = || channel.send(bytes, remaining(deadline));
+        let send = || in_turns(deadline, || self.is_closed(), |patience| channel.send(bytes, patience));
         let sent = match (send(), self.endpoint()) {
             // UDP says so of an earlier datagram, and has not sent this one.
             (Err(error), Endpoint::Udp { .. }) if error.kind() == io::ErrorKind::ConnectionRefused => send(),
             (sent, _) => sent,
         };
-        sent.map_err(|error| Error::os(operation, self.endpoint(), error).not_executed())
+        sent.map_err(|error| match self.is_closed() {
+            true => self.closed(operation, Executed::Never),
+            false => Error::os(operation, self.endpoint(), error).not_executed(),
+        })
     }
 
     fn is_ours(&self, reply: &Reply<'_>, id: u32, msg_type: u16) -> bool {
@@ -222,6 +258,9 @@ impl DatagramCalls {
     fn acquire(&self, operation: &'static str, deadline: Option<Instant>) -> Result<(Socket, u32)> {
         let mut state = self.lock();
         loop {
+            if self.is_closed() {
+                return Err(self.closed(operation, Executed::Never));
+            }
             match std::mem::replace(&mut state.socket, SocketState::Busy) {
                 SocketState::Idle(socket) => {
                     state.last_id = state.last_id.wrapping_add(1).max(1);
@@ -314,7 +353,23 @@ fn prove_answerable(socket: &mut Socket, connect: &Connect) -> io::Result<()> {
         }
     };
     socket.channel.send(&ask, remaining(deadline))?;
-    receive_until(socket, deadline, |bytes| bytes.starts_with(&answer).then_some(()))
+    receive_until(socket, deadline, || false, |bytes| bytes.starts_with(&answer).then_some(()))
+}
+
+/// Waits in turns, so that it is soon seen that the client was closed.
+fn in_turns<T>(
+    deadline: Option<Instant>,
+    is_closed: impl Fn() -> bool,
+    mut wait: impl FnMut(Option<Duration>) -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        let left = remaining(deadline);
+        let is_last = left.is_some_and(|left| left <= CLOSED_CHECK);
+        match wait(Some(left.map_or(CLOSED_CHECK, |left| left.min(CLOSED_CHECK)))) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_last && !is_closed() => {}
+            result => return result,
+        }
+    }
 }
 
 /// Receives until `find` has found what it waits for. What came before the deadline counts, even if
@@ -322,11 +377,13 @@ fn prove_answerable(socket: &mut Socket, connect: &Connect) -> io::Result<()> {
 fn receive_until<T>(
     socket: &mut Socket,
     deadline: Option<Instant>,
+    is_closed: impl Fn() -> bool,
     mut find: impl FnMut(&[u8]) -> Option<T>,
 ) -> io::Result<T> {
     let mut last_looks = 0..LAST_LOOKS;
     loop {
-        let received = socket.channel.receive(&mut socket.buffer, remaining(deadline))?;
+        let Socket { channel, buffer } = socket;
+        let received = in_turns(deadline, &is_closed, |patience| channel.receive(buffer, patience))?;
         if let Some(found) = find(&socket.buffer[..received.length]) {
             return Ok(found);
         }

@@ -8,8 +8,10 @@ use super::Response;
 use crate::error::Result;
 
 /// A call under way. Where nobody wants to read of it, it costs a look at the level.
+#[derive(Debug, Default)]
 pub(super) struct Asked(Option<Begun>);
 
+#[derive(Debug)]
 struct Begun {
     msg_type: u16,
     id: u32,

@@ -5,6 +5,8 @@
 //! wait, the leader, reads for all. Whoever has something to send sends it itself; if the system takes
 //! no more, that thread becomes the writer and waits for room, while others leave their bytes in the
 //! outbox behind it.
+//!
+//! Which requests there are stands in `calls`, how a connection ends in `ends`.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,34 +15,32 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
 
-use super::Response;
-use super::journal::Asked;
-use crate::error::{Error, Kind, Result};
+use crate::error::Error;
 use crate::maker::Maker;
-use sidewire_wire::caller::{Bound, Caller, Came, End, Outcome, Purpose, Seat, Step, Wake};
+use sidewire_wire::caller::{Caller, Came, Outcome, Seat, Step, Wake};
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{App, Executed, Layout, ResultCode};
+use sidewire_wire::{App, Executed, Layout};
 
 /// A connection that several threads call on.
 #[derive(Debug)]
 pub(super) struct SharedConnection {
     channel: Channel,
     endpoint: Endpoint,
-    state: Mutex<State>,
-    maker: Maker,
+    pub(super) state: Mutex<State>,
+    pub(super) maker: Maker,
 }
 
 /// What the threads share under the lock.
 #[derive(Debug)]
-struct State {
-    caller: Caller<Waiting>,
+pub(super) struct State {
+    pub(super) caller: Caller<Waiting>,
     /// What the leader reads into; taken out while it does.
     inbox: Vec<u8>,
     /// When the last thread came back from the channel or from its sleep: early enough to judge by whose
     /// time is up, and not one more look at the clock for each call.
-    now: Instant,
+    pub(super) now: Instant,
     /// How the channel broke, if it did.
-    breakage: Option<Error>,
+    pub(super) breakage: Option<Error>,
 }
 
 /// A thread that waits.
@@ -48,7 +48,7 @@ struct State {
 pub(super) struct Waiting(Thread);
 
 impl Waiting {
-    fn here() -> Waiting {
+    pub(super) fn here() -> Waiting {
         Waiting(thread::current())
     }
 }
@@ -59,7 +59,7 @@ impl Wake for Waiting {
     }
 }
 
-type Guard<'a> = MutexGuard<'a, State>;
+pub(super) type Guard<'a> = MutexGuard<'a, State>;
 
 /// Reads that take what is there, and no more, should it never end: more than the system's buffers hold.
 const LOOKS: usize = 256;
@@ -100,95 +100,37 @@ impl SharedConnection {
         self.lock().caller.hello()?.app().cloned()
     }
 
-    /// Waits for the server's hello.
-    pub(super) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
-        let state = self.wait_for_leave(self.lock(), "connect to", Purpose::Open, deadline)?;
-        if let Some(hello) = state.caller.hello() {
-            log::debug!("{}: {hello}", self.endpoint);
-        }
-        Ok(())
-    }
-
-    /// Sends a request and waits for its reply.
-    pub(super) fn exchange(
-        &self,
-        msg_type: u16,
-        payload: &[u8],
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> Result<Response> {
-        let purpose = Purpose::Call(payload.len());
-        let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
-        let timeout = super::request::timeout_ms(timeout);
-        let begun = state.caller.begin(msg_type, payload, timeout, deadline, Waiting::here());
-        let id = begun.map_err(|NoMemory| Error::no_memory("call", &self.endpoint, Executed::Never))?;
-        let asked = Asked::begin(&self.endpoint, msg_type, id, payload.len());
-        let (state, outcome) = self.wait(state, Seat::Call(id), deadline);
-        let result = match outcome {
-            Outcome::Reply(reply) => Ok(reply.into()),
-            outcome => Err(self.explain(&state, "call", outcome)),
-        };
-        drop(state);
-        asked.end(&self.endpoint, &result);
-        result
-    }
-
-    /// Sends a request that wants no answer.
-    pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
-        let state = self.lock();
-        if state.caller.layout() == Some(Layout::Classic) {
-            let text = "the classic layout has no requests without an answer";
-            return Err(Error::new("notify", &self.endpoint, Kind::InvalidInput(text.into())));
-        }
-        let mut state = self.wait_for_leave(state, "notify", Purpose::Notify(payload.len()), deadline)?;
-        let pushed = state.caller.notify(msg_type, payload);
-        pushed.map_err(|NoMemory| Error::no_memory("notify", &self.endpoint, Executed::Never))?;
-        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint, payload.len());
-        state = self.flush(state, None, deadline);
-        if state.caller.end().is_some() {
-            return Err(self.explain(&state, "notify", Outcome::Ended(Executed::Perhaps)));
-        }
-        if state.caller.has_unsent() && !state.caller.is_somebody_writing() {
-            return Err(self.explain(&state, "notify", Outcome::TimedOut(Executed::Perhaps)));
-        }
-        Ok(())
-    }
-
-    /// Waits until such a request may begin, which it then has to at once.
-    fn wait_for_leave<'a>(
+    /// Waits for what becomes of the seat, whose time limit is this.
+    pub(super) fn wait<'a>(
         &'a self,
-        mut state: Guard<'a>,
-        operation: &'static str,
-        purpose: Purpose,
-        deadline: Option<Instant>,
-    ) -> Result<Guard<'a>> {
-        if state.caller.may_begin(purpose) {
-            return Ok(state);
-        }
-        state.now = Instant::now();
-        let seat = state.caller.ask(purpose, deadline, Waiting::here());
-        match self.wait(state, seat, deadline) {
-            (state, Outcome::Ready) => Ok(state),
-            (state, outcome) => Err(self.explain(&state, operation, outcome)),
-        }
-    }
-
-    /// Waits for what the seat was taken for.
-    fn wait<'a>(
-        &'a self,
-        mut state: Guard<'a>,
+        state: Guard<'a>,
         seat: Seat,
         deadline: Option<Instant>,
     ) -> (Guard<'a>, Outcome) {
+        let (state, outcome) = self.wait_until(state, seat, deadline, |_| false);
+        (state, outcome.unwrap_or(Outcome::TimedOut(Executed::Perhaps)))
+    }
+
+    /// The same, but not longer than whoever waits there wants to, nor when there is another reason to go.
+    pub(super) fn wait_until<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        seat: Seat,
+        until: Option<Instant>,
+        may_go: impl Fn(&Caller<Waiting>) -> bool,
+    ) -> (Guard<'a>, Option<Outcome>) {
         loop {
-            state = self.flush(state, Some(seat), deadline);
+            state = self.flush(state, Some(seat), until);
+            if may_go(&state.caller) {
+                return (state, None);
+            }
             let now = state.now;
             state = match state.caller.poll(seat, now) {
-                Step::Done(outcome) => return (state, outcome),
+                Step::Done(outcome) => return (state, Some(outcome)),
                 Step::Read { until } => self.read(state, Some(seat), until).0,
                 Step::Look => self.read_what_is_there(state, Some(seat)),
                 Step::Wait { until } => self.follow(state, until),
-                Step::NotYet => return (state, Outcome::TimedOut(Executed::Perhaps)),
+                Step::NotYet => return (state, None),
             };
         }
     }
@@ -270,7 +212,12 @@ impl SharedConnection {
 
     /// Sends what is in the outbox, unless another thread is at it. Returns when all is sent,
     /// or the time is up, or the channel is broken.
-    fn flush<'a>(&'a self, mut state: Guard<'a>, seat: Option<Seat>, deadline: Option<Instant>) -> Guard<'a> {
+    pub(super) fn flush<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        seat: Option<Seat>,
+        deadline: Option<Instant>,
+    ) -> Guard<'a> {
         while let Some(unsent) = state.caller.to_send() {
             // Usually the system takes it at once, and the lock need not be let go.
             let mut result = self.channel.send(unsent, Some(Duration::ZERO));
@@ -303,14 +250,35 @@ impl SharedConnection {
                     }
                     state = self.read_what_is_there(state, seat);
                 }
-                Err(error) => {
-                    log::debug!("sending to {}: {error}", self.endpoint);
-                    state.caller.cannot_send();
-                    self.close_if_failed(&mut state);
-                }
+                Err(error) => self.broken_pipe(&mut state, &error),
             }
         }
         state
+    }
+
+    /// Sends what the channel takes at once of what is in the outbox, unless another thread is at it.
+    pub(super) fn offer(&self, state: &mut State) {
+        while let Some(unsent) = state.caller.to_send() {
+            let result = self.channel.send(unsent, Some(Duration::ZERO));
+            state.now = Instant::now();
+            let now = state.now;
+            match result {
+                Ok(count) => state.caller.sent(count, now),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    state.caller.sent_nothing(now, now);
+                    self.close_if_failed(state);
+                    // Whoever waits for room does so for these bytes, too.
+                    return state.caller.give_up_sending();
+                }
+                Err(error) => self.broken_pipe(state, &error),
+            }
+        }
+    }
+
+    fn broken_pipe(&self, state: &mut State, error: &io::Error) {
+        log::debug!("sending to {}: {error}", self.endpoint);
+        state.caller.cannot_send();
+        self.close_if_failed(state);
     }
 
     /// Behind a failure: tells the server, if that goes without waiting, and closes.
@@ -322,70 +290,9 @@ impl SharedConnection {
         self.channel.shutdown();
     }
 
-    /// What it means for a request that it was not answered.
-    fn explain(&self, state: &State, operation: &'static str, outcome: Outcome) -> Error {
-        let error = |kind| Error::new(operation, &self.endpoint, kind);
-        match outcome {
-            Outcome::TooLarge { length, bound: Bound::Server(limit) } => {
-                let text = format!("the payload has {length} bytes, the server takes {limit}");
-                error(Kind::InvalidInput(text))
-            }
-            Outcome::TooLarge { length, bound: Bound::Outbox(hard) } => {
-                let text = format!("{length} bytes of payload do not fit into our outbox_hard ({hard})");
-                error(Kind::InvalidInput(text))
-            }
-            Outcome::Lost => Error::no_memory(operation, &self.endpoint, Executed::Perhaps),
-            Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
-            Outcome::Ended(executed) => self.end(state).for_request(operation, executed),
-            Outcome::TimedOut(Executed::Perhaps) | Outcome::Ready | Outcome::Reply(_) | Outcome::Event(_) => {
-                error(Kind::TimedOut)
-            }
-        }
-    }
-
-    /// Why the connection is at its end.
-    fn end(&self, state: &State) -> Error {
-        let gone = |why| {
-            let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
-            Error::new("read from", &self.endpoint, kind)
-        };
-        match (state.caller.end(), &state.breakage) {
-            (Some(End::Goodbye(ResultCode::OK)), _) => gone("it said goodbye".into()),
-            (Some(End::Goodbye(rc)), _) => gone(format!("it said goodbye: {rc}")),
-            (Some(End::Failed(failure)), _) => {
-                let error = Error::protocol("read from", &self.endpoint, failure);
-                match error.is_timeout() {
-                    true => error.with_note(|_| format!("{failure}, so the connection was ended")),
-                    false => error,
-                }
-            }
-            (Some(End::Broken), Some(error)) => error.clone(),
-            (Some(End::Ours), _) => Error::new("call", &self.endpoint, Kind::Closed),
-            (Some(End::Closed | End::Broken) | None, _) => gone("it closed the connection".into()),
-        }
-    }
-
-    fn lock(&self) -> Guard<'_> {
+    pub(super) fn lock(&self) -> Guard<'_> {
         // Nothing in here panics half-way; if it did, the connection's own checks hold.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Says goodbye, as far as that goes without waiting.
-impl Drop for SharedConnection {
-    fn drop(&mut self) {
-        if !self.maker.is_here() {
-            return log::debug!("{}: left to the process that had connected", self.endpoint);
-        }
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(goodbye) = state.caller.goodbye() else {
-            return log::debug!("{}: closed; the connection had ended before", self.endpoint);
-        };
-        match self.channel.send(goodbye, Some(Duration::ZERO)) {
-            Ok(_) => log::debug!("{}: closed", self.endpoint),
-            // That it has closed first is nothing to worry about.
-            Err(_) => log::debug!("{}: closed; no goodbye reached the server", self.endpoint),
-        }
     }
 }
 

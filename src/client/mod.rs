@@ -1,17 +1,21 @@
 //! The blocking client: no loop, no thread of its own.
 
+mod calls;
 mod connect;
 mod datagram;
+mod ends;
 mod journal;
 mod leader;
+mod pending;
 mod raw;
 mod request;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::loops;
 use datagram::DatagramCalls;
 use leader::SharedConnection;
@@ -19,6 +23,7 @@ use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
 pub use connect::Connect;
+pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
 pub use request::RequestBuilder;
 
@@ -58,8 +63,8 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Link {
-    Stream(SharedConnection),
-    Datagrams(DatagramCalls),
+    Stream(Arc<SharedConnection>),
+    Datagrams(Box<DatagramCalls>),
 }
 
 /// What a server answered.
@@ -96,6 +101,18 @@ impl Response {
     #[must_use]
     pub fn may_be_refusal(&self) -> bool {
         self.may_be_refusal
+    }
+
+    /// As an error if the code is not 0.
+    fn checked(self, endpoint: &Endpoint) -> Result<Response> {
+        let Response { rc, payload, is_text, may_be_refusal } = self;
+        match rc {
+            ResultCode::OK => Ok(Response { rc, payload, is_text, may_be_refusal }),
+            rc => {
+                let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
+                Err(Error::new("call", endpoint, kind))
+            }
+        }
     }
 
     /// The same as one of whose request it is known whether replies to such can be refusals.
@@ -145,6 +162,39 @@ impl Client {
     /// As [`RequestBuilder::send`].
     pub fn call(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Response> {
         self.request(msg_type).send(payload)
+    }
+
+    /// Starts a call, to be waited for later: the short form of
+    /// [`request`](Client::request)`(msg_type).start(payload)`.
+    ///
+    /// # Errors
+    /// As [`RequestBuilder::start`].
+    pub fn start(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Pending> {
+        self.request(msg_type).start(payload)
+    }
+
+    /// Sends what was [started](Client::start) and has not left, and waits until the system has taken it,
+    /// within the client's call timeout. Whoever waits for a reply need not do this.
+    ///
+    /// # Errors
+    /// [`is_timeout`](Error::is_timeout), [`is_peer_gone`](Error::is_peer_gone).
+    pub fn flush(&self) -> Result<()> {
+        let Link::Stream(shared) = &self.link else { return Ok(()) };
+        // Nobody would make room meanwhile.
+        let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
+        shared.send_all(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Closes the connection, for all threads: what they wait for ends at once, with
+    /// [`is_closed`](Error::is_closed), and so does all that is begun later. [`executed`](Error::executed)
+    /// tells whether a call may have been executed. The server is told as far as that goes without waiting.
+    ///
+    /// Dropping a client closes it, too.
+    pub fn close(&self) {
+        match &self.link {
+            Link::Stream(shared) => shared.close(),
+            Link::Datagrams(calls) => calls.close(),
+        }
     }
 
     /// Sends a request that wants no answer: the short form of
@@ -245,13 +295,21 @@ impl Client {
     /// Whether the server could not answer as long as this thread waits.
     fn waits_for_itself(&self) -> bool {
         match &self.link {
-            Link::Stream(shared) => {
-                let address = || shared.channel().peer_address().ok();
-                loops::serves_peer(shared.channel().peer(), shared.endpoint(), address)
-            }
+            Link::Stream(shared) => shared.waits_for_itself(),
             Link::Datagrams(calls) => {
                 loops::serves_peer(calls.peer(), calls.endpoint(), || calls.addresses().server.ok())
             }
+        }
+    }
+}
+
+/// What outlives it has an end. If nothing does, the connection closes itself.
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Link::Stream(shared) = &self.link
+            && Arc::strong_count(shared) > 1
+        {
+            shared.close();
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Client, Link, Response};
+use sidewire_platform::Peer;
+
+use super::{Client, Link, Pending, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::{Executed, ResultCode};
+use sidewire_wire::Executed;
 
 /// A request in the making; from [`Client::request`].
 ///
@@ -21,7 +23,7 @@ use sidewire_wire::{Executed, ResultCode};
 /// # Ok::<(), sidewire::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing happens before send(), exchange() or notify()"]
+#[must_use = "nothing happens before send(), exchange(), start() or notify()"]
 pub struct RequestBuilder<'c> {
     client: &'c Client,
     msg_type: u16,
@@ -52,14 +54,32 @@ impl RequestBuilder<'_> {
     /// than the server takes.
     pub fn send(self, payload: impl AsRef<[u8]>) -> Result<Response> {
         let reply = self.exchange(payload)?;
-        match reply.rc {
-            ResultCode::OK => Ok(reply),
-            rc => {
-                let Response { payload, is_text, may_be_refusal, .. } = reply;
-                let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
-                Err(Error::new("call", self.client.endpoint(), kind).of_type(self.msg_type))
-            }
+        reply.checked(self.client.endpoint()).map_err(|error| error.of_type(self.msg_type))
+    }
+
+    /// Starts it, to be waited for later. It leaves together with what else is started, when somebody waits
+    /// for a reply on this connection, when much has come together, or with [`Client::flush`].
+    ///
+    /// Returns at once, unless the server's limits or our own outbox leave no room: then it waits, within the
+    /// time limit, for replies to make some. The time limit runs on, and is told the server, as with all calls.
+    ///
+    /// # Errors
+    /// As [`send`](RequestBuilder::send), of which nothing was sent then. [`is_invalid_input`](Error::is_invalid_input)
+    /// over datagrams, where one call follows the other.
+    pub fn start(self, payload: impl AsRef<[u8]>) -> Result<Pending> {
+        let RequestBuilder { client, msg_type, timeout } = self;
+        let invalid = |text: &str| {
+            Err(Error::new("call", client.endpoint(), Kind::InvalidInput(text.into())).of_type(msg_type))
+        };
+        let Link::Stream(connection) = &client.link else {
+            return invalid("over datagrams one call follows the other, and none can be started; use call");
+        };
+        if client.waits_for_itself() {
+            return invalid(WAITS_FOR_ITSELF);
         }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let pending = Pending::start(connection, msg_type, payload.as_ref(), timeout, deadline);
+        pending.map_err(|error| self.explain(error))
     }
 
     /// Sends it, and returns the reply whatever its result code is.
@@ -101,16 +121,19 @@ impl RequestBuilder<'_> {
         .map_err(|error| error.of_type(msg_type))
     }
 
-    /// Says which call it was, and of whom nothing came.
     fn explain(&self, error: Error) -> Error {
-        let error = error.of_type(self.msg_type);
-        let Some(timeout) = self.timeout.filter(|_| error.is_timeout()) else { return error };
-        let peer = self.client.peer();
-        error.with_note(|error| match error.executed() {
-            Executed::Perhaps => format!("no reply from {peer} within {timeout:?}"),
-            Executed::Never => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
-        })
+        explain(error, self.msg_type, self.timeout, self.client.peer())
     }
+}
+
+/// Says which call it was, and of whom nothing came.
+pub(super) fn explain(error: Error, msg_type: u16, timeout: Option<Duration>, peer: &Peer) -> Error {
+    let error = error.of_type(msg_type);
+    let Some(timeout) = timeout.filter(|_| error.is_timeout()) else { return error };
+    error.with_note(|error| match error.executed() {
+        Executed::Perhaps => format!("no reply from {peer} within {timeout:?}"),
+        Executed::Never => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
+    })
 }
 
 /// A time limit as a v1 request carries it: milliseconds, 0 for none.

@@ -24,6 +24,7 @@ fn kinds(error: &Error) -> Vec<&'static str> {
         ("timeout", error.is_timeout()),
         ("peer gone", error.is_peer_gone()),
         ("protocol", error.is_protocol()),
+        ("closed", error.is_closed()),
         ("answered", error.result_code().is_some()),
     ];
     all.into_iter().filter(|(_, is_so)| *is_so).map(|(name, _)| name).collect()

@@ -20,6 +20,7 @@ mod held_up;
 mod hello;
 mod limits;
 mod own_server;
+mod pending;
 mod pieces;
 mod remote;
 mod server;

@@ -22,6 +22,11 @@ impl<W: Wake> Caller<W> {
         self.admits(purpose) == Admission::Now && self.connection.next_deadline().is_none()
     }
 
+    /// The same where the time is known: no time limit has passed.
+    pub fn may_begin_at(&self, purpose: Purpose, now: Instant) -> bool {
+        self.admits(purpose) == Admission::Now && !self.is_overdue(now)
+    }
+
     pub(super) fn admits(&self, purpose: Purpose) -> Admission {
         if self.course.end().is_some() {
             return Admission::Never(Outcome::Ended(Executed::Never));

@@ -1,0 +1,191 @@
+//! The requests that threads send on one connection.
+
+use std::time::{Duration, Instant};
+
+use super::Response;
+use super::journal::Asked;
+use super::leader::{Guard, SharedConnection, State, Waiting};
+use super::request::timeout_ms;
+use crate::error::{Error, Kind, Result};
+use crate::loops;
+use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat, Step};
+use sidewire_wire::memory::NoMemory;
+use sidewire_wire::{Executed, Layout};
+
+/// Bytes of started calls that wait for others to leave with them. As much as a pipe takes in one write.
+const TOGETHER: usize = 64 << 10;
+
+impl SharedConnection {
+    /// Waits for the server's hello.
+    pub(super) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
+        let state = self.wait_for_leave(self.lock(), "connect to", Purpose::Open, deadline)?;
+        if let Some(hello) = state.caller.hello() {
+            log::debug!("{}: {hello}", self.endpoint());
+        }
+        Ok(())
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(super) fn exchange(
+        &self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> Result<Response> {
+        let purpose = Purpose::Call(payload.len());
+        let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
+        let begun = state.caller.begin(msg_type, payload, timeout_ms(timeout), deadline, Waiting::here());
+        let id = begun.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))?;
+        let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
+        let (state, outcome) = self.wait(state, Seat::Call(id), deadline);
+        let result = self.result(&state, outcome);
+        drop(state);
+        asked.end(self.endpoint(), &result);
+        result
+    }
+
+    /// Begins a call that nobody waits for yet. It leaves together with what follows, at the latest when
+    /// somebody waits.
+    pub(super) fn start(
+        &self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> Result<(Seat, Asked)> {
+        let purpose = Purpose::Call(payload.len());
+        let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
+        let started = state.caller.start(msg_type, payload, timeout_ms(timeout), deadline);
+        let id = started.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))?;
+        if state.caller.unsent_len() >= TOGETHER {
+            self.offer(&mut state);
+        }
+        Ok((Seat::Call(id), Asked::begin(self.endpoint(), msg_type, id, payload.len())))
+    }
+
+    /// What became of a started call, if that is known by then.
+    pub(super) fn outcome_of(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Response>> {
+        let mut state = self.lock();
+        state.now = Instant::now();
+        let now = state.now;
+        let (state, outcome) = match state.caller.poll(seat, now) {
+            Step::Done(outcome) => (state, Some(outcome)),
+            _ => {
+                state.caller.attend(seat, until, Waiting::here());
+                self.wait_until(state, seat, until, |_| false)
+            }
+        };
+        Some(self.result(&state, outcome?))
+    }
+
+    /// Waits until it is decided what becomes of one of these calls; the first has the least time. Says
+    /// which, and if it was the first, perhaps how.
+    pub(super) fn wait_any(
+        &self,
+        seats: &[Seat],
+        until: Option<Instant>,
+    ) -> Option<(usize, Option<Result<Response>>)> {
+        let decided = |caller: &Caller<Waiting>| seats.iter().position(|seat| caller.is_decided(*seat));
+        let mut state = self.lock();
+        state.now = Instant::now();
+        if let Some(index) = decided(&state.caller) {
+            return Some((index, None));
+        }
+        for seat in seats {
+            state.caller.attend(*seat, until, Waiting::here());
+        }
+        let is_any = |caller: &Caller<Waiting>| decided(caller).is_some();
+        let (mut state, outcome) = self.wait_until(state, *seats.first()?, until, is_any);
+        state.caller.detach(seats.iter().copied());
+        match outcome {
+            Some(outcome) => Some((0, Some(self.result(&state, outcome)))),
+            None => Some((decided(&state.caller)?, None)),
+        }
+    }
+
+    /// Tells the server that nobody needs the answer to this call.
+    pub(super) fn cancel(&self, seat: Seat) {
+        let mut state = self.lock();
+        state.caller.cancel(seat);
+        self.offer(&mut state);
+    }
+
+    /// The same, and nobody waits for what it answers. In a forked child this says nothing.
+    pub(super) fn drop_call(&self, seat: Seat) {
+        if !self.maker.is_here() {
+            return;
+        }
+        let mut state = self.lock();
+        state.caller.cancel(seat);
+        state.caller.leave(seat);
+        self.offer(&mut state);
+    }
+
+    /// Sends what waits to be sent.
+    pub(super) fn send_all(&self, deadline: Option<Instant>) -> Result<()> {
+        let state = self.flush(self.lock(), None, deadline);
+        self.check_sent(&state, "flush")
+    }
+
+    /// Sends a request that wants no answer.
+    pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
+        let state = self.lock();
+        if state.caller.layout() == Some(Layout::Classic) {
+            let text = "the classic layout has no requests without an answer";
+            return Err(Error::new("notify", self.endpoint(), Kind::InvalidInput(text.into())));
+        }
+        let mut state = self.wait_for_leave(state, "notify", Purpose::Notify(payload.len()), deadline)?;
+        let pushed = state.caller.notify(msg_type, payload);
+        pushed.map_err(|NoMemory| Error::no_memory("notify", self.endpoint(), Executed::Never))?;
+        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
+        state = self.flush(state, None, deadline);
+        self.check_sent(&state, "notify")
+    }
+
+    /// Whether all has left, or another thread sees to it.
+    fn check_sent(&self, state: &State, operation: &'static str) -> Result<()> {
+        if state.caller.end().is_some() {
+            return Err(self.explain(state, operation, Outcome::Ended(Executed::Perhaps)));
+        }
+        if state.caller.has_unsent() && !state.caller.is_somebody_writing() {
+            return Err(self.explain(state, operation, Outcome::TimedOut(Executed::Perhaps)));
+        }
+        Ok(())
+    }
+
+    /// Whether its server could not answer as long as this thread waits.
+    pub(super) fn waits_for_itself(&self) -> bool {
+        let address = || self.channel().peer_address().ok();
+        loops::serves_peer(self.channel().peer(), self.endpoint(), address)
+    }
+
+    /// Waits until such a request may begin, which it then has to at once.
+    fn wait_for_leave<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        operation: &'static str,
+        purpose: Purpose,
+        deadline: Option<Instant>,
+    ) -> Result<Guard<'a>> {
+        if state.caller.may_begin(purpose) {
+            return Ok(state);
+        }
+        state.now = Instant::now();
+        if state.caller.may_begin_at(purpose, state.now) {
+            return Ok(state);
+        }
+        let seat = state.caller.ask(purpose, deadline, Waiting::here());
+        match self.wait(state, seat, deadline) {
+            (state, Outcome::Ready) => Ok(state),
+            (state, outcome) => Err(self.explain(&state, operation, outcome)),
+        }
+    }
+
+    fn result(&self, state: &State, outcome: Outcome) -> Result<Response> {
+        match outcome {
+            Outcome::Reply(reply) => Ok(reply.into()),
+            outcome => Err(self.explain(state, "call", outcome)),
+        }
+    }
+}

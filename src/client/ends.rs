@@ -1,0 +1,89 @@
+//! How a connection ends: what that means for who waits on it, and closing it from this side.
+
+use std::time::Duration;
+
+use super::leader::{SharedConnection, State};
+use crate::error::{Error, Kind};
+use sidewire_wire::caller::{Bound, End, Outcome};
+use sidewire_wire::{Executed, ResultCode};
+
+impl SharedConnection {
+    /// What it means for a request that it was not answered.
+    pub(super) fn explain(&self, state: &State, operation: &'static str, outcome: Outcome) -> Error {
+        let error = |kind| Error::new(operation, self.endpoint(), kind);
+        match outcome {
+            Outcome::TooLarge { length, bound: Bound::Server(limit) } => {
+                let text = format!("the payload has {length} bytes, the server takes {limit}");
+                error(Kind::InvalidInput(text))
+            }
+            Outcome::TooLarge { length, bound: Bound::Outbox(hard) } => {
+                let text = format!("{length} bytes of payload do not fit into our outbox_hard ({hard})");
+                error(Kind::InvalidInput(text))
+            }
+            Outcome::Lost => Error::no_memory(operation, self.endpoint(), Executed::Perhaps),
+            Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
+            Outcome::Ended(executed) => self.end(state).for_request(operation, executed),
+            Outcome::TimedOut(Executed::Perhaps) | Outcome::Ready | Outcome::Reply(_) | Outcome::Event(_) => {
+                error(Kind::TimedOut)
+            }
+        }
+    }
+
+    /// Why the connection is at its end.
+    fn end(&self, state: &State) -> Error {
+        let gone = |why| {
+            let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
+            Error::new("read from", self.endpoint(), kind)
+        };
+        match (state.caller.end(), &state.breakage) {
+            (Some(End::Goodbye(ResultCode::OK)), _) => gone("it said goodbye".into()),
+            (Some(End::Goodbye(rc)), _) => gone(format!("it said goodbye: {rc}")),
+            (Some(End::Failed(failure)), _) => {
+                let error = Error::protocol("read from", self.endpoint(), failure);
+                match error.is_timeout() {
+                    true => error.with_note(|_| format!("{failure}, so the connection was ended")),
+                    false => error,
+                }
+            }
+            (Some(End::Broken), Some(error)) => error.clone(),
+            (Some(End::Ours), _) => Error::new("call", self.endpoint(), Kind::Closed),
+            (Some(End::Closed | End::Broken) | None, _) => gone("it closed the connection".into()),
+        }
+    }
+
+    /// Says goodbye, as far as that goes without waiting, and ends all that wait, in the channel or for others.
+    pub(super) fn close(&self) {
+        if !self.maker.is_here() {
+            return log::debug!("{}: left to the process that had connected", self.endpoint());
+        }
+        let mut state = self.lock();
+        self.say_goodbye(&mut state);
+        state.caller.close();
+        drop(state);
+        self.channel().shutdown();
+    }
+
+    fn say_goodbye(&self, state: &mut State) {
+        let Some(goodbye) = state.caller.goodbye() else {
+            return log::debug!("{}: closed without a goodbye", self.endpoint());
+        };
+        match self.channel().send(goodbye, Some(Duration::ZERO)) {
+            Ok(count) => {
+                state.caller.sent(count, state.now);
+                log::debug!("{}: closed", self.endpoint());
+            }
+            // That it has closed first is nothing to worry about.
+            Err(_) => log::debug!("{}: closed; no goodbye reached the server", self.endpoint()),
+        }
+    }
+}
+
+/// Says goodbye, unless that was done. The channel closes itself.
+impl Drop for SharedConnection {
+    fn drop(&mut self) {
+        if !self.maker.is_here() {
+            return log::debug!("{}: left to the process that had connected", self.endpoint());
+        }
+        self.say_goodbye(&mut self.lock());
+    }
+}
