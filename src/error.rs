@@ -68,6 +68,8 @@ pub(crate) enum Kind {
     Closed,
     /// Too much waits for the server's loop already.
     Full,
+    /// Too much waits for the peer already.
+    Busy(String),
     /// Our own server has stopped.
     Stopped,
     /// The peer broke the protocol.
@@ -137,6 +139,11 @@ impl Error {
             Unposted::Closed => Error::assemble(operation, None, Kind::Stopped, None),
             Unposted::NotWoken(error) => Error::system(operation, error),
         }
+    }
+
+    /// Of a server's call to a client, whose endpoint is not known any more when it has gone.
+    pub(crate) fn of_server(operation: &'static str, endpoint: Option<&Endpoint>, kind: Kind) -> Error {
+        Error::assemble(operation, endpoint.cloned(), kind, None)
     }
 
     /// The caller misused the API, in something that concerns no endpoint.
@@ -221,10 +228,11 @@ impl Error {
         matches!(self.0.kind, Kind::PeerGone { .. })
     }
 
-    /// Whether too much waits for our own server's loop already: it may be tried again a little later.
+    /// Whether too much waits for our own server's loop already, or for the client that the server asks: it may
+    /// be tried again a little later.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.0.kind == Kind::Full
+        matches!(self.0.kind, Kind::Full | Kind::Busy(_))
     }
 
     /// Whether our own server has stopped.
@@ -308,7 +316,7 @@ impl Error {
         error.with_executed(executed)
     }
 
-    fn with_executed(mut self, executed: Executed) -> Error {
+    pub(crate) fn with_executed(mut self, executed: Executed) -> Error {
         self.inner_mut().executed = Some(executed);
         self
     }
@@ -334,6 +342,7 @@ impl fmt::Display for Kind {
             Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
             Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
             Kind::Closed => f.write_str("this side has closed the connection"),
+            Kind::Busy(text) => f.write_str(text),
             Kind::Full => f.write_str("too much waits for its loop already"),
             Kind::Stopped => f.write_str("it has stopped"),
             Kind::Answered { rc, payload, is_text, may_be_refusal } => {
@@ -419,7 +428,7 @@ impl From<Error> for io::Error {
             (Kind::TimedOut, _) => io::ErrorKind::TimedOut,
             (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
             (Kind::Closed, _) => io::ErrorKind::ConnectionAborted,
-            (Kind::Full, _) => io::ErrorKind::WouldBlock,
+            (Kind::Full | Kind::Busy(_), _) => io::ErrorKind::WouldBlock,
             (Kind::Stopped, _) => io::ErrorKind::NotConnected,
             (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,
             (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,

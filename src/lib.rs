@@ -79,8 +79,8 @@ pub use error::{Error, Result};
 pub use limits::{Limits, ListenerLimits};
 pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session};
 pub use server::{
-    AnyThread, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, Remote, Reply,
-    Request, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
+    Answer, AnyThread, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, PeerHandle,
+    Remote, Reply, Request, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
@@ -98,6 +98,7 @@ const _: () = {
     shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, ConnectionId, Sid, User)>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
+    shared::<(Answer<'_>, PeerHandle<()>)>();
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();

@@ -18,7 +18,7 @@ use super::session::{Closed, ConnectionId, Session};
 use super::site::{Refusals, Site};
 use super::slots::Key;
 use super::system::{StreamIo, System};
-use super::{Incoming, Origin, Service};
+use super::{CallNews, Incoming, Origin, Service};
 use crate::error::Error;
 use crate::limits::Limits;
 use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
@@ -183,7 +183,9 @@ impl<Y: System> Link<Y> {
             if has_read {
                 self.protocol.renew_partial(begun);
             }
-            if context.scope.judged.is_some_and(|judged| self.expire(judged, input)) {
+            if context.scope.judged.is_some_and(|judged| {
+                self.give_up_calls(judged, input, context.scope, service) | self.expire(judged, input)
+            }) {
                 more_to_write = self.flush(limits, &budget);
             }
         }
@@ -336,6 +338,27 @@ impl<Y: System> Link<Y> {
             }
             Ending::Lingering | Ending::Over(_) => false,
         }
+    }
+
+    /// Gives up calls of ours that the peer has not answered in time. Says whether there were any.
+    fn give_up_calls(
+        &mut self,
+        now: Instant,
+        input: Input,
+        scope: Scope<'_>,
+        service: &mut impl Service,
+    ) -> bool {
+        let Protocol::Framed(connection) = &mut self.protocol else { return false };
+        let mut has_late = false;
+        // The answer may be in what waits.
+        while input != Input::Waiting
+            && let Some(id) = connection.poll_asked(now)
+        {
+            has_late = true;
+            let (connection, endpoint) = (ConnectionId(scope.key), &scope.site.endpoint);
+            service.call_news(connection, Some(endpoint), CallNews::TimedOut { id });
+        }
+        has_late
     }
 
     /// Ends the stream and gives back what it held. `linger` bounds what a classic peer on a pipe

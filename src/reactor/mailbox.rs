@@ -19,6 +19,8 @@ pub(crate) enum Letter {
     Ready(u16),
     /// A closure waits for the state.
     Run,
+    /// Something is to be done for one connection.
+    Order,
 }
 
 /// Shared by the loop and everyone who writes to it.

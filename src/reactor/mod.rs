@@ -11,6 +11,7 @@
 mod accepting;
 mod adopting;
 mod budget;
+mod calls;
 mod datagram;
 mod files;
 mod journal;
@@ -48,6 +49,7 @@ use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
 use system::{Os, System};
 
+pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
 pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub(crate) use parties::Parties;
@@ -253,6 +255,10 @@ impl<Y: System> Reactor<Y> {
             scope,
         };
         let next = link.work(&mut context, service, to_the_end);
+        // It may still linger, but answers no more.
+        if link.protocol().is_finishing() {
+            service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
+        }
         let held = link.protocol().flow().buffered();
         self.memory.account(&mut link.accounted, held);
         match next {
@@ -322,6 +328,7 @@ impl<Y: System> Reactor<Y> {
                 source.site.parties.leave(peer, &source.site.own_identity);
             }
             report_end(key, &link, &mut source.site);
+            service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
             if link.was_opened() {
                 let why = link.closed(&source.site.endpoint);
                 service.closed(link.source(), ConnectionId(key), &why);
@@ -349,6 +356,7 @@ impl<Y: System> Reactor<Y> {
             match self.mailbox.take() {
                 Some(Letter::Ready(number)) => self.serve(number, service),
                 Some(Letter::Run) => service.run(),
+                Some(Letter::Order) => self.carry_out(service),
                 None => return,
             }
         }

@@ -4,7 +4,7 @@ use sidewire_platform::{Address, Endpoint, Peer};
 
 use super::link::About;
 use super::system::Ends;
-use super::{Closed, ConnectionId, Message, MessageReply, Session};
+use super::{CallNews, Closed, ConnectionId, Message, MessageReply, Order, Session};
 use sidewire_wire::{App, Layout, ReplyWriter, ResultCode};
 
 /// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
@@ -15,6 +15,10 @@ pub(crate) trait Service {
     fn notify(&mut self, incoming: &Incoming<'_>);
     /// Runs the next of the closures that wait for the state.
     fn run(&mut self);
+    /// The next order for a single connection.
+    fn next_order(&mut self) -> Option<Order>;
+    /// What has become of the server's own calls on this connection, whose endpoint is known while it is there.
+    fn call_news(&mut self, connection: ConnectionId, endpoint: Option<&Endpoint>, news: CallNews<'_>);
     /// A stream without frames is open.
     fn opened(&mut self, source: u16, session: &mut Session<'_>);
     /// Bytes or a line.

@@ -3,6 +3,8 @@
 mod builder;
 mod listen;
 mod open;
+mod peers;
+mod queue;
 mod remote;
 mod reply;
 mod request;
@@ -28,6 +30,7 @@ use table::Dispatch;
 
 pub use builder::ServerBuilder;
 pub use listen::{IntoListen, Listen};
+pub use peers::{Answer, PeerHandle};
 pub use remote::{Remote, Running};
 pub use reply::Reply;
 pub use request::Request;
@@ -267,7 +270,8 @@ impl<S, T: Threads> Server<S, T> {
     /// # Errors
     /// If the system has no descriptors left for a loop.
     pub fn remote(&mut self) -> Result<Remote<S>> {
-        Ok(Remote::new(self.core.reactor()?.mailbox(), Arc::clone(&self.dispatch.errands)))
+        let (errands, orders) = (&self.dispatch.errands, &self.dispatch.asked.orders);
+        Ok(Remote::new(self.core.reactor()?.mailbox(), Arc::clone(errands), Arc::clone(orders)))
     }
 
     /// Has this server stopped, as by [`Remote::stop`], when the user or the system asks this

@@ -1,14 +1,16 @@
 //! Reaching a running server from other threads.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::peers::{Orders, PeerHandle};
+use super::queue::Queue;
 use crate::error::{Error, Result};
 use crate::maker::Maker;
-use crate::reactor::mailbox::{Letter, Mailbox, Unposted};
+use crate::reactor::ConnectionId;
+use crate::reactor::mailbox::{Letter, Mailbox};
 
 /// A handle to a server of a state of type `S`, which any thread may hold, and a handler of that server, too.
 ///
@@ -16,14 +18,21 @@ use crate::reactor::mailbox::{Letter, Mailbox, Unposted};
 pub struct Remote<S> {
     mailbox: Arc<Mailbox>,
     errands: Arc<Errands<S>>,
+    orders: Arc<Orders<S>>,
 }
 
 /// How long a server that is told to stop waits for its clients to take what is theirs.
 pub(super) const STOP_GRACE: Duration = Duration::from_millis(500);
 
 impl<S> Remote<S> {
-    pub(super) fn new(mailbox: Arc<Mailbox>, errands: Arc<Errands<S>>) -> Remote<S> {
-        Remote { mailbox, errands }
+    pub(super) fn new(mailbox: Arc<Mailbox>, errands: Arc<Errands<S>>, orders: Arc<Orders<S>>) -> Remote<S> {
+        Remote { mailbox, errands, orders }
+    }
+
+    /// A handle to this connection, to ask its client something.
+    #[must_use]
+    pub fn peer(&self, connection: ConnectionId) -> PeerHandle<S> {
+        PeerHandle::new(Arc::clone(&self.mailbox), Arc::clone(&self.orders), connection)
     }
 
     /// Has the server run this with its state, between requests: so workers need no locks to get at it. They
@@ -79,7 +88,7 @@ impl<S> Remote<S> {
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Remote<S> {
-        Remote { mailbox: Arc::clone(&self.mailbox), errands: Arc::clone(&self.errands) }
+        Remote::new(Arc::clone(&self.mailbox), Arc::clone(&self.errands), Arc::clone(&self.orders))
     }
 }
 
@@ -89,36 +98,8 @@ impl<S> fmt::Debug for Remote<S> {
     }
 }
 
-/// What is to be run with the state: for each there is a [`Letter::Run`] in the mailbox, in the same order.
-pub(super) struct Errands<S>(Mutex<VecDeque<Errand<S>>>);
-
-pub(super) type Errand<S> = Box<dyn FnOnce(&mut S) + Send>;
-
-impl<S> Errands<S> {
-    pub(super) fn new() -> Errands<S> {
-        Errands(Mutex::default())
-    }
-
-    /// Adds one, if its letter can be posted. (Where only the waker fails, it is run all the same.)
-    fn add(&self, errand: Errand<S>, post: impl FnOnce() -> Result<(), Unposted>) -> Result<(), Unposted> {
-        let mut errands = self.lock();
-        // The loop can't look for it before the lock is free.
-        let posted = post();
-        if !matches!(posted, Err(Unposted::Full | Unposted::Closed)) {
-            errands.push_back(errand);
-        }
-        posted
-    }
-
-    /// Takes the next.
-    pub(super) fn next(&self) -> Option<Errand<S>> {
-        self.lock().pop_front()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Errand<S>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// What is to be run with the state.
+pub(super) type Errands<S> = Queue<Box<dyn FnOnce(&mut S) + Send>>;
 
 /// A server on a thread of its own. Dropping it stops the server and waits for it; in a handler of
 /// that very server it only stops it, and in a forked child of the process that started it, where there is

@@ -6,13 +6,17 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use sidewire_platform::{Peer, Tally};
+use sidewire_platform::{Endpoint, Peer, Tally};
 
+use super::peers::{self, Answer, Asked, Callback};
 use super::remote::Errands;
 use super::threads::Threads;
 use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
-use crate::reactor::{Closed, ConnectionId, Incoming, Message, MessageReply, Service, Session};
+use crate::error::{Error, Kind};
+use crate::reactor::{
+    CallNews, Closed, ConnectionId, Incoming, Message, MessageReply, NotSent, Order, Service, Session,
+};
 use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
 
 /// The state and what is done to it.
@@ -26,6 +30,8 @@ pub(super) struct Dispatch<S, T: Threads> {
     pub(super) counters: Counters,
     /// What other threads want to be run with the state.
     pub(super) errands: Arc<Errands<S>>,
+    /// What the server asks clients.
+    pub(super) asked: Asked<S>,
     padding: Padding,
     panics: Panics,
 }
@@ -41,6 +47,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             messages: HashMap::new(),
             counters: Counters::default(),
             errands: Arc::new(Errands::new()),
+            asked: Asked::new(),
             padding: Padding::default(),
             panics: Panics::default(),
         }
@@ -67,6 +74,21 @@ impl<S, T: Threads> Dispatch<S, T> {
             self.panics.tell(Handler::Type(msg_type), incoming.endpoint, &panic);
             Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
         })
+    }
+
+    /// Tells whoever asked a client what became of it.
+    fn tell<'a>(
+        &mut self,
+        endpoint: Option<&Endpoint>,
+        callback: Option<Callback<S>>,
+        answer: impl FnOnce() -> crate::error::Result<Answer<'a>>,
+    ) {
+        let Some(callback) = callback else { return };
+        let (state, msg_type) = (&mut self.state, callback.msg_type);
+        if let Err(panic) = caught(|| callback.run(state, answer())) {
+            let place: &dyn fmt::Display = endpoint.map_or(&"the server", |endpoint| endpoint);
+            self.panics.tell(Handler::Callback(msg_type), place, &panic);
+        }
     }
 
     /// Runs a stream handler. One that panics ends this connection, and the server goes on.
@@ -111,6 +133,42 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         let state = &mut self.state;
         if let Err(panic) = caught(|| errand(state)) {
             self.panics.tell(Handler::Errand, &"the server", &panic);
+        }
+    }
+
+    fn next_order(&mut self) -> Option<Order> {
+        self.asked.next_order()
+    }
+
+    fn call_news(&mut self, connection: ConnectionId, endpoint: Option<&Endpoint>, news: CallNews<'_>) {
+        match news {
+            CallNews::Sent { id } => self.asked.begin(connection, id),
+            CallNews::NotSent(why) => {
+                let callback = self.asked.give_up();
+                self.tell(endpoint, callback, || Err(peers::not_sent(endpoint, why)));
+            }
+            CallNews::Answered { id, rc, is_text, payload } => {
+                let callback = self.asked.end(connection, id);
+                self.tell(endpoint, callback, || Ok(Answer::new(rc, is_text, payload)));
+            }
+            CallNews::Lost { id } => {
+                let callback = self.asked.end(connection, id);
+                self.tell(endpoint, callback, || Err(peers::lost(endpoint)));
+            }
+            CallNews::TimedOut { id } => {
+                let callback = self.asked.end(connection, id);
+                self.tell(endpoint, callback, || Err(Error::of_server("call", endpoint, Kind::TimedOut)));
+            }
+            CallNews::Left { may_be_answered } => {
+                for callback in self.asked.end_all(connection, may_be_answered) {
+                    self.tell(endpoint, Some(callback), || Err(peers::not_sent(endpoint, NotSent::Gone)));
+                }
+            }
+            CallNews::Gone => {
+                for callback in self.asked.end_all(connection, |_| false) {
+                    self.tell(endpoint, Some(callback), || Err(peers::gone(endpoint)));
+                }
+            }
         }
     }
 
@@ -170,6 +228,8 @@ enum Handler {
     Messages(u16),
     /// None: what another thread wants to be run.
     Errand,
+    /// Of answers to the server's calls of this type.
+    Callback(u16),
 }
 
 impl fmt::Display for Handler {
@@ -178,6 +238,9 @@ impl fmt::Display for Handler {
             Handler::Type(msg_type) => write!(f, "the handler of type {msg_type}"),
             Handler::Stream(_) => f.write_str("the stream handler"),
             Handler::Messages(_) => f.write_str("the message handler"),
+            Handler::Callback(msg_type) => {
+                write!(f, "the closure for the answer to a call of type {msg_type}")
+            }
             Handler::Errand => f.write_str("a closure for the state"),
         }
     }

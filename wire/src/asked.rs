@@ -36,6 +36,11 @@ impl Asked {
         self.pending.len()
     }
 
+    /// Whether this one is in flight.
+    pub(crate) fn has(&self, id: u32) -> bool {
+        self.pending.contains_key(&id)
+    }
+
     /// Whether anybody waits for a reply.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.pending.len() > self.abandoned

@@ -6,7 +6,7 @@ use super::super::journal::Handled;
 use super::super::system::StreamIo;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
-use crate::reactor::Way;
+use crate::reactor::{CallNews, Way};
 use sidewire_wire::{Connection, Event, Layout, ResultCode};
 
 impl Scope<'_> {
@@ -48,8 +48,24 @@ impl Scope<'_> {
                     about.get_or_insert_default().app = Some(app.clone());
                 }
             }
-            Event::Goodbye { rc, .. } => log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code()),
-            // A server asks nothing, so it gets no replies.
+            Event::Goodbye { rc, .. } => {
+                log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code());
+                let may_be_answered = &|id| connection.is_asked(id);
+                service.call_news(ConnectionId(key), Some(endpoint), CallNews::Left { may_be_answered });
+            }
+            Event::Reply { id, rc, is_text, payload } => {
+                log::debug!(
+                    "{endpoint}: #{key} reply to call {id}, {} bytes, rc {}",
+                    payload.len(),
+                    rc.code()
+                );
+                let news = CallNews::Answered { id, rc, is_text, payload };
+                service.call_news(ConnectionId(key), Some(endpoint), news);
+            }
+            Event::LostReply { id } => {
+                service.call_news(ConnectionId(key), Some(endpoint), CallNews::Lost { id });
+            }
+            // A server subscribes to nothing, and opens no connection.
             _ => {}
         }
     }

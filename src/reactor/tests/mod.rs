@@ -18,6 +18,7 @@
 //! What the system itself does (who is there, what a close resets) belongs to tests with real sockets; so
 //! do clients, threads and processes.
 
+mod calls;
 mod datagrams;
 mod deadlines;
 mod ends;
@@ -28,6 +29,7 @@ mod places;
 mod stops;
 mod streams;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +72,9 @@ struct Recorder {
     messages: usize,
     /// Closures that were run.
     errands: usize,
+    /// What is to be done for single connections, and what was said of the calls among it.
+    orders: VecDeque<Order>,
+    news: Vec<String>,
 }
 
 impl Service for Recorder {
@@ -87,6 +92,22 @@ impl Service for Recorder {
 
     fn run(&mut self) {
         self.errands += 1;
+    }
+
+    fn next_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    fn call_news(&mut self, _connection: ConnectionId, _endpoint: Option<&Endpoint>, news: CallNews<'_>) {
+        self.news.push(match news {
+            CallNews::Sent { id } => format!("{id} sent"),
+            CallNews::NotSent(why) => format!("not sent: {why:?}"),
+            CallNews::Answered { id, rc, payload, .. } => format!("{id} answered {}: {payload:?}", rc.code()),
+            CallNews::Lost { id } => format!("{id} lost"),
+            CallNews::TimedOut { id } => format!("{id} timed out"),
+            CallNews::Left { may_be_answered } => format!("left: {}", may_be_answered(1)),
+            CallNews::Gone => return,
+        });
     }
 
     fn opened(&mut self, _source: u16, _session: &mut Session<'_>) {
@@ -136,6 +157,8 @@ impl Stage {
             closed: Vec::new(),
             messages: 0,
             errands: 0,
+            orders: VecDeque::new(),
+            news: Vec::new(),
         };
         let mut stage = Stage { world, limits, reactor, service, counters };
         stage.listen(access, carries);

@@ -22,7 +22,8 @@ impl Connection {
 
     /// Bytes that wait to be sent.
     #[inline]
-    pub(crate) fn waiting(&self) -> usize {
+    #[must_use]
+    pub fn waiting(&self) -> usize {
         self.flow.outbox.len()
     }
 

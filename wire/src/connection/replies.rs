@@ -89,6 +89,12 @@ impl Connection {
         }
     }
 
+    /// Whether the peer is still to answer this call of ours.
+    #[must_use]
+    pub fn is_asked(&self, id: u32) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| calls.asked.has(id))
+    }
+
     /// Nobody waits for the reply to this call of ours any longer than until `at`; see
     /// [`poll_asked`](Connection::poll_asked).
     pub fn limit_call(&mut self, id: u32, at: Instant) {

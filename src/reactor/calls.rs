@@ -1,0 +1,164 @@
+//! What the server asks its peers: orders to the loop, and what becomes of calls.
+
+use std::time::Duration;
+
+use super::session::ConnectionId;
+use super::system::System;
+use super::{Reactor, Service};
+use sidewire_wire::frame::HEADER_LEN;
+use sidewire_wire::memory::NoMemory;
+use sidewire_wire::{Connection, ConnectionLimits, Protocol, ResultCode};
+
+/// What the loop is to do for one connection.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) to: ConnectionId,
+    pub(crate) what: PeerOrder,
+}
+
+/// What that is.
+#[derive(Debug)]
+pub(crate) enum PeerOrder {
+    Call {
+        msg_type: u16,
+        payload: Vec<u8>,
+        timeout: Option<Duration>,
+    },
+    Notify {
+        msg_type: u16,
+        payload: Vec<u8>,
+    },
+    /// Says goodbye and closes.
+    Close,
+}
+
+/// What becomes of the server's own calls on a connection.
+pub(crate) enum CallNews<'a> {
+    /// The call that was ordered last is on its way, with this id.
+    Sent {
+        id: u32,
+    },
+    /// It is not, and won't be.
+    NotSent(NotSent),
+    Answered {
+        id: u32,
+        rc: ResultCode,
+        is_text: bool,
+        payload: &'a [u8],
+    },
+    /// It was answered, but there was no memory for the answer.
+    Lost {
+        id: u32,
+    },
+    TimedOut {
+        id: u32,
+    },
+    /// The peer leaves: all but those that it may still answer were not executed.
+    Left {
+        may_be_answered: &'a dyn Fn(u32) -> bool,
+    },
+    /// No answers come any more.
+    Gone,
+}
+
+/// Why a call was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// The peer, or its connection, is at its end.
+    Gone,
+    /// In the classic layout, and without frames, only clients ask.
+    CantBeAsked,
+    /// The peer takes no such payload, or it does not fit into the outbox.
+    TooLarge {
+        limit: usize,
+    },
+    /// The peer takes no more calls before it has answered some, or reads too slowly.
+    Busy,
+    NoMemory,
+}
+
+impl<Y: System> Reactor<Y> {
+    /// Does what the next order says.
+    pub(super) fn carry_out(&mut self, service: &mut impl Service) {
+        let Some(Order { to: ConnectionId(key), what }) = service.next_order() else { return };
+        let now = self.system.now();
+        let limits = |number: u16| self.sources.get(usize::from(number)).map(|source| &source.site);
+        let Some((link, site)) =
+            self.links.get_mut(key).and_then(|link| limits(link.source()).map(|site| (link, site)))
+        else {
+            return if let PeerOrder::Call { .. } = what {
+                service.call_news(ConnectionId(key), None, CallNews::NotSent(NotSent::Gone));
+            };
+        };
+        let (endpoint, limits) = (&site.endpoint, &site.settings.limits);
+        match (what, link.protocol_mut()) {
+            (PeerOrder::Call { msg_type, payload, timeout }, protocol) => {
+                let sent = match protocol {
+                    Protocol::Framed(connection) => call(connection, limits, msg_type, &payload, timeout),
+                    Protocol::Plain(_) => Err(NotSent::CantBeAsked),
+                };
+                if let (Ok(id), Some(at), Protocol::Framed(connection)) =
+                    (sent, timeout.and_then(|timeout| now.checked_add(timeout)), protocol)
+                {
+                    connection.limit_call(id, at);
+                }
+                let news = sent.map_or_else(CallNews::NotSent, |id| CallNews::Sent { id });
+                service.call_news(ConnectionId(key), Some(endpoint), news);
+            }
+            (PeerOrder::Notify { msg_type, payload }, Protocol::Framed(connection)) => {
+                if let Err(why) = notify(connection, limits, msg_type, &payload) {
+                    log::debug!("{endpoint}: #{key} a notify of type {msg_type} was not sent: {why:?}");
+                }
+            }
+            (PeerOrder::Notify { .. }, Protocol::Plain(_)) => return,
+            (PeerOrder::Close, Protocol::Framed(connection)) => connection.close(),
+            (PeerOrder::Close, Protocol::Plain(plain)) => plain.close(),
+        }
+        self.work(key, false, service);
+    }
+}
+
+fn call(
+    connection: &mut Connection,
+    limits: &ConnectionLimits,
+    msg_type: u16,
+    payload: &[u8],
+    timeout: Option<Duration>,
+) -> Result<u32, NotSent> {
+    check(connection, limits, payload)?;
+    if !u32::try_from(payload.len()).is_ok_and(|length| connection.may_call(length)) {
+        return Err(NotSent::Busy);
+    }
+    let timeout_ms = timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32);
+    connection.push_request(msg_type, payload, timeout_ms).map_err(|NoMemory| NotSent::NoMemory)
+}
+
+fn notify(
+    connection: &mut Connection,
+    limits: &ConnectionLimits,
+    msg_type: u16,
+    payload: &[u8],
+) -> Result<(), NotSent> {
+    check(connection, limits, payload)?;
+    if connection.flow().is_backed_up() {
+        return Err(NotSent::Busy);
+    }
+    connection.push_notify(msg_type, payload).map_err(|NoMemory| NotSent::NoMemory)
+}
+
+/// Whether the peer can be told this now: it never takes the outbox past the hard mark.
+fn check(connection: &Connection, limits: &ConnectionLimits, payload: &[u8]) -> Result<(), NotSent> {
+    if !connection.may_ask() {
+        let is_over = connection.is_finishing() || connection.has_opened_v1();
+        return Err(if is_over { NotSent::Gone } else { NotSent::CantBeAsked });
+    }
+    let size = payload.len().saturating_add(HEADER_LEN);
+    let limit = (connection.request_limit() as usize).min(limits.outbox_hard.saturating_sub(HEADER_LEN));
+    if payload.len() > limit {
+        return Err(NotSent::TooLarge { limit });
+    }
+    if connection.waiting().saturating_add(size) > limits.outbox_hard {
+        return Err(NotSent::Busy);
+    }
+    Ok(())
+}
