@@ -161,7 +161,7 @@ impl SharedConnection {
     }
 
     /// Waits until such a request may begin, which it then has to at once.
-    fn wait_for_leave<'a>(
+    pub(super) fn wait_for_leave<'a>(
         &'a self,
         mut state: Guard<'a>,
         operation: &'static str,

@@ -174,6 +174,27 @@ impl DatagramCalls {
         result
     }
 
+    /// Waits for a pong.
+    pub(super) fn ask_for_life(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.endpoint().kind() == EndpointKind::OneWay {
+            return Err(self.invalid("ping", "nothing comes back on this endpoint"));
+        }
+        let (mut socket, id) = self.acquire("ping", deadline)?;
+        let ping = encode_v1(FrameKind::Ping, 0, id, 0, &[]);
+        let pong = encode_v1(FrameKind::Pong, 0, id, 0, &[]);
+        let result = self.send("ping", &socket.channel, &ping, deadline).and_then(|()| {
+            let is_pong = |bytes: &[u8]| (bytes == pong).then_some(());
+            let received = receive_until(&mut socket, deadline, || self.is_closed(), is_pong);
+            received.map_err(|error| match self.is_closed() {
+                true => self.closed("ping", Executed::Never),
+                false => Error::os("ping", self.endpoint(), error),
+            })
+        });
+        let is_closed = self.is_closed();
+        self.release(if is_closed { SocketState::ToBeReplaced } else { SocketState::Idle(socket) });
+        result
+    }
+
     fn ask(
         &self,
         socket: &mut Socket,

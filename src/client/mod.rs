@@ -7,6 +7,7 @@ mod ends;
 mod journal;
 mod leader;
 mod pending;
+mod ping;
 mod raw;
 mod request;
 

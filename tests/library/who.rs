@@ -1,8 +1,10 @@
 //! Who is there.
 
+use std::time::Duration;
+
 use sidewire::{App, Connect, Failure, ResultCode, Server};
 
-use crate::util::{connect, on_every_stream, watchdog};
+use crate::util::{PATIENCE, connect, on_every_stream, watchdog};
 
 const WHICH: u16 = 1;
 
@@ -65,4 +67,48 @@ fn names_that_no_hello_takes_are_refused_at_once() {
     assert!(error.is_invalid_input() && error.to_string().contains("129 bytes"), "{error}");
     let error = Connect::to("local:nobody").expect("an endpoint").app(long).open().expect_err("too long");
     assert!(error.is_invalid_input() && error.to_string().contains("129 bytes"), "{error}");
+}
+
+#[test]
+fn a_ping_goes_through_the_loop_and_back() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        Server::new(()),
+        |listen| listen,
+        |endpoint| {
+            let client = connect(endpoint).open().expect("connect");
+            let took = client.ping(PATIENCE).expect("a pong");
+            assert!(took < PATIENCE && client.ping(None).is_ok(), "{took:?}");
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..100).for_each(|_| assert!(client.ping(PATIENCE).is_ok())));
+                }
+            });
+            let classic = connect(endpoint).classic().open().expect("connect");
+            let error = classic.ping(PATIENCE).expect_err("no such thing");
+            assert!(error.is_invalid_input() && error.to_string().contains("no pings"), "{error}");
+        },
+    );
+}
+
+/// What a ping that is not answered says, and that the connection stays good.
+#[test]
+fn a_ping_of_a_busy_loop_times_out() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    server.on(WHICH, |(), _, _| {
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(())
+    });
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            let client = connect(endpoint).open().expect("connect");
+            client.notify(WHICH, b"").expect("notify");
+            let error = client.ping(Duration::from_millis(50)).expect_err("busy");
+            assert!(error.is_timeout() && error.to_string().contains("no sign of life"), "{error}");
+            client.ping(PATIENCE).expect("a pong");
+        },
+    );
 }

@@ -37,6 +37,7 @@ fn help_teaches() {
                 "standard input",
             ],
         ),
+        ("ping", &["Exit status: 0", "1 none was", "--count", "--interval", "--timeout"]),
         ("demo", &["Exit status: 0", "helper"]),
     ] {
         let outcome = stage.run([command, "--help"]).expect(0);
@@ -55,7 +56,7 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "demo"] {
+    for command in ["serve", "call", "ping", "demo"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper"), "{text}");

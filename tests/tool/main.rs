@@ -19,6 +19,7 @@ mod classic_c;
 #[cfg(unix)]
 mod foreign;
 #[cfg(unix)]
+mod ping;
 mod python;
 // Signals and the files of sockets: Windows has neither.
 #[cfg(unix)]

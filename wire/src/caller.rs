@@ -102,6 +102,7 @@ mod channel;
 mod course;
 mod incoming;
 mod listeners;
+mod pings;
 mod receiving;
 mod seats;
 mod step;
@@ -141,6 +142,7 @@ pub trait Wake {
 /// | `incoming` | what the server asks of us |
 /// | `listeners` | who listens to which events, and has not taken them yet |
 /// | `seats` | the places of all, and which of them reads for all |
+/// | `pings` | who waits for a sign of life |
 /// | `waiter` | one who waits, and how long |
 /// | `course` | how the connection goes |
 #[derive(Debug)]

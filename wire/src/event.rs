@@ -60,6 +60,11 @@ pub enum Event<'b> {
         /// The call's.
         id: u32,
     },
+    /// A sign of life, which answers our ping with this id and all before it.
+    Pong {
+        /// As `Connection::push_ping` was given it, if the peer keeps to the rules.
+        id: u32,
+    },
     /// The responder's hello: the connection is open.
     Opened(Box<Hello>),
     /// The initiator's hello, which is answered: the connection is open.

@@ -56,7 +56,7 @@ pub(crate) struct Args {
 /// So that no clock overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds, as in 2.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
@@ -174,14 +174,28 @@ fn read_input(data: &mut Vec<u8>, most: usize) -> Result<bool, Failure> {
     Ok(data.len() > most)
 }
 
+/// A connection for one of the other commands.
+pub(crate) fn connect_to(
+    endpoint: &Endpoint,
+    access: Option<Who>,
+    timeout: Duration,
+) -> Result<Client, Error> {
+    reach(endpoint, access)?.timeout(Some(timeout)).call_timeout(Some(timeout)).open()
+}
+
+/// Whose server it may be, unless we are told, depends on whether anybody can tell.
+fn reach(endpoint: &Endpoint, access: Option<Who>) -> Result<Connect, Error> {
+    let by_scheme = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
+    Ok(Connect::to(endpoint)?.access(access.map_or(by_scheme, Access::from)))
+}
+
 fn connect(args: &Args, timeout: Option<Duration>) -> Result<Client, Error> {
-    let by_scheme = if args.endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
-    let connect = Connect::to(&args.endpoint)?.access(args.access.map_or(by_scheme, Access::from));
-    let connect = connect.timeout(timeout).call_timeout(timeout);
+    let connect = reach(&args.endpoint, args.access)?.timeout(timeout).call_timeout(timeout);
     if args.classic { connect.classic().open() } else { connect.open() }
 }
 
-fn status(error: &Error, is_open: bool) -> u8 {
+/// The exit status. `is_open`: the connection was there.
+pub(crate) fn status(error: &Error, is_open: bool) -> u8 {
     if error.is_timeout() {
         4
     } else if error.is_invalid_input() || error.is_unsupported() {

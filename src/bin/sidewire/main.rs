@@ -4,6 +4,7 @@ mod call;
 mod demo;
 mod log;
 mod output;
+mod ping;
 mod serve;
 mod store;
 
@@ -18,11 +19,12 @@ use sidewire::{Access, Endpoint};
 /// Set RUST_LOG=debug to see what happens on the connections.
 ///
 /// Exit status: 0 done
-///              1 the server's result code is not 0; an endpoint of serve, or a row of demo, failed
+///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, or a
+///                row of demo, failed
 ///              2 usage: a bad endpoint or argument
-///              3 call: nobody listens, or refused
-///              4 call: timed out
-///              5 call: protocol error
+///              3 call, ping: nobody listens, or refused
+///              4 call, ping: timed out
+///              5 call, ping: protocol error
 ///              6 call: the server went away during the call, which may have been executed
 ///              7 standard output did not take all that was to be printed
 /// Each command's --help says more.
@@ -37,6 +39,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Call(call::Args),
+    Ping(ping::Args),
     Demo(demo::Args),
     #[command(hide = true)]
     DemoHelper(demo::HelperArgs),
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(args),
+        Command::Ping(args) => ping::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
     }

@@ -50,6 +50,7 @@ impl<W: Wake> Caller<W> {
                 connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client has no events");
             }
             Event::Published { .. } => seats.listeners.take(&event, settings.limits.event_queue),
+            Event::Pong { id } => seats.pings.answer(id),
             Event::Greeted(_) => {}
         });
         connection.received(now);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Wake;
 use super::listeners::Listeners;
+use super::pings::Pings;
 use super::step::{Purpose, Reply};
 use super::waiter::Waiter;
 use crate::by_id::ById;
@@ -19,6 +20,8 @@ pub enum Seat {
     Reader(u32),
     /// Of one who listens to events.
     Events(u32),
+    /// Of one who waits for the answer to a ping.
+    Ping(u32),
 }
 
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub(super) struct Seats<W> {
     /// Those who only read; without a waiter while they handle something.
     standing: ById<Option<Waiter<W>>>,
     pub(super) listeners: Listeners<W>,
+    pub(super) pings: Pings<W>,
     queue: Vec<Queued<W>>,
     last_number: u32,
     reading: Reading,
@@ -110,6 +114,7 @@ impl<W: Wake> Seats<W> {
             calls: ById::default(),
             standing: ById::default(),
             listeners: Listeners::new(),
+            pings: Pings::new(),
             queue: Vec::new(),
             last_number: 0,
             reading: Reading::Nobody,
@@ -159,7 +164,7 @@ impl<W: Wake> Seats<W> {
                 }
                 listener.waiter = Some(Waiter::new(waker, until));
             }
-            Seat::Queue(_) => return,
+            Seat::Queue(_) | Seat::Ping(_) => return,
         }
         self.expect(seat);
     }
@@ -183,7 +188,7 @@ impl<W: Wake> Seats<W> {
                         listener.waiter = None;
                     }
                 }
-                Seat::Queue(_) => {}
+                Seat::Queue(_) | Seat::Ping(_) => {}
             }
         }
         self.replace_reader();
@@ -213,6 +218,7 @@ impl<W: Wake> Seats<W> {
             },
             Seat::Reader(number) => self.standing.get_mut(&number)?.as_mut(),
             Seat::Events(number) => self.listeners.get_mut(number)?.waiter.as_mut(),
+            Seat::Ping(id) => self.pings.waiter_mut(id),
         }
     }
 
@@ -222,6 +228,7 @@ impl<W: Wake> Seats<W> {
             Seat::Queue(number) => self.queue.retain(|queued| queued.number != number),
             Seat::Call(id) => drop(self.calls.remove(&id)),
             Seat::Reader(number) => drop(self.standing.remove(&number)),
+            Seat::Ping(id) => self.pings.remove(id),
             // Its listener is gone already.
             Seat::Events(_) => {}
         }
@@ -235,7 +242,7 @@ impl<W: Wake> Seats<W> {
         let standing =
             standing.filter_map(|(number, waiter)| Some((Seat::Reader(*number), waiter.as_ref()?)));
         let calls = self.calls.iter().filter_map(|(id, call)| Some((Seat::Call(*id), call.waiter()?)));
-        standing.chain(calls).chain(self.listeners.waiters())
+        standing.chain(calls).chain(self.listeners.waiters()).chain(self.pings.waiters())
     }
 
     fn waits_for_a_read(&self, seat: Seat) -> bool {
@@ -246,12 +253,13 @@ impl<W: Wake> Seats<W> {
                 let listener = self.listeners.get(number);
                 listener.is_some_and(|listener| listener.waiter.is_some() && !listener.has_events())
             }
+            Seat::Ping(id) => self.pings.waiter(id).is_some(),
             Seat::Queue(_) => false,
         }
     }
 
     /// Whoever waits at this seat is awake, and polls next.
-    fn expect(&mut self, seat: Seat) {
+    pub(super) fn expect(&mut self, seat: Seat) {
         if self.reading == Reading::Nobody {
             self.reading = Reading::Appointed(seat);
         }

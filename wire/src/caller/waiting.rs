@@ -101,6 +101,7 @@ impl<W: Wake> Caller<W> {
                     || self.seats.listeners.get(number).is_some_and(Listener::has_events)
             }
             Seat::Queue(_) => false,
+            Seat::Ping(id) => self.ping_outcome(id).is_some(),
         }
     }
 
@@ -109,7 +110,7 @@ impl<W: Wake> Caller<W> {
         if let Some(outcome) = self.outcome(seat, now) {
             match seat {
                 Seat::Events(_) => self.seats.detach([seat]),
-                Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) => self.seats.leave(seat),
+                Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Ping(_) => self.seats.leave(seat),
             }
             return Step::Done(outcome);
         }
@@ -127,7 +128,7 @@ impl<W: Wake> Caller<W> {
             Seat::Queue(_) if is_overdue => Step::Look,
             // Whoever sends makes room, and reads meanwhile.
             Seat::Queue(_) if self.connection.flow().is_backed_up() => Step::Wait { until },
-            Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Events(_) => {
+            Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Events(_) | Seat::Ping(_) => {
                 Step::Read { until: earliest(until, self.look_at(now)) }
             }
         }
@@ -136,7 +137,7 @@ impl<W: Wake> Caller<W> {
     /// Whoever waits at the seat has waited for as long as he wanted to.
     fn give_up(&mut self, seat: Seat, now: Instant) -> Step {
         let executed = match seat {
-            Seat::Queue(_) | Seat::Reader(_) => Executed::Never,
+            Seat::Queue(_) | Seat::Reader(_) | Seat::Ping(_) => Executed::Never,
             Seat::Call(id) if self.seats.call(id).is_some_and(|call| !call.is_late(now)) => {
                 self.seats.detach([seat]);
                 return Step::NotYet;
@@ -168,7 +169,7 @@ impl<W: Wake> Caller<W> {
         match seat {
             Seat::Call(id) => self.connection.abandon_call(id),
             Seat::Events(number) => self.leave_events(number),
-            Seat::Queue(_) | Seat::Reader(_) => {}
+            Seat::Queue(_) | Seat::Reader(_) | Seat::Ping(_) => {}
         }
         self.seats.leave(seat);
     }
@@ -181,6 +182,7 @@ impl<W: Wake> Caller<W> {
             Seat::Call(id) => self.call_outcome(id),
             Seat::Events(number) => self.events_outcome(number),
             Seat::Queue(number) => self.queue_outcome(number, now),
+            Seat::Ping(id) => self.ping_outcome(id),
             Seat::Reader(_) => self.is_over().then_some(Outcome::Ended(Executed::Never)),
         }
     }

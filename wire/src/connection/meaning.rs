@@ -99,7 +99,8 @@ impl Connection {
                 Ok(None)
             }
             // No call streams, no token was asked for.
-            Kind::Credit | Kind::Pong | Kind::Auth => Ok(None),
+            Kind::Credit | Kind::Auth => Ok(None),
+            Kind::Pong => Ok(Some(Event::Pong { id: header.id })),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Connection;
 use crate::error::ProtocolError;
 use crate::frame::{self, Header, Kind};
+use crate::memory::NoMemory;
 use crate::outbox::Left;
 
 impl Connection {
@@ -96,6 +97,13 @@ impl Connection {
         let bytes = self.flow.outbox.bytes();
         bytes.extend_from_slice(&header.encode());
         bytes.extend_from_slice(payload);
+    }
+
+    /// Asks the peer for a sign of life (v1): [`Event::Pong`](crate::Event::Pong). `id` goes up from ping to ping.
+    pub fn push_ping(&mut self, id: u32) -> Result<(), NoMemory> {
+        self.flow.outbox.reserve(frame::HEADER_LEN)?;
+        self.push_frame(Kind::Ping, 0, 0, id, 0, &[]);
+        Ok(())
     }
 
     pub(super) fn push_pong(&mut self) {

@@ -40,6 +40,7 @@ use crate::limits::ConnectionLimits;
 enum Seen {
     Request { msg_type: i32, payload: Vec<u8> },
     Notify { msg_type: u16, payload: Vec<u8> },
+    Pong(u32),
     Reply { id: u32, rc: i32, is_text: bool, payload: Vec<u8> },
     Subscribe { topic: i32 },
     Unsubscribe { topic: i32 },
@@ -170,6 +171,7 @@ impl Side {
                 seen.push(Seen::Published { topic, sequence, dropped, payload: payload.to_vec() });
             }
             Event::LostReply { id } => seen.push(Seen::LostReply { id }),
+            Event::Pong { id } => seen.push(Seen::Pong(id)),
             Event::Opened(_) => seen.push(Seen::Opened),
             Event::Greeted(_) => {}
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.code(), last_id }),

@@ -3,6 +3,7 @@
 mod events;
 mod incoming;
 mod pending;
+mod pings;
 mod rules;
 mod stories;
 
