@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::stage::{GREETING, Outcome, Stage, Started};
-use crate::util::{Process, classic, frame, unique, watchdog};
+use crate::stage::{GREETING, Outcome, Stage, Started, eventually};
+use crate::util::{PATIENCE, Process, classic, frame, unique, watchdog};
 
 /// A server, and a shorthand to call it.
 struct Scene {
@@ -41,6 +41,17 @@ fn it_prints_the_reply_and_nothing_else() {
         call(&["4", "ends in a newline\n"]).expect(0).prints("ends in a newline\n");
         call(&["4", "grüß Gott"]).expect(0).prints("grüß Gott");
     }
+}
+
+#[test]
+fn a_notify_waits_for_no_answer() {
+    let _watchdog = watchdog(60);
+    let scene = Scene::new();
+    assert_eq!(scene.call(&["2", "told", "--notify"], b"").expect(0).prints("").stderr, "");
+    eventually(PATIENCE, "it was told", || scene.call(&["1"], b"").stdout == b"told");
+    // Not even of a type that nobody serves.
+    scene.call(&["9", "--notify"], b"").expect(0).prints("");
+    scene.call(&["2", "--notify", "--classic"], b"").expect(2).mentions("without an answer");
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn help_teaches() {
                 "7 the call went well",
                 "--timeout",
                 "--classic",
+                "--classic-fixed",
+                "--notify",
                 "--hex",
                 "TYPE",
                 "standard input",

@@ -178,6 +178,14 @@ fn classic_fixed_takes_and_gives_whole_structs() {
     }
     // v1 is served all the same.
     stage.run(["call", &server.endpoints[0].to_string(), "1"]).expect(0).prints("new");
+    for endpoint in &server.endpoints {
+        let endpoint = endpoint.to_string();
+        let call = |args: &[&str]| stage.run([&["call", &endpoint, "--classic-fixed", "64"], args].concat());
+        call(&["3", "newer"]).expect(0).prints("new");
+        call(&["3", "new"]).expect(0).prints("newer");
+        call(&["4", &"x".repeat(65)]).expect(2).mentions("65 bytes");
+        call(&["1", "--classic"]).expect(2);
+    }
 }
 
 /// Someone who does not read the lines is no reason to stop.

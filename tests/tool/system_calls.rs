@@ -3,8 +3,10 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sidewire::Client;
+
 use crate::stage::{Stage, signal};
-use crate::util::{Process, Raw, frame, watchdog};
+use crate::util::{Process, Raw, client, frame, watchdog};
 
 const ECHOES: u32 = 10_000;
 /// System calls of the server for each request: epoll_wait, read, write, and little else.
@@ -144,4 +146,77 @@ fn exchange_together(stage: &Stage, server: &Process, raw: &Raw, first: u32) -> 
     };
     let writes = count(&["write", "writev", "sendto", "sendmsg", "sendmmsg"]);
     Exchange { reads: count(&["read", "readv", "recvfrom", "recvmsg"]), writes, trace }
+}
+
+/// Where the client of a second run connects to.
+const ENDPOINT: &str = "SIDEWIRE_TEST_ENDPOINT";
+
+/// How often a client has sent and received, hello and goodbye included.
+#[derive(Debug, PartialEq, Eq)]
+struct Trips {
+    sends: usize,
+    receives: usize,
+}
+
+/// Runs `body` with a client of its own in a process under strace: this test binary once more, with this
+/// test only. `None` in there.
+fn trips(name: &str, body: impl FnOnce(&Client)) -> Option<Trips> {
+    if let Ok(endpoint) = std::env::var(ENDPOINT) {
+        body(&client(&endpoint.parse().expect("an endpoint")));
+        return None;
+    }
+    let stage = Stage::new();
+    let server = stage.serve(&[stage.unix("x.sock")], &[]);
+    let report = stage.path("strace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-e", "trace=sendto,recvfrom,sendmsg,recvmsg", "-o"]).arg(&report);
+    command.arg(std::env::current_exe().expect("the test binary"));
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    let output = command.env(ENDPOINT, server.endpoints[0].to_string()).output().expect(ADVICE);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{output:?}");
+    let report = std::fs::read_to_string(&report).expect("strace's report");
+    let count = |name: &str| report.lines().filter(|line| line.contains(&format!("{name}("))).count();
+    Some(Trips { sends: count("sendto") + count("sendmsg"), receives: count("recvfrom") + count("recvmsg") })
+}
+
+/// The hello, the goodbye, and one for each of the rest.
+fn with_hello(rounds: usize) -> Trips {
+    Trips { sends: rounds + 2, receives: rounds + 1 }
+}
+
+#[test]
+fn a_client_needs_one_write_and_one_read_for_an_echo() {
+    if is_excused() {
+        return;
+    }
+    let _watchdog = watchdog(60);
+    let name = "system_calls::a_client_needs_one_write_and_one_read_for_an_echo";
+    let trips = trips(name, |client| {
+        for number in 0..1000_u32 {
+            assert!(client.call(4, number.to_le_bytes()).is_ok());
+        }
+    });
+    assert!(trips.as_ref().is_none_or(|trips| *trips == with_hello(1000)), "{trips:?}");
+}
+
+#[test]
+fn calls_that_are_started_together_leave_in_one_write() {
+    if is_excused() {
+        return;
+    }
+    let _watchdog = watchdog(60);
+    let trips = trips("system_calls::calls_that_are_started_together_leave_in_one_write", |client| {
+        for _ in 0..10 {
+            let start = |number: u32| client.start(4, number.to_le_bytes()).expect("start");
+            let calls: Vec<_> = (0..64).map(start).collect();
+            for (number, call) in (0_u32..).zip(calls) {
+                assert_eq!(call.wait().expect("a reply").payload(), number.to_le_bytes());
+            }
+        }
+    });
+    // The server may need more than one turn on a busy machine; each is a read of ours.
+    let is_right = |trips: &Trips| trips.sends == with_hello(10).sends && trips.receives < 10 * 64 / 4;
+    assert!(trips.as_ref().is_none_or(is_right), "{trips:?}");
+    println!("{trips:?} for ten windows of 64 calls");
 }

@@ -15,7 +15,8 @@ use crate::output::{self, Patient, Printed, complain};
 /// Sends one request and prints the reply's bytes
 ///
 /// Nothing is added to the reply. If the server answers with a result code other than 0, its name
-/// and number go to standard error. A mailslot takes requests and answers none.
+/// and number go to standard error. A mailslot takes requests and answers none, and --notify asks
+/// for no answer anywhere but in the classic layout.
 ///
 /// Exit status: 0 done; also when whoever reads the reply closes its end early, as head does
 ///              1 the server answered with a result code other than 0
@@ -45,6 +46,13 @@ pub(crate) struct Args {
     /// Speak the classic layout
     #[arg(long)]
     classic: bool,
+    /// Speak the classic layout with frames that all have N bytes behind the header, padded with
+    /// zeros, as 'serve --classic-fixed N' does
+    #[arg(long, value_name = "N", conflicts_with = "classic", verbatim_doc_comment)]
+    classic_fixed: Option<u32>,
+    /// Send a request that wants no answer: done is when the system has taken it
+    #[arg(long)]
+    notify: bool,
     /// Print the reply's bytes as hexadecimal digits
     #[arg(long)]
     hex: bool,
@@ -152,9 +160,9 @@ fn converse(args: &Args, deadline: Instant, now: &dyn Fn(&'static str)) -> Outco
         }
     }
     now("waiting for the server");
-    let result = match args.endpoint.kind() {
-        EndpointKind::OneWay => client.notify(args.msg_type, &data).map(|()| None),
-        _ => client.request(args.msg_type).timeout(left()).exchange(&data).map(Some),
+    let result = match args.endpoint.kind() == EndpointKind::OneWay || args.notify {
+        true => client.request(args.msg_type).timeout(left()).notify(&data).map(|()| None),
+        false => client.request(args.msg_type).timeout(left()).exchange(&data).map(Some),
     };
     result.map_err(|error| Failure::new(status(&error, true), error.to_string()))
 }
@@ -191,7 +199,11 @@ fn reach(endpoint: &Endpoint, access: Option<Who>) -> Result<Connect, Error> {
 
 fn connect(args: &Args, timeout: Option<Duration>) -> Result<Client, Error> {
     let connect = reach(&args.endpoint, args.access)?.timeout(timeout).call_timeout(timeout);
-    if args.classic { connect.classic().open() } else { connect.open() }
+    match args.classic_fixed {
+        Some(bytes) => connect.classic_fixed(bytes).open(),
+        None if args.classic => connect.classic().open(),
+        None => connect.open(),
+    }
 }
 
 /// The exit status. `is_open`: the connection was there.
