@@ -25,6 +25,7 @@ mod pieces;
 mod remote;
 mod server;
 mod stop_again;
+mod stop_under_load;
 mod stopping;
 mod strangers;
 mod timeouts;
