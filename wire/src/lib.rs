@@ -102,6 +102,7 @@
 //! | `flow` | what every stream has: bytes that wait, time, an end |
 //! | `connection` | all of these as one state machine |
 //! | [`caller`] | the client's core: a connection, those who wait on it, and how it ended |
+//! | [`reconnecting`] | when a client connects anew, and who of those who wait does |
 //! | `plain` | streams without frames |
 //! | `protocol` | one of the two: what a link speaks |
 //! | `ending` | how a stream ends |
@@ -140,6 +141,7 @@ mod owed;
 mod plain;
 mod protocol;
 mod rc;
+pub mod reconnecting;
 mod reply;
 mod settings;
 mod subscriptions;
