@@ -52,13 +52,14 @@ pub(crate) enum Kind {
     NotListening,
     /// Policy, ours or theirs, says no; or the server is full.
     Refused {
-        /// What the server's hello says.
-        rc: Option<ResultCode>,
+        by: RefusedBy,
         why: String,
     },
     /// No protocol version, or no layout, in common.
     Version(String),
     TimedOut,
+    /// Somebody is there, but did not say hello in time.
+    Hung,
     /// The connection ended.
     PeerGone {
         executed: Executed,
@@ -86,6 +87,19 @@ pub(crate) enum Kind {
     Os,
 }
 
+/// By which rule a connection was [refused](Error::is_refused).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusedBy {
+    /// The server's, with this code: [`ResultCode::NOT_PERMITTED`], its [`Access`](crate::Access) does not admit
+    /// this process; [`ResultCode::BUSY`], its limits leave no room; [`ResultCode::SHUTTING_DOWN`], it ends.
+    Server(ResultCode),
+    /// The system's: the socket's file or the pipe is not for this user.
+    System,
+    /// Our own [`Access`](crate::Access), which does not admit that server.
+    OurAccess,
+}
+
 impl Error {
     pub(crate) fn new(operation: &'static str, endpoint: &Endpoint, kind: Kind) -> Error {
         Error::assemble(operation, Some(endpoint.clone()), kind, None)
@@ -104,7 +118,7 @@ impl Error {
     pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
         let kind = match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Kind::NotListening,
-            io::ErrorKind::PermissionDenied => Kind::Refused { rc: None, why: String::new() },
+            io::ErrorKind::PermissionDenied => Kind::Refused { by: RefusedBy::System, why: String::new() },
             io::ErrorKind::AddrInUse => Kind::InUse,
             io::ErrorKind::TimedOut => Kind::TimedOut,
             io::ErrorKind::Unsupported => Kind::Unsupported,
@@ -161,7 +175,7 @@ impl Error {
         let text = source.to_string();
         let kind = match source {
             ProtocolError::NoCommonVersion { .. } | ProtocolError::FeatureMissing(_) => Kind::Version(text),
-            ProtocolError::Refused { rc, .. } => Kind::Refused { rc: Some(*rc), why: text },
+            ProtocolError::Refused { rc, .. } => Kind::Refused { by: RefusedBy::Server(*rc), why: text },
             ProtocolError::TimedOut(_) => Kind::TimedOut,
             ProtocolError::CutOff => Kind::PeerGone { executed: Executed::Perhaps, why: text },
             _ => Kind::Protocol(text),
@@ -169,10 +183,22 @@ impl Error {
         Error::new(operation, endpoint, kind)
     }
 
+    /// What was to be done: `"connect to"`, `"call"`. Empty if that says nothing.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        self.0.operation
+    }
+
     /// The endpoint that it concerns.
     #[must_use]
     pub fn endpoint(&self) -> Option<&Endpoint> {
         self.0.endpoint.as_ref()
+    }
+
+    /// The message type of the call that it concerns.
+    #[must_use]
+    pub fn msg_type(&self) -> Option<u16> {
+        self.0.msg_type
     }
 
     /// Whether the caller asked for something that can't be: a bad endpoint, a payload over the
@@ -210,6 +236,16 @@ impl Error {
         matches!(self.0.kind, Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. })
     }
 
+    /// By which rule, if it was [refused](Error::is_refused).
+    #[must_use]
+    pub fn refused_by(&self) -> Option<RefusedBy> {
+        match self.0.kind {
+            Kind::Refused { by, .. } => Some(by),
+            Kind::Answered { may_be_refusal: true, rc, .. } => Some(RefusedBy::Server(rc)),
+            _ => None,
+        }
+    }
+
     /// Whether the two sides have no protocol version in common.
     #[must_use]
     pub fn is_version_mismatch(&self) -> bool {
@@ -219,7 +255,14 @@ impl Error {
     /// Whether the time was up. A request that was on its way may have been executed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        self.0.kind == Kind::TimedOut
+        matches!(self.0.kind, Kind::TimedOut | Kind::Hung)
+    }
+
+    /// Whether a process is there that took the connection and said no hello in time: it hangs, or speaks
+    /// something else. This is a [timeout](Error::is_timeout), too.
+    #[must_use]
+    pub fn is_hung(&self) -> bool {
+        self.0.kind == Kind::Hung
     }
 
     /// Whether the other side has gone. See [`executed`](Error::executed).
@@ -300,7 +343,15 @@ impl Error {
 
     /// Whether the server said in its hello that it does not let us in, and with this code.
     pub(crate) fn was_refused_with(&self, rc: ResultCode) -> bool {
-        matches!(self.0.kind, Kind::Refused { rc: Some(said), .. } if said == rc)
+        matches!(self.0.kind, Kind::Refused { by: RefusedBy::Server(said), .. } if said == rc)
+    }
+
+    /// Of a handshake: if its time was up, whoever is there hangs.
+    pub(crate) fn without_a_hello(mut self) -> Error {
+        if self.0.kind == Kind::TimedOut {
+            self.inner_mut().kind = Kind::Hung;
+        }
+        self
     }
 
     /// Of a request of which certainly nothing was sent.
@@ -338,7 +389,7 @@ impl fmt::Display for Kind {
             Kind::Refused { why, .. } if why.is_empty() => f.write_str("refused"),
             Kind::Refused { why, .. } => write!(f, "refused: {why}"),
             Kind::Version(text) | Kind::Protocol(text) => f.write_str(text),
-            Kind::TimedOut => f.write_str("timed out"),
+            Kind::TimedOut | Kind::Hung => f.write_str("timed out"),
             Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
             Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
             Kind::Closed => f.write_str("this side has closed the connection"),
@@ -380,7 +431,19 @@ impl fmt::Display for Error {
             (kind, Some(source)) => write!(f, ": {kind} ({source})"),
             (kind, None) => write!(f, ": {kind}"),
         }?;
-        if note.is_empty() { Ok(()) } else { write!(f, ": {note}") }
+        if !note.is_empty() {
+            write!(f, ": {note}")?;
+        }
+        // Whoever reads of a call that the connection's end took along asks this next.
+        match (kind, msg_type, self.executed()) {
+            (Kind::PeerGone { .. } | Kind::Closed, Some(_), Executed::Never) => {
+                f.write_str("; it was not executed")
+            }
+            (Kind::PeerGone { .. } | Kind::Closed, Some(_), Executed::Perhaps) => {
+                f.write_str("; it may have been executed")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -425,7 +488,7 @@ impl From<Error> for io::Error {
             (Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. }, _) => {
                 io::ErrorKind::PermissionDenied
             }
-            (Kind::TimedOut, _) => io::ErrorKind::TimedOut,
+            (Kind::TimedOut | Kind::Hung, _) => io::ErrorKind::TimedOut,
             (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
             (Kind::Closed, _) => io::ErrorKind::ConnectionAborted,
             (Kind::Full | Kind::Busy(_), _) => io::ErrorKind::WouldBlock,
@@ -434,5 +497,22 @@ impl From<Error> for io::Error {
             (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_rule_it_was() {
+        let endpoint = Endpoint::Unix("/run/app.sock".into());
+        let system = Error::os("connect to", &endpoint, io::ErrorKind::PermissionDenied.into());
+        assert!(system.is_refused() && system.refused_by() == Some(RefusedBy::System), "{system}");
+        let kind = Kind::Refused { by: RefusedBy::OurAccess, why: "it belongs to another user".into() };
+        let ours = Error::new("connect to", &endpoint, kind);
+        assert_eq!((ours.is_refused(), ours.refused_by()), (true, Some(RefusedBy::OurAccess)));
+        let absent = Error::os("connect to", &endpoint, io::ErrorKind::NotFound.into());
+        assert_eq!((absent.is_refused(), absent.refused_by()), (false, None));
     }
 }

@@ -75,7 +75,7 @@ mod signals;
 pub use access::Access;
 pub use client::{Client, Connect, Pending, RawDatagrams, RawStream, RequestBuilder, Response, wait_any};
 pub use counters::Counters;
-pub use error::{Error, Result};
+pub use error::{Error, RefusedBy, Result};
 pub use limits::{Limits, ListenerLimits};
 pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session};
 pub use server::{

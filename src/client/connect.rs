@@ -9,7 +9,7 @@ use super::datagram::DatagramCalls;
 use super::leader::SharedConnection;
 use super::{Client, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Denied, OwnIdentity};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use sidewire_wire::caller::Caller;
@@ -251,13 +251,16 @@ impl Connect {
         self.access.admits_server(server, &own_identity, self.lower_integrity).map_err(|denied| {
             let denied_for_its_level = matches!(denied, Denied::LowerIntegrity { .. });
             let why = format!("we do not talk to that server: {denied}");
-            Error::new("connect to", &self.endpoint, Kind::Refused { rc: None, why }).with_note(|_| {
-                let lower = match denied_for_its_level {
-                    true => "; so would lower_integrity",
-                    false => "",
-                };
-                format!("that is {server}, this is {own_identity}; access for anyone would allow it{lower}")
-            })
+            Error::new("connect to", &self.endpoint, Kind::Refused { by: RefusedBy::OurAccess, why })
+                .with_note(|_| {
+                    let lower = match denied_for_its_level {
+                        true => "; so would lower_integrity",
+                        false => "",
+                    };
+                    format!(
+                        "that is {server}, this is {own_identity}; access for anyone would allow it{lower}"
+                    )
+                })
         })
     }
 
@@ -268,7 +271,7 @@ impl Connect {
 
 /// Says of a handshake that failed with whom it was, and what that may mean.
 fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
-    error.with_note(|error| {
+    error.without_a_hello().with_note(|error| {
         if error.was_refused_with(ResultCode::NOT_PERMITTED) {
             let us = OwnIdentity::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
             format!(

@@ -1,8 +1,10 @@
 //! What errors say: the operation, the endpoint, who is there, and what to do next.
 
-use sidewire::{Access, Client, Connect, Endpoint, Error, Executed, Failure, ResultCode, Server};
+use sidewire::{
+    Access, Client, Connect, Endpoint, Error, Executed, Failure, Limits, RefusedBy, ResultCode, Server,
+};
 
-use crate::util::fake::{Fake, send, take_hello};
+use crate::util::fake::{Fake, send, take_hello, take_request};
 use crate::util::{Dialect, all_streams, fresh, start, store, usual, watchdog};
 
 #[track_caller]
@@ -13,6 +15,47 @@ fn says(error: &Error, words: &[&str]) {
     }
     assert_eq!(text, format!("{error:?}"), "who returns it from main reads the same");
     assert!(!text.contains('\n'), "{text}");
+}
+
+#[test]
+fn a_server_that_is_full_says_so() {
+    let _watchdog = watchdog(60);
+    let mut limits = Limits::default();
+    limits.listener.max_connections = 1;
+    for endpoint in all_streams() {
+        let server = Server::builder(()).limits(limits.clone()).build().expect("a server");
+        let (running, bound) = start(server, [usual(&endpoint)]);
+        let first = Dialect::V1.client(&bound[0]);
+        let error = Dialect::V1.connect(&bound[0]).open().expect_err("full");
+        assert!(error.is_refused() && !error.is_timeout() && !error.is_peer_gone(), "{error}");
+        assert_eq!(error.refused_by(), Some(RefusedBy::Server(ResultCode::BUSY)), "{error}");
+        assert_eq!(
+            (error.operation(), error.endpoint(), error.msg_type()),
+            ("connect to", Some(&bound[0]), None)
+        );
+        says(&error, &["connect to ", "refused: busy (-6)", "no room for another connection"]);
+        drop(first);
+        running.stop().expect("the server ends well");
+    }
+}
+
+/// What the end of a connection means for a call is what its caller asks next.
+#[test]
+fn a_call_without_an_answer_says_whether_it_was_executed() {
+    let _watchdog = watchdog(60);
+    let fake = Fake::v1(|stream| assert_eq!(take_request(stream), 1));
+    let client = fake.client();
+    let error = client.call(4, b"x").expect_err("gone");
+    assert!(error.is_peer_gone() && error.executed() == Executed::Perhaps, "{error}");
+    says(&error, &["(type 4): the peer has gone", "; it may have been executed"]);
+    assert_eq!((error.operation(), error.msg_type()), ("call", Some(4)));
+    fake.join();
+    let error = client.call(5, b"x").expect_err("gone before");
+    assert!(error.is_peer_gone() && error.executed() == Executed::Never, "{error}");
+    says(&error, &["(type 5): the peer has gone", "; it was not executed"]);
+    client.close();
+    let error = client.call(6, b"x").expect_err("gone before");
+    says(&error, &["(type 6)", "; it was not executed"]);
 }
 
 /// Type 1 answers -5 without data, type 2 -6 with some, type 3 is fine.
@@ -65,6 +108,7 @@ fn a_first_no_without_data_can_be_either() {
         let (running, bound) = start(refusing(), [usual(&endpoint)]);
         let either = Dialect::Classic.client(&bound[0]).call(1, b"").expect_err("a no");
         assert!(either.is_refused() && either.executed() == Executed::Perhaps, "{either}");
+        assert_eq!(either.refused_by(), Some(RefusedBy::Server(ResultCode::NOT_PERMITTED)));
         assert_eq!(either.result_code(), Some(ResultCode::NOT_PERMITTED));
         says(&either, &["refused: not permitted (-5), by the server or by its handler"]);
         // What has data is a handler's.
@@ -146,13 +190,14 @@ mod unix {
         let us =
             if cfg!(target_os = "linux") { format!("pid {}, uid", std::process::id()) } else { "uid".into() };
         let error = connect(&endpoint).open().expect_err("nobody answers");
-        assert!(error.is_timeout(), "{error}");
+        assert!(error.is_timeout() && error.is_hung(), "{error}");
         says(&error, &[&us, "no hello within 300ms: hung, or not Sidewire?"]);
         // In the classic layout the first thing that is missing is a reply.
         let client = connect(&endpoint).classic().open().expect("connect");
         let error =
             client.request(4).timeout(Duration::from_millis(200)).send(b"x").expect_err("nobody answers");
         says(&error, &["(type 4)", &us, "no reply from", "within 200ms"]);
+        assert!(error.is_timeout() && !error.is_hung(), "it need not have said anything before");
     }
 
     #[test]
