@@ -5,6 +5,7 @@ mod incoming;
 mod pending;
 mod pings;
 mod rules;
+mod started;
 mod stories;
 
 use std::cell::Cell;
