@@ -73,7 +73,10 @@ mod server;
 mod signals;
 
 pub use access::Access;
-pub use client::{Client, Connect, Pending, RawDatagrams, RawStream, RequestBuilder, Response, wait_any};
+pub use client::{
+    Client, Connect, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams, RawStream, RequestBuilder,
+    Response, wait_any,
+};
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
 pub use limits::{Limits, ListenerLimits};

@@ -96,7 +96,7 @@ impl SharedConnection {
             state.caller.attend(*seat, until, Waiting::here());
         }
         let is_any = |caller: &Caller<Waiting>| decided(caller).is_some();
-        let (mut state, outcome) = self.wait_until(state, *seats.first()?, until, is_any);
+        let (mut state, outcome) = self.wait_at(state, *seats.first()?, seats, until, is_any);
         state.caller.detach(seats.iter().copied());
         match outcome {
             Some(outcome) => Some((0, Some(self.result(&state, outcome)))),

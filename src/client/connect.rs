@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
 
 use super::datagram::DatagramCalls;
+use super::handlers::{Handlers, PeerReply, PeerRequest};
 use super::leader::SharedConnection;
 use super::{Client, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Denied, OwnIdentity};
@@ -13,7 +14,7 @@ use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
 use sidewire_wire::caller::Caller;
-use sidewire_wire::{App, Classic, ConnectionLimits, ResultCode, Settings};
+use sidewire_wire::{App, Classic, ConnectionLimits, Failure, ResultCode, Settings};
 
 /// A connection to be opened, with options. [`Client::connect`] is the short form.
 ///
@@ -39,6 +40,7 @@ pub struct Connect {
     call_timeout: Option<Duration>,
     limits: ConnectionLimits,
     app: Option<App>,
+    handlers: Handlers,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,6 +67,7 @@ impl Connect {
             call_timeout: Some(CALL_TIMEOUT),
             limits: ConnectionLimits::default(),
             app: None,
+            handlers: Handlers::default(),
         })
     }
 
@@ -134,12 +137,69 @@ impl Connect {
         self
     }
 
+    /// Sets the handler of requests and notifies of this type that the server sends; a later one replaces it.
+    /// Without any handler the server is told that nothing is served here, and its notifies are skipped.
+    ///
+    /// Handlers run on threads that wait for something on the connection (a call, say), and on those of
+    /// [`Client::spawn_reader`]; nowhere else, so a client that does neither answers when it next does. Several
+    /// may run at a time. While one runs its thread does not go on, so one that takes long makes its caller wait
+    /// beyond his time limit; it may [answer later](PeerReply::defer) instead. One that waits for a call of its own may
+    /// be interrupted there by others, up to 16 deep. One that panics answers "handler failed" (-10).
+    ///
+    /// What the server asks and nobody has taken yet is bounded by what this client's hello says
+    /// ([`ConnectionLimits::max_in_flight`] and `max_in_flight_bytes`); of notifies as much is kept, further ones
+    /// are dropped, and the log says how many.
+    ///
+    /// ```
+    /// # let name = format!("local:on-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// use std::time::Duration;
+    /// use sidewire::{Connect, Failure, Server};
+    ///
+    /// const NAME: u16 = 1;
+    /// const ENROL: u16 = 2;
+    /// # let mut server = Server::new(Vec::new());
+    /// # let remote = server.remote()?;
+    /// # server.on(ENROL, move |_names, request, _reply| {
+    /// #     let client = remote.peer(request.connection().expect("a stream"));
+    /// #     client.call(NAME, "", Duration::from_secs(1), |names: &mut Vec<String>, answer| {
+    /// #         names.push(String::from_utf8_lossy(answer.expect("an answer").payload()).into());
+    /// #     })?;
+    /// #     Ok(())
+    /// # });
+    /// # server.on(3, |names, _request, reply| Ok(reply.write(names.concat())));
+    /// # server.listen(name)?;
+    /// # let running = server.spawn()?;
+    /// let connect = Connect::to(name)?.on(NAME, |_request, reply| {
+    ///     reply.write("Ada");
+    ///     Ok(())
+    /// });
+    /// let client = connect.open()?;
+    /// client.call(ENROL, "")?; // meanwhile, or later, the server asks for the name
+    /// # while client.call(3, "")?.payload() != b"Ada" {}
+    /// # drop(client);
+    /// # running.stop()?;
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    pub fn on<F>(mut self, msg_type: u16, handler: F) -> Connect
+    where
+        F: Fn(&PeerRequest<'_>, &mut PeerReply) -> Result<(), Failure> + Send + Sync + 'static,
+    {
+        self.handlers.set(msg_type, handler);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for limits that contradict
-    /// each other, and for an app whose name is longer than a hello takes.
+    /// each other, for an app whose name is longer than a hello takes, and for handlers in the classic layout or
+    /// over datagrams, where no server asks.
     pub fn open(self) -> Result<Client> {
+        let is_classic_or_datagrams = self.classic.is_some() || self.endpoint.kind() != EndpointKind::Stream;
+        if is_classic_or_datagrams && !self.handlers.is_empty() {
+            return Err(self.invalid("no server asks in the classic layout or over datagrams"));
+        }
         self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
         self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))?;
         if self.endpoint.kind() != EndpointKind::Stream {
@@ -148,7 +208,8 @@ impl Connect {
         }
         let deadline = self.deadline();
         let channel = self.connect()?;
-        let Connect { endpoint, classic, timeout, call_timeout, limits, app, .. } = self;
+        let Connect { endpoint, classic, timeout, call_timeout, limits, app, mut handlers, .. } = self;
+        handlers.call_timeout = call_timeout;
         let mut settings = Settings::new(limits, classic.unwrap_or_default());
         settings.app = app;
         let now = Instant::now();
@@ -156,9 +217,9 @@ impl Connect {
             Some(_) => Caller::classic(Arc::new(settings), now),
             None => Caller::v1(Arc::new(settings), random_id(), now),
         };
-        let shared = SharedConnection::new(channel, endpoint, caller);
+        let shared = SharedConnection::new(channel, endpoint, caller, handlers);
         shared.shake_hands(deadline).map_err(|error| explain(error, shared.channel().peer(), timeout))?;
-        Ok(Client { link: Link::Stream(Arc::new(shared)), call_timeout })
+        Ok(Client { link: Link::Stream(shared), call_timeout })
     }
 
     /// Connects to a server that knows no frames.

@@ -9,12 +9,13 @@
 //! Which requests there are stands in `calls`, how a connection ends in `ends`.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
 
+use super::handlers::Handlers;
 use crate::error::Error;
 use crate::maker::Maker;
 use sidewire_wire::caller::{Caller, Came, Outcome, Seat, Step, Wake};
@@ -28,6 +29,10 @@ pub(super) struct SharedConnection {
     endpoint: Endpoint,
     pub(super) state: Mutex<State>,
     pub(super) maker: Maker,
+    /// What the server may ask of us.
+    pub(super) handlers: Handlers,
+    /// For what outlives a call.
+    pub(super) me: Weak<SharedConnection>,
 }
 
 /// What the threads share under the lock.
@@ -73,9 +78,18 @@ const WRITE_CHUNK: usize = 256 << 10;
 const WRITER_CHECK: Duration = Duration::from_millis(100);
 
 impl SharedConnection {
-    pub(super) fn new(channel: Channel, endpoint: Endpoint, caller: Caller<Waiting>) -> SharedConnection {
-        let state = State { caller, inbox: Vec::new(), now: Instant::now(), breakage: None };
-        SharedConnection { channel, endpoint, state: Mutex::new(state), maker: Maker::here() }
+    pub(super) fn new(
+        channel: Channel,
+        endpoint: Endpoint,
+        mut caller: Caller<Waiting>,
+        handlers: Handlers,
+    ) -> Arc<SharedConnection> {
+        if !handlers.is_empty() {
+            caller.serve();
+        }
+        let state = Mutex::new(State { caller, inbox: Vec::new(), now: Instant::now(), breakage: None });
+        let maker = Maker::here();
+        Arc::new_cyclic(|me| SharedConnection { channel, endpoint, state, maker, handlers, me: me.clone() })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -114,8 +128,20 @@ impl SharedConnection {
     /// The same, but not longer than whoever waits there wants to, nor when there is another reason to go.
     pub(super) fn wait_until<'a>(
         &'a self,
+        state: Guard<'a>,
+        seat: Seat,
+        until: Option<Instant>,
+        may_go: impl Fn(&Caller<Waiting>) -> bool,
+    ) -> (Guard<'a>, Option<Outcome>) {
+        self.wait_at(state, seat, &[seat], until, may_go)
+    }
+
+    /// The same for one who waits at several seats, of which this one has the least time.
+    pub(super) fn wait_at<'a>(
+        &'a self,
         mut state: Guard<'a>,
         seat: Seat,
+        seats: &[Seat],
         until: Option<Instant>,
         may_go: impl Fn(&Caller<Waiting>) -> bool,
     ) -> (Guard<'a>, Option<Outcome>) {
@@ -127,7 +153,10 @@ impl SharedConnection {
             let now = state.now;
             state = match state.caller.poll(seat, now) {
                 Step::Done(outcome) => return (state, Some(outcome)),
-                Step::Read { until } => self.read(state, Some(seat), until).0,
+                Step::Read { until: next } => match self.take_work(&mut state) {
+                    Some(incoming) => self.serve(state, seats, until, incoming),
+                    None => self.read(state, Some(seat), next).0,
+                },
                 Step::Look => self.read_what_is_there(state, Some(seat)),
                 Step::Wait { until } => self.follow(state, until),
                 Step::NotYet => return (state, None),

@@ -4,12 +4,14 @@ mod calls;
 mod connect;
 mod datagram;
 mod ends;
+mod handlers;
 mod journal;
 mod leader;
 mod pending;
 mod ping;
 mod raw;
 mod request;
+mod serving;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,9 +26,11 @@ use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
 pub use connect::Connect;
+pub use handlers::{PeerReply, PeerRequest};
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
 pub use request::RequestBuilder;
+pub use serving::PeerResponder;
 
 /// A connection to a server, for any number of threads: share it by reference or in an `Arc`.
 ///
@@ -184,6 +188,25 @@ impl Client {
         // Nobody would make room meanwhile.
         let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
         shared.send_all(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Starts a thread that reads all the time, so that what the server asks is
+    /// [handled](Connect::on) as it comes, whether somebody calls or not; several, so that several handlers run at
+    /// a time. They end with the connection, at the latest when this is dropped.
+    ///
+    /// Without one, handlers run on threads that wait for something on this connection, and only then.
+    ///
+    /// # Errors
+    /// If the thread can't be started; [`is_invalid_input`](Error::is_invalid_input) over datagrams and in the
+    /// classic layout, where nothing comes that was not asked for.
+    pub fn spawn_reader(&self) -> Result<()> {
+        match &self.link {
+            Link::Stream(shared) if shared.layout() == Layout::V1 => serving::spawn_reader(shared),
+            Link::Stream(_) | Link::Datagrams(_) => {
+                let kind = Kind::InvalidInput("nothing comes there that was not asked for".into());
+                Err(Error::new("read from", self.endpoint(), kind))
+            }
+        }
     }
 
     /// Closes the connection, for all threads: what they wait for ends at once, with

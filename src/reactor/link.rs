@@ -164,6 +164,10 @@ impl<Y: System> Link<Y> {
         self.protocol.flow_mut().lend(&mut context.memory.spare);
         let was_writing = self.wants_to_write();
         self.open(context.scope, &budget, service);
+        // What others have put into its outbox does not wait for handlers of what comes now.
+        if self.protocol.has_unsent() && !was_writing {
+            self.flush(limits, &budget);
+        }
         let unread = budget.bytes;
         let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue);
         // Also by what was just read: no event tells of what is left unread behind a pause.

@@ -3,6 +3,7 @@
 #[path = "../util/mod.rs"]
 mod util;
 
+mod both_ways;
 mod classic;
 mod crowds;
 mod deadlines;
