@@ -18,6 +18,7 @@ struct Numbers {
     failed: AtomicU64,
     notifies: AtomicU64,
     datagrams_dropped: AtomicU64,
+    answers_to_nobody: AtomicU64,
 }
 
 impl Counters {
@@ -57,6 +58,17 @@ impl Counters {
         self.0.datagrams_dropped.load(Relaxed)
     }
 
+    /// Answers to deferred requests that nobody waited for any more: the caller had cancelled or gone, or its
+    /// time was over.
+    #[must_use]
+    pub fn answers_to_nobody(&self) -> u64 {
+        self.0.answers_to_nobody.load(Relaxed)
+    }
+
+    pub(crate) fn answer_to_nobody(&self) {
+        add(&self.0.answers_to_nobody, 1);
+    }
+
     pub(crate) fn datagram_dropped(&self, count: u64) {
         add(&self.0.datagrams_dropped, count);
     }
@@ -72,6 +84,11 @@ impl Counters {
 
     pub(crate) fn request(&self, failed: bool) {
         add(&self.0.requests, 1);
+        add(&self.0.failed, u64::from(failed));
+    }
+
+    /// One that was deferred is answered.
+    pub(crate) fn deferred(&self, failed: bool) {
         add(&self.0.failed, u64::from(failed));
     }
 

@@ -80,10 +80,11 @@ pub use client::{
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
 pub use limits::{Limits, ListenerLimits};
-pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session};
+pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session, Unwanted};
 pub use server::{
-    Answer, AnyThread, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, PeerHandle,
-    Remote, Reply, Request, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
+    Answer, AnyThread, Cancellation, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread,
+    PeerHandle, Remote, Reply, Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads,
+    on_data,
 };
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
@@ -105,5 +106,6 @@ const _: () = {
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();
+    shared::<(Cancellation, Responder, Unwanted)>();
     sent::<(Server<()>, Reply<'_>)>();
 };

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use sidewire_platform::{Address, Endpoint, Peer, Received};
 
 use super::budget::Budget;
+use super::deferred::ReturnAddress;
 use super::journal::Handled;
+use super::mailbox::Mailbox;
 use super::outgoing::{Outgoing, To};
 use super::schedule::Wakeup;
 use super::site::{Carries, Site};
@@ -55,6 +58,8 @@ pub(super) struct Receiving<'a, Y: System> {
     pub(super) site: &'a Site,
     pub(super) socket: &'a mut DatagramSocket<Y::Datagrams>,
     pub(super) system: &'a Y,
+    /// Where answers that come later are sent.
+    pub(super) mailbox: &'a Arc<Mailbox>,
 }
 
 /// Datagrams handled on one socket before others get their turn.
@@ -197,6 +202,7 @@ impl<Y: System> Receiving<'_, Y> {
     ) {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
+        let back = ReturnAddress::nobody(self.mailbox);
         let parsed = datagram::parse(bytes, received.truncated, self.classic());
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
@@ -210,17 +216,22 @@ impl<Y: System> Receiving<'_, Y> {
         match parsed {
             Parsed::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);
                 let (largest, classic) = (largest(endpoint), self.classic());
                 let reply = datagram::begin_reply(&mut self.socket.scratch, ticket, largest, classic);
-                let rc = service.request(&incoming, reply);
-                handled.end(&incoming, rc, format_args!("{}", Sender(from)));
+                match service.request(&incoming, reply) {
+                    Ok(rc) => handled.end(&incoming, rc, format_args!("{}", Sender(from))),
+                    Err(deferral) => {
+                        let text = "an answer over datagrams can't come later";
+                        self.write_refusal(deferral.ticket, ResultCode::FEATURE_MISSING, text);
+                    }
+                }
                 self.send_scratch(to);
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("{}", Sender(from)));

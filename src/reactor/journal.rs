@@ -29,6 +29,14 @@ impl Handled {
         }
     }
 
+    /// It will be answered later.
+    #[inline]
+    pub(super) fn defer(self, incoming: &Incoming<'_>, who: fmt::Arguments<'_>) {
+        if let Some(begun) = self.0 {
+            tell("deferred request", &begun, incoming, None, who);
+        }
+    }
+
     /// It wanted no answer.
     #[inline]
     pub(super) fn end_notify(self, incoming: &Incoming<'_>, who: fmt::Arguments<'_>) {

@@ -6,12 +6,15 @@ mod identity;
 mod reading;
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use sidewire_platform::{Endpoint, Peer};
 
 use super::budget::Budget;
+use super::deferred::Deferred;
+use super::mailbox::Mailbox;
 use super::memory::Memory;
 use super::schedule::{Schedule, Target, Wakeup};
 use super::session::{Closed, ConnectionId, Session};
@@ -83,6 +86,7 @@ pub(crate) struct Context<'a, Y> {
     pub(crate) memory: &'a mut Memory,
     pub(crate) limits: &'a Limits,
     pub(crate) refusals: &'a mut Refusals,
+    pub(crate) deferred: &'a mut Deferred,
     pub(crate) scope: Scope<'a>,
 }
 
@@ -91,6 +95,8 @@ pub(crate) struct Context<'a, Y> {
 pub(crate) struct Scope<'a> {
     pub(crate) key: Key,
     pub(crate) site: &'a Site,
+    /// Where answers that come later are sent.
+    pub(crate) mailbox: &'a Arc<Mailbox>,
     pub(crate) begun: Instant,
     pub(crate) judged: Option<Instant>,
 }
@@ -172,6 +178,7 @@ impl<Y: System> Link<Y> {
         let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue);
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
+        self.tell_ended(context);
         let mut more_to_write = self.flush(limits, &budget);
         let resumed = was_paused && !self.protocol.is_paused();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
@@ -201,6 +208,7 @@ impl<Y: System> Link<Y> {
         if self.is_over() {
             return Next::Reap;
         }
+        self.tell_ended(context);
         // No event tells of what was left unread when the last word was said.
         let begins_to_discard = !was_discarding && self.ending.input() == Reading::Discards;
         if was_writing != self.wants_to_write()
@@ -209,6 +217,15 @@ impl<Y: System> Link<Y> {
             return Next::Reap;
         }
         if more_to_handle || more_to_write || begins_to_discard { Next::Again } else { Next::Wait }
+    }
+
+    /// Tells those who work on deferred calls which have ended without them.
+    #[inline]
+    fn tell_ended(&mut self, context: &mut Context<'_, Y>) {
+        let Scope { key, begun, judged, .. } = context.scope;
+        if let Protocol::Framed(connection) = &mut self.protocol {
+            context.deferred.tell_ended(key, connection, judged.unwrap_or(begun));
+        }
     }
 
     /// Tells the handler of a new stream without frames.

@@ -9,11 +9,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::deferred::{Answer, Call};
+use sidewire_wire::memory::NoMemory;
+
 /// What the loop is told to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Letter {
     /// The datagram socket with this number has something (mailslots, which can't be polled).
     Ready(u16),
@@ -21,6 +24,8 @@ pub(crate) enum Letter {
     Run,
     /// Something is to be done for one connection.
     Order,
+    /// Somebody has answered a deferred call. Its place was paid when the call was deferred.
+    Answer(Arc<Call>, Answer),
 }
 
 /// Shared by the loop and everyone who writes to it.
@@ -48,7 +53,12 @@ pub(crate) type Waker = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 #[derive(Debug, Default)]
 struct Contents {
     stop: Stop,
+    /// There is always room in it for those that were paid for and not written yet.
     letters: VecDeque<Letter>,
+    /// How many in it were not paid for.
+    unpaid: usize,
+    /// How many were paid for and not written yet.
+    reserved: usize,
     /// Whose turn the loop is in, which is not to be woken by itself.
     thread: Option<ThreadMark>,
     /// Whether the loop was woken for what is in here.
@@ -68,8 +78,23 @@ enum Stop {
     Heard,
 }
 
-/// Most letters that wait at a time.
+impl Contents {
+    /// Makes room for one more besides all that are paid for.
+    fn make_room(&mut self) -> Result<(), NoMemory> {
+        Ok(self.letters.try_reserve(self.reserved + 1)?)
+    }
+}
+
+impl Letter {
+    fn is_paid(&self) -> bool {
+        matches!(self, Letter::Answer(..))
+    }
+}
+
+/// Most letters that wait at a time, besides those that were paid for.
 const CAPACITY: usize = 4096;
+/// Of a queue that is empty, places that are worth keeping.
+const KEEP: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
@@ -85,11 +110,37 @@ impl Mailbox {
         if contents.is_closed {
             return Err(Unposted::Closed);
         }
-        if contents.letters.len() >= CAPACITY {
+        if contents.unpaid >= CAPACITY || contents.make_room().is_err() {
             return Err(Unposted::Full);
         }
+        contents.unpaid += 1;
         contents.letters.push_back(letter);
         self.deliver(contents).map_err(Unposted::NotWoken)
+    }
+
+    /// Pays for a letter that will be [posted](Mailbox::post_reserved) later.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn reserve(&self) -> Result<(), NoMemory> {
+        let mut contents = self.contents();
+        contents.make_room()?;
+        contents.reserved += 1;
+        Ok(())
+    }
+
+    /// Leaves a letter that was paid for. If nobody will read it any more it is dropped.
+    pub(crate) fn post_reserved(&self, letter: Letter) {
+        let mut contents = self.contents();
+        contents.reserved -= 1;
+        if contents.is_closed {
+            drop(contents);
+            return drop(letter);
+        }
+        contents.letters.push_back(letter);
+        if let Err(error) = self.deliver(contents) {
+            log::error!("an answer waits until the server's loop turns by itself: {error}");
+        }
     }
 
     /// Tells the loop to end and wakes it. A second word can hurry it, not hold it up.
@@ -147,6 +198,11 @@ impl Mailbox {
     pub(crate) fn take(&self) -> Option<Letter> {
         let mut contents = self.contents();
         let letter = contents.letters.pop_front();
+        contents.unpaid -= usize::from(letter.as_ref().is_some_and(|letter| !letter.is_paid()));
+        if contents.letters.is_empty() && contents.letters.capacity() > KEEP {
+            let places = contents.reserved;
+            contents.letters.shrink_to(places);
+        }
         let is_empty = contents.letters.is_empty() && !matches!(contents.stop, Stop::Within(_));
         self.has_mail.store(!is_empty, Ordering::Release);
         letter
@@ -216,7 +272,8 @@ mod tests {
         let (stop, letters) = read(&mailbox);
         assert_eq!((stop, letters.len()), (Some(SECOND), CAPACITY));
         mailbox.post(Letter::Ready(7)).expect("room again");
-        assert_eq!(read(&mailbox), (None, vec![Letter::Ready(7)]));
+        let (stop, letters) = read(&mailbox);
+        assert!(stop.is_none() && matches!(letters[..], [Letter::Ready(7)]), "{letters:?}");
     }
 
     #[test]
@@ -280,7 +337,7 @@ mod tests {
         let mailbox = Mailbox::new(Box::new(|| Ok(())));
         mailbox.post(Letter::Run).expect("room");
         mailbox.close();
-        assert_eq!(mailbox.take(), None);
+        assert!(mailbox.take().is_none());
         let refused = mailbox.post(Letter::Run).expect_err("nobody would read it");
         assert!(matches!(refused, Unposted::Closed), "{refused:?}");
         mailbox.stop(SECOND).expect("it has stopped");

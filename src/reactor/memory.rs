@@ -57,7 +57,7 @@ impl<Y: System> Reactor<Y> {
             "what is held is the sum of what each link holds"
         );
         debug_assert!(
-            self.links.iter().all(|link| link.accounted == link.protocol().flow().buffered()),
+            self.links.iter().all(|link| link.accounted == link.protocol().buffered()),
             "a link's account is what it holds"
         );
     }

@@ -1,7 +1,7 @@
 //! The server's event loop: one `mio::Poll`, one thread, any number of listeners and links.
 //!
-//! A turn polls until the next deadline, lets every link that has something to do work once
-//! within its budget, empties the mailbox, and wakes whose time has come. A link that fails is
+//! A turn polls until the next deadline, reads the mail, lets every link that has something to do work once
+//! within its budget, and wakes whose time has come. A link that fails is
 //! dropped in one place, [`Reactor::reap`]; only a failure of the poll itself stops the loop.
 //!
 //! The loop itself may be held up, by a handler, a debugger, a frozen process. So the clock is read
@@ -13,6 +13,7 @@ mod adopting;
 mod budget;
 mod calls;
 mod datagram;
+mod deferred;
 mod files;
 mod journal;
 mod link;
@@ -40,6 +41,7 @@ use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::maker::Maker;
 use datagram::DatagramSocket;
+use deferred::Deferred;
 use link::{Context, Link, Next, PeerName, Quota, Scope};
 use mailbox::{Letter, Mailbox, ThreadMark};
 use memory::Memory;
@@ -52,6 +54,8 @@ use system::{Os, System};
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
 pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
+pub use deferred::Unwanted;
+pub(crate) use deferred::{Answer, Call, Deferral, ReturnAddress};
 pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Way};
 pub use session::{Closed, ConnectionId, Session};
@@ -64,6 +68,7 @@ pub(crate) struct Reactor<Y: System = Os> {
     events: Option<Y::Events>,
     sources: Vec<Source<Y>>,
     links: Slots<Link<Y>>,
+    deferred: Deferred,
     schedule: Schedule,
     /// When the endpoints' files are looked for.
     looking: Wakeup,
@@ -101,6 +106,7 @@ impl<Y: System> Reactor<Y> {
             events: Some(Y::events(EVENTS)),
             sources: Vec::new(),
             links: Slots::new(),
+            deferred: Deferred::default(),
             schedule: Schedule::default(),
             looking: Wakeup::default(),
             judged: None,
@@ -202,9 +208,9 @@ impl<Y: System> Reactor<Y> {
     }
 
     fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
-        let queued = self.schedule.queued();
         // In what order a poll tells is the system's business; behind the word to stop nothing new is begun.
         self.read_mail(service);
+        let queued = self.schedule.queued();
         for told in Y::told(events) {
             match reserved_number(told.token) {
                 Some(WAKER) => {}
@@ -246,12 +252,19 @@ impl<Y: System> Reactor<Y> {
     fn work_link(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(source) = self.sources.get(usize::from(link.source())) else { return };
-        let scope = Scope { key, site: &source.site, begun: self.system.now(), judged: self.judged };
+        let scope = Scope {
+            key,
+            site: &source.site,
+            mailbox: &self.mailbox,
+            begun: self.system.now(),
+            judged: self.judged,
+        };
         let mut context = Context {
             system: &self.system,
             memory: &mut self.memory,
             limits: &self.limits,
             refusals: &mut self.refusals,
+            deferred: &mut self.deferred,
             scope,
         };
         let next = link.work(&mut context, service, to_the_end);
@@ -259,7 +272,7 @@ impl<Y: System> Reactor<Y> {
         if link.protocol().is_finishing() {
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
         }
-        let held = link.protocol().flow().buffered();
+        let held = link.protocol().buffered();
         self.memory.account(&mut link.accounted, held);
         match next {
             Next::Reap => return self.reap(key, service),
@@ -318,6 +331,7 @@ impl<Y: System> Reactor<Y> {
         let Some(mut link) = self.links.remove(key) else { return };
         self.schedule.disarm(Target::Link(key), &mut link.wakeup);
         self.memory.account(&mut link.accounted, 0);
+        self.deferred.forget(key);
         if link.quota().is_refused() {
             self.refusals.leave();
         }
@@ -357,6 +371,7 @@ impl<Y: System> Reactor<Y> {
                 Some(Letter::Ready(number)) => self.serve(number, service),
                 Some(Letter::Run) => service.run(),
                 Some(Letter::Order) => self.carry_out(service),
+                Some(Letter::Answer(call, answer)) => self.answer(&call, &answer, service),
                 None => return,
             }
         }

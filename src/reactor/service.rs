@@ -2,6 +2,7 @@
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
+use super::deferred::{Deferral, ReturnAddress};
 use super::link::About;
 use super::system::Ends;
 use super::{CallNews, Closed, ConnectionId, Message, MessageReply, Order, Session};
@@ -9,8 +10,13 @@ use sidewire_wire::{App, Layout, ReplyWriter, ResultCode};
 
 /// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
 pub(crate) trait Service {
-    /// Handles a request; the reply has to be finished before this returns. Says how it went.
-    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>) -> ResultCode;
+    /// Handles a request. The reply is finished when this returns, which says how it went; or it comes later, by
+    /// way of `incoming.back`.
+    fn request(
+        &mut self,
+        incoming: &Incoming<'_>,
+        reply: ReplyWriter<'_>,
+    ) -> Result<ResultCode, Box<Deferral>>;
     /// Handles a request that wants no answer.
     fn notify(&mut self, incoming: &Incoming<'_>);
     /// Runs the next of the closures that wait for the state.
@@ -40,6 +46,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) layout: Layout,
     pub(crate) origin: Origin<'a>,
+    pub(crate) back: ReturnAddress<'a>,
 }
 
 /// By what way a request came.

@@ -1,6 +1,7 @@
 //! Where peers come in: the listeners and datagram sockets of a loop, in one list with one numbering.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Token;
@@ -8,6 +9,7 @@ use sidewire_platform::EndpointKind;
 
 use super::datagram::{DatagramSocket, Outcome, Receiving};
 use super::files::FileWatch;
+use super::mailbox::Mailbox;
 use super::schedule::{Target, Wakeup};
 use super::site::Site;
 use super::slots::reserved_token;
@@ -95,9 +97,13 @@ impl<Y: System> Source<Y> {
     }
 
     /// The datagram socket, with what it needs to work.
-    pub(super) fn receiving<'a>(&'a mut self, system: &'a Y) -> Option<Receiving<'a, Y>> {
+    pub(super) fn receiving<'a>(
+        &'a mut self,
+        system: &'a Y,
+        mailbox: &'a Arc<Mailbox>,
+    ) -> Option<Receiving<'a, Y>> {
         let Socket::Datagrams(socket) = &mut self.socket else { return None };
-        Some(Receiving { number: self.number, site: &self.site, socket, system })
+        Some(Receiving { number: self.number, site: &self.site, socket, system, mailbox })
     }
 
     /// Whether others can remove what leads clients here.
@@ -190,7 +196,7 @@ impl<Y: System> Reactor<Y> {
     /// Handles what came in on a datagram socket.
     fn receive(&mut self, number: u16, service: &mut impl Service) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-        let Some(mut receiving) = source.receiving(&self.system) else { return };
+        let Some(mut receiving) = source.receiving(&self.system, &self.mailbox) else { return };
         let outcome = receiving.read(&mut self.memory.buffer, self.limits.turn_bytes, service);
         let later = self.system.now() + RETRY_AFTER;
         if receiving.socket.has_waiting() {
@@ -211,7 +217,7 @@ impl<Y: System> Reactor<Y> {
     /// Tries again what receivers did not take before.
     pub(super) fn send_waiting(&mut self, number: u16) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-        let Some(receiving) = source.receiving(&self.system) else { return };
+        let Some(receiving) = source.receiving(&self.system, &self.mailbox) else { return };
         receiving.socket.retry.rang();
         let now = self.system.now();
         receiving.socket.out.retry(now, &receiving.site.endpoint);

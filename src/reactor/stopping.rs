@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::link::Link;
 use super::source::Source;
 use super::system::System;
 use super::{EVENTS, Reactor, Service};
-use sidewire_wire::ResultCode;
+use sidewire_wire::{Protocol, ResultCode};
 
 /// As good as without end, where a clock would overflow.
 const FAR: Duration = Duration::from_secs(365 * 86_400);
@@ -84,12 +85,15 @@ impl<Y: System> Reactor<Y> {
             return false;
         }
         for source in &mut self.sources {
-            if let Some(receiving) = source.receiving(&self.system) {
+            if let Some(receiving) = source.receiving(&self.system, &self.mailbox) {
                 receiving.socket.out.retry(self.system.now(), &receiving.site.endpoint);
             }
             source.give_up();
         }
         for key in self.links.keys() {
+            if let Some(Protocol::Framed(connection)) = self.links.get_mut(key).map(Link::protocol_mut) {
+                self.deferred.refuse(key, connection);
+            }
             // We may come late: who has made room in time gets what is theirs.
             self.work(key, true, service);
             self.reap(key, service);
@@ -107,6 +111,7 @@ impl<Y: System> Drop for Reactor<Y> {
             return;
         }
         self.mailbox.close();
+        self.deferred.forget_all();
         let now = self.system.now();
         self.stopping.get_or_insert(now);
         for source in &mut self.sources {

@@ -8,6 +8,7 @@ mod queue;
 mod remote;
 mod reply;
 mod request;
+mod responder;
 mod streams;
 mod table;
 mod threads;
@@ -34,6 +35,7 @@ pub use peers::{Answer, PeerHandle};
 pub use remote::{Remote, Running};
 pub use reply::Reply;
 pub use request::Request;
+pub use responder::{Cancellation, Responder};
 pub use streams::{StreamHandler, on_data};
 pub use threads::{AnyThread, Handles, HandlesMessages, HandlesStreams, OneThread, Threads};
 
@@ -143,7 +145,36 @@ impl<S, T: Threads> Server<S, T> {
     /// standard error, each time, and waits there if nobody reads: a program whose standard error may
     /// be left unread sets another one ([`std::panic::set_hook`]).
     ///
-    /// While a handler runs, the server does nothing else. One that wants to end it uses
+    /// While a handler runs, the server does nothing else: handlers answer at once, or leave the answer to a thread
+    /// that may take its time.
+    ///
+    /// ```
+    /// use sidewire::{Failure, ResultCode, Server};
+    ///
+    /// const SIZE: u16 = 1;
+    /// const RENDER: u16 = 2;
+    ///
+    /// let mut server = Server::new(vec![String::from("page one")]);
+    /// // At once: what it needs is in memory.
+    /// server.on(SIZE, |pages: &mut Vec<String>, _request, reply| {
+    ///     reply.write(pages.len().to_string());
+    ///     Ok(())
+    /// });
+    /// // Later: this takes long, so another thread does it, and a caller that gives up is no reason to go on.
+    /// server.on(RENDER, |pages, _request, reply| {
+    ///     let page = pages.first().cloned().ok_or(Failure::from(ResultCode::new(1)))?;
+    ///     let responder = reply.defer()?;
+    ///     std::thread::spawn(move || {
+    ///         let cancellation = responder.cancellation();
+    ///         let lines = page.split(' ').take_while(|_| !cancellation.is_cancelled());
+    ///         let rendered = lines.collect::<Vec<_>>().join("\n");
+    ///         responder.reply(rendered);
+    ///     });
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// A handler that wants to end its server uses
     /// [`Remote::stop`]; one that calls its own server gets an error, see [`Client`](crate::Client).
     ///
     /// # Panics

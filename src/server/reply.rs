@@ -1,7 +1,11 @@
 //! What a handler gives back.
 
 use std::io;
+use std::sync::Arc;
 
+use super::Responder;
+use crate::reactor::{Call, Deferral, ReturnAddress};
+use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Failure, ReplyWriter, ResultCode};
 
 /// The answer to a request, written straight into the connection's outbox.
@@ -9,18 +13,54 @@ use sidewire_wire::{Failure, ReplyWriter, ResultCode};
 /// A handler that returns an error, or panics, has written nothing: the bytes are taken back.
 #[derive(Debug)]
 pub struct Reply<'a> {
-    /// `None` for a request that wants no answer.
-    writer: Option<ReplyWriter<'a>>,
+    to: To<'a>,
+    back: &'a ReturnAddress<'a>,
     rc: ResultCode,
 }
 
+/// Who gets it.
+#[derive(Debug)]
+enum To<'a> {
+    /// It was a request that wants no answer.
+    Nobody,
+    /// The caller, when the handler returns.
+    Caller(ReplyWriter<'a>),
+    /// The caller, from a responder.
+    Later(ReplyWriter<'a>, Arc<Call>),
+}
+
 impl<'a> Reply<'a> {
-    pub(super) fn new(writer: ReplyWriter<'a>) -> Reply<'a> {
-        Reply { writer: Some(writer), rc: ResultCode::OK }
+    pub(super) fn new(writer: ReplyWriter<'a>, back: &'a ReturnAddress<'a>) -> Reply<'a> {
+        Reply { to: To::Caller(writer), back, rc: ResultCode::OK }
     }
 
-    pub(super) fn discarded() -> Reply<'a> {
-        Reply { writer: None, rc: ResultCode::OK }
+    pub(super) fn discarded(back: &'a ReturnAddress<'a>) -> Reply<'a> {
+        Reply { to: To::Nobody, back, rc: ResultCode::OK }
+    }
+
+    /// Leaves the answer for later, to whoever has the [`Responder`]: a handler that would take long gives it to
+    /// a thread that may, and the server goes on at once. What was written here is taken back. If the
+    /// handler then fails all the same, that is the answer.
+    ///
+    /// A client of the classic layout gets its replies in order: behind a request that is deferred its next
+    /// ones wait.
+    ///
+    /// # Errors
+    /// "Busy" (-6), for the caller, if there is no memory for it; "handler failed" (-10) the second time.
+    pub fn defer(&mut self) -> Result<Responder, Failure> {
+        if let To::Later(..) = self.to {
+            return Err(Failure::other("the request was deferred already"));
+        }
+        let call = self.back.begin_call();
+        let call = call.map_err(|NoMemory| {
+            Failure::new(ResultCode::BUSY, "there is no memory to answer the request later")
+        })?;
+        let responder = Responder::new(&call);
+        self.to = match std::mem::replace(&mut self.to, To::Nobody) {
+            To::Caller(writer) => To::Later(writer, call),
+            other => other,
+        };
+        Ok(responder)
     }
 
     /// Appends to the reply's payload.
@@ -29,7 +69,7 @@ impl<'a> Reply<'a> {
     /// large" (-3) and without payload; one that there is no memory for, "busy" (-6). What the handler has
     /// changed in the state by then stays changed: see [`try_write`](Reply::try_write).
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Some(writer) = &mut self.writer {
+        if let To::Caller(writer) = &mut self.to {
             writer.write(bytes.as_ref());
         }
     }
@@ -50,7 +90,8 @@ impl<'a> Reply<'a> {
     /// "Too large" (-3) or "busy" (-6), for the caller.
     pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         self.write(bytes);
-        match self.writer.as_ref().and_then(ReplyWriter::shortfall) {
+        let To::Caller(writer) = &self.to else { return Ok(()) };
+        match writer.shortfall() {
             None => Ok(()),
             Some((rc, text)) => Err(Failure::new(rc, text)),
         }
@@ -66,15 +107,21 @@ impl<'a> Reply<'a> {
     /// maximum of the listener.
     #[must_use]
     pub fn room(&mut self) -> usize {
-        self.writer.as_mut().map_or(usize::MAX, ReplyWriter::room)
+        match &mut self.to {
+            To::Caller(writer) | To::Later(writer, _) => writer.room(),
+            To::Nobody => usize::MAX,
+        }
     }
 
-    /// Sends it. Says with what result code.
-    pub(super) fn finish(self, result: Result<(), Failure>) -> ResultCode {
-        let Some(writer) = self.writer else { return self.rc };
-        match result {
-            Ok(()) => writer.finish(self.rc),
-            Err(failure) => writer.fail(failure.result_code(), failure.text()),
+    /// Sends it, and says with what result code; unless it comes later.
+    pub(super) fn finish(self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
+        match (self.to, result) {
+            (To::Caller(writer), Ok(())) => Ok(writer.finish(self.rc)),
+            (To::Caller(writer) | To::Later(writer, _), Err(failure)) => {
+                Ok(writer.fail(failure.result_code(), failure.text()))
+            }
+            (To::Later(writer, call), Ok(())) => Err(Box::new(Deferral { ticket: writer.withdraw(), call })),
+            (To::Nobody, _) => Ok(self.rc),
         }
     }
 }

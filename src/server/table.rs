@@ -15,7 +15,8 @@ use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
 use crate::error::{Error, Kind};
 use crate::reactor::{
-    CallNews, Closed, ConnectionId, Incoming, Message, MessageReply, NotSent, Order, Service, Session,
+    CallNews, Closed, ConnectionId, Deferral, Incoming, Message, MessageReply, NotSent, Order, Service,
+    Session,
 };
 use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
 
@@ -54,7 +55,7 @@ impl<S, T: Threads> Dispatch<S, T> {
     }
 
     /// Runs the handler. A panic is caught and becomes "handler failed".
-    fn run(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
+    fn handle(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
         let msg_type = incoming.msg_type;
         let entry = usize::try_from(msg_type).ok().and_then(|index| self.table.get_mut(index));
         let handler = match entry {
@@ -108,17 +109,21 @@ impl<S, T: Threads> Dispatch<S, T> {
 }
 
 impl<S, T: Threads> Service for Dispatch<S, T> {
-    fn request(&mut self, incoming: &Incoming<'_>, writer: ReplyWriter<'_>) -> ResultCode {
-        let mut reply = Reply::new(writer);
-        let result = self.run(incoming, &mut reply);
-        let rc = reply.finish(result);
-        self.counters.request(!rc.is_ok());
-        rc
+    fn request(
+        &mut self,
+        incoming: &Incoming<'_>,
+        writer: ReplyWriter<'_>,
+    ) -> Result<ResultCode, Box<Deferral>> {
+        let mut reply = Reply::new(writer, &incoming.back);
+        let result = self.handle(incoming, &mut reply);
+        let how = reply.finish(result);
+        self.counters.request(how.as_ref().is_ok_and(|rc| !rc.is_ok()));
+        how
     }
 
     fn notify(&mut self, incoming: &Incoming<'_>) {
         self.counters.notify();
-        let result = self.run(incoming, &mut Reply::discarded());
+        let result = self.handle(incoming, &mut Reply::discarded(&incoming.back));
         if let Err(failure) = result {
             log::debug!(
                 "a notify of type {} failed: {}",
@@ -292,12 +297,15 @@ mod tests {
     use sidewire_platform::{Credentials, Endpoint, User};
 
     use super::*;
-    use crate::reactor::Origin;
+    use crate::reactor::mailbox::Mailbox;
+    use crate::reactor::{Origin, ReturnAddress};
 
     #[test]
     fn one_client_that_pads_its_struct_is_told_of_once() {
         let endpoint: Endpoint = "local:store".parse().expect("an endpoint");
         let peer = |pid| Peer::new(Some(Credentials::new(User::Uid(1000), Some(pid), None)), None);
+        let mailbox = Arc::new(Mailbox::new(Box::new(|| Ok(()))));
+        let back = ReturnAddress::nobody(&mailbox);
         let mut padding = Padding::default();
         let mut sends_zeros = |peer: &Peer| {
             let (layout, origin) = (Layout::Classic, Origin::Datagram(None));
@@ -308,6 +316,7 @@ mod tests {
                 endpoint: &endpoint,
                 layout,
                 origin,
+                back,
             });
         };
         (0..3).for_each(|_| sends_zeros(&peer(1)));

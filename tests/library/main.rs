@@ -7,6 +7,7 @@ mod both_ways;
 mod classic;
 mod crowds;
 mod deadlines;
+mod deferred;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.
 mod descriptors;
 mod endpoints;

@@ -58,9 +58,7 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, NoMemory> {
 }
 
 /// Makes room for one more entry.
-pub(crate) fn reserve_entry<K: Eq + Hash, V, S: BuildHasher>(
-    map: &mut HashMap<K, V, S>,
-) -> Result<(), NoMemory> {
+pub fn reserve_entry<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) -> Result<(), NoMemory> {
     if map.len() < map.capacity() {
         return Ok(());
     }

@@ -11,12 +11,12 @@ use crate::outbox::Left;
 use crate::reply::Ticket;
 
 /// Names a deferred call among all of its connection, for maps of those who work on it. Means nothing
-/// any more when the call has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// any more when the call has ended. Later ones are greater, for some four thousand million calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwedId {
+    serial: u32,
     /// The call's id on the wire, which may come again.
     id: u32,
-    serial: u32,
 }
 
 /// A deferred call that has ended without its owner's reply: there is nothing left to do for it.
@@ -62,6 +62,13 @@ struct Call {
 }
 
 impl Register {
+    /// Bytes of memory held, as far as they can be known.
+    pub(crate) fn held(&self) -> usize {
+        self.calls.capacity() * size_of::<(u32, Call)>()
+            + self.ended.capacity() * size_of::<Owed>()
+            + self.deadlines.len() * 2 * size_of::<(Instant, u32)>()
+    }
+
     /// Calls that have not ended.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -135,7 +142,13 @@ impl Register {
 
     /// One that has ended without its owner.
     pub(crate) fn next_ended(&mut self) -> Option<Owed> {
-        self.ended.pop_front()
+        let next = self.ended.pop_front();
+        if next.is_none() && self.calls.is_empty() {
+            // Nobody knows when there will be another.
+            self.calls = HashMap::new();
+            self.ended = VecDeque::new();
+        }
+        next
     }
 
     /// When the next one's time is over.

@@ -39,6 +39,16 @@ impl Protocol {
         }
     }
 
+    /// Bytes of memory held.
+    #[inline]
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        match self {
+            Protocol::Framed(connection) => connection.buffered(),
+            Protocol::Plain(plain) => plain.flow().buffered(),
+        }
+    }
+
     /// Whether the peer knows what a goodbye is, and closes first after one.
     pub fn says_goodbye(&self) -> bool {
         match self {

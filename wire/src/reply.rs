@@ -144,6 +144,16 @@ impl<'c> ReplyWriter<'c> {
         }
     }
 
+    /// Takes everything back, also the place in line: the ticket is answered later, or
+    /// [deferred](crate::Connection::defer).
+    pub fn withdraw(mut self) -> Ticket {
+        if self.fate != Fate::Lost {
+            self.outbox.bytes().truncate(self.start);
+        }
+        self.fate = Fate::Sealed;
+        std::mem::replace(&mut self.ticket, Ticket::classic(0))
+    }
+
     /// Completes the reply with its result code.
     /// Says which code it really got: one that is too large fails.
     #[inline]

@@ -2,12 +2,19 @@
 
 use sidewire_platform::Peer;
 
+use super::super::deferred::{Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
 use super::super::system::StreamIo;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Way};
 use sidewire_wire::{Connection, Event, Layout, ResultCode};
+
+/// Where is kept what comes of it.
+pub(super) struct Books<'a> {
+    pub(super) about: &'a mut Option<Box<About>>,
+    pub(super) deferred: &'a mut Deferred,
+}
 
 impl Scope<'_> {
     /// Hands something that a framed peer has sent to the service.
@@ -16,25 +23,33 @@ impl Scope<'_> {
         self,
         peer: &Peer,
         stream: &impl StreamIo,
-        about: &mut Option<Box<About>>,
+        books: Books<'_>,
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
     ) {
         let (key, endpoint) = (self.key, &self.site.endpoint);
+        let Books { about, deferred } = books;
         match event {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let back = ReturnAddress { mailbox: self.mailbox, caller: Caller::Stream(key) };
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);
-                let rc = service.request(&incoming, connection.begin_reply(ticket));
-                handled.end(&incoming, rc, format_args!("#{key}"));
+                match service.request(&incoming, connection.begin_reply(ticket)) {
+                    Ok(rc) => handled.end(&incoming, rc, format_args!("#{key}")),
+                    Err(deferral) => {
+                        handled.defer(&incoming, format_args!("#{key}"));
+                        deferred.defer(key, connection, *deferral, self.begun);
+                    }
+                }
             }
             Event::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin };
+                let back = ReturnAddress::nobody(self.mailbox);
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("#{key}"));

@@ -3,7 +3,9 @@
 use std::io;
 
 use super::super::budget::Budget;
+use super::super::deferred::Deferred;
 use super::super::system::{StreamIo, System};
+use super::handing::Books;
 use super::{Context, Link, NOBODY, Scope, Service};
 use sidewire_wire::{Fact, Protocol, Reading};
 
@@ -26,7 +28,7 @@ impl<Y: System> Link<Y> {
                 Reading::Rests => return false,
             }
             if self.protocol.has_backlog() {
-                self.take(&[], context.scope, budget, service);
+                self.take(&[], context.scope, context.deferred, budget, service);
             }
             if self.protocol.is_finishing() || self.protocol.is_paused() {
                 return false;
@@ -59,7 +61,8 @@ impl<Y: System> Link<Y> {
                         return false;
                     }
                     budget.bytes = budget.bytes.saturating_sub(count);
-                    self.take(&context.memory.buffer[..fresh], context.scope, budget, service);
+                    let (bytes, deferred) = (&context.memory.buffer[..fresh], &mut *context.deferred);
+                    self.take(bytes, context.scope, deferred, budget, service);
                     if count < wanted && Y::Stream::SHORT_READ_DRAINS && !to_the_end {
                         return self.protocol.has_backlog();
                     }
@@ -74,13 +77,21 @@ impl<Y: System> Link<Y> {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        scope: Scope<'_>,
+        deferred: &mut Deferred,
+        budget: &Budget<'_, Y>,
+        service: &mut impl Service,
+    ) {
         let Link { stream, protocol, peer, source, about, .. } = self;
         let Some(peer) = peer else { return };
         match protocol {
             Protocol::Framed(connection) => {
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    scope.hand_over(peer, stream, about, connection, event, service);
+                    let books = Books { about, deferred: &mut *deferred };
+                    scope.hand_over(peer, stream, books, connection, event, service);
                     budget.handled();
                 });
             }

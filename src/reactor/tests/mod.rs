@@ -21,6 +21,7 @@
 mod calls;
 mod datagrams;
 mod deadlines;
+mod deferred;
 mod ends;
 mod fairness;
 mod files;
@@ -70,6 +71,9 @@ struct Recorder {
     opened: usize,
     closed: Vec<String>,
     messages: usize,
+    /// Whether requests are to be answered later, and those that are.
+    defers: bool,
+    deferred: Vec<Arc<Call>>,
     /// Closures that were run.
     errands: usize,
     /// What is to be done for single connections, and what was said of the calls among it.
@@ -78,14 +82,23 @@ struct Recorder {
 }
 
 impl Service for Recorder {
-    fn request(&mut self, incoming: &Incoming<'_>, mut reply: ReplyWriter<'_>) -> ResultCode {
+    fn request(
+        &mut self,
+        incoming: &Incoming<'_>,
+        mut reply: ReplyWriter<'_>,
+    ) -> Result<ResultCode, Box<Deferral>> {
         self.requests += 1;
         self.world.pass(self.takes);
+        if self.defers {
+            let call = incoming.back.begin_call().expect("memory");
+            self.deferred.push(Arc::clone(&call));
+            return Err(Box::new(Deferral { ticket: reply.withdraw(), call }));
+        }
         match self.replies {
             Some(length) => reply.write(&vec![b'r'; length]),
             None => reply.write(incoming.payload),
         }
-        reply.finish(ResultCode::OK)
+        Ok(reply.finish(ResultCode::OK))
     }
 
     fn notify(&mut self, _incoming: &Incoming<'_>) {}
@@ -156,6 +169,8 @@ impl Stage {
             opened: 0,
             closed: Vec::new(),
             messages: 0,
+            defers: false,
+            deferred: Vec::new(),
             errands: 0,
             orders: VecDeque::new(),
             news: Vec::new(),

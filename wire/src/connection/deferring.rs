@@ -55,9 +55,14 @@ impl Connection {
 
     /// Tells of a deferred call that has ended without its owner; each once. Answers those whose time is
     /// over by `now`. Ask until there is none, whenever the table at [`Connection`] says so.
+    #[inline]
     #[must_use]
     pub fn poll_owed(&mut self, now: Instant) -> Option<Owed> {
         self.open_calls.as_ref()?; // As on most connections.
+        self.poll_register(now)
+    }
+
+    fn poll_register(&mut self, now: Instant) -> Option<Owed> {
         self.judge_outbox();
         if let Some(ticket) = self.open_calls.as_mut()?.owed.expire(now) {
             self.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");

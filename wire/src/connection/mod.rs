@@ -143,6 +143,13 @@ impl Connection {
         }
     }
 
+    /// Bytes of memory held: for what has come, for what is to leave, and for the answers that are owed.
+    #[inline]
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.flow.buffered() + self.open_calls.as_ref().map_or(0, |calls| calls.owed.held())
+    }
+
     /// What it has in common with streams without frames.
     #[inline]
     #[must_use]

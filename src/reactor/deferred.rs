@@ -1,0 +1,331 @@
+//! Answers that come later: who owes them, and how he hears that nobody waits any more.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::mailbox::{Letter, Mailbox};
+use super::schedule::Target;
+use super::slots::Key;
+use super::system::System;
+use super::{Reactor, Service};
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Connection, Failure, Owed, OwedId, Protocol, ReplyWriter, ResultCode, Ticket};
+
+/// One call that is answered later: what the loop and those who work on it share.
+pub(crate) struct Call {
+    mailbox: Arc<Mailbox>,
+    caller: Caller,
+    /// By what its connection knows it, once the handler that defers it has returned.
+    owed: OnceLock<OwedId>,
+    state: Mutex<State>,
+    /// It is not wanted any more, or answered.
+    changed: Condvar,
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Whoever is at the other end of this connection.
+    Stream(Key),
+    /// Nobody: it was a notify.
+    Nobody,
+}
+
+enum State {
+    /// It is wanted. Who is to hear when it is not.
+    Open(Vec<Callback>),
+    /// Somebody has answered it.
+    Answered,
+    Unwanted(Unwanted),
+}
+
+type Callback = Box<dyn FnOnce(Unwanted) + Send>;
+
+/// Why nobody waits for an answer any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unwanted {
+    /// The caller has cancelled the call.
+    Cancelled,
+    /// The time that the caller gave it is over.
+    TimedOut,
+    /// The caller has gone.
+    Disconnected,
+    /// The server ends.
+    ShuttingDown,
+}
+
+impl fmt::Display for Unwanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unwanted::Cancelled => "its caller has cancelled it",
+            Unwanted::TimedOut => "its time is over",
+            Unwanted::Disconnected => "its caller has gone",
+            Unwanted::ShuttingDown => "the server ends",
+        })
+    }
+}
+
+/// What a deferred call is answered with.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(ResultCode, Vec<u8>),
+    Failure(Failure),
+}
+
+impl Answer {
+    /// Says with what result code it was sent.
+    fn write(&self, mut writer: ReplyWriter<'_>) -> ResultCode {
+        match self {
+            Answer::Reply(rc, payload) => {
+                writer.write(payload);
+                writer.finish(*rc)
+            }
+            Answer::Failure(failure) => writer.fail(failure.result_code(), failure.text()),
+        }
+    }
+}
+
+impl Call {
+    /// Pays for its answer's place in the mailbox, so that nothing is in the way of that then.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    fn begin(mailbox: &Arc<Mailbox>, caller: Caller) -> Result<Arc<Call>, NoMemory> {
+        if !memory::has_room(size_of::<Call>()) {
+            return Err(NoMemory);
+        }
+        mailbox.reserve()?;
+        Ok(Arc::new(Call {
+            mailbox: Arc::clone(mailbox),
+            caller,
+            owed: OnceLock::new(),
+            state: Mutex::new(State::Open(Vec::new())),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// Answers it. To be called once.
+    pub(crate) fn answer(self: Arc<Call>, answer: Answer) {
+        let callbacks = self.end(State::Answered);
+        // They may hold what writes letters when it is dropped.
+        drop(callbacks);
+        let mailbox = Arc::clone(&self.mailbox);
+        mailbox.post_reserved(Letter::Answer(self, answer));
+    }
+
+    /// Nobody waits for the answer any more.
+    fn is_unwanted(&self, why: Unwanted) {
+        for callback in self.end(State::Unwanted(why)) {
+            if catch_unwind(AssertUnwindSafe(|| callback(why))).is_err() {
+                log::error!("what was to be told of a call that is not wanted any more panicked");
+            }
+        }
+    }
+
+    /// The first end counts. Returns who is to hear of it.
+    fn end(&self, end: State) -> Vec<Callback> {
+        let mut state = self.state();
+        let State::Open(callbacks) = &mut *state else { return Vec::new() };
+        let callbacks = std::mem::take(callbacks);
+        *state = end;
+        drop(state);
+        self.changed.notify_all();
+        callbacks
+    }
+
+    pub(crate) fn unwanted(&self) -> Option<Unwanted> {
+        match *self.state() {
+            State::Unwanted(why) => Some(why),
+            State::Open(_) | State::Answered => None,
+        }
+    }
+
+    /// Waits until it is not wanted any more, for at most so long. `None`: it still is, or somebody has answered it.
+    pub(crate) fn wait(&self, timeout: Duration) -> Option<Unwanted> {
+        let state = self.state();
+        let is_open = |state: &mut State| matches!(state, State::Open(_));
+        drop(self.changed.wait_timeout_while(state, timeout, is_open));
+        self.unwanted()
+    }
+
+    /// Has `callback` called once it is not wanted any more; at once, if it is not.
+    pub(crate) fn on_unwanted(&self, callback: Callback) {
+        let mut state = self.state();
+        match &mut *state {
+            State::Open(callbacks) => callbacks.push(callback),
+            State::Answered => drop(state),
+            State::Unwanted(why) => {
+                let why = *why;
+                drop(state);
+                callback(why);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("caller", &self.caller).field("owed", &self.owed).finish_non_exhaustive()
+    }
+}
+
+/// Whither an answer goes that comes later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReturnAddress<'a> {
+    pub(super) mailbox: &'a Arc<Mailbox>,
+    pub(super) caller: Caller,
+}
+
+impl<'a> ReturnAddress<'a> {
+    /// Of what wants no answer.
+    pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>) -> ReturnAddress<'a> {
+        ReturnAddress { mailbox, caller: Caller::Nobody }
+    }
+
+    /// Begins a call that is answered later: see [`Call::begin`].
+    pub(crate) fn begin_call(&self) -> Result<Arc<Call>, NoMemory> {
+        Call::begin(self.mailbox, self.caller)
+    }
+}
+
+/// What a handler leaves behind that answers later.
+#[derive(Debug)]
+pub(crate) struct Deferral {
+    pub(crate) ticket: Ticket,
+    pub(crate) call: Arc<Call>,
+}
+
+/// The deferred calls of all connections, so that those who work on them can be told when it is for naught.
+#[derive(Debug, Default)]
+pub(crate) struct Deferred(HashMap<Key, HashMap<OwedId, Arc<Call>>>);
+
+impl Deferred {
+    /// Leaves the answer to a call that `connection` has just handed out for later.
+    pub(super) fn defer(&mut self, key: Key, connection: &mut Connection, deferral: Deferral, now: Instant) {
+        let Deferral { ticket, call } = deferral;
+        let Some(id) = connection.defer(ticket, now) else {
+            return call.is_unwanted(Unwanted::Disconnected);
+        };
+        if self.add(key, id, &call).is_err() {
+            let writer = connection.begin_owed_reply(id);
+            writer.map(|writer| writer.fail(ResultCode::BUSY, "there is no memory to keep the request"));
+            call.is_unwanted(Unwanted::Disconnected);
+        }
+    }
+
+    fn add(&mut self, key: Key, id: OwedId, call: &Arc<Call>) -> Result<(), NoMemory> {
+        memory::reserve_entry(&mut self.0)?;
+        let calls = self.0.entry(key).or_default();
+        memory::reserve_entry(calls)?;
+        calls.insert(id, Arc::clone(call));
+        // Set once, since a call is deferred once.
+        let _ = call.owed.set(id);
+        Ok(())
+    }
+
+    fn take(&mut self, key: Key, id: OwedId) -> Option<Arc<Call>> {
+        let calls = self.0.get_mut(&key)?;
+        let call = calls.remove(&id);
+        if calls.is_empty() {
+            self.0.remove(&key);
+        }
+        call
+    }
+
+    /// Tells of the calls of a connection that have ended without an answer, those included whose time was
+    /// over by `now`.
+    #[inline]
+    pub(super) fn tell_ended(&mut self, key: Key, connection: &mut Connection, now: Instant) {
+        while let Some(owed) = connection.poll_owed(now) {
+            self.tell(key, owed);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, key: Key, owed: Owed) {
+        let why = match owed {
+            Owed::Cancelled(_) => Unwanted::Cancelled,
+            Owed::TimedOut(_) => Unwanted::TimedOut,
+            _ => Unwanted::Disconnected,
+        };
+        if let Some(call) = self.take(key, owed.id()) {
+            call.is_unwanted(why);
+        }
+    }
+
+    /// A connection is no more.
+    pub(super) fn forget(&mut self, key: Key) {
+        for call in self.0.remove(&key).into_iter().flat_map(HashMap::into_values) {
+            call.is_unwanted(Unwanted::Disconnected);
+        }
+    }
+
+    /// The loop ends: what is owed on a connection is refused.
+    pub(super) fn refuse(&mut self, key: Key, connection: &mut Connection) {
+        let mut calls: Vec<_> = self.0.remove(&key).into_iter().flatten().collect();
+        // In the order in which they came.
+        calls.sort_by_key(|(id, _)| *id);
+        for (id, call) in calls {
+            if let Some(writer) = connection.begin_owed_reply(id) {
+                writer.fail(ResultCode::SHUTTING_DOWN, "the server ends");
+            }
+            call.is_unwanted(Unwanted::ShuttingDown);
+        }
+    }
+
+    /// The loop has ended.
+    pub(super) fn forget_all(&mut self) {
+        for call in std::mem::take(&mut self.0).into_values().flat_map(HashMap::into_values) {
+            call.is_unwanted(Unwanted::Disconnected);
+        }
+    }
+}
+
+impl<Y: System> Reactor<Y> {
+    /// Somebody has answered a deferred call.
+    pub(super) fn answer(&mut self, call: &Call, answer: &Answer, service: &mut impl Service) {
+        let Caller::Stream(key) = call.caller else { return };
+        match call.owed.get().and_then(|id| self.answer_on(key, *id, answer)) {
+            Some(rc) => self.counters.deferred(!rc.is_ok()),
+            None => {
+                log::debug!("an answer to nobody: its call has ended before");
+                self.counters.answer_to_nobody();
+            }
+        }
+        self.go_on(key, service);
+    }
+
+    /// `None`: nobody waits for it any more.
+    fn answer_on(&mut self, key: Key, id: OwedId, answer: &Answer) -> Option<ResultCode> {
+        let link = self.links.get_mut(key)?;
+        let Protocol::Framed(connection) = link.protocol_mut() else { return None };
+        if !connection.is_owed(id) {
+            return None;
+        }
+        connection.flow_mut().lend(&mut self.memory.spare);
+        let rc = answer.write(connection.begin_owed_reply(id)?);
+        self.deferred.take(key, id);
+        Some(rc)
+    }
+
+    /// What was just put into a link's outbox leaves with what others put there in this turn; at once if it
+    /// is much.
+    fn go_on(&mut self, key: Key, service: &mut impl Service) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let held = link.protocol().buffered();
+        self.memory.account(&mut link.accounted, held);
+        if link.protocol().flow().is_backed_up() {
+            self.work(key, false, service);
+        } else if self.schedule.queue(Target::Link(key), &mut link.wakeup).is_err() {
+            self.reap(key, service);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Answers that come later.
+
+use super::*;
+use crate::reactor::system::memory::Side;
+
+/// Frames of v1 that a caller got: their kind, id, rc and payload.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, i32, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let Some((header, rest)) = bytes.split_first_chunk::<16>() {
+        let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let (payload, behind) = rest.split_at(number(0) as usize);
+        frames.push((header[4], number(8), number(12) as i32, payload.to_vec()));
+        bytes = behind;
+    }
+    frames
+}
+
+const REPLY: u8 = 2;
+const CANCEL: u8 = 7;
+const GOODBYE: u8 = 12;
+
+fn header(kind: u8, id: u32, rc: i32) -> Vec<u8> {
+    let mut header = vec![0, 0, 0, 0, kind, 0, if kind == 1 { 1 } else { 0 }, 0];
+    header.extend(id.to_le_bytes());
+    header.extend(rc.to_le_bytes());
+    header
+}
+
+/// A request of type 1 whose caller waits for so many milliseconds.
+fn timed_request(id: u32, timeout: i32) -> Vec<u8> {
+    header(1, id, timeout)
+}
+
+/// A stage on which all requests are deferred.
+fn deferring() -> Stage {
+    let mut stage = Stage::new(|_| {});
+    stage.service.defers = true;
+    stage
+}
+
+/// A v1 caller that has read the server's hello.
+fn greeted(stage: &mut Stage) -> Caller {
+    let caller = stage.accepted();
+    caller.send(&v1_hello());
+    stage.turn();
+    assert_eq!(caller.receive().first_chunk(), Some(&[0xD1, 0x53, 0x57, 0xD1]));
+    caller
+}
+
+/// The call that was deferred at this place.
+fn call(stage: &Stage, number: usize) -> Arc<Call> {
+    Arc::clone(&stage.service.deferred[number])
+}
+
+fn answer(stage: &Stage, number: usize, payload: &[u8]) {
+    call(stage, number).answer(Answer::Reply(ResultCode::OK, payload.to_vec()));
+}
+
+#[test]
+fn calls_are_answered_in_whatever_order_others_answer_them() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    (1..=3).for_each(|id| caller.send(&v1_request(id, 0)));
+    assert!(stage.turn());
+    assert_eq!((stage.service.requests, caller.receive().len()), (3, 0));
+    answer(&stage, 2, b"third");
+    answer(&stage, 0, b"first");
+    assert!(stage.turn());
+    let expected = [(REPLY, 3, 0, b"third".to_vec()), (REPLY, 1, 0, b"first".to_vec())];
+    assert_eq!(frames(&caller.receive()), expected);
+    answer(&stage, 1, b"second");
+    assert!(stage.turn());
+    assert_eq!(frames(&caller.receive()), [(REPLY, 2, 0, b"second".to_vec())]);
+    assert_eq!(stage.counters.answers_to_nobody(), 0);
+}
+
+#[test]
+fn behind_a_classic_request_that_is_deferred_nothing_is_begun() {
+    let mut stage = deferring();
+    let caller = stage.accepted();
+    caller.send(&[request(1, b"a"), request(2, b"b")].concat());
+    assert!(stage.turn() && stage.turn());
+    assert_eq!(stage.service.requests, 1);
+    answer(&stage, 0, b"A");
+    assert!(stage.turn() && stage.turn());
+    assert_eq!((stage.service.requests, caller.receive()), (2, reply(1, ResultCode::OK, b"A")));
+    // And it still gets its answer when it has said that it asks no more.
+    caller.shut_down();
+    assert!(stage.turn());
+    answer(&stage, 1, b"B");
+    assert!(stage.turn() && stage.turn());
+    assert_eq!((caller.receive(), caller.server()), (reply(2, ResultCode::OK, b"B"), Side::Flushed));
+}
+
+#[test]
+fn who_works_on_a_call_hears_that_its_time_is_over() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    caller.send(&timed_request(1, 200));
+    assert!(stage.run(ms(199)));
+    assert_eq!((caller.receive().len(), call(&stage, 0).unwanted()), (0, None));
+    assert!(stage.run(ms(1)));
+    assert_eq!(frames(&caller.receive())[0].2, ResultCode::TIMED_OUT.code());
+    assert_eq!(call(&stage, 0).unwanted(), Some(Unwanted::TimedOut));
+    answer(&stage, 0, b"too late");
+    assert!(stage.turn());
+    assert_eq!((caller.receive().len(), stage.counters.answers_to_nobody()), (0, 1));
+}
+
+/// What lies in the mailbox was there first.
+#[test]
+fn an_answer_in_time_is_none_too_late_although_the_loop_is() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    caller.send(&timed_request(1, 200));
+    assert!(stage.turn());
+    answer(&stage, 0, b"in time");
+    stage.world.pass(ms(500));
+    assert!(stage.turn());
+    assert_eq!(frames(&caller.receive()), [(REPLY, 1, 0, b"in time".to_vec())]);
+}
+
+#[test]
+fn who_works_on_a_call_hears_that_it_is_cancelled() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    (1..=2).for_each(|id| caller.send(&v1_request(id, 0)));
+    assert!(stage.turn());
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    for number in 0..2 {
+        let heard = Arc::clone(&heard);
+        let note = move |why| heard.lock().expect("a lock").push((number, why));
+        call(&stage, number).on_unwanted(Box::new(note));
+    }
+    caller.send(&header(CANCEL, 2, 0));
+    assert!(stage.turn());
+    let got = frames(&caller.receive());
+    assert_eq!((got.len(), got[0].1, got[0].2), (1, 2, ResultCode::CANCELLED.code()));
+    assert_eq!(*heard.lock().expect("a lock"), [(1, Unwanted::Cancelled)]);
+    answer(&stage, 0, b"");
+    answer(&stage, 1, b"");
+    assert!(stage.turn());
+    assert_eq!(frames(&caller.receive()), [(REPLY, 1, 0, Vec::new())]);
+    assert_eq!((stage.counters.answers_to_nobody(), heard.lock().expect("a lock").len()), (1, 1));
+}
+
+#[test]
+fn who_works_on_a_call_hears_that_its_caller_has_gone() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    caller.send(&v1_request(1, 0));
+    assert!(stage.turn());
+    caller.close();
+    assert!(stage.turn() && stage.turn());
+    assert_eq!((call(&stage, 0).unwanted(), stage.counters.connections()), (Some(Unwanted::Disconnected), 0));
+    answer(&stage, 0, b"");
+    assert!(stage.turn());
+    assert_eq!(stage.counters.answers_to_nobody(), 1);
+}
+
+#[test]
+fn a_loop_that_stops_waits_for_what_is_owed() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    (1..=2).for_each(|id| caller.send(&v1_request(id, 0)));
+    assert!(stage.turn());
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(stage.run(ms(300)));
+    answer(&stage, 0, b"in time");
+    assert!(stage.run(ms(199)));
+    let got = frames(&caller.receive());
+    assert_eq!((got[0].0, got[0].1), (GOODBYE, 2), "it is told what was the last one");
+    assert_eq!(got[1..], [(REPLY, 1, 0, b"in time".to_vec())]);
+    assert_eq!(call(&stage, 1).unwanted(), None);
+    assert!(!stage.run(ms(1)));
+    let got = frames(&caller.receive());
+    assert_eq!((got.len(), got[0].1, got[0].2), (1, 2, ResultCode::SHUTTING_DOWN.code()));
+    assert_eq!(call(&stage, 1).unwanted(), Some(Unwanted::ShuttingDown));
+    answer(&stage, 1, b"nobody reads it");
+}
+
+#[test]
+fn a_loop_that_stops_ends_with_its_last_answer() {
+    let mut stage = deferring();
+    let (v1, classic) = (greeted(&mut stage), stage.accepted());
+    v1.send(&v1_request(1, 0));
+    classic.send(&request(1, b""));
+    assert!(stage.turn());
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(stage.turn());
+    (0..2).for_each(|number| answer(&stage, number, b"done"));
+    v1.send(&header(GOODBYE, 0, 0));
+    assert!(stage.turn());
+    assert_eq!(frames(&v1.receive())[1..], [(REPLY, 1, 0, b"done".to_vec())]);
+    assert_eq!(classic.receive(), reply(1, ResultCode::OK, b"done"));
+    v1.close();
+    classic.close();
+    assert!(!stage.run(ms(1)));
+}
+
+/// Nothing that waits elsewhere is lost when the loop is dropped without a word.
+#[test]
+fn who_works_on_a_call_hears_that_the_loop_has_gone() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    caller.send(&v1_request(1, 0));
+    assert!(stage.turn());
+    let call = call(&stage, 0);
+    drop(stage);
+    assert_eq!(call.unwanted(), Some(Unwanted::Disconnected));
+    call.answer(Answer::Reply(ResultCode::OK, Vec::new()));
+}
+
+/// A link owns what its calls cost, until they have ended.
+#[test]
+fn what_is_owed_counts_as_held() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    let held = |stage: &Stage| stage.reactor.links.iter().map(|link| link.accounted).sum::<usize>();
+    assert_eq!(held(&stage), 0);
+    (1..=50).for_each(|id| caller.send(&timed_request(id, 60_000)));
+    assert!(stage.turn());
+    assert!(held(&stage) > 50 * 32, "{}", held(&stage));
+    (0..50).for_each(|number| answer(&stage, number, b""));
+    assert!(stage.turn());
+    assert_eq!((frames(&caller.receive()).len(), held(&stage)), (50, 0));
+}

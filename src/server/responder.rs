@@ -1,0 +1,125 @@
+//! Answering later, from any thread.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::reactor::{Answer, Call, Unwanted};
+use sidewire_wire::{Failure, ResultCode};
+
+/// Answers one request later, once, from whichever thread: from [`Reply::defer`](super::Reply::defer).
+///
+/// ```
+/// # let name = format!("local:later-{}", std::process::id());
+/// # let name = name.as_str();
+/// use sidewire::{Client, Server};
+///
+/// let mut server = Server::new(());
+/// server.on(1, |(), request, reply| {
+///     let numbers = request.to_vec()?;
+///     let responder = reply.defer()?;
+///     std::thread::spawn(move || {
+///         let sum: u64 = numbers.iter().map(|number| u64::from(*number)).sum();
+///         responder.reply(sum.to_string());
+///     });
+///     Ok(())
+/// });
+/// server.listen(name)?;
+/// let running = server.spawn()?;
+/// assert_eq!(Client::connect(name)?.call(1, [1, 2, 3])?.into_payload(), b"6");
+/// # running.stop()?;
+/// # Ok::<(), sidewire::Error>(())
+/// ```
+///
+/// Nothing here waits, and nothing fails: room for the answer was taken when the request was deferred. If
+/// nobody waits for it any more, it is dropped and counted
+/// ([`Counters::answers_to_nobody`](crate::Counters::answers_to_nobody)); who has long work to do asks the
+/// [`cancellation`](Responder::cancellation) now and then. A responder that is dropped answers "handler failed" (-10).
+#[must_use = "dropping it answers \"handler failed\""]
+pub struct Responder {
+    /// `None` when it has answered.
+    call: Option<Arc<Call>>,
+}
+
+impl Responder {
+    pub(super) fn new(call: &Arc<Call>) -> Responder {
+        Responder { call: Some(Arc::clone(call)) }
+    }
+
+    /// Answers with this payload and the result code 0. A payload that is larger than the caller takes is
+    /// answered "too large" (-3).
+    pub fn reply(self, payload: impl Into<Vec<u8>>) {
+        self.finish(ResultCode::OK, payload);
+    }
+
+    /// The same with a result code.
+    pub fn finish(mut self, rc: impl Into<ResultCode>, payload: impl Into<Vec<u8>>) {
+        self.answer(Answer::Reply(rc.into(), payload.into()));
+    }
+
+    /// Answers that it could not be done.
+    pub fn fail(mut self, failure: impl Into<Failure>) {
+        self.answer(Answer::Failure(failure.into()));
+    }
+
+    /// By what those who work on the request hear that nobody waits for it any more.
+    #[must_use]
+    pub fn cancellation(&self) -> Cancellation {
+        let Some(call) = &self.call else { unreachable!("it has not answered") };
+        Cancellation { call: Arc::clone(call) }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(call) = self.call.take() {
+            call.answer(answer);
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        let text = "whoever was to answer it has gone without a word";
+        self.answer(Answer::Failure(Failure::other(text)));
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").field("call", &self.call).finish()
+    }
+}
+
+/// Tells those who work on a deferred request that nobody waits for its answer any more: the caller has
+/// cancelled it or has gone, its time is over, or the server ends.
+///
+/// Cheap to clone. Work that goes on all the same does no harm: its answer is dropped.
+#[derive(Clone, Debug)]
+pub struct Cancellation {
+    call: Arc<Call>,
+}
+
+impl Cancellation {
+    /// Whether nobody waits any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.reason().is_some()
+    }
+
+    /// Why nobody waits any more. `None`: somebody does, or it was answered.
+    #[must_use]
+    pub fn reason(&self) -> Option<Unwanted> {
+        self.call.unwanted()
+    }
+
+    /// Waits until nobody waits for the answer any more, for at most so long, and says why. `None`: the time has
+    /// passed, or it was answered.
+    pub fn wait(&self, timeout: Duration) -> Option<Unwanted> {
+        self.call.wait(timeout)
+    }
+
+    /// Has this called once nobody waits any more, on the server's thread, which it should not hold up; at once
+    /// and here, if that is so already. It is dropped when the request is answered.
+    pub fn on_cancel(&self, callback: impl FnOnce(Unwanted) + Send + 'static) {
+        self.call.on_unwanted(Box::new(callback));
+    }
+}

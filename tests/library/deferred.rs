@@ -1,0 +1,338 @@
+//! Answers that come later, from other threads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use sidewire::{Cancellation, Client, Failure, Responder, ResultCode, Server, Unwanted};
+
+use crate::util::{
+    Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, until, usual, watchdog,
+};
+
+/// Answered by a worker, with the payload backwards.
+const LATER: u16 = 1;
+/// Its responder is dropped.
+const DROPPED: u16 = 2;
+/// It is deferred, and its handler then fails.
+const FAILS: u16 = 3;
+/// The same with a panic.
+const PANICS: u16 = 4;
+/// Answered with what the worker finds wrong.
+const WRONG: u16 = 5;
+/// Answered at once with the payload.
+const ECHO: u16 = 6;
+
+type Job = (Vec<u8>, Responder);
+
+/// A server whose workers answer, and how to give it work.
+fn server(workers: usize) -> Server<mpsc::Sender<Job>> {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..workers {
+        let queue = Arc::clone(&queue);
+        std::thread::spawn(move || {
+            loop {
+                let job = queue.lock().expect("a lock").recv();
+                let Ok((mut payload, responder)) = job else { return };
+                payload.reverse();
+                responder.reply(payload);
+            }
+        });
+    }
+    let mut server = Server::new(jobs);
+    server.on(LATER, |jobs, request, reply| {
+        reply.write("this is taken back");
+        jobs.send((request.to_vec()?, reply.defer()?))?;
+        Ok(())
+    });
+    server.on(DROPPED, |_, _, reply| {
+        drop(reply.defer()?);
+        Ok(())
+    });
+    server.on(FAILS, |jobs, _, reply| {
+        jobs.send((b"late".to_vec(), reply.defer()?))?;
+        Err(Failure::new(ResultCode::new(7), "on second thought"))
+    });
+    server.on(PANICS, |_, _, reply| {
+        let _responder = reply.defer()?;
+        panic!("on purpose");
+    });
+    server.on(WRONG, |_, _, reply| {
+        let responder = reply.defer()?;
+        assert_eq!(reply.defer().expect_err("once").result_code(), ResultCode::HANDLER_FAILED);
+        std::thread::spawn(move || responder.fail(Failure::new(ResultCode::new(8), "no such thing")));
+        Ok(())
+    });
+    server.on(ECHO, |_, request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    server
+}
+
+fn failure(client: &Client, msg_type: u16) -> (i32, String) {
+    let response = client.request(msg_type).exchange(b"").expect("an answer");
+    (response.result_code().code(), String::from_utf8_lossy(response.payload()).into_owned())
+}
+
+#[test]
+fn a_deferred_request_has_exactly_one_answer_whatever_its_handler_does() {
+    let _watchdog = watchdog(120);
+    on_every_stream(
+        server(2),
+        |listen| listen,
+        |endpoint| {
+            for how in [connect(endpoint), connect(endpoint).classic()] {
+                let client = how.open().expect("connect");
+                let has_texts = client.layout() == sidewire::Layout::V1;
+                for round in 0..3 {
+                    let text = format!("round {round}");
+                    let backwards: Vec<u8> = text.bytes().rev().collect();
+                    assert_eq!(client.call(LATER, &text).expect("call").into_payload(), backwards);
+                    for (msg_type, rc, text) in [
+                        (DROPPED, -10, "whoever was to answer it has gone without a word"),
+                        (FAILS, 7, "on second thought"),
+                        (PANICS, -10, "the handler panicked"),
+                        (WRONG, 8, "no such thing"),
+                    ] {
+                        let text = if has_texts { text } else { "" };
+                        assert_eq!(failure(&client, msg_type), (rc, text.to_owned()), "type {msg_type}");
+                    }
+                    // Nothing is out of step.
+                    assert_eq!(client.call(ECHO, b"x").expect("call").into_payload(), b"x");
+                }
+                if has_texts {
+                    client.notify(LATER, b"nobody asks").expect("notify");
+                    assert_eq!(client.call(ECHO, b"y").expect("call").into_payload(), b"y");
+                }
+            }
+        },
+    );
+}
+
+/// 100 threads with 1,000 deferred calls each on one connection: every reply right, none twice.
+#[test]
+fn a_hundred_threads_with_a_thousand_deferred_calls_each() {
+    const THREADS: usize = 100;
+    const CALLS: usize = 1000;
+    let _watchdog = watchdog(300);
+    let server = server(4);
+    let counters = server.counters();
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let client = client(&bound[0]);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let client = &client;
+            scope.spawn(move || {
+                for call in 0..CALLS {
+                    let text = format!("{thread}:{call}");
+                    let reply = client.call(LATER, &text).expect("call").into_payload();
+                    assert!(reply.iter().rev().eq(text.as_bytes()), "{text}: {reply:?}");
+                }
+            });
+        }
+    });
+    drop(client);
+    running.stop().expect("the server ends well");
+    let told = (counters.requests(), counters.failed(), counters.answers_to_nobody());
+    assert_eq!(told, ((THREADS * CALLS) as u64, 0, 0));
+}
+
+/// The same with callers that give up: some cancel, some have no time. Each call ends once.
+#[test]
+fn a_hundred_threads_that_give_up_at_random() {
+    const THREADS: usize = 100;
+    const CALLS: usize = 1000;
+    let _watchdog = watchdog(300);
+    let server = server(4);
+    let counters = server.counters();
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let client = client(&bound[0]);
+    let given_up = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (client, given_up) = (&client, &given_up);
+            scope.spawn(move || {
+                let mut random = thread as u64 + 1;
+                for call in 0..CALLS {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    let text = format!("{thread}:{call}");
+                    let backwards: Vec<u8> = text.bytes().rev().collect();
+                    let request = client.request(LATER);
+                    let result = match (random >> 33) % 4 {
+                        0 => {
+                            // Dropped: cancelled.
+                            drop(request.start(&text).expect("start"));
+                            continue;
+                        }
+                        1 => {
+                            let mut pending = request.start(&text).expect("start");
+                            pending.cancel();
+                            pending.wait()
+                        }
+                        2 => request.timeout(Duration::from_millis(1 + (random >> 40) % 20)).send(&text),
+                        _ => request.send(&text),
+                    };
+                    match result {
+                        Ok(response) => assert_eq!(response.into_payload(), backwards, "{text}"),
+                        Err(error) if error.is_timeout() => {
+                            given_up.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            let rc = error.result_code();
+                            let expected = [ResultCode::CANCELLED, ResultCode::TIMED_OUT];
+                            assert!(rc.is_some_and(|rc| expected.contains(&rc)), "{text}: {error}");
+                            given_up.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    // And the connection is as good as ever.
+    assert_eq!(client.call(ECHO, b"still there").expect("call").into_payload(), b"still there");
+    assert!(given_up.into_inner() > 0);
+    drop(client);
+    running.stop().expect("the server ends well");
+    assert!(counters.answers_to_nobody() <= counters.requests());
+}
+
+/// A request that is worked on for 3 s holds up nobody.
+#[test]
+fn others_do_not_wait_for_a_deferred_request() {
+    const SLEEP: u16 = 1;
+    let _watchdog = watchdog(120);
+    let mut server = Server::new(());
+    server.on(SLEEP, |(), _, reply| {
+        let responder = reply.defer()?;
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(3));
+            responder.reply("rested");
+        });
+        Ok(())
+    });
+    server.on(ECHO, |(), request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let (sleeper, other) = (client(&bound[0]), client(&bound[0]));
+    let median = || {
+        let time = |_| {
+            let begun = Instant::now();
+            for client in [&other, &sleeper] {
+                client.call(ECHO, b"x").expect("call");
+            }
+            begun.elapsed()
+        };
+        let mut times: Vec<_> = (0..2000).map(time).collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let before = median();
+    let pending = sleeper.start(SLEEP, b"").expect("start");
+    let meanwhile = median();
+    assert_eq!(pending.wait().expect("call").into_payload(), b"rested");
+    println!("two calls: {before:?}, with one deferred {meanwhile:?}");
+    assert!(meanwhile < before * 2 + Duration::from_millis(1), "{before:?} became {meanwhile:?}");
+    running.stop().expect("the server ends well");
+}
+
+/// Those who work on it are told in each of three ways.
+#[test]
+fn work_for_nobody_is_told_so() {
+    const WORK: u16 = 1;
+    let _watchdog = watchdog(120);
+    for endpoint in all_streams() {
+        let mut server = Server::new(());
+        let (begun, tokens) = mpsc::channel::<(Cancellation, Responder)>();
+        server.on(WORK, move |(), _, reply| {
+            let responder = reply.defer()?;
+            Ok(begun.send((responder.cancellation(), responder))?)
+        });
+        let (running, bound) = start(server, [usual(&endpoint)]);
+        let connection = client(&bound[0]);
+
+        let mut pending = connection.start(WORK, b"").expect("start");
+        connection.flush().expect("flush");
+        let (token, responder) = tokens.recv().expect("it is begun");
+        assert!(!token.is_cancelled() && token.wait(Duration::from_millis(20)).is_none());
+        pending.cancel();
+        connection.flush().expect("flush");
+        assert_eq!(token.wait(Duration::from_secs(30)), Some(Unwanted::Cancelled));
+        responder.reply("too late");
+        let error = pending.wait().expect_err("it is cancelled");
+        assert_eq!(error.result_code(), Some(ResultCode::CANCELLED));
+
+        let pending = connection.request(WORK).timeout(Duration::from_millis(50)).start(b"").expect("start");
+        connection.flush().expect("flush");
+        let (token, _responder) = tokens.recv().expect("it is begun");
+        assert_eq!(token.wait(Duration::from_secs(30)), Some(Unwanted::TimedOut));
+        assert!(pending.wait().is_err());
+
+        let raw = Raw::connect(&bound[0]);
+        raw.shake_hands();
+        raw.send(&frame(1, WORK, 1, 0, b""));
+        let (token, _responder) = tokens.recv().expect("it is begun");
+        let (heard, hears) = mpsc::channel();
+        token.on_cancel(move |why| heard.send(why).expect("somebody waits"));
+        drop(raw);
+        assert_eq!(hears.recv().expect("it is told"), Unwanted::Disconnected);
+        let (late, hears_late) = mpsc::channel();
+        token.on_cancel(move |why| late.send(why).expect("somebody waits"));
+        assert_eq!(hears_late.recv().expect("at once"), Unwanted::Disconnected);
+        running.stop().expect("the server ends well");
+    }
+}
+
+/// What is done when the server stops is answered, what is not is refused.
+#[test]
+fn a_server_that_stops_gives_deferred_requests_their_time() {
+    const WORK: u16 = 1;
+    let _watchdog = watchdog(120);
+    for endpoint in all_streams() {
+        let mut server = Server::new(());
+        let (begun, work) = mpsc::channel::<Responder>();
+        server.on(WORK, move |(), _, reply| Ok(begun.send(reply.defer()?)?));
+        let (running, bound) = start(server, [usual(&endpoint)]);
+        let client = connect(&bound[0]).open().expect("connect");
+        let classic = connect(&bound[0]).classic().open().expect("connect");
+        let calls = [&client, &client, &classic].map(|client| client.start(WORK, b"").expect("start"));
+        client.flush().and_then(|()| classic.flush()).expect("flush");
+        let mut responders: Vec<_> = (0..3).map(|_| work.recv().expect("it is begun")).collect();
+        let remote = running.remote();
+        remote.stop_within(Duration::from_millis(700)).expect("stop");
+        std::thread::sleep(Duration::from_millis(100));
+        responders.remove(0).reply("done");
+        let results = calls.map(|call| call.wait().map(sidewire::Response::into_payload));
+        running.stop().expect("the server ends well");
+        let codes = results.each_ref().map(|result| result.as_ref().err().map(sidewire::Error::result_code));
+        let mut refused = codes.iter().filter(|rc| **rc == Some(Some(ResultCode::SHUTTING_DOWN)));
+        assert!(refused.next().is_some() && refused.next().is_some(), "{results:?}");
+        assert_eq!(
+            results.iter().filter(|result| matches!(result, Ok(payload) if payload == b"done")).count(),
+            1
+        );
+    }
+}
+
+/// A responder may outlive its server.
+#[test]
+fn an_answer_after_the_end_is_for_nobody() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    let (begun, work) = mpsc::channel::<Responder>();
+    server.on(1, move |(), _, reply| Ok(begun.send(reply.defer()?)?));
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let client = client(&bound[0]);
+    let pending = client.start(1, b"").expect("start");
+    client.flush().expect("flush");
+    let responder = work.recv().expect("it is begun");
+    until("it has stopped", || running.remote().stop_within(Duration::ZERO).is_ok());
+    running.stop().expect("the server ends well");
+    responder.reply("nobody");
+    assert!(pending.wait().is_err());
+}
