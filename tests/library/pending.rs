@@ -309,6 +309,26 @@ fn a_goodbye_tells_each_started_call_whether_it_may_have_been_executed() {
     fake.join();
 }
 
+/// A server that stops need not wait until the client is dropped.
+#[test]
+fn a_client_closes_once_both_have_said_goodbye() {
+    let _watchdog = watchdog(60);
+    let fake = Fake::v1(|stream| {
+        let ids = [(); 2].map(|()| take_request(stream));
+        send(stream, &frame(GOODBYE, 0, ids[0], -9, b""));
+        assert_eq!(take(stream, 16), frame(GOODBYE, 0, 0, 0, b""));
+        send(stream, &frame(REPLY, 1, ids[0], 0, b""));
+        assert_eq!(std::io::Read::read(stream, &mut [0]).expect("its end"), 0);
+    });
+    let client = fake.client();
+    let [first, second] = [(); 2].map(|()| client.start(1, b"").expect("start"));
+    assert!(first.wait().is_ok());
+    assert_eq!(second.wait().expect_err("not accepted").executed(), Executed::Never);
+    fake.join();
+    let error = client.call(1, b"").expect_err("it has gone");
+    assert!(error.is_peer_gone() && error.executed() == Executed::Never, "{error}");
+}
+
 #[test]
 fn over_datagrams_no_call_is_started_and_closing_ends_the_one_that_waits() {
     let _watchdog = watchdog(60);

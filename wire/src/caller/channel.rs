@@ -129,12 +129,14 @@ impl<W: Wake> Caller<W> {
 
 /// The end.
 impl<W: Wake> Caller<W> {
-    /// Behind a failure: what is to be sent if the channel takes it at once, before it is closed. Ask
-    /// after each read and write.
+    /// Behind a failure, or when both have said goodbye and nobody waits for a reply: what is to be sent if the
+    /// channel takes it at once, before it is closed. Ask after each read and write.
     pub fn poll_close(&mut self) -> Option<Vec<u8>> {
-        if self.is_somebody_writing() || !self.course.finish() {
+        let is_said = self.connection.is_over() && self.course.is_leaving();
+        if self.is_somebody_writing() || !(is_said || self.course.is_failing()) {
             return None;
         }
+        self.course.finish();
         let words = memory::copy(self.connection.unsent()).unwrap_or_default();
         self.connection.discard_output();
         self.taken += words.len() as u64;

@@ -97,12 +97,23 @@ impl Course {
         }
     }
 
-    /// From failing to over. Says whether it was that.
+    /// Whether the server is to be told why it ends.
     #[inline]
-    pub(super) fn finish(&mut self) -> bool {
-        let Course::Failing { end, last_accepted } = self else { return false };
-        *self = Course::Over { end: end.clone(), last_accepted: *last_accepted };
-        true
+    pub(super) fn is_failing(&self) -> bool {
+        matches!(self, Course::Failing { .. })
+    }
+
+    /// Whether the server has said goodbye, and may still answer.
+    #[inline]
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self, Course::Leaving { .. })
+    }
+
+    /// To over, for the reason that there is.
+    pub(super) fn finish(&mut self) {
+        if let Some(end) = self.end().cloned() {
+            *self = Course::Over { end, last_accepted: self.last_accepted() };
+        }
     }
 
     fn so_far(&self, end: End) -> (End, Option<u32>) {

@@ -193,8 +193,9 @@ impl Connection {
         matches!(self.phase, Phase::Leaving | Phase::Parting)
     }
 
+    /// Whether nothing more is taken, nor waited for.
     #[inline]
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.phase == Phase::Finishing
     }
 
