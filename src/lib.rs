@@ -82,9 +82,9 @@ pub use error::{Error, RefusedBy, Result};
 pub use limits::{Limits, ListenerLimits};
 pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session, Unwanted};
 pub use server::{
-    Answer, AnyThread, Cancellation, Handles, HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread,
-    PeerHandle, Remote, Reply, Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads,
-    on_data,
+    Answer, AnyThread, Cancellation, Connected, Handles, HandlesConnects, HandlesDisconnects,
+    HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, PeerHandle, Remote, Reply, Request,
+    Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,

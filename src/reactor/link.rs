@@ -43,7 +43,7 @@ pub(crate) struct Link<Y: System> {
     source: u16,
     ending: Ending,
     quota: Quota,
-    /// Whether a handler was told of it (streams without frames).
+    /// Whether a handler was told of it, and is to be told of its end.
     opened: bool,
 }
 
@@ -310,18 +310,13 @@ impl<Y: System> Link<Y> {
     }
 
     /// Why it is over.
-    pub(crate) fn closed(&mut self, endpoint: &Endpoint) -> Closed {
+    fn closed(&mut self, endpoint: &Endpoint) -> Closed {
         let broken = self.about.as_mut().and_then(|about| about.broken.take());
         match (broken, self.protocol.flow().failure()) {
             (_, Some(failure)) => Closed::Ended(failure.to_string()),
             (Some(error), None) => Closed::Broken(Error::os("serve a client on", endpoint, error)),
             (None, None) => Closed::InOrder,
         }
-    }
-
-    /// Whether a handler was told of it, and is to be told of its end.
-    pub(crate) fn was_opened(&self) -> bool {
-        self.opened
     }
 
     /// The connection's deadline or the linger's.

@@ -57,7 +57,7 @@ pub use datagram::{Message, MessageReply};
 pub use deferred::Unwanted;
 pub(crate) use deferred::{Answer, Call, Deferral, ReturnAddress};
 pub(crate) use parties::Parties;
-pub(crate) use service::{Incoming, Origin, Service, Way};
+pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Site, Tallies};
 
@@ -343,10 +343,7 @@ impl<Y: System> Reactor<Y> {
             }
             report_end(key, &link, &mut source.site);
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
-            if link.was_opened() {
-                let why = link.closed(&source.site.endpoint);
-                service.closed(link.source(), ConnectionId(key), &why);
-            }
+            link.report_end(key, &source.site.endpoint, service);
         }
         let linger = self.linger(link.source());
         link.close(&self.system, linger);

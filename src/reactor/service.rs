@@ -25,6 +25,10 @@ pub(crate) trait Service {
     fn next_order(&mut self) -> Option<Order>;
     /// What has become of the server's own calls on this connection, whose endpoint is known while it is there.
     fn call_news(&mut self, connection: ConnectionId, endpoint: Option<&Endpoint>, news: CallNews<'_>);
+    /// A peer that speaks frames has been let in and has said so: its hello, or its first request, has come.
+    fn connected(&mut self, visitor: &Visitor<'_>);
+    /// The end of such a connection.
+    fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed);
     /// A stream without frames is open.
     fn opened(&mut self, source: u16, session: &mut Session<'_>);
     /// Bytes or a line.
@@ -35,6 +39,16 @@ pub(crate) trait Service {
     fn closed(&mut self, source: u16, id: ConnectionId, why: &Closed);
     /// A datagram without frames.
     fn message(&mut self, source: u16, message: &Message<'_>, reply: &mut MessageReply<'_>);
+}
+
+/// Who has connected.
+#[derive(Debug)]
+pub(crate) struct Visitor<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) peer: &'a Peer,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) layout: Layout,
+    pub(crate) app: Option<&'a App>,
 }
 
 /// One request and where it came from.

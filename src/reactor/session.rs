@@ -13,6 +13,15 @@ use sidewire_wire::{Plain, ProtocolError, ResultCode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(super) Key);
 
+#[cfg(test)]
+impl ConnectionId {
+    /// Of two connections.
+    pub(crate) fn two() -> [ConnectionId; 2] {
+        let mut slots = super::slots::Slots::new();
+        [(); 2].map(|()| ConnectionId(slots.insert(()).expect("room")))
+    }
+}
+
 /// As the log names it.
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

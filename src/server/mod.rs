@@ -1,6 +1,7 @@
 //! The server: listeners, a dispatch table of handlers, and the loop that joins them.
 
 mod builder;
+mod connected;
 mod listen;
 mod open;
 mod peers;
@@ -23,13 +24,14 @@ use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Carries, Message, MessageReply, Reactor};
+use crate::reactor::{Carries, Closed, Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
 use remote::STOP_GRACE;
 use sidewire_wire::{App, Cut, Failure};
 use table::Dispatch;
 
 pub use builder::ServerBuilder;
+pub use connected::Connected;
 pub use listen::{IntoListen, Listen};
 pub use peers::{Answer, PeerHandle};
 pub use remote::{Remote, Running};
@@ -37,7 +39,10 @@ pub use reply::Reply;
 pub use request::Request;
 pub use responder::{Cancellation, Responder};
 pub use streams::{StreamHandler, on_data};
-pub use threads::{AnyThread, Handles, HandlesMessages, HandlesStreams, OneThread, Threads};
+pub use threads::{
+    AnyThread, Handles, HandlesConnects, HandlesDisconnects, HandlesMessages, HandlesStreams, OneThread,
+    Threads,
+};
 
 /// Serves a state of type `S` to any number of clients, in one thread.
 ///
@@ -189,6 +194,44 @@ impl<S, T: Threads> Server<S, T> {
             panic!("type {msg_type} lies beyond a dispatch table of {types} types");
         };
         *entry = Some(T::handler(handler));
+    }
+
+    /// Sets who is told of each new connection with frames: when policy has let its client in, and its hello, or
+    /// in the classic layout the first request, has come; before any of its requests is handled. A later handler
+    /// replaces it.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use sidewire::{ConnectionId, Server};
+    ///
+    /// let mut server = Server::new(HashMap::<ConnectionId, String>::new());
+    /// server.on_connect(|clients, connection| {
+    ///     let name = connection.app().map(|app| app.name().to_owned());
+    ///     clients.insert(connection.id(), name.unwrap_or_else(|| connection.peer().to_string()));
+    /// });
+    /// server.on_disconnect(|clients, connection, why| {
+    ///     let name = clients.remove(&connection.id());
+    ///     println!("{} has gone: {why}", name.unwrap_or_default());
+    /// });
+    /// ```
+    ///
+    /// Of streams without frames their [`StreamHandler`] is told.
+    pub fn on_connect<F>(&mut self, handler: F)
+    where
+        F: FnMut(&mut S, &Connected<'_>) + 'static,
+        T: HandlesConnects<S, F>,
+    {
+        self.dispatch.on_connect = Some(T::connect(handler));
+    }
+
+    /// Sets who is told of the end of each connection that [`on_connect`](Server::on_connect) is told of, and why:
+    /// once, unless the server itself is dropped before. A later handler replaces it.
+    pub fn on_disconnect<F>(&mut self, handler: F)
+    where
+        F: FnMut(&mut S, &Connected<'_>, &Closed) + 'static,
+        T: HandlesDisconnects<S, F>,
+    {
+        self.dispatch.on_disconnect = Some(T::disconnect(handler));
     }
 
     /// Opens an endpoint for clients, and returns the address really bound (TCP port 0 becomes

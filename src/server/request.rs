@@ -1,23 +1,26 @@
 //! What a handler is given.
 
+use std::any::Any;
+use std::fmt;
 use std::io;
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
+use super::connected::Locals;
 use crate::error::Error;
 use crate::reactor::{ConnectionId, Incoming, Origin, address_of};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{App, Failure, Layout, ResultCode};
 
 /// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
-#[derive(Debug)]
 pub struct Request<'a> {
     incoming: &'a Incoming<'a>,
+    locals: &'a Locals,
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(incoming: &'a Incoming<'a>) -> Request<'a> {
-        Request { incoming }
+    pub(super) fn new(incoming: &'a Incoming<'a>, locals: &'a Locals) -> Request<'a> {
+        Request { incoming, locals }
     }
 
     /// The number that picked the handler.
@@ -65,6 +68,30 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Runs this with what the app keeps for this connection, one value of each type; made when it is first asked
+    /// for, and dropped when the connection has ended. `None` for a datagram.
+    ///
+    /// ```
+    /// use sidewire::Server;
+    ///
+    /// #[derive(Default)]
+    /// struct Asked(u32);
+    ///
+    /// let mut server = Server::new(());
+    /// server.on(1, |(), request, reply| {
+    ///     request.with_data(|asked: &mut Asked| {
+    ///         asked.0 += 1;
+    ///         reply.write(format!("you have asked {} times", asked.0));
+    ///     });
+    ///     Ok(())
+    /// });
+    /// ```
+    ///
+    /// It may be asked for another type in there, but not for the same once more.
+    pub fn with_data<D: Any + Default + Send, R>(&self, run: impl FnOnce(&mut D) -> R) -> Option<R> {
+        Some(self.locals.with(self.connection()?, run))
+    }
+
     /// What the client's application says of itself in its hello: [`Connect::app`](crate::Connect::app). Nobody
     /// checks it. `None` if it says nothing, and where there is no hello: in the classic layout, over datagrams.
     #[must_use]
@@ -106,5 +133,11 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.incoming.layout
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Request").field(self.incoming).finish()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, Peer, Tally};
 
+use super::connected::{Connected, Locals};
 use super::peers::{self, Answer, Asked, Callback};
 use super::remote::Errands;
 use super::threads::Threads;
@@ -16,7 +17,7 @@ use crate::counters::Counters;
 use crate::error::{Error, Kind};
 use crate::reactor::{
     CallNews, Closed, ConnectionId, Deferral, Incoming, Message, MessageReply, NotSent, Order, Service,
-    Session,
+    Session, Visitor,
 };
 use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
 
@@ -33,6 +34,10 @@ pub(super) struct Dispatch<S, T: Threads> {
     pub(super) errands: Arc<Errands<S>>,
     /// What the server asks clients.
     pub(super) asked: Asked<S>,
+    /// Who is told of connections with frames.
+    pub(super) on_connect: Option<T::Connect<S>>,
+    pub(super) on_disconnect: Option<T::Disconnect<S>>,
+    locals: Locals,
     padding: Padding,
     panics: Panics,
 }
@@ -49,6 +54,9 @@ impl<S, T: Threads> Dispatch<S, T> {
             counters: Counters::default(),
             errands: Arc::new(Errands::new()),
             asked: Asked::new(),
+            on_connect: None,
+            on_disconnect: None,
+            locals: Locals::default(),
             padding: Padding::default(),
             panics: Panics::default(),
         }
@@ -70,7 +78,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             }
         };
         let state = &mut self.state;
-        let request = Request::new(incoming);
+        let request = Request::new(incoming, &self.locals);
         caught(|| handler(state, &request, reply)).unwrap_or_else(|panic| {
             self.panics.tell(Handler::Type(msg_type), incoming.endpoint, &panic);
             Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
@@ -177,6 +185,24 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         }
     }
 
+    fn connected(&mut self, visitor: &Visitor<'_>) {
+        let Some(handler) = &mut self.on_connect else { return };
+        let (state, connected) = (&mut self.state, Connected::new(visitor, &self.locals));
+        if let Err(panic) = caught(|| handler(state, &connected)) {
+            self.panics.tell(Handler::Connect, visitor.endpoint, &panic);
+        }
+    }
+
+    fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed) {
+        if let Some(handler) = &mut self.on_disconnect {
+            let (state, connected) = (&mut self.state, Connected::new(visitor, &self.locals));
+            if let Err(panic) = caught(|| handler(state, &connected, why)) {
+                self.panics.tell(Handler::Disconnect, visitor.endpoint, &panic);
+            }
+        }
+        self.locals.forget(visitor.connection);
+    }
+
     fn opened(&mut self, listener: u16, session: &mut Session<'_>) {
         self.stream(listener, session, |handler, state, session| handler.opened(state, session));
     }
@@ -231,6 +257,9 @@ enum Handler {
     Stream(u16),
     /// Of the messages on the socket with this number.
     Messages(u16),
+    /// Of new connections, and of their ends.
+    Connect,
+    Disconnect,
     /// None: what another thread wants to be run.
     Errand,
     /// Of answers to the server's calls of this type.
@@ -243,6 +272,8 @@ impl fmt::Display for Handler {
             Handler::Type(msg_type) => write!(f, "the handler of type {msg_type}"),
             Handler::Stream(_) => f.write_str("the stream handler"),
             Handler::Messages(_) => f.write_str("the message handler"),
+            Handler::Connect => f.write_str("the handler of new connections"),
+            Handler::Disconnect => f.write_str("the handler of ended connections"),
             Handler::Callback(msg_type) => {
                 write!(f, "the closure for the answer to a call of type {msg_type}")
             }

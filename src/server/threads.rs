@@ -3,8 +3,8 @@
 //! A server that may be sent to another thread keeps handlers that may be, too; one that stays where it was
 //! made needs no such promise. Boxes of the two are of different types, which is all that differs.
 
-use super::{Reply, Request, StreamHandler};
-use crate::reactor::{Message, MessageReply};
+use super::{Connected, Reply, Request, StreamHandler};
+use crate::reactor::{Closed, Message, MessageReply};
 use sidewire_wire::Failure;
 
 mod sealed {
@@ -18,6 +18,12 @@ pub trait Threads: sealed::Sealed {
     /// A handler of requests, boxed: the table is the one place where a request goes through a `dyn`.
     #[doc(hidden)]
     type Handler<S>: FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure>;
+    /// A handler of new connections.
+    #[doc(hidden)]
+    type Connect<S>: FnMut(&mut S, &Connected<'_>);
+    /// A handler of ended connections.
+    #[doc(hidden)]
+    type Disconnect<S>: FnMut(&mut S, &Connected<'_>, &Closed);
     /// A handler of streams without frames.
     #[doc(hidden)]
     type Streams<S>: StreamHandler<S>;
@@ -51,12 +57,16 @@ pub enum OneThread {}
 
 impl Threads for AnyThread {
     type Handler<S> = Box<dyn FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + Send>;
+    type Connect<S> = Box<dyn FnMut(&mut S, &Connected<'_>) + Send>;
+    type Disconnect<S> = Box<dyn FnMut(&mut S, &Connected<'_>, &Closed) + Send>;
     type Streams<S> = Box<dyn StreamHandler<S> + Send>;
     type Messages<S> = Box<dyn FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>) + Send>;
 }
 
 impl Threads for OneThread {
     type Handler<S> = Box<dyn FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure>>;
+    type Connect<S> = Box<dyn FnMut(&mut S, &Connected<'_>)>;
+    type Disconnect<S> = Box<dyn FnMut(&mut S, &Connected<'_>, &Closed)>;
     type Streams<S> = Box<dyn StreamHandler<S>>;
     type Messages<S> = Box<dyn FnMut(&mut S, &Message<'_>, &mut MessageReply<'_>)>;
 }
@@ -81,6 +91,42 @@ where
     F: FnMut(&mut S, &Request<'_>, &mut Reply<'_>) -> Result<(), Failure> + 'static,
 {
     fn handler(handler: F) -> Self::Handler<S> {
+        Box::new(handler)
+    }
+}
+
+/// A server on such threads can keep `F` as a handler of new connections.
+pub trait HandlesConnects<S, F>: Threads {
+    #[doc(hidden)]
+    fn connect(handler: F) -> Self::Connect<S>;
+}
+
+impl<S, F: FnMut(&mut S, &Connected<'_>) + Send + 'static> HandlesConnects<S, F> for AnyThread {
+    fn connect(handler: F) -> Self::Connect<S> {
+        Box::new(handler)
+    }
+}
+
+impl<S, F: FnMut(&mut S, &Connected<'_>) + 'static> HandlesConnects<S, F> for OneThread {
+    fn connect(handler: F) -> Self::Connect<S> {
+        Box::new(handler)
+    }
+}
+
+/// A server on such threads can keep `F` as a handler of ended connections.
+pub trait HandlesDisconnects<S, F>: Threads {
+    #[doc(hidden)]
+    fn disconnect(handler: F) -> Self::Disconnect<S>;
+}
+
+impl<S, F: FnMut(&mut S, &Connected<'_>, &Closed) + Send + 'static> HandlesDisconnects<S, F> for AnyThread {
+    fn disconnect(handler: F) -> Self::Disconnect<S> {
+        Box::new(handler)
+    }
+}
+
+impl<S, F: FnMut(&mut S, &Connected<'_>, &Closed) + 'static> HandlesDisconnects<S, F> for OneThread {
+    fn disconnect(handler: F) -> Self::Disconnect<S> {
         Box::new(handler)
     }
 }

@@ -1,10 +1,11 @@
 //! Who is there.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sidewire::{App, Connect, Failure, ResultCode, Server};
 
-use crate::util::{PATIENCE, connect, on_every_stream, watchdog};
+use crate::util::{PATIENCE, all_streams, connect, on_every_stream, start, until, usual, watchdog};
 
 const WHICH: u16 = 1;
 
@@ -109,6 +110,82 @@ fn a_ping_of_a_busy_loop_times_out() {
             let error = client.ping(Duration::from_millis(50)).expect_err("busy");
             assert!(error.is_timeout() && error.to_string().contains("no sign of life"), "{error}");
             client.ping(PATIENCE).expect("a pong");
+        },
+    );
+}
+
+type Guests = Arc<Mutex<Vec<String>>>;
+
+/// Counts what each connection asks, and notes who comes and goes.
+fn guest_book() -> (Server<Guests>, Guests) {
+    let guests = Guests::default();
+    let mut server = Server::new(Arc::clone(&guests));
+    server.on_connect(|guests, connection| {
+        let name = connection.app().map(ToString::to_string).unwrap_or_default();
+        connection.with_data(|own: &mut String| own.clone_from(&name));
+        guests.lock().expect("unpoisoned").push(format!("{} {name} came", connection.id()));
+    });
+    server.on_disconnect(|guests, connection, why| {
+        let name = connection.with_data(|name: &mut String| name.clone());
+        let asked = connection.with_data(|asked: &mut u32| *asked);
+        let line = format!("{} {name} asked {asked} times: {why}", connection.id());
+        guests.lock().expect("unpoisoned").push(line);
+    });
+    server.on(WHICH, |_, request, reply| {
+        request.with_data(|asked: &mut u32| {
+            *asked += 1;
+            reply.write(asked.to_string());
+        });
+        Ok(())
+    });
+    (server, guests)
+}
+
+#[test]
+fn the_app_is_told_who_comes_and_goes_and_keeps_something_for_each() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let (server, guests) = guest_book();
+        let (running, bound) = start(server, [usual(&endpoint)]);
+        let open = |name: &str| connect(&bound[0]).app(App::new(name, "1")).open().expect("connect");
+        let (first, second) = (open("first"), open("second"));
+        let ask = |client: &sidewire::Client| client.call(WHICH, b"").expect("call").into_payload();
+        assert_eq!([ask(&first), ask(&second), ask(&first)], [&b"1"[..], b"1", b"2"]);
+        drop(first);
+        until("the first has gone", || guests.lock().expect("unpoisoned").len() == 3);
+        assert_eq!(ask(&second), b"2");
+        drop(second);
+        until("the second has gone", || guests.lock().expect("unpoisoned").len() == 4);
+        // What was kept for others is not found by those who come later.
+        assert_eq!(ask(&open("third")), b"1");
+        running.stop().expect("the server ends well");
+        let lines = guests.lock().expect("unpoisoned").clone();
+        let expected = [
+            "#0 first 1 came",
+            "#1 second 1 came",
+            "#0 first 1 asked 2 times: closed in order",
+            "#1 second 1 asked 2 times: closed in order",
+            "#2 third 1 came",
+        ];
+        assert_eq!(lines[..5], expected, "on {endpoint}");
+        assert!(lines[5].starts_with("#2 third 1 asked 1 times: ") && lines.len() == 6, "{lines:?}");
+    }
+}
+
+#[test]
+fn a_handler_of_connections_that_panics_ends_nothing() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    server.on_connect(|(), _| panic!("on connect"));
+    server.on_disconnect(|(), _, _| panic!("on disconnect"));
+    server.on(WHICH, |(), _, _| Ok(()));
+    on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            for _ in 0..3 {
+                connect(endpoint).open().expect("connect").call(WHICH, b"").expect("call");
+            }
         },
     );
 }

@@ -2,10 +2,13 @@
 
 use std::io;
 
-use sidewire_wire::App;
+use sidewire_platform::Endpoint;
 
+use super::super::slots::Key;
 use super::super::system::System;
-use super::Link;
+use super::{ConnectionId, Link, NOBODY, Service};
+use crate::reactor::Visitor;
+use sidewire_wire::{App, Layout, Protocol};
 
 /// Boxed: most links have none of it, and it should cost them next to nothing.
 #[derive(Debug, Default)]
@@ -20,5 +23,23 @@ impl<Y: System> Link<Y> {
     /// What broke it, if something did.
     pub(crate) fn broken(&self) -> Option<&io::Error> {
         self.about.as_ref()?.broken.as_ref()
+    }
+
+    /// Tells whoever was told of it that it is over.
+    pub(crate) fn report_end(&mut self, key: Key, endpoint: &Endpoint, service: &mut impl Service) {
+        if !self.opened {
+            return;
+        }
+        let why = self.closed(endpoint);
+        match &self.protocol {
+            Protocol::Plain(_) => service.closed(self.source, ConnectionId(key), &why),
+            Protocol::Framed(connection) => {
+                let peer = self.peer.as_ref().unwrap_or(&NOBODY);
+                let layout = connection.layout().unwrap_or(Layout::Classic);
+                let app = self.about.as_ref().and_then(|about| about.app.as_ref());
+                let connection = ConnectionId(key);
+                service.disconnected(&Visitor { connection, peer, endpoint, layout, app }, &why);
+            }
+        }
     }
 }

@@ -7,12 +7,14 @@ use super::super::journal::Handled;
 use super::super::system::StreamIo;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
-use crate::reactor::{CallNews, Way};
-use sidewire_wire::{Connection, Event, Layout, ResultCode};
+use crate::reactor::{CallNews, Visitor, Way};
+use sidewire_wire::{App, Connection, Event, Layout, ResultCode};
 
 /// Where is kept what comes of it.
 pub(super) struct Books<'a> {
     pub(super) about: &'a mut Option<Box<About>>,
+    /// Whether a handler was told of the connection.
+    pub(super) opened: &'a mut bool,
     pub(super) deferred: &'a mut Deferred,
 }
 
@@ -29,10 +31,15 @@ impl Scope<'_> {
         service: &mut impl Service,
     ) {
         let (key, endpoint) = (self.key, &self.site.endpoint);
-        let Books { about, deferred } = books;
+        let Books { about, opened, deferred } = books;
         match event {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+                // In the classic layout nothing comes before this.
+                if !*opened {
+                    *opened = true;
+                    service.connected(&self.visitor(peer, layout, None));
+                }
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
                 let back = ReturnAddress { mailbox: self.mailbox, caller: Caller::Stream(key) };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
@@ -62,6 +69,8 @@ impl Scope<'_> {
                 if let Some(app) = hello.app() {
                     about.get_or_insert_default().app = Some(app.clone());
                 }
+                *opened = true;
+                service.connected(&self.visitor(peer, Layout::V1, hello.app()));
             }
             Event::Goodbye { rc, .. } => {
                 log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code());
@@ -83,5 +92,10 @@ impl Scope<'_> {
             // A server subscribes to nothing, and opens no connection.
             _ => {}
         }
+    }
+
+    #[cold]
+    fn visitor<'v>(&'v self, peer: &'v Peer, layout: Layout, app: Option<&'v App>) -> Visitor<'v> {
+        Visitor { connection: ConnectionId(self.key), peer, endpoint: &self.site.endpoint, layout, app }
     }
 }

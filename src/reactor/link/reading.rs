@@ -85,12 +85,12 @@ impl<Y: System> Link<Y> {
         budget: &Budget<'_, Y>,
         service: &mut impl Service,
     ) {
-        let Link { stream, protocol, peer, source, about, .. } = self;
+        let Link { stream, protocol, peer, source, about, opened, .. } = self;
         let Some(peer) = peer else { return };
         match protocol {
             Protocol::Framed(connection) => {
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    let books = Books { about, deferred: &mut *deferred };
+                    let books = Books { about, opened, deferred: &mut *deferred };
                     scope.hand_over(peer, stream, books, connection, event, service);
                     budget.handled();
                 });

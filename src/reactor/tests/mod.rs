@@ -29,6 +29,7 @@ mod identity;
 mod places;
 mod stops;
 mod streams;
+mod visits;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ struct Recorder {
     /// What is to be done for single connections, and what was said of the calls among it.
     orders: VecDeque<Order>,
     news: Vec<String>,
+    /// Who has come and gone.
+    visits: Vec<String>,
 }
 
 impl Service for Recorder {
@@ -121,6 +124,15 @@ impl Service for Recorder {
             CallNews::Left { may_be_answered } => format!("left: {}", may_be_answered(1)),
             CallNews::Gone => return,
         });
+    }
+
+    fn connected(&mut self, visitor: &Visitor<'_>) {
+        let app = visitor.app.map(|app| format!(", {app}")).unwrap_or_default();
+        self.visits.push(format!("{} {:?}{app}", visitor.connection, visitor.layout));
+    }
+
+    fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed) {
+        self.visits.push(format!("{} {why}", visitor.connection));
     }
 
     fn opened(&mut self, _source: u16, _session: &mut Session<'_>) {
@@ -174,6 +186,7 @@ impl Stage {
             errands: 0,
             orders: VecDeque::new(),
             news: Vec::new(),
+            visits: Vec::new(),
         };
         let mut stage = Stage { world, limits, reactor, service, counters };
         stage.listen(access, carries);
