@@ -114,9 +114,18 @@ impl PeerRequest<'_> {
 #[derive(Debug)]
 pub struct PeerReply {
     pub(super) connection: Weak<SharedConnection>,
-    pub(super) owed: Option<OwedId>,
+    pub(super) to: To,
     pub(super) payload: Vec<u8>,
     pub(super) rc: ResultCode,
+}
+
+/// Who gets it.
+#[derive(Debug)]
+pub(super) enum To {
+    /// The server, when the handler returns; nobody, if it was a notify.
+    Server(Option<OwedId>),
+    /// Whoever waits, from a responder.
+    Later,
 }
 
 impl PeerReply {
@@ -133,8 +142,14 @@ impl PeerReply {
 
     /// Leaves the answer for later: whoever has the responder gives it, from any thread. What was written
     /// here goes nowhere.
-    pub fn defer(&mut self) -> PeerResponder {
-        PeerResponder::new(self.connection.clone(), self.owed.take())
+    ///
+    /// # Errors
+    /// "Handler failed" (-10) the second time.
+    pub fn defer(&mut self) -> Result<PeerResponder, Failure> {
+        match std::mem::replace(&mut self.to, To::Later) {
+            To::Server(owed) => Ok(PeerResponder::new(self.connection.clone(), owed)),
+            To::Later => Err(Failure::other("the request was deferred already")),
+        }
     }
 }
 

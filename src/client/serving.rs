@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Response;
-use super::handlers::{PeerReply, PeerRequest};
+use super::handlers::{PeerReply, PeerRequest, To};
 use super::leader::{Guard, SharedConnection, State, Waiting};
 use super::request::explain;
 use crate::error::{Error, Result};
@@ -77,15 +77,19 @@ impl SharedConnection {
         let Incoming { owed, msg_type, payload, .. } = incoming;
         let begun = Instant::now();
         let request = PeerRequest { connection: self, msg_type, payload: &payload, owed };
-        let mut reply =
-            PeerReply { connection: self.me.clone(), owed, payload: Vec::new(), rc: ResultCode::OK };
+        let mut reply = PeerReply {
+            connection: self.me.clone(),
+            to: To::Server(owed),
+            payload: Vec::new(),
+            rc: ResultCode::OK,
+        };
         let result = self.run(&request, &mut reply);
-        let PeerReply { owed, payload, rc, .. } = reply;
-        let rc = match (result, owed) {
-            (Ok(()), Some(owed)) => self.answer(owed, rc, &payload),
-            (Ok(()), None) => rc,
-            (Err(failure), Some(owed)) => self.answer_failure(owed, &failure),
-            (Err(failure), None) => {
+        let PeerReply { to, payload, rc, .. } = reply;
+        let rc = match (result, to) {
+            (Ok(()), To::Server(Some(owed))) => self.answer(owed, rc, &payload),
+            (Ok(()), To::Server(None) | To::Later) => rc,
+            (Err(failure), To::Server(Some(owed))) => self.answer_failure(owed, &failure),
+            (Err(failure), To::Server(None) | To::Later) => {
                 let text = failure.to_string();
                 log::debug!(
                     "{}: a handler of type {msg_type} failed: {}",

@@ -91,7 +91,9 @@ impl<Y: System> Reactor<Y> {
             };
         };
         let (endpoint, limits) = (&site.endpoint, &site.settings.limits);
-        match (what, link.protocol_mut()) {
+        let protocol = link.protocol_mut();
+        protocol.flow_mut().lend(&mut self.memory.spare);
+        match (what, protocol) {
             (PeerOrder::Call { msg_type, payload, timeout }, protocol) => {
                 let sent = match protocol {
                     Protocol::Framed(connection) => call(connection, limits, msg_type, &payload, timeout),
@@ -114,7 +116,7 @@ impl<Y: System> Reactor<Y> {
             (PeerOrder::Close, Protocol::Framed(connection)) => connection.close(),
             (PeerOrder::Close, Protocol::Plain(plain)) => plain.close(),
         }
-        self.work(key, false, service);
+        self.go_on(key, service);
     }
 }
 

@@ -318,7 +318,7 @@ impl<Y: System> Reactor<Y> {
 
     /// What was just put into a link's outbox leaves with what others put there in this turn; at once if it
     /// is much.
-    fn go_on(&mut self, key: Key, service: &mut impl Service) {
+    pub(super) fn go_on(&mut self, key: Key, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
         let held = link.protocol().buffered();
         self.memory.account(&mut link.accounted, held);

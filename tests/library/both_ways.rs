@@ -16,7 +16,6 @@ const HERE: u16 = 1;
 const SLOW: u16 = 2;
 /// What clients serve.
 const WHO: u16 = 5;
-const NEVER: u16 = 6;
 
 type State = Vec<String>;
 
@@ -124,7 +123,8 @@ fn handlers_fail_in_several_ways() {
     });
     let client = client.on(12, |_, _| panic!("on purpose"));
     let client = client.on(13, |_, reply| {
-        drop(reply.defer());
+        drop(reply.defer()?);
+        assert!(reply.defer().is_err());
         Ok(())
     });
     let client = client.on(14, |_, reply| {
@@ -190,7 +190,7 @@ fn answers_come_later_and_from_anywhere() {
     let stage = Stage::local();
     let (keep, kept) = mpsc::channel();
     let client = stage.client().on(WHO, move |_, reply| {
-        keep.send(reply.defer()).map_err(Failure::other)?;
+        keep.send(reply.defer()?).map_err(Failure::other)?;
         Ok(())
     });
     let client = client.open().expect("connect");
@@ -313,47 +313,48 @@ fn notifies_reach_their_handlers_in_order_and_what_is_too_much_is_dropped() {
 }
 
 #[test]
-fn handlers_that_ask_in_turn_lie_sixteen_deep_at_most() {
+fn handlers_that_wait_lie_sixteen_deep_on_one_thread_and_the_next_one_waits() {
+    const KEEP: u16 = 3;
+    const ASKED: usize = 20;
     let _watchdog = watchdog(60);
-    const DIG: u16 = 3;
+    let (keep, kept) = mpsc::channel();
+    let (tell, came) = mpsc::channel();
     let mut server = Server::new(State::new());
-    let remote = server.remote().expect("a remote");
-    let reached = Arc::new(AtomicUsize::new(0));
-    server.on(DIG, move |_, request, _| {
-        let peer = remote.peer(request.connection().expect("a stream"));
-        // Each asks for the next one, which is waited for in the handler of the one before.
-        peer.call(WHO, request.payload(), LONG, |_, _| {}).map_err(Failure::other)?;
-        thread::sleep(Duration::from_millis(1));
-        Ok(())
-    });
-    server.on(NEVER, |_, _, _| {
-        thread::sleep(Duration::from_millis(50));
+    server.on(KEEP, move |_, request, reply| {
+        tell.send(request.connection()).map_err(Failure::other)?;
+        keep.send(reply.defer()?).map_err(Failure::other)?;
         Ok(())
     });
     let (running, bound) = start(server, [usual(&fresh("local"))]);
-    let (depth, deepest) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&reached));
-    let handled = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&handled);
-    let client = connect(&bound[0]).on(WHO, move |request, _| {
-        let now = depth.fetch_add(1, Ordering::SeqCst) + 1;
-        deepest.fetch_max(now, Ordering::SeqCst);
-        let left = request.payload()[0];
-        if left > 0 {
-            request.call(DIG, [left - 1]).map_err(Failure::other)?;
-            request.call(NEVER, b"").map_err(Failure::other)?;
+    let depth = Arc::new(AtomicUsize::new(0));
+    let client = connect(&bound[0]).on(WHO, {
+        let depth = Arc::clone(&depth);
+        move |request, _| {
+            depth.fetch_add(1, Ordering::SeqCst);
+            request.call(KEEP, b"").map_err(Failure::other)?;
+            Ok(())
         }
-        depth.fetch_sub(1, Ordering::SeqCst);
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(())
     });
     let client = client.open().expect("connect");
-    client.call(DIG, [30]).expect("call");
-    until("all are handled", || {
-        client.call(NEVER, b"").expect("call");
-        handled.load(Ordering::SeqCst) == 31
-    });
-    assert!((1..=16).contains(&reached.load(Ordering::SeqCst)));
-    drop(client);
+    let calling = thread::spawn(move || client.call(KEEP, b"").map(drop));
+    let peer = running.remote().peer(came.recv().expect("a call").expect("a stream"));
+    let (tell, told) = mpsc::channel();
+    for _ in 0..ASKED {
+        let tell = tell.clone();
+        peer.call(WHO, b"", LONG, move |_, answer| tell.send(answer.is_ok()).expect("somebody waits"))
+            .expect("room");
+    }
+    // Its own call, and one for each handler that waits.
+    let mut responders: Vec<_> = (0..=16).map(|_| kept.recv().expect("a call")).collect();
+    assert!(kept.recv_timeout(Duration::from_millis(100)).is_err(), "the others wait");
+    assert_eq!(depth.load(Ordering::SeqCst), 16);
+    // The innermost goes on, and makes room for the next.
+    let own = responders.remove(0);
+    responders.into_iter().rev().for_each(|responder| responder.reply(b""));
+    (16..ASKED).for_each(|_| kept.recv().expect("a call").reply(b""));
+    (0..ASKED).for_each(|_| assert!(told.recv().expect("exactly one outcome")));
+    own.reply(b"");
+    calling.join().expect("no panic").expect("an answer");
     running.stop().expect("the server ends well");
 }
 

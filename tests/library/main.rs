@@ -4,6 +4,7 @@
 mod util;
 
 mod both_ways;
+mod both_ways_load;
 mod classic;
 mod crowds;
 mod deadlines;

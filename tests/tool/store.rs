@@ -1,6 +1,6 @@
 //! What `sidewire serve` hosts: a table of 16 types.
 
-use sidewire::{Access, Client, Connect, Endpoint, Layout};
+use sidewire::{Access, Client, Connect, Endpoint, Failure, Layout};
 
 use crate::stage::{GREETING, Stage};
 use crate::util::{Raw, watchdog};
@@ -46,13 +46,51 @@ fn types_without_a_handler_and_types_beyond_the_table_are_told_apart() {
     let stage = Stage::new();
     let server = stage.serve(&stage.verified_streams(), &[]);
     for client in layouts(&stage, &server.endpoints[0]) {
-        for msg_type in [0].into_iter().chain(6..=15) {
+        for msg_type in [0, 6, 7].into_iter().chain(9..=15) {
             assert_eq!(exchange(&client, msg_type, b"x").0, -2, "type {msg_type}");
         }
         for msg_type in [16, 17, 255, 256, 32_768, 65_535] {
             assert_eq!(exchange(&client, msg_type, b"x").0, -1, "type {msg_type}");
         }
         assert_eq!(exchange(&client, 1, b""), (0, GREETING.to_vec()));
+    }
+}
+
+#[test]
+fn it_calls_back_who_asks_for_it() {
+    const CALL_ME_BACK: u16 = 8;
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    for endpoint in &server.endpoints {
+        let connect = Connect::to(stage.seen_from_here(endpoint)).expect("an endpoint");
+        let connect = connect.on(700, |request, reply| {
+            reply.write([request.payload(), b"? pong!"].concat());
+            Ok(())
+        });
+        let connect = connect.on(65_535, |_, reply| {
+            reply.set_result(12);
+            reply.write(b"data");
+            Ok(())
+        });
+        let client = connect.on(0, |_, _| Err(Failure::new(13, "a reason"))).open().expect("connect");
+        let ask = |payload: &str| exchange(&client, CALL_ME_BACK, payload.as_bytes());
+        assert_eq!(ask("700"), (0, b"ping? pong!".to_vec()));
+        assert_eq!(ask("65535"), (12, b"data".to_vec()));
+        assert_eq!(ask("0"), (13, b"a reason".to_vec()));
+        assert_eq!(ask("1").0, -2);
+        for malformed in ["", "65536", "-1", "+1", "seven", " 7", "7\0"] {
+            assert_eq!(ask(malformed).0, -4, "{malformed:?}");
+        }
+        let [_, classic] = layouts(&stage, endpoint);
+        assert_eq!(exchange(&classic, CALL_ME_BACK, b"700"), (-12, Vec::new()));
+        // One that serves nothing says so itself.
+        let other = stage.client(endpoint);
+        assert_eq!(exchange(&other, CALL_ME_BACK, b"700").0, -2);
+    }
+    let server = stage.serve(&["udp:127.0.0.1:0".to_owned()], &["--access", "anyone"]);
+    for client in layouts(&stage, &server.endpoints[0]) {
+        assert_eq!(exchange(&client, CALL_ME_BACK, b"700").0, -12);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sidewire`: look at, script and debug conversations over Sidewire.
 
 mod call;
+mod call_back;
 mod demo;
 mod log;
 mod output;

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use sidewire::Server;
 
+use crate::call_back;
+
 pub(crate) const GET: u16 = 1;
 pub(crate) const SET: u16 = 2;
 pub(crate) const SET_AND_GET: u16 = 3;
@@ -54,5 +56,6 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
         reply.write(statistics.to_string());
         Ok(())
     });
+    call_back::serve(&mut server)?;
     Ok(server)
 }

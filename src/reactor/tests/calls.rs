@@ -40,6 +40,7 @@ impl Stage {
         self.service.orders.push_back(Order { to: ConnectionId(key), what });
         self.reactor.mailbox.post(mailbox::Letter::Order).expect("room");
         self.turn();
+        self.turn(); // In which it leaves.
     }
 
     fn call(&mut self, payload: &[u8], timeout: Option<Duration>) {
