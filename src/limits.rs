@@ -164,7 +164,10 @@ pub(crate) const MAX_TYPES: usize = 65_536;
 pub(crate) const MAX_QUEUED_DATAGRAMS: usize = 1024;
 /// Bytes of all such answers of one socket together.
 pub(crate) const MAX_QUEUED_BYTES: usize = 256 << 20;
-/// After how long they are tried again.
+/// Requests that one datagram socket owes an answer later, and those of one sender among them.
+pub(crate) const MAX_DEFERRED_DATAGRAMS: usize = 4096;
+pub(crate) const MAX_DEFERRED_OF_ONE: usize = 1024;
+/// After how long answers that wait are tried again.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 #[cfg(test)]

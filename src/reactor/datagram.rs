@@ -7,10 +7,11 @@ use std::sync::Arc;
 use sidewire_platform::{Address, Endpoint, Peer, Received};
 
 use super::budget::Budget;
-use super::deferred::ReturnAddress;
+use super::deferred::{Caller, ReturnAddress};
 use super::journal::Handled;
 use super::mailbox::Mailbox;
 use super::outgoing::{Outgoing, To};
+use super::owed_datagrams::OwedDatagrams;
 use super::schedule::Wakeup;
 use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
@@ -18,7 +19,7 @@ use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
 use sidewire_wire::datagram::{self, Parsed};
 use sidewire_wire::frame::Kind;
-use sidewire_wire::{Classic, Layout, Outbox, ResultCode, Ticket, classic};
+use sidewire_wire::{Classic, Layout, Outbox, ReplyWriter, ResultCode, Ticket, classic};
 
 /// A bound datagram socket of the loop: what comes in on it, and what waits to leave.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct DatagramSocket<D> {
     pub(super) out: Outgoing<D>,
     /// When what waits in it is tried again.
     pub(super) retry: Wakeup,
+    /// What is to be answered later.
+    pub(super) owed: OwedDatagrams,
     /// Where replies are written before they are sent.
     scratch: Outbox,
     input: Input,
@@ -84,6 +87,7 @@ impl<D: DatagramIo> DatagramSocket<D> {
         Ok(DatagramSocket {
             out: Outgoing::new(socket, site.own_identity.clone(), counters, patience),
             retry: Wakeup::default(),
+            owed: OwedDatagrams::default(),
             scratch: Outbox::default(),
             input: Input::Open,
         })
@@ -93,9 +97,9 @@ impl<D: DatagramIo> DatagramSocket<D> {
         self.input != Input::Closed
     }
 
-    /// Whether something waits to be sent.
+    /// Whether something waits to be sent, or is owed.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() || !self.owed.is_empty()
     }
 
     /// Takes no more datagrams.
@@ -202,7 +206,7 @@ impl<Y: System> Receiving<'_, Y> {
     ) {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
-        let back = ReturnAddress::nobody(self.mailbox);
+        let nobody = ReturnAddress::nobody(self.mailbox);
         let parsed = datagram::parse(bytes, received.truncated, self.classic());
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
@@ -216,26 +220,32 @@ impl<Y: System> Receiving<'_, Y> {
         match parsed {
             Parsed::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+                let number = self.socket.owed.next_number();
+                let caller = to.map_or(Caller::Nobody, |_| Caller::Datagram(self.number, number));
+                let back = ReturnAddress { mailbox: self.mailbox, caller };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);
-                let (largest, classic) = (largest(endpoint), self.classic());
-                let reply = datagram::begin_reply(&mut self.socket.scratch, ticket, largest, classic);
-                match service.request(&incoming, reply) {
-                    Ok(rc) => handled.end(&incoming, rc, format_args!("{}", Sender(from))),
+                match service.request(&incoming, self.begin_reply(ticket)) {
+                    Ok(rc) => {
+                        handled.end(&incoming, rc, format_args!("{}", Sender(from)));
+                        self.send_scratch(to);
+                    }
                     Err(deferral) => {
-                        let text = "an answer over datagrams can't come later";
-                        self.write_refusal(deferral.ticket, ResultCode::FEATURE_MISSING, text);
+                        handled.defer(&incoming, format_args!("{}", Sender(from)));
+                        // The prefix of the reply that was begun.
+                        self.socket.scratch.clear();
+                        self.defer(number, to, *deferral);
                     }
                 }
-                self.send_scratch(to);
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
+                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back: nobody };
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("{}", Sender(from)));
             }
+            Parsed::Cancel { id } => self.cancel(to, id),
             Parsed::Ping { id } => {
                 let pong = datagram::encode_v1(Kind::Pong, 0, id, 0, &[]);
                 self.socket.out.send(&pong, to, endpoint, self.system.now());
@@ -256,12 +266,16 @@ impl<Y: System> Receiving<'_, Y> {
         self.site.settings.classic
     }
 
-    fn write_refusal(&mut self, ticket: Ticket, rc: ResultCode, text: &str) {
+    pub(super) fn begin_reply(&mut self, ticket: Ticket) -> ReplyWriter<'_> {
         let (largest, classic) = (largest(&self.site.endpoint), self.classic());
-        datagram::begin_reply(&mut self.socket.scratch, ticket, largest, classic).fail(rc, text);
+        datagram::begin_reply(&mut self.socket.scratch, ticket, largest, classic)
     }
 
-    fn send_scratch(&mut self, to: Option<To<'_>>) {
+    pub(super) fn write_refusal(&mut self, ticket: Ticket, rc: ResultCode, text: &str) {
+        self.begin_reply(ticket).fail(rc, text);
+    }
+
+    pub(super) fn send_scratch(&mut self, to: Option<To<'_>>) {
         let DatagramSocket { out, scratch, .. } = &mut *self.socket;
         if scratch.is_starved() {
             log::debug!("{}: no memory for an answer", self.site.endpoint);

@@ -30,6 +30,8 @@ pub(crate) struct Call {
 pub(super) enum Caller {
     /// Whoever is at the other end of this connection.
     Stream(Key),
+    /// Whoever sent the datagram with that number to the socket with this one.
+    Datagram(u16, u64),
     /// Nobody: it was a notify.
     Nobody,
 }
@@ -78,7 +80,7 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// Says with what result code it was sent.
-    fn write(&self, mut writer: ReplyWriter<'_>) -> ResultCode {
+    pub(super) fn write(&self, mut writer: ReplyWriter<'_>) -> ResultCode {
         match self {
             Answer::Reply(rc, payload) => {
                 writer.write(payload);
@@ -118,7 +120,7 @@ impl Call {
     }
 
     /// Nobody waits for the answer any more.
-    fn is_unwanted(&self, why: Unwanted) {
+    pub(super) fn is_unwanted(&self, why: Unwanted) {
         for callback in self.end(State::Unwanted(why)) {
             if catch_unwind(AssertUnwindSafe(|| callback(why))).is_err() {
                 log::error!("what was to be told of a call that is not wanted any more panicked");
@@ -292,15 +294,22 @@ impl Deferred {
 impl<Y: System> Reactor<Y> {
     /// Somebody has answered a deferred call.
     pub(super) fn answer(&mut self, call: &Call, answer: &Answer, service: &mut impl Service) {
-        let Caller::Stream(key) = call.caller else { return };
-        match call.owed.get().and_then(|id| self.answer_on(key, *id, answer)) {
+        let answered = match call.caller {
+            Caller::Stream(key) => {
+                let answered = call.owed.get().and_then(|id| self.answer_on(key, *id, answer));
+                self.go_on(key, service);
+                answered
+            }
+            Caller::Datagram(source, number) => self.answer_datagram(source, number, answer),
+            Caller::Nobody => return,
+        };
+        match answered {
             Some(rc) => self.counters.deferred(!rc.is_ok()),
             None => {
                 log::debug!("an answer to nobody: its call has ended before");
                 self.counters.answer_to_nobody();
             }
         }
-        self.go_on(key, service);
     }
 
     /// `None`: nobody waits for it any more.

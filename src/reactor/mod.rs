@@ -20,6 +20,7 @@ mod link;
 pub(crate) mod mailbox;
 mod memory;
 mod outgoing;
+mod owed_datagrams;
 mod parties;
 mod schedule;
 mod send_buffer;
@@ -300,6 +301,8 @@ impl<Y: System> Reactor<Y> {
                 }
             }
             Target::Outgoing(number) => self.send_waiting(number),
+            // They only ever have timers.
+            Target::Owed(_) => {}
             Target::Files => self.look(service),
         }
     }
@@ -314,6 +317,7 @@ impl<Y: System> Reactor<Y> {
                 self.serve(number, service);
             }
             Target::Outgoing(number) => self.send_waiting(number),
+            Target::Owed(number) => self.expire_datagrams(number, judged),
             Target::Link(key) => {
                 let Some(link) = self.links.get_mut(key) else { return };
                 link.wakeup.rang();

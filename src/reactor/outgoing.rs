@@ -59,16 +59,22 @@ impl<'a> To<'a> {
         Some(To { address: received.from.as_ref()?, user })
     }
 
-    fn to_owned(self) -> Receiver {
+    pub(super) fn to_owned(self) -> Receiver {
         Receiver { address: self.address.clone(), user: self.user.cloned() }
     }
 }
 
 /// As [`To`], to be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Receiver {
+pub(super) struct Receiver {
     address: Address,
     user: Option<User>,
+}
+
+impl Receiver {
+    pub(super) fn borrow(&self) -> To<'_> {
+        To { address: &self.address, user: self.user.as_ref() }
+    }
 }
 
 /// What waits for one receiver; never empty.

@@ -13,6 +13,8 @@ pub(crate) enum Target {
     Source(u16),
     /// What waits to leave the datagram socket with this number.
     Outgoing(u16),
+    /// What is owed an answer on the datagram socket with this number.
+    Owed(u16),
     /// The look for the files of all endpoints.
     Files,
 }

@@ -199,9 +199,6 @@ impl<Y: System> Reactor<Y> {
         let Some(mut receiving) = source.receiving(&self.system, &self.mailbox) else { return };
         let outcome = receiving.read(&mut self.memory.buffer, self.limits.turn_bytes, service);
         let later = self.system.now() + RETRY_AFTER;
-        if receiving.socket.has_waiting() {
-            self.schedule.arm(Target::Outgoing(number), later, &mut receiving.socket.retry);
-        }
         let target = source.target();
         match outcome {
             Outcome::Drained => {}
@@ -212,6 +209,7 @@ impl<Y: System> Reactor<Y> {
                 }
             }
         }
+        self.arm_datagrams(number);
     }
 
     /// Tries again what receivers did not take before.
@@ -221,10 +219,7 @@ impl<Y: System> Reactor<Y> {
         receiving.socket.retry.rang();
         let now = self.system.now();
         receiving.socket.out.retry(now, &receiving.site.endpoint);
-        if receiving.socket.has_waiting() {
-            let later = now + RETRY_AFTER;
-            self.schedule.arm(Target::Outgoing(number), later, &mut receiving.socket.retry);
-        }
+        self.arm_datagrams(number);
     }
 
     /// Sees to it that files are looked for, as long as there are any.

@@ -85,7 +85,8 @@ impl<Y: System> Reactor<Y> {
             return false;
         }
         for source in &mut self.sources {
-            if let Some(receiving) = source.receiving(&self.system, &self.mailbox) {
+            if let Some(mut receiving) = source.receiving(&self.system, &self.mailbox) {
+                receiving.refuse_all_owed();
                 receiving.socket.out.retry(self.system.now(), &receiving.site.endpoint);
             }
             source.give_up();
@@ -116,6 +117,9 @@ impl<Y: System> Drop for Reactor<Y> {
         self.stopping.get_or_insert(now);
         for source in &mut self.sources {
             source.close(&self.system);
+            if let Some(receiving) = source.receiving(&self.system, &self.mailbox) {
+                receiving.socket.owed.forget_all();
+            }
             source.give_up();
         }
         for key in self.links.keys() {

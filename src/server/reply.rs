@@ -43,7 +43,8 @@ impl<'a> Reply<'a> {
     /// handler then fails all the same, that is the answer.
     ///
     /// A client of the classic layout gets its replies in order: behind a request that is deferred its next
-    /// ones wait.
+    /// ones wait. Over datagrams at most 4,096 requests of one endpoint, and 1,024 of one sender, wait for their
+    /// answers; those beyond are answered "busy" (-6), and their responders told that nobody waits.
     ///
     /// # Errors
     /// "Busy" (-6), for the caller, if there is no memory for it; "handler failed" (-10) the second time.

@@ -10,6 +10,7 @@ mod program;
 mod stage;
 
 mod calls;
+mod deferred;
 mod examples;
 mod faults;
 mod frames;

@@ -34,6 +34,11 @@ pub enum Parsed<'b> {
         /// For the handler.
         payload: &'b [u8],
     },
+    /// Requests of this sender that are answered later are not wanted any more.
+    Cancel {
+        /// Theirs.
+        id: u32,
+    },
     /// To be answered by a pong.
     Ping {
         /// The pong's as well.
@@ -79,7 +84,8 @@ impl Parsed<'_> {
         match self {
             Parsed::Request { ticket, .. } => Some(ticket),
             Parsed::Bad { ticket, .. } => ticket,
-            Parsed::Notify { .. } | Parsed::Ping { .. } | Parsed::Reply(_) | Parsed::Nothing => None,
+            Parsed::Notify { .. } | Parsed::Cancel { .. } | Parsed::Ping { .. } => None,
+            Parsed::Reply(_) | Parsed::Nothing => None,
         }
     }
 }
@@ -159,6 +165,7 @@ fn parse_v1(bytes: &[u8], truncated: bool) -> Parsed<'_> {
             Err(error) => Parsed::Bad { error, ticket: Some(ticket) },
         },
         (_, None) if is_call => Parsed::Bad { error: malformed("a request with id 0"), ticket: None },
+        (Some(Kind::Cancel), _) => Parsed::Cancel { id: header.id },
         (Some(Kind::Ping), _) => Parsed::Ping { id: header.id },
         (Some(Kind::Notify), _) => notify(&header, payload),
         (Some(Kind::Reply), _) => reply(&header, payload),

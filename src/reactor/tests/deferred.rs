@@ -1,5 +1,7 @@
 //! Answers that come later.
 
+use sidewire_platform::Address;
+
 use super::*;
 use crate::reactor::system::memory::Side;
 
@@ -224,4 +226,107 @@ fn what_is_owed_counts_as_held() {
     (0..50).for_each(|number| answer(&stage, number, b""));
     assert!(stage.turn());
     assert_eq!((frames(&caller.receive()).len(), held(&stage)), (50, 0));
+}
+
+/// A v1 datagram.
+fn datagram(frame: &[u8]) -> Vec<u8> {
+    [&[0xD1, 0x53, 0x57, 0xD1, 1, 0, 0, 0], frame].concat()
+}
+
+fn sender(number: usize) -> Address {
+    Address::Path(format!("/caller-{number}").into())
+}
+
+/// A stage with a datagram socket, on which all requests are deferred.
+fn deferring_datagrams() -> Stage {
+    let mut stage = deferring();
+    stage.bind(Access::SameUser, Carries::Frames);
+    stage
+}
+
+/// What was sent: to whom, with what id, rc and payload (v1).
+fn sent(stage: &Stage) -> Vec<(Address, u32, i32, Vec<u8>)> {
+    let frame = |bytes: &[u8]| frames(&bytes[8..]).remove(0);
+    let told = |(bytes, to): (Vec<u8>, Address)| (to, frame(&bytes).1, frame(&bytes).2, frame(&bytes).3);
+    stage.world.sent(0).into_iter().map(told).collect()
+}
+
+#[test]
+fn datagrams_are_answered_later_too() {
+    let mut stage = deferring_datagrams();
+    stage.world.datagram(0, &sender(1), WE, &datagram(&v1_request(5, 0)));
+    stage.world.datagram(0, &sender(2), WE, &datagram(&v1_request(5, 0)));
+    stage.world.datagram(0, &sender(3), WE, &request(7, b""));
+    assert!(stage.turn());
+    assert_eq!((stage.service.requests, stage.world.sent(0).len()), (3, 0));
+    answer(&stage, 1, b"second");
+    assert!(stage.turn());
+    answer(&stage, 0, b"first");
+    assert!(stage.turn());
+    let expected = [(sender(2), 5, 0, b"second".to_vec()), (sender(1), 5, 0, b"first".to_vec())];
+    assert_eq!(sent(&stage), expected);
+    answer(&stage, 2, b"classic");
+    assert!(stage.turn());
+    assert_eq!(stage.world.sent(0)[0], (reply(7, ResultCode::OK, b"classic"), sender(3)));
+    assert_eq!(stage.counters.answers_to_nobody(), 0);
+}
+
+/// PROTOCOL D10a
+#[test]
+fn senders_of_datagrams_give_up_as_others_do() {
+    let mut stage = deferring_datagrams();
+    stage.world.datagram(0, &sender(1), WE, &datagram(&timed_request(5, 200)));
+    stage.world.datagram(0, &sender(1), WE, &datagram(&v1_request(6, 0)));
+    stage.world.datagram(0, &sender(2), WE, &datagram(&v1_request(6, 0)));
+    assert!(stage.run(ms(199)));
+    assert_eq!(stage.world.sent(0).len(), 0);
+    assert!(stage.run(ms(1)));
+    stage.world.datagram(0, &sender(1), WE, &datagram(&header(CANCEL, 6, 0)));
+    assert!(stage.turn());
+    let ends = (0..3).map(|number| call(&stage, number).unwanted()).collect::<Vec<_>>();
+    assert_eq!(ends, [Some(Unwanted::TimedOut), Some(Unwanted::Cancelled), None]);
+    (0..3).for_each(|number| answer(&stage, number, b""));
+    assert!(stage.turn());
+    let codes: Vec<_> = sent(&stage).into_iter().map(|(to, id, rc, _)| (to, id, rc)).collect();
+    let (late, cancelled) = (ResultCode::TIMED_OUT.code(), ResultCode::CANCELLED.code());
+    assert_eq!(codes, [(sender(1), 5, late), (sender(1), 6, cancelled), (sender(2), 6, 0)]);
+    assert_eq!(stage.counters.answers_to_nobody(), 2);
+}
+
+/// PROTOCOL D10b
+///
+/// Nothing tells that a sender of datagrams has gone, so each of them is owed so much and no more.
+#[test]
+fn so_many_datagrams_are_owed_an_answer() {
+    let mut stage = deferring_datagrams();
+    for number in 0..5 {
+        for id in 1..=1025 {
+            stage.world.datagram(0, &sender(number), WE, &datagram(&v1_request(id, 0)));
+        }
+    }
+    assert!(stage.run(ms(10)));
+    let refused = sent(&stage);
+    assert!(refused.iter().all(|(_, _, rc, _)| *rc == ResultCode::BUSY.code()));
+    let busy = |number| refused.iter().filter(|(to, ..)| *to == sender(number)).count();
+    assert_eq!((0..5).map(busy).collect::<Vec<_>>(), [1, 1, 1, 1, 1025]);
+    let unwanted = stage.service.deferred.iter().filter(|call| call.unwanted().is_some()).count();
+    assert_eq!(unwanted, 1029);
+}
+
+/// PROTOCOL D22
+#[test]
+fn a_loop_that_stops_refuses_what_it_owes_datagrams() {
+    let mut stage = deferring_datagrams();
+    for id in 1..=2 {
+        stage.world.datagram(0, &sender(1), WE, &datagram(&v1_request(id, 0)));
+    }
+    assert!(stage.turn());
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(stage.run(ms(499)));
+    answer(&stage, 1, b"in time");
+    assert!(stage.turn());
+    assert!(!stage.run(ms(1)));
+    let codes: Vec<_> = sent(&stage).into_iter().map(|(_, id, rc, _)| (id, rc)).collect();
+    assert_eq!(codes, [(2, 0), (1, ResultCode::SHUTTING_DOWN.code())]);
+    assert_eq!(call(&stage, 0).unwanted(), Some(Unwanted::ShuttingDown));
 }
