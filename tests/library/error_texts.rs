@@ -1,11 +1,12 @@
 //! What errors say: the operation, the endpoint, who is there, and what to do next.
 
 use sidewire::{
-    Access, Client, Connect, Endpoint, Error, Executed, Failure, Limits, RefusedBy, ResultCode, Server,
+    Access, Client, Connect, Endpoint, Error, Executed, Failure, Limits, Pending, RefusedBy, ResultCode,
+    Server,
 };
 
-use crate::util::fake::{Fake, send, take_hello, take_request};
-use crate::util::{Dialect, all_streams, fresh, start, store, usual, watchdog};
+use crate::util::fake::{Fake, send, take_hello, take_request, wait_for_the_end};
+use crate::util::{Dialect, all_streams, frame, fresh, start, store, usual, watchdog};
 
 #[track_caller]
 fn says(error: &Error, words: &[&str]) {
@@ -126,6 +127,70 @@ fn a_call_names_its_type() {
     let error = client.call(7, b"").expect_err("no handler");
     says(&error, &[&format!("call {} (type 7): the server answered no handler (-2)", bound[0])]);
     drop(client);
+    running.stop().expect("the server ends well");
+}
+
+/// Each way to ask says of what type, and where, whatever it is that goes wrong.
+#[track_caller]
+fn name_their_call(client: &Client, endpoint: &Endpoint, payload: &[u8], words: &[&str]) {
+    let request = || client.request(9).timeout(std::time::Duration::from_millis(100));
+    for (what, result) in [
+        ("call", request().send(payload)),
+        ("call", request().start(payload).and_then(Pending::wait)),
+        ("call", client.call(9, payload)),
+    ] {
+        let error = result.expect_err("it fails");
+        says(&error, &[&format!("{what} {endpoint} (type 9): ")]);
+        says(&error, words);
+        assert_eq!(error.endpoint(), Some(endpoint));
+    }
+}
+
+#[test]
+fn whatever_ends_a_call_it_names_its_type_and_endpoint() {
+    let _watchdog = watchdog(60);
+    // Takes the first request, says this, and closes; or says nothing.
+    for (bytes, words) in [
+        (frame(12, 0, 0, -9, b""), &["the peer has gone: it said goodbye: shutting down (-9)"][..]),
+        (frame(12, 0, 0, 0, b""), &["it said goodbye"]),
+        (frame(13, 0, 0, 0, b""), &["kind 13"]),
+        (frame(2, 9, 77, 0, b""), &["77"]),
+        (Vec::new(), &["the peer has gone: it closed the connection"]),
+    ] {
+        let fake = Fake::v1(move |stream| {
+            take_request(stream);
+            send(stream, &bytes);
+        });
+        name_their_call(&fake.client(), &fake.endpoint, b"x", words);
+        fake.join();
+    }
+    let fake = Fake::v1(wait_for_the_end);
+    let client = fake.connect().call_timeout(Some(std::time::Duration::from_millis(100))).open();
+    let client = client.expect("connect");
+    name_their_call(&client, &fake.endpoint, b"x", &["timed out: no reply from 127.0.0.1:", "within 100ms"]);
+    client.close();
+    name_their_call(&client, &fake.endpoint, b"x", &["this side has closed the connection"]);
+    fake.join();
+}
+
+#[test]
+fn what_can_not_be_sent_names_its_type_and_endpoint() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let too_large = vec![0; (16 << 20) + 1];
+    let client = Client::connect(&bound[0]).expect("connect");
+    name_their_call(
+        &client,
+        &bound[0],
+        &too_large,
+        &["the payload has 16777217 bytes, the server takes 16777216"],
+    );
+    let error = client.notify(9, &too_large).expect_err("too large");
+    says(&error, &[&format!("notify {} (type 9): the payload has", bound[0])]);
+    let classic = Dialect::Classic.client(&bound[0]);
+    let error = classic.notify(9, b"").expect_err("not in the classic layout");
+    says(&error, &[&format!("notify {} (type 9): ", bound[0]), "without an answer"]);
+    drop((client, classic));
     running.stop().expect("the server ends well");
 }
 

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Endpoint, Server};
+use sidewire::{Endpoint, Executed, Pending, Server};
 
 use crate::again::{Again, command, part, say_ready_and_wait};
 use crate::util::{
@@ -48,7 +48,8 @@ fn send_half_frames(endpoints: &[Endpoint]) {
     drop(connections);
 }
 
-/// Twenty clients of each kind of stream wait for a server that is killed. All of them hear of it.
+/// Twenty clients of each kind of stream wait for a server that is killed, each with a call of its own and four
+/// that were started. All of them hear of it.
 #[test]
 fn a_server_under_waiting_clients() {
     if part().is_some() {
@@ -62,11 +63,15 @@ fn a_server_under_waiting_clients() {
     let all_are_there = Barrier::new(20 * streams.len() + 1);
     let wait = |endpoint: &Endpoint| {
         let client = connect(endpoint).call_timeout(Some(Duration::from_secs(60))).open().expect("connect");
+        let started = [(); 4].map(|()| client.start(1, b"").expect("start"));
         all_are_there.wait();
-        let error = client.call(1, b"").expect_err("nobody answers");
-        let at = Instant::now();
-        assert!(error.is_peer_gone(), "{endpoint}: {error}");
-        at
+        let ends = [client.call(1, b"")].into_iter().chain(started.map(Pending::wait));
+        for end in ends {
+            let error = end.expect_err("nobody answers");
+            let is_told = error.is_peer_gone() && error.executed() == Executed::Perhaps;
+            assert!(is_told, "{endpoint}: {error}");
+        }
+        Instant::now()
     };
     let (killed, heard) = thread::scope(|scope| {
         let clients = endpoints.iter().flat_map(|endpoint| [endpoint; 20]);
