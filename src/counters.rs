@@ -19,6 +19,8 @@ struct Numbers {
     notifies: AtomicU64,
     datagrams_dropped: AtomicU64,
     answers_to_nobody: AtomicU64,
+    events: AtomicU64,
+    events_dropped: AtomicU64,
 }
 
 impl Counters {
@@ -67,6 +69,26 @@ impl Counters {
 
     pub(crate) fn answer_to_nobody(&self) {
         add(&self.0.answers_to_nobody, 1);
+    }
+
+    /// Events for subscribers, each counted for each of them; not those that were dropped at once.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.0.events.load(Relaxed)
+    }
+
+    /// Events that a subscriber did not get, since too much waited for it already.
+    #[must_use]
+    pub fn events_dropped(&self) -> u64 {
+        self.0.events_dropped.load(Relaxed)
+    }
+
+    pub(crate) fn event(&self) {
+        add(&self.0.events, 1);
+    }
+
+    pub(crate) fn event_dropped(&self) {
+        add(&self.0.events_dropped, 1);
     }
 
     pub(crate) fn datagram_dropped(&self, count: u64) {

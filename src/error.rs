@@ -151,6 +151,7 @@ impl Error {
         match why {
             Unposted::Full => Error::assemble(operation, None, Kind::Full, None),
             Unposted::Closed => Error::assemble(operation, None, Kind::Stopped, None),
+            Unposted::NoMemory => Error::system(operation, io::ErrorKind::OutOfMemory.into()),
             Unposted::NotWoken(error) => Error::system(operation, error),
         }
     }

@@ -74,8 +74,8 @@ mod signals;
 
 pub use access::Access;
 pub use client::{
-    Client, Connect, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams, RawStream, RequestBuilder,
-    Response, wait_any,
+    Client, Connect, Event, Events, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams, RawStream,
+    RequestBuilder, Response, wait_any,
 };
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
@@ -89,7 +89,7 @@ pub use server::{
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
 };
-pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode};
+pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
 
 /// What other threads may be given, on every system. Only what a handler is lent stays on its thread:

@@ -4,6 +4,7 @@ mod calls;
 mod connect;
 mod datagram;
 mod ends;
+mod events;
 mod handlers;
 mod journal;
 mod leader;
@@ -26,6 +27,7 @@ use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
 pub use connect::Connect;
+pub use events::{Event, Events};
 pub use handlers::{PeerReply, PeerRequest};
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
@@ -110,12 +112,17 @@ impl Response {
 
     /// As an error if the code is not 0.
     fn checked(self, endpoint: &Endpoint) -> Result<Response> {
+        self.checked_as("call", endpoint)
+    }
+
+    /// The same of another operation than a call.
+    fn checked_as(self, operation: &'static str, endpoint: &Endpoint) -> Result<Response> {
         let Response { rc, payload, is_text, may_be_refusal } = self;
         match rc {
             ResultCode::OK => Ok(Response { rc, payload, is_text, may_be_refusal }),
             rc => {
                 let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
-                Err(Error::new("call", endpoint, kind))
+                Err(Error::new(operation, endpoint, kind))
             }
         }
     }
@@ -218,6 +225,26 @@ impl Client {
         match &self.link {
             Link::Stream(shared) => shared.close(),
             Link::Datagrams(calls) => calls.close(),
+        }
+    }
+
+    /// Subscribes to a topic, within the client's call timeout. [`Events::add`] adds more of them.
+    ///
+    /// # Errors
+    /// [`result_code`](Error::result_code) is -2 if the server has no such topic, and -1 if it has no such type;
+    /// [`is_invalid_input`](Error::is_invalid_input) where there are no events: in the classic layout, and over
+    /// datagrams; otherwise as [`RequestBuilder::send`].
+    pub fn subscribe(&self, topic: u16) -> Result<Events> {
+        match &self.link {
+            Link::Stream(shared) => {
+                let mut events = Events::of(shared, self.call_timeout);
+                events.add(topic)?;
+                Ok(events)
+            }
+            Link::Datagrams(calls) => {
+                let kind = Kind::InvalidInput("datagrams bring no events".into());
+                Err(Error::new("subscribe", calls.endpoint(), kind).of_type(topic))
+            }
         }
     }
 

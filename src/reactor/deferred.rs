@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Letter, Mailbox};
+use super::mailbox::{Letter, Mailbox, Unposted};
 use super::schedule::Target;
 use super::slots::Key;
 use super::system::System;
@@ -190,6 +190,11 @@ impl<'a> ReturnAddress<'a> {
     /// Of what wants no answer.
     pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>) -> ReturnAddress<'a> {
         ReturnAddress { mailbox, caller: Caller::Nobody }
+    }
+
+    /// Tells all who have subscribed to a topic.
+    pub(crate) fn publish(&self, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
+        self.mailbox.publish(topic, payload)
     }
 
     /// Begins a call that is answered later: see [`Call::begin`].

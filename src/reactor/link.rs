@@ -3,6 +3,7 @@
 mod about;
 mod handing;
 mod identity;
+mod publishing;
 mod reading;
 
 use std::io;
@@ -21,7 +22,9 @@ use super::session::{Closed, ConnectionId, Session};
 use super::site::{Refusals, Site};
 use super::slots::Key;
 use super::system::{StreamIo, System};
+use super::topics::Topics;
 use super::{CallNews, Incoming, Origin, Service};
+use crate::counters::Counters;
 use crate::error::Error;
 use crate::limits::Limits;
 use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
@@ -87,6 +90,8 @@ pub(crate) struct Context<'a, Y> {
     pub(crate) limits: &'a Limits,
     pub(crate) refusals: &'a mut Refusals,
     pub(crate) deferred: &'a mut Deferred,
+    pub(crate) topics: &'a mut Topics,
+    pub(crate) counters: &'a Counters,
     pub(crate) scope: Scope<'a>,
 }
 
@@ -200,6 +205,11 @@ impl<Y: System> Link<Y> {
                 more_to_write = self.flush(limits, &budget);
             }
         }
+        self.end_work(was_writing, more_to_handle || more_to_write, context)
+    }
+
+    /// Gives back what is not needed any more, and says how it goes on.
+    fn end_work(&mut self, was_writing: bool, has_more: bool, context: &mut Context<'_, Y>) -> Next {
         if let Some(buffer) = self.protocol.flow_mut().reclaim() {
             context.memory.take_back(buffer);
         }
@@ -216,7 +226,7 @@ impl<Y: System> Link<Y> {
         {
             return Next::Reap;
         }
-        if more_to_handle || more_to_write || begins_to_discard { Next::Again } else { Next::Wait }
+        if has_more || begins_to_discard { Next::Again } else { Next::Wait }
     }
 
     /// Tells those who work on deferred calls which have ended without them.

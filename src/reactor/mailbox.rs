@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::deferred::{Answer, Call};
+use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
 
 /// What the loop is told to do.
@@ -26,6 +27,8 @@ pub(crate) enum Letter {
     Order,
     /// Somebody has answered a deferred call. Its place was paid when the call was deferred.
     Answer(Arc<Call>, Answer),
+    /// All who have subscribed to a topic are to be told.
+    Publish(Publication),
 }
 
 /// Shared by the loop and everyone who writes to it.
@@ -33,6 +36,7 @@ pub(crate) struct Mailbox {
     contents: Mutex<Contents>,
     /// Whether there is something in it: for the loop, which so need not ask for the lock.
     has_mail: AtomicBool,
+    audience: Audience,
     waker: Waker,
 }
 
@@ -43,6 +47,8 @@ pub(crate) enum Unposted {
     Full,
     /// The loop has ended.
     Closed,
+    /// There is no memory for what it says.
+    NoMemory,
     /// The system can't wake the loop. It reads the letter all the same when it next turns.
     NotWoken(io::Error),
 }
@@ -59,6 +65,8 @@ struct Contents {
     unpaid: usize,
     /// How many were paid for and not written yet.
     reserved: usize,
+    /// How much was published so far.
+    published: u64,
     /// Whose turn the loop is in, which is not to be woken by itself.
     thread: Option<ThreadMark>,
     /// Whether the loop was woken for what is in here.
@@ -98,20 +106,47 @@ const KEEP: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
-        Mailbox { contents: Mutex::default(), has_mail: AtomicBool::new(false), waker }
+        let (contents, has_mail, audience) = Default::default();
+        Mailbox { contents, has_mail, audience, waker }
     }
 
-    /// Leaves a letter, and wakes the loop unless it is awake. Never waits.
+    /// Who would be told of what is published, for whoever knows that.
+    pub(crate) fn audience(&self) -> Audience {
+        self.audience.clone()
+    }
+
+    /// Leaves word for all who have subscribed to a topic, if there is anybody.
+    pub(crate) fn publish(&self, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
+        if self.audience.is_empty() {
+            return Ok(());
+        }
+        let publication = Publication::of(topic, payload).map_err(|NoMemory| Unposted::NoMemory)?;
+        self.post(Letter::Publish(publication))
+    }
+
+    /// The number of what is published next.
+    pub(crate) fn next_publication(&self) -> u64 {
+        self.contents().published
+    }
+
+    /// Leaves a letter, and wakes the loop unless it is awake. Never waits. What handlers publish is read when
+    /// their link has had its turn, and so has room: one turn does not bring more than that.
     ///
     /// # Errors
     /// There is no room for it, or nobody who would read it.
-    pub(crate) fn post(&self, letter: Letter) -> Result<(), Unposted> {
+    pub(crate) fn post(&self, mut letter: Letter) -> Result<(), Unposted> {
         let mut contents = self.contents();
         if contents.is_closed {
             return Err(Unposted::Closed);
         }
-        if contents.unpaid >= CAPACITY || contents.make_room().is_err() {
+        let is_handlers = matches!(letter, Letter::Publish(_)) && contents.thread == Some(ThreadMark::here());
+        let is_full = contents.unpaid >= CAPACITY && !is_handlers;
+        if is_full || contents.make_room().is_err() {
             return Err(Unposted::Full);
+        }
+        if let Letter::Publish(publication) = &mut letter {
+            publication.number = contents.published;
+            contents.published += 1;
         }
         contents.unpaid += 1;
         contents.letters.push_back(letter);
@@ -330,6 +365,18 @@ mod tests {
             .expect("a thread")
             .expect("room");
         assert_eq!(woken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_full_mailbox_still_takes_what_a_handler_publishes() {
+        let mailbox = Mailbox::new(Box::new(|| Ok(())));
+        let publication = || Letter::Publish(Publication::of(7, b"x").expect("memory"));
+        while mailbox.post(Letter::Run).is_ok() {}
+        assert!(mailbox.post(publication()).is_err());
+        mailbox.serve_from(ThreadMark::here());
+        assert!(mailbox.post(Letter::Run).is_err());
+        mailbox.post(publication()).expect("its turn has an end");
+        assert_eq!((read(&mailbox).1.len(), mailbox.next_publication()), (CAPACITY + 1, 1));
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl<Y: System> Reactor<Y> {
         );
     }
 
+    #[cfg(test)]
+    pub(super) fn memory_held(&self) -> usize {
+        self.memory.held
+    }
+
     /// All connections together hold too much: those that hold most are told so, if their sockets take
     /// that at once, and closed.
     pub(super) fn shed_memory(&mut self, service: &mut impl Service) {

@@ -33,6 +33,7 @@ mod stopping;
 mod system;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::io;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use site::Refusals;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
 use system::{Os, System};
+use topics::Topics;
 
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
 pub(crate) use datagram::address_of;
@@ -83,6 +85,7 @@ pub(crate) struct Reactor<Y: System = Os> {
     /// Given up when the process is out of descriptors, to tell one client so.
     reserve: Option<Y::Reserve>,
     refusals: Refusals,
+    topics: Topics,
     limits: Limits,
     counters: Counters,
     stopping: Option<Instant>,
@@ -111,6 +114,7 @@ impl<Y: System> Reactor<Y> {
             schedule: Schedule::default(),
             looking: Wakeup::default(),
             judged: None,
+            topics: Topics::new(mailbox.audience()),
             mailbox,
             thread: None,
             memory: Memory::new(limits.max_buffered),
@@ -251,24 +255,31 @@ impl<Y: System> Reactor<Y> {
     }
 
     fn work_link(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
+        self.with_link(key, service, |link, context, service| link.work(context, service, to_the_end));
+    }
+
+    /// Lets a link do something, and sees to what comes of it.
+    fn with_link<S: Service>(
+        &mut self,
+        key: Key,
+        service: &mut S,
+        work: impl FnOnce(&mut Link<Y>, &mut Context<'_, Y>, &mut S) -> Next,
+    ) {
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(source) = self.sources.get(usize::from(link.source())) else { return };
-        let scope = Scope {
-            key,
-            site: &source.site,
-            mailbox: &self.mailbox,
-            begun: self.system.now(),
-            judged: self.judged,
-        };
+        let (site, mailbox) = (&source.site, &self.mailbox);
+        let scope = Scope { key, site, mailbox, begun: self.system.now(), judged: self.judged };
         let mut context = Context {
             system: &self.system,
             memory: &mut self.memory,
             limits: &self.limits,
             refusals: &mut self.refusals,
             deferred: &mut self.deferred,
+            topics: &mut self.topics,
+            counters: &self.counters,
             scope,
         };
-        let next = link.work(&mut context, service, to_the_end);
+        let next = work(link, &mut context, service);
         // It may still linger, but answers no more.
         if link.protocol().is_finishing() {
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
@@ -339,6 +350,7 @@ impl<Y: System> Reactor<Y> {
         if link.quota().is_refused() {
             self.refusals.leave();
         }
+        self.leave_topics(key, link.protocol());
         self.counters.connection_closed();
         if let Some(source) = self.sources.get_mut(usize::from(link.source())) {
             source.connections -= usize::from(link.quota().takes_a_place());
@@ -367,15 +379,24 @@ impl<Y: System> Reactor<Y> {
         if let Some(grace) = stop {
             self.stop(grace, service);
         }
+        let mut publications = Vec::new();
         for _ in 0..count {
-            match self.mailbox.take() {
+            let letter = self.mailbox.take();
+            if let Some(Letter::Publish(publication)) = letter {
+                publications.push(publication);
+                continue;
+            }
+            // What one thread says comes in the order in which it says it.
+            self.publish(&mut publications, service);
+            match letter {
                 Some(Letter::Ready(number)) => self.serve(number, service),
                 Some(Letter::Run) => service.run(),
                 Some(Letter::Order) => self.carry_out(service),
                 Some(Letter::Answer(call, answer)) => self.answer(&call, &answer, service),
-                None => return,
+                Some(Letter::Publish(_)) | None => {}
             }
         }
+        self.publish(&mut publications, service);
     }
 }
 

@@ -6,7 +6,7 @@ use super::deferred::{Deferral, ReturnAddress};
 use super::link::About;
 use super::system::Ends;
 use super::{CallNews, Closed, ConnectionId, Message, MessageReply, Order, Session};
-use sidewire_wire::{App, Layout, ReplyWriter, ResultCode};
+use sidewire_wire::{App, Failure, Layout, ReplyWriter, ResultCode, WhenSlow};
 
 /// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
 pub(crate) trait Service {
@@ -29,6 +29,9 @@ pub(crate) trait Service {
     fn connected(&mut self, visitor: &Visitor<'_>);
     /// The end of such a connection.
     fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed);
+    /// What becomes of a topic's events for whom too much waits already; why it can't be subscribed to, if it
+    /// can't.
+    fn topic(&self, msg_type: i32) -> Result<WhenSlow, Failure>;
     /// A stream without frames is open.
     fn opened(&mut self, source: u16, session: &mut Session<'_>);
     /// Bytes or a line.

@@ -27,7 +27,7 @@ use crate::random::random_id;
 use crate::reactor::{Carries, Closed, Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
 use remote::STOP_GRACE;
-use sidewire_wire::{App, Cut, Failure};
+use sidewire_wire::{App, Cut, Failure, WhenSlow};
 use table::Dispatch;
 
 pub use builder::ServerBuilder;
@@ -232,6 +232,24 @@ impl<S, T: Threads> Server<S, T> {
         T: HandlesDisconnects<S, F>,
     {
         self.dispatch.on_disconnect = Some(T::disconnect(handler));
+    }
+
+    /// Lets clients subscribe to a message type, and says what becomes of an event for one that reads too
+    /// slowly: for whom [`outbox_soft`](crate::ConnectionLimits::outbox_soft) bytes wait already. Nobody else is held
+    /// up by it, and the next event that it gets tells it how many it has missed. A type may have a handler, too.
+    ///
+    /// Events are published by handlers ([`Request::publish`]) and by any thread ([`Remote::publish`]). What a
+    /// handler publishes comes behind its reply.
+    ///
+    /// # Panics
+    /// If `msg_type` lies beyond the dispatch table: see [`ServerBuilder::types`].
+    pub fn topic(&mut self, msg_type: u16, when_slow: WhenSlow) {
+        let types = self.dispatch.table.len();
+        assert!(
+            usize::from(msg_type) < types,
+            "type {msg_type} lies beyond a dispatch table of {types} types"
+        );
+        self.dispatch.topics.insert(msg_type, when_slow);
     }
 
     /// Opens an endpoint for clients, and returns the address really bound (TCP port 0 becomes

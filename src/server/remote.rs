@@ -64,6 +64,19 @@ impl<S> Remote<S> {
         posted.map_err(Error::unreached)
     }
 
+    /// Tells something to all who have subscribed to a [topic](super::Server::topic). Encoded once, however many
+    /// they are. What one thread publishes comes in this order, and behind what it has had
+    /// [run](Remote::with) before.
+    ///
+    /// This waits neither for the server nor for its clients: what becomes of an event for one that reads
+    /// too slowly, its topic says. What is published right before the server stops may reach nobody.
+    ///
+    /// # Errors
+    /// As [`with`](Remote::with), and if there is no memory for it. That nobody has subscribed is none.
+    pub fn publish(&self, topic: u16, payload: impl AsRef<[u8]>) -> Result<()> {
+        self.mailbox.publish(topic, payload.as_ref()).map_err(Error::unreached)
+    }
+
     /// Stops the server: it lets nobody in any more, removes its socket files, says goodbye to
     /// its clients, and ends as soon as they have left, after half a second at most. Its
     /// [`run`](super::Server::run) then returns.

@@ -129,6 +129,18 @@ impl<'a> Request<'a> {
         address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
     }
 
+    /// Tells something to all who have subscribed to a [topic](super::Server::topic): once the loop is done with
+    /// this client for now, so that the reply to this request precedes the event. Encoded once, however many they are.
+    ///
+    /// From elsewhere: [`Remote::publish`](super::Remote::publish).
+    ///
+    /// # Errors
+    /// "Busy" (-6), for the caller, if there is no memory for it.
+    pub fn publish(&self, topic: u16, payload: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let published = self.incoming.back.publish(topic, payload.as_ref());
+        published.map_err(|_| Failure::new(ResultCode::BUSY, "the server has no memory for the event"))
+    }
+
     /// The layout that the client speaks.
     #[must_use]
     pub fn layout(&self) -> Layout {

@@ -19,7 +19,7 @@ use crate::reactor::{
     CallNews, Closed, ConnectionId, Deferral, Incoming, Message, MessageReply, NotSent, Order, Service,
     Session, Visitor,
 };
-use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode};
+use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode, WhenSlow};
 
 /// The state and what is done to it.
 pub(super) struct Dispatch<S, T: Threads> {
@@ -29,6 +29,8 @@ pub(super) struct Dispatch<S, T: Threads> {
     pub(super) streams: HashMap<u16, T::Streams<S>>,
     /// Who handles datagrams without frames, by the number of their source in the loop.
     pub(super) messages: HashMap<u16, T::Messages<S>>,
+    /// What can be subscribed to.
+    pub(super) topics: HashMap<u16, WhenSlow>,
     pub(super) counters: Counters,
     /// What other threads want to be run with the state.
     pub(super) errands: Arc<Errands<S>>,
@@ -51,6 +53,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             table,
             streams: HashMap::new(),
             messages: HashMap::new(),
+            topics: HashMap::new(),
             counters: Counters::default(),
             errands: Arc::new(Errands::new()),
             asked: Asked::new(),
@@ -72,10 +75,7 @@ impl<S, T: Threads> Dispatch<S, T> {
                 self.padding.notice(incoming);
                 return Err(Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} has no handler")));
             }
-            None => {
-                let text = format!("type {msg_type} is beyond the dispatch table");
-                return Err(Failure::new(ResultCode::UNKNOWN_TYPE, text));
-            }
+            None => return Err(beyond(msg_type)),
         };
         let state = &mut self.state;
         let request = Request::new(incoming, &self.locals);
@@ -203,6 +203,14 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         self.locals.forget(visitor.connection);
     }
 
+    fn topic(&self, msg_type: i32) -> Result<WhenSlow, Failure> {
+        let index = usize::try_from(msg_type).ok().filter(|index| *index < self.table.len());
+        let Some(index) = index else { return Err(beyond(msg_type)) };
+        let topic = u16::try_from(index).ok().and_then(|topic| self.topics.get(&topic));
+        let none = || Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} is no topic"));
+        topic.copied().ok_or_else(none)
+    }
+
     fn opened(&mut self, listener: u16, session: &mut Session<'_>) {
         self.stream(listener, session, |handler, state, session| handler.opened(state, session));
     }
@@ -230,6 +238,11 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
             self.panics.tell(Handler::Messages(socket), message.endpoint(), &panic);
         }
     }
+}
+
+/// Nobody handles a type like this.
+fn beyond(msg_type: i32) -> Failure {
+    Failure::new(ResultCode::UNKNOWN_TYPE, format!("type {msg_type} is beyond the dispatch table"))
 }
 
 /// What a handler panicked with.

@@ -13,6 +13,7 @@ mod deferred;
 mod descriptors;
 mod endpoints;
 mod error_texts;
+mod events;
 mod fairness;
 mod faults;
 #[cfg(unix)] // Windows has no fork.

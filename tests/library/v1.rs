@@ -268,20 +268,6 @@ fn a_ping_is_answered_with_its_id() {
     });
 }
 
-/// PROTOCOL F5, F6
-#[test]
-fn there_are_no_events_to_subscribe_to() {
-    let _watchdog = watchdog(60);
-    on_every_raw(|raw, _| {
-        for (id, kind) in [(1, 5), (2, 6)] {
-            raw.send(&frame(kind, 1, id, 0, b""));
-            let reply = Dialect::V1.receive(raw);
-            assert_eq!((reply.id, reply.msg_type, reply.rc), (id, 1, ResultCode::NO_HANDLER.code()));
-        }
-        expect_service(raw, 3);
-    });
-}
-
 /// Events, cancels, credits, pongs, proofs, and kinds of the future.
 /// PROTOCOL F4, F7, F8, F9, F10, F12
 #[test]

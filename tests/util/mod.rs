@@ -100,12 +100,13 @@ pub(crate) fn store_with(limits: sidewire::Limits) -> Server<Vec<u8>> {
     });
     server.on(2, |value, request, _reply| {
         *value = request.payload().to_vec();
-        Ok(())
+        request.publish(1, request.payload())
     });
     server.on(3, |value, request, reply| {
         reply.write(std::mem::replace(value, request.payload().to_vec()));
-        Ok(())
+        request.publish(1, request.payload())
     });
+    server.topic(1, sidewire::WhenSlow::KeepLatest);
     server.on(4, |_value, request, reply| {
         reply.write(request.payload());
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sidewire::Server;
+use sidewire::{Server, WhenSlow};
 
 use crate::call_back;
 
@@ -11,6 +11,8 @@ pub(crate) const SET: u16 = 2;
 pub(crate) const SET_AND_GET: u16 = 3;
 pub(crate) const ECHO: u16 = 4;
 const STATISTICS: u16 = 5;
+/// The topic of each new value.
+const CHANGED: u16 = 1;
 /// Types of the dispatch table; those without a handler answer "no handler" (-2).
 const TYPES: usize = 16;
 /// What the store holds at first.
@@ -24,16 +26,21 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
         Ok(())
     });
     server.on(SET, |value, request, _reply| {
-        *value = request.to_vec()?;
+        let new = request.to_vec()?;
+        request.publish(CHANGED, &new)?;
+        *value = new;
         Ok(())
     });
     server.on(SET_AND_GET, |value, request, reply| {
         let new = request.to_vec()?;
         // A value that this client can't take stays: or it would be lost.
         reply.try_write(&*value)?;
+        request.publish(CHANGED, &new)?;
         *value = new;
         Ok(())
     });
+    // Whoever reads slowly gets the last value all the same.
+    server.topic(CHANGED, WhenSlow::KeepLatest);
     server.on(ECHO, |_value, request, reply| {
         reply.write(request.payload());
         Ok(())
@@ -50,6 +57,8 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
             "requests": counters.requests(),
             "failed": counters.failed(),
             "notifies": counters.notifies(),
+            "events": counters.events(),
+            "events_dropped": counters.events_dropped(),
             "datagrams_dropped": counters.datagrams_dropped(),
             "value_bytes": value.len(),
         });

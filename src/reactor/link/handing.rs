@@ -5,10 +5,11 @@ use sidewire_platform::Peer;
 use super::super::deferred::{Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
 use super::super::system::StreamIo;
+use super::super::topics::Topics;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
-use sidewire_wire::{App, Connection, Event, Layout, ResultCode};
+use sidewire_wire::{App, Connection, Event, Layout};
 
 /// Where is kept what comes of it.
 pub(super) struct Books<'a> {
@@ -16,6 +17,7 @@ pub(super) struct Books<'a> {
     /// Whether a handler was told of the connection.
     pub(super) opened: &'a mut bool,
     pub(super) deferred: &'a mut Deferred,
+    pub(super) topics: &'a mut Topics,
 }
 
 impl Scope<'_> {
@@ -31,7 +33,7 @@ impl Scope<'_> {
         service: &mut impl Service,
     ) {
         let (key, endpoint) = (self.key, &self.site.endpoint);
-        let Books { about, opened, deferred } = books;
+        let Books { about, opened, deferred, topics } = books;
         match event {
             Event::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
@@ -61,9 +63,8 @@ impl Scope<'_> {
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("#{key}"));
             }
-            Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
-                connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this server has no events");
-            }
+            Event::Subscribe { ticket } => self.subscribe(connection, ticket, service, topics),
+            Event::Unsubscribe { ticket } => self.unsubscribe(connection, ticket, service, topics),
             Event::Greeted(hello) => {
                 log::debug!("{endpoint}: #{key} {hello}");
                 if let Some(app) = hello.app() {

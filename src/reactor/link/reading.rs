@@ -5,6 +5,7 @@ use std::io;
 use super::super::budget::Budget;
 use super::super::deferred::Deferred;
 use super::super::system::{StreamIo, System};
+use super::super::topics::Topics;
 use super::handing::Books;
 use super::{Context, Link, NOBODY, Scope, Service};
 use sidewire_wire::{Fact, Protocol, Reading};
@@ -28,7 +29,7 @@ impl<Y: System> Link<Y> {
                 Reading::Rests => return false,
             }
             if self.protocol.has_backlog() {
-                self.take(&[], context.scope, context.deferred, budget, service);
+                self.take(&[], context.scope, context.deferred, context.topics, budget, service);
             }
             if self.protocol.is_finishing() || self.protocol.is_paused() {
                 return false;
@@ -62,7 +63,7 @@ impl<Y: System> Link<Y> {
                     }
                     budget.bytes = budget.bytes.saturating_sub(count);
                     let (bytes, deferred) = (&context.memory.buffer[..fresh], &mut *context.deferred);
-                    self.take(bytes, context.scope, deferred, budget, service);
+                    self.take(bytes, context.scope, deferred, context.topics, budget, service);
                     if count < wanted && Y::Stream::SHORT_READ_DRAINS && !to_the_end {
                         return self.protocol.has_backlog();
                     }
@@ -82,6 +83,7 @@ impl<Y: System> Link<Y> {
         bytes: &[u8],
         scope: Scope<'_>,
         deferred: &mut Deferred,
+        topics: &mut Topics,
         budget: &Budget<'_, Y>,
         service: &mut impl Service,
     ) {
@@ -90,7 +92,7 @@ impl<Y: System> Link<Y> {
         match protocol {
             Protocol::Framed(connection) => {
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    let books = Books { about, opened, deferred: &mut *deferred };
+                    let books = Books { about, opened, deferred: &mut *deferred, topics: &mut *topics };
                     scope.hand_over(peer, stream, books, connection, event, service);
                     budget.handled();
                 });

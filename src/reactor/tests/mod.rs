@@ -23,6 +23,7 @@ mod datagrams;
 mod deadlines;
 mod deferred;
 mod ends;
+mod events;
 mod fairness;
 mod files;
 mod identity;
@@ -40,7 +41,7 @@ use sidewire_platform::{Endpoint, User};
 use super::system::memory::{Caller, Memory, World};
 use super::*;
 use crate::access::{Access, OwnIdentity};
-use sidewire_wire::{Classic, Cut, ReplyWriter, ResultCode, Settings};
+use sidewire_wire::{Classic, Cut, Failure, ReplyWriter, ResultCode, Settings, WhenSlow};
 
 /// Our own user.
 const WE: u32 = 1000;
@@ -63,6 +64,8 @@ struct Recorder {
     takes: Duration,
     /// Bytes of each reply in place of the request's own.
     replies: Option<usize>,
+    /// The topic of which each request's payload is published.
+    publishes: Option<u16>,
     requests: usize,
     /// Bytes of the streams without frames, and what they were handed out in.
     data: usize,
@@ -92,6 +95,9 @@ impl Service for Recorder {
     ) -> Result<ResultCode, Box<Deferral>> {
         self.requests += 1;
         self.world.pass(self.takes);
+        if let Some(topic) = self.publishes {
+            incoming.back.publish(topic, incoming.payload).expect("room");
+        }
         if self.defers {
             let call = incoming.back.begin_call().expect("memory");
             self.deferred.push(Arc::clone(&call));
@@ -135,6 +141,15 @@ impl Service for Recorder {
         self.visits.push(format!("{} {why}", visitor.connection));
     }
 
+    fn topic(&self, msg_type: i32) -> Result<WhenSlow, Failure> {
+        match u16::try_from(msg_type) {
+            Ok(events::DROPS) => Ok(WhenSlow::DropNewest),
+            Ok(events::KEEPS) => Ok(WhenSlow::KeepLatest),
+            Ok(events::ENDS) => Ok(WhenSlow::Disconnect),
+            _ => Err(Failure::new(ResultCode::NO_HANDLER, "no such")),
+        }
+    }
+
     fn opened(&mut self, _source: u16, _session: &mut Session<'_>) {
         self.opened += 1;
     }
@@ -174,6 +189,7 @@ impl Stage {
             world: world.clone(),
             takes: Duration::ZERO,
             replies: None,
+            publishes: None,
             requests: 0,
             data: 0,
             pieces: Vec::new(),

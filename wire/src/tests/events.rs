@@ -48,6 +48,7 @@ fn push(side: &mut Side, bytes: &[u8], slow: WhenSlow) -> Pushed {
     side.connection.push_event(7, &payload(bytes), slow)
 }
 
+/// PROTOCOL V1, V3, V4, V5
 #[test]
 fn who_has_subscribed_is_told() {
     let mut side = subscribed(defaults());
@@ -75,6 +76,7 @@ fn who_has_subscribed_is_told() {
     assert_eq!(side.frames(), [event(7, 1, 0, b"six")]);
 }
 
+/// PROTOCOL V2
 #[test]
 fn no_event_comes_before_the_answer() {
     let mut side = Side::open_responder(defaults());
@@ -93,6 +95,7 @@ fn no_event_comes_before_the_answer() {
     assert_eq!(side.connection.push_event(8, &payload(b""), WhenSlow::DropNewest), Pushed::Nobody);
 }
 
+/// PROTOCOL V4, V7
 #[test]
 fn the_newest_is_dropped_while_too_much_waits_and_the_next_one_tells() {
     let mut side = subscribed(narrow());
@@ -112,6 +115,7 @@ fn the_newest_is_dropped_while_too_much_waits_and_the_next_one_tells() {
     assert_eq!(side.frames(), [event(7, 3, 4, b"again"), event(7, 4, 0, b"and on")]);
 }
 
+/// PROTOCOL V7
 #[test]
 fn the_latest_is_kept_and_sent_when_there_is_room() {
     let mut side = subscribed(narrow());
@@ -147,6 +151,7 @@ fn what_is_kept_goes_with_its_subscription() {
     assert!(before.iter().all(|frame| frame.payload != b"kept"));
 }
 
+/// PROTOCOL V7
 #[test]
 fn who_may_miss_nothing_and_does_not_read_is_let_go() {
     let mut side = subscribed(narrow());
@@ -159,6 +164,7 @@ fn who_may_miss_nothing_and_does_not_read_is_let_go() {
     assert_eq!(side.connection.subscribed().count(), 1, "its owner forgets it by this");
 }
 
+/// PROTOCOL V8
 #[test]
 fn an_event_never_leads_beyond_the_hard_mark_or_the_peers_limit() {
     let mut side = subscribed(settings(|settings| {
@@ -262,6 +268,7 @@ fn a_reader_that_sleeps_misses_what_the_next_event_says() {
     assert!(missing > 10 && expected.len() > 20, "{missing} of 100");
 }
 
+/// PROTOCOL V6
 #[test]
 fn events_that_nobody_waits_for_are_skipped() {
     let event = |sequence, payload: &[u8]| frame(Kind::Event, 0, 7, sequence, 0, payload);
@@ -291,6 +298,7 @@ fn events_that_nobody_waits_for_are_skipped() {
     assert!(side.connection.flow().failure().is_none());
 }
 
+/// PROTOCOL V6
 #[test]
 fn an_event_that_can_not_be_taken_as_it_is_meant_counts_as_lost() {
     let mut side = Side::open_initiator(defaults());

@@ -1,0 +1,82 @@
+//! One who subscribes, and events on their way to him.
+
+use super::super::budget::Budget;
+use super::super::system::System;
+use super::super::topics::{Publication, Topics};
+use super::{Context, Link, Next, Scope, Service};
+use sidewire_wire::{Connection, Protocol, Pushed, Ticket};
+
+impl<Y: System> Link<Y> {
+    /// Says what of this the peer has subscribed to, and writes as far as the system and the budget allow.
+    pub(crate) fn publish(&mut self, publications: &[Publication], context: &mut Context<'_, Y>) -> Next {
+        let (begun, limits) = (context.scope.begun, context.limits);
+        let was_writing = self.wants_to_write();
+        let Protocol::Framed(connection) = &mut self.protocol else { return Next::Wait };
+        connection.flow_mut().lend(&mut context.memory.spare);
+        for publication in publications {
+            let Some(slow) = context.topics.slow(publication, context.scope.key) else { continue };
+            match connection.push_event(publication.topic, &publication.payload, slow) {
+                Pushed::Queued | Pushed::Kept => context.counters.event(),
+                Pushed::Replaced => {
+                    context.counters.event();
+                    context.counters.event_dropped();
+                }
+                Pushed::Dropped | Pushed::Ended => context.counters.event_dropped(),
+                Pushed::Nobody => {}
+            }
+        }
+        let budget = Budget::begin(context.system, limits.turn_bytes, limits.turn_frames, begun);
+        let more_to_write = self.flush(limits, &budget);
+        self.end_work(was_writing, more_to_write, context)
+    }
+}
+
+impl Scope<'_> {
+    /// From its answer on, the peer is told of the topic.
+    #[cold]
+    pub(super) fn subscribe(
+        self,
+        connection: &mut Connection,
+        ticket: Ticket,
+        service: &mut impl Service,
+        topics: &mut Topics,
+    ) {
+        match service.topic(ticket.msg_type) {
+            Ok(slow) => {
+                let topic = ticket.msg_type as u16;
+                if connection.accept_subscription(ticket) {
+                    log::debug!("{}: #{} subscribes to type {topic}", self.site.endpoint, self.key);
+                    topics.join(topic, slow, self.key, self.mailbox.next_publication());
+                }
+            }
+            Err(failure) => {
+                connection.begin_reply(ticket).fail(failure.result_code(), failure.text());
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn unsubscribe(
+        self,
+        connection: &mut Connection,
+        ticket: Ticket,
+        service: &mut impl Service,
+        topics: &mut Topics,
+    ) {
+        match service.topic(ticket.msg_type) {
+            Ok(_) => {
+                log::debug!(
+                    "{}: #{} unsubscribes from type {}",
+                    self.site.endpoint,
+                    self.key,
+                    ticket.msg_type
+                );
+                topics.leave(ticket.msg_type as u16, self.key);
+                connection.end_subscription(ticket);
+            }
+            Err(failure) => {
+                connection.begin_reply(ticket).fail(failure.result_code(), failure.text());
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Who is told of what: the topics that somebody has subscribed to, and the fan-out of events.
+//!
+//! A topic keeps its subscribers, so that an event costs nothing for anybody else. What is published waits in
+//! the mailbox until the link whose handler published it has written: a handler's reply precedes its events.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::slots::Key;
+use super::system::System;
+use super::{Reactor, Service};
+use sidewire_wire::memory::{self, NoMemory};
+use sidewire_wire::{Protocol, WhenSlow};
+
+/// Something for all who have subscribed to a topic: one copy for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub(crate) topic: u16,
+    pub(crate) payload: Arc<Vec<u8>>,
+    /// Its number among all that was published.
+    pub(crate) number: u64,
+}
+
+impl Publication {
+    /// One copy of it.
+    pub(crate) fn of(topic: u16, payload: &[u8]) -> Result<Publication, NoMemory> {
+        Ok(Publication { topic, payload: Arc::new(memory::copy(payload)?), number: 0 })
+    }
+}
+
+/// The topics that somebody has subscribed to.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    by_type: HashMap<u16, Topic>,
+    audience: Audience,
+}
+
+/// Whether anybody has subscribed to anything: what is published for nobody is not even copied.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Audience(Arc<AtomicUsize>);
+
+impl Audience {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+#[derive(Debug)]
+struct Topic {
+    slow: WhenSlow,
+    /// Whose it is from which publication on: what was published before somebody subscribed is not for him.
+    subscribers: BTreeMap<Key, u64>,
+}
+
+impl Topics {
+    pub(crate) fn new(audience: Audience) -> Topics {
+        Topics { by_type: HashMap::new(), audience }
+    }
+
+    /// `from`: the number of the next publication. That it subscribes twice changes nothing.
+    pub(crate) fn join(&mut self, topic: u16, slow: WhenSlow, key: Key, from: u64) {
+        let topic = self.by_type.entry(topic).or_insert_with(|| Topic { slow, subscribers: BTreeMap::new() });
+        topic.subscribers.entry(key).or_insert(from);
+        self.audience.0.store(self.by_type.len(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&mut self, number: u16, key: Key) {
+        let Some(topic) = self.by_type.get_mut(&number) else { return };
+        topic.subscribers.remove(&key);
+        if topic.subscribers.is_empty() {
+            self.by_type.remove(&number);
+        }
+        self.audience.0.store(self.by_type.len(), Ordering::Relaxed);
+    }
+
+    /// Whether this is for the link, and then what becomes of it if too much waits there already.
+    pub(crate) fn slow(&self, publication: &Publication, key: Key) -> Option<WhenSlow> {
+        let topic = self.by_type.get(&publication.topic)?;
+        topic.subscribers.get(&key).filter(|from| publication.number >= **from).map(|_| topic.slow)
+    }
+
+    /// All who have subscribed to one of these.
+    fn subscribers(&self, publications: &[Publication]) -> BTreeSet<Key> {
+        let mut topics: Vec<u16> = publications.iter().map(|publication| publication.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+            .iter()
+            .filter_map(|topic| self.by_type.get(topic))
+            .flat_map(|topic| topic.subscribers.keys())
+            .copied()
+            .collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.by_type.values().map(|topic| topic.subscribers.len()).sum()
+    }
+}
+
+impl<Y: System> Reactor<Y> {
+    /// Tells all who have subscribed, each with one write for all of these.
+    pub(super) fn publish(&mut self, publications: &mut Vec<Publication>, service: &mut impl Service) {
+        if publications.is_empty() {
+            return;
+        }
+        for key in self.topics.subscribers(publications) {
+            self.with_link(key, service, |link, context, _| link.publish(publications, context));
+        }
+        publications.clear();
+        if self.memory.is_short() {
+            self.shed_memory(service);
+        }
+    }
+
+    /// Behind the end of a link.
+    pub(super) fn leave_topics(&mut self, key: Key, protocol: &Protocol) {
+        if let Protocol::Framed(connection) = protocol {
+            connection.subscribed().for_each(|topic| self.topics.leave(topic, key));
+        }
+    }
+}
