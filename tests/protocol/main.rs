@@ -14,6 +14,7 @@ mod python;
 mod replay;
 mod rules;
 mod tables;
+mod tool;
 
 /// The reference: its files, in the order of the index.
 const DOCUMENT: &str = concat!(

@@ -7,7 +7,8 @@ use std::time::Duration;
 use sidewire::{Endpoint, Limits, Running};
 use sidewire_platform::Channel;
 
-use crate::util::{self, Conversation, Step, conversations};
+use crate::tool;
+use crate::util::{self, Conversation, Process, Step, conversations};
 
 /// How long one read or write may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,7 +68,7 @@ pub(crate) fn serve(conversation: &Conversation, endpoint: &Endpoint) -> (Runnin
             "max_in_flight_bytes" => limits.listener.connection.max_in_flight_bytes = number(),
             "hello_timeout" => limits.listener.connection.hello_timeout = time(),
             "partial_frame_timeout" => limits.listener.connection.partial_frame_timeout = time(),
-            "only" => {}
+            "only" | "tool" => {}
             _ => panic!("{}: unknown setting {key}", conversation.name),
         }
     }
@@ -75,8 +76,38 @@ pub(crate) fn serve(conversation: &Conversation, endpoint: &Endpoint) -> (Runnin
     (running, bound.remove(0))
 }
 
+/// Who plays the server's part.
+enum Host {
+    Own(Running<Vec<u8>>),
+    /// Whose store has more than that of the tests.
+    Tool(#[expect(dead_code, reason = "it is killed when it is dropped")] Process),
+}
+
+impl Host {
+    /// `None`: nobody can.
+    fn start(conversation: &Conversation, endpoint: &Endpoint) -> Option<(Host, Endpoint)> {
+        if conversation.setting("tool").is_none() {
+            let (running, bound) = serve(conversation, endpoint);
+            return Some((Host::Own(running), bound));
+        }
+        let mut process = tool::serve(endpoint, tool::options(conversation)?)?;
+        let bound = process.endpoints.remove(0);
+        Some((Host::Tool(process), bound))
+    }
+
+    fn stop(self) -> Result<(), String> {
+        match self {
+            Host::Own(running) => running.stop().map(drop).map_err(|error| error.to_string()),
+            Host::Tool(_) => Ok(()),
+        }
+    }
+}
+
 fn play(conversation: &Conversation, scheme: &str) -> Result<(), String> {
-    let (running, endpoint) = serve(conversation, &util::fresh(scheme));
+    let Some((server, endpoint)) = Host::start(conversation, &util::fresh(scheme)) else {
+        eprintln!("{}: the tool was not built: not tried", conversation.name);
+        return Ok(());
+    };
     let channel = Channel::connect(&endpoint, Some(PATIENCE)).map_err(|error| error.to_string())?;
     let halves = conversation.steps.iter().any(|(_, step)| matches!(step, Step::SendEnd));
     if halves && !channel.has_half_close() {
@@ -90,19 +121,25 @@ fn play(conversation: &Conversation, scheme: &str) -> Result<(), String> {
             Step::Expect(expected) => expect(&channel, expected).map_err(at)?,
             Step::ExpectEnd => expect_end(&channel).map_err(at)?,
             // It waits for the client to leave; that has its own time limits.
-            Step::StopServer => {
-                running.remote().stop_within(2 * PATIENCE).map_err(|error| at(error.to_string()))?;
-            }
+            Step::StopServer => match &server {
+                Host::Own(running) => {
+                    running.remote().stop_within(2 * PATIENCE).map_err(|error| at(error.to_string()))?;
+                }
+                Host::Tool(_) => return Err(at("the tool can't be told to stop everywhere".into())),
+            },
         }
     }
     drop(channel);
-    running.stop().map(drop).map_err(|error| error.to_string())
+    server.stop()
 }
 
 /// The same where everything that one side says in a row is one datagram.
 fn play_datagrams(conversation: &Conversation) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
-    let (running, endpoint) = serve(conversation, &util::fresh("udp"));
+    let Some((server, endpoint)) = Host::start(conversation, &util::fresh("udp")) else {
+        eprintln!("{}: the tool was not built: not tried", conversation.name);
+        return Ok(());
+    };
     let Endpoint::Udp { host, port } = endpoint else { unreachable!("it was udp when it was bound") };
     let socket = UdpSocket::bind("127.0.0.1:0").map_err(text)?;
     socket.connect((host.as_str(), port)).map_err(text)?;
@@ -118,7 +155,7 @@ fn play_datagrams(conversation: &Conversation) -> Result<(), String> {
             step => return Err(format!("line {line}: datagrams have no {step:?}")),
         }
     }
-    running.stop().map(drop).map_err(|error| error.to_string())
+    server.stop()
 }
 
 fn send(channel: &Channel, mut bytes: &[u8]) -> Result<(), String> {
