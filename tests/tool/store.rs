@@ -1,6 +1,8 @@
 //! What `sidewire serve` hosts: a table of 16 types.
 
-use sidewire::{Access, Client, Connect, Endpoint, Failure, Layout};
+use std::time::{Duration, Instant};
+
+use sidewire::{Access, Client, Connect, Endpoint, Failure, Layout, ResultCode};
 
 use crate::stage::{GREETING, Stage};
 use crate::util::{Raw, watchdog};
@@ -46,7 +48,7 @@ fn types_without_a_handler_and_types_beyond_the_table_are_told_apart() {
     let stage = Stage::new();
     let server = stage.serve(&stage.verified_streams(), &[]);
     for client in layouts(&stage, &server.endpoints[0]) {
-        for msg_type in [0, 6, 7].into_iter().chain(9..=15) {
+        for msg_type in [0, 7].into_iter().chain(9..=15) {
             assert_eq!(exchange(&client, msg_type, b"x").0, -2, "type {msg_type}");
         }
         for msg_type in [16, 17, 255, 256, 32_768, 65_535] {
@@ -167,4 +169,56 @@ fn a_set_and_get_that_cannot_be_answered_changes_nothing() {
     assert_eq!(exchange(&classic, 1, b""), (-3, Vec::new()));
     assert_eq!(exchange(&classic, 3, b"small"), (-3, Vec::new()));
     assert_eq!(exchange(&v1, 1, b""), (0, large));
+}
+
+const SLEEP: u16 = 6;
+
+#[test]
+fn it_sleeps_for_whoever_asks_and_holds_up_nobody() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.all_streams(), &["--access", "anyone"]);
+    for endpoint in &server.endpoints {
+        for client in layouts(&stage, endpoint) {
+            let ask = |payload: &[u8]| exchange(&client, SLEEP, payload);
+            assert_eq!(ask(b"0"), (0, b"0".to_vec()), "{endpoint}");
+            assert_eq!(ask(b"00020"), (0, b"20".to_vec()));
+            for malformed in [&b""[..], b"soon", b"-1", b"1.5", b"99999999999999999999", b"\xff"] {
+                assert_eq!(ask(malformed).0, -4, "{malformed:?}");
+            }
+        }
+        let [client, _] = layouts(&stage, endpoint);
+        let begun = Instant::now();
+        let call = |milliseconds: &str| client.start(SLEEP, milliseconds).expect("start");
+        let calls = [call("300"), call("100"), call("60000"), call("200")];
+        // Others of the same connection are answered meanwhile, and who does not want to wait need not.
+        assert_eq!(exchange(&client, 1, b"").0, 0);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        let [long, short, mut longest, medium] = calls;
+        longest.cancel();
+        for (call, expected) in [(short, "100"), (medium, "200"), (long, "300")] {
+            assert_eq!(call.wait().expect("a reply").into_payload(), expected.as_bytes());
+        }
+        let error = longest.wait().expect_err("it was cancelled");
+        assert_eq!(error.result_code().map(ResultCode::code), Some(-8), "{error}");
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+    }
+}
+
+/// However many sleep, they cost no thread each.
+#[cfg(target_os = "linux")]
+#[test]
+fn sleepers_have_one_thread_together() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::new();
+    let server = stage.serve(&stage.verified_streams(), &[]);
+    let threads =
+        || std::fs::read_dir(format!("/proc/{}/task", server.child.id())).expect("its threads").count();
+    let before = threads();
+    let client = stage.client(&server.endpoints[0]);
+    let calls: Vec<_> = (0..200).map(|_| client.start(SLEEP, "60000").expect("start")).collect();
+    assert_eq!(exchange(&client, SLEEP, b"1"), (0, b"1".to_vec()));
+    assert!(threads() <= before + 1, "{before} threads became {}", threads());
+    drop(calls);
+    assert_eq!(exchange(&client, SLEEP, b"1"), (0, b"1".to_vec()));
 }

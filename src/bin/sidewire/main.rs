@@ -7,6 +7,7 @@ mod log;
 mod output;
 mod ping;
 mod serve;
+mod sleep;
 mod store;
 
 use std::process::ExitCode;

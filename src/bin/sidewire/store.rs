@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sidewire::{Server, WhenSlow};
 
-use crate::call_back;
+use crate::{call_back, sleep};
 
 pub(crate) const GET: u16 = 1;
 pub(crate) const SET: u16 = 2;
@@ -65,6 +65,7 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
         reply.write(statistics.to_string());
         Ok(())
     });
+    sleep::serve(&mut server);
     call_back::serve(&mut server)?;
     Ok(server)
 }
