@@ -289,6 +289,8 @@ fn work_for_nobody_is_told_so() {
 }
 
 /// What is done when the server stops is answered, what is not is refused.
+///
+/// PROTOCOL E7a
 #[test]
 fn a_server_that_stops_gives_deferred_requests_their_time() {
     const WORK: u16 = 1;

@@ -185,6 +185,7 @@ fn orders(acts: &mut [Act], fixed: usize, each: &mut impl FnMut(&[Act])) {
     }
 }
 
+/// PROTOCOL K2, T1, T2, T3
 #[test]
 fn one_deferred_call_ends_once_in_every_order() {
     let mut acts =
@@ -213,6 +214,7 @@ fn two_deferred_calls_end_once_each_in_every_order() {
     }
 }
 
+/// PROTOCOL T1
 #[test]
 fn a_timeout_counts_from_receipt_and_is_a_deadline() {
     let tick = Duration::from_millis(1);
@@ -239,6 +241,7 @@ fn a_timeout_counts_from_receipt_and_is_a_deadline() {
     assert_eq!(polled(&mut side), []);
 }
 
+/// PROTOCOL T3
 #[test]
 fn a_cancel_of_what_is_not_deferred_is_skipped() {
     let mut side = Side::open_responder(defaults());
@@ -352,6 +355,7 @@ fn what_is_deferred_behind_the_end_is_dropped() {
     assert!(side.connection.is_finished() && side.sent().is_empty());
 }
 
+/// PROTOCOL C4a
 #[test]
 fn nothing_overtakes_a_deferred_classic_request() {
     for ends_input in [false, true] {
