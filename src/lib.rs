@@ -31,8 +31,8 @@
 //! that can fail returns the one [`Error`], which clones and says whether a request was
 //! [`executed`](Error::executed).
 //!
-//! Handlers run one after the other on the server's thread and answer at once; what they do not do
-//! yet is listed in the README.
+//! Handlers run one after the other on the server's thread. They answer at once, or [defer](Reply::defer) the
+//! answer to a thread that has the time. What the library does not do is listed in the README.
 //!
 //! What is on the wire is described in [`PROTOCOL.md`](protocol), so that programs in other languages
 //! can take part, and rule by rule in its [reference](protocol::reference); how the library is built, in
@@ -55,6 +55,11 @@ pub mod protocol {
     #[allow(rustdoc::invalid_codeblock_attributes, reason = "the settings of its conversations")]
     pub mod reference {}
 }
+
+/// Its examples are to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 #[cfg(doc)]
 #[doc = include_str!("../ARCHITECTURE.md")]
