@@ -118,7 +118,7 @@ impl Mailbox {
     /// Leaves word for all who have subscribed to a topic, if there is anybody.
     pub(crate) fn publish(&self, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
         if self.audience.is_empty() {
-            return Ok(());
+            return if self.contents().is_closed { Err(Unposted::Closed) } else { Ok(()) };
         }
         let publication = Publication::of(topic, payload).map_err(|NoMemory| Unposted::NoMemory)?;
         self.post(Letter::Publish(publication))

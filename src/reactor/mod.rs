@@ -376,9 +376,6 @@ impl<Y: System> Reactor<Y> {
     #[cold]
     fn read_letters(&mut self, service: &mut impl Service) {
         let (stop, count) = self.mailbox.open();
-        if let Some(grace) = stop {
-            self.stop(grace, service);
-        }
         let mut publications = Vec::new();
         for _ in 0..count {
             let letter = self.mailbox.take();
@@ -389,6 +386,7 @@ impl<Y: System> Reactor<Y> {
             // What one thread says comes in the order in which it says it.
             self.publish(&mut publications, service);
             match letter {
+                Some(Letter::Ready(_)) if stop.is_some() => {}
                 Some(Letter::Ready(number)) => self.serve(number, service),
                 Some(Letter::Run) => service.run(),
                 Some(Letter::Order) => self.carry_out(service),
@@ -397,6 +395,10 @@ impl<Y: System> Reactor<Y> {
             }
         }
         self.publish(&mut publications, service);
+        // Behind what was said before: events that were published are told before the goodbye.
+        if let Some(grace) = stop {
+            self.stop(grace, service);
+        }
     }
 }
 

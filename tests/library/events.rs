@@ -140,7 +140,7 @@ fn any_thread_publishes() {
     assert_eq!(told(&next(&mut events)).3, "loop");
     drop((events, client));
     assert_eq!(running.stop().expect("it ends well"), 1);
-    assert!(remote.publish(7, "nobody").is_ok(), "there is nobody to be told");
+    assert!(remote.publish(7, "nobody").expect_err("nobody tells").is_stopped());
 }
 
 #[test]
@@ -272,9 +272,9 @@ fn a_handler_does_not_wait_for_its_own_server() {
 /// Ten of a thousand never read: the others get every event in order, and the ten become what the topic says.
 #[test]
 fn a_thousand_subscribers_and_ten_deaf_ones() {
-    const ALL: usize = 1000;
+    const ALL: usize = if cfg!(unix) { 1000 } else { 100 };
     const DEAF: usize = 10;
-    const EVENTS: u32 = 100;
+    const EVENTS: u32 = 40;
     let _watchdog = watchdog(110);
     raise_descriptor_limit().expect("descriptors");
     let payload = vec![b'x'; 20_000];
@@ -284,7 +284,7 @@ fn a_thousand_subscribers_and_ten_deaf_ones() {
         let mut server = Server::builder(()).limits(limits).build().expect("a server");
         server.topic(7, slow);
         let counters = server.counters();
-        let scheme = if cfg!(unix) { "unix" } else { "tcp" };
+        let scheme = if cfg!(unix) { "unix" } else { "pipe" };
         let (running, bound) = start(server, [usual(&fresh(scheme))]);
         let subscribe = |endpoint: &Endpoint| {
             let raw = Dialect::V1.raw(endpoint);
@@ -309,7 +309,7 @@ fn a_thousand_subscribers_and_ten_deaf_ones() {
             WhenSlow::Disconnect => assert_eq!(dropped, DEAF as u64),
             _ => {
                 // A socket's buffer, the soft mark, and one more.
-                assert!(dropped >= DEAF as u64 * u64::from(EVENTS - 60), "{dropped} were dropped");
+                assert!(dropped >= DEAF as u64 * u64::from(EVENTS - 25), "{dropped} were dropped");
                 let raw = &deaf[0];
                 let (mut seen, mut missed) = (0, 0);
                 while seen + missed < EVENTS {

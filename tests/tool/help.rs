@@ -40,6 +40,17 @@ fn help_teaches() {
             ],
         ),
         ("ping", &["Exit status: 0", "1 none was", "--count", "--interval", "--timeout"]),
+        (
+            "watch",
+            &[
+                "Exit status: 0",
+                "TYPE SEQUENCE DROPPED PAYLOAD",
+                "--json",
+                "--count",
+                "Ctrl-C",
+                "6 the server went away",
+            ],
+        ),
         ("demo", &["Exit status: 0", "helper"]),
     ] {
         let outcome = stage.run([command, "--help"]).expect(0);
@@ -58,7 +69,7 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "demo"] {
+    for command in ["serve", "call", "ping", "watch", "demo"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper"), "{text}");

@@ -51,3 +51,4 @@ mod system_calls;
 mod unwilling;
 #[cfg(target_os = "linux")]
 mod users;
+mod watch;

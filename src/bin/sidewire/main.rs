@@ -9,6 +9,7 @@ mod ping;
 mod serve;
 mod sleep;
 mod store;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -24,10 +25,10 @@ use sidewire::{Access, Endpoint};
 ///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, or a
 ///                row of demo, failed
 ///              2 usage: a bad endpoint or argument
-///              3 call, ping: nobody listens, or refused
-///              4 call, ping: timed out
-///              5 call, ping: protocol error
-///              6 call: the server went away during the call, which may have been executed
+///              3 call, ping, watch: nobody listens, or refused
+///              4 call, ping, watch: timed out
+///              5 call, ping, watch: protocol error
+///              6 call, watch: the server went away; during a call, which may have been executed
 ///              7 standard output did not take all that was to be printed
 /// Each command's --help says more.
 #[derive(Parser)]
@@ -42,6 +43,7 @@ enum Command {
     Serve(serve::Args),
     Call(call::Args),
     Ping(ping::Args),
+    Watch(watch::Args),
     Demo(demo::Args),
     #[command(hide = true)]
     DemoHelper(demo::HelperArgs),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(args),
         Command::Ping(args) => ping::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
     }

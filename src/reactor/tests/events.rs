@@ -151,6 +151,19 @@ fn a_handlers_reply_precedes_its_events_and_others_are_told_in_the_same_turn() {
     assert!(said.ends_with(&events) && said.len() == events.len() + 2 * 16 + 3, "{said:?}");
 }
 
+#[test]
+fn what_was_published_before_the_word_to_stop_is_told_before_the_goodbye() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.subscriber(DROPS);
+    let mailbox = stage.reactor.mailbox();
+    mailbox.publish(DROPS, b"last").expect("room");
+    mailbox.stop(ms(500)).expect("stop");
+    stage.turn();
+    let said = caller.receive();
+    let event = event(DROPS, 1, 0, b"last");
+    assert!(said.starts_with(&event) && said[event.len() + 4] == 12, "{said:?}");
+}
+
 /// Although they are told behind its turn.
 #[test]
 fn what_was_published_before_somebody_subscribed_is_not_for_it() {
