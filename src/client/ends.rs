@@ -30,7 +30,7 @@ impl SharedConnection {
     }
 
     /// Why the connection is at its end.
-    fn end(&self, state: &State) -> Error {
+    pub(super) fn end(&self, state: &State) -> Error {
         let gone = |why| {
             let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
             Error::new("read from", self.endpoint(), kind)

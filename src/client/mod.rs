@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Address, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
-use crate::loops;
+use crate::loops::{self, WAITS_FOR_ITSELF};
 use datagram::DatagramCalls;
 use leader::SharedConnection;
 use sidewire_wire::caller::Reply;
@@ -197,6 +197,27 @@ impl Client {
         shared.send_all(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
+    /// Reads on this thread, and [handles](Connect::on) what the server asks, until the connection is over: for
+    /// programs whose server has more to say to them than they to it. Others may call meanwhile.
+    ///
+    /// Returns when the server has said goodbye, or somebody has [closed](Client::close) this.
+    ///
+    /// # Errors
+    /// Any other end: [`is_peer_gone`](Error::is_peer_gone), [`is_protocol`](Error::is_protocol),
+    /// [`is_timeout`](Error::is_timeout). [`is_invalid_input`](Error::is_invalid_input) as with
+    /// [`spawn_reader`](Client::spawn_reader), and in a handler of that very server.
+    pub fn run(&self) -> Result<()> {
+        let shared = self.reads_alone()?;
+        if shared.waits_for_itself() {
+            return Err(Error::new(
+                "read from",
+                self.endpoint(),
+                Kind::InvalidInput(WAITS_FOR_ITSELF.into()),
+            ));
+        }
+        shared.run()
+    }
+
     /// Starts a thread that reads all the time, so that what the server asks is
     /// [handled](Connect::on) as it comes, whether somebody calls or not; several, so that several handlers run at
     /// a time. They end with the connection, at the latest when this is dropped.
@@ -207,8 +228,13 @@ impl Client {
     /// If the thread can't be started; [`is_invalid_input`](Error::is_invalid_input) over datagrams and in the
     /// classic layout, where nothing comes that was not asked for.
     pub fn spawn_reader(&self) -> Result<()> {
+        serving::spawn_reader(self.reads_alone()?)
+    }
+
+    /// What can be read from although nobody has asked.
+    fn reads_alone(&self) -> Result<&Arc<SharedConnection>> {
         match &self.link {
-            Link::Stream(shared) if shared.layout() == Layout::V1 => serving::spawn_reader(shared),
+            Link::Stream(shared) if shared.layout() == Layout::V1 => Ok(shared),
             Link::Stream(_) | Link::Datagrams(_) => {
                 let kind = Kind::InvalidInput("nothing comes there that was not asked for".into());
                 Err(Error::new("read from", self.endpoint(), kind))

@@ -11,7 +11,7 @@ use super::handlers::{PeerReply, PeerRequest, To};
 use super::leader::{Guard, SharedConnection, State, Waiting};
 use super::request::explain;
 use crate::error::{Error, Result};
-use sidewire_wire::caller::{Incoming, Seat};
+use sidewire_wire::caller::{End, Incoming, Seat};
 use sidewire_wire::{Excerpt, Failure, OwedId, ResultCode};
 
 /// How many handlers run in one another on one thread at most: each but the last waits for a call of its own.
@@ -83,7 +83,7 @@ impl SharedConnection {
             payload: Vec::new(),
             rc: ResultCode::OK,
         };
-        let result = self.run(&request, &mut reply);
+        let result = self.run_handler(&request, &mut reply);
         let PeerReply { to, payload, rc, .. } = reply;
         let rc = match (result, to) {
             (Ok(()), To::Server(Some(owed))) => self.answer(owed, rc, &payload),
@@ -110,7 +110,7 @@ impl SharedConnection {
     }
 
     /// A handler that panics fails, and its thread goes on.
-    fn run(&self, request: &PeerRequest<'_>, reply: &mut PeerReply) -> Result<(), Failure> {
+    fn run_handler(&self, request: &PeerRequest<'_>, reply: &mut PeerReply) -> Result<(), Failure> {
         let msg_type = request.msg_type();
         let Some(handler) = self.handlers.get(msg_type) else {
             return Err(Failure::new(
@@ -171,17 +171,27 @@ impl SharedConnection {
     }
 }
 
+impl SharedConnection {
+    /// Reads, and runs what the server asks for, until the connection is over.
+    pub(super) fn run(&self) -> Result<()> {
+        let mut state = self.lock();
+        let seat = state.caller.stand_by(Waiting::here());
+        let (mut state, _) = self.wait_until(state, seat, None, |_| false);
+        state.caller.leave(seat);
+        match state.caller.end() {
+            Some(End::Ours | End::Goodbye(ResultCode::OK | ResultCode::SHUTTING_DOWN)) => Ok(()),
+            _ => Err(self.end(&state)),
+        }
+    }
+}
+
 /// A thread that reads, and runs what the server asks for, until the connection is over.
 pub(super) fn spawn_reader(connection: &Arc<SharedConnection>) -> Result<()> {
     let connection = Arc::clone(connection);
     let builder = thread::Builder::new().name("sidewire-reader".into());
     let spawned = builder.spawn(move || {
-        let mut state = connection.lock();
-        let seat = state.caller.stand_by(Waiting::here());
-        let (mut state, _) = connection.wait_until(state, seat, None, |_| false);
-        state.caller.leave(seat);
-        drop(state);
-        log::debug!("{}: its reader ends", connection.endpoint());
+        let end = connection.run();
+        log::debug!("{}: its reader ends: {end:?}", connection.endpoint());
     });
     spawned.map(drop).map_err(|error| Error::system("start a client's reader", error))
 }

@@ -358,6 +358,26 @@ fn handlers_that_wait_lie_sixteen_deep_on_one_thread_and_the_next_one_waits() {
     running.stop().expect("the server ends well");
 }
 
+#[test]
+fn a_client_that_only_serves_runs_until_the_end() {
+    let _watchdog = watchdog(60);
+    let stage = Stage::local();
+    let client = stage.client().on(WHO, |_, _| Ok(())).open().expect("connect");
+    client.call(HERE, b"").expect("call");
+    let peer = stage.peer();
+    thread::scope(|scope| {
+        let running = scope.spawn(|| client.run());
+        assert_eq!(ask(&peer, WHO, b"", LONG).expect("an answer").0, 0);
+        client.close();
+        running.join().expect("no panic").expect("we have closed it");
+    });
+    let other = stage.client().open().expect("connect");
+    let running = thread::spawn(move || other.run());
+    stage.running.stop().expect("the server ends well");
+    running.join().expect("no panic").expect("it said goodbye");
+    client.run().expect("we have closed it long ago");
+}
+
 /// Goodbye comes behind what was accepted, and the client knows what it means.
 #[test]
 fn a_server_closes_one_connection() {

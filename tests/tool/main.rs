@@ -11,6 +11,7 @@ mod log;
 mod serve;
 mod stage;
 mod store;
+mod survey;
 mod texts;
 
 // C, Python and netcat over Unix sockets; their peers on Windows are not to be had under Wine.
