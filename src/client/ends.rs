@@ -23,9 +23,11 @@ impl SharedConnection {
             Outcome::Lost => Error::no_memory(operation, self.endpoint(), Executed::Perhaps),
             Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
             Outcome::Ended(executed) => self.end(state).for_request(operation, executed),
-            Outcome::TimedOut(Executed::Perhaps) | Outcome::Ready | Outcome::Reply(_) | Outcome::Event(_) => {
-                error(Kind::TimedOut)
-            }
+            Outcome::TimedOut(Executed::Perhaps)
+            | Outcome::Ready
+            | Outcome::Reply(_)
+            | Outcome::Part(_)
+            | Outcome::Event(_) => error(Kind::TimedOut),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::by_id::ById;
 use crate::call_rules;
+use crate::credit::{credited, part_cost};
 use crate::error::ProtocolError;
 
 /// Our calls on one connection.
@@ -28,6 +29,8 @@ struct Pending {
     /// The caller has given up: a tombstone, which still counts as in flight.
     abandoned: bool,
     deadline: Option<Instant>,
+    /// How its credit for parts differs from what it began with.
+    balance: i64,
 }
 
 impl Asked {
@@ -61,7 +64,8 @@ impl Asked {
             }
         }
         debug_assert!(call_rules::check_id(self.last_id, before).is_ok(), "ids rise");
-        self.pending.insert(self.last_id, Pending { msg_type, cost, abandoned: false, deadline: None });
+        self.pending
+            .insert(self.last_id, Pending { msg_type, cost, abandoned: false, deadline: None, balance: 0 });
         self.bytes += u64::from(cost);
         self.last_id
     }
@@ -119,6 +123,36 @@ impl Asked {
             }
             is_accepted
         });
+    }
+
+    /// A part of a reply has come, with so many bytes; `begun_with`: the credit that each call begins with. Says
+    /// whether somebody waits for it.
+    pub(crate) fn take_part(
+        &mut self,
+        id: u32,
+        msg_type: i32,
+        length: u32,
+        begun_with: u32,
+    ) -> Result<bool, ProtocolError> {
+        let pending = self.pending.get_mut(&id).ok_or(ProtocolError::UnknownReply(id))?;
+        if pending.msg_type != msg_type {
+            return Err(ProtocolError::WrongReplyType { asked: pending.msg_type, got: msg_type });
+        }
+        if i64::from(begun_with) + pending.balance <= 0 {
+            return Err(ProtocolError::UnaskedPart(id));
+        }
+        pending.balance -= i64::from(part_cost(length));
+        Ok(!pending.abandoned)
+    }
+
+    /// The peer may send so many bytes of parts more for this call. Says whether it is worth telling: somebody
+    /// waits for them.
+    pub(crate) fn give_credit(&mut self, id: u32, amount: u32, begun_with: u32) -> bool {
+        let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) else {
+            return false;
+        };
+        pending.balance = credited(pending.balance, amount, begun_with);
+        true
     }
 
     /// A v1 reply has come. Says whether somebody waits for it.

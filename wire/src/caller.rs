@@ -102,6 +102,7 @@ mod channel;
 mod course;
 mod incoming;
 mod listeners;
+mod parts;
 mod pings;
 mod receiving;
 mod seats;
@@ -141,6 +142,7 @@ pub trait Wake {
 /// | `receiving` | whose each thing is that comes |
 /// | `incoming` | what the server asks of us |
 /// | `listeners` | who listens to which events, and has not taken them yet |
+/// | `parts` | what came of streamed replies, and was not taken yet |
 /// | `seats` | the places of all, and which of them reads for all |
 /// | `pings` | who waits for a sign of life |
 /// | `waiter` | one who waits, and how long |

@@ -295,7 +295,8 @@ mod tests {
         let settings = Settings::new(ConnectionLimits::default(), RULE);
         let now = Instant::now();
         let mut connection = Connection::responder(Arc::new(settings), now);
-        let allowance = Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999 };
+        let allowance =
+            Allowance { max_payload: 976, max_in_flight: 9, max_in_flight_bytes: 999, stream_credit: 9 };
         let mut bytes = Vec::new();
         Hello::ours(allowance, [0; 16], None).encode(None, &mut bytes);
         let receive = |connection: &mut Connection, bytes: &[u8]| {

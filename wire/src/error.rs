@@ -57,8 +57,11 @@ pub enum ProtocolError {
         got: i32,
     },
     /// The reply's id.
-    #[error("a reply in parts to id {0}, for which no credit was given")]
+    #[error("a part of the reply to id {0}, for which there is no credit")]
     UnaskedPart(u32),
+    /// A credit frame with so many bytes of payload.
+    #[error("credit is 4 bytes, not {0}")]
+    BadCredit(u32),
     /// A classic reply to nothing.
     #[error("a reply without a request")]
     UnaskedReply,

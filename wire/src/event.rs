@@ -55,7 +55,16 @@ pub enum Event<'b> {
         /// The answer, or that text.
         payload: &'b [u8],
     },
-    /// The same, but there was no memory for its payload.
+    /// A part of the reply to a call of ours for which somebody waits; more follow. What it takes in
+    /// [credit](crate::part_cost) is to be given back with `Connection::give_credit` once it has been taken.
+    Part {
+        /// The call's.
+        id: u32,
+        /// What this part says.
+        payload: &'b [u8],
+    },
+    /// The same as the final reply, but there was no memory for its payload; or for that of a part, and then
+    /// the call was cancelled.
     LostReply {
         /// The call's.
         id: u32,

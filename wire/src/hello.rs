@@ -20,8 +20,6 @@ pub(crate) const RESPONDER_LEN: usize = 72;
 pub(crate) const MAX_LEN: usize = 1024;
 /// Magic, length and versions: the part that never changes.
 pub(crate) const FIXED_LEN: usize = 8;
-/// The stream credit of those who have no replies in parts.
-const NO_STREAMS: u32 = 0;
 /// The versions that this code speaks, lowest and highest.
 pub(crate) const VERSIONS: (u8, u8) = (1, 1);
 /// Who sends this and in what version: the TLV with tag 2.
@@ -43,6 +41,8 @@ pub(crate) struct Allowance {
     pub(crate) max_payload: u32,
     pub(crate) max_in_flight: u32,
     pub(crate) max_in_flight_bytes: u32,
+    /// What each of its calls begins with, for replies in parts.
+    pub(crate) stream_credit: u32,
 }
 
 /// What one side says of itself before anything else: its versions, its software and what it takes.
@@ -124,9 +124,9 @@ impl Hello {
         let start = out.len();
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[0, 0, self.versions.0, self.versions.1]);
-        let Allowance { max_payload, max_in_flight, max_in_flight_bytes } = self.allowance;
+        let Allowance { max_payload, max_in_flight, max_in_flight_bytes, stream_credit } = self.allowance;
         for number in
-            [self.offered, self.required, max_payload, max_in_flight, max_in_flight_bytes, NO_STREAMS]
+            [self.offered, self.required, max_payload, max_in_flight, max_in_flight_bytes, stream_credit]
         {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -197,6 +197,7 @@ impl Hello {
                 max_payload: LE::read_u32(&head[16..]),
                 max_in_flight: LE::read_u32(&head[20..]),
                 max_in_flight_bytes: LE::read_u32(&head[24..]),
+                stream_credit: LE::read_u32(&head[28..]),
             },
             nonce: head[32..].try_into().unwrap_or_default(),
             software: String::new(),

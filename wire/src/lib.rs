@@ -122,6 +122,7 @@ mod call_rules;
 pub mod caller;
 pub mod classic;
 mod connection;
+mod credit;
 pub mod datagram;
 mod decoder;
 mod ending;
@@ -149,7 +150,8 @@ mod subscriptions;
 mod tests;
 
 pub use app::App;
-pub use connection::{Connection, Input};
+pub use connection::{Connection, Input, Parted};
+pub use credit::part_cost;
 pub use ending::{Close, Ending, Fact, Reading, Said, Step, Way};
 pub use error::ProtocolError;
 pub use event::Event;

@@ -16,6 +16,10 @@ pub struct ConnectionLimits {
     pub max_in_flight: u32,
     /// Payload bytes of these calls together; advertised. Default 64 MiB.
     pub max_in_flight_bytes: u32,
+    /// Bytes of a streamed reply that may be under way to this side before it has taken them, for each of its
+    /// calls; advertised. The last part may take it beyond that. 0: its calls are never answered in parts. At most
+    /// 2,147,483,647. Default 256 KiB: enough to keep a local reader busy.
+    pub stream_credit: u32,
     /// Bytes waiting to be read by a peer at which a classic link, or a stream without frames, is
     /// no longer read from; and at which our own client adds no more. Default 1 MiB.
     pub outbox_soft: usize,
@@ -68,7 +72,7 @@ impl ConnectionLimits {
     /// The first contradiction.
     pub fn check(&self) -> Result<(), Contradiction> {
         let ConnectionLimits { max_payload, max_in_flight, max_in_flight_bytes, .. } = *self;
-        let ConnectionLimits { outbox_soft, outbox_hard, idle_timeout, .. } = *self;
+        let ConnectionLimits { stream_credit, outbox_soft, outbox_hard, idle_timeout, .. } = *self;
         let times = [
             ("hello_timeout", Some(self.hello_timeout)),
             ("partial_frame_timeout", Some(self.partial_frame_timeout)),
@@ -85,6 +89,11 @@ impl ConnectionLimits {
             return Err(Contradiction(format!(
                 "max_in_flight_bytes ({max_in_flight_bytes}) is less than max_payload ({max_payload}): the \
                  largest request could never be sent"
+            )));
+        }
+        if stream_credit > MAX_CREDIT {
+            return Err(Contradiction(format!(
+                "stream_credit ({stream_credit}) is more than the {MAX_CREDIT} that a call can have"
             )));
         }
         if outbox_soft == 0 {
@@ -106,6 +115,7 @@ impl Default for ConnectionLimits {
             max_payload: 16 << 20,
             max_in_flight: 4_096,
             max_in_flight_bytes: 64 << 20,
+            stream_credit: 256 << 10,
             outbox_soft: 1 << 20,
             outbox_hard: 64 << 20,
             event_queue: 1 << 20,
@@ -118,6 +128,8 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// Most credit of a call for replies in parts.
+pub(crate) const MAX_CREDIT: u32 = i32::MAX as u32;
 /// How long a refused connection may take to send the four bytes that tell its layout.
 pub const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// Who judges a deadline this much too late has been held up, and may have held up the other side.
@@ -146,6 +158,10 @@ mod tests {
             (
                 said(|limits| limits.outbox_soft = 65 << 20),
                 "outbox_hard (67108864) is less than outbox_soft (68157440)",
+            ),
+            (
+                said(|limits| limits.stream_credit = 1 << 31),
+                "stream_credit (2147483648) is more than the 2147483647",
             ),
             (said(|limits| limits.outbox_soft = 0), "outbox_soft is 0"),
             (said(|limits| limits.max_in_flight = 0), "max_in_flight is 0"),

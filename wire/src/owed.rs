@@ -1,11 +1,12 @@
 //! What this side owes an answer later.
 //!
 //! A call that is answered at once never comes here. One that is deferred has one entry until it ends: by
-//! its owner's reply, or without him, and then he is told why when he asks.
+//! its owner's reply, or without him, and then he is told why when he asks. Meanwhile it may be answered in parts.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::credit::{credited, part_cost};
 use crate::memory::{self, NoMemory};
 use crate::outbox::Left;
 use crate::reply::Ticket;
@@ -19,7 +20,15 @@ pub struct OwedId {
     id: u32,
 }
 
-/// A deferred call that has ended without its owner's reply: there is nothing left to do for it.
+impl OwedId {
+    /// The call's id in frames.
+    pub(crate) fn on_the_wire(self) -> u32 {
+        self.id
+    }
+}
+
+/// News of a deferred call. All but one say that it has ended without its owner's reply: there is nothing left
+/// to do for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Owed {
@@ -29,6 +38,8 @@ pub enum Owed {
     TimedOut(OwedId),
     /// The connection is at its end: nobody waits for an answer, and none was sent.
     Dropped(OwedId),
+    /// It has not ended: the next part that had to wait may be [sent](crate::Connection::push_part) now.
+    MayGoOn(OwedId),
 }
 
 impl Owed {
@@ -36,7 +47,7 @@ impl Owed {
     #[must_use]
     pub fn id(self) -> OwedId {
         match self {
-            Owed::Cancelled(id) | Owed::TimedOut(id) | Owed::Dropped(id) => id,
+            Owed::Cancelled(id) | Owed::TimedOut(id) | Owed::Dropped(id) | Owed::MayGoOn(id) => id,
         }
     }
 }
@@ -51,6 +62,8 @@ pub(crate) struct Register {
     /// Those that have ended without their owners, who have not asked yet. There is always room in it for
     /// all that have not ended.
     ended: VecDeque<Owed>,
+    /// Those whose next part waits for room in the outbox, in the order in which they get it. With room, too.
+    waiting: VecDeque<OwedId>,
     last_serial: u32,
 }
 
@@ -59,6 +72,27 @@ struct Call {
     serial: u32,
     ticket: Ticket,
     deadline: Option<Instant>,
+    /// How its credit for parts differs from what it began with.
+    balance: i64,
+    next_part: NextPart,
+}
+
+/// What the next part of a reply has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextPart {
+    Nothing,
+    Credit,
+    /// The call is among those that [wait](Register::waiting).
+    Room,
+}
+
+/// Whether a part may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum May {
+    Go,
+    Wait,
+    /// The call has ended.
+    Never,
 }
 
 impl Register {
@@ -66,6 +100,7 @@ impl Register {
     pub(crate) fn held(&self) -> usize {
         self.calls.capacity() * size_of::<(u32, Call)>()
             + self.ended.capacity() * size_of::<Owed>()
+            + self.waiting.capacity() * size_of::<OwedId>()
             + self.deadlines.len() * 2 * size_of::<(Instant, u32)>()
     }
 
@@ -86,6 +121,11 @@ impl Register {
         self.calls.get(&id.id).is_some_and(|call| call.serial == id.serial)
     }
 
+    /// The type of a call that has not ended.
+    pub(crate) fn msg_type(&self, id: OwedId) -> Option<i32> {
+        self.calls.get(&id.id).filter(|call| call.serial == id.serial).map(|call| call.ticket.msg_type)
+    }
+
     /// Takes a call in that had come in full at `since`. Gives it back if there is no memory for it.
     pub(crate) fn add(&mut self, ticket: Ticket, since: Instant) -> Result<OwedId, Ticket> {
         let Ok(()) = self.reserve() else { return Err(ticket) };
@@ -94,13 +134,15 @@ impl Register {
         let timeout = Some(ticket.timeout_ms).filter(|timeout| *timeout > 0);
         let deadline = timeout.and_then(|timeout| since.checked_add(Duration::from_millis(timeout.into())));
         self.deadlines.extend(deadline.map(|at| (at, id)));
-        let before = self.calls.insert(id, Call { serial, ticket, deadline });
+        let call = Call { serial, ticket, deadline, balance: 0, next_part: NextPart::Nothing };
+        let before = self.calls.insert(id, call);
         debug_assert!(before.is_none(), "call {id} is owed twice");
         Ok(OwedId { id, serial })
     }
 
     fn reserve(&mut self) -> Result<(), NoMemory> {
         memory::reserve_entry(&mut self.calls)?;
+        memory::reserve_entries(&mut self.waiting, self.calls.len() + 1)?;
         memory::reserve_entries(&mut self.ended, self.calls.len() + 1)
     }
 
@@ -129,6 +171,7 @@ impl Register {
     pub(crate) fn drop_all(&mut self) -> Left {
         let mut left = Left::default();
         self.deadlines.clear();
+        self.waiting.clear();
         let first = self.ended.len();
         for (id, Call { serial, ticket, .. }) in self.calls.drain() {
             self.ended.push_back(Owed::Dropped(OwedId { id, serial }));
@@ -138,6 +181,62 @@ impl Register {
         // In the order in which they were deferred.
         self.ended.make_contiguous()[first..].sort_by_key(|owed| owed.id().serial);
         left
+    }
+
+    /// Whether a part of the reply to this call may be sent. If not, it waits from now on. `begun_with`: the
+    /// credit that each call begins with; `has_room`: whether the outbox takes any part.
+    pub(crate) fn may_send(&mut self, id: OwedId, begun_with: u32, has_room: bool) -> May {
+        let Some(call) = self.calls.get_mut(&id.id).filter(|call| call.serial == id.serial) else {
+            return May::Never;
+        };
+        let before = call.next_part;
+        if i64::from(begun_with) + call.balance <= 0 {
+            call.next_part = NextPart::Credit;
+        } else if has_room {
+            call.next_part = NextPart::Nothing;
+        } else {
+            call.next_part = NextPart::Room;
+        }
+        let now = call.next_part;
+        match (before, now) {
+            (NextPart::Room, NextPart::Room) => {}
+            (NextPart::Room, _) => self.waiting.retain(|waiting| *waiting != id),
+            (_, NextPart::Room) => self.waiting.push_back(id),
+            _ => {}
+        }
+        if now == NextPart::Nothing { May::Go } else { May::Wait }
+    }
+
+    /// A part was sent. It may overdraw the credit.
+    pub(crate) fn spend(&mut self, id: OwedId, length: u32) {
+        if let Some(call) = self.calls.get_mut(&id.id).filter(|call| call.serial == id.serial) {
+            call.balance -= i64::from(part_cost(length));
+        }
+    }
+
+    /// The caller takes so many bytes of parts more.
+    pub(crate) fn credit(&mut self, id: u32, amount: u32, begun_with: u32) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.balance = credited(call.balance, amount, begun_with);
+        if call.next_part == NextPart::Credit && i64::from(begun_with) + call.balance > 0 {
+            call.next_part = NextPart::Room;
+            self.waiting.push_back(OwedId { id, serial: call.serial });
+        }
+    }
+
+    /// A call that waits for credit.
+    pub(crate) fn waits_for_credit(&self) -> Option<u32> {
+        let mut calls = self.calls.iter();
+        calls.find(|(_, call)| call.next_part == NextPart::Credit).map(|(id, _)| *id)
+    }
+
+    /// The next one that waits for room, which there is now.
+    pub(crate) fn next_to_go_on(&mut self) -> Option<OwedId> {
+        let id = self.waiting.pop_front()?;
+        if let Some(call) = self.calls.get_mut(&id.id) {
+            call.next_part = NextPart::Nothing;
+        }
+        Some(id)
     }
 
     /// One that has ended without its owner.
@@ -157,7 +256,10 @@ impl Register {
     }
 
     fn remove(&mut self, id: u32) -> Option<(OwedId, Ticket)> {
-        let Call { serial, ticket, deadline } = self.calls.remove(&id)?;
+        let Call { serial, ticket, deadline, next_part, .. } = self.calls.remove(&id)?;
+        if next_part == NextPart::Room {
+            self.waiting.retain(|waiting| waiting.id != id);
+        }
         if let Some(at) = deadline {
             self.deadlines.remove(&(at, id));
         }

@@ -9,7 +9,7 @@ use super::super::topics::Topics;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
-use sidewire_wire::{App, Connection, Event, Layout};
+use sidewire_wire::{App, Connection, Event, Layout, part_cost};
 
 /// Where is kept what comes of it.
 pub(super) struct Books<'a> {
@@ -86,6 +86,10 @@ impl Scope<'_> {
                 );
                 let news = CallNews::Answered { id, rc, is_text, payload };
                 service.call_news(ConnectionId(key), Some(endpoint), news);
+            }
+            // What the server asks is answered in one piece.
+            Event::Part { id, payload } => {
+                connection.give_credit(id, part_cost(u32::try_from(payload.len()).unwrap_or(u32::MAX)));
             }
             Event::LostReply { id } => {
                 service.call_news(ConnectionId(key), Some(endpoint), CallNews::Lost { id });

@@ -24,6 +24,11 @@ impl<W: Wake> Caller<W> {
                     Err(NoMemory) => State::Lost,
                 });
             }
+            Event::Part { id, payload } => {
+                if let Some(call) = seats.call_mut(id) {
+                    call.take_part(connection, id, payload);
+                }
+            }
             Event::LostReply { id } => {
                 if let Some(call) = seats.call_mut(id) {
                     call.answer(State::Lost);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Wake;
 use super::listeners::Listeners;
+use super::parts::Parts;
 use super::pings::Pings;
 use super::step::{Purpose, Reply};
 use super::waiter::Waiter;
@@ -45,6 +46,8 @@ pub(super) struct Call<W> {
     /// When its time is up.
     pub(super) deadline: Option<Instant>,
     pub(super) state: State<W>,
+    /// Of its reply; `None`: it takes none.
+    pub(super) parts: Option<Box<Parts>>,
 }
 
 /// How far a call is.
@@ -91,9 +94,15 @@ impl<W> Call<W> {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
+    /// Whether parts of its reply are here that nobody has taken.
+    pub(super) fn has_parts(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| !parts.is_empty())
+    }
+
+    /// Who waits for something to come.
     fn waiter(&self) -> Option<&Waiter<W>> {
         match &self.state {
-            State::Open(waiter) => waiter.as_ref(),
+            State::Open(waiter) => waiter.as_ref().filter(|_| !self.has_parts()),
             State::Answered(_) | State::Lost => None,
         }
     }
@@ -149,7 +158,7 @@ impl<W: Wake> Seats<W> {
     pub(super) fn attend(&mut self, seat: Seat, until: Option<Instant>, waker: W) {
         match seat {
             Seat::Call(id) => {
-                let Some(call) = self.calls.get_mut(&id) else { return };
+                let Some(call) = self.calls.get_mut(&id).filter(|call| !call.has_parts()) else { return };
                 let State::Open(waiter) = &mut call.state else { return };
                 *waiter = Some(Waiter::new(waker, until.into_iter().chain(call.deadline).min()));
             }

@@ -55,6 +55,8 @@ pub enum Outcome {
     Reply(Reply),
     /// The next event has come. The seat stays.
     Event(Published),
+    /// The next part of the call's reply has come. The seat stays.
+    Part(Vec<u8>),
     /// It was answered, but there was no memory for the payload.
     Lost,
     /// Its time was up.

@@ -66,7 +66,7 @@ impl<W: Wake> Caller<W> {
     /// Of which the last bytes in the outbox ask.
     pub(super) fn add_call(&mut self, id: u32, deadline: Option<Instant>, waiter: Option<Waiter<W>>) {
         let end = self.taken + self.connection.waiting() as u64;
-        self.seats.add_call(id, Call { end, deadline, state: State::Open(waiter) });
+        self.seats.add_call(id, Call { end, deadline, state: State::Open(waiter), parts: None });
     }
 
     /// Puts a request that wants no answer into the outbox, on the same condition.
@@ -93,7 +93,7 @@ impl<W: Wake> Caller<W> {
         match seat {
             Seat::Call(id) => self.seats.call(id).is_some_and(|call| match call.state {
                 State::Answered(_) | State::Lost => true,
-                State::Open(_) => !self.course.may_answer(id),
+                State::Open(_) => call.has_parts() || !self.course.may_answer(id),
             }),
             Seat::Reader(_) => self.is_over(),
             Seat::Events(number) => {
@@ -110,6 +110,7 @@ impl<W: Wake> Caller<W> {
         if let Some(outcome) = self.outcome(seat, now) {
             match seat {
                 Seat::Events(_) => self.seats.detach([seat]),
+                Seat::Call(_) if matches!(outcome, Outcome::Part(_)) => self.seats.detach([seat]),
                 Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Ping(_) => self.seats.leave(seat),
             }
             return Step::Done(outcome);
@@ -188,6 +189,9 @@ impl<W: Wake> Caller<W> {
     }
 
     fn call_outcome(&mut self, id: u32) -> Option<Outcome> {
+        if let Some(part) = self.next_part(id) {
+            return Some(Outcome::Part(part));
+        }
         let call = self.seats.call_mut(id)?;
         match &mut call.state {
             State::Answered(_) => match std::mem::replace(&mut call.state, State::Lost) {

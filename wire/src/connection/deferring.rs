@@ -53,8 +53,9 @@ impl Connection {
         Some(self.begin_reply(ticket))
     }
 
-    /// Tells of a deferred call that has ended without its owner; each once. Answers those whose time is
-    /// over by `now`. Ask until there is none, whenever the table at [`Connection`] says so.
+    /// Tells of a deferred call that has ended without its owner, each once; and of one whose next
+    /// [part](Connection::push_part) had to wait and may go now, so that it is to be tried at once. Answers those
+    /// whose time is over by `now`. Ask until there is none, whenever the table at [`Connection`] says so.
     #[inline]
     #[must_use]
     pub fn poll_owed(&mut self, now: Instant) -> Option<Owed> {
@@ -68,7 +69,12 @@ impl Connection {
             self.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
         }
         self.check_accounts();
-        self.open_calls.as_mut()?.owed.next_ended()
+        let has_room = !self.flow.is_backed_up();
+        let owed = &mut self.open_calls.as_mut()?.owed;
+        if let Some(ended) = owed.next_ended() {
+            return Some(ended);
+        }
+        if has_room { owed.next_to_go_on().map(Owed::MayGoOn) } else { None }
     }
 
     /// The peer does not want the answer to this call any more. If it has it already, or will at once,

@@ -21,7 +21,11 @@ impl Connection {
             }
             Phase::Open => self.conclude(false),
             Phase::Refusing(_) | Phase::Opening => self.finish(),
-            Phase::Leaving | Phase::Parting | Phase::Concluding { .. } | Phase::Finishing => {}
+            Phase::Leaving
+            | Phase::Parting
+            | Phase::Answering { .. }
+            | Phase::Concluding { .. }
+            | Phase::Finishing => {}
         }
     }
 
@@ -31,6 +35,7 @@ impl Connection {
         match self.phase {
             Phase::Open => self.conclude(self.layout() == Some(Layout::V1)),
             Phase::Leaving | Phase::Parting => self.conclude(false),
+            Phase::Answering { goodbye } => self.conclude(goodbye),
             Phase::Refusing(_) | Phase::Opening => self.finish(),
             Phase::Concluding { .. } | Phase::Finishing => {}
         }
@@ -46,8 +51,8 @@ impl Connection {
             if self.phase == Phase::Leaving {
                 self.phase = Phase::Parting;
             }
-        } else {
-            self.conclude(self.phase == Phase::Open);
+        } else if !matches!(self.phase, Phase::Answering { .. }) {
+            self.answer_last(self.phase == Phase::Open);
         }
     }
 
@@ -55,7 +60,16 @@ impl Connection {
     #[inline]
     pub(super) fn part(&mut self) {
         if self.phase == Phase::Parting && !self.waits_for_replies() {
-            self.conclude(false);
+            self.answer_last(false);
+        }
+    }
+
+    /// The peer has said goodbye, and we ask nothing. If it is still owed answers, it may say how it takes them.
+    fn answer_last(&mut self, goodbye: bool) {
+        if self.owed() > 0 {
+            self.phase = Phase::Answering { goodbye };
+        } else {
+            self.conclude(goodbye);
         }
     }
 
@@ -68,13 +82,14 @@ impl Connection {
         self.decoder.expect_nothing();
         self.partial = None;
         self.phase = Phase::Concluding { goodbye };
+        self.end_credit();
         self.settle();
     }
 
     /// Finishes if the peer's last call has its answer and that was all that was missing.
     #[inline]
     pub(super) fn settle(&mut self) {
-        let Phase::Concluding { goodbye } = self.phase else { return };
+        let (Phase::Concluding { goodbye } | Phase::Answering { goodbye }) = self.phase else { return };
         if self.owed() > 0 {
             return;
         }
@@ -99,8 +114,12 @@ impl Connection {
         match self.layout() {
             Some(Layout::Classic) => self.conclude(false),
             // It had said that it sends no more.
-            Some(Layout::V1) if self.phase == Phase::Parting => self.conclude(false),
-            Some(Layout::V1) | None => self.finish(),
+            Some(Layout::V1) => match self.phase {
+                Phase::Parting => self.conclude(false),
+                Phase::Answering { goodbye } => self.conclude(goodbye),
+                _ => self.finish(),
+            },
+            None => self.finish(),
         }
     }
 
@@ -131,7 +150,11 @@ impl Connection {
             (
                 _,
                 Some(Layout::V1),
-                Phase::Open | Phase::Leaving | Phase::Parting | Phase::Concluding { .. },
+                Phase::Open
+                | Phase::Leaving
+                | Phase::Parting
+                | Phase::Answering { .. }
+                | Phase::Concluding { .. },
             ) => {
                 let text = error.to_string();
                 let text = &text[..text.floor_char_boundary(self.allowance.max_payload as usize)];

@@ -52,6 +52,9 @@ impl Connection {
                 Ok(ticket.and_then(|ticket| self.answer_lost(ticket)))
             }
             Some(Kind::Reply) => {
+                if header.flags & flags::MORE != 0 {
+                    return self.lose_part(header);
+                }
                 let header = Header { flags: header.flags & !flags::EXT, ..header };
                 let reply = self.take_reply(header, &[])?;
                 Ok(reply.map(|_| Event::LostReply { id: header.id }))
@@ -98,8 +101,12 @@ impl Connection {
                 self.take_cancel(header.id);
                 Ok(None)
             }
-            // No call streams, no token was asked for.
-            Kind::Credit | Kind::Auth => Ok(None),
+            Kind::Credit => {
+                self.take_credit(header, payload)?;
+                Ok(None)
+            }
+            // No token was asked for.
+            Kind::Auth => Ok(None),
             Kind::Pong => Ok(Some(Event::Pong { id: header.id })),
         }
     }

@@ -7,6 +7,7 @@ mod leaving;
 mod meaning;
 mod opening;
 mod output;
+mod parts;
 mod replies;
 mod requests;
 mod time;
@@ -26,6 +27,7 @@ use crate::settings::Settings;
 use crate::subscriptions::Subscriptions;
 use time::Partial;
 
+pub use parts::Parted;
 pub use time::Input;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,11 @@ enum Phase {
     Leaving,
     /// Both have. Our last calls are still to be answered, and perhaps the peer's.
     Parting,
+    /// The peer has said goodbye. Of what it still sends only words about the answers that it is owed count:
+    /// cancels and credit.
+    Answering {
+        goodbye: bool,
+    },
     /// Nothing more is taken. Once the peer's last call is answered we are finishing, after a
     /// goodbye of our own if that is still to be said.
     Concluding {
@@ -65,6 +72,10 @@ struct OpenCalls {
     topics: Subscriptions,
 }
 
+/// What a peer takes whose hello has not come.
+const NOTHING: Allowance =
+    Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0, stream_credit: 0 };
+
 /// One connection as a state machine: bytes and the time in, events, bytes and a deadline out. How an owner
 /// drives it stands [at the top](crate#with-a-loop-of-your-own).
 ///
@@ -77,7 +88,8 @@ struct OpenCalls {
 /// | [`end_of_input`](Connection::end_of_input), [`goodbye`](Connection::goodbye), [`refuse`](Connection::refuse), [`shed`](Connection::shed) | `poll_owed`, `has_unsent`, `is_finished` |
 /// | a reply outside of `receive`, to a [deferred](Connection::defer) call or with a ticket that was kept | `has_unsent`, then `poll_owed` (the peer may have been given up for what it does not read), `has_backlog` (a classic peer's next request may have waited for this) |
 /// | [`push_event`](Connection::push_event) | `has_unsent`, then `poll_owed`, `is_finished` (the peer may have been given up for what it does not read) |
-/// | [`mark_sent`](Connection::mark_sent) | `has_unsent`, `has_backlog`, `is_finished` |
+/// | [`push_part`](Connection::push_part) | `has_unsent`, then `poll_owed` |
+/// | [`mark_sent`](Connection::mark_sent) | `poll_owed` (who [sends parts](Connection::push_part) may go on), `has_unsent`, `has_backlog`, `is_finished` |
 /// | the time of [`next_deadline`](Connection::next_deadline) | [`handle_timeout`](Connection::handle_timeout), then `poll_owed`, `has_unsent`, `is_finished` |
 #[derive(Debug)]
 pub struct Connection {
@@ -132,7 +144,7 @@ impl Connection {
             decoder,
             phase,
             role,
-            allowance: Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0 },
+            allowance: NOTHING,
             lost: None,
             in_flight: 0,
             in_flight_bytes: 0,
@@ -189,8 +201,8 @@ impl Connection {
 
     /// Whether calls that come now are neither executed nor answered.
     #[inline]
-    fn has_said_goodbye(&self) -> bool {
-        matches!(self.phase, Phase::Leaving | Phase::Parting)
+    fn takes_no_calls(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Parting | Phase::Answering { .. })
     }
 
     /// Whether nothing more is taken, nor waited for.

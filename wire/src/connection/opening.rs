@@ -9,6 +9,7 @@ use crate::error::ProtocolError;
 use crate::event::Event;
 use crate::hello::{self, Allowance, Answer, Hello};
 use crate::layout::Layout;
+use crate::limits::MAX_CREDIT;
 use crate::rc::ResultCode;
 
 impl Connection {
@@ -57,7 +58,7 @@ impl Connection {
     }
 
     pub(super) fn open(&mut self, allowance: Allowance) {
-        self.allowance = allowance;
+        self.allowance = Allowance { stream_credit: allowance.stream_credit.min(MAX_CREDIT), ..allowance };
         self.decoder.expect_v1(self.flow.settings.limits.max_payload);
         if self.phase == Phase::Opening {
             self.phase = Phase::Open;
@@ -70,6 +71,7 @@ impl Connection {
             max_payload: limits.max_payload,
             max_in_flight: limits.max_in_flight,
             max_in_flight_bytes: limits.max_in_flight_bytes,
+            stream_credit: limits.stream_credit,
         }
     }
 

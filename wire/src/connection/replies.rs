@@ -123,10 +123,11 @@ impl Connection {
         let Extension::Fine(payload) = split_extension(header.flags, payload) else {
             return Err(ProtocolError::BadExtension);
         };
-        let Some(calls) = &mut self.open_calls else { return Err(ProtocolError::UnknownReply(header.id)) };
         if header.flags & flags::MORE != 0 {
-            return Err(ProtocolError::UnaskedPart(header.id));
+            let is_waited_for = self.count_part(header)?;
+            return Ok(is_waited_for.then_some(Event::Part { id: header.id, payload }));
         }
+        let Some(calls) = &mut self.open_calls else { return Err(ProtocolError::UnknownReply(header.id)) };
         let waited_for = calls.asked.finish(header.id, i32::from(header.msg_type))?;
         calls.topics.answered(header.id, ResultCode::new(header.rc));
         self.part();

@@ -57,7 +57,7 @@ impl Connection {
     /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
     #[inline]
     pub(super) fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
-        if self.has_said_goodbye() {
+        if self.takes_no_calls() {
             return Ok(None);
         }
         call_rules::check_id(header.id, self.last_id)?;
@@ -80,7 +80,7 @@ impl Connection {
 
     /// A notify that could not be executed as it is meant has nobody to be told.
     pub(super) fn take_notify<'b>(&self, header: Header, payload: &'b [u8]) -> Option<Event<'b>> {
-        if self.has_said_goodbye() || header.flags & !flags::EXT != 0 {
+        if self.takes_no_calls() || header.flags & !flags::EXT != 0 {
             return None;
         }
         match split_extension(header.flags, payload) {

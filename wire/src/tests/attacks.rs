@@ -95,8 +95,13 @@ fn the_sums_of_what_is_in_flight_do_not_overflow() {
 
 #[test]
 fn absurd_allowances_are_just_limits() {
-    let most = Allowance { max_payload: u32::MAX, max_in_flight: u32::MAX, max_in_flight_bytes: u32::MAX };
-    let least = Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0 };
+    let most = Allowance {
+        max_payload: u32::MAX,
+        max_in_flight: u32::MAX,
+        max_in_flight_bytes: u32::MAX,
+        stream_credit: u32::MAX,
+    };
+    let least = Allowance { max_payload: 0, max_in_flight: 0, max_in_flight_bytes: 0, stream_credit: 0 };
     let mut side = Side::responder(defaults());
     side.feed(&hello(most));
     side.sent();

@@ -9,10 +9,11 @@ use crate::rc::ResultCode;
 use crate::{classic, hello};
 
 fn allowances() -> impl Strategy<Value = Allowance> {
-    any::<[u32; 3]>().prop_map(|[max_payload, max_in_flight, max_in_flight_bytes]| Allowance {
+    any::<[u32; 4]>().prop_map(|[max_payload, max_in_flight, max_in_flight_bytes, stream_credit]| Allowance {
         max_payload,
         max_in_flight,
         max_in_flight_bytes,
+        stream_credit,
     })
 }
 

@@ -74,7 +74,16 @@ struct Story {
     ends: Vec<Option<End>>,
     expected: Vec<Option<End>>,
     frames: Vec<Frame>,
-    reads: bool,
+    peer: Peer,
+}
+
+/// What the peer may still say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Everything,
+    /// It has said goodbye, and still reads: it can cancel.
+    Cancels,
+    Nothing,
 }
 
 impl Story {
@@ -90,7 +99,7 @@ impl Story {
             ends: vec![None; count],
             expected: vec![None; count],
             frames: Vec::new(),
-            reads: true,
+            peer: Peer::Everything,
         }
     }
 
@@ -110,7 +119,7 @@ impl Story {
                 }
             }
             Act::Cancel(index) => {
-                if self.reads {
+                if self.peer != Peer::Nothing {
                     self.expect(index, End::Cancelled);
                 }
                 self.side.feed(&frame(Kind::Cancel, 0, 0, index as u32 + 1, 0, b""));
@@ -121,14 +130,16 @@ impl Story {
             }
             Act::PeersGoodbye => {
                 self.side.feed(&frame(Kind::Goodbye, 0, 0, 0, 0, b""));
-                self.reads = false;
+                if self.peer == Peer::Everything {
+                    self.peer = Peer::Cancels;
+                }
             }
             Act::OurGoodbye => self.side.connection.goodbye(ResultCode::SHUTTING_DOWN),
             Act::EndOfInput => {
-                if self.reads {
+                if self.peer == Peer::Everything {
                     (0..self.ids.len()).for_each(|index| self.expect(index, End::Dropped));
                 }
-                self.reads = false;
+                self.peer = Peer::Nothing;
                 self.side.connection.end_of_input();
             }
         }
@@ -140,6 +151,7 @@ impl Story {
                     Owed::Cancelled(_) => End::Cancelled,
                     Owed::TimedOut(_) => End::TimedOut,
                     Owed::Dropped(_) => End::Dropped,
+                    Owed::MayGoOn(_) => panic!("nothing is answered in parts"),
                 },
             );
         }

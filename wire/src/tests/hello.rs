@@ -31,16 +31,19 @@ fn refusal_of(bytes: &[u8]) -> Answer {
     answer
 }
 
+/// PROTOCOL L5a
 #[test]
 fn a_hello_is_answered_with_what_we_allow() {
     let mut side = Side::responder(settings(|settings| {
         settings.limits.max_payload = 11;
         settings.limits.max_in_flight = 12;
         settings.limits.max_in_flight_bytes = 13;
+        settings.limits.stream_credit = 14;
     }));
     side.feed(&hello(GENEROUS));
     let (theirs, answer) = Hello::decode_answer(&side.sent()).unwrap();
-    let allowance = Allowance { max_payload: 11, max_in_flight: 12, max_in_flight_bytes: 13 };
+    let allowance =
+        Allowance { max_payload: 11, max_in_flight: 12, max_in_flight_bytes: 13, stream_credit: 14 };
     assert_eq!((theirs.allowance, theirs.versions), (allowance, VERSIONS));
     assert_eq!((answer.status, answer.version, answer.instance), (ResultCode::OK, 1, [9; 16]));
     assert_eq!(side.connection.layout(), Some(Layout::V1));
@@ -53,7 +56,8 @@ fn an_initiator_speaks_first_and_opens_with_the_answer() {
     let ours = Hello::decode(&side.sent()).unwrap();
     assert_eq!(ours.nonce, [7; 16]);
     assert!(!side.connection.may_call(0), "nothing is allowed before the answer");
-    let allowance = Allowance { max_payload: 100, max_in_flight: 2, max_in_flight_bytes: 50 };
+    let allowance =
+        Allowance { max_payload: 100, max_in_flight: 2, max_in_flight_bytes: 50, stream_credit: 60 };
     side.feed(&answer(allowance));
     assert_eq!(side.seen(), [Seen::Opened]);
     assert_eq!(side.connection.request_limit(), 50);

@@ -16,6 +16,7 @@ mod hello;
 mod limits;
 mod memory;
 mod pair;
+mod parts;
 mod plain;
 mod properties;
 mod time;
@@ -45,6 +46,7 @@ enum Seen {
     Subscribe { topic: i32 },
     Unsubscribe { topic: i32 },
     Published { topic: u16, sequence: u32, dropped: u32, payload: Vec<u8> },
+    Part { id: u32, payload: Vec<u8> },
     LostReply { id: u32 },
     Opened,
     Goodbye { rc: i32, last_id: u32 },
@@ -170,6 +172,7 @@ impl Side {
             Event::Published { topic, sequence, dropped, payload } => {
                 seen.push(Seen::Published { topic, sequence, dropped, payload: payload.to_vec() });
             }
+            Event::Part { id, payload } => seen.push(Seen::Part { id, payload: payload.to_vec() }),
             Event::LostReply { id } => seen.push(Seen::LostReply { id }),
             Event::Pong { id } => seen.push(Seen::Pong(id)),
             Event::Opened(_) => seen.push(Seen::Opened),
@@ -315,8 +318,12 @@ fn classic_request(msg_type: i32, payload: &[u8]) -> Vec<u8> {
     classic_frame(msg_type, 0, payload.len() as i32, payload)
 }
 
-const GENEROUS: Allowance =
-    Allowance { max_payload: 1 << 20, max_in_flight: 1 << 20, max_in_flight_bytes: 1 << 30 };
+const GENEROUS: Allowance = Allowance {
+    max_payload: 1 << 20,
+    max_in_flight: 1 << 20,
+    max_in_flight_bytes: 1 << 30,
+    stream_credit: 100,
+};
 
 /// An initiator's hello.
 fn hello(allowance: Allowance) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 mod events;
 mod incoming;
+mod parts;
 mod pending;
 mod pings;
 mod rules;
