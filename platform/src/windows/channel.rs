@@ -172,9 +172,15 @@ impl Channel {
     ///
     /// # Platform-specific behavior
     ///
-    /// The server sees the end when the channel is dropped.
+    /// The server of a pipe sees the end when the channel is dropped; that of a socket now, behind what is still
+    /// under way.
     pub fn shutdown(&self) {
         self.duplex.stop();
+        if let Object::Tcp(socket) = self.duplex.object()
+            && let Err(error) = socket.shutdown(Shutdown::Write)
+        {
+            log::trace!("shutting a socket down: {error}"); // It has ended already.
+        }
     }
 }
 
