@@ -247,6 +247,10 @@ impl Client {
     /// tells whether a call may have been executed. The server is told as far as that goes without waiting.
     ///
     /// Dropping a client closes it, too.
+    ///
+    /// # Platform-specific behavior
+    /// Windows: the server of a pipe sees the end when the client and all that it has started are dropped; before
+    /// that it knows from the goodbye, which the classic layout has not.
     pub fn close(&self) {
         match &self.link {
             Link::Stream(shared) => shared.close(),

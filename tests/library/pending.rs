@@ -159,6 +159,24 @@ fn a_call_that_is_dropped_is_cancelled_and_its_reply_skipped() {
 }
 
 #[test]
+fn a_call_is_waited_for_on_any_thread_and_with_others_of_its_client() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let (client, other) = (client(&bound[0]), client(&bound[0]));
+    let calls = start_echoes(&client, 20);
+    let threads: Vec<_> = calls.into_iter().map(|call| thread::spawn(|| call.wait())).collect();
+    for (number, thread) in (0_u32..).zip(threads) {
+        let reply = thread.join().expect("a thread").expect("its reply");
+        assert_eq!(reply.payload(), number.to_le_bytes());
+    }
+    let mut mixed = [client.start(ECHO, b"").expect("start"), other.start(ECHO, b"").expect("start")];
+    let error = wait_any(&mut mixed, None).expect_err("of two clients");
+    assert!(error.is_invalid_input() && error.to_string().contains("several clients"), "{error}");
+    drop((mixed, client, other));
+    running.stop().expect("the server ends well");
+}
+
+#[test]
 fn what_is_started_leaves_when_it_is_asked_to() {
     let _watchdog = watchdog(60);
     let (taken, was_taken) = mpsc::channel();
