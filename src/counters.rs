@@ -1,29 +1,103 @@
 //! What a server has done so far, readable from anywhere.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::stats::{Histogram, RANGES, Stats, range_of};
+use sidewire_wire::ResultCode;
 
 /// Counts of a server, from its start. Cheap to clone; all clones show the same numbers.
 ///
 /// The numbers are read one by one while the server goes on: each is right, but they need not
 /// be of the same moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Counters(Arc<Numbers>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Numbers {
     connections: AtomicU64,
     accepted: AtomicU64,
-    requests: AtomicU64,
+    refused: AtomicU64,
+    faulty: AtomicU64,
+    /// By type; behind them, all that lie beyond the table.
+    requests: Box<[AtomicU64]>,
+    failures: Mutex<BTreeMap<(i32, i32), u64>>,
     failed: AtomicU64,
     notifies: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    handling: [AtomicU64; RANGES],
+    slow_handlers: AtomicU64,
+    stalls: AtomicU64,
     datagrams_dropped: AtomicU64,
     answers_to_nobody: AtomicU64,
     events: AtomicU64,
     events_dropped: AtomicU64,
 }
 
+/// Pairs of a type and a result code that are counted each for itself.
+const MAX_PAIRS: usize = 1024;
+
 impl Counters {
+    /// Of a server with so many types.
+    pub(crate) fn new(types: usize) -> Counters {
+        let zero = AtomicU64::default;
+        Counters(Arc::new(Numbers {
+            connections: zero(),
+            accepted: zero(),
+            refused: zero(),
+            faulty: zero(),
+            requests: (0..=types).map(|_| zero()).collect(),
+            failures: Mutex::default(),
+            failed: zero(),
+            notifies: zero(),
+            bytes_received: zero(),
+            bytes_sent: zero(),
+            handling: [(); RANGES].map(|()| zero()),
+            slow_handlers: zero(),
+            stalls: zero(),
+            datagrams_dropped: zero(),
+            answers_to_nobody: zero(),
+            events: zero(),
+            events_dropped: zero(),
+        }))
+    }
+
+    /// All numbers at once.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let numbers = &*self.0;
+        let of = |number: &AtomicU64| number.load(Relaxed);
+        let (unknown, known) =
+            numbers.requests.split_last().map_or((0, &[][..]), |(last, all)| (of(last), all));
+        let requests = (0..=u16::MAX).zip(known).map(|(msg_type, count)| (msg_type, of(count)));
+        let failures = numbers.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures =
+            failures.iter().map(|((msg_type, rc), count)| ((*msg_type, ResultCode::new(*rc)), *count));
+        Stats {
+            connections: of(&numbers.connections),
+            accepted: of(&numbers.accepted),
+            refused: of(&numbers.refused),
+            faulty: of(&numbers.faulty),
+            requests: requests.filter(|(_, count)| *count > 0).collect(),
+            unknown,
+            notifies: of(&numbers.notifies),
+            failures: failures.collect(),
+            failed: of(&numbers.failed),
+            bytes_received: of(&numbers.bytes_received),
+            bytes_sent: of(&numbers.bytes_sent),
+            handling: Histogram(numbers.handling.iter().map(of).collect()),
+            slow_handlers: of(&numbers.slow_handlers),
+            stalls: of(&numbers.stalls),
+            events: of(&numbers.events),
+            events_dropped: of(&numbers.events_dropped),
+            datagrams_dropped: of(&numbers.datagrams_dropped),
+            answers_to_nobody: of(&numbers.answers_to_nobody),
+        }
+    }
+
     /// Connections that are open now.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -39,7 +113,7 @@ impl Counters {
     /// Requests that reached the dispatch table so far.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.0.requests.load(Relaxed)
+        self.0.requests.iter().map(|count| count.load(Relaxed)).sum()
     }
 
     /// Those of them that were answered with a result code other than 0.
@@ -104,14 +178,61 @@ impl Counters {
         add(&self.0.connections, u64::MAX);
     }
 
-    pub(crate) fn request(&self, failed: bool) {
-        add(&self.0.requests, 1);
-        add(&self.0.failed, u64::from(failed));
+    /// A request has come.
+    #[inline]
+    pub(crate) fn request(&self, msg_type: i32) {
+        let beyond = self.0.requests.len() - 1;
+        let index = usize::try_from(msg_type).map_or(beyond, |index| index.min(beyond));
+        add(&self.0.requests[index], 1);
     }
 
-    /// One that was deferred is answered.
-    pub(crate) fn deferred(&self, failed: bool) {
-        add(&self.0.failed, u64::from(failed));
+    /// One is answered.
+    #[inline]
+    pub(crate) fn answered(&self, msg_type: i32, rc: ResultCode) {
+        if !rc.is_ok() {
+            self.failed_with(msg_type, rc);
+        }
+    }
+
+    #[cold]
+    fn failed_with(&self, msg_type: i32, rc: ResultCode) {
+        add(&self.0.failed, 1);
+        let mut failures = self.0.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = (msg_type, rc.code());
+        // Which pairs there are is up to who calls.
+        if failures.len() < MAX_PAIRS || failures.contains_key(&pair) {
+            *failures.entry(pair).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn refused(&self) {
+        add(&self.0.refused, 1);
+    }
+
+    pub(crate) fn faulty(&self) {
+        add(&self.0.faulty, 1);
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self, received: usize, sent: usize) {
+        add(&self.0.bytes_received, received as u64);
+        add(&self.0.bytes_sent, sent as u64);
+    }
+
+    /// So many handlers took so long together.
+    #[inline]
+    pub(crate) fn handling(&self, time: Duration, handlers: u32) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let each = if handlers > 1 { nanos / u64::from(handlers) } else { nanos };
+        add(&self.0.handling[range_of(each)], u64::from(handlers));
+    }
+
+    pub(crate) fn slow_handler(&self) {
+        add(&self.0.slow_handlers, 1);
+    }
+
+    pub(crate) fn stall(&self) {
+        add(&self.0.stalls, 1);
     }
 
     pub(crate) fn notify(&self) {
@@ -122,4 +243,37 @@ impl Counters {
 /// Only the loop's thread counts, so a plain load and store do; no locked instruction is needed.
 fn add(number: &AtomicU64, count: u64) {
     number.store(number.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_type_and_failures_by_type_and_code() {
+        let counters = Counters::new(4);
+        for (msg_type, rc) in [(1, 0), (1, 0), (3, -2), (4, -1), (-7, -1), (70_000, -1), (3, 9)] {
+            counters.request(msg_type);
+            counters.answered(msg_type, ResultCode::new(rc));
+        }
+        let stats = counters.stats();
+        assert_eq!(stats.requests, BTreeMap::from([(1, 2), (3, 2)]));
+        assert_eq!((stats.unknown, stats.failed, counters.requests(), counters.failed()), (3, 5, 7, 5));
+        let failures = [((3, -2), 1), ((3, 9), 1), ((4, -1), 1), ((-7, -1), 1), ((70_000, -1), 1)];
+        let failures = failures.map(|((msg_type, rc), count)| ((msg_type, ResultCode::new(rc)), count));
+        assert_eq!(stats.failures, BTreeMap::from(failures));
+    }
+
+    /// Whoever calls chooses what is counted, but not how much of it is remembered.
+    #[test]
+    fn pairs_are_remembered_up_to_a_bound() {
+        let counters = Counters::new(1);
+        for rc in 1..5_000 {
+            counters.answered(0, ResultCode::new(rc));
+        }
+        counters.answered(0, ResultCode::new(1));
+        let stats = counters.stats();
+        assert_eq!((stats.failures.len(), stats.failed), (MAX_PAIRS, 5_000));
+        assert_eq!(stats.failures[&(0, ResultCode::new(1))], 2);
+    }
 }

@@ -76,6 +76,7 @@ mod random;
 mod reactor;
 mod server;
 mod signals;
+mod stats;
 
 pub use access::Access;
 pub use client::{
@@ -96,6 +97,7 @@ pub use sidewire_platform::{
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
+pub use stats::{Histogram, Stats};
 
 /// What other threads may be given, on every system. Only what a handler is lent stays on its thread:
 /// `Request`, `Session` and `MessageReply` reach into the loop.

@@ -43,6 +43,9 @@ pub struct Limits {
     /// Frames handled for one connection before others get their turn. Default 4,096; fewer if their
     /// handlers take longer than 2 ms together.
     pub turn_frames: usize,
+    /// How long a handler may hold the loop, in which time nobody else is served, before the log says so, with its
+    /// message type, and it is [counted](crate::Stats::slow_handlers). Default 100 ms; `Duration::MAX` says nothing.
+    pub slow_handler: Duration,
 }
 
 /// What one listener allows; part of [`Limits`], or its own by [`Listen::limits`](crate::Listen::limits).
@@ -129,6 +132,7 @@ impl Default for Limits {
             max_buffered: 1 << 30,
             turn_bytes: 1 << 20,
             turn_frames: 4_096,
+            slow_handler: Duration::from_millis(100),
         }
     }
 }

@@ -3,13 +3,18 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use sidewire_platform::Endpoint;
+
 use super::system::System;
+use super::watch::{Ran, Watch};
 use crate::limits::TURN_TIME;
 
 /// One such turn.
 #[derive(Debug)]
 pub(super) struct Budget<'a, Y> {
     system: &'a Y,
+    watch: &'a Watch,
+    endpoint: &'a Endpoint,
     pub(super) bytes: usize,
     /// Units that may still be handled. Whoever handles them counts.
     pub(super) units: Cell<usize>,
@@ -18,35 +23,46 @@ pub(super) struct Budget<'a, Y> {
     /// The time when this was last looked at, and which handler that was behind.
     looked: Cell<(Instant, u32)>,
     next_look: Cell<u32>,
+    /// Behind the first handlers the clock is read, since each of them may be a slow one, and then behind every so
+    /// many.
+    look_every: u32,
     until: Instant,
 }
-
-/// The clock is read behind the first handlers, since each of them may be a slow one, and then behind
-/// every so many.
-const LOOK_EVERY: u32 = 16;
 
 impl<'a, Y: System> Budget<'a, Y> {
     /// `now`: what the system's clock has just said.
     #[inline]
-    pub(super) fn begin(system: &'a Y, bytes: usize, units: usize, now: Instant) -> Budget<'a, Y> {
+    pub(super) fn begin(
+        system: &'a Y,
+        watch: &'a Watch,
+        endpoint: &'a Endpoint,
+        bytes: usize,
+        units: usize,
+        now: Instant,
+    ) -> Budget<'a, Y> {
         Budget {
             system,
+            watch,
+            endpoint,
             bytes: bytes.max(1),
             units: Cell::new(units.max(1)),
             handled: Cell::new(0),
             looked: Cell::new((now, 0)),
             next_look: Cell::new(1),
+            look_every: watch.begin(),
             until: now + TURN_TIME,
         }
     }
 
     /// A handler has run. Ends the turn if that has taken too long.
     #[inline]
-    pub(super) fn handled(&self) {
-        let handled = self.handled.get() + 1;
+    pub(super) fn handled(&self, what: Ran) {
+        let before = self.handled.get();
+        self.watch.ran(before, what);
+        let handled = before + 1;
         self.handled.set(handled);
         if handled == self.next_look.get() {
-            self.next_look.set(handled + handled.min(LOOK_EVERY));
+            self.next_look.set(handled + handled.min(self.look_every));
             self.look();
         }
     }
@@ -64,8 +80,9 @@ impl<'a, Y: System> Budget<'a, Y> {
     }
 
     fn look(&self) -> Instant {
-        let now = self.system.now();
-        self.looked.set((now, self.handled.get()));
+        let (now, handled) = (self.system.now(), self.handled.get());
+        let (before, seen) = self.looked.replace((now, handled));
+        self.watch.took(now.saturating_duration_since(before), handled - seen, handled, self.endpoint);
         if now >= self.until {
             self.units.set(0);
         }
@@ -78,13 +95,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::counters::Counters;
     use crate::reactor::system::memory::World;
+    use crate::reactor::watch::LOOK_EVERY;
+
+    fn watch() -> (Watch, Endpoint) {
+        (Watch::new(TURN_TIME, Counters::new(0)), "local:memory".parse().expect("an endpoint"))
+    }
 
     #[test]
     fn a_turn_is_over_by_units_bytes_or_time() {
         let world = World::new();
         let system = world.system();
-        let begin = |bytes, units| Budget::begin(&system, bytes, units, world.now());
+        let (watch, endpoint) = watch();
+        let begin = |bytes, units| Budget::begin(&system, &watch, &endpoint, bytes, units, world.now());
         let mut budget = begin(1, 2);
         budget.units.set(1);
         assert!(!budget.is_over());
@@ -92,18 +116,18 @@ mod tests {
         assert!(budget.is_over());
         let budget = begin(1, 100);
         for _ in 0..40 {
-            budget.handled();
+            budget.handled(Ran::Stream);
         }
         assert!(!budget.is_over());
         world.pass(TURN_TIME);
         assert!(!budget.is_over(), "time passes while handlers run");
         for _ in 0..LOOK_EVERY {
-            budget.handled();
+            budget.handled(Ran::Stream);
         }
         assert!(budget.is_over());
         let budget = begin(1, 100);
         world.pass(TURN_TIME);
-        budget.handled();
+        budget.handled(Ran::Stream);
         assert!(budget.is_over(), "the first handler may be a slow one");
     }
 
@@ -111,11 +135,12 @@ mod tests {
     fn the_time_is_never_from_before_a_handler() {
         let world = World::new();
         let system = world.system();
-        let budget = Budget::begin(&system, 1, 100, world.now());
+        let (watch, endpoint) = watch();
+        let budget = Budget::begin(&system, &watch, &endpoint, 1, 100, world.now());
         for _ in 0..40 {
             assert_eq!(budget.now(), world.now());
             world.pass(Duration::from_micros(10));
-            budget.handled();
+            budget.handled(Ran::Stream);
         }
         assert_eq!(budget.now(), world.now());
     }

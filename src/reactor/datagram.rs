@@ -15,6 +15,7 @@ use super::owed_datagrams::OwedDatagrams;
 use super::schedule::Wakeup;
 use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
+use super::watch::{Ran, Watch};
 use super::{Incoming, Origin, Service};
 use crate::counters::Counters;
 use sidewire_wire::datagram::{self, Parsed};
@@ -117,6 +118,7 @@ impl<Y: System> Receiving<'_, Y> {
         &mut self,
         buffer: &mut [u8],
         turn_bytes: usize,
+        watch: &Watch,
         service: &mut impl Service,
     ) -> Outcome {
         let had_failed = match self.socket.input {
@@ -125,14 +127,30 @@ impl<Y: System> Receiving<'_, Y> {
         };
         self.socket.input = Input::Open;
         let system = self.system;
-        let mut budget = Budget::begin(system, turn_bytes, PER_TURN, system.now());
+        let endpoint = &self.site.endpoint;
+        let mut budget = Budget::begin(system, watch, endpoint, turn_bytes, PER_TURN, system.now());
+        let outcome = self.read_within(&mut budget, buffer, had_failed, service);
+        // That of the last handlers.
+        budget.now();
+        outcome
+    }
+
+    fn read_within(
+        &mut self,
+        budget: &mut Budget<'_, Y>,
+        buffer: &mut [u8],
+        had_failed: bool,
+        service: &mut impl Service,
+    ) -> Outcome {
         while !budget.is_over() {
             match self.socket.out.socket.receive(buffer) {
                 Ok(received) => {
                     budget.bytes = budget.bytes.saturating_sub(received.length);
                     budget.units.set(budget.units.get() - 1);
-                    self.handle(&buffer[..received.length], &received, service);
-                    budget.handled();
+                    self.socket.out.counters.bytes(received.length, 0);
+                    if let Some(handler) = self.handle(&buffer[..received.length], &received, service) {
+                        budget.handled(handler);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Drained,
                 Err(error) => {
@@ -148,7 +166,8 @@ impl<Y: System> Receiving<'_, Y> {
         Outcome::More
     }
 
-    fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) {
+    /// Says which handler it was for, if any.
+    fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) -> Option<Ran> {
         let address = match received.from {
             Some(Address::Inet(address)) => Some(address),
             _ => None,
@@ -157,10 +176,13 @@ impl<Y: System> Receiving<'_, Y> {
         let admitted = self.admits(&peer, received.from.as_ref());
         match self.site.carries {
             Carries::Frames | Carries::Plain(_) => {
-                self.handle_frame(bytes, received, &peer, admitted, service);
+                self.handle_frame(bytes, received, &peer, admitted, service)
             }
-            Carries::Messages if !admitted => {}
-            Carries::Messages if received.truncated => self.drop_truncated(bytes.len()),
+            Carries::Messages if !admitted => None,
+            Carries::Messages if received.truncated => {
+                self.drop_truncated(bytes.len());
+                None
+            }
             Carries::Messages => {
                 let (from, endpoint) = (received.from.as_ref(), &self.site.endpoint);
                 let message = Message { bytes, from, peer: &peer, endpoint };
@@ -168,6 +190,7 @@ impl<Y: System> Receiving<'_, Y> {
                 let mut answers = Answering { out: &mut self.socket.out, system: self.system, to, endpoint };
                 let mut reply = MessageReply { answers: &mut answers };
                 service.message(self.number, &message, &mut reply);
+                Some(Ran::Messages)
             }
         }
     }
@@ -189,6 +212,7 @@ impl<Y: System> Receiving<'_, Y> {
         }
         let Site { access, own_identity, lower_integrity, endpoint, tallies, .. } = &self.site;
         let Err(denied) = access.admits_client(peer, own_identity, *lower_integrity) else { return true };
+        self.socket.out.counters.refused();
         if let Some(count) = tallies.refused.next_worth_telling() {
             let from = Sender(from);
             log::warn!("{endpoint}: refused a datagram of {peer} ({from}): {denied}; {count} so far");
@@ -203,7 +227,7 @@ impl<Y: System> Receiving<'_, Y> {
         peer: &Peer,
         admitted: bool,
         service: &mut impl Service,
-    ) {
+    ) -> Option<Ran> {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
         let nobody = ReturnAddress::nobody(self.mailbox);
@@ -215,7 +239,7 @@ impl<Y: System> Receiving<'_, Y> {
                 out.refuse(scratch.unsent(), to, &self.site.endpoint);
                 scratch.clear();
             }
-            return;
+            return None;
         }
         match parsed {
             Parsed::Request { ticket, payload } => {
@@ -237,6 +261,7 @@ impl<Y: System> Receiving<'_, Y> {
                         self.defer(number, to, *deferral);
                     }
                 }
+                return Some(Ran::Type(msg_type));
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
@@ -244,6 +269,7 @@ impl<Y: System> Receiving<'_, Y> {
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("{}", Sender(from)));
+                return Some(Ran::Type(msg_type));
             }
             Parsed::Cancel { id } => self.cancel(to, id),
             Parsed::Ping { id } => {
@@ -260,6 +286,7 @@ impl<Y: System> Receiving<'_, Y> {
             // A server asks nothing, so it gets no replies.
             _ => {}
         }
+        None
     }
 
     fn classic(&self) -> Classic {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::schedule::Target;
 use super::slots::Key;
 use super::system::System;
 use super::{Reactor, Service};
+use crate::counters::Counters;
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{Connection, Failure, Owed, OwedId, Protocol, ReplyWriter, ResultCode, Ticket};
 
@@ -18,6 +20,7 @@ use sidewire_wire::{Connection, Failure, Owed, OwedId, Protocol, ReplyWriter, Re
 pub(crate) struct Call {
     mailbox: Arc<Mailbox>,
     caller: Caller,
+    msg_type: AtomicI32,
     /// By what its connection knows it, once the handler that defers it has returned.
     owed: OnceLock<OwedId>,
     state: Mutex<State>,
@@ -104,10 +107,20 @@ impl Call {
         Ok(Arc::new(Call {
             mailbox: Arc::clone(mailbox),
             caller,
+            msg_type: AtomicI32::default(),
             owed: OnceLock::new(),
             state: Mutex::new(State::Open(Vec::new())),
             changed: Condvar::new(),
         }))
+    }
+
+    /// Says what was asked, once the handler that defers it has returned.
+    pub(super) fn is_of_type(&self, msg_type: i32) {
+        self.msg_type.store(msg_type, Relaxed);
+    }
+
+    pub(super) fn msg_type(&self) -> i32 {
+        self.msg_type.load(Relaxed)
     }
 
     /// Answers it. To be called once.
@@ -218,6 +231,7 @@ impl Deferred {
     /// Leaves the answer to a call that `connection` has just handed out for later.
     pub(super) fn defer(&mut self, key: Key, connection: &mut Connection, deferral: Deferral, now: Instant) {
         let Deferral { ticket, call } = deferral;
+        call.is_of_type(ticket.msg_type);
         let Some(id) = connection.defer(ticket, now) else {
             return call.is_unwanted(Unwanted::Disconnected);
         };
@@ -250,20 +264,29 @@ impl Deferred {
     /// Tells of the calls of a connection that have ended without an answer, those included whose time was
     /// over by `now`.
     #[inline]
-    pub(super) fn tell_ended(&mut self, key: Key, connection: &mut Connection, now: Instant) {
+    pub(super) fn tell_ended(
+        &mut self,
+        key: Key,
+        connection: &mut Connection,
+        now: Instant,
+        counters: &Counters,
+    ) {
         while let Some(owed) = connection.poll_owed(now) {
-            self.tell(key, owed);
+            self.tell(key, owed, counters);
         }
     }
 
     #[cold]
-    fn tell(&mut self, key: Key, owed: Owed) {
-        let why = match owed {
-            Owed::Cancelled(_) => Unwanted::Cancelled,
-            Owed::TimedOut(_) => Unwanted::TimedOut,
-            _ => Unwanted::Disconnected,
+    fn tell(&mut self, key: Key, owed: Owed, counters: &Counters) {
+        let (why, rc) = match owed {
+            Owed::Cancelled(_) => (Unwanted::Cancelled, Some(ResultCode::CANCELLED)),
+            Owed::TimedOut(_) => (Unwanted::TimedOut, Some(ResultCode::TIMED_OUT)),
+            _ => (Unwanted::Disconnected, None),
         };
         if let Some(call) = self.take(key, owed.id()) {
+            if let Some(rc) = rc {
+                counters.answered(call.msg_type(), rc);
+            }
             call.is_unwanted(why);
         }
     }
@@ -309,7 +332,7 @@ impl<Y: System> Reactor<Y> {
             Caller::Nobody => return,
         };
         match answered {
-            Some(rc) => self.counters.deferred(!rc.is_ok()),
+            Some(rc) => self.counters.answered(call.msg_type(), rc),
             None => {
                 log::debug!("an answer to nobody: its call has ended before");
                 self.counters.answer_to_nobody();

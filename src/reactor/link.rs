@@ -23,6 +23,7 @@ use super::site::{Refusals, Site};
 use super::slots::Key;
 use super::system::{StreamIo, System};
 use super::topics::Topics;
+use super::watch::{Ran, Watch};
 use super::{CallNews, Incoming, Origin, Service};
 use crate::counters::Counters;
 use crate::error::Error;
@@ -92,7 +93,26 @@ pub(crate) struct Context<'a, Y> {
     pub(crate) deferred: &'a mut Deferred,
     pub(crate) topics: &'a mut Topics,
     pub(crate) counters: &'a Counters,
+    pub(crate) watch: &'a Watch,
+    pub(crate) traffic: Traffic,
     pub(crate) scope: Scope<'a>,
+}
+
+impl<'a, Y: System> Context<'a, Y> {
+    /// What the link may do in this turn.
+    #[inline]
+    fn budget(&self) -> Budget<'a, Y> {
+        let Scope { site, begun, .. } = self.scope;
+        let Limits { turn_bytes, turn_frames, .. } = self.limits;
+        Budget::begin(self.system, self.watch, &site.endpoint, *turn_bytes, *turn_frames, begun)
+    }
+}
+
+/// Bytes that came and left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) read: usize,
+    pub(crate) written: usize,
 }
 
 /// Which link works, where it came in, when it began to, and whose time is judged as of when.
@@ -169,22 +189,22 @@ impl<Y: System> Link<Y> {
         service: &mut impl Service,
         to_the_end: bool,
     ) -> Next {
-        let (begun, limits) = (context.scope.begun, context.limits);
-        let mut budget = Budget::begin(context.system, limits.turn_bytes, limits.turn_frames, begun);
+        let begun = context.scope.begun;
+        let mut budget = context.budget();
         let is_overdue = self.is_due(begun);
         self.protocol.flow_mut().lend(&mut context.memory.spare);
         let was_writing = self.wants_to_write();
         self.open(context.scope, &budget, service);
         // What others have put into its outbox does not wait for handlers of what comes now.
         if self.protocol.has_unsent() && !was_writing {
-            self.flush(limits, &budget);
+            self.flush(context, &budget);
         }
         let unread = budget.bytes;
         let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue);
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
         self.tell_ended(context);
-        let mut more_to_write = self.flush(limits, &budget);
+        let mut more_to_write = self.flush(context, &budget);
         let resumed = was_paused && !self.protocol.is_paused();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
         if is_overdue {
@@ -202,7 +222,7 @@ impl<Y: System> Link<Y> {
             if context.scope.judged.is_some_and(|judged| {
                 self.give_up_calls(judged, input, context.scope, service) | self.expire(judged, input)
             }) {
-                more_to_write = self.flush(limits, &budget);
+                more_to_write = self.flush(context, &budget);
             }
         }
         self.end_work(was_writing, more_to_handle || more_to_write, context)
@@ -234,7 +254,7 @@ impl<Y: System> Link<Y> {
     fn tell_ended(&mut self, context: &mut Context<'_, Y>) {
         let Scope { key, begun, judged, .. } = context.scope;
         if let Protocol::Framed(connection) = &mut self.protocol {
-            context.deferred.tell_ended(key, connection, judged.unwrap_or(begun));
+            context.deferred.tell_ended(key, connection, judged.unwrap_or(begun), context.counters);
         }
     }
 
@@ -245,13 +265,13 @@ impl<Y: System> Link<Y> {
             self.opened = true;
             let peer = self.peer.as_ref().unwrap_or(&NOBODY);
             service.opened(self.source, &mut scope.session(peer, &self.stream, plain));
-            budget.handled();
+            budget.handled(Ran::Stream);
         }
     }
 
     /// Writes what is ready. Says whether more would go than the budget allowed.
-    fn flush(&mut self, limits: &Limits, budget: &Budget<'_, Y>) -> bool {
-        let mut bytes = limits.turn_bytes.max(1);
+    fn flush(&mut self, context: &mut Context<'_, Y>, budget: &Budget<'_, Y>) -> bool {
+        let mut bytes = context.limits.turn_bytes.max(1);
         let now = budget.now();
         while !self.ending.is_over() && self.protocol.has_unsent() {
             if bytes == 0 {
@@ -261,10 +281,12 @@ impl<Y: System> Link<Y> {
                 Ok(count) => {
                     self.protocol.mark_sent(count, now);
                     bytes = bytes.saturating_sub(count.max(1));
+                    context.traffic.written += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.protocol.mark_sent(0, now);
+                    context.counters.stall();
                     return false;
                 }
                 Err(_) if self.protocol.has_only_a_goodbye_left() => self.tell(Fact::Broken),

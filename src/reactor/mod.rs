@@ -34,6 +34,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use crate::limits::Limits;
 use crate::maker::Maker;
 use datagram::DatagramSocket;
 use deferred::Deferred;
-use link::{Context, Link, Next, PeerName, Quota, Scope};
+use link::{Context, Link, Next, PeerName, Quota, Scope, Traffic};
 use mailbox::{Letter, Mailbox, ThreadMark};
 use memory::Memory;
 use schedule::{Schedule, Target, Wakeup};
@@ -53,6 +54,7 @@ use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
 use system::{Os, System};
 use topics::Topics;
+use watch::{Ran, Watch};
 
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
 pub(crate) use datagram::address_of;
@@ -88,6 +90,7 @@ pub(crate) struct Reactor<Y: System = Os> {
     topics: Topics,
     limits: Limits,
     counters: Counters,
+    watch: Watch,
     stopping: Option<Instant>,
     maker: Maker,
 }
@@ -119,7 +122,8 @@ impl<Y: System> Reactor<Y> {
             thread: None,
             memory: Memory::new(limits.max_buffered),
             reserve: Some(system.reserve()?),
-            refusals: Refusals::default(),
+            refusals: Refusals::new(counters.clone()),
+            watch: Watch::new(limits.slow_handler, counters.clone()),
             limits,
             counters,
             stopping: None,
@@ -277,9 +281,13 @@ impl<Y: System> Reactor<Y> {
             deferred: &mut self.deferred,
             topics: &mut self.topics,
             counters: &self.counters,
+            watch: &self.watch,
+            traffic: Traffic::default(),
             scope,
         };
         let next = work(link, &mut context, service);
+        let Traffic { read, written } = context.traffic;
+        self.counters.bytes(read, written);
         // It may still linger, but answers no more.
         if link.protocol().is_finishing() {
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
@@ -357,9 +365,14 @@ impl<Y: System> Reactor<Y> {
             if let (Quota::CountedForPeer, Some(peer)) = (link.quota(), link.peer()) {
                 source.site.parties.leave(peer, &source.site.own_identity);
             }
-            report_end(key, &link, &mut source.site);
+            report_end(key, &link, &mut source.site, &self.counters);
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
-            link.report_end(key, &source.site.endpoint, service);
+            if link.was_opened() {
+                let begun = self.system.now();
+                link.report_end(key, &source.site.endpoint, service);
+                let time = self.system.now().saturating_duration_since(begun);
+                self.watch.took_alone(time, Ran::Disconnect, &source.site.endpoint);
+            }
         }
         let linger = self.linger(link.source());
         link.close(&self.system, linger);
@@ -388,7 +401,11 @@ impl<Y: System> Reactor<Y> {
             match letter {
                 Some(Letter::Ready(_)) if stop.is_some() => {}
                 Some(Letter::Ready(number)) => self.serve(number, service),
-                Some(Letter::Run) => service.run(),
+                Some(Letter::Run) => {
+                    let begun = self.system.now();
+                    service.run();
+                    self.took(begun, Ran::Errand, &"the server");
+                }
                 Some(Letter::Order) => self.carry_out(service),
                 Some(Letter::Answer(call, answer)) => self.answer(&call, &answer, service),
                 Some(Letter::Publish(_)) | None => {}
@@ -403,10 +420,11 @@ impl<Y: System> Reactor<Y> {
 }
 
 /// Says how a connection ended.
-fn report_end<Y: System>(key: Key, link: &Link<Y>, site: &mut Site) {
+fn report_end<Y: System>(key: Key, link: &Link<Y>, site: &mut Site, counters: &Counters) {
     let (endpoint, peer) = (&site.endpoint, PeerName(link.peer()));
     match (link.protocol().flow().failure(), link.broken()) {
         (Some(failure), _) => {
+            counters.faulty();
             let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
             match site.tallies.failure(failure).next_worth_telling() {
                 Some(count) => log::log!(level, "{endpoint}: closed {peer}: {failure}; {count} so far"),

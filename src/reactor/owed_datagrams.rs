@@ -48,6 +48,7 @@ impl OwedDatagrams {
         let to = to.to_owned();
         let Ok(()) = self.reserve(&to) else { return Err(deferral) };
         let Deferral { ticket, call } = deferral;
+        call.is_of_type(ticket.msg_type);
         let timeout = Some(ticket.timeout_ms).filter(|timeout| *timeout > 0);
         let deadline = timeout.and_then(|timeout| since.checked_add(Duration::from_millis(timeout.into())));
         self.deadlines.extend(deadline.map(|at| (at, number)));
@@ -155,6 +156,7 @@ impl<Y: System> Receiving<'_, Y> {
 
     fn refuse_owed(&mut self, number: u64, rc: ResultCode, why: Unwanted) {
         let Some(Owed { ticket, to, call, .. }) = self.socket.owed.take(number) else { return };
+        self.socket.out.counters.answered(ticket.msg_type, rc);
         self.write_refusal(ticket, rc, &why.to_string());
         self.send_scratch(Some(to.borrow()));
         call.is_unwanted(why);

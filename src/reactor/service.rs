@@ -26,7 +26,8 @@ pub(crate) trait Service {
     /// What has become of the server's own calls on this connection, whose endpoint is known while it is there.
     fn call_news(&mut self, connection: ConnectionId, endpoint: Option<&Endpoint>, news: CallNews<'_>);
     /// A peer that speaks frames has been let in and has said so: its hello, or its first request, has come.
-    fn connected(&mut self, visitor: &Visitor<'_>);
+    /// Says whether a handler was told.
+    fn connected(&mut self, visitor: &Visitor<'_>) -> bool;
     /// The end of such a connection.
     fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed);
     /// What becomes of a topic's events for whom too much waits already; why it can't be subscribed to, if it

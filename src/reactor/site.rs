@@ -11,6 +11,7 @@ use sidewire_platform::{Endpoint, Peer, Tally};
 
 use super::parties::Parties;
 use crate::access::{Access, OwnIdentity};
+use crate::counters::Counters;
 use crate::limits::MAX_REFUSING;
 use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode, Settings};
 
@@ -76,23 +77,31 @@ pub(crate) enum Admission {
 }
 
 /// How many of those that are told "no" have not taken their answer yet, on all listeners.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(usize);
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    waiting: usize,
+    counters: Counters,
+}
 
 impl Refusals {
+    pub(crate) fn new(counters: Counters) -> Refusals {
+        Refusals { waiting: 0, counters }
+    }
+
     /// Arranges for a clear "no", as long as not too many wait for theirs.
     pub(crate) fn refuse(&mut self, protocol: &mut Protocol, rc: ResultCode, now: Instant) -> Admission {
-        if self.0 >= MAX_REFUSING {
+        self.counters.refused();
+        if self.waiting >= MAX_REFUSING {
             return Admission::Dropped;
         }
-        self.0 += 1;
+        self.waiting += 1;
         protocol.refuse(rc, now);
         Admission::Refused
     }
 
     /// One of them has gone.
     pub(crate) fn leave(&mut self) {
-        self.0 -= 1;
+        self.waiting -= 1;
     }
 }
 

@@ -197,7 +197,7 @@ impl<Y: System> Reactor<Y> {
     fn receive(&mut self, number: u16, service: &mut impl Service) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
         let Some(mut receiving) = source.receiving(&self.system, &self.mailbox) else { return };
-        let outcome = receiving.read(&mut self.memory.buffer, self.limits.turn_bytes, service);
+        let outcome = receiving.read(&mut self.memory.buffer, self.limits.turn_bytes, &self.watch, service);
         let later = self.system.now() + RETRY_AFTER;
         let target = source.target();
         match outcome {

@@ -26,6 +26,7 @@ use crate::loops::{self, Served};
 use crate::random::random_id;
 use crate::reactor::{Carries, Closed, Message, MessageReply, Reactor};
 use crate::signals::StopSignals;
+use crate::stats::Stats;
 use remote::STOP_GRACE;
 use sidewire_wire::{App, Cut, Failure, WhenSlow};
 use table::Dispatch;
@@ -349,6 +350,13 @@ impl<S, T: Threads> Server<S, T> {
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// What this server has done so far, as numbers of this moment. While it runs on another thread, ask its
+    /// [`counters`](Server::counters), which are to be got before.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.dispatch.counters.stats()
     }
 
     /// What this server has done so far; the handle stays right while the server runs.

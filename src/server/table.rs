@@ -54,7 +54,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             streams: HashMap::new(),
             messages: HashMap::new(),
             topics: HashMap::new(),
-            counters: Counters::default(),
+            counters: Counters::new(types),
             errands: Arc::new(Errands::new()),
             asked: Asked::new(),
             on_connect: None,
@@ -122,10 +122,13 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         incoming: &Incoming<'_>,
         writer: ReplyWriter<'_>,
     ) -> Result<ResultCode, Box<Deferral>> {
+        self.counters.request(incoming.msg_type);
         let mut reply = Reply::new(writer, &incoming.back);
         let result = self.handle(incoming, &mut reply);
         let how = reply.finish(result);
-        self.counters.request(how.as_ref().is_ok_and(|rc| !rc.is_ok()));
+        if let Ok(rc) = how {
+            self.counters.answered(incoming.msg_type, rc);
+        }
         how
     }
 
@@ -185,12 +188,13 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         }
     }
 
-    fn connected(&mut self, visitor: &Visitor<'_>) {
-        let Some(handler) = &mut self.on_connect else { return };
+    fn connected(&mut self, visitor: &Visitor<'_>) -> bool {
+        let Some(handler) = &mut self.on_connect else { return false };
         let (state, connected) = (&mut self.state, Connected::new(visitor, &self.locals));
         if let Err(panic) = caught(|| handler(state, &connected)) {
             self.panics.tell(Handler::Connect, visitor.endpoint, &panic);
         }
+        true
     }
 
     fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed) {

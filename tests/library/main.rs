@@ -28,6 +28,7 @@ mod pending;
 mod pieces;
 mod remote;
 mod server;
+mod slow;
 mod stop_again;
 mod stop_under_load;
 mod stopping;

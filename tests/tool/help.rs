@@ -51,6 +51,7 @@ fn help_teaches() {
                 "6 the server went away",
             ],
         ),
+        ("stats", &["Exit status: 0", "--json", "--type", "type 5"]),
         ("demo", &["Exit status: 0", "helper"]),
     ] {
         let outcome = stage.run([command, "--help"]).expect(0);
@@ -69,7 +70,7 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "watch", "demo"] {
+    for command in ["serve", "call", "ping", "stats", "watch", "demo"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper"), "{text}");

@@ -10,6 +10,7 @@ mod help;
 mod log;
 mod serve;
 mod stage;
+mod stats;
 mod store;
 mod survey;
 mod texts;

@@ -8,6 +8,7 @@ mod output;
 mod ping;
 mod serve;
 mod sleep;
+mod stats;
 mod store;
 mod watch;
 
@@ -25,10 +26,10 @@ use sidewire::{Access, Endpoint};
 ///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, or a
 ///                row of demo, failed
 ///              2 usage: a bad endpoint or argument
-///              3 call, ping, watch: nobody listens, or refused
-///              4 call, ping, watch: timed out
-///              5 call, ping, watch: protocol error
-///              6 call, watch: the server went away; during a call, which may have been executed
+///              3 call, ping, stats, watch: nobody listens, or refused
+///              4 call, ping, stats, watch: timed out
+///              5 call, ping, stats, watch: protocol error
+///              6 call, stats, watch: the server went away; during a call, which may have been executed
 ///              7 standard output did not take all that was to be printed
 /// Each command's --help says more.
 #[derive(Parser)]
@@ -44,6 +45,7 @@ enum Command {
     Call(call::Args),
     Ping(ping::Args),
     Watch(watch::Args),
+    Stats(stats::Args),
     Demo(demo::Args),
     #[command(hide = true)]
     DemoHelper(demo::HelperArgs),
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Call(args) => call::run(args),
         Command::Ping(args) => ping::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
     }

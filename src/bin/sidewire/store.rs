@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use sidewire::{Server, WhenSlow};
 
-use crate::{call_back, sleep};
+use crate::{call_back, sleep, stats};
 
 pub(crate) const GET: u16 = 1;
 pub(crate) const SET: u16 = 2;
 pub(crate) const SET_AND_GET: u16 = 3;
 pub(crate) const ECHO: u16 = 4;
-const STATISTICS: u16 = 5;
+pub(crate) const STATISTICS: u16 = 5;
 /// The topic of each new value.
 const CHANGED: u16 = 1;
 /// Types of the dispatch table; those without a handler answer "no handler" (-2).
@@ -48,20 +48,7 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
     let counters = server.counters();
     let started = Instant::now();
     server.on(STATISTICS, move |value, _request, reply| {
-        let statistics = serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "uptime_ms": started.elapsed().as_millis() as u64,
-            "connections": counters.connections(),
-            "accepted": counters.accepted(),
-            "requests": counters.requests(),
-            "failed": counters.failed(),
-            "notifies": counters.notifies(),
-            "events": counters.events(),
-            "events_dropped": counters.events_dropped(),
-            "datagrams_dropped": counters.datagrams_dropped(),
-            "value_bytes": value.len(),
-        });
+        let statistics = stats::statistics(&counters.stats(), started.elapsed(), value.len());
         reply.write(statistics.to_string());
         Ok(())
     });

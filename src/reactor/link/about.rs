@@ -25,11 +25,13 @@ impl<Y: System> Link<Y> {
         self.about.as_ref()?.broken.as_ref()
     }
 
+    /// Whether a handler was told of it, and is to be told of its end.
+    pub(crate) fn was_opened(&self) -> bool {
+        self.opened
+    }
+
     /// Tells whoever was told of it that it is over.
     pub(crate) fn report_end(&mut self, key: Key, endpoint: &Endpoint, service: &mut impl Service) {
-        if !self.opened {
-            return;
-        }
         let why = self.closed(endpoint);
         match &self.protocol {
             Protocol::Plain(_) => service.closed(self.source, ConnectionId(key), &why),

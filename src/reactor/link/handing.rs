@@ -6,6 +6,7 @@ use super::super::deferred::{Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
 use super::super::system::StreamIo;
 use super::super::topics::Topics;
+use super::super::watch::Ran;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
@@ -21,7 +22,7 @@ pub(super) struct Books<'a> {
 }
 
 impl Scope<'_> {
-    /// Hands something that a framed peer has sent to the service.
+    /// Hands something that a framed peer has sent to the service. Says which handler that was for, if any.
     #[inline]
     pub(super) fn hand_over(
         self,
@@ -31,7 +32,7 @@ impl Scope<'_> {
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
-    ) {
+    ) -> Option<Ran> {
         let (key, endpoint) = (self.key, &self.site.endpoint);
         let Books { about, opened, deferred, topics } = books;
         match event {
@@ -53,6 +54,7 @@ impl Scope<'_> {
                         deferred.defer(key, connection, *deferral, self.begun);
                     }
                 }
+                Some(Ran::Type(msg_type))
             }
             Event::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
@@ -62,21 +64,30 @@ impl Scope<'_> {
                 let handled = Handled::begin(0);
                 service.notify(&incoming);
                 handled.end_notify(&incoming, format_args!("#{key}"));
+                Some(Ran::Type(msg_type))
             }
-            Event::Subscribe { ticket } => self.subscribe(connection, ticket, service, topics),
-            Event::Unsubscribe { ticket } => self.unsubscribe(connection, ticket, service, topics),
+            Event::Subscribe { ticket } => {
+                self.subscribe(connection, ticket, service, topics);
+                None
+            }
+            Event::Unsubscribe { ticket } => {
+                self.unsubscribe(connection, ticket, service, topics);
+                None
+            }
             Event::Greeted(hello) => {
                 log::debug!("{endpoint}: #{key} {hello}");
                 if let Some(app) = hello.app() {
                     about.get_or_insert_default().app = Some(app.clone());
                 }
                 *opened = true;
-                service.connected(&self.visitor(peer, Layout::V1, hello.app()));
+                let is_told = service.connected(&self.visitor(peer, Layout::V1, hello.app()));
+                is_told.then_some(Ran::Connect)
             }
             Event::Goodbye { rc, .. } => {
                 log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code());
                 let may_be_answered = &|id| connection.is_asked(id);
                 service.call_news(ConnectionId(key), Some(endpoint), CallNews::Left { may_be_answered });
+                None
             }
             Event::Reply { id, rc, is_text, payload } => {
                 log::debug!(
@@ -86,16 +97,19 @@ impl Scope<'_> {
                 );
                 let news = CallNews::Answered { id, rc, is_text, payload };
                 service.call_news(ConnectionId(key), Some(endpoint), news);
+                Some(Ran::Callback)
             }
             // What the server asks is answered in one piece.
             Event::Part { id, payload } => {
                 connection.give_credit(id, part_cost(u32::try_from(payload.len()).unwrap_or(u32::MAX)));
+                None
             }
             Event::LostReply { id } => {
                 service.call_news(ConnectionId(key), Some(endpoint), CallNews::Lost { id });
+                Some(Ran::Callback)
             }
             // A server subscribes to nothing, and opens no connection.
-            _ => {}
+            _ => None,
         }
     }
 

@@ -1,6 +1,5 @@
 //! One who subscribes, and events on their way to him.
 
-use super::super::budget::Budget;
 use super::super::system::System;
 use super::super::topics::{Publication, Topics};
 use super::{Context, Link, Next, Scope, Service};
@@ -9,7 +8,6 @@ use sidewire_wire::{Connection, Protocol, Pushed, Ticket};
 impl<Y: System> Link<Y> {
     /// Says what of this the peer has subscribed to, and writes as far as the system and the budget allow.
     pub(crate) fn publish(&mut self, publications: &[Publication], context: &mut Context<'_, Y>) -> Next {
-        let (begun, limits) = (context.scope.begun, context.limits);
         let was_writing = self.wants_to_write();
         let Protocol::Framed(connection) = &mut self.protocol else { return Next::Wait };
         connection.flow_mut().lend(&mut context.memory.spare);
@@ -25,8 +23,8 @@ impl<Y: System> Link<Y> {
                 Pushed::Nobody => {}
             }
         }
-        let budget = Budget::begin(context.system, limits.turn_bytes, limits.turn_frames, begun);
-        let more_to_write = self.flush(limits, &budget);
+        let budget = context.budget();
+        let more_to_write = self.flush(context, &budget);
         self.end_work(was_writing, more_to_write, context)
     }
 }

@@ -6,6 +6,7 @@ use super::super::budget::Budget;
 use super::super::deferred::Deferred;
 use super::super::system::{StreamIo, System};
 use super::super::topics::Topics;
+use super::super::watch::Ran;
 use super::handing::Books;
 use super::{Context, Link, NOBODY, Scope, Service};
 use sidewire_wire::{Fact, Protocol, Reading};
@@ -62,6 +63,7 @@ impl<Y: System> Link<Y> {
                         return false;
                     }
                     budget.bytes = budget.bytes.saturating_sub(count);
+                    context.traffic.read += count;
                     let (bytes, deferred) = (&context.memory.buffer[..fresh], &mut *context.deferred);
                     self.take(bytes, context.scope, deferred, context.topics, budget, service);
                     if count < wanted && Y::Stream::SHORT_READ_DRAINS && !to_the_end {
@@ -93,13 +95,14 @@ impl<Y: System> Link<Y> {
             Protocol::Framed(connection) => {
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
                     let books = Books { about, opened, deferred: &mut *deferred, topics: &mut *topics };
-                    scope.hand_over(peer, stream, books, connection, event, service);
-                    budget.handled();
+                    if let Some(handler) = scope.hand_over(peer, stream, books, connection, event, service) {
+                        budget.handled(handler);
+                    }
                 });
             }
             Protocol::Plain(plain) => plain.receive(bytes, &budget.units, &mut |plain, bytes| {
                 service.data(*source, &mut scope.session(peer, stream, plain), bytes);
-                budget.handled();
+                budget.handled(Ran::Stream);
             }),
         }
         protocol.received(budget.now());
@@ -120,7 +123,7 @@ impl<Y: System> Link<Y> {
                     service.half_closed(source, &mut scope.session(peer, stream, plain));
                 }
                 plain.finish();
-                budget.handled();
+                budget.handled(Ran::Stream);
             }
         }
     }

@@ -27,6 +27,7 @@ mod events;
 mod fairness;
 mod files;
 mod identity;
+mod numbers;
 mod places;
 mod stops;
 mod streams;
@@ -62,6 +63,8 @@ struct Recorder {
     world: World,
     /// How long each handler takes.
     takes: Duration,
+    /// How long the one with this number takes besides.
+    slow_at: Option<(usize, Duration)>,
     /// Bytes of each reply in place of the request's own.
     replies: Option<usize>,
     /// The topic of which each request's payload is published.
@@ -95,6 +98,11 @@ impl Service for Recorder {
     ) -> Result<ResultCode, Box<Deferral>> {
         self.requests += 1;
         self.world.pass(self.takes);
+        if let Some((number, time)) = self.slow_at
+            && number == self.requests
+        {
+            self.world.pass(time);
+        }
         if let Some(topic) = self.publishes {
             incoming.back.publish(topic, incoming.payload).expect("room");
         }
@@ -132,9 +140,10 @@ impl Service for Recorder {
         });
     }
 
-    fn connected(&mut self, visitor: &Visitor<'_>) {
+    fn connected(&mut self, visitor: &Visitor<'_>) -> bool {
         let app = visitor.app.map(|app| format!(", {app}")).unwrap_or_default();
         self.visits.push(format!("{} {:?}{app}", visitor.connection, visitor.layout));
+        true
     }
 
     fn disconnected(&mut self, visitor: &Visitor<'_>, why: &Closed) {
@@ -181,13 +190,14 @@ impl Stage {
     }
 
     fn with(set: impl FnOnce(&mut Limits), access: Access, carries: Carries) -> Stage {
-        let (world, counters) = (World::new(), Counters::default());
+        let (world, counters) = (World::new(), Counters::new(16));
         let mut limits = Limits::default();
         set(&mut limits);
         let reactor = Reactor::over(world.system(), limits.clone(), counters.clone()).expect("a loop");
         let service = Recorder {
             world: world.clone(),
             takes: Duration::ZERO,
+            slow_at: None,
             replies: None,
             publishes: None,
             requests: 0,
