@@ -208,7 +208,7 @@ impl<Y: System> Reactor<Y> {
 
     /// How long to poll: not at all while somebody waits for the next turn.
     fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if self.schedule.has_queued() || self.mailbox.has_mail() {
+        if self.schedule.has_queued() || self.mailbox.has_mail() || self.topics.is_fanning_out() {
             return Some(Duration::ZERO);
         }
         let deadline = self.schedule.next().into_iter().chain(self.stopping).min();
@@ -218,6 +218,7 @@ impl<Y: System> Reactor<Y> {
 
     fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
         // In what order a poll tells is the system's business; behind the word to stop nothing new is begun.
+        self.fan_out(service);
         self.read_mail(service);
         let queued = self.schedule.queued();
         for told in Y::told(events) {
@@ -381,7 +382,7 @@ impl<Y: System> Reactor<Y> {
     /// Does what letters say. Handlers write some, so that this is asked behind each.
     #[inline]
     fn read_mail(&mut self, service: &mut impl Service) {
-        if self.mailbox.has_mail() {
+        if self.mailbox.has_mail() && !self.topics.is_fanning_out() {
             self.read_letters(service);
         }
     }
@@ -391,13 +392,20 @@ impl<Y: System> Reactor<Y> {
         let (stop, count) = self.mailbox.open();
         let mut publications = Vec::new();
         for _ in 0..count {
+            if self.topics.is_fanning_out() && stop.is_none() {
+                return; // The rest is for later turns.
+            }
             let letter = self.mailbox.take();
             if let Some(Letter::Publish(publication)) = letter {
                 publications.push(publication);
+                if publications.len() == topics::TOGETHER {
+                    self.publish(&mut publications, service);
+                }
                 continue;
             }
             // What one thread says comes in the order in which it says it.
             self.publish(&mut publications, service);
+            self.publish_all(service);
             match letter {
                 Some(Letter::Ready(_)) if stop.is_some() => {}
                 Some(Letter::Ready(number)) => self.serve(number, service),
@@ -414,6 +422,7 @@ impl<Y: System> Reactor<Y> {
         self.publish(&mut publications, service);
         // Behind what was said before: events that were published are told before the goodbye.
         if let Some(grace) = stop {
+            self.publish_all(service);
             self.stop(grace, service);
         }
     }

@@ -34,6 +34,7 @@ impl Publication {
 pub(crate) struct Topics {
     by_type: HashMap<u16, Topic>,
     audience: Audience,
+    fan_out: Option<FanOut>,
 }
 
 /// Whether anybody has subscribed to anything: what is published for nobody is not even copied.
@@ -56,7 +57,7 @@ struct Topic {
 
 impl Topics {
     pub(crate) fn new(audience: Audience) -> Topics {
-        Topics { by_type: HashMap::new(), audience }
+        Topics { by_type: HashMap::new(), audience, fan_out: None }
     }
 
     /// `from`: the number of the next publication. That it subscribes twice changes nothing.
@@ -81,6 +82,12 @@ impl Topics {
         topic.subscribers.get(&key).filter(|from| publication.number >= **from).map(|_| topic.slow)
     }
 
+    /// Whether some are still to be told of what was published. Until then no mail is read, so that all are told
+    /// in the order in which it was published, and publishers don't get ahead.
+    pub(super) fn is_fanning_out(&self) -> bool {
+        self.fan_out.is_some()
+    }
+
     /// All who have subscribed to one of these.
     fn subscribers(&self, publications: &[Publication]) -> BTreeSet<Key> {
         let mut topics: Vec<u16> = publications.iter().map(|publication| publication.topic).collect();
@@ -100,18 +107,50 @@ impl Topics {
     }
 }
 
+/// Something on its way to all who have subscribed.
+#[derive(Debug)]
+struct FanOut {
+    publications: Vec<Publication>,
+    /// Who has not been told yet.
+    left: std::vec::IntoIter<Key>,
+}
+
+/// How many are told before others get their turn.
+const PER_TURN: usize = 256;
+/// How much is told in one go.
+pub(super) const TOGETHER: usize = 64;
+
 impl<Y: System> Reactor<Y> {
-    /// Tells all who have subscribed, each with one write for all of these.
+    /// Tells all who have subscribed, each with one write for all of these. If they are many, some of them
+    /// only in later turns: see [`is_fanning_out`](Topics::is_fanning_out).
     pub(super) fn publish(&mut self, publications: &mut Vec<Publication>, service: &mut impl Service) {
         if publications.is_empty() {
             return;
         }
-        for key in self.topics.subscribers(publications) {
-            self.with_link(key, service, |link, context, _| link.publish(publications, context));
+        self.publish_all(service);
+        let left = self.topics.subscribers(publications).into_iter().collect::<Vec<_>>().into_iter();
+        self.topics.fan_out = Some(FanOut { publications: std::mem::take(publications), left });
+        self.fan_out(service);
+    }
+
+    /// Goes on with it.
+    pub(super) fn fan_out(&mut self, service: &mut impl Service) {
+        let Some(mut fan_out) = self.topics.fan_out.take() else { return };
+        for key in fan_out.left.by_ref().take(PER_TURN) {
+            self.with_link(key, service, |link, context, _| link.publish(&fan_out.publications, context));
         }
-        publications.clear();
+        if fan_out.left.len() > 0 {
+            self.topics.fan_out = Some(fan_out);
+        }
         if self.memory.is_short() {
             self.shed_memory(service);
+        }
+    }
+
+    /// Tells all who are left.
+    pub(super) fn publish_all(&mut self, service: &mut impl Service) {
+        while self.topics.is_fanning_out() {
+            self.fan_out(service);
         }
     }
 

@@ -129,6 +129,26 @@ fn who_never_reads_costs_no_more_than_the_soft_mark() {
 }
 
 #[test]
+fn many_subscribers_hold_nobody_up() {
+    let mut stage = Stage::new(|_| {});
+    let subscribers: Vec<_> = (0..600).map(|_| stage.subscriber(DROPS)).collect();
+    let caller = stage.accepted();
+    let told =
+        |count: u32| subscribers.iter().filter(|caller| caller.unread_by_caller() == count as usize).count();
+    caller.send(&request(1, b"hello"));
+    stage.publish(DROPS, &[b"a"]);
+    assert_eq!((told(17), caller.receive()), (256, reply(1, ResultCode::OK, b"hello")));
+    // What comes meanwhile waits until all have been told.
+    stage.publish(DROPS, &[b"b"]);
+    assert_eq!((told(17), told(34)), (512, 0));
+    stage.turn();
+    assert_eq!((told(17), told(34)), (600 - 256, 256));
+    stage.run(ms(1));
+    let all = [event(DROPS, 1, 0, b"a"), event(DROPS, 2, 0, b"b")].concat();
+    assert!(subscribers.iter().all(|caller| caller.receive() == all));
+}
+
+#[test]
 fn an_event_waits_for_no_other_turn() {
     let mut stage = Stage::new(|limits| limits.turn_bytes = 50);
     let caller = stage.subscriber(DROPS);

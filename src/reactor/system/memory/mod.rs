@@ -324,6 +324,11 @@ impl Caller {
         std::mem::take(&mut self.pipe().to_caller)
     }
 
+    /// Bytes that have come and were not taken.
+    pub(crate) fn unread_by_caller(&self) -> usize {
+        self.pipe().to_caller.len()
+    }
+
     /// Takes so many bytes more, and no others.
     pub(crate) fn takes(&self, bytes: usize) {
         let mut pipe = self.pipe();
