@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sidewire_platform::{Endpoint, EndpointError};
 
 use crate::reactor::mailbox::Unposted;
+use sidewire_wire::reconnecting::Lost;
 use sidewire_wire::{Executed, ProtocolError, ResultCode};
 
 /// A `Result` with Sidewire's [`Error`].
@@ -37,6 +38,8 @@ struct Inner {
     source: Option<Arc<io::Error>>,
     /// Whether the request behind this may have been executed, where more is known of it than `kind` tells.
     executed: Option<Executed>,
+    /// If the request was lost with its connection.
+    lost: Option<Lost>,
 }
 
 /// What kind of thing went wrong.
@@ -111,8 +114,8 @@ impl Error {
         kind: Kind,
         source: Option<Arc<io::Error>>,
     ) -> Error {
-        let (msg_type, note, executed) = (None, String::new(), None);
-        Error(Arc::new(Inner { operation, endpoint, msg_type, kind, note, source, executed }))
+        let (msg_type, note, executed, lost) = (None, String::new(), None, None);
+        Error(Arc::new(Inner { operation, endpoint, msg_type, kind, note, source, executed, lost }))
     }
 
     pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
@@ -347,6 +350,27 @@ impl Error {
         matches!(self.0.kind, Kind::Refused { by: RefusedBy::Server(said), .. } if said == rc)
     }
 
+    /// With this, too.
+    pub(crate) fn with_more(mut self, more: &str) -> Error {
+        let note = &mut self.inner_mut().note;
+        if !note.is_empty() {
+            note.push_str("; ");
+        }
+        note.push_str(more);
+        self
+    }
+
+    /// Of a request that was lost with its connection.
+    pub(crate) fn with_lost(mut self, lost: Lost) -> Error {
+        self.inner_mut().lost = Some(lost);
+        self
+    }
+
+    /// What had become of the request, if it was lost with its connection.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        self.0.lost
+    }
+
     /// Of a handshake: if its time was up, whoever is there hangs.
     pub(crate) fn without_a_hello(mut self) -> Error {
         if self.0.kind == Kind::TimedOut {
@@ -436,13 +460,10 @@ impl fmt::Display for Error {
             write!(f, ": {note}")?;
         }
         // Whoever reads of a call that the connection's end took along asks this next.
-        match (kind, msg_type, self.executed()) {
-            (Kind::PeerGone { .. } | Kind::Closed, Some(_), Executed::Never) => {
-                f.write_str("; it was not executed")
-            }
-            (Kind::PeerGone { .. } | Kind::Closed, Some(_), Executed::Perhaps) => {
-                f.write_str("; it may have been executed")
-            }
+        let is_lost = matches!(kind, Kind::PeerGone { .. } | Kind::Closed | Kind::NotListening);
+        match (msg_type, self.executed()) {
+            (Some(_), Executed::Never) if is_lost => f.write_str("; it was not executed"),
+            (Some(_), Executed::Perhaps) if is_lost => f.write_str("; it may have been executed"),
             _ => Ok(()),
         }
     }

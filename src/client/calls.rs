@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::loops;
 use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat, Step};
 use sidewire_wire::memory::NoMemory;
+use sidewire_wire::reconnecting::Lost;
 use sidewire_wire::{Executed, Layout};
 
 /// Bytes of started calls that wait for others to leave with them. As much as a pipe takes in one write.
@@ -45,17 +46,18 @@ impl SharedConnection {
         result
     }
 
-    /// Begins a call that nobody waits for yet. It leaves together with what follows, at the latest when
-    /// somebody waits.
+    /// Begins a call that nobody waits for yet, if there is room for it by then. It leaves together with what
+    /// follows, at the latest when somebody waits.
     pub(super) fn start(
         &self,
         msg_type: u16,
         payload: &[u8],
         timeout: Option<Duration>,
         deadline: Option<Instant>,
+        until: Option<Instant>,
     ) -> Result<(Seat, Asked)> {
         let purpose = Purpose::Call(payload.len());
-        let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
+        let mut state = self.wait_for_leave(self.lock(), "call", purpose, until)?;
         let started = state.caller.start(msg_type, payload, timeout_ms(timeout), deadline);
         let id = started.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))?;
         if state.caller.unsent_len() >= TOGETHER {
@@ -102,6 +104,11 @@ impl SharedConnection {
             Some(outcome) => Some((0, Some(self.result(&state, outcome)))),
             None => Some((decided(&state.caller)?, None)),
         }
+    }
+
+    /// Whether it is known what becomes of this call.
+    pub(super) fn is_decided(&self, seat: Seat) -> bool {
+        self.lock().caller.is_decided(seat)
     }
 
     /// Tells the server that nobody needs the answer to this call.
@@ -178,7 +185,11 @@ impl SharedConnection {
         let seat = state.caller.ask(purpose, deadline, Waiting::here());
         match self.wait(state, seat, deadline) {
             (state, Outcome::Ready) => Ok(state),
-            (state, outcome) => Err(self.explain(&state, operation, outcome)),
+            (state, outcome) => {
+                let error = self.explain(&state, operation, outcome);
+                // Nothing of it was begun, whatever the end says of what was.
+                Err(if error.lost().is_some() { error.with_lost(Lost::Unsent) } else { error })
+            }
         }
     }
 

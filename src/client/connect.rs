@@ -1,14 +1,17 @@
 //! How a client connects.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
 
+use super::closing::{Closing, Told};
 use super::datagram::DatagramCalls;
 use super::handlers::{Handlers, PeerReply, PeerRequest};
+use super::lasting::{Lasting, Line};
 use super::leader::SharedConnection;
-use super::{Client, Link, RawDatagrams, RawStream};
+use super::{Client, Link, RawDatagrams, RawStream, Reconnect};
 use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
@@ -41,6 +44,18 @@ pub struct Connect {
     limits: ConnectionLimits,
     app: Option<App>,
     handlers: Handlers,
+    reconnect: Option<Reconnect>,
+    on_closed: OnClosed,
+}
+
+/// Whom to tell of the client's end.
+#[derive(Clone, Default)]
+struct OnClosed(Option<Arc<Told>>);
+
+impl fmt::Debug for OnClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
+    }
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +83,8 @@ impl Connect {
             limits: ConnectionLimits::default(),
             app: None,
             handlers: Handlers::default(),
+            reconnect: None,
+            on_closed: OnClosed::default(),
         })
     }
 
@@ -189,6 +206,25 @@ impl Connect {
         self
     }
 
+    /// Connects anew when the connection has ended, which is else the end of the client. Not at first: if
+    /// [`open`](Connect::open) finds nobody, it says so. Over datagrams there is no connection that could end, and this
+    /// changes nothing.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Connect {
+        self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// Calls this when the client has come to its end, with the reason: once, also if several threads find
+    /// out. The connection has ended, or with [`reconnect`](Connect::reconnect) no new one was found; or somebody has
+    /// called [`Client::close`]. That a client is dropped is not told.
+    ///
+    /// There is no thread behind a client. So the one that finds out runs this, in the call that fails with
+    /// it, or in [`Client::is_closed`].
+    pub fn on_closed(mut self, told: impl Fn(&Error) + Send + Sync + 'static) -> Connect {
+        self.on_closed = OnClosed(Some(Arc::new(told)));
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -202,24 +238,44 @@ impl Connect {
         }
         self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
         self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))?;
+        let call_timeout = self.call_timeout;
+        let closing = self.on_closed.0.clone().map(Closing::new);
         if self.endpoint.kind() != EndpointKind::Stream {
-            let call_timeout = self.call_timeout;
-            return Ok(Client { link: Link::Datagrams(Box::new(DatagramCalls::open(self)?)), call_timeout });
+            let calls = Box::new(DatagramCalls::open(self)?);
+            return Ok(Client { link: Link::Datagrams(calls), call_timeout, closing });
         }
         let deadline = self.deadline();
+        // What it tells of its end is the client's end unless others follow.
+        let told = closing.clone().filter(|_| self.reconnect.is_none());
+        let connection = self.begin_stream(told)?;
+        self.shake_hands(&connection, deadline)?;
+        let line = match self.reconnect.clone() {
+            None => Line::Once(connection),
+            Some(reconnect) => {
+                Line::Lasting(Arc::new(Lasting::new(self, reconnect, closing.clone(), connection)))
+            }
+        };
+        Ok(Client { link: Link::Stream(line), call_timeout, closing })
+    }
+
+    /// Opens the channel and begins to say hello.
+    pub(super) fn begin_stream(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection>> {
         let channel = self.connect()?;
-        let Connect { endpoint, classic, timeout, call_timeout, limits, app, mut handlers, .. } = self;
-        handlers.call_timeout = call_timeout;
-        let mut settings = Settings::new(limits, classic.unwrap_or_default());
-        settings.app = app;
+        let mut handlers = self.handlers.clone();
+        handlers.call_timeout = self.call_timeout;
+        let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
+        settings.app.clone_from(&self.app);
         let now = Instant::now();
-        let caller = match classic {
+        let caller = match self.classic {
             Some(_) => Caller::classic(Arc::new(settings), now),
             None => Caller::v1(Arc::new(settings), random_id(), now),
         };
-        let shared = SharedConnection::new(channel, endpoint, caller, handlers);
-        shared.shake_hands(deadline).map_err(|error| explain(error, shared.channel().peer(), timeout))?;
-        Ok(Client { link: Link::Stream(shared), call_timeout })
+        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing))
+    }
+
+    pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
+        let shaken = connection.shake_hands(deadline);
+        shaken.map_err(|error| explain(error, connection.channel().peer(), self.timeout))
     }
 
     /// Connects to a server that knows no frames.
@@ -273,6 +329,11 @@ impl Connect {
     /// By when an attempt that begins now has to be through.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+
+    /// How long an attempt may take.
+    pub(super) fn time_limit(&self) -> Option<Duration> {
+        self.timeout
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

@@ -121,7 +121,7 @@ impl DatagramCalls {
         self.is_idle.notify_all();
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 

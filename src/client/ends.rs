@@ -5,7 +5,11 @@ use std::time::Duration;
 use super::leader::{SharedConnection, State};
 use crate::error::{Error, Kind};
 use sidewire_wire::caller::{Bound, End, Outcome};
+use sidewire_wire::reconnecting::Lost;
 use sidewire_wire::{Executed, ResultCode};
+
+/// Calls that follow each other faster need no look whether the connection has ended meanwhile.
+const SILENCE: Duration = Duration::from_millis(10);
 
 impl SharedConnection {
     /// What it means for a request that it was not answered.
@@ -22,13 +26,38 @@ impl SharedConnection {
             }
             Outcome::Lost => Error::no_memory(operation, self.endpoint(), Executed::Perhaps),
             Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
-            Outcome::Ended(executed) => self.end(state).for_request(operation, executed),
+            Outcome::Ended(executed) => {
+                let has_left =
+                    executed == Executed::Perhaps || matches!(state.caller.end(), Some(End::Goodbye(_)));
+                let lost = if has_left { Lost::Sent(executed) } else { Lost::Unsent };
+                self.end(state).for_request(operation, executed).with_lost(lost)
+            }
             Outcome::TimedOut(Executed::Perhaps)
             | Outcome::Ready
             | Outcome::Reply(_)
             | Outcome::Part(_)
             | Outcome::Event(_) => error(Kind::TimedOut),
         }
+    }
+
+    /// Whether it takes no more calls. What came since it was last used is looked at first: if it has ended
+    /// meanwhile, nothing is sent to nobody.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut state = self.lock();
+        if state.caller.end().is_none() && state.now.elapsed() >= SILENCE {
+            state = self.read_what_is_there(state, None);
+        }
+        state.caller.end().is_some()
+    }
+
+    /// Why it takes no more calls, if that is so.
+    pub(super) fn reason(&self, state: &State) -> Option<Error> {
+        state.caller.end().is_some().then(|| self.end(state))
+    }
+
+    /// What tells one run of the server from another.
+    pub(super) fn instance(&self) -> Option<[u8; 16]> {
+        self.lock().caller.hello()?.instance()
     }
 
     /// Why the connection is at its end.

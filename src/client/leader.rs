@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
 
+use super::closing::Closing;
 use super::handlers::Handlers;
 use crate::error::Error;
 use crate::maker::Maker;
@@ -33,6 +34,8 @@ pub(super) struct SharedConnection {
     pub(super) handlers: Handlers,
     /// For what outlives a call.
     pub(super) me: Weak<SharedConnection>,
+    /// Whom to tell of its end.
+    pub(super) closing: Option<Closing>,
 }
 
 /// What the threads share under the lock.
@@ -83,13 +86,22 @@ impl SharedConnection {
         endpoint: Endpoint,
         mut caller: Caller<Waiting>,
         handlers: Handlers,
+        closing: Option<Closing>,
     ) -> Arc<SharedConnection> {
         if !handlers.is_empty() {
             caller.serve();
         }
         let state = Mutex::new(State { caller, inbox: Vec::new(), now: Instant::now(), breakage: None });
         let maker = Maker::here();
-        Arc::new_cyclic(|me| SharedConnection { channel, endpoint, state, maker, handlers, me: me.clone() })
+        Arc::new_cyclic(|me| SharedConnection {
+            channel,
+            endpoint,
+            state,
+            maker,
+            handlers,
+            closing,
+            me: me.clone(),
+        })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -225,7 +237,7 @@ impl SharedConnection {
 
     /// Takes what is there, if nobody else reads: for one whose time is up, or who waits for a server
     /// that is stuck writing and does not read.
-    fn read_what_is_there<'a>(&'a self, mut state: Guard<'a>, seat: Option<Seat>) -> Guard<'a> {
+    pub(super) fn read_what_is_there<'a>(&'a self, mut state: Guard<'a>, seat: Option<Seat>) -> Guard<'a> {
         for _ in 0..LOOKS {
             if state.caller.is_somebody_reading() || state.caller.is_over() {
                 break;

@@ -1,28 +1,31 @@
 //! The blocking client: no loop, no thread of its own.
 
 mod calls;
+mod closing;
 mod connect;
 mod datagram;
 mod ends;
 mod events;
 mod handlers;
 mod journal;
+mod lasting;
 mod leader;
 mod pending;
 mod ping;
 mod raw;
+mod reconnect;
 mod request;
 mod serving;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
+use closing::Closing;
 use datagram::DatagramCalls;
-use leader::SharedConnection;
+use lasting::Line;
 use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
@@ -31,6 +34,7 @@ pub use events::{Event, Events};
 pub use handlers::{PeerReply, PeerRequest};
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
+pub use reconnect::{Reconnect, Reconnected};
 pub use request::RequestBuilder;
 pub use serving::PeerResponder;
 
@@ -49,7 +53,7 @@ pub use serving::PeerResponder;
 /// that serves there. Threads that a handler waits for do not see it, and stall.
 ///
 /// Every call has a time limit, 30 s unless set otherwise. A connection that has ended stays
-/// ended: connect anew.
+/// ended, unless [`Connect::reconnect`] says otherwise.
 ///
 /// ```no_run
 /// use sidewire::Client;
@@ -66,11 +70,13 @@ pub use serving::PeerResponder;
 pub struct Client {
     link: Link,
     call_timeout: Option<Duration>,
+    /// Whom to tell of its end.
+    closing: Option<Closing>,
 }
 
 #[derive(Debug)]
 enum Link {
-    Stream(Arc<SharedConnection>),
+    Stream(Line),
     Datagrams(Box<DatagramCalls>),
 }
 
@@ -191,36 +197,40 @@ impl Client {
     /// # Errors
     /// [`is_timeout`](Error::is_timeout), [`is_peer_gone`](Error::is_peer_gone).
     pub fn flush(&self) -> Result<()> {
-        let Link::Stream(shared) = &self.link else { return Ok(()) };
+        let Link::Stream(line) = &self.link else { return Ok(()) };
         // Nobody would make room meanwhile.
         let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
-        shared.send_all(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+        let connection = line.current();
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        connection.told(connection.send_all(deadline))
     }
 
     /// Reads on this thread, and [handles](Connect::on) what the server asks, until the connection is over: for
     /// programs whose server has more to say to them than they to it. Others may call meanwhile.
     ///
-    /// Returns when the server has said goodbye, or somebody has [closed](Client::close) this.
+    /// Returns when the server has said goodbye, or somebody has [closed](Client::close) this. With
+    /// [`Connect::reconnect`] it connects anew in place of that, until it gives up.
     ///
     /// # Errors
     /// Any other end: [`is_peer_gone`](Error::is_peer_gone), [`is_protocol`](Error::is_protocol),
     /// [`is_timeout`](Error::is_timeout). [`is_invalid_input`](Error::is_invalid_input) as with
     /// [`spawn_reader`](Client::spawn_reader), and in a handler of that very server.
     pub fn run(&self) -> Result<()> {
-        let shared = self.reads_alone()?;
-        if shared.waits_for_itself() {
+        let line = self.reads_alone()?;
+        if self.waits_for_itself() {
             return Err(Error::new(
                 "read from",
                 self.endpoint(),
                 Kind::InvalidInput(WAITS_FOR_ITSELF.into()),
             ));
         }
-        shared.run()
+        line.run()
     }
 
     /// Starts a thread that reads all the time, so that what the server asks is
     /// [handled](Connect::on) as it comes, whether somebody calls or not; several, so that several handlers run at
-    /// a time. They end with the connection, at the latest when this is dropped.
+    /// a time. They end with the client, at the latest when this is dropped; with [`Connect::reconnect`] they connect
+    /// anew.
     ///
     /// Without one, handlers run on threads that wait for something on this connection, and only then.
     ///
@@ -232,9 +242,9 @@ impl Client {
     }
 
     /// What can be read from although nobody has asked.
-    fn reads_alone(&self) -> Result<&Arc<SharedConnection>> {
+    fn reads_alone(&self) -> Result<&Line> {
         match &self.link {
-            Link::Stream(shared) if shared.layout() == Layout::V1 => Ok(shared),
+            Link::Stream(line) if line.current().layout() == Layout::V1 => Ok(line),
             Link::Stream(_) | Link::Datagrams(_) => {
                 let kind = Kind::InvalidInput("nothing comes there that was not asked for".into());
                 Err(Error::new("read from", self.endpoint(), kind))
@@ -253,8 +263,21 @@ impl Client {
     /// that it knows from the goodbye, which the classic layout has not.
     pub fn close(&self) {
         match &self.link {
-            Link::Stream(shared) => shared.close(),
+            Link::Stream(line) => line.close(),
             Link::Datagrams(calls) => calls.close(),
+        }
+        if let Some(closing) = &self.closing {
+            closing.tell(&Error::new("call", self.endpoint(), Kind::Closed));
+        }
+    }
+
+    /// Whether it has come to its end, so that nothing can be begun any more. What the server has said of it is
+    /// looked at first. With [`Connect::reconnect`]: whether no new connection will be sought.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match &self.link {
+            Link::Stream(line) => line.is_closed(),
+            Link::Datagrams(calls) => calls.is_closed(),
         }
     }
 
@@ -266,8 +289,11 @@ impl Client {
     /// datagrams; otherwise as [`RequestBuilder::send`].
     pub fn subscribe(&self, topic: u16) -> Result<Events> {
         match &self.link {
-            Link::Stream(shared) => {
-                let mut events = Events::of(shared, self.call_timeout);
+            Link::Stream(line) => {
+                let deadline = self.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+                let connection =
+                    line.connection("subscribe", deadline).map_err(|error| error.of_type(topic))?;
+                let mut events = Events::of(&connection, self.call_timeout);
                 events.add(topic)?;
                 Ok(events)
             }
@@ -292,12 +318,12 @@ impl Client {
         RequestBuilder::new(self, msg_type)
     }
 
-    /// Whose process the server is, as far as the system tells.
+    /// Whose process the server is, as far as the system tells; of the last one, if it has gone.
     #[must_use]
-    pub fn peer(&self) -> &Peer {
+    pub fn peer(&self) -> Peer {
         match &self.link {
-            Link::Stream(shared) => shared.channel().peer(),
-            Link::Datagrams(calls) => calls.peer(),
+            Link::Stream(line) => line.current().channel().peer().clone(),
+            Link::Datagrams(calls) => calls.peer().clone(),
         }
     }
 
@@ -307,7 +333,7 @@ impl Client {
     #[must_use]
     pub fn peer_app(&self) -> Option<App> {
         match &self.link {
-            Link::Stream(shared) => shared.peer_app(),
+            Link::Stream(line) => line.current().peer_app(),
             Link::Datagrams(_) => None,
         }
     }
@@ -318,8 +344,8 @@ impl Client {
     /// If the connection has ended.
     pub fn peer_address(&self) -> Result<Address> {
         match &self.link {
-            Link::Stream(shared) => {
-                let address = shared.channel().peer_address();
+            Link::Stream(line) => {
+                let address = line.current().channel().peer_address();
                 address.map_err(|error| Error::os("look up the server's address on", self.endpoint(), error))
             }
             Link::Datagrams(calls) => calls.addresses().server,
@@ -336,8 +362,8 @@ impl Client {
     /// If the connection has ended.
     pub fn local_address(&self) -> Result<Address> {
         match &self.link {
-            Link::Stream(shared) => {
-                let address = shared.channel().local_address();
+            Link::Stream(line) => {
+                let address = line.current().channel().local_address();
                 address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
             }
             Link::Datagrams(calls) => calls.addresses().local,
@@ -348,7 +374,7 @@ impl Client {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         match &self.link {
-            Link::Stream(shared) => shared.endpoint(),
+            Link::Stream(line) => line.endpoint(),
             Link::Datagrams(calls) => calls.endpoint(),
         }
     }
@@ -357,7 +383,7 @@ impl Client {
     #[must_use]
     pub fn layout(&self) -> Layout {
         match &self.link {
-            Link::Stream(shared) => shared.layout(),
+            Link::Stream(line) => line.current().layout(),
             Link::Datagrams(calls) => calls.layout(),
         }
     }
@@ -368,7 +394,7 @@ impl Client {
     #[must_use]
     pub fn request_limit(&self) -> Option<usize> {
         match &self.link {
-            Link::Stream(shared) => Some(shared.request_limit()),
+            Link::Stream(line) => Some(line.current().request_limit()),
             Link::Datagrams(_) => None,
         }
     }
@@ -376,7 +402,7 @@ impl Client {
     /// Whether the server could not answer as long as this thread waits.
     fn waits_for_itself(&self) -> bool {
         match &self.link {
-            Link::Stream(shared) => shared.waits_for_itself(),
+            Link::Stream(line) => line.current().waits_for_itself(),
             Link::Datagrams(calls) => {
                 loops::serves_peer(calls.peer(), calls.endpoint(), || calls.addresses().server.ok())
             }
@@ -387,10 +413,13 @@ impl Client {
 /// What outlives it has an end. If nothing does, the connection closes itself.
 impl Drop for Client {
     fn drop(&mut self) {
-        if let Link::Stream(shared) = &self.link
-            && Arc::strong_count(shared) > 1
+        if let Some(closing) = &self.closing {
+            closing.forget();
+        }
+        if let Link::Stream(line) = &self.link
+            && line.is_shared()
         {
-            shared.close();
+            line.close();
         }
     }
 }

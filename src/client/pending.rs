@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use super::journal::Asked;
-use super::leader::SharedConnection;
+use super::lasting::Line;
+use super::leader::{SharedConnection, is_past, remaining};
 use super::request;
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -43,12 +44,22 @@ pub struct Pending {
     deadline: Option<Instant>,
     asked: Asked,
     course: Course,
+    again: Option<Again>,
+}
+
+/// Of a call that goes again over the next connection when it was lost with one.
+#[derive(Debug)]
+struct Again {
+    lasting: Line,
+    payload: Vec<u8>,
 }
 
 /// How far it is.
 #[derive(Debug)]
 enum Course {
     Open(Seat),
+    /// Its connection has ended so, and it is to be sent again.
+    Lost(Error),
     Decided(Result<Response>),
     /// Whoever asked has it.
     Told,
@@ -56,15 +67,29 @@ enum Course {
 
 impl Pending {
     pub(super) fn start(
-        connection: &Arc<SharedConnection>,
+        line: &Line,
         msg_type: u16,
         payload: &[u8],
-        timeout: Option<Duration>,
-        deadline: Option<Instant>,
+        (timeout, deadline): (Option<Duration>, Option<Instant>),
+        is_safe: bool,
     ) -> Result<Pending> {
-        let (seat, asked) = connection.start(msg_type, payload, timeout, deadline)?;
-        let (connection, course) = (Arc::clone(connection), Course::Open(seat));
-        Ok(Pending { connection, msg_type, timeout, deadline, asked, course })
+        let again = match line {
+            Line::Lasting(_) if is_safe => Some(Again { lasting: line.clone(), payload: payload.to_vec() }),
+            Line::Lasting(_) | Line::Once(_) => None,
+        };
+        line.carry("call", deadline, is_safe, |connection| {
+            let (seat, asked) = connection.start(msg_type, payload, timeout, deadline, deadline)?;
+            Ok((Arc::clone(connection), asked, Course::Open(seat)))
+        })
+        .map(|(connection, asked, course)| Pending {
+            connection,
+            msg_type,
+            timeout,
+            deadline,
+            asked,
+            course,
+            again,
+        })
     }
 
     /// What became of the call, if that is known by now; what has come is read first. Never waits.
@@ -108,26 +133,80 @@ impl Pending {
     }
 
     fn outcome_by(&mut self, until: Option<Instant>) -> Option<Result<Response>> {
-        match std::mem::replace(&mut self.course, Course::Told) {
-            Course::Open(seat) => {
-                let until = until.into_iter().chain(self.deadline).min();
-                let Some(result) = self.connection.outcome_of(seat, until) else {
-                    self.course = Course::Open(seat);
-                    return None;
-                };
-                Some(self.end(result))
+        let until = until.into_iter().chain(self.deadline).min();
+        loop {
+            match std::mem::replace(&mut self.course, Course::Told) {
+                Course::Open(seat) => match self.connection.outcome_of(seat, until) {
+                    None => {
+                        self.course = Course::Open(seat);
+                        return None;
+                    }
+                    Some(Err(error)) if error.lost().is_some() && self.again.is_some() => {
+                        self.course = Course::Lost(error);
+                    }
+                    Some(result) => return Some(self.end(result)),
+                },
+                Course::Lost(why) => {
+                    self.course = self.next_course(why, until);
+                    if let Course::Lost(_) = self.course {
+                        return None;
+                    }
+                }
+                Course::Decided(result) => return Some(result),
+                Course::Told => {
+                    let text = "what became of this call was told before";
+                    return Some(Err(self.explain(self.error(Kind::InvalidInput(text.into())))));
+                }
             }
-            Course::Decided(result) => Some(result),
-            Course::Told => {
-                let text = "what became of this call was told before";
-                Some(Err(self.explain(self.error(Kind::InvalidInput(text.into())))))
-            }
+        }
+    }
+
+    /// Sends it once more.
+    fn send_again(&mut self, until: Option<Instant>) -> Result<Seat> {
+        let Some(Again { lasting, payload }) = &self.again else { return Err(self.error(Kind::Closed)) };
+        let (connection, seat, asked) = lasting.carry("call", until, true, |connection| {
+            let timeout = remaining(self.deadline);
+            let (seat, asked) = connection.start(self.msg_type, payload, timeout, self.deadline, until)?;
+            Ok((Arc::clone(connection), seat, asked))
+        })?;
+        (self.connection, self.asked) = (connection, asked);
+        Ok(seat)
+    }
+
+    /// Looks what became of it, without waiting for that; but if it is to be sent again, for a connection.
+    fn look(&mut self, until: Option<Instant>) {
+        if self.is_decided()
+            && let Some(result) = self.outcome_by(Some(Instant::now()))
+        {
+            self.course = Course::Decided(result);
+        }
+        if let Course::Lost(why) = &self.course {
+            self.course = self.next_course(why.clone(), until);
+        }
+    }
+
+    /// How one that was lost goes on: over the next connection, if there is one by then.
+    fn next_course(&mut self, why: Error, until: Option<Instant>) -> Course {
+        match self.send_again(until) {
+            Ok(seat) => Course::Open(seat),
+            Err(error) if error.is_timeout() && !is_past(self.deadline) => Course::Lost(why),
+            Err(error) => Course::Decided(self.end(Err(error.for_request("call", why.executed())))),
+        }
+    }
+
+    /// Whether it is known what became of it, and was not told yet.
+    fn is_decided(&self) -> bool {
+        match self.course {
+            Course::Open(seat) => self.connection.is_decided(seat),
+            Course::Decided(_) => true,
+            Course::Lost(_) | Course::Told => false,
         }
     }
 
     /// What is told of this end.
     fn end(&mut self, result: Result<Response>) -> Result<Response> {
         std::mem::take(&mut self.asked).end(self.connection.endpoint(), &result);
+        let result = self.connection.told(result);
         let result = result.and_then(|response| response.checked(self.connection.endpoint()));
         result.map_err(|error| self.explain(error))
     }
@@ -150,7 +229,7 @@ impl Pending {
     fn seat(&self) -> Option<Seat> {
         match self.course {
             Course::Open(seat) => Some(seat),
-            Course::Decided(_) | Course::Told => None,
+            Course::Lost(_) | Course::Decided(_) | Course::Told => None,
         }
     }
 }
@@ -171,10 +250,31 @@ impl Drop for Pending {
 /// [`is_timeout`](Error::is_timeout): none of them within `timeout`. [`is_invalid_input`](Error::is_invalid_input):
 /// there is none to wait for, or they are of several clients.
 pub fn wait_any(calls: &mut [Pending], timeout: impl Into<Option<Duration>>) -> Result<usize> {
-    const OPERATION: &str = "wait for one of several calls";
-    if let Some(index) = calls.iter().position(|call| matches!(call.course, Course::Decided(_))) {
-        return Ok(index);
+    let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        // Those that were lost with a connection go on over the next one, if there is one already.
+        calls.iter_mut().filter(|call| call.again.is_some()).for_each(|call| call.look(Some(Instant::now())));
+        if let Some(index) = calls.iter().position(Pending::is_decided) {
+            return Ok(index);
+        }
+        if let Some(lost) = calls.iter_mut().find(|call| matches!(call.course, Course::Lost(_))) {
+            lost.look(until);
+            if let Course::Lost(_) = lost.course {
+                return Err(Error::new(OPERATION, lost.connection.endpoint(), Kind::TimedOut));
+            }
+            continue;
+        }
+        let index = wait_at_one(calls, until)?;
+        if calls[index].again.is_none() {
+            return Ok(index);
+        }
     }
+}
+
+const OPERATION: &str = "wait for one of several calls";
+
+/// Waits until something is known of one of them, all of which are calls on one connection.
+fn wait_at_one(calls: &mut [Pending], until: Option<Instant>) -> Result<usize> {
     let open = calls.iter().enumerate().filter_map(|(index, call)| Some((index, call.seat()?)));
     let (mut indices, mut seats): (Vec<_>, Vec<_>) = open.unzip();
     let has_least_time =
@@ -190,14 +290,16 @@ pub fn wait_any(calls: &mut [Pending], timeout: impl Into<Option<Duration>>) -> 
         return Err(error(Kind::InvalidInput("they are calls of several clients".into())));
     }
     calls[indices[0]].check_thread()?;
-    let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
     let until = until.into_iter().chain(*deadline).min();
     match connection.wait_any(&seats, until) {
         None => Err(error(Kind::TimedOut)),
         Some((which, None)) => Ok(indices[which]),
         Some((which, Some(result))) => {
             let call = &mut calls[indices[which]];
-            call.course = Course::Decided(call.end(result));
+            call.course = match result {
+                Err(error) if error.lost().is_some() && call.again.is_some() => Course::Lost(error),
+                result => Course::Decided(call.end(result)),
+            };
             Ok(indices[which])
         }
     }

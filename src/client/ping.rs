@@ -30,7 +30,7 @@ impl Client {
         let (timeout, begun) = (timeout.into(), Instant::now());
         let deadline = timeout.and_then(|timeout: Duration| begun.checked_add(timeout));
         let answered = match &self.link {
-            Link::Stream(shared) => shared.ping(deadline),
+            Link::Stream(line) => line.carry("ping", deadline, true, |connection| connection.ping(deadline)),
             Link::Datagrams(calls) => calls.ping(deadline),
         };
         let explain = |error: Error| match timeout {

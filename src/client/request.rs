@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::Peer;
 
+use super::lasting::Line;
+use super::leader::remaining;
 use super::{Client, Link, Pending, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -28,17 +30,26 @@ pub struct RequestBuilder<'c> {
     client: &'c Client,
     msg_type: u16,
     timeout: Option<Duration>,
+    is_safe: bool,
 }
 
 impl RequestBuilder<'_> {
     pub(super) fn new(client: &Client, msg_type: u16) -> RequestBuilder<'_> {
-        RequestBuilder { client, msg_type, timeout: client.call_timeout }
+        RequestBuilder { client, msg_type, timeout: client.call_timeout, is_safe: false }
     }
 
     /// How long it may take, in place of what [`Connect::call_timeout`](super::Connect::call_timeout) says;
     /// `None` waits as long as the server lives.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
+        self
+    }
+
+    /// Says that it does no harm if it is executed twice. With [`Connect::reconnect`](super::Connect::reconnect) it is
+    /// then sent again over the next connection when the one before ends without an answer, within the same time
+    /// limit. Otherwise this changes nothing.
+    pub fn idempotent(mut self) -> Self {
+        self.is_safe = true;
         self
     }
 
@@ -67,18 +78,19 @@ impl RequestBuilder<'_> {
     /// As [`send`](RequestBuilder::send), of which nothing was sent then. [`is_invalid_input`](Error::is_invalid_input)
     /// over datagrams, where one call follows the other.
     pub fn start(self, payload: impl AsRef<[u8]>) -> Result<Pending> {
-        let RequestBuilder { client, msg_type, timeout } = self;
+        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
         let invalid = |text: &str| {
             Err(Error::new("call", client.endpoint(), Kind::InvalidInput(text.into())).of_type(msg_type))
         };
-        let Link::Stream(connection) = &client.link else {
+        let Link::Stream(line) = &client.link else {
             return invalid("over datagrams one call follows the other, and none can be started; use call");
         };
         if client.waits_for_itself() {
             return invalid(WAITS_FOR_ITSELF);
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let pending = Pending::start(connection, msg_type, payload.as_ref(), timeout, deadline);
+        let limits = (timeout, deadline);
+        let pending = Pending::start(line, msg_type, payload.as_ref(), limits, is_safe);
         pending.map_err(|error| self.explain(error))
     }
 
@@ -87,14 +99,20 @@ impl RequestBuilder<'_> {
     /// # Errors
     /// As [`send`](RequestBuilder::send), but for result codes.
     pub fn exchange(self, payload: impl AsRef<[u8]>) -> Result<Response> {
-        let RequestBuilder { client, msg_type, timeout } = self;
+        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
         if client.waits_for_itself() {
             let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
             return Err(Error::new("call", client.endpoint(), kind).of_type(msg_type));
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &client.link {
-            Link::Stream(shared) => shared.exchange(msg_type, payload.as_ref(), timeout, deadline),
+            Link::Stream(Line::Once(connection)) => {
+                connection.told(connection.exchange(msg_type, payload.as_ref(), timeout, deadline))
+            }
+            Link::Stream(line) => line.carry("call", deadline, is_safe, |connection| {
+                let left = remaining(deadline);
+                connection.exchange(msg_type, payload.as_ref(), left, deadline)
+            }),
             Link::Datagrams(calls) => calls.exchange(msg_type, payload.as_ref(), timeout, deadline),
         }
         .map_err(|error| self.explain(error))
@@ -110,19 +128,21 @@ impl RequestBuilder<'_> {
     /// As [`send`](RequestBuilder::send); [`is_invalid_input`](Error::is_invalid_input) on a classic
     /// connection, where every request is answered.
     pub fn notify(self, payload: impl AsRef<[u8]>) -> Result<()> {
-        let RequestBuilder { client, msg_type, timeout } = self;
+        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
         // Nobody would make room for it meanwhile.
         let timeout = if client.waits_for_itself() { Some(Duration::ZERO) } else { timeout };
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         match &client.link {
-            Link::Stream(shared) => shared.notify(msg_type, payload.as_ref(), deadline),
+            Link::Stream(line) => line.carry("notify", deadline, is_safe, |connection| {
+                connection.notify(msg_type, payload.as_ref(), deadline)
+            }),
             Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
         }
         .map_err(|error| error.of_type(msg_type))
     }
 
     fn explain(&self, error: Error) -> Error {
-        explain(error, self.msg_type, self.timeout, self.client.peer())
+        explain(error, self.msg_type, self.timeout, &self.client.peer())
     }
 }
 

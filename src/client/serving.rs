@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use super::handlers::{PeerReply, PeerRequest, To};
+use super::lasting::Line;
 use super::leader::{Guard, SharedConnection, State, Waiting};
 use super::request::explain;
 use crate::error::{Error, Result};
@@ -186,12 +187,12 @@ impl SharedConnection {
 }
 
 /// A thread that reads, and runs what the server asks for, until the connection is over.
-pub(super) fn spawn_reader(connection: &Arc<SharedConnection>) -> Result<()> {
-    let connection = Arc::clone(connection);
+pub(super) fn spawn_reader(line: &Line) -> Result<()> {
+    let line = line.clone();
     let builder = thread::Builder::new().name("sidewire-reader".into());
     let spawned = builder.spawn(move || {
-        let end = connection.run();
-        log::debug!("{}: its reader ends: {end:?}", connection.endpoint());
+        let end = line.run();
+        log::debug!("{}: its reader ends: {end:?}", line.endpoint());
     });
     spawned.map(drop).map_err(|error| Error::system("start a client's reader", error))
 }

@@ -26,6 +26,7 @@ mod limits;
 mod own_server;
 mod pending;
 mod pieces;
+mod reconnect;
 mod remote;
 mod server;
 mod slow;

@@ -216,6 +216,11 @@ impl Reconnecting {
         }
     }
 
+    /// Whether there is a connection, as far as anybody has told.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
     /// Whether no connection will be sought any more.
     pub fn has_given_up(&self) -> bool {
         matches!(self.state, State::GivenUp)

@@ -287,7 +287,7 @@ impl Trial {
         let get = |expected: &[u8]| expect(client, GET, b"", expected);
         let mut median = None;
         let steps = [
-            get(GREETING).and(is_helper(client.peer(), helper)),
+            get(GREETING).and(is_helper(&client.peer(), helper)),
             expect(client, SET, text.as_bytes(), b""),
             get(text.as_bytes()),
             // Puts things back as the next endpoint expects them.
@@ -295,7 +295,7 @@ impl Trial {
             expect_failure(client),
             echo(client, echoes).map(|time| median = Some(time)),
         ];
-        Trial { peer: describe(client.peer()), steps, median }
+        Trial { peer: describe(&client.peer()), steps, median }
     }
 }
 

@@ -1,0 +1,65 @@
+//! Telling the application, once, that its client has come to its end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::leader::SharedConnection;
+use crate::error::{Error, Result};
+
+/// Whoever is to be told, as long as nobody was.
+#[derive(Clone)]
+pub(super) struct Closing(Arc<Inner>);
+
+struct Inner {
+    is_told: AtomicBool,
+    told: Arc<Told>,
+}
+
+/// What is told why a client has come to its end.
+pub(super) type Told = dyn Fn(&Error) + Send + Sync;
+
+impl Closing {
+    pub(super) fn new(told: Arc<Told>) -> Closing {
+        Closing(Arc::new(Inner { is_told: AtomicBool::new(false), told }))
+    }
+
+    /// Tells nobody.
+    pub(super) fn forget(&self) {
+        self.0.is_told.store(true, Ordering::Release);
+    }
+
+    /// Tells why; not again. Under no lock: whoever is told may use the client.
+    pub(super) fn tell(&self, why: &Error) {
+        if !self.0.is_told.swap(true, Ordering::AcqRel) {
+            (self.0.told)(why);
+        }
+    }
+}
+
+impl fmt::Debug for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closing").field("is_told", &self.0.is_told).finish_non_exhaustive()
+    }
+}
+
+impl SharedConnection {
+    /// Tells of the connection's end, if that is why this has failed.
+    pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && (error.lost().is_some() || error.is_closed())
+        {
+            self.tell_end();
+        }
+        result
+    }
+
+    /// Tells of the connection's end, if it has come.
+    pub(super) fn tell_end(&self) {
+        let Some(closing) = &self.closing else { return };
+        let reason = self.reason(&self.lock());
+        if let Some(reason) = reason {
+            closing.tell(&reason);
+        }
+    }
+}
