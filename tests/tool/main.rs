@@ -54,3 +54,4 @@ mod unwilling;
 #[cfg(target_os = "linux")]
 mod users;
 mod watch;
+mod workers;
