@@ -67,6 +67,13 @@ impl<'a, Y: System> Budget<'a, Y> {
         }
     }
 
+    /// The time when this was last looked at: from before the last handlers, but not for much longer than they
+    /// may take.
+    #[inline]
+    pub(super) fn looked_at(&self) -> Instant {
+        self.looked.get().0
+    }
+
     /// The time, not from before a handler.
     #[inline]
     pub(super) fn now(&self) -> Instant {

@@ -229,6 +229,7 @@ pub(crate) struct Deferred(HashMap<Key, HashMap<OwedId, Arc<Call>>>);
 
 impl Deferred {
     /// Leaves the answer to a call that `connection` has just handed out for later.
+    #[cold]
     pub(super) fn defer(&mut self, key: Key, connection: &mut Connection, deferral: Deferral, now: Instant) {
         let Deferral { ticket, call } = deferral;
         call.is_of_type(ticket.msg_type);
@@ -263,7 +264,7 @@ impl Deferred {
 
     /// Tells of the calls of a connection that have ended without an answer, those included whose time was
     /// over by `now`.
-    #[inline]
+    #[cold]
     pub(super) fn tell_ended(
         &mut self,
         key: Key,
@@ -276,7 +277,6 @@ impl Deferred {
         }
     }
 
-    #[cold]
     fn tell(&mut self, key: Key, owed: Owed, counters: &Counters) {
         let (why, rc) = match owed {
             Owed::Cancelled(_) => (Unwanted::Cancelled, Some(ResultCode::CANCELLED)),

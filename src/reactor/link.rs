@@ -252,8 +252,10 @@ impl<Y: System> Link<Y> {
     /// Tells those who work on deferred calls which have ended without them.
     #[inline]
     fn tell_ended(&mut self, context: &mut Context<'_, Y>) {
-        let Scope { key, begun, judged, .. } = context.scope;
-        if let Protocol::Framed(connection) = &mut self.protocol {
+        if let Protocol::Framed(connection) = &mut self.protocol
+            && connection.has_open_calls()
+        {
+            let Scope { key, begun, judged, .. } = context.scope;
             context.deferred.tell_ended(key, connection, judged.unwrap_or(begun), context.counters);
         }
     }

@@ -13,29 +13,21 @@ use sidewire_wire::{Failure, ReplyWriter, ResultCode};
 /// A handler that returns an error, or panics, has written nothing: the bytes are taken back.
 #[derive(Debug)]
 pub struct Reply<'a> {
-    to: To<'a>,
+    /// `None` for a request that wants no answer.
+    writer: Option<ReplyWriter<'a>>,
+    /// Where it comes from in place of the writer, if it was deferred.
+    later: Option<Arc<Call>>,
     back: &'a ReturnAddress<'a>,
     rc: ResultCode,
 }
 
-/// Who gets it.
-#[derive(Debug)]
-enum To<'a> {
-    /// It was a request that wants no answer.
-    Nobody,
-    /// The caller, when the handler returns.
-    Caller(ReplyWriter<'a>),
-    /// The caller, from a responder.
-    Later(ReplyWriter<'a>, Arc<Call>),
-}
-
 impl<'a> Reply<'a> {
     pub(super) fn new(writer: ReplyWriter<'a>, back: &'a ReturnAddress<'a>) -> Reply<'a> {
-        Reply { to: To::Caller(writer), back, rc: ResultCode::OK }
+        Reply { writer: Some(writer), later: None, back, rc: ResultCode::OK }
     }
 
     pub(super) fn discarded(back: &'a ReturnAddress<'a>) -> Reply<'a> {
-        Reply { to: To::Nobody, back, rc: ResultCode::OK }
+        Reply { writer: None, later: None, back, rc: ResultCode::OK }
     }
 
     /// Leaves the answer for later, to whoever has the [`Responder`]: a handler that would take long gives it to
@@ -49,7 +41,7 @@ impl<'a> Reply<'a> {
     /// # Errors
     /// "Busy" (-6), for the caller, if there is no memory for it; "handler failed" (-10) the second time.
     pub fn defer(&mut self) -> Result<Responder, Failure> {
-        if let To::Later(..) = self.to {
+        if self.later.is_some() {
             return Err(Failure::other("the request was deferred already"));
         }
         let call = self.back.begin_call();
@@ -57,10 +49,7 @@ impl<'a> Reply<'a> {
             Failure::new(ResultCode::BUSY, "there is no memory to answer the request later")
         })?;
         let responder = Responder::new(&call);
-        self.to = match std::mem::replace(&mut self.to, To::Nobody) {
-            To::Caller(writer) => To::Later(writer, call),
-            other => other,
-        };
+        self.later = Some(call);
         Ok(responder)
     }
 
@@ -70,7 +59,7 @@ impl<'a> Reply<'a> {
     /// large" (-3) and without payload; one that there is no memory for, "busy" (-6). What the handler has
     /// changed in the state by then stays changed: see [`try_write`](Reply::try_write).
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        if let To::Caller(writer) = &mut self.to {
+        if let Some(writer) = &mut self.writer {
             writer.write(bytes.as_ref());
         }
     }
@@ -91,8 +80,7 @@ impl<'a> Reply<'a> {
     /// "Too large" (-3) or "busy" (-6), for the caller.
     pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         self.write(bytes);
-        let To::Caller(writer) = &self.to else { return Ok(()) };
-        match writer.shortfall() {
+        match self.writer.as_ref().and_then(ReplyWriter::shortfall) {
             None => Ok(()),
             Some((rc, text)) => Err(Failure::new(rc, text)),
         }
@@ -108,23 +96,25 @@ impl<'a> Reply<'a> {
     /// maximum of the listener.
     #[must_use]
     pub fn room(&mut self) -> usize {
-        match &mut self.to {
-            To::Caller(writer) | To::Later(writer, _) => writer.room(),
-            To::Nobody => usize::MAX,
-        }
+        self.writer.as_mut().map_or(usize::MAX, ReplyWriter::room)
     }
 
     /// Sends it, and says with what result code; unless it comes later.
     pub(super) fn finish(self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
-        match (self.to, result) {
-            (To::Caller(writer), Ok(())) => Ok(writer.finish(self.rc)),
-            (To::Caller(writer) | To::Later(writer, _), Err(failure)) => {
-                Ok(writer.fail(failure.result_code(), failure.text()))
-            }
-            (To::Later(writer, call), Ok(())) => Err(Box::new(Deferral { ticket: writer.withdraw(), call })),
-            (To::Nobody, _) => Ok(self.rc),
+        let Some(writer) = self.writer else { return Ok(self.rc) };
+        match result {
+            Err(failure) => Ok(writer.fail(failure.result_code(), failure.text())),
+            Ok(()) => match self.later {
+                None => Ok(writer.finish(self.rc)),
+                Some(call) => Err(defer(writer, call)),
+            },
         }
     }
+}
+
+#[cold]
+fn defer(writer: ReplyWriter<'_>, call: Arc<Call>) -> Box<Deferral> {
+    Box::new(Deferral { ticket: writer.withdraw(), call })
 }
 
 /// For `write!` and [`io::copy`]. A payload that is too large fails when the reply is sent.

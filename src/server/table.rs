@@ -117,6 +117,7 @@ impl<S, T: Threads> Dispatch<S, T> {
 }
 
 impl<S, T: Threads> Service for Dispatch<S, T> {
+    #[inline]
     fn request(
         &mut self,
         incoming: &Incoming<'_>,

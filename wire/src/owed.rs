@@ -246,6 +246,7 @@ impl Register {
             // Nobody knows when there will be another.
             self.calls = HashMap::new();
             self.ended = VecDeque::new();
+            self.waiting = VecDeque::new();
         }
         next
     }

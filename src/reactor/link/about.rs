@@ -1,6 +1,7 @@
 //! What only some links have.
 
 use std::io;
+use std::time::Instant;
 
 use sidewire_platform::Endpoint;
 
@@ -17,6 +18,20 @@ pub(crate) struct About {
     pub(crate) app: Option<App>,
     /// What broke the link.
     pub(crate) broken: Option<io::Error>,
+    /// Since when requests wait here that came whole, and were not handled in that turn.
+    pub(super) waiting_since: Option<Instant>,
+}
+
+impl About {
+    /// Notes since when the link has requests waiting, if it has.
+    #[inline]
+    pub(super) fn note_backlog(about: &mut Option<Box<About>>, has_backlog: bool, begun: Instant) {
+        if has_backlog {
+            about.get_or_insert_default().waiting_since.get_or_insert(begun);
+        } else if let Some(about) = about {
+            about.waiting_since = None;
+        }
+    }
 }
 
 impl<Y: System> Link<Y> {

@@ -1,5 +1,7 @@
 //! From what a peer has sent to whoever handles it.
 
+use std::time::{Duration, Instant};
+
 use sidewire_platform::Peer;
 
 use super::super::deferred::{Caller, Deferred, ReturnAddress};
@@ -10,7 +12,7 @@ use super::super::watch::Ran;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
-use sidewire_wire::{App, Connection, Event, Layout, part_cost};
+use sidewire_wire::{App, Connection, Event, Layout, ResultCode, part_cost};
 
 /// Where is kept what comes of it.
 pub(super) struct Books<'a> {
@@ -19,6 +21,8 @@ pub(super) struct Books<'a> {
     pub(super) opened: &'a mut bool,
     pub(super) deferred: &'a mut Deferred,
     pub(super) topics: &'a mut Topics,
+    /// A time not long ago.
+    pub(super) looked_at: Instant,
 }
 
 impl Scope<'_> {
@@ -34,9 +38,14 @@ impl Scope<'_> {
         service: &mut impl Service,
     ) -> Option<Ran> {
         let (key, endpoint) = (self.key, &self.site.endpoint);
-        let Books { about, opened, deferred, topics } = books;
+        let Books { about, opened, deferred, topics, looked_at } = books;
         match event {
             Event::Request { ticket, payload } => {
+                if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, about, looked_at) {
+                    log::debug!("{endpoint}: #{key} request id {} is not begun: its time is over", ticket.id);
+                    connection.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
+                    return None;
+                }
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 // In the classic layout nothing comes before this.
                 if !*opened {
@@ -111,6 +120,13 @@ impl Scope<'_> {
             // A server subscribes to nothing, and opens no connection.
             _ => None,
         }
+    }
+
+    /// Whether whoever asked does not wait any more: others were handled since it came.
+    fn is_late(&self, timeout_ms: u32, about: &Option<Box<About>>, now: Instant) -> bool {
+        let waiting_since = about.as_ref().and_then(|about| about.waiting_since);
+        let waits = now.saturating_duration_since(waiting_since.unwrap_or(self.begun));
+        waits >= Duration::from_millis(timeout_ms.into())
     }
 
     #[cold]

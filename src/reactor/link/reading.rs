@@ -7,6 +7,7 @@ use super::super::deferred::Deferred;
 use super::super::system::{StreamIo, System};
 use super::super::topics::Topics;
 use super::super::watch::Ran;
+use super::about::About;
 use super::handing::Books;
 use super::{Context, Link, NOBODY, Scope, Service};
 use sidewire_wire::{Fact, Protocol, Reading};
@@ -94,11 +95,13 @@ impl<Y: System> Link<Y> {
         match protocol {
             Protocol::Framed(connection) => {
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    let books = Books { about, opened, deferred: &mut *deferred, topics: &mut *topics };
+                    let (deferred, topics, looked_at) = (&mut *deferred, &mut *topics, budget.looked_at());
+                    let books = Books { about, opened, deferred, topics, looked_at };
                     if let Some(handler) = scope.hand_over(peer, stream, books, connection, event, service) {
                         budget.handled(handler);
                     }
                 });
+                About::note_backlog(about, connection.has_backlog(), scope.begun);
             }
             Protocol::Plain(plain) => plain.receive(bytes, &budget.units, &mut |plain, bytes| {
                 service.data(*source, &mut scope.session(peer, stream, plain), bytes);

@@ -109,6 +109,24 @@ fn who_works_on_a_call_hears_that_its_time_is_over() {
     assert_eq!((caller.receive().len(), stage.counters.answers_to_nobody()), (0, 1));
 }
 
+/// PROTOCOL T1
+#[test]
+fn what_nobody_waits_for_any_more_is_not_begun() {
+    let mut stage = Stage::new(|_| {});
+    let caller = greeted(&mut stage);
+    stage.service.takes = ms(3000);
+    // The second waits for the first longer than its caller does; the last one's caller has time.
+    caller.send(&[v1_request(1, 0), timed_request(2, 2999), timed_request(3, 3001)].concat());
+    assert!(stage.turn() && stage.turn() && stage.turn());
+    assert_eq!(stage.service.requests, 2);
+    let codes: Vec<_> = frames(&caller.receive()).iter().map(|(_, id, rc, _)| (*id, *rc)).collect();
+    assert_eq!(codes, [(1, 0), (2, ResultCode::TIMED_OUT.code()), (3, 0)]);
+    // Nobody's own time counts for the next.
+    caller.send(&timed_request(4, 100));
+    assert!(stage.turn());
+    assert_eq!((stage.service.requests, frames(&caller.receive())[0].2), (3, 0));
+}
+
 /// What lies in the mailbox was there first.
 #[test]
 fn an_answer_in_time_is_none_too_late_although_the_loop_is() {

@@ -38,6 +38,13 @@ impl Connection {
         }
     }
 
+    /// Whether [`poll_owed`](Connection::poll_owed) is worth asking. Most connections have no open calls.
+    #[inline]
+    #[must_use]
+    pub fn has_open_calls(&self) -> bool {
+        self.open_calls.is_some()
+    }
+
     /// Whether this deferred call has not ended.
     #[must_use]
     pub fn is_owed(&self, id: OwedId) -> bool {
