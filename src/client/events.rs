@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::leader::{SharedConnection, Waiting};
+use super::lasting::Line;
+use super::leader::{SharedConnection, Waiting, is_past};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -63,6 +64,10 @@ impl Event {
 /// It is of its own, so that it can be kept anywhere, and waited for on any thread. Several may listen to
 /// the same topic.
 ///
+/// With [`Connect::reconnect`](super::Connect::reconnect) it goes on when the connection has ended: whoever waits
+/// then connects anew and subscribes to the same topics. What was published meanwhile is missing, and nobody
+/// has counted it: the next event's [number](Event::sequence) is 1 again.
+///
 /// ```no_run
 /// use std::time::Duration;
 /// use sidewire::Client;
@@ -78,8 +83,10 @@ impl Event {
 #[derive(Debug)]
 #[must_use = "it unsubscribes when it is dropped"]
 pub struct Events {
+    line: Line,
     connection: Arc<SharedConnection>,
     seat: Seat,
+    topics: Vec<u16>,
     /// How long a subscribe may take.
     timeout: Option<Duration>,
     has_ended: bool,
@@ -87,9 +94,10 @@ pub struct Events {
 
 impl Events {
     /// Nothing is subscribed to yet.
-    pub(super) fn of(connection: &Arc<SharedConnection>, timeout: Option<Duration>) -> Events {
+    pub(super) fn of(line: &Line, connection: &Arc<SharedConnection>, timeout: Option<Duration>) -> Events {
         let seat = connection.lock().caller.listen();
-        Events { connection: Arc::clone(connection), seat, timeout, has_ended: false }
+        let (line, connection) = (line.clone(), Arc::clone(connection));
+        Events { line, connection, seat, topics: Vec::new(), timeout, has_ended: false }
     }
 
     /// Subscribes to one more topic: its events come among the others, in the order in which the server sends them.
@@ -97,21 +105,40 @@ impl Events {
     /// # Errors
     /// As [`Client::subscribe`](super::Client::subscribe); the others are still subscribed to then.
     pub fn add(&mut self, topic: u16) -> Result<()> {
-        let peer = self.connection.channel().peer();
-        self.subscribe(topic).map_err(|error| request::explain(error, topic, self.timeout, peer))
+        self.add_by(topic, None)
     }
 
-    fn subscribe(&self, topic: u16) -> Result<()> {
-        if self.connection.waits_for_itself() {
-            return Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
+    fn add_by(&mut self, topic: u16, until: Option<Instant>) -> Result<()> {
+        self.subscribe(topic, until)?;
+        self.topics.push(topic);
+        Ok(())
+    }
+
+    fn subscribe(&self, topic: u16, until: Option<Instant>) -> Result<()> {
+        let connection = &self.connection;
+        if connection.waits_for_itself() {
+            return Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())).of_type(topic));
         }
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let answer = self.connection.subscribe(self.seat, topic, deadline);
-        let accepted = answer.and_then(|response| response.checked_as(SUBSCRIBE, self.connection.endpoint()));
+        let deadline = deadline.into_iter().chain(until).min();
+        let answer = connection.told(connection.subscribe(self.seat, topic, deadline));
+        let accepted = answer.and_then(|response| response.checked_as(SUBSCRIBE, connection.endpoint()));
         if accepted.is_err() {
-            self.connection.unsubscribe(self.seat, topic);
+            connection.unsubscribe(self.seat, topic);
         }
-        accepted.map(|_| ())
+        let peer = connection.channel().peer();
+        accepted.map(|_| ()).map_err(|error| request::explain(error, topic, self.timeout, peer))
+    }
+
+    /// Subscribes to the same topics on the next connection, if there are to be any.
+    fn renew(&mut self, until: Option<Instant>) -> Result<()> {
+        let connection = self.line.connection(WAIT, until)?;
+        let mut next = Events::of(&self.line, &connection, self.timeout);
+        for topic in &self.topics {
+            next.add_by(*topic, until)?;
+        }
+        *self = next;
+        Ok(())
     }
 
     /// The next event, if one comes within `timeout`. With no time at all it is one that is there already.
@@ -123,11 +150,26 @@ impl Events {
         self.next_by(Instant::now().checked_add(timeout)).transpose()
     }
 
-    fn next_by(&self, until: Option<Instant>) -> Option<Result<Event>> {
-        if self.connection.waits_for_itself() {
-            return Some(Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
+    fn next_by(&mut self, until: Option<Instant>) -> Option<Result<Event>> {
+        loop {
+            if self.connection.waits_for_itself() {
+                return Some(Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
+            }
+            let next = self.connection.told(self.connection.next_event(self.seat, until).transpose());
+            match next {
+                Err(error) if self.line.is_lasting() && error.lost().is_some() => {
+                    log::debug!("goes on over the next connection: {error}");
+                }
+                next => return next.transpose(),
+            }
+            match self.renew(until) {
+                Ok(()) => {}
+                // Lost again; or there was no time for it, and whoever asks next goes on.
+                Err(error) if error.lost().is_some() => {}
+                Err(error) if error.is_timeout() && is_past(until) => return None,
+                Err(error) => return Some(Err(error)),
+            }
         }
-        self.connection.next_event(self.seat, until)
     }
 
     fn error(&self, kind: Kind) -> Error {
@@ -155,6 +197,7 @@ impl Drop for Events {
 }
 
 const SUBSCRIBE: &str = "subscribe";
+const WAIT: &str = "wait for events of";
 
 impl SharedConnection {
     fn subscribe(&self, seat: Seat, topic: u16, deadline: Option<Instant>) -> Result<Response> {
@@ -195,7 +238,7 @@ impl SharedConnection {
         };
         Some(match outcome? {
             Outcome::Event(event) => Ok(Event(event)),
-            outcome => Err(self.explain(&state, "wait for events of", outcome)),
+            outcome => Err(self.explain(&state, WAIT, outcome)),
         })
     }
 

@@ -65,6 +65,11 @@ struct State {
 }
 
 impl Line {
+    /// Whether another connection follows one that has ended.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Line::Lasting(_))
+    }
+
     pub(super) fn endpoint(&self) -> &Endpoint {
         match self {
             Line::Once(connection) => connection.endpoint(),

@@ -293,7 +293,7 @@ impl Client {
                 let deadline = self.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
                 let connection =
                     line.connection("subscribe", deadline).map_err(|error| error.of_type(topic))?;
-                let mut events = Events::of(&connection, self.call_timeout);
+                let mut events = Events::of(line, &connection, self.call_timeout);
                 events.add(topic)?;
                 Ok(events)
             }

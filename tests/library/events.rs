@@ -4,7 +4,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Client, ConnectionLimits, Endpoint, Event, Events, Limits, ResultCode, Server, WhenSlow};
+use sidewire::{
+    Client, ConnectionLimits, Endpoint, Event, Events, Limits, Reconnect, ResultCode, Server, WhenSlow,
+};
 use sidewire_platform::raise_descriptor_limit;
 
 use crate::util::{
@@ -332,4 +334,51 @@ fn a_thousand_subscribers_and_ten_deaf_ones() {
         drop(raws);
         running.stop().expect("it ends well");
     }
+}
+
+/// Somebody waits while the server is away, and goes on with the next one, to the same topics.
+#[test]
+fn a_lasting_client_subscribes_anew() {
+    let _watchdog = watchdog(60);
+    let endpoint = fresh(sidewire_platform::stream_schemes()[0]);
+    let serve = || {
+        let mut server = store();
+        server.topic(7, WhenSlow::DropNewest);
+        start(server, [usual(&endpoint)]).0
+    };
+    let running = serve();
+    let pauses = Reconnect::new().pauses(Duration::from_millis(5), Duration::from_millis(50));
+    let lasting = connect(&endpoint).reconnect(pauses).open().expect("a server");
+    let mut events = lasting.subscribe(CHANGED).expect("a topic");
+    events.add(7).expect("a topic");
+    client(&endpoint).call(SET, "one").expect("set");
+    client(&endpoint).call(SET, "two").expect("set");
+    assert_eq!(told(&next(&mut events)), (CHANGED, 1, 0, "one".into()));
+    running.stop().expect("it ends well");
+    // What had come is still told, and then nothing while nobody serves.
+    assert_eq!(told(&next(&mut events)), (CHANGED, 2, 0, "two".into()));
+    assert_eq!(events.next_timeout(Duration::from_millis(50)).expect("it goes on"), None);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let mut anew = [false; 2];
+            while anew != [true; 2] {
+                let event = next(&mut events);
+                anew[usize::from(event.topic() == 7)] |= event.sequence() == 1;
+            }
+        });
+        thread::sleep(Duration::from_millis(20));
+        let running = serve();
+        let remote = running.remote();
+        until("it is told", || {
+            remote.publish(7, "seven").expect("room");
+            client(&endpoint).call(SET, "three").expect("set");
+            thread::sleep(Duration::from_millis(2));
+            waits.is_finished()
+        });
+        waits.join().expect("both topics count anew");
+        running.stop().expect("it ends well");
+    });
+    lasting.close();
+    assert!(events.next().expect("why").expect_err("closed").is_closed());
+    assert!(events.next().is_none());
 }
