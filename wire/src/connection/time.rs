@@ -51,13 +51,13 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let is_watched = self.partial.is_some() || self.flow.is_stalled() || self.open_calls.is_some();
+        let calls = self.open_calls.as_ref();
+        let calls = calls.and_then(|calls| earliest(calls.owed.next_deadline(), calls.asked.next_deadline()));
+        let is_watched = self.partial.is_some() || self.flow.is_stalled();
         if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
-            return None; // As for most, with every request.
+            return calls; // As for most, with every request.
         }
-        let calls = self.open_calls.iter();
-        let calls = calls.flat_map(|calls| [calls.owed.next_deadline(), calls.asked.next_deadline()]);
-        self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls.flatten()).min()
+        self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls).min()
     }
 
     /// Ends the connection if a time limit has passed. Says whether one had. `now` is from before the socket
@@ -119,5 +119,12 @@ impl Connection {
             self.flow.stall_deadline().map(|at| (at, Expired::WriteStall)),
             idle.map(|at| (at, Expired::Idle)),
         ]
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
