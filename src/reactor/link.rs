@@ -195,9 +195,10 @@ impl<Y: System> Link<Y> {
         self.protocol.flow_mut().lend(&mut context.memory.spare);
         let was_writing = self.wants_to_write();
         self.open(context.scope, &budget, service);
-        // What others have put into its outbox does not wait for handlers of what comes now.
+        // What others have put into its outbox does not wait for handlers of what comes now. If nobody is there
+        // any more, what he said before he left comes first.
         if self.protocol.has_unsent() && !was_writing {
-            self.flush(context, &budget);
+            let _ = self.write(context, &budget);
         }
         let unread = budget.bytes;
         let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue);
@@ -273,11 +274,21 @@ impl<Y: System> Link<Y> {
 
     /// Writes what is ready. Says whether more would go than the budget allowed.
     fn flush(&mut self, context: &mut Context<'_, Y>, budget: &Budget<'_, Y>) -> bool {
+        match self.write(context, budget) {
+            Ok(is_more) => return is_more,
+            Err(_) if self.protocol.has_only_a_goodbye_left() => self.tell(Fact::Broken),
+            Err(error) => self.broke(error),
+        }
+        false
+    }
+
+    /// The same; that it fails means nothing yet.
+    fn write(&mut self, context: &mut Context<'_, Y>, budget: &Budget<'_, Y>) -> io::Result<bool> {
         let mut bytes = context.limits.turn_bytes.max(1);
         let now = budget.now();
         while !self.ending.is_over() && self.protocol.has_unsent() {
             if bytes == 0 {
-                return true;
+                return Ok(true);
             }
             match self.stream.write(self.protocol.unsent()) {
                 Ok(count) => {
@@ -289,13 +300,12 @@ impl<Y: System> Link<Y> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.protocol.mark_sent(0, now);
                     context.counters.stall();
-                    return false;
+                    return Ok(false);
                 }
-                Err(_) if self.protocol.has_only_a_goodbye_left() => self.tell(Fact::Broken),
-                Err(error) => self.broke(error),
+                Err(error) => return Err(error),
             }
         }
-        false
+        Ok(false)
     }
 
     /// Whether WRITABLE is to be asked for. While this is false nobody wakes us for it.

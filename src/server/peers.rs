@@ -87,7 +87,8 @@ impl<S> PeerHandle<S> {
     }
 
     /// Asks the client. `then` runs on the server's thread when it has answered, whatever its result code, or
-    /// when it is known that it won't: with an error that [`is_timeout`](Error::is_timeout) after `timeout`, when
+    /// when it is known that it won't: with an error that [`is_timeout`](Error::is_timeout) after `timeout` (unless
+    /// the client, which keeps that time as well, has answered "timed out" (-7) by then), when
     /// the client is told, too, that nobody needs the answer any more; that [`is_peer_gone`](Error::is_peer_gone);
     /// that [`is_full`](Error::is_full) if the client takes no more calls before it has answered some, or does not
     /// read; that [`is_invalid_input`](Error::is_invalid_input) if the payload is larger than it takes, or it

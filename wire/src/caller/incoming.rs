@@ -99,7 +99,7 @@ impl<W: Wake> Caller<W> {
 
     /// Whether the server still waits for the answer to this request.
     pub fn is_owed(&self, id: OwedId) -> bool {
-        self.connection.is_owed(id)
+        !self.is_over() && self.connection.is_owed(id)
     }
 
     /// Starts the answer to a request of the server; from any thread, once. `None`: nobody waits for it any
@@ -118,6 +118,8 @@ impl<W: Wake> Caller<W> {
 
     /// Ends requests of the server that were cancelled, or whose time is over.
     pub(super) fn judge_owed(&mut self, now: Instant) {
-        while self.connection.poll_owed(now).is_some() {}
+        if self.incoming.is_some() {
+            while self.connection.poll_owed(now).is_some() {}
+        }
     }
 }

@@ -80,6 +80,11 @@ fn what_the_server_has_given_up_is_not_begun() {
     assert!(!scene.caller.is_owed(id) && !scene.answers(id, b"too late"));
     let sent: Vec<_> = scene.sent_frames().iter().map(|frame| (frame.id, frame.rc)).collect();
     assert_eq!(sent, [(2, -8), (1, -7), (3, -8)]);
+    // Nor does anybody wait once this side has closed.
+    scene.comes(&request(4, TYPE, b""));
+    let (id, _) = scene.takes_request().expect("one more");
+    scene.caller.close();
+    assert!(!scene.caller.is_owed(id) && !scene.answers(id, b"too late"));
 }
 
 #[test]
