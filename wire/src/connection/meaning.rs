@@ -90,7 +90,7 @@ impl Connection {
             Kind::Notify => Ok(self.take_notify(header, payload)),
             Kind::Reply => self.take_reply(header, payload),
             Kind::Ping => {
-                self.pong_owed = Some(header.id);
+                self.pong_owed = Some(header.id.to_le_bytes());
                 Ok(None)
             }
             Kind::Goodbye => {

@@ -107,7 +107,8 @@ pub struct Connection {
     in_flight_bytes: u32,
     /// The peer's last request that was accepted.
     last_id: u32,
-    pong_owed: Option<u32>,
+    /// The id of the pong, as bytes, which need no alignment: idle connections are to be small.
+    pong_owed: Option<[u8; 4]>,
     /// Boxed, since most connections of a server have none.
     open_calls: Option<Box<OpenCalls>>,
     /// The frame that is incomplete now; while refusing, what is waited for then.

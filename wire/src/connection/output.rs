@@ -107,7 +107,7 @@ impl Connection {
     }
 
     pub(super) fn push_pong(&mut self) {
-        if let Some(id) = self.pong_owed.take() {
+        if let Some(id) = self.pong_owed.take().map(u32::from_le_bytes) {
             self.push_frame(Kind::Pong, 0, 0, id, 0, &[]);
         }
     }
