@@ -86,7 +86,7 @@ pub use client::{
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
 pub use limits::{Limits, ListenerLimits};
-pub use reactor::{Closed, ConnectionId, Message, MessageReply, Session, Unwanted};
+pub use reactor::{Closed, ConnectionId, Message, MessageReply, PeerInfo, Session, Unwanted};
 pub use server::{
     Answer, AnyThread, Cancellation, Connected, Handles, HandlesConnects, HandlesDisconnects,
     HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, PeerHandle, Remote, Reply, Request,

@@ -1,5 +1,6 @@
 //! The one door through which streams get into the loop.
 
+use super::census::Visit;
 use super::link::{Link, PeerName, Quota};
 use super::site::Admission;
 use super::system::{StreamIo, System};
@@ -48,7 +49,7 @@ impl<Y: System> Reactor<Y> {
         }
         source.connections += usize::from(link.quota().takes_a_place());
         self.counters.connection_opened();
-        let Some(key) = self.links.insert(link) else { return };
+        let Some(key) = self.links.insert(link, Visit::begin(self.begun, now)) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
         log::debug!("{}: #{key} accepted from {}", site.endpoint, PeerName(link.peer()));
         if let Err(error) = link.register(&self.system, key) {

@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::PeerInfo;
 use super::deferred::{Answer, Call};
 use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
@@ -25,6 +27,8 @@ pub(crate) enum Letter {
     Run,
     /// Something is to be done for one connection.
     Order,
+    /// Somebody wants to know who is connected.
+    Census(SyncSender<Vec<PeerInfo>>),
     /// Somebody has answered a deferred call. Its place was paid when the call was deferred.
     Answer(Arc<Call>, Answer),
     /// All who have subscribed to a topic are to be told.
@@ -151,6 +155,11 @@ impl Mailbox {
         contents.unpaid += 1;
         contents.letters.push_back(letter);
         self.deliver(contents).map_err(Unposted::NotWoken)
+    }
+
+    /// Whether this is the thread that turns the loop, and could not wait for it.
+    pub(crate) fn is_loops_thread(&self) -> bool {
+        self.contents().thread == Some(ThreadMark::here())
     }
 
     /// Pays for a letter that will be [posted](Mailbox::post_reserved) later.

@@ -12,6 +12,7 @@ mod accepting;
 mod adopting;
 mod budget;
 mod calls;
+mod census;
 mod datagram;
 mod deferred;
 mod files;
@@ -57,6 +58,7 @@ use topics::Topics;
 use watch::{Ran, Watch};
 
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
+pub use census::PeerInfo;
 pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub use deferred::Unwanted;
@@ -92,6 +94,7 @@ pub(crate) struct Reactor<Y: System = Os> {
     counters: Counters,
     watch: Watch,
     stopping: Option<Instant>,
+    begun: Instant,
     maker: Maker,
 }
 
@@ -127,6 +130,7 @@ impl<Y: System> Reactor<Y> {
             limits,
             counters,
             stopping: None,
+            begun: system.now(),
             maker: Maker::here(),
             system,
         })
@@ -270,7 +274,7 @@ impl<Y: System> Reactor<Y> {
         service: &mut S,
         work: impl FnOnce(&mut Link<Y>, &mut Context<'_, Y>, &mut S) -> Next,
     ) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some((link, visit)) = self.links.visit_mut(key) else { return };
         let Some(source) = self.sources.get(usize::from(link.source())) else { return };
         let (site, mailbox) = (&source.site, &self.mailbox);
         let scope = Scope { key, site, mailbox, begun: self.system.now(), judged: self.judged };
@@ -289,6 +293,7 @@ impl<Y: System> Reactor<Y> {
         let next = work(link, &mut context, service);
         let Traffic { read, written } = context.traffic;
         self.counters.bytes(read, written);
+        visit.add(read, written);
         // It may still linger, but answers no more.
         if link.protocol().is_finishing() {
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
@@ -415,6 +420,7 @@ impl<Y: System> Reactor<Y> {
                     self.took(begun, Ran::Errand, &"the server");
                 }
                 Some(Letter::Order) => self.carry_out(service),
+                Some(Letter::Census(to)) => self.tell_peers(&to),
                 Some(Letter::Answer(call, answer)) => self.answer(&call, &answer, service),
                 Some(Letter::Publish(_)) | None => {}
             }

@@ -18,7 +18,7 @@ impl ConnectionId {
     /// Of two connections.
     pub(crate) fn two() -> [ConnectionId; 2] {
         let mut slots = super::slots::Slots::new();
-        [(); 2].map(|()| ConnectionId(slots.insert(()).expect("room")))
+        [(); 2].map(|()| ConnectionId(slots.insert((), Default::default()).expect("room")))
     }
 }
 

@@ -3,6 +3,7 @@
 use mio::Token;
 use slab::Slab;
 
+use super::census::Visit;
 use sidewire_wire::memory;
 
 /// Names one occupant of a slot. The generation tells it from earlier ones in the same slot,
@@ -76,9 +77,17 @@ impl Key {
 /// A slab whose entries know their generation.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    entries: Slab<(Key, T)>,
+    entries: Slab<Entry<T>>,
     next_generation: u32,
     capacity: usize,
+}
+
+/// Who is there, and what is remembered of his visit.
+#[derive(Debug)]
+struct Entry<T> {
+    key: Key,
+    visit: Visit,
+    item: T,
 }
 
 impl<T> Slots<T> {
@@ -93,20 +102,20 @@ impl<T> Slots<T> {
     /// Whether it can hold no more: there is no token, or no memory, for one more.
     pub(crate) fn is_full(&self) -> bool {
         let (count, room) = (self.entries.len(), self.entries.capacity());
-        let larger = (room + 1) * 2 * size_of::<(Key, T)>();
+        let larger = (room + 1) * 2 * size_of::<Entry<T>>();
         count >= self.capacity || (count == room && !memory::has_room(larger))
     }
 
     /// `None` if there is no token for it. Whoever has asked whether it [is full](Slots::is_full) has the
     /// memory, too.
-    pub(crate) fn insert(&mut self, item: T) -> Option<Key> {
+    pub(crate) fn insert(&mut self, item: T, visit: Visit) -> Option<Key> {
         if self.entries.len() >= self.capacity {
             return None;
         }
         let generation = self.next_generation;
         let entry = self.entries.vacant_entry();
         let key = Key { index: u32::try_from(entry.key()).ok()?, generation };
-        entry.insert((key, item));
+        entry.insert(Entry { key, visit, item });
         self.next_generation = next(generation);
         Some(key)
     }
@@ -114,39 +123,52 @@ impl<T> Slots<T> {
     #[inline]
     pub(crate) fn find(&self, token: Token) -> Option<Key> {
         let (index, token_generation) = unpack(token);
-        let &(key, _) = self.entries.get(index as usize)?;
+        let key = self.entries.get(index as usize)?.key;
         (key.generation & GENERATION_MASK == token_generation).then_some(key)
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        self.entries.get(key.index as usize).filter(|(own, _)| *own == key).map(|(_, item)| item)
+        self.entries.get(key.index as usize).filter(|entry| entry.key == key).map(|entry| &entry.item)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.visit_mut(key).map(|(item, _)| item)
+    }
+
+    /// With what is remembered of his visit.
+    #[inline]
+    pub(crate) fn visit_mut(&mut self, key: Key) -> Option<(&mut T, &mut Visit)> {
         match self.entries.get_mut(key.index as usize) {
-            Some((own, item)) if own.generation == key.generation => Some(item),
+            Some(entry) if entry.key.generation == key.generation => {
+                Some((&mut entry.item, &mut entry.visit))
+            }
             _ => None,
         }
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        self.entries.try_remove(key.index as usize).map(|(_, item)| item)
+        self.entries.try_remove(key.index as usize).map(|entry| entry.item)
     }
 
     /// Who has the largest `measure`. Looks at everyone.
     pub(crate) fn largest_by<N: Ord>(&self, measure: impl Fn(&T) -> N) -> Option<Key> {
-        let largest = self.entries.iter().max_by_key(|(_, (_, item))| measure(item));
-        largest.map(|(_, (key, _))| *key)
+        let largest = self.entries.iter().max_by_key(|(_, entry)| measure(&entry.item));
+        largest.map(|(_, entry)| entry.key)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().map(|(_, (_, item))| item)
+        self.entries.iter().map(|(_, entry)| &entry.item)
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        self.entries.iter().map(|(_, (key, _))| *key).collect()
+        self.entries.iter().map(|(_, entry)| entry.key).collect()
+    }
+
+    /// All, with what is remembered of their visits.
+    pub(crate) fn visits(&self) -> impl Iterator<Item = (Key, &Visit, &T)> {
+        self.entries.iter().map(|(_, entry)| (entry.key, &entry.visit, &entry.item))
     }
 }
 
@@ -157,10 +179,10 @@ mod tests {
     #[test]
     fn a_late_token_finds_nobody() {
         let mut slots = Slots::new();
-        let old = slots.insert('a').expect("room");
+        let old = slots.insert('a', Visit::default()).expect("room");
         assert_eq!(slots.find(old.token()), Some(old));
         assert_eq!(slots.remove(old), Some('a'));
-        let new = slots.insert('b').expect("room");
+        let new = slots.insert('b', Visit::default()).expect("room");
         assert_eq!(old.index, new.index);
         assert_eq!(slots.find(old.token()), None);
         assert_eq!(slots.get(old), None);
@@ -179,7 +201,7 @@ mod tests {
         }
         for generation in [0, GENERATION_MASK - 1, GENERATION_MASK + 1, u32::MAX - 1, u32::MAX / 2 + 7] {
             slots.next_generation = generation;
-            let key = slots.insert(generation).expect("room");
+            let key = slots.insert(generation, Visit::default()).expect("room");
             assert_eq!((key.token().0 & top, slots.find(key.token())), (0, Some(key)));
             assert_eq!(reserved_number(key.token()), None);
         }
@@ -189,10 +211,10 @@ mod tests {
     #[test]
     fn a_generation_behind_the_token_s_bits_is_another() {
         let mut slots = Slots::new();
-        let old = slots.insert('a').expect("room");
+        let old = slots.insert('a', Visit::default()).expect("room");
         slots.remove(old);
         slots.next_generation = GENERATION_MASK + 1;
-        let new = slots.insert('b').expect("room");
+        let new = slots.insert('b', Visit::default()).expect("room");
         assert_eq!((old.token(), slots.get(old)), (new.token(), None));
         assert_eq!((old == new, slots.find(old.token())), (false, Some(new)));
     }
@@ -210,10 +232,10 @@ mod tests {
     #[test]
     fn what_has_no_token_gets_no_slot() {
         let mut slots = Slots { capacity: 2, ..Slots::new() };
-        let first = slots.insert('a').expect("room");
-        slots.insert('b').expect("room");
-        assert_eq!((slots.is_full(), slots.insert('c')), (true, None));
+        let first = slots.insert('a', Visit::default()).expect("room");
+        slots.insert('b', Visit::default()).expect("room");
+        assert_eq!((slots.is_full(), slots.insert('c', Visit::default())), (true, None));
         slots.remove(first);
-        assert!(slots.insert('d').is_some());
+        assert!(slots.insert('d', Visit::default()).is_some());
     }
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Carries, Closed, Message, MessageReply, Reactor};
+use crate::reactor::{Carries, Closed, Message, MessageReply, PeerInfo, Reactor};
 use crate::signals::StopSignals;
 use crate::stats::Stats;
 use remote::STOP_GRACE;
@@ -350,6 +350,12 @@ impl<S, T: Threads> Server<S, T> {
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Who is connected now, for programs with a loop of their own; others ask [`Remote::peers`].
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.core.reactor.as_ref().map(Reactor::peers).unwrap_or_default()
     }
 
     /// What this server has done so far, as numbers of this moment. While it runs on another thread, ask its

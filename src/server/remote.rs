@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::peers::{Orders, PeerHandle};
 use super::queue::Queue;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::maker::Maker;
-use crate::reactor::ConnectionId;
 use crate::reactor::mailbox::{Letter, Mailbox};
+use crate::reactor::{ConnectionId, PeerInfo};
 
 /// A handle to a server of a state of type `S`, which any thread may hold, and a handler of that server, too.
 ///
@@ -24,6 +25,9 @@ pub struct Remote<S> {
 /// How long a server that is told to stop waits for its clients to take what is theirs.
 pub(super) const STOP_GRACE: Duration = Duration::from_millis(500);
 
+/// How long the loop may take to say who is connected.
+const CENSUS_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl<S> Remote<S> {
     pub(super) fn new(mailbox: Arc<Mailbox>, errands: Arc<Errands<S>>, orders: Arc<Orders<S>>) -> Remote<S> {
         Remote { mailbox, errands, orders }
@@ -33,6 +37,33 @@ impl<S> Remote<S> {
     #[must_use]
     pub fn peer(&self, connection: ConnectionId) -> PeerHandle<S> {
         PeerHandle::new(Arc::clone(&self.mailbox), Arc::clone(&self.orders), connection)
+    }
+
+    /// Who is connected now: each connection that handlers were told of, in the order in which they came.
+    ///
+    /// The server's loop is asked, and answers between two turns. That may take as long as a handler holds it, but
+    /// is waited for no longer than 5 s.
+    ///
+    /// # Errors
+    /// [`is_invalid_input`](Error::is_invalid_input) on the server's own thread, in a handler, which the loop
+    /// would have to wait for: [`Server::peers`](super::Server::peers) is for between turns.
+    /// [`is_timeout`](Error::is_timeout), [`is_stopped`](Error::is_stopped), and
+    /// [`is_full`](Error::is_full) if 4,096 orders wait for the loop already.
+    pub fn peers(&self) -> Result<Vec<PeerInfo>> {
+        const OPERATION: &str = "ask the server who is connected";
+        if self.mailbox.is_loops_thread() {
+            let text = "the server's own thread asks, which would have to answer; ask from another thread";
+            return Err(Error::invalid(OPERATION, text));
+        }
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.mailbox.post(Letter::Census(sender)).map_err(Error::unreached)?;
+        answer.recv_timeout(CENSUS_TIMEOUT).map_err(|error| {
+            let kind = match error {
+                RecvTimeoutError::Timeout => Kind::TimedOut,
+                RecvTimeoutError::Disconnected => Kind::Stopped,
+            };
+            Error::of_server(OPERATION, None, kind)
+        })
     }
 
     /// Has the server run this with its state, between requests: so workers need no locks to get at it. They

@@ -189,3 +189,33 @@ fn a_handler_of_connections_that_panics_ends_nothing() {
         },
     );
 }
+
+#[test]
+fn any_thread_asks_who_is_connected() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut server = Server::new(());
+        let remote = server.remote().expect("a remote");
+        server.on(WHICH, move |(), _, reply| {
+            reply.write(remote.peers().expect_err("on the server's thread").to_string());
+            Ok(())
+        });
+        let (running, bound) = start(server, [usual(&endpoint)]);
+        let remote = running.remote();
+        assert_eq!(remote.peers().expect("peers").len(), 0);
+        let named = connect(&bound[0]).app(App::new("editor", "2")).open().expect("connect");
+        let classic = connect(&bound[0]).classic().open().expect("connect");
+        let text = named.call(WHICH, b"").expect("call").into_payload();
+        assert!(String::from_utf8_lossy(&text).contains("own thread"), "{text:?}");
+        classic.call(WHICH, b"").expect("call");
+        let peers = remote.peers().expect("peers");
+        let apps: Vec<_> = peers.iter().map(|peer| peer.app.as_ref().map(App::name)).collect();
+        assert_eq!(apps, [Some("editor"), None], "on {endpoint}");
+        assert!(peers.iter().all(|peer| peer.endpoint == bound[0] && peer.bytes_received > 0));
+        assert!(peers.iter().all(|peer| peer.since.elapsed().is_ok_and(|age| age < PATIENCE)));
+        drop((named, classic));
+        until("all have gone", || remote.peers().expect("peers").is_empty());
+        running.stop().expect("the server ends well");
+        assert!(remote.peers().expect_err("it has stopped").is_stopped());
+    }
+}

@@ -40,6 +40,11 @@ impl<Y: System> Link<Y> {
         self.about.as_ref()?.broken.as_ref()
     }
 
+    /// What the peer's application says of itself.
+    pub(crate) fn app(&self) -> Option<&App> {
+        self.about.as_ref()?.app.as_ref()
+    }
+
     /// Whether a handler was told of it, and is to be told of its end.
     pub(crate) fn was_opened(&self) -> bool {
         self.opened
@@ -53,7 +58,7 @@ impl<Y: System> Link<Y> {
             Protocol::Framed(connection) => {
                 let peer = self.peer.as_ref().unwrap_or(&NOBODY);
                 let layout = connection.layout().unwrap_or(Layout::Classic);
-                let app = self.about.as_ref().and_then(|about| about.app.as_ref());
+                let app = self.app();
                 let connection = ConnectionId(key);
                 service.disconnected(&Visitor { connection, peer, endpoint, layout, app }, &why);
             }

@@ -1,6 +1,7 @@
 //! Who is told of connections with frames, when, and how often.
 
 use super::*;
+use sidewire_wire::Layout;
 
 /// The same with an app's name.
 fn named_hello(name: &str) -> Vec<u8> {
@@ -107,4 +108,34 @@ fn a_server_that_stops_tells_of_all() {
     let mut visits = stage.visits();
     visits.sort();
     assert!(visits.len() == 2 && visits[0].starts_with("#0") && visits[1].starts_with("#1"), "{visits:?}");
+}
+
+#[test]
+fn whoever_is_there_is_listed_with_what_has_passed() {
+    let mut stage = Stage::new(|_| {});
+    let (silent, first, second) = (stage.accepted(), stage.accepted(), stage.accepted());
+    stage.world.pass(Duration::from_secs(5));
+    first.send(&named_hello("editor"));
+    second.send(&request(1, b"hello"));
+    stage.turn();
+    stage.service.defers = true;
+    first.send(&v1_request(1, 3));
+    stage.turn();
+    let peers = stage.reactor.peers();
+    let seen: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            let app = peer.app.as_ref().map(ToString::to_string);
+            (peer.connection.to_string(), peer.layout, app, peer.bytes_received, peer.calls_in_flight)
+        })
+        .collect();
+    let editor = Some("editor".to_owned());
+    let expected = [
+        ("#1".to_owned(), Some(Layout::V1), editor, 58 + 19, 1),
+        ("#2".to_owned(), Some(Layout::Classic), None, 17, 0),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(peers[1].bytes_sent, 17);
+    assert!(peers[0].since.elapsed().is_ok_and(|age| age >= Duration::from_secs(5)));
+    drop((silent, first, second));
 }

@@ -176,6 +176,12 @@ impl Connection {
         &mut self.flow
     }
 
+    /// The peer's calls that were accepted, and whose final replies have not left.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight as usize
+    }
+
     /// The layout, once known.
     #[inline]
     pub fn layout(&self) -> Option<Layout> {
