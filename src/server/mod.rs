@@ -92,8 +92,9 @@ pub use threads::{
 /// removed it, it is bound again; if something else is in its place, that is left alone and the
 /// log says so, and it is tried again every few seconds.
 pub struct Server<S, T: Threads = AnyThread> {
-    dispatch: Dispatch<S, T>,
+    /// Before the rest: when this has gone, nobody is told that something will be done.
     core: Core,
+    dispatch: Dispatch<S, T>,
     instance: [u8; 16],
     /// What its hellos say of the application.
     app: Option<App>,
@@ -376,8 +377,8 @@ impl<S, T: Threads> Server<S, T> {
     /// # Errors
     /// If the system has no descriptors left for a loop.
     pub fn remote(&mut self) -> Result<Remote<S>> {
-        let (errands, orders) = (&self.dispatch.errands, &self.dispatch.asked.orders);
-        Ok(Remote::new(self.core.reactor()?.mailbox(), Arc::clone(errands), Arc::clone(orders)))
+        let (errands, orders) = (self.dispatch.errands.queue(), self.dispatch.asked.orders.queue());
+        Ok(Remote::new(self.core.reactor()?.mailbox(), errands, orders))
     }
 
     /// Has this server stopped, as by [`Remote::stop`], when the user or the system asks this

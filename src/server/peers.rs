@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sidewire_platform::Endpoint;
 
-use super::queue::Queue;
+use super::queue::{Queue, Taking};
 use crate::error::{Error, Kind, Result};
 use crate::reactor::mailbox::{Letter, Mailbox};
 use crate::reactor::{ConnectionId, NotSent, Order, PeerOrder};
@@ -165,11 +165,12 @@ impl<S> Callback<S> {
 }
 
 /// What the loop is to do for single connections, and who is told what becomes of the calls among it.
-pub(super) type Orders<S> = Queue<(Order, Option<Callback<S>>)>;
+pub(super) type Ordered<S> = (Order, Option<Callback<S>>);
+pub(super) type Orders<S> = Queue<Ordered<S>>;
 
 /// The server's own calls that have no answer yet.
 pub(super) struct Asked<S> {
-    pub(super) orders: Arc<Orders<S>>,
+    pub(super) orders: Taking<Ordered<S>>,
     /// Of the call that the loop is about to send.
     next: Option<Callback<S>>,
     open: HashMap<ConnectionId, HashMap<u32, Callback<S>>>,
@@ -177,7 +178,7 @@ pub(super) struct Asked<S> {
 
 impl<S> Asked<S> {
     pub(super) fn new() -> Asked<S> {
-        Asked { orders: Arc::new(Orders::new()), next: None, open: HashMap::new() }
+        Asked { orders: Taking::new(), next: None, open: HashMap::new() }
     }
 
     pub(super) fn next_order(&mut self) -> Option<Order> {

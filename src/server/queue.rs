@@ -1,18 +1,42 @@
 //! What goes along with letters and is typed by the server's state, of which the loop knows nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::reactor::mailbox::Unposted;
 
 /// Things for each of which there is a letter of one kind in the mailbox, in the same order.
 pub(super) struct Queue<T>(Mutex<VecDeque<T>>);
 
-impl<T> Queue<T> {
-    pub(super) fn new() -> Queue<T> {
-        Queue(Mutex::default())
+/// The server's end of a queue. What is still in it when this is dropped is dropped, too, whoever else holds
+/// the queue.
+pub(super) struct Taking<T>(Arc<Queue<T>>);
+
+impl<T> Taking<T> {
+    pub(super) fn new() -> Taking<T> {
+        Taking(Arc::new(Queue(Mutex::default())))
     }
 
+    /// For whoever adds.
+    pub(super) fn queue(&self) -> Arc<Queue<T>> {
+        Arc::clone(&self.0)
+    }
+
+    /// Takes the next.
+    pub(super) fn next(&self) -> Option<T> {
+        self.0.lock().pop_front()
+    }
+}
+
+impl<T> Drop for Taking<T> {
+    fn drop(&mut self) {
+        let items = std::mem::take(&mut *self.0.lock());
+        // Whatever they hold may add more when it is dropped.
+        drop(items);
+    }
+}
+
+impl<T> Queue<T> {
     /// Adds one, if its letter can be posted. (Where only the waker fails, it is read all the same.)
     pub(super) fn add(&self, item: T, post: impl FnOnce() -> Result<(), Unposted>) -> Result<(), Unposted> {
         let mut items = self.lock();
@@ -22,11 +46,6 @@ impl<T> Queue<T> {
             items.push_back(item);
         }
         posted
-    }
-
-    /// Takes the next.
-    pub(super) fn next(&self) -> Option<T> {
-        self.lock().pop_front()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {

@@ -143,7 +143,8 @@ impl<S> fmt::Debug for Remote<S> {
 }
 
 /// What is to be run with the state.
-pub(super) type Errands<S> = Queue<Box<dyn FnOnce(&mut S) + Send>>;
+pub(super) type Errand<S> = Box<dyn FnOnce(&mut S) + Send>;
+type Errands<S> = Queue<Errand<S>>;
 
 /// A server on a thread of its own. Dropping it stops the server and waits for it; in a handler of
 /// that very server it only stops it, and in a forked child of the process that started it, where there is

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use sidewire_platform::{Endpoint, Peer, Tally};
 
 use super::connected::{Connected, Locals};
 use super::peers::{self, Answer, Asked, Callback};
-use super::remote::Errands;
+use super::queue::Taking;
+use super::remote::Errand;
 use super::threads::Threads;
 use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
@@ -33,7 +33,7 @@ pub(super) struct Dispatch<S, T: Threads> {
     pub(super) topics: HashMap<u16, WhenSlow>,
     pub(super) counters: Counters,
     /// What other threads want to be run with the state.
-    pub(super) errands: Arc<Errands<S>>,
+    pub(super) errands: Taking<Errand<S>>,
     /// What the server asks clients.
     pub(super) asked: Asked<S>,
     /// Who is told of connections with frames.
@@ -55,7 +55,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             messages: HashMap::new(),
             topics: HashMap::new(),
             counters: Counters::new(types),
-            errands: Arc::new(Errands::new()),
+            errands: Taking::new(),
             asked: Asked::new(),
             on_connect: None,
             on_disconnect: None,
@@ -343,6 +343,8 @@ impl Padding {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use sidewire_platform::{Credentials, Endpoint, User};
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Getting at a server's state from elsewhere.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sidewire::Server;
@@ -66,6 +66,28 @@ fn a_closure_that_panics_ends_nobody() {
     running.remote().with(move |_| done.send(()).expect("somebody waits")).expect("room");
     wait.recv().expect("it is run");
     assert_eq!(running.stop().expect("the server ends well"), 1);
+}
+
+/// What nobody will run holds nothing any more, although others still hold the way to it.
+#[test]
+fn closures_go_with_their_server() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    let remote = server.remote().expect("a remote");
+    let held = Arc::new(());
+    let (in_closure, of_closure) = (Arc::clone(&held), remote.clone());
+    let drops = OnDrop(Some(move || assert!(of_closure.with(|()| {}).expect_err("it is gone").is_stopped())));
+    remote.with(move |()| drop((in_closure, drops))).expect("room");
+    drop(server);
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|run| run());
+    }
 }
 
 /// Nobody waits for a server that is busy, or that has ended.
