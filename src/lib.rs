@@ -110,6 +110,7 @@ const _: () = {
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
     shared::<(Answer<'_>, PeerHandle<()>)>();
+    shared::<(Event, Events, WhenSlow)>();
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();

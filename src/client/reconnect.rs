@@ -25,6 +25,8 @@ use sidewire_wire::reconnecting::Rules;
 /// that were [started](super::Client::start) that holds even if they had not left, since those that were started before
 /// perhaps were executed.
 ///
+/// **Events.** Whoever waits for [`Events`](super::Events) connects as well, and subscribes to the same topics.
+///
 /// **The server.** It may be another process, with another state: [`Reconnected::is_restarted`].
 ///
 /// ```no_run

@@ -44,7 +44,7 @@ pub(crate) struct Audience(Arc<AtomicUsize>);
 impl Audience {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.0.load(Ordering::Acquire) == 0
     }
 }
 
@@ -64,7 +64,7 @@ impl Topics {
     pub(crate) fn join(&mut self, topic: u16, slow: WhenSlow, key: Key, from: u64) {
         let topic = self.by_type.entry(topic).or_insert_with(|| Topic { slow, subscribers: BTreeMap::new() });
         topic.subscribers.entry(key).or_insert(from);
-        self.audience.0.store(self.by_type.len(), Ordering::Relaxed);
+        self.audience.0.store(self.by_type.len(), Ordering::Release);
     }
 
     pub(crate) fn leave(&mut self, number: u16, key: Key) {
@@ -73,7 +73,7 @@ impl Topics {
         if topic.subscribers.is_empty() {
             self.by_type.remove(&number);
         }
-        self.audience.0.store(self.by_type.len(), Ordering::Relaxed);
+        self.audience.0.store(self.by_type.len(), Ordering::Release);
     }
 
     /// Whether this is for the link, and then what becomes of it if too much waits there already.
