@@ -48,7 +48,8 @@ pub use threads::{
 /// Serves a state of type `S` to any number of clients, in one thread.
 ///
 /// Handlers are found by message type and get `&mut S`: there are no locks, and a request is
-/// never interrupted by another. Clients that are slow, silent or hostile delay nobody.
+/// never interrupted by another. Clients that are slow, silent or hostile delay nobody; handlers
+/// that take their time delay everybody: see [`on`](Server::on).
 ///
 /// ```
 /// use sidewire::{Client, Server};
@@ -152,8 +153,9 @@ impl<S, T: Threads> Server<S, T> {
     /// standard error, each time, and waits there if nobody reads: a program whose standard error may
     /// be left unread sets another one ([`std::panic::set_hook`]).
     ///
-    /// While a handler runs, the server does nothing else: handlers answer at once, or leave the answer to a thread
-    /// that may take its time.
+    /// While a handler runs, the server does nothing else, and all other clients wait. So handlers answer at once, or
+    /// leave the answer to a thread that may take its time. One that holds the loop for longer than
+    /// [`Limits::slow_handler`] is logged with its type, and [counted](crate::Stats::slow_handlers).
     ///
     /// ```
     /// use sidewire::{Failure, ResultCode, Server};
