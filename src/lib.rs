@@ -81,7 +81,7 @@ mod stats;
 pub use access::Access;
 pub use client::{
     Client, Connect, Event, Events, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams, RawStream,
-    Reconnect, Reconnected, RequestBuilder, Response, wait_any,
+    Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
 };
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};

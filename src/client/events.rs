@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lasting::Line;
-use super::leader::{SharedConnection, Waiting, is_past};
+use super::leader::{SharedConnection, Waiting};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -14,39 +14,60 @@ use sidewire_wire::{Executed, Layout};
 
 /// Something that a server has told those who had subscribed to a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event(Published);
+pub struct Event {
+    published: Published,
+    renewal: Option<Renewal>,
+}
+
+/// What lies between an event and the one before it if the client has [connected anew](super::Connect::reconnect):
+/// events may have been missed, and nobody knows how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Renewal {
+    /// The connection is another one, the server the same.
+    SameServer,
+    /// The server was started anew, or is another one.
+    Restarted,
+}
 
 impl Event {
     /// The topic, which is a message type.
     #[must_use]
     pub fn topic(&self) -> u16 {
-        self.0.topic
+        self.published.topic
     }
 
     /// Its number within the subscription, from 1; behind 4,294,967,295 1 comes again. Events that were dropped on
     /// the server's side have none, so that a gap shows only what was dropped here.
     #[must_use]
     pub fn sequence(&self) -> u32 {
-        self.0.sequence
+        self.published.sequence
     }
 
     /// How many events of this topic were dropped since the one before this, because they came faster than
     /// they were taken: on the server's side, or on this.
     #[must_use]
     pub fn dropped(&self) -> u32 {
-        self.0.dropped
+        self.published.dropped
     }
 
     /// What it tells.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.0.payload
+        &self.published.payload
     }
 
     /// The same, to keep.
     #[must_use]
     pub fn into_payload(self) -> Vec<u8> {
-        self.0.payload
+        self.published.payload
+    }
+
+    /// Of a topic's first event since the subscription was renewed, over which connection; `None` of all others.
+    /// Its [sequence](Event::sequence) begins anew, too.
+    #[must_use]
+    pub fn renewal(&self) -> Option<Renewal> {
+        self.renewal
     }
 }
 
@@ -56,6 +77,12 @@ impl Event {
 /// As an iterator it waits for each, and ends with the connection: behind what had come it gives the reason as
 /// its last item. [`next_timeout`](Events::next_timeout) waits for so long only.
 ///
+/// With [`Connect::reconnect`](super::Connect::reconnect) it does not end with the connection: whoever waits for the
+/// next event connects anew and subscribes again, for which it may wait up to a second longer than it was told to.
+/// What was published meanwhile is missing, and nobody has counted it: the numbers begin at 1 again, and
+/// [`Event::renewal`] says so. It ends when the client gives up, or the new server does not
+/// have the topic.
+///
 /// No thread reads behind the caller's back. Events that nobody waits for are read along when a thread waits for
 /// something else on this connection, a reply for instance, and are kept here up to
 /// [`ConnectionLimits::event_queue`](crate::ConnectionLimits::event_queue); what comes beyond that is dropped, and
@@ -63,10 +90,6 @@ impl Event {
 ///
 /// It is of its own, so that it can be kept anywhere, and waited for on any thread. Several may listen to
 /// the same topic.
-///
-/// With [`Connect::reconnect`](super::Connect::reconnect) it goes on when the connection has ended: whoever waits
-/// then connects anew and subscribes to the same topics. What was published meanwhile is missing, and nobody
-/// has counted it: the next event's [number](Event::sequence) is 1 again.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -87,17 +110,28 @@ pub struct Events {
     connection: Arc<SharedConnection>,
     seat: Seat,
     topics: Vec<u16>,
+    /// Those whose next event is the first over another connection.
+    renewed: Vec<(u16, Renewal)>,
     /// How long a subscribe may take.
     timeout: Option<Duration>,
-    has_ended: bool,
+    course: Course,
+}
+
+#[derive(Debug)]
+enum Course {
+    Open,
+    /// The subscriptions have ended with their connection, of a server that was this one.
+    Lost(Option<[u8; 16]>),
+    Ended,
 }
 
 impl Events {
     /// Nothing is subscribed to yet.
-    pub(super) fn of(line: &Line, connection: &Arc<SharedConnection>, timeout: Option<Duration>) -> Events {
+    pub(super) fn of(line: &Line, timeout: Option<Duration>) -> Result<Events> {
+        let connection = line.connection(SUBSCRIBE, by(timeout))?.into_shared();
         let seat = connection.lock().caller.listen();
-        let (line, connection) = (line.clone(), Arc::clone(connection));
-        Events { line, connection, seat, topics: Vec::new(), timeout, has_ended: false }
+        let (line, topics, renewed, course) = (line.clone(), Vec::new(), Vec::new(), Course::Open);
+        Ok(Events { line, connection, seat, topics, renewed, timeout, course })
     }
 
     /// Subscribes to one more topic: its events come among the others, in the order in which the server sends them.
@@ -105,40 +139,40 @@ impl Events {
     /// # Errors
     /// As [`Client::subscribe`](super::Client::subscribe); the others are still subscribed to then.
     pub fn add(&mut self, topic: u16) -> Result<()> {
-        self.add_by(topic, None)
-    }
-
-    fn add_by(&mut self, topic: u16, until: Option<Instant>) -> Result<()> {
-        self.subscribe(topic, until)?;
-        self.topics.push(topic);
+        let added = self.subscribe_over(topic);
+        added.map_err(|error| {
+            request::explain(error, topic, self.timeout, self.connection.channel().peer())
+        })?;
+        if !self.topics.contains(&topic) {
+            self.topics.push(topic);
+        }
         Ok(())
     }
 
-    fn subscribe(&self, topic: u16, until: Option<Instant>) -> Result<()> {
-        let connection = &self.connection;
-        if connection.waits_for_itself() {
-            return Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())).of_type(topic));
+    /// Over the connection, and the next ones as long as it is lost with them.
+    fn subscribe_over(&mut self, topic: u16) -> Result<()> {
+        let deadline = by(self.timeout);
+        loop {
+            if let Course::Lost(_) = self.course {
+                self.renew(deadline)?;
+            }
+            match self.subscribe(topic, deadline) {
+                Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
+                result => return self.connection.told(result),
+            }
         }
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = deadline.into_iter().chain(until).min();
-        let answer = connection.told(connection.subscribe(self.seat, topic, deadline));
-        let accepted = answer.and_then(|response| response.checked_as(SUBSCRIBE, connection.endpoint()));
+    }
+
+    fn subscribe(&self, topic: u16, deadline: Option<Instant>) -> Result<()> {
+        if self.connection.waits_for_itself() {
+            return Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
+        }
+        let answer = self.connection.subscribe(self.seat, topic, deadline);
+        let accepted = answer.and_then(|response| response.checked_as(SUBSCRIBE, self.connection.endpoint()));
         if accepted.is_err() {
-            connection.unsubscribe(self.seat, topic);
+            self.connection.unsubscribe(self.seat, topic);
         }
-        let peer = connection.channel().peer();
-        accepted.map(|_| ()).map_err(|error| request::explain(error, topic, self.timeout, peer))
-    }
-
-    /// Subscribes to the same topics on the next connection, if there are to be any.
-    fn renew(&mut self, until: Option<Instant>) -> Result<()> {
-        let connection = self.line.connection(WAIT, until)?;
-        let mut next = Events::of(&self.line, &connection, self.timeout);
-        for topic in &self.topics {
-            next.add_by(*topic, until)?;
-        }
-        *self = next;
-        Ok(())
+        accepted.map(|_| ())
     }
 
     /// The next event, if one comes within `timeout`. With no time at all it is one that is there already.
@@ -151,23 +185,57 @@ impl Events {
     }
 
     fn next_by(&mut self, until: Option<Instant>) -> Option<Result<Event>> {
+        if self.connection.waits_for_itself() {
+            return Some(Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
+        }
         loop {
-            if self.connection.waits_for_itself() {
-                return Some(Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
+            if let Course::Lost(_) = self.course
+                && let Err(error) = self.renew(until)
+            {
+                let is_up = error.is_timeout() && until.is_some_and(|until| until <= Instant::now());
+                return if is_up { None } else { Some(Err(error)) };
             }
-            let next = self.connection.told(self.connection.next_event(self.seat, until).transpose());
-            match next {
-                Err(error) if self.line.is_lasting() && error.lost().is_some() => {
-                    log::debug!("goes on over the next connection: {error}");
-                }
-                next => return next.transpose(),
+            match self.connection.next_event(self.seat, until)? {
+                Ok(published) => return Some(Ok(self.event(published))),
+                Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
+                Err(error) => return Some(self.connection.told(Err(error))),
             }
-            match self.renew(until) {
-                Ok(()) => {}
-                // Lost again; or there was no time for it, and whoever asks next goes on.
+        }
+    }
+
+    fn event(&mut self, published: Published) -> Event {
+        let place = self.renewed.iter().position(|(topic, _)| *topic == published.topic);
+        Event { renewal: place.map(|place| self.renewed.swap_remove(place).1), published }
+    }
+
+    fn lose(&mut self) {
+        if let Course::Open = self.course {
+            self.course = Course::Lost(self.connection.instance());
+        }
+    }
+
+    /// Subscribes to all topics over the next connection, if there is one by then. What goes wrong on the way is
+    /// tried again by whoever comes next.
+    fn renew(&mut self, until: Option<Instant>) -> Result<()> {
+        let Course::Lost(before) = self.course else { return Ok(()) };
+        loop {
+            let connection = self.line.connection(WAIT, until)?.into_shared();
+            let seat = connection.lock().caller.listen();
+            self.connection.drop_events(self.seat);
+            (self.connection, self.seat) = (connection, seat);
+            let deadline = until.map(|until| until.max(Instant::now() + RENEWAL));
+            let deadline = deadline.into_iter().chain(by(self.timeout)).min();
+            match self.topics.iter().try_for_each(|topic| self.subscribe(*topic, deadline)) {
                 Err(error) if error.lost().is_some() => {}
-                Err(error) if error.is_timeout() && is_past(until) => return None,
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let after = self.connection.instance();
+                    let is_same = after.is_some() && before == after;
+                    let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
+                    self.renewed = self.topics.iter().map(|topic| (*topic, renewal)).collect();
+                    self.course = Course::Open;
+                    return Ok(());
+                }
             }
         }
     }
@@ -181,11 +249,13 @@ impl Iterator for Events {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Result<Event>> {
-        if self.has_ended {
+        if let Course::Ended = self.course {
             return None;
         }
         let next = self.next_by(None);
-        self.has_ended = !matches!(next, Some(Ok(_)));
+        if !matches!(next, Some(Ok(_))) {
+            self.course = Course::Ended;
+        }
         next
     }
 }
@@ -198,6 +268,12 @@ impl Drop for Events {
 
 const SUBSCRIBE: &str = "subscribe";
 const WAIT: &str = "wait for events of";
+/// What renewing subscriptions may take at least, once there is a connection.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+fn by(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
 
 impl SharedConnection {
     fn subscribe(&self, seat: Seat, topic: u16, deadline: Option<Instant>) -> Result<Response> {
@@ -225,7 +301,7 @@ impl SharedConnection {
         self.offer(&mut state);
     }
 
-    fn next_event(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Event>> {
+    fn next_event(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Published>> {
         let mut state = self.lock();
         state.now = Instant::now();
         let now = state.now;
@@ -237,7 +313,7 @@ impl SharedConnection {
             }
         };
         Some(match outcome? {
-            Outcome::Event(event) => Ok(Event(event)),
+            Outcome::Event(published) => Ok(published),
             outcome => Err(self.explain(&state, WAIT, outcome)),
         })
     }

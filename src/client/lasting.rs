@@ -29,6 +29,16 @@ pub(super) enum Held<'a> {
     Current(Arc<SharedConnection>),
 }
 
+impl Held<'_> {
+    /// To keep.
+    pub(super) fn into_shared(self) -> Arc<SharedConnection> {
+        match self {
+            Held::Once(connection) => Arc::clone(connection),
+            Held::Current(connection) => connection,
+        }
+    }
+}
+
 impl Deref for Held<'_> {
     type Target = Arc<SharedConnection>;
 

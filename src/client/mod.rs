@@ -30,7 +30,7 @@ use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
 pub use connect::Connect;
-pub use events::{Event, Events};
+pub use events::{Event, Events, Renewal};
 pub use handlers::{PeerReply, PeerRequest};
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
@@ -290,10 +290,7 @@ impl Client {
     pub fn subscribe(&self, topic: u16) -> Result<Events> {
         match &self.link {
             Link::Stream(line) => {
-                let deadline = self.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-                let connection =
-                    line.connection("subscribe", deadline).map_err(|error| error.of_type(topic))?;
-                let mut events = Events::of(line, &connection, self.call_timeout);
+                let mut events = Events::of(line, self.call_timeout).map_err(|error| error.of_type(topic))?;
                 events.add(topic)?;
                 Ok(events)
             }

@@ -6,13 +6,18 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Connect, Endpoint, Error, Executed, Reconnect, Reconnected, RefusedBy, ResultCode, wait_any};
+use sidewire::{
+    Connect, Endpoint, Error, Events, Executed, Reconnect, Reconnected, RefusedBy, Renewal, ResultCode,
+    Server, wait_any,
+};
 
 use crate::util::fake::{answer, send, take_hello, take_request, wait_for_the_end};
 use crate::util::{
     Dialect, PATIENCE, all_streams, connect, frame, fresh, start, store, until, usual, watchdog,
 };
 
+const CHANGED: u16 = 1;
+const SET: u16 = 2;
 const ECHO: u16 = 4;
 const REPLY: u8 = 2;
 /// More than any machine takes for what happens at once.
@@ -404,4 +409,86 @@ fn no_lock_is_held_while_somebody_is_told() {
     running.stop().expect("the server ends well");
     client.call(ECHO, b"x").expect_err("the server has gone");
     assert!(ends.try_recv().expect("it was told"));
+}
+
+fn event(events: &mut Events) -> (u16, u32, Option<Renewal>, Vec<u8>) {
+    let event = events.next_timeout(PATIENCE).expect("the client is good").expect("an event in time");
+    (event.topic(), event.sequence(), event.renewal(), event.into_payload())
+}
+
+/// Whoever waits for events connects anew, and subscribes again.
+#[test]
+fn subscriptions_are_renewed() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let (running, bound) = start(store(), [usual(&endpoint)]);
+        let client = connect(&bound[0]).reconnect(quick().attempts(1000)).open().expect("connect");
+        let mut events = client.subscribe(CHANGED).expect("a topic");
+        client.call(SET, b"one").expect("set");
+        client.call(SET, b"two").expect("set");
+        assert_eq!(event(&mut events), (CHANGED, 1, None, b"one".to_vec()));
+        running.stop().expect("the server ends well");
+        // What had come is there, and then nothing, for now.
+        assert_eq!(event(&mut events), (CHANGED, 2, None, b"two".to_vec()));
+        assert_eq!(events.next_timeout(Duration::from_millis(30)).expect("it goes on"), None);
+        assert_eq!(events.next_timeout(Duration::ZERO).expect("it goes on"), None);
+        let (running, _) = start(store(), [usual(&bound[0])]);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| event(&mut events));
+            until("it has subscribed", || {
+                client.call(SET, b"three").expect("set");
+                thread::sleep(Duration::from_millis(10));
+                waiting.is_finished()
+            });
+            let (topic, sequence, renewal, payload) = waiting.join().expect("an event");
+            assert_eq!((topic, sequence, payload), (CHANGED, 1, b"three".to_vec()));
+            assert_eq!(renewal, Some(Renewal::Restarted));
+        });
+        client.call(SET, b"four").expect("set");
+        until("it is the next one", || {
+            let (_, _, renewal, payload) = event(&mut events);
+            assert_eq!(renewal, None, "only the first is told of it");
+            payload == b"four"
+        });
+        drop((client, events));
+        running.stop().expect("the server ends well");
+    }
+}
+
+#[test]
+fn a_subscription_ends_when_its_client_gives_up() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let (connect, ends) = telling(connect(&bound[0]));
+    let client = connect.reconnect(quick().attempts(2)).open().expect("connect");
+    let mut events = client.subscribe(CHANGED).expect("a topic");
+    running.stop().expect("the server ends well");
+    let error = events.next().expect("the reason").expect_err("nobody is there");
+    assert!(error.is_not_listening(), "{error}");
+    assert!(events.next().is_none() && ends.try_recv().expect("it was told").is_not_listening());
+    // Without connecting anew it ends with the connection, and tells of it.
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let (once, ends) = telling(crate::util::connect(&bound[0]));
+    let client = once.open().expect("connect");
+    let mut events = client.subscribe(CHANGED).expect("a topic");
+    running.stop().expect("the server ends well");
+    assert!(events.next().expect("the reason").expect_err("the server has gone").is_peer_gone());
+    assert!(events.next().is_none() && ends.try_recv().expect("it was told").is_peer_gone());
+    drop(client);
+}
+
+/// The other server may not have it.
+#[test]
+fn a_topic_that_has_gone_ends_its_subscription() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let client = connect(&bound[0]).reconnect(quick().attempts(1000)).open().expect("connect");
+    let mut events = client.subscribe(CHANGED).expect("a topic");
+    running.stop().expect("the server ends well");
+    let (running, _) = start(Server::builder(()).build().expect("a server"), [usual(&bound[0])]);
+    let error = events.next().expect("the reason").expect_err("no topic");
+    assert_eq!(error.result_code(), Some(ResultCode::NO_HANDLER), "{error}");
+    assert!(events.next().is_none() && !client.is_closed());
+    drop((client, events));
+    running.stop().expect("the server ends well");
 }
