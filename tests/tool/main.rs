@@ -8,6 +8,7 @@ mod demo;
 mod getset;
 mod help;
 mod log;
+mod ping;
 mod serve;
 mod stage;
 mod stats;
@@ -21,7 +22,6 @@ mod classic_c;
 #[cfg(unix)]
 mod foreign;
 #[cfg(unix)]
-mod ping;
 mod python;
 // Signals and the files of sockets: Windows has neither.
 #[cfg(unix)]

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::stage::Stage;
-use crate::util::watchdog;
+use crate::util::{unique, watchdog};
 
 #[test]
 fn it_prints_a_line_for_each_ping_and_a_summary() {
@@ -36,7 +36,7 @@ fn it_prints_a_line_for_each_ping_and_a_summary() {
 fn its_status_says_whether_anything_came() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    stage.run(["ping", &stage.unix("nobody"), "-c", "1"]).expect(3);
+    stage.run(["ping", &format!("local:{}", unique("nobody")), "-c", "1"]).expect(3);
     stage.run(["ping", "nonsense", "-c", "1"]).expect(2);
     let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
     let endpoint = format!("tcp:{}", silent.local_addr().expect("an address"));

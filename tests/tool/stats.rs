@@ -1,13 +1,13 @@
 //! `sidewire stats`: what it shows.
 
 use crate::stage::Stage;
-use crate::util::watchdog;
+use crate::util::{unique, watchdog};
 
 #[test]
 fn it_shows_what_the_server_has_done() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    let server = stage.serve(&[stage.unix("numbers")], &[]);
+    let server = stage.serve(&stage.verified_streams()[..1], &[]);
     let endpoint = server.endpoints[0].to_string();
     for _ in 0..3 {
         stage.run(["call", &endpoint, "4", "hello"]).expect(0);
@@ -33,9 +33,9 @@ fn it_shows_what_the_server_has_done() {
 fn its_status_says_what_went_wrong() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    stage.run(["stats", &stage.unix("nobody")]).expect(3);
+    stage.run(["stats", &format!("local:{}", unique("nobody"))]).expect(3);
     stage.run(["stats", "nonsense"]).expect(2);
-    let server = stage.serve(&[stage.unix("numbers")], &[]);
+    let server = stage.serve(&stage.verified_streams()[..1], &[]);
     let endpoint = server.endpoints[0].to_string();
     stage.run(["stats", &endpoint, "--type", "9"]).expect(1).mentions("no handler");
     stage.run(["stats", &endpoint, "--type", "1"]).expect(1).mentions("not answered with a JSON object");
