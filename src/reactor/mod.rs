@@ -179,15 +179,19 @@ impl<Y: System> Reactor<Y> {
         Ok(number)
     }
 
-    /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
-    /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
-    pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
-        let mut events = self.events.take().unwrap_or_else(|| Y::events(EVENTS));
+    /// From here on this thread turns it.
+    pub(crate) fn begin_turns(&mut self) {
         let thread = Some(ThreadMark::here());
         if self.thread != thread {
             self.thread = thread;
             self.mailbox.serve_from(ThreadMark::here());
         }
+    }
+
+    /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
+    /// turn: it tells nothing of what there is. `Ok(false)`: it was told to stop and has done so.
+    pub(crate) fn turn(&mut self, timeout: Option<Duration>, service: &mut impl Service) -> io::Result<bool> {
+        let mut events = self.events.take().unwrap_or_else(|| Y::events(EVENTS));
         // Who stands in the queue has no timer, but may be due all the same.
         let is_watched =
             self.schedule.next().is_some() || self.schedule.has_queued() || self.stopping.is_some();

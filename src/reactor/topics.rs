@@ -134,8 +134,15 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// Goes on with it.
+    #[inline]
     pub(super) fn fan_out(&mut self, service: &mut impl Service) {
-        let Some(mut fan_out) = self.topics.fan_out.take() else { return };
+        if let Some(fan_out) = self.topics.fan_out.take() {
+            self.go_on_with(fan_out, service);
+        }
+    }
+
+    #[cold]
+    fn go_on_with(&mut self, mut fan_out: FanOut, service: &mut impl Service) {
         for key in fan_out.left.by_ref().take(PER_TURN) {
             self.with_link(key, service, |link, context, _| link.publish(&fan_out.publications, context));
         }

@@ -437,6 +437,7 @@ impl<S, T: Threads> Server<S, T> {
     /// If the system's poll itself fails. What goes wrong with single connections ends those only.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let _serving = loops::begin_serving(&self.served);
+        self.core.reactor()?.begin_turns();
         self.turn_once(timeout)
     }
 
@@ -446,6 +447,7 @@ impl<S, T: Threads> Server<S, T> {
     /// As [`turn`](Server::turn).
     pub fn run(&mut self) -> Result<()> {
         let _serving = loops::begin_serving(&self.served);
+        self.core.reactor()?.begin_turns();
         while self.turn_once(None)? {}
         Ok(())
     }

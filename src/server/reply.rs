@@ -100,21 +100,24 @@ impl<'a> Reply<'a> {
     }
 
     /// Sends it, and says with what result code; unless it comes later.
-    pub(super) fn finish(self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
-        let Some(writer) = self.writer else { return Ok(self.rc) };
-        match result {
-            Err(failure) => Ok(writer.fail(failure.result_code(), failure.text())),
-            Ok(()) => match self.later {
-                None => Ok(writer.finish(self.rc)),
-                Some(call) => Err(defer(writer, call)),
-            },
+    #[inline]
+    pub(super) fn finish(mut self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
+        // In place: to move it about would cost more than all the rest.
+        match (&mut self.writer, &self.later, result) {
+            (Some(writer), None, Ok(())) => Ok(writer.complete(self.rc)),
+            (_, _, result) => self.finish_otherwise(result),
         }
     }
-}
 
-#[cold]
-fn defer(writer: ReplyWriter<'_>, call: Arc<Call>) -> Box<Deferral> {
-    Box::new(Deferral { ticket: writer.withdraw(), call })
+    #[cold]
+    fn finish_otherwise(self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
+        match (self.writer, self.later, result) {
+            (None, ..) => Ok(self.rc),
+            (Some(writer), _, Err(failure)) => Ok(writer.fail(failure.result_code(), failure.text())),
+            (Some(writer), None, Ok(())) => Ok(writer.finish(self.rc)),
+            (Some(writer), Some(call), Ok(())) => Err(Box::new(Deferral { ticket: writer.withdraw(), call })),
+        }
+    }
 }
 
 /// For `write!` and [`io::copy`]. A payload that is too large fails when the reply is sent.

@@ -66,6 +66,7 @@ impl<S, T: Threads> Dispatch<S, T> {
     }
 
     /// Runs the handler. A panic is caught and becomes "handler failed".
+    #[inline]
     fn handle(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
         let msg_type = incoming.msg_type;
         let entry = usize::try_from(msg_type).ok().and_then(|index| self.table.get_mut(index));

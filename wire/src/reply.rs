@@ -158,8 +158,14 @@ impl<'c> ReplyWriter<'c> {
     /// Says which code it really got: one that is too large fails.
     #[inline]
     pub fn finish(mut self, rc: ResultCode) -> ResultCode {
+        self.complete(rc)
+    }
+
+    /// The same for who can't give it away. What is written behind this is lost.
+    #[inline]
+    pub fn complete(&mut self, rc: ResultCode) -> ResultCode {
         match self.shortfall() {
-            Some((rc, text)) => self.fail(rc, &text),
+            Some((rc, text)) => self.seal_failure(rc, &text),
             None => self.seal(rc, 0),
         }
     }
