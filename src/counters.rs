@@ -35,6 +35,7 @@ struct Numbers {
     answers_to_nobody: AtomicU64,
     events: AtomicU64,
     events_dropped: AtomicU64,
+    streams_stalled: AtomicU64,
 }
 
 /// Pairs of a type and a result code that are counted each for itself.
@@ -62,6 +63,7 @@ impl Counters {
             answers_to_nobody: zero(),
             events: zero(),
             events_dropped: zero(),
+            streams_stalled: zero(),
         }))
     }
 
@@ -93,6 +95,7 @@ impl Counters {
             stalls: of(&numbers.stalls),
             events: of(&numbers.events),
             events_dropped: of(&numbers.events_dropped),
+            streams_stalled: of(&numbers.streams_stalled),
             datagrams_dropped: of(&numbers.datagrams_dropped),
             answers_to_nobody: of(&numbers.answers_to_nobody),
         }
@@ -139,6 +142,16 @@ impl Counters {
     #[must_use]
     pub fn answers_to_nobody(&self) -> u64 {
         self.0.answers_to_nobody.load(Relaxed)
+    }
+
+    /// How often a reply in parts had to wait until its caller had taken some.
+    #[must_use]
+    pub fn streams_stalled(&self) -> u64 {
+        self.0.streams_stalled.load(Relaxed)
+    }
+
+    pub(crate) fn stream_stalled(&self) {
+        add(&self.0.streams_stalled, 1);
     }
 
     pub(crate) fn answer_to_nobody(&self) {

@@ -80,17 +80,17 @@ mod stats;
 
 pub use access::Access;
 pub use client::{
-    Client, Connect, Event, Events, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams, RawStream,
-    Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
+    Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams,
+    RawStream, Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
 };
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
 pub use limits::{Limits, ListenerLimits};
-pub use reactor::{Closed, ConnectionId, Message, MessageReply, PeerInfo, Session, Unwanted};
+pub use reactor::{Closed, ConnectionId, Message, MessageReply, PeerInfo, Session, Unsent, Unwanted};
 pub use server::{
     Answer, AnyThread, Cancellation, Connected, Handles, HandlesConnects, HandlesDisconnects,
-    HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, PeerHandle, Remote, Reply, Request,
-    Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
+    HandlesMessages, HandlesStreams, IntoListen, Listen, OneThread, PeerHandle, Remote, Reply, ReplyStream,
+    Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
     Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
@@ -114,6 +114,6 @@ const _: () = {
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();
-    shared::<(Cancellation, Responder, Unwanted)>();
+    shared::<(Cancellation, Responder, ReplyStream, Unsent, Unwanted)>();
     sent::<(Server<()>, Reply<'_>)>();
 };

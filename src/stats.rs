@@ -43,6 +43,8 @@ pub struct Stats {
     pub events: u64,
     /// Events that were dropped, since who should have got them read too slowly.
     pub events_dropped: u64,
+    /// How often a reply in parts had to wait until its caller had taken some.
+    pub streams_stalled: u64,
     /// Datagrams that could not be delivered.
     pub datagrams_dropped: u64,
     /// Answers to deferred requests that nobody waited for any more.

@@ -10,6 +10,7 @@ mod handlers;
 mod journal;
 mod lasting;
 mod leader;
+mod parts;
 mod pending;
 mod ping;
 mod raw;
@@ -32,6 +33,7 @@ use sidewire_wire::{App, Layout, ResultCode};
 pub use connect::Connect;
 pub use events::{Event, Events, Renewal};
 pub use handlers::{PeerReply, PeerRequest};
+pub use parts::Parts;
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
 pub use reconnect::{Reconnect, Reconnected};
@@ -189,6 +191,15 @@ impl Client {
     /// As [`RequestBuilder::start`].
     pub fn start(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Pending> {
         self.request(msg_type).start(payload)
+    }
+
+    /// Starts a call whose reply comes in parts: the short form of
+    /// [`request`](Client::request)`(msg_type).stream(payload)`.
+    ///
+    /// # Errors
+    /// As [`RequestBuilder::stream`].
+    pub fn stream(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Parts> {
+        self.request(msg_type).stream(payload)
     }
 
     /// Sends what was [started](Client::start) and has not left, and waits until the system has taken it,

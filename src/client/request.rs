@@ -6,7 +6,7 @@ use sidewire_platform::Peer;
 
 use super::lasting::Line;
 use super::leader::remaining;
-use super::{Client, Link, Pending, Response};
+use super::{Client, Link, Parts, Pending, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
 use sidewire_wire::Executed;
@@ -25,7 +25,7 @@ use sidewire_wire::Executed;
 /// # Ok::<(), sidewire::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing happens before send(), exchange(), start() or notify()"]
+#[must_use = "nothing happens before send(), exchange(), start(), stream() or notify()"]
 pub struct RequestBuilder<'c> {
     client: &'c Client,
     msg_type: u16,
@@ -78,20 +78,38 @@ impl RequestBuilder<'_> {
     /// As [`send`](RequestBuilder::send), of which nothing was sent then. [`is_invalid_input`](Error::is_invalid_input)
     /// over datagrams, where one call follows the other.
     pub fn start(self, payload: impl AsRef<[u8]>) -> Result<Pending> {
-        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
-        let invalid = |text: &str| {
-            Err(Error::new("call", client.endpoint(), Kind::InvalidInput(text.into())).of_type(msg_type))
-        };
-        let Link::Stream(line) = &client.link else {
-            return invalid("over datagrams one call follows the other, and none can be started; use call");
-        };
-        if client.waits_for_itself() {
-            return invalid(WAITS_FOR_ITSELF);
-        }
+        let RequestBuilder { msg_type, timeout, is_safe, .. } = self;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let limits = (timeout, deadline);
-        let pending = Pending::start(line, msg_type, payload.as_ref(), limits, is_safe);
+        let pending =
+            self.line().and_then(|line| Pending::start(line, msg_type, payload.as_ref(), limits, is_safe));
         pending.map_err(|error| self.explain(error))
+    }
+
+    /// Over which calls can be started, by a thread that may wait for them.
+    fn line(&self) -> Result<&Line> {
+        let invalid = |text: &str| {
+            let kind = Kind::InvalidInput(text.into());
+            Err(Error::new("call", self.client.endpoint(), kind).of_type(self.msg_type))
+        };
+        let Link::Stream(line) = &self.client.link else {
+            return invalid("over datagrams one call follows the other, and none can be started; use call");
+        };
+        if self.client.waits_for_itself() {
+            return invalid(WAITS_FOR_ITSELF);
+        }
+        Ok(line)
+    }
+
+    /// Starts it, to take its reply in parts as they come. The time limit is that of each part; the server is told
+    /// none. A reply without parts is just the last word of none.
+    ///
+    /// # Errors
+    /// As [`start`](RequestBuilder::start).
+    pub fn stream(self, payload: impl AsRef<[u8]>) -> Result<Parts> {
+        let RequestBuilder { msg_type, timeout, .. } = self;
+        let parts = self.line().and_then(|line| Parts::start(line, msg_type, payload.as_ref(), timeout));
+        parts.map_err(|error| self.explain(error))
     }
 
     /// Sends it, and returns the reply whatever its result code is.

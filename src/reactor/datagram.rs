@@ -246,7 +246,7 @@ impl<Y: System> Receiving<'_, Y> {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let number = self.socket.owed.next_number();
                 let caller = to.map_or(Caller::Nobody, |_| Caller::Datagram(self.number, number));
-                let back = ReturnAddress { mailbox: self.mailbox, caller };
+                let back = ReturnAddress { mailbox: self.mailbox, caller, parts: None };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);
                 match service.request(&incoming, self.begin_reply(ticket)) {

@@ -10,19 +10,24 @@ use std::time::{Duration, Instant};
 use super::mailbox::{Letter, Mailbox, Unposted};
 use super::schedule::Target;
 use super::slots::Key;
+use super::streams::Outlet;
 use super::system::System;
 use super::{Reactor, Service};
 use crate::counters::Counters;
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{Connection, Failure, Owed, OwedId, Protocol, ReplyWriter, ResultCode, Ticket};
+use sidewire_wire::{
+    Connection, ConnectionLimits, Failure, Owed, OwedId, Protocol, ReplyWriter, ResultCode, Ticket,
+};
 
 /// One call that is answered later: what the loop and those who work on it share.
 pub(crate) struct Call {
-    mailbox: Arc<Mailbox>,
-    caller: Caller,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) caller: Caller,
     msg_type: AtomicI32,
     /// By what its connection knows it, once the handler that defers it has returned.
-    owed: OnceLock<OwedId>,
+    pub(super) owed: OnceLock<OwedId>,
+    /// What waits of a reply that has parts.
+    pub(super) outlet: OnceLock<Box<Outlet>>,
     state: Mutex<State>,
     /// It is not wanted any more, or answered.
     changed: Condvar,
@@ -109,6 +114,7 @@ impl Call {
             caller,
             msg_type: AtomicI32::default(),
             owed: OnceLock::new(),
+            outlet: OnceLock::new(),
             state: Mutex::new(State::Open(Vec::new())),
             changed: Condvar::new(),
         }))
@@ -134,7 +140,11 @@ impl Call {
 
     /// Nobody waits for the answer any more.
     pub(super) fn is_unwanted(&self, why: Unwanted) {
-        for callback in self.end(State::Unwanted(why)) {
+        let callbacks = self.end(State::Unwanted(why));
+        if let Some(outlet) = self.outlet.get() {
+            outlet.close();
+        }
+        for callback in callbacks {
             if catch_unwind(AssertUnwindSafe(|| callback(why))).is_err() {
                 log::error!("what was to be told of a call that is not wanted any more panicked");
             }
@@ -197,17 +207,24 @@ impl fmt::Debug for Call {
 pub(crate) struct ReturnAddress<'a> {
     pub(super) mailbox: &'a Arc<Mailbox>,
     pub(super) caller: Caller,
+    /// What bounds a part of the answer; `None`: it can't have any.
+    pub(super) parts: Option<&'a ConnectionLimits>,
 }
 
 impl<'a> ReturnAddress<'a> {
     /// Of what wants no answer.
     pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>) -> ReturnAddress<'a> {
-        ReturnAddress { mailbox, caller: Caller::Nobody }
+        ReturnAddress { mailbox, caller: Caller::Nobody, parts: None }
     }
 
     /// Tells all who have subscribed to a topic.
     pub(crate) fn publish(&self, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
         self.mailbox.publish(topic, payload)
+    }
+
+    /// Most bytes of a part of the answer, of which the caller takes `room`; `None`: it can't have parts.
+    pub(crate) fn part_limit(&self, room: usize) -> Option<usize> {
+        Some(room.min(self.parts?.part_limit()))
     }
 
     /// Begins a call that is answered later: see [`Call::begin`].
@@ -253,7 +270,7 @@ impl Deferred {
         Ok(())
     }
 
-    fn take(&mut self, key: Key, id: OwedId) -> Option<Arc<Call>> {
+    pub(super) fn take(&mut self, key: Key, id: OwedId) -> Option<Arc<Call>> {
         let calls = self.0.get_mut(&key)?;
         let call = calls.remove(&id);
         if calls.is_empty() {
@@ -263,7 +280,7 @@ impl Deferred {
     }
 
     /// Tells of the calls of a connection that have ended without an answer, those included whose time was
-    /// over by `now`.
+    /// over by `now`; and goes on with replies whose parts had to wait.
     #[cold]
     pub(super) fn tell_ended(
         &mut self,
@@ -273,7 +290,16 @@ impl Deferred {
         counters: &Counters,
     ) {
         while let Some(owed) = connection.poll_owed(now) {
-            self.tell(key, owed, counters);
+            match owed {
+                Owed::MayGoOn(id) => self.go_on_with(key, connection, id, counters),
+                ended => self.tell(key, ended, counters),
+            }
+        }
+    }
+
+    fn go_on_with(&mut self, key: Key, connection: &mut Connection, id: OwedId, counters: &Counters) {
+        if let Some(call) = self.0.get(&key).and_then(|calls| calls.get(&id)).map(Arc::clone) {
+            self.pump(key, connection, &call, id, counters);
         }
     }
 

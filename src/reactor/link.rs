@@ -207,7 +207,8 @@ impl<Y: System> Link<Y> {
         self.tell_ended(context);
         let mut more_to_write = self.flush(context, &budget);
         let resumed = was_paused && !self.protocol.is_paused();
-        let more_to_handle = more_to_read || resumed || self.protocol.has_backlog();
+        let may_go_on = self.protocol.has_room_for_parts();
+        let more_to_handle = more_to_read || resumed || self.protocol.has_backlog() || may_go_on;
         if is_overdue {
             let has_read = budget.bytes < unread;
             let input = match has_read {

@@ -31,6 +31,8 @@ pub(crate) enum Letter {
     Census(SyncSender<Vec<PeerInfo>>),
     /// Somebody has answered a deferred call. Its place was paid when the call was deferred.
     Answer(Arc<Call>, Answer),
+    /// Somebody has left parts of a reply. There is one of a reply at most.
+    Parts(Arc<Call>),
     /// All who have subscribed to a topic are to be told.
     Publish(Publication),
 }
@@ -99,7 +101,7 @@ impl Contents {
 
 impl Letter {
     fn is_paid(&self) -> bool {
-        matches!(self, Letter::Answer(..))
+        matches!(self, Letter::Answer(..) | Letter::Parts(_))
     }
 }
 
@@ -171,6 +173,26 @@ impl Mailbox {
         contents.make_room()?;
         contents.reserved += 1;
         Ok(())
+    }
+
+    /// Leaves word of parts of a reply. It needs no place of those that all share: there are no more of these than
+    /// replies.
+    ///
+    /// # Errors
+    /// There is no memory for it, or nobody who would read it.
+    pub(crate) fn post_parts(&self, letter: Letter) -> Result<(), Unposted> {
+        let mut contents = self.contents();
+        if contents.is_closed {
+            return Err(Unposted::Closed);
+        }
+        contents.make_room().map_err(|NoMemory| Unposted::NoMemory)?;
+        contents.letters.push_back(letter);
+        self.deliver(contents).map_err(Unposted::NotWoken)
+    }
+
+    /// Whether this thread turns the loop.
+    pub(crate) fn is_read_here(&self) -> bool {
+        self.contents().thread == Some(ThreadMark::here())
     }
 
     /// Leaves a letter that was paid for. If nobody will read it any more it is dropped.

@@ -31,6 +31,7 @@ mod site;
 mod slots;
 mod source;
 mod stopping;
+mod streams;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,7 @@ pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Site, Tallies};
+pub use streams::Unsent;
 
 /// The loop: everything that one thread serves, and when each of it goes on.
 pub(crate) struct Reactor<Y: System = Os> {
@@ -425,7 +427,8 @@ impl<Y: System> Reactor<Y> {
                 }
                 Some(Letter::Order) => self.carry_out(service),
                 Some(Letter::Census(to)) => self.tell_peers(&to),
-                Some(Letter::Answer(call, answer)) => self.answer(&call, &answer, service),
+                Some(Letter::Answer(call, answer)) => self.end_stream(&call, answer, service),
+                Some(Letter::Parts(call)) => self.send_parts(&call, service),
                 Some(Letter::Publish(_)) | None => {}
             }
         }

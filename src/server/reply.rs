@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Responder;
+use super::{ReplyStream, Responder};
 use crate::reactor::{Call, Deferral, ReturnAddress};
 use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Failure, ReplyWriter, ResultCode};
@@ -51,6 +51,21 @@ impl<'a> Reply<'a> {
         let responder = Responder::new(&call);
         self.later = Some(call);
         Ok(responder)
+    }
+
+    /// Leaves the answer for later like [`defer`](Reply::defer), to come in parts.
+    ///
+    /// # Errors
+    /// As [`defer`](Reply::defer); "required feature missing" (-12) in the classic layout and over datagrams, where
+    /// there are no parts.
+    pub fn stream(&mut self) -> Result<ReplyStream, Failure> {
+        let room = self.room();
+        let Some(limit) = self.back.part_limit(room) else {
+            return Err(Failure::new(ResultCode::FEATURE_MISSING, "replies here have no parts"));
+        };
+        let responder = self.defer()?;
+        responder.call().begin_stream(limit);
+        Ok(ReplyStream::new(responder))
     }
 
     /// Appends to the reply's payload.

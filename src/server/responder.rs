@@ -65,8 +65,12 @@ impl Responder {
     /// By what those who work on the request hear that nobody waits for it any more.
     #[must_use]
     pub fn cancellation(&self) -> Cancellation {
+        Cancellation { call: Arc::clone(self.call()) }
+    }
+
+    pub(super) fn call(&self) -> &Arc<Call> {
         let Some(call) = &self.call else { unreachable!("it has not answered") };
-        Cancellation { call: Arc::clone(call) }
+        call
     }
 
     fn answer(&mut self, answer: Answer) {

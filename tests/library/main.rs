@@ -34,6 +34,7 @@ mod stop_again;
 mod stop_under_load;
 mod stopping;
 mod strangers;
+mod streams;
 mod timeouts;
 mod v1;
 mod values;

@@ -13,6 +13,7 @@ mod serve;
 mod stage;
 mod stats;
 mod store;
+mod stream;
 mod survey;
 mod texts;
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::frame::HEADER_LEN;
+
 /// What a connection's owner allows the other side, in bytes, counts and times. Both sides of a
 /// connection have their own.
 ///
@@ -106,6 +108,14 @@ impl ConnectionLimits {
             )));
         }
         Ok(())
+    }
+}
+
+impl ConnectionLimits {
+    /// Most bytes of a part of a reply that the outbox takes: it fits in between the two marks.
+    #[must_use]
+    pub fn part_limit(&self) -> usize {
+        self.outbox_hard.saturating_sub(self.outbox_soft).saturating_sub(HEADER_LEN)
     }
 }
 

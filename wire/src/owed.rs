@@ -230,6 +230,12 @@ impl Register {
         calls.find(|(_, call)| call.next_part == NextPart::Credit).map(|(id, _)| *id)
     }
 
+    /// Whether any waits for room.
+    #[inline]
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The next one that waits for room, which there is now.
     pub(crate) fn next_to_go_on(&mut self) -> Option<OwedId> {
         let id = self.waiting.pop_front()?;

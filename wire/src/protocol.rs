@@ -93,6 +93,16 @@ impl Protocol {
         }
     }
 
+    /// Whether replies in parts may go on: see [`Connection::poll_owed`].
+    #[inline]
+    #[must_use]
+    pub fn has_room_for_parts(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.has_room_for_parts(),
+            Protocol::Plain(_) => false,
+        }
+    }
+
     /// The beginning of a large frame, to be read on in place: see [`Connection::take_large_partial`].
     #[inline]
     pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {

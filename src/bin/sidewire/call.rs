@@ -7,16 +7,21 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Connect, Endpoint, EndpointKind, Error, Response};
+use sidewire::{Access, Client, Connect, Endpoint, EndpointKind, Error, Parts, Response};
 
 use crate::Who;
 use crate::output::{self, Patient, Printed, complain};
+use crate::stream;
 
 /// Sends one request and prints the reply's bytes
 ///
 /// Nothing is added to the reply. If the server answers with a result code other than 0, its name
 /// and number go to standard error. A mailslot takes requests and answers none, and --notify asks
 /// for no answer anywhere but in the classic layout.
+///
+/// With --stream a reply may come in parts, each of which is printed as a line, and so is the last word, if
+/// it says anything. Control characters and backslashes in them are escaped as \n, \\ or \u{1b}, bytes that
+/// are no UTF-8 as \xff. The next part may take as long as --timeout says.
 ///
 /// Exit status: 0 done; also when whoever reads the reply closes its end early, as head does
 ///              1 the server answered with a result code other than 0
@@ -53,9 +58,12 @@ pub(crate) struct Args {
     /// Send a request that wants no answer: done is when the system has taken it
     #[arg(long)]
     notify: bool,
+    /// Take the reply in parts as they come, a line each
+    #[arg(long, conflicts_with = "notify")]
+    stream: bool,
     /// Print the reply's bytes as hexadecimal digits
     #[arg(long)]
-    hex: bool,
+    pub(crate) hex: bool,
     /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
     #[arg(long, value_name = "WHO")]
     access: Option<Who>,
@@ -82,8 +90,9 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
     let args = Arc::new(args);
     match converse_in_time(&args) {
-        Ok(Some(response)) => ExitCode::from(show(&args, &response)),
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(Came::Response(response)) => ExitCode::from(show(&args, &response)),
+        Ok(Came::Parts(mut parts, _client)) => ExitCode::from(stream::show(&args, &mut parts)),
+        Ok(Came::Nothing) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure.text);
             ExitCode::from(failure.status)
@@ -103,8 +112,16 @@ impl Failure {
     }
 }
 
-/// What came of it: a response, or none where no answer comes from.
-type Outcome = Result<Option<Response>, Failure>;
+/// What came of it.
+type Outcome = Result<Came, Failure>;
+
+enum Came {
+    /// Where no answer comes from.
+    Nothing,
+    Response(Response),
+    /// They are still to come.
+    Parts(Parts, Client),
+}
 
 /// How a conversation is getting on.
 enum News {
@@ -160,9 +177,14 @@ fn converse(args: &Args, deadline: Instant, now: &dyn Fn(&'static str)) -> Outco
         }
     }
     now("waiting for the server");
-    let result = match args.endpoint.kind() == EndpointKind::OneWay || args.notify {
-        true => client.request(args.msg_type).timeout(left()).notify(&data).map(|()| None),
-        false => client.request(args.msg_type).timeout(left()).exchange(&data).map(Some),
+    let request = client.request(args.msg_type).timeout(left());
+    let result = if args.stream {
+        // The client goes along, since its end would be theirs.
+        request.timeout(args.timeout).stream(&data).map(|parts| Came::Parts(parts, client))
+    } else if args.endpoint.kind() == EndpointKind::OneWay || args.notify {
+        request.notify(&data).map(|()| Came::Nothing)
+    } else {
+        request.exchange(&data).map(Came::Response)
     };
     result.map_err(|error| Failure::new(status(&error, true), error.to_string()))
 }
@@ -249,11 +271,15 @@ fn show(args: &Args, response: &Response) -> u8 {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text: String = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect();
+    let mut text = digits(bytes);
     if output::is_terminal() {
         text.push('\n');
     }
     text
+}
+
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
 }
 
 fn digit(value: u8) -> char {

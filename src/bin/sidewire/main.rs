@@ -2,6 +2,7 @@
 
 mod call;
 mod call_back;
+mod count;
 mod demo;
 mod log;
 mod output;
@@ -10,6 +11,7 @@ mod serve;
 mod sleep;
 mod stats;
 mod store;
+mod stream;
 mod watch;
 
 use std::process::ExitCode;

@@ -154,6 +154,7 @@ pub(crate) fn statistics(stats: &Stats, uptime: Duration, value_bytes: usize) ->
         "stalls": stats.stalls,
         "events": stats.events,
         "events_dropped": stats.events_dropped,
+        "streams_stalled": stats.streams_stalled,
         "datagrams_dropped": stats.datagrams_dropped,
         "answers_to_nobody": stats.answers_to_nobody,
     })

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sidewire::{Server, WhenSlow};
 
-use crate::{call_back, sleep, stats};
+use crate::{call_back, count, sleep, stats};
 
 pub(crate) const GET: u16 = 1;
 pub(crate) const SET: u16 = 2;
@@ -53,6 +53,7 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
         Ok(())
     });
     sleep::serve(&mut server);
+    count::serve(&mut server);
     call_back::serve(&mut server)?;
     Ok(server)
 }

@@ -100,7 +100,7 @@ fn text(event: &Event) -> String {
 }
 
 /// The peer's words must not drive anybody's terminal, nor look like several lines.
-fn escaped(payload: &[u8]) -> String {
+pub(crate) fn escaped(payload: &[u8]) -> String {
     let mut text = String::with_capacity(payload.len());
     for chunk in payload.utf8_chunks() {
         // Quotes mean nothing here.

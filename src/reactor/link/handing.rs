@@ -53,7 +53,8 @@ impl Scope<'_> {
                     service.connected(&self.visitor(peer, layout, None));
                 }
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
-                let back = ReturnAddress { mailbox: self.mailbox, caller: Caller::Stream(key) };
+                let parts = (layout == Layout::V1).then_some(&self.site.settings.limits);
+                let back = ReturnAddress { mailbox: self.mailbox, caller: Caller::Stream(key), parts };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);
                 match service.request(&incoming, connection.begin_reply(ticket)) {

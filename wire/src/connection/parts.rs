@@ -19,9 +19,10 @@ pub enum Parted {
     Later,
     /// Nothing: it has more bytes than [fit](Connection::part_limit).
     TooLarge,
-    /// Nothing: the call has ended, and [`poll_owed`](Connection::poll_owed) tells how, or did. Or there was no
-    /// memory for the part, and the call was answered "busy" (-6).
+    /// Nothing: the call has ended, and [`poll_owed`](Connection::poll_owed) tells how, or did.
     Ended,
+    /// Nothing: there was no memory for it, and the call was answered "busy" (-6).
+    Lost,
 }
 
 /// The peer asks, and we answer.
@@ -33,9 +34,7 @@ impl Connection {
 
     /// Most bytes of a part: what the peer takes, and the outbox beyond its soft mark.
     pub fn part_limit(&self) -> usize {
-        let limits = &self.flow.settings.limits;
-        let most = limits.outbox_hard.saturating_sub(limits.outbox_soft).saturating_sub(frame::HEADER_LEN);
-        most.min(self.allowance.max_payload as usize)
+        self.flow.settings.limits.part_limit().min(self.allowance.max_payload as usize)
     }
 
     /// Sends a part of the answer to a [deferred](Connection::defer) call (v1 only). The last one is followed by
@@ -65,7 +64,7 @@ impl Connection {
             if let Some(reply) = self.begin_owed_reply(id) {
                 reply.fail(ResultCode::BUSY, "there is no memory for a part of the reply");
             }
-            return Parted::Ended;
+            return Parted::Lost;
         }
         let Some(calls) = &mut self.open_calls else { return Parted::Ended };
         // Not over the limit, and so not over what a header can say.
@@ -74,6 +73,13 @@ impl Connection {
         // It came in a v1 frame, which has room for no more.
         self.push_frame(Kind::Reply, flags::MORE, msg_type as u16, id.on_the_wire(), 0, payload);
         Parted::Queued
+    }
+
+    /// Whether [`poll_owed`](Connection::poll_owed) would tell of one that may go on.
+    #[inline]
+    pub fn has_room_for_parts(&self) -> bool {
+        let Some(calls) = &self.open_calls else { return false };
+        calls.owed.has_waiting() && !self.flow.is_backed_up()
     }
 
     /// The caller takes more parts.

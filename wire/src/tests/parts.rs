@@ -161,7 +161,7 @@ fn a_part_that_never_fits_is_refused() {
 fn without_memory_for_a_part_the_call_is_busy() {
     let (mut side, ids) = owing(1 << 20, 1);
     let large = vec![0; 600 << 10];
-    assert_eq!(with_at_most(0, || side.connection.push_part(ids[0], &large)), Parted::Ended);
+    assert_eq!(with_at_most(0, || side.connection.push_part(ids[0], &large)), Parted::Lost);
     let frames = side.frames();
     assert_eq!((frames.len(), frames[0].rc, frames[0].flags), (1, -6, flags::TEXT));
     assert_eq!((news(&mut side), side.connection.is_owed(ids[0])), (vec![], false));

@@ -1,0 +1,36 @@
+//! `sidewire call --stream`: a reply in parts, a line each.
+
+use sidewire::Parts;
+
+use crate::call::{self, Args};
+use crate::output::{self, Printed, complain};
+use crate::watch::escaped;
+
+/// Prints the parts as they come, and the final reply, if it says anything. Returns the exit status.
+pub(crate) fn show(args: &Args, parts: &mut Parts) -> u8 {
+    for part in parts.by_ref() {
+        let part = match part {
+            Ok(part) => part,
+            Err(error) => {
+                complain(&error);
+                return if error.result_code().is_some() { 1 } else { call::status(&error, true) };
+            }
+        };
+        if let Some(status) = show_line(args, &part) {
+            return status;
+        }
+    }
+    let last = parts.response().map(|response| response.payload()).filter(|payload| !payload.is_empty());
+    last.and_then(|payload| show_line(args, payload)).unwrap_or(0)
+}
+
+/// Says with what status to end, if nobody reads on.
+fn show_line(args: &Args, payload: &[u8]) -> Option<u8> {
+    let mut line = if args.hex { call::digits(payload) } else { escaped(payload) };
+    line.push('\n');
+    match output::print(line.as_bytes()) {
+        Printed::Whole => None,
+        Printed::ReaderLeft => Some(0),
+        Printed::Lost => Some(7),
+    }
+}

@@ -1,0 +1,306 @@
+//! Replies in parts: what waits between those who produce them and the loop that sends them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::deferred::{Answer, Call, Caller, Deferred, Unwanted};
+use super::mailbox::{Letter, Unposted};
+use super::slots::Key;
+use super::system::System;
+use super::{Reactor, Service};
+use crate::counters::Counters;
+use sidewire_wire::{Connection, OwedId, Parted, Protocol, ResultCode};
+
+/// Parts of one reply that wait for the loop.
+pub(crate) struct Outlet {
+    queue: Mutex<Queue>,
+    /// There is room for more, or no use for it.
+    room: Condvar,
+    /// Most bytes of a part.
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    parts: VecDeque<Vec<u8>>,
+    /// What they count for.
+    bytes: usize,
+    pump: Pump,
+    /// Who is to be called once there is room.
+    ready: Option<Ready>,
+    /// What follows the last part.
+    end: Option<Answer>,
+}
+
+/// What the loop knows of the parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pump {
+    /// Nothing: there are none.
+    #[default]
+    Idle,
+    /// It has a letter, or waits until the caller takes more.
+    Told,
+    /// Nobody waits for them any more.
+    Over,
+}
+
+type Ready = Box<dyn FnOnce() + Send>;
+
+/// Why a part was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unsent {
+    /// As much as may wait does: the caller takes what was sent before too slowly. Or there is no memory for it.
+    Full,
+    /// It has more bytes than the caller takes in one part.
+    TooLarge {
+        /// How many that are.
+        limit: usize,
+    },
+    /// Nobody waits for it any more.
+    Unwanted(Unwanted),
+}
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unsent::Full => f.write_str("as much of the reply as may wait to be taken does"),
+            Unsent::TooLarge { limit } => write!(f, "a part of the reply can have {limit} bytes"),
+            Unsent::Unwanted(why) => write!(f, "nobody waits for the reply: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Unsent {}
+
+/// Bytes of parts that wait for the loop, of one reply; one more part may lie above.
+pub(crate) const WINDOW: usize = 256 << 10;
+/// For what each part counts besides its payload.
+const OVERHEAD: usize = 64;
+
+/// How far the loop has got.
+pub(super) enum Pumped {
+    /// The caller has to take some first; or the call is over, and that is told elsewhere.
+    Waits,
+    /// All are sent. What follows them, if it is known.
+    All(Option<Answer>),
+    /// There was no memory for one, or no room ever: the call has been answered with this code.
+    Failed(ResultCode),
+}
+
+impl Call {
+    /// Its reply will have parts, of at most so many bytes each.
+    pub(crate) fn begin_stream(&self, limit: usize) {
+        let outlet = Outlet { queue: Mutex::default(), room: Condvar::new(), limit };
+        // It is called once.
+        let _ = self.outlet.set(Box::new(outlet));
+    }
+
+    /// Leaves a part to the loop. `waits`: until there is room, unless this is the loop's own thread.
+    pub(crate) fn send_part(self: &Arc<Call>, part: Vec<u8>, waits: bool) -> Result<(), Unsent> {
+        let Some(outlet) = self.outlet.get() else { return Err(Unsent::Unwanted(Unwanted::Disconnected)) };
+        if part.len() > outlet.limit {
+            return Err(Unsent::TooLarge { limit: outlet.limit });
+        }
+        let waits = waits && !self.mailbox.is_read_here();
+        let mut queue = outlet.queue();
+        while queue.pump != Pump::Over && queue.bytes >= WINDOW {
+            if !waits {
+                return Err(Unsent::Full);
+            }
+            queue = outlet.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.pump == Pump::Over {
+            drop(queue);
+            return Err(Unsent::Unwanted(self.unwanted().unwrap_or(Unwanted::Disconnected)));
+        }
+        queue.parts.try_reserve(1).map_err(|_| Unsent::Full)?;
+        queue.bytes += cost(&part);
+        queue.parts.push_back(part);
+        match self.tell_loop(queue) {
+            Err(Unposted::Closed | Unposted::NoMemory) => {
+                outlet.close();
+                Err(Unsent::Unwanted(Unwanted::Disconnected))
+            }
+            // It looks when it next turns.
+            Ok(()) | Err(Unposted::Full | Unposted::NotWoken(_)) => Ok(()),
+        }
+    }
+
+    /// Has this called on the loop once there is room for parts, or no use for any.
+    pub(crate) fn when_ready(self: &Arc<Call>, ready: Ready) {
+        let Some(outlet) = self.outlet.get() else { return };
+        let mut queue = outlet.queue();
+        queue.ready = Some(ready);
+        if let Err(Unposted::Closed | Unposted::NoMemory) = self.tell_loop(queue) {
+            // Not under the lock: it holds a stream, which answers when it is dropped.
+            let ready = outlet.queue().ready.take();
+            drop(ready);
+        }
+    }
+
+    /// Sees to it that the loop looks.
+    fn tell_loop(self: &Arc<Call>, mut queue: MutexGuard<'_, Queue>) -> Result<(), Unposted> {
+        match queue.pump {
+            Pump::Told => return Ok(()),
+            Pump::Idle => queue.pump = Pump::Told,
+            Pump::Over => {}
+        }
+        drop(queue);
+        self.mailbox.post_parts(Letter::Parts(Arc::clone(self)))
+    }
+}
+
+impl Outlet {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody waits for any of it any more.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue();
+        queue.pump = Pump::Over;
+        queue.bytes = 0;
+        let waiting = (std::mem::take(&mut queue.parts), queue.end.take());
+        drop(queue);
+        drop(waiting);
+        self.tell_room();
+    }
+
+    /// What follows the last part. `Err`: there is none in front of it, and there it is again.
+    fn end(&self, answer: Answer) -> Result<(), Answer> {
+        let mut queue = self.queue();
+        if queue.parts.is_empty() {
+            return Err(answer);
+        }
+        queue.end = Some(answer);
+        Ok(())
+    }
+
+    /// Sends as many parts as may go.
+    pub(super) fn pump(&self, connection: &mut Connection, id: OwedId, counters: &Counters) -> Pumped {
+        let pumped = self.pump_each(connection, id);
+        match pumped {
+            Pumped::Waits => counters.stream_stalled(),
+            Pumped::All(_) => {}
+            Pumped::Failed(_) => self.close(),
+        }
+        self.tell_room();
+        pumped
+    }
+
+    fn pump_each(&self, connection: &mut Connection, id: OwedId) -> Pumped {
+        loop {
+            let mut queue = self.queue();
+            let Some(part) = queue.parts.pop_front() else {
+                if queue.pump == Pump::Told {
+                    queue.pump = Pump::Idle;
+                }
+                return Pumped::All(queue.end.take());
+            };
+            drop(queue);
+            match connection.push_part(id, &part) {
+                Parted::Queued => {
+                    let mut queue = self.queue();
+                    queue.bytes = queue.bytes.saturating_sub(cost(&part));
+                }
+                Parted::Later => {
+                    let mut queue = self.queue();
+                    if queue.pump != Pump::Over {
+                        queue.parts.push_front(part);
+                    }
+                    return Pumped::Waits;
+                }
+                Parted::Ended => return Pumped::Waits,
+                Parted::Lost => return Pumped::Failed(ResultCode::BUSY),
+                Parted::TooLarge => {
+                    if let Some(reply) = connection.begin_owed_reply(id) {
+                        reply.fail(ResultCode::TOO_LARGE, "a part of the reply never fits");
+                    }
+                    return Pumped::Failed(ResultCode::TOO_LARGE);
+                }
+            }
+        }
+    }
+
+    /// Who waits for room may have it.
+    fn tell_room(&self) {
+        let mut queue = self.queue();
+        if queue.bytes > WINDOW / 2 {
+            return;
+        }
+        let ready = queue.ready.take();
+        drop(queue);
+        self.room.notify_all();
+        if let Some(ready) = ready
+            && catch_unwind(AssertUnwindSafe(ready)).is_err()
+        {
+            log::error!("what was to go on with a reply panicked");
+        }
+    }
+}
+
+impl Deferred {
+    /// Sends what may go of the parts of a reply, and what follows them.
+    pub(super) fn pump(
+        &mut self,
+        key: Key,
+        connection: &mut Connection,
+        call: &Arc<Call>,
+        id: OwedId,
+        counters: &Counters,
+    ) {
+        let Some(outlet) = call.outlet.get() else { return };
+        match outlet.pump(connection, id, counters) {
+            Pumped::Waits | Pumped::All(None) => {}
+            Pumped::All(Some(answer)) => {
+                if let Some(rc) = connection.begin_owed_reply(id).map(|reply| answer.write(reply)) {
+                    self.take(key, id);
+                    counters.answered(call.msg_type(), rc);
+                }
+            }
+            Pumped::Failed(rc) => {
+                self.take(key, id);
+                counters.answered(call.msg_type(), rc);
+                call.is_unwanted(Unwanted::Disconnected);
+            }
+        }
+    }
+}
+
+impl<Y: System> Reactor<Y> {
+    /// Somebody has left parts of a reply.
+    pub(super) fn send_parts(&mut self, call: &Arc<Call>, service: &mut impl Service) {
+        if let Caller::Stream(key) = call.caller
+            && let Some(id) = call.owed.get().copied()
+            && let Some(link) = self.links.get_mut(key)
+            && let Protocol::Framed(connection) = link.protocol_mut()
+            && connection.is_owed(id)
+        {
+            connection.flow_mut().lend(&mut self.memory.spare);
+            self.deferred.pump(key, connection, call, id, &self.counters);
+            return self.go_on(key, service);
+        }
+        if let Some(outlet) = call.outlet.get() {
+            outlet.close();
+        }
+    }
+
+    /// Somebody has answered a call whose reply has parts.
+    pub(super) fn end_stream(&mut self, call: &Arc<Call>, answer: Answer, service: &mut impl Service) {
+        let answer = match call.outlet.get() {
+            Some(outlet) if call.unwanted().is_none() => match outlet.end(answer) {
+                Ok(()) => return self.send_parts(call, service),
+                Err(answer) => answer,
+            },
+            _ => answer,
+        };
+        self.answer(call, &answer, service);
+    }
+}
+
+fn cost(part: &[u8]) -> usize {
+    part.len().saturating_add(OVERHEAD)
+}
