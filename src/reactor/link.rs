@@ -231,6 +231,7 @@ impl<Y: System> Link<Y> {
     }
 
     /// Gives back what is not needed any more, and says how it goes on.
+    #[inline]
     fn end_work(&mut self, was_writing: bool, has_more: bool, context: &mut Context<'_, Y>) -> Next {
         if let Some(buffer) = self.protocol.flow_mut().reclaim() {
             context.memory.take_back(buffer);

@@ -228,7 +228,9 @@ impl<Y: System> Reactor<Y> {
 
     fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
         // In what order a poll tells is the system's business; behind the word to stop nothing new is begun.
-        self.fan_out(service);
+        if self.topics.is_fanning_out() {
+            self.fan_out(service);
+        }
         self.read_mail(service);
         let queued = self.schedule.queued();
         for told in Y::told(events) {

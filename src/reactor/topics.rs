@@ -84,6 +84,7 @@ impl Topics {
 
     /// Whether some are still to be told of what was published. Until then no mail is read, so that all are told
     /// in the order in which it was published, and publishers don't get ahead.
+    #[inline]
     pub(super) fn is_fanning_out(&self) -> bool {
         self.fan_out.is_some()
     }

@@ -130,6 +130,12 @@ impl Subscriptions {
         is_replaced
     }
 
+    /// Whether an event is kept until there is room.
+    #[inline]
+    pub(crate) fn keeps_some(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// The kept event that is to be sent first.
     pub(crate) fn first_kept(&self) -> Option<(u16, Stamp, Arc<Vec<u8>>)> {
         let topic = *self.kept.front()?;

@@ -39,7 +39,7 @@ impl Connection {
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
         let left = self.flow.mark_sent(count, now);
         self.release(left);
-        if self.open_calls.is_some() {
+        if self.open_calls.as_ref().is_some_and(|calls| calls.topics.keeps_some()) {
             self.push_kept();
         }
         self.watch_partial(now);
