@@ -40,6 +40,7 @@ pub struct ConnectionLimits {
     /// How long a peer may take nothing while something waits for it. Default 30 s.
     pub write_stall_timeout: Duration,
     /// How long a connection may be silent both ways. Default `None`: for ever.
+    /// A connection whose peer waits for an answer that was deferred is not idle.
     pub idle_timeout: Option<Duration>,
     /// How long a connection that was ended in order may take to read its last bytes and to
     /// close its side. Default 2 s.

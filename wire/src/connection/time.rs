@@ -113,7 +113,9 @@ impl Connection {
             Phase::Opening => (after(partial_since, limits.hello_timeout), Expired::Hello),
             _ => (after(partial_since, limits.partial_frame_timeout), Expired::PartialFrame),
         };
-        let idle = self.flow.silent_for(limits.idle_timeout.filter(|_| !self.is_over()));
+        // Whom we owe an answer has every right to be silent.
+        let may_idle = self.is_over() || self.owed() > 0;
+        let idle = self.flow.silent_for(limits.idle_timeout.filter(|_| !may_idle));
         [
             partial.map(|at| (at, what)),
             self.flow.stall_deadline().map(|at| (at, Expired::WriteStall)),

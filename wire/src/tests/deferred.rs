@@ -411,3 +411,22 @@ fn a_call_can_be_deferred_while_it_is_handed_out() {
     assert_eq!(side.frames(), [Frame::reply(1, 1, ResultCode::OK, b"late")]);
     assert_eq!(side.seen(), [] as [Seen; 0]);
 }
+
+/// PROTOCOL L13
+#[test]
+fn who_waits_for_an_answer_is_not_idle() {
+    let limit = Duration::from_secs(1);
+    let mut side = Side::open_responder(settings(|settings| settings.limits.idle_timeout = Some(limit)));
+    side.answers = Answers::Later;
+    side.feed(&request(1, 7, b""));
+    let ids = defer_all(&mut side);
+    assert_eq!(side.connection.next_deadline(), None);
+    side.now += limit * 10;
+    let input = crate::Input::Quiet;
+    assert!(!side.connection.handle_timeout(side.now, input));
+    assert!(answer(&mut side, ids[0]));
+    assert_eq!(side.frames().len(), 1);
+    assert_eq!(side.connection.next_deadline(), Some(side.now + limit));
+    side.now += limit;
+    assert!(side.connection.handle_timeout(side.now, input));
+}
