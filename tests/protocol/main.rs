@@ -1,6 +1,6 @@
 //! The reference of the protocol, `docs/protocol`, held to what the server does: its conversations are played against a real
 //! server byte for byte, its tables are compared with the code's numbers, its programs are run, and
-//! each of its rules has a test.
+//! each of its rules has a test. And its page, `PROTOCOL.md`, whose clients are run.
 
 #[path = "../util/mod.rs"]
 mod util;
@@ -8,6 +8,7 @@ mod util;
 mod files;
 mod links;
 mod numbers;
+mod page;
 mod programs;
 #[cfg(unix)] // There is no Python under Wine, and none on Windows that knows Unix sockets.
 mod python;
@@ -15,6 +16,9 @@ mod replay;
 mod rules;
 mod tables;
 mod tool;
+
+/// The page from which a client can be written.
+const PAGE: &str = include_str!("../../PROTOCOL.md");
 
 /// The reference: its files, in the order of the index.
 const DOCUMENT: &str = concat!(

@@ -28,40 +28,6 @@ mod on_unix {
         ask(Command::new(program));
     }
 
-    #[test]
-    fn the_python_program_works() {
-        let _watchdog = util::watchdog(60);
-        if Command::new("python3").arg("--version").output().is_err() {
-            return eprintln!("there is no Python here: not tried");
-        }
-        let mut python = Command::new("python3");
-        python.arg("-c").arg(block("python"));
-        ask(python);
-    }
-
-    /// Which need not be text.
-    #[test]
-    fn the_python_program_prints_any_value() {
-        let _watchdog = util::watchdog(60);
-        let (_running, bound) = util::start(util::store(), [util::usual(&util::fresh("unix"))]);
-        let client = sidewire::Client::connect(&bound[0]).expect("connect");
-        client.call(2, b"\xff\0\n\x80").expect("set");
-        let mut python = Command::new("python3");
-        let Ok(output) = python
-            .arg("-c")
-            .arg(block("python"))
-            .arg(bound[0].to_string().trim_start_matches("unix:"))
-            .output()
-        else {
-            return eprintln!("there is no Python here: not tried");
-        };
-        assert_eq!(
-            (output.status.code(), &output.stdout[..]),
-            (Some(0), &b"rc 0: \xff\0\n\x80\n"[..]),
-            "{output:?}"
-        );
-    }
-
     /// The only fenced block in this language.
     fn block(language: &str) -> &'static str {
         let (_, rest) = DOCUMENT.split_once(&format!("```{language}\n")).expect("a program");

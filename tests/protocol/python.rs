@@ -13,7 +13,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conversations/r
 
 #[test]
 fn it_plays_every_conversation() {
-    let _watchdog = watchdog(90);
+    let _watchdog = watchdog(240);
     if Command::new("python3").arg("--version").output().is_err() {
         return eprintln!("there is no Python here: not tried");
     }

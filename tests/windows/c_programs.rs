@@ -80,6 +80,37 @@ fn the_sample_of_the_document() {
     assert_eq!(run(&program, &[&place(&server.endpoints[0])]), [format!("rc 0: {greeting}")]);
 }
 
+/// The client of `PROTOCOL.md`: calls, an event, a reply in parts, a cancel, and a call back.
+#[test]
+fn the_client_of_the_page() {
+    let Some(program) = program("page_client") else { return };
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let greeting = std::str::from_utf8(GREETING).expect("text");
+    for endpoint in [format!("pipe:{}", unique("c")), "tcp:127.0.0.1:0".to_owned()] {
+        let access = if endpoint.starts_with("tcp") { &["--access", "anyone"][..] } else { &[] };
+        let server = stage.serve(&[&endpoint], access);
+        let mut lines = run(&program, &[&server.endpoints[0].to_string()]);
+        // The text of an error is no part of the contract.
+        let slept = lines.iter_mut().find(|line| line.starts_with("sleep: -8 ")).expect("a cancelled call");
+        slept.truncate("sleep: -8".len());
+        let got = format!("get: 0 {greeting}");
+        let expected = [
+            &got,
+            "subscribe: 0 ",
+            "set: 0 ",
+            "event 1, number 1: tea",
+            "count: 0 1",
+            "count: 0 2",
+            "count: 0 3",
+            "count: 0 ",
+            "sleep: -8",
+            "call me back: 0 ping",
+        ];
+        assert_eq!(lines, expected, "{endpoint}");
+    }
+}
+
 #[test]
 fn a_client_by_tcp() {
     converse("tcp_client", "tcp:127.0.0.1:0");
