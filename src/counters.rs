@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::stats::{Histogram, RANGES, Stats, range_of};
 use sidewire_wire::ResultCode;
@@ -194,9 +193,11 @@ impl Counters {
     /// A request has come.
     #[inline]
     pub(crate) fn request(&self, msg_type: i32) {
-        let beyond = self.0.requests.len() - 1;
-        let index = usize::try_from(msg_type).map_or(beyond, |index| index.min(beyond));
-        add(&self.0.requests[index], 1);
+        // Negative ones lie far beyond.
+        match self.0.requests.get(msg_type as u32 as usize) {
+            Some(count) => add(count, 1),
+            None => self.0.requests.last().into_iter().for_each(|count| add(count, 1)),
+        }
     }
 
     /// One is answered.
@@ -232,10 +233,9 @@ impl Counters {
         add(&self.0.bytes_sent, sent as u64);
     }
 
-    /// So many handlers took so long together.
+    /// So many handlers took so many nanoseconds together.
     #[inline]
-    pub(crate) fn handling(&self, time: Duration, handlers: u32) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    pub(crate) fn handling(&self, nanos: u64, handlers: u32) {
         let each = if handlers > 1 { nanos / u64::from(handlers) } else { nanos };
         add(&self.0.handling[range_of(each)], u64::from(handlers));
     }

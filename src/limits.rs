@@ -44,7 +44,8 @@ pub struct Limits {
     /// handlers take longer than 2 ms together.
     pub turn_frames: usize,
     /// How long a handler may hold the loop, in which time nobody else is served, before the log says so, with its
-    /// message type, and it is [counted](crate::Stats::slow_handlers). Default 100 ms; `Duration::MAX` says nothing.
+    /// message type, and it is [counted](crate::Stats::slow_handlers). Default 100 ms; at least 2 ms are looked for;
+    /// `Duration::MAX` says nothing.
     pub slow_handler: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! What one peer may have done before others get their turn: bytes, units and time.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sidewire_platform::Endpoint;
 
@@ -20,13 +20,15 @@ pub(super) struct Budget<'a, Y> {
     pub(super) units: Cell<usize>,
     /// How many handlers have run.
     handled: Cell<u32>,
-    /// The time when this was last looked at, and which handler that was behind.
-    looked: Cell<(Instant, u32)>,
+    begun: Instant,
+    /// The time when this was last looked at.
+    looked: Cell<Instant>,
+    /// How many nanoseconds the turn had taken then, and how many handlers had run.
+    seen: Cell<(u64, u32)>,
     next_look: Cell<u32>,
     /// Behind the first handlers the clock is read, since each of them may be a slow one, and then behind every so
     /// many.
     look_every: u32,
-    until: Instant,
 }
 
 impl<'a, Y: System> Budget<'a, Y> {
@@ -47,10 +49,11 @@ impl<'a, Y: System> Budget<'a, Y> {
             bytes: bytes.max(1),
             units: Cell::new(units.max(1)),
             handled: Cell::new(0),
-            looked: Cell::new((now, 0)),
+            begun: now,
+            looked: Cell::new(now),
+            seen: Cell::new((0, 0)),
             next_look: Cell::new(1),
             look_every: watch.begin(),
-            until: now + TURN_TIME,
         }
     }
 
@@ -71,14 +74,13 @@ impl<'a, Y: System> Budget<'a, Y> {
     /// may take.
     #[inline]
     pub(super) fn looked_at(&self) -> Instant {
-        self.looked.get().0
+        self.looked.get()
     }
 
     /// The time, not from before a handler.
     #[inline]
     pub(super) fn now(&self) -> Instant {
-        let (now, handled) = self.looked.get();
-        if handled == self.handled.get() { now } else { self.look() }
+        if self.seen.get().1 == self.handled.get() { self.looked.get() } else { self.look() }
     }
 
     #[inline]
@@ -87,20 +89,35 @@ impl<'a, Y: System> Budget<'a, Y> {
     }
 
     fn look(&self) -> Instant {
-        let (now, handled) = (self.system.now(), self.handled.get());
-        let (before, seen) = self.looked.replace((now, handled));
-        self.watch.took(now.saturating_duration_since(before), handled - seen, handled, self.endpoint);
-        if now >= self.until {
+        let now = self.system.now();
+        self.looked.set(now);
+        let taken = nanoseconds(now.saturating_duration_since(self.begun));
+        let handled = self.handled.get();
+        let (before, seen) = self.seen.replace((taken, handled));
+        let (time, count) = (taken.saturating_sub(before), handled - seen);
+        self.watch.took(time, count);
+        if taken >= TURN_NANOS {
             self.units.set(0);
+            self.watch.judge(time, count, handled, self.endpoint);
         }
         now
     }
 }
 
+/// What a turn may take, as it is counted here.
+const TURN_NANOS: u64 = nanoseconds(TURN_TIME);
+
+/// Most times here are far below a second, and none goes back.
+#[inline]
+const fn nanoseconds(time: Duration) -> u64 {
+    match time.as_secs() {
+        0 => time.subsec_nanos() as u64,
+        seconds => seconds.saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::counters::Counters;
     use crate::reactor::system::memory::World;

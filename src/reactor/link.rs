@@ -275,6 +275,7 @@ impl<Y: System> Link<Y> {
     }
 
     /// Writes what is ready. Says whether more would go than the budget allowed.
+    #[inline]
     fn flush(&mut self, context: &mut Context<'_, Y>, budget: &Budget<'_, Y>) -> bool {
         match self.write(context, budget) {
             Ok(is_more) => return is_more,
@@ -285,6 +286,7 @@ impl<Y: System> Link<Y> {
     }
 
     /// The same; that it fails means nothing yet.
+    #[inline]
     fn write(&mut self, context: &mut Context<'_, Y>, budget: &Budget<'_, Y>) -> io::Result<bool> {
         let mut bytes = context.limits.turn_bytes.max(1);
         let now = budget.now();
@@ -366,6 +368,7 @@ impl<Y: System> Link<Y> {
     }
 
     /// The connection's deadline or the linger's.
+    #[inline]
     fn deadline(&self) -> Option<Instant> {
         match self.ending {
             Ending::Lingering => self.protocol.flow().linger_deadline(),

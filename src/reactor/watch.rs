@@ -90,10 +90,16 @@ impl Watch {
         self.recent[(number % LOOK_EVERY) as usize].set(what);
     }
 
-    /// The last `count` of `handled` took so long together.
+    /// So many handlers took so many nanoseconds together.
     #[inline]
-    pub(super) fn took(&self, time: Duration, count: u32, handled: u32, endpoint: &Endpoint) {
-        self.counters.handling(time, count);
+    pub(super) fn took(&self, nanos: u64, count: u32) {
+        self.counters.handling(nanos, count);
+    }
+
+    /// Whether one of the last `count` of `handled` was slow: asked where a turn was longer than it may be.
+    #[cold]
+    pub(super) fn judge(&self, nanos: u64, count: u32, handled: u32, endpoint: &Endpoint) {
+        let time = Duration::from_nanos(nanos);
         if time >= self.slow {
             self.tell_slow(time, count, handled, endpoint);
         }
@@ -106,7 +112,6 @@ impl Watch {
         }
     }
 
-    #[cold]
     fn tell_slow(&self, time: Duration, count: u32, handled: u32, endpoint: &Endpoint) {
         let recent = |number: u32| self.recent[(number % LOOK_EVERY) as usize].get();
         let last = recent(handled.wrapping_sub(1));
