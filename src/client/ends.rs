@@ -8,8 +8,9 @@ use sidewire_wire::caller::{Bound, End, Outcome};
 use sidewire_wire::reconnecting::Lost;
 use sidewire_wire::{Executed, ResultCode};
 
-/// Calls that follow each other faster need no look whether the connection has ended meanwhile.
-const SILENCE: Duration = Duration::from_millis(10);
+/// Calls that follow each other faster need no look whether the connection has ended meanwhile. No server is started
+/// anew in less.
+const SILENCE: Duration = Duration::from_millis(1);
 
 impl SharedConnection {
     /// What it means for a request that it was not answered.

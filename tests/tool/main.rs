@@ -9,6 +9,7 @@ mod getset;
 mod help;
 mod log;
 mod ping;
+mod reconnect;
 mod serve;
 mod stage;
 mod stats;

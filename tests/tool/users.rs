@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::stage::{GREETING, Outcome, SIDEWIRE, Stage, Started, eventually};
+use crate::stage::{GREETING, Outcome, SIDEWIRE, Stage, Started, eventually, signal};
 use crate::util::{PATIENCE, Process, unique, watchdog};
 
 const ANNA: u32 = 12345;
@@ -49,6 +49,12 @@ impl Town {
         let mut command = self.command(user, &[&["serve", endpoint], access].concat());
         let process = Process::start(command.stderr(File::create(&log).expect("a file")), 1);
         Server { process, log }
+    }
+
+    /// A client of root's in this process that is to connect anew.
+    fn lasting(endpoint: &str) -> sidewire::Client {
+        let connect = sidewire::Connect::to(endpoint).expect("an endpoint");
+        connect.reconnect(sidewire::Reconnect::new()).open().expect("connect")
     }
 
     fn call(&self, user: u32, server: &Server, options: &[&str]) -> (Outcome, u32) {
@@ -209,4 +215,21 @@ fn the_overflow_uid_is_nobody() {
     outcome.expect(3).prints("").mentions("not permitted (-5)");
     let name = format!("pid {pid}");
     eventually(PATIENCE, &name, || server.log().contains(&name));
+}
+
+/// Where somebody else's server has taken the place of the one before, nothing is sent to it, nor is it tried again.
+#[test]
+fn a_client_does_not_connect_anew_to_a_stranger() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let endpoint = town.stage.unix("anna/server.sock");
+    let mut server = town.serve(ROOT, &endpoint, &[]);
+    let client = Town::lasting(&endpoint);
+    client.call(1, "").expect("a reply");
+    signal("TERM", server.process.child.id());
+    server.process.wait(PATIENCE);
+    let _annas = town.serve(ANNA, &endpoint, &[]);
+    let error = client.request(1).idempotent().send("").expect_err("Anna's");
+    assert_eq!(error.refused_by(), Some(sidewire::RefusedBy::OurAccess), "{error}");
+    assert!(client.is_closed() && error.to_string().contains("it belongs to another user"), "{error}");
 }
