@@ -9,6 +9,7 @@ mod getset;
 mod help;
 mod log;
 mod ping;
+mod progress;
 mod reconnect;
 mod serve;
 mod stage;

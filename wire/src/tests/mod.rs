@@ -15,6 +15,7 @@ mod goodbye;
 mod hello;
 mod limits;
 mod memory;
+mod orders;
 mod pair;
 mod parts;
 mod plain;
