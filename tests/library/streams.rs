@@ -1,11 +1,12 @@
 //! Replies in parts, whoever produces them and however they are taken.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use sidewire::{Client, Endpoint, Failure, ReplyStream, Result, ResultCode, Server, Unsent, Unwanted};
 
-use crate::util::{client, connect, fresh, on_every_stream, start, usual, watchdog};
+use crate::util::{alone, client, connect, fresh, on_every_stream, start, usual, watchdog};
 
 /// Streamed by a thread: as many parts as the payload says.
 const WORKER: u16 = 1;
@@ -247,6 +248,55 @@ fn a_reader_that_rests_holds_up_one_producer() {
     }
     drop((parts, client));
     running.stop().expect("the server ends well");
+}
+
+/// Both sides are in this process: neither keeps more than a few windows of a download, however long it is.
+#[test]
+fn a_gibibyte_through_a_reader_that_sleeps_takes_no_memory_and_holds_up_nobody() {
+    const ALL: usize = 1 << 30;
+    let _watchdog = watchdog(300);
+    alone("streams::a_gibibyte_through_a_reader_that_sleeps_takes_no_memory_and_holds_up_nobody", || {
+        conversing(|_, client, _| {
+            let done = AtomicBool::new(false);
+            let read = |most: usize| {
+                let mut bytes = 0;
+                for (number, part) in client.stream(ENDLESS, "").expect("begun").enumerate() {
+                    bytes += part.expect("fine").len();
+                    if bytes >= most {
+                        return;
+                    }
+                    if number % 256 == 0 {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                }
+            };
+            read(ALL / 64);
+            let before = peak_kib();
+            let answered = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    read(ALL);
+                    done.store(true, Ordering::Relaxed);
+                });
+                let mut answered = 0;
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(client.call(ECHO, "others").expect("call").into_payload(), b"others");
+                    answered += 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                answered
+            });
+            assert!(answered > 50, "only {answered} calls were answered meanwhile");
+            let grown = peak_kib() - before;
+            assert!(grown < 4096, "{grown} KiB more at most");
+        });
+    });
+}
+
+/// The most memory that this process has had so far; 0 where the system does not tell.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 #[test]
