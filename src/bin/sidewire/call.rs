@@ -12,12 +12,13 @@ use sidewire::{Access, Client, Connect, Endpoint, EndpointKind, Error, Parts, Re
 use crate::Who;
 use crate::output::{self, Patient, Printed, complain};
 use crate::stream;
+use crate::text::hexadecimal;
 
 /// Sends one request and prints the reply's bytes
 ///
 /// Nothing is added to the reply. If the server answers with a result code other than 0, its name
-/// and number go to standard error. A mailslot takes requests and answers none, and --notify asks
-/// for no answer anywhere but in the classic layout.
+/// and number go to standard error. With --notify the server answers nothing, and a mailslot never does;
+/// the classic layout has no such requests.
 ///
 /// With --stream a reply may come in parts, each of which is printed as a line, and so is the last word, if
 /// it says anything. Control characters and backslashes in them are escaped as \n, \\ or \u{1b}, bytes that
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     #[arg(default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     data: OsString,
     /// Seconds that all of it may take, reading standard input included; only whoever reads the
-    /// reply may take longer
+    /// reply may take longer. With --stream, until the request is out, and then for each part
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds, verbatim_doc_comment)]
     timeout: Duration,
     /// Speak the classic layout
@@ -55,10 +56,10 @@ pub(crate) struct Args {
     /// zeros, as 'serve --classic-fixed N' does
     #[arg(long, value_name = "N", conflicts_with = "classic", verbatim_doc_comment)]
     classic_fixed: Option<u32>,
-    /// Send a request that wants no answer: done is when the system has taken it
+    /// Send a request that wants no answer, and end when the system has taken it
     #[arg(long)]
     notify: bool,
-    /// Take the reply in parts as they come, a line each
+    /// Take the reply in parts, and print a line for each as it comes
     #[arg(long, conflicts_with = "notify")]
     stream: bool,
     /// Print the reply's bytes as hexadecimal digits
@@ -230,7 +231,9 @@ fn connect(args: &Args, timeout: Option<Duration>) -> Result<Client, Error> {
 
 /// The exit status. `is_open`: the connection was there.
 pub(crate) fn status(error: &Error, is_open: bool) -> u8 {
-    if error.is_timeout() {
+    if error.result_code().is_some() {
+        1
+    } else if error.is_timeout() {
         4
     } else if error.is_invalid_input() || error.is_unsupported() {
         2
@@ -260,7 +263,10 @@ fn show(args: &Args, response: &Response) -> u8 {
         complain(&rc);
     }
     let printed = match args.hex {
-        true => output::print(hexadecimal(response.payload()).as_bytes()),
+        true => {
+            let end = if output::is_terminal() { "\n" } else { "" };
+            output::print((hexadecimal(response.payload()) + end).as_bytes())
+        }
         false => output::print(response.payload()),
     };
     match (rc.is_ok(), printed) {
@@ -268,20 +274,4 @@ fn show(args: &Args, response: &Response) -> u8 {
         (true, Printed::Lost) => 7,
         (true, Printed::Whole | Printed::ReaderLeft) => 0,
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = digits(bytes);
-    if output::is_terminal() {
-        text.push('\n');
-    }
-    text
-}
-
-pub(crate) fn digits(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
-}
-
-fn digit(value: u8) -> char {
-    char::from_digit(value.into(), 16).unwrap_or('?')
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sidewire::{Answer, Failure, Layout, Request, Responder, ResultCode, Server};
 
+use crate::text::decimal;
+
 pub(crate) const CALL_ME_BACK: u16 = 8;
 /// What whoever asks is called with.
 const PING: &str = "ping";
@@ -31,9 +33,7 @@ pub(crate) fn serve<S: 'static>(server: &mut Server<S>) -> sidewire::Result<()> 
 }
 
 fn parse_type(request: &Request<'_>) -> Result<u16, Failure> {
-    let text = std::str::from_utf8(request.payload()).ok().filter(|text| !text.starts_with('+'));
-    let number = text.and_then(|text| text.parse().ok());
-    number.ok_or_else(|| {
+    decimal(request.payload()).ok_or_else(|| {
         Failure::new(ResultCode::MALFORMED, "the payload is to be a type's number, 0 to 65535")
     })
 }

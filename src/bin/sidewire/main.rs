@@ -12,6 +12,7 @@ mod sleep;
 mod stats;
 mod store;
 mod stream;
+mod text;
 mod watch;
 
 use std::process::ExitCode;

@@ -42,9 +42,9 @@ pub(crate) struct Args {
     access: Option<Who>,
 }
 
-/// What the pings have come to.
+/// What has come of them.
 #[derive(Default)]
-struct Tally {
+struct Pings {
     sent: u64,
     times: Vec<f64>,
 }
@@ -62,29 +62,29 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         let _ = sender.send(());
     };
     let _signals = StopSignals::watch(interrupt).inspect_err(|error| complain(error));
-    let mut tally = Tally::default();
-    let printed = ping_all(args, &client, &stop, &mut tally);
+    let mut pings = Pings::default();
+    let printed = ping_all(args, &client, &stop, &mut pings);
     let printed = match printed {
-        Printed::Whole => output::print(summary(&args.endpoint, &tally).as_bytes()),
+        Printed::Whole => output::print(summary(&args.endpoint, &pings).as_bytes()),
         other => other,
     };
-    match (printed, tally.times.is_empty()) {
+    match (printed, pings.times.is_empty()) {
         (Printed::Lost, _) => ExitCode::from(7),
         (_, is_silent) => ExitCode::from(u8::from(is_silent)),
     }
 }
 
 /// Pings until the count is reached, a signal comes, or the connection is over.
-fn ping_all(args: &Args, client: &Client, stop: &mpsc::Receiver<()>, tally: &mut Tally) -> Printed {
+fn ping_all(args: &Args, client: &Client, stop: &mpsc::Receiver<()>, pings: &mut Pings) -> Printed {
     let app = client.peer_app().map(|app| format!(", {app}")).unwrap_or_default();
     let mut printed = output::print(format!("PING {} ({}{app})\n", args.endpoint, client.peer()).as_bytes());
     while printed == Printed::Whole {
-        tally.sent += 1;
-        let sequence = tally.sent;
+        pings.sent += 1;
+        let sequence = pings.sent;
         match client.ping(args.timeout) {
             Ok(time) => {
                 let time = time.as_secs_f64() * 1000.0;
-                tally.times.push(time);
+                pings.times.push(time);
                 let line = format!("pong from {}: seq={sequence} time={time:.3} ms\n", args.endpoint);
                 printed = output::print(line.as_bytes());
             }
@@ -97,7 +97,7 @@ fn ping_all(args: &Args, client: &Client, stop: &mpsc::Receiver<()>, tally: &mut
                 break;
             }
         }
-        let is_last = tally.sent == args.count;
+        let is_last = pings.sent == args.count;
         if is_last || stop.recv_timeout(args.interval) != Err(mpsc::RecvTimeoutError::Timeout) {
             break;
         }
@@ -105,8 +105,8 @@ fn ping_all(args: &Args, client: &Client, stop: &mpsc::Receiver<()>, tally: &mut
     printed
 }
 
-fn summary(endpoint: &Endpoint, tally: &Tally) -> String {
-    let Tally { sent, times } = tally;
+fn summary(endpoint: &Endpoint, pings: &Pings) -> String {
+    let Pings { sent, times } = pings;
     let came = times.len();
     let lost = 100.0 - came as f64 * 100.0 / (*sent).max(1) as f64;
     let mut text =

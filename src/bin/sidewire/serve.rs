@@ -8,13 +8,14 @@ use sidewire::{Endpoint, Error, Listen, Server};
 use crate::output::{self, complain};
 use crate::{Who, store};
 
-/// Hosts a small store for clients to try: get, set, set-and-get, echo
+/// Hosts a small store for clients to try: get, set, set-and-get, echo and more
 ///
 /// The store holds one value, at first `hello, this is server!`, and knows these types:
 /// 1 get, 2 set, 3 set-and-get (answers with the value from before), 4 echo, 5 statistics (JSON),
-/// 6 sleep (as many milliseconds as the payload says, in decimal text), 8 call me back (calls the type
-/// that the payload says, and answers with what came back).
-/// Types 0, 7 and 9 to 15 have no handler (-2), types from 16 on are unknown (-1).
+/// 6 sleep (so many milliseconds), 7 count (up to a number, each in a part of the reply), 8 call me back
+/// (calls a type on the caller's connection, and answers with what came back). The payload of 6 to 8 is
+/// that number, in decimal text. Type 1 is a topic, too: each new value is an event.
+/// Types 0 and 9 to 15 have no handler (-2), types from 16 on are unknown (-1).
 ///
 /// When all endpoints are open it prints a line `listening ENDPOINT` for each, with the address
 /// really bound. It serves until Ctrl-C, SIGTERM or SIGHUP (those that are ignored when it starts, as

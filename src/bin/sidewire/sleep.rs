@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use sidewire::{Failure, Responder, ResultCode, Server};
 
+use crate::text::decimal;
+
 const SLEEP: u16 = 6;
 
 /// One that sleeps, by when it wakes and its number.
@@ -51,9 +53,7 @@ pub(crate) fn serve<S>(server: &mut Server<S>) {
 /// How long, as it will be answered, and until when.
 fn parse(payload: &[u8]) -> Result<(String, Instant), Failure> {
     let malformed = || Failure::new(ResultCode::MALFORMED, "the payload is no number of milliseconds");
-    let text = std::str::from_utf8(payload).map_err(|_| malformed())?;
-    let is_decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let milliseconds: u64 = text.parse().ok().filter(|_| is_decimal).ok_or_else(malformed)?;
+    let milliseconds: u64 = decimal(payload).ok_or_else(malformed)?;
     let until = Instant::now().checked_add(Duration::from_millis(milliseconds)).ok_or_else(malformed)?;
     Ok((milliseconds.to_string(), until))
 }
@@ -85,22 +85,5 @@ fn wake_all(words: &Receiver<Word>) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_decimal_text_is_a_number_of_milliseconds() {
-        for (payload, expected) in [("0", Some("0")), ("250", Some("250")), ("007", Some("7"))] {
-            assert_eq!(parse(payload.as_bytes()).ok().map(|(text, _)| text).as_deref(), expected);
-        }
-        for payload in ["", " 1", "1 ", "+1", "-1", "1.5", "0x10", "99999999999999999999", "\u{661}"] {
-            let failure = parse(payload.as_bytes()).expect_err(payload);
-            assert_eq!(failure.result_code(), ResultCode::MALFORMED, "{payload:?}");
-        }
-        assert!(parse(&[0xFF]).is_err());
     }
 }

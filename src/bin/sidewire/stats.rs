@@ -58,8 +58,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(response) => response.into_payload(),
         Err(error) => {
             complain(&error);
-            let answered = error.result_code().is_some();
-            return ExitCode::from(if answered { 1 } else { call::status(&error, true) });
+            return ExitCode::from(call::status(&error, true));
         }
     };
     let Ok(Value::Object(members)) = serde_json::from_slice(&payload) else {

@@ -4,7 +4,7 @@ use sidewire::Parts;
 
 use crate::call::{self, Args};
 use crate::output::{self, Printed, complain};
-use crate::watch::escaped;
+use crate::text::{escaped, hexadecimal};
 
 /// Prints the parts as they come, and the final reply, if it says anything. Returns the exit status.
 pub(crate) fn show(args: &Args, parts: &mut Parts) -> u8 {
@@ -13,7 +13,7 @@ pub(crate) fn show(args: &Args, parts: &mut Parts) -> u8 {
             Ok(part) => part,
             Err(error) => {
                 complain(&error);
-                return if error.result_code().is_some() { 1 } else { call::status(&error, true) };
+                return call::status(&error, true);
             }
         };
         if let Some(status) = show_line(args, &part) {
@@ -26,7 +26,7 @@ pub(crate) fn show(args: &Args, parts: &mut Parts) -> u8 {
 
 /// Says with what status to end, if nobody reads on.
 fn show_line(args: &Args, payload: &[u8]) -> Option<u8> {
-    let mut line = if args.hex { call::digits(payload) } else { escaped(payload) };
+    let mut line = if args.hex { hexadecimal(payload) } else { escaped(payload) };
     line.push('\n');
     match output::print(line.as_bytes()) {
         Printed::Whole => None,

@@ -1,6 +1,5 @@
 //! `sidewire watch`: what a server publishes.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use sidewire::{Client, Endpoint, Error, Event, StopSignals};
 use crate::Who;
 use crate::call::{self, seconds};
 use crate::output::{self, Printed, complain};
+use crate::text::{escaped, hexadecimal};
 
 /// Subscribes to message types of a server and prints their events, a line each
 ///
@@ -90,26 +90,12 @@ fn watch(args: &Args, client: &Client) -> Result<Printed, Error> {
 
 fn fail(error: &Error, is_open: bool) -> ExitCode {
     complain(error);
-    let is_answer = error.result_code().is_some() && is_open;
-    ExitCode::from(if is_answer { 1 } else { call::status(error, is_open) })
+    ExitCode::from(call::status(error, is_open))
 }
 
 fn text(event: &Event) -> String {
     let (topic, sequence, dropped) = (event.topic(), event.sequence(), event.dropped());
     format!("{topic} {sequence} {dropped} {}\n", escaped(event.payload()))
-}
-
-/// The peer's words must not drive anybody's terminal, nor look like several lines.
-pub(crate) fn escaped(payload: &[u8]) -> String {
-    let mut text = String::with_capacity(payload.len());
-    for chunk in payload.utf8_chunks() {
-        // Quotes mean nothing here.
-        text += &chunk.valid().escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"");
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
 }
 
 fn json(event: &Event) -> String {
@@ -120,29 +106,7 @@ fn json(event: &Event) -> String {
     });
     match std::str::from_utf8(event.payload()) {
         Ok(payload) => object["payload"] = payload.into(),
-        Err(_) => {
-            let digits: String = event.payload().iter().map(|byte| format!("{byte:02x}")).collect();
-            object["payload_hex"] = digits.into();
-        }
+        Err(_) => object["payload_hex"] = hexadecimal(event.payload()).into(),
     }
     format!("{object}\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_is_one_line_that_drives_nothing() {
-        for (payload, expected) in [
-            (&b"caf\xC3\xA9 \"tea\" 'n"[..], "caf\u{e9} \"tea\" 'n"),
-            (b"a\nb\r\tc\0", "a\\nb\\r\\tc\\0"),
-            (b"C:\\n'", "C:\\\\n'"),
-            (b"\x1b[2J\x7f", "\\u{1b}[2J\\u{7f}"),
-            (b"\xE2\x80\xAE\xff\xfe", "\\u{202e}\\xff\\xfe"),
-            (b"", ""),
-        ] {
-            assert_eq!(escaped(payload), expected);
-        }
-    }
 }
