@@ -109,8 +109,9 @@ const _: () = {
     shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, ConnectionId, Sid, User)>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
-    shared::<(Answer<'_>, PeerHandle<()>)>();
-    shared::<(Event, Events, WhenSlow)>();
+    shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();
+    shared::<(Event, Events, Parts, Pending, Reconnect, Reconnected, RefusedBy, Renewal, WhenSlow)>();
+    shared::<(Histogram, Stats)>();
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();

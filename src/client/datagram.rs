@@ -13,7 +13,7 @@ use super::{Connect, Response};
 use crate::error::{Error, Kind, Result};
 use crate::random::random_id;
 use sidewire_wire::datagram::{Reply, encode_classic, encode_v1, parse_reply};
-use sidewire_wire::frame::Kind as FrameKind;
+use sidewire_wire::frame::{Kind as FrameKind, timeout_ms};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{Classic, Executed, Layout};
 
@@ -149,7 +149,7 @@ impl DatagramCalls {
         let classic = self.encode_classic("call", msg_type, payload)?;
         let (mut socket, id) = self.acquire("call", deadline)?;
         let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
-        let v1 = || encode_v1(FrameKind::Request, msg_type, id, super::request::timeout_ms(timeout), payload);
+        let v1 = || encode_v1(FrameKind::Request, msg_type, id, timeout_ms(timeout), payload);
         let result = self.ask(&mut socket, &classic.unwrap_or_else(v1), msg_type, id, deadline);
         asked.end(self.endpoint(), &result);
         let may_come_late = result.is_err() && (self.classic().is_some() || self.is_closed());

@@ -173,8 +173,3 @@ pub(super) fn explain(error: Error, msg_type: u16, timeout: Option<Duration>, pe
         Executed::Never => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),
     })
 }
-
-/// A time limit as a v1 request carries it: milliseconds, 0 for none.
-pub(super) fn timeout_ms(timeout: Option<Duration>) -> i32 {
-    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32)
-}

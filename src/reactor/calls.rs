@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::session::ConnectionId;
 use super::system::System;
 use super::{Reactor, Service};
-use sidewire_wire::frame::HEADER_LEN;
+use sidewire_wire::frame::{HEADER_LEN, timeout_ms};
 use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Connection, ConnectionLimits, Protocol, ResultCode};
 
@@ -131,8 +131,8 @@ fn call(
     if !u32::try_from(payload.len()).is_ok_and(|length| connection.may_call(length)) {
         return Err(NotSent::Busy);
     }
-    let timeout_ms = timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32);
-    connection.push_request(msg_type, payload, timeout_ms).map_err(|NoMemory| NotSent::NoMemory)
+    let pushed = connection.push_request(msg_type, payload, timeout_ms(timeout));
+    pushed.map_err(|NoMemory| NotSent::NoMemory)
 }
 
 fn notify(

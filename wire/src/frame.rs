@@ -1,5 +1,7 @@
 //! The v1 frame: 16 bytes of header, little-endian, then the payload.
 
+use std::time::Duration;
+
 use byteorder::{ByteOrder, LittleEndian as LE};
 
 /// Bytes of a v1 header.
@@ -65,6 +67,11 @@ impl Kind {
     pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Kind::ALL.get(usize::from(byte).wrapping_sub(1)).copied()
     }
+}
+
+/// A call's time limit as its request's header carries it: milliseconds, at least 1; 0 for none.
+pub fn timeout_ms(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32)
 }
 
 /// The flag bits; all others must be zero.

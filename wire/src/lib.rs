@@ -96,6 +96,7 @@
 //! | `decoder` | where the next unit ends, and whether it may |
 //! | `outbox` | bytes on their way out |
 //! | `asked` | what we asked and have no answer to yet |
+//! | `credit` | what a part of a reply costs, and how it is paid for |
 //! | `owed` | what we owe an answer later |
 //! | `subscriptions` | who is told of what, in both directions |
 //! | `call_rules` | what a call may not say |
