@@ -111,6 +111,11 @@ impl<W: Wake> Caller<W> {
         self.connection.begin_owed_reply(id)
     }
 
+    #[cfg(test)]
+    pub(crate) fn kept_incoming(&self) -> usize {
+        self.incoming.as_ref().map_or(0, |queue| queue.waiting.len())
+    }
+
     /// How many notifies were dropped since this was last asked, because nobody took those before.
     pub fn take_dropped(&mut self) -> u64 {
         self.incoming.as_mut().map_or(0, |queue| std::mem::take(&mut queue.dropped))
@@ -118,8 +123,12 @@ impl<W: Wake> Caller<W> {
 
     /// Ends requests of the server that were cancelled, or whose time is over.
     pub(super) fn judge_owed(&mut self, now: Instant) {
-        if self.incoming.is_some() {
-            while self.connection.poll_owed(now).is_some() {}
+        let Caller { connection, incoming: Some(queue), .. } = self else { return };
+        if connection.poll_owed(now).is_none() {
+            return; // As behind most reads.
         }
+        while connection.poll_owed(now).is_some() {}
+        // They make room for others, and so must not stay until somebody takes them.
+        queue.waiting.retain(|incoming| incoming.owed.is_none_or(|owed| connection.is_owed(owed)));
     }
 }

@@ -65,6 +65,19 @@ fn requests_wait_in_order_and_are_answered_in_any() {
     assert_eq!(scene.sent_frames(), expected);
 }
 
+/// However long this client takes to look: what was given up makes room for the next request.
+#[test]
+fn what_the_server_has_given_up_is_not_kept() {
+    let mut scene = serving();
+    for id in 1..=100 {
+        scene.comes(&[request(id, TYPE, b"x"), frame(Kind::Cancel, 0, 0, id, 0, b"")].concat());
+        scene.sends(usize::MAX);
+    }
+    scene.comes(&request(101, TYPE, b"wanted"));
+    assert_eq!(scene.caller.kept_incoming(), 1);
+    assert_eq!(scene.takes_request().expect("the last").1, b"wanted");
+}
+
 /// PROTOCOL K12
 #[test]
 fn what_the_server_has_given_up_is_not_begun() {
