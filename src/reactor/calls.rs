@@ -128,7 +128,8 @@ fn call(
     timeout: Option<Duration>,
 ) -> Result<u32, NotSent> {
     check(connection, limits, payload)?;
-    if !u32::try_from(payload.len()).is_ok_and(|length| connection.may_call(length)) {
+    let is_bounded = connection.asked() < limits.max_in_flight as usize;
+    if !is_bounded || !u32::try_from(payload.len()).is_ok_and(|length| connection.may_call(length)) {
         return Err(NotSent::Busy);
     }
     let pushed = connection.push_request(msg_type, payload, timeout_ms(timeout));

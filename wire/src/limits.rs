@@ -14,7 +14,8 @@ use crate::frame::HEADER_LEN;
 pub struct ConnectionLimits {
     /// Bytes of payload in one v1 frame, either way; advertised in the hello. Default 16 MiB.
     pub max_payload: u32,
-    /// Calls of a v1 peer that may be unanswered at a time; advertised. Default 4,096.
+    /// Calls of a v1 peer that may be unanswered at a time; advertised. A server has no more of its own open
+    /// either, whatever its client says that it takes. Default 4,096.
     pub max_in_flight: u32,
     /// Payload bytes of these calls together; advertised. Default 64 MiB.
     pub max_in_flight_bytes: u32,

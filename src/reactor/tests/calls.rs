@@ -105,6 +105,24 @@ fn a_client_is_asked_no_more_than_it_takes() {
     assert_eq!(stage.news(), ["64 answered 0: []", "65 sent"]);
 }
 
+/// Whatever its hello says: of one that answers nothing, nothing is forgotten.
+#[test]
+fn a_client_that_takes_endless_calls_is_asked_no_more_than_it_may_ask() {
+    let mut stage = Stage::new(|limits| limits.listener.connection.max_in_flight = 8);
+    let caller = stage.accepted();
+    let mut hello = v1_hello();
+    hello[20..24].fill(0xFF);
+    caller.send(&hello);
+    stage.turn();
+    for _ in 0..8 {
+        stage.call(b"", Some(ms(10)));
+        stage.run(ms(20));
+    }
+    stage.news();
+    stage.call(b"", Some(ms(10)));
+    assert_eq!(stage.news(), ["not sent: Busy"]);
+}
+
 #[test]
 fn who_can_t_be_asked() {
     let mut stage = Stage::new(|_| {});

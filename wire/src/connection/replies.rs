@@ -40,6 +40,12 @@ impl Connection {
                 && bytes + u64::from(payload_len) <= u64::from(self.allowance.max_in_flight_bytes))
     }
 
+    /// Our calls that the peer has not answered, those included that nobody waits for any more.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.open_calls.as_ref().map_or(0, |calls| calls.asked.len())
+    }
+
     /// Puts a request into the outbox and returns its id. The caller has looked at
     /// [`may_ask`](Connection::may_ask), [`request_limit`](Connection::request_limit) and
     /// [`may_call`](Connection::may_call).
