@@ -136,7 +136,8 @@ impl Mailbox {
     }
 
     /// Leaves a letter, and wakes the loop unless it is awake. Never waits. What handlers publish is read when
-    /// their link has had its turn, and so has room: one turn does not bring more than that.
+    /// their link has had its turn, if only since the mailbox is full, and so has room: one turn does not bring more than
+    /// that.
     ///
     /// # Errors
     /// There is no room for it, or nobody who would read it.
@@ -162,6 +163,11 @@ impl Mailbox {
     /// Whether this is the thread that turns the loop, and could not wait for it.
     pub(crate) fn is_loops_thread(&self) -> bool {
         self.contents().thread == Some(ThreadMark::here())
+    }
+
+    /// Whether so many letters wait that whoever makes more of them has to wait for the loop.
+    pub(crate) fn is_full(&self) -> bool {
+        self.contents().unpaid >= CAPACITY
     }
 
     /// Pays for a letter that will be [posted](Mailbox::post_reserved) later.
@@ -282,6 +288,11 @@ impl Mailbox {
         drop(contents);
         // Whatever they hold may write letters when it is dropped.
         drop(unread);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.contents().letters.len()
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {

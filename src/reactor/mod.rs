@@ -395,9 +395,15 @@ impl<Y: System> Reactor<Y> {
     /// Does what letters say. Handlers write some, so that this is asked behind each.
     #[inline]
     fn read_mail(&mut self, service: &mut impl Service) {
-        if self.mailbox.has_mail() && !self.topics.is_fanning_out() {
+        if self.mailbox.has_mail() && !self.fans_out_first() {
             self.read_letters(service);
         }
+    }
+
+    /// Whether all are to be told of what was published before any mail is read. Not while the mailbox is full:
+    /// handlers would go on publishing.
+    fn fans_out_first(&self) -> bool {
+        self.topics.is_fanning_out() && !self.mailbox.is_full()
     }
 
     #[cold]
@@ -405,7 +411,7 @@ impl<Y: System> Reactor<Y> {
         let (stop, count) = self.mailbox.open();
         let mut publications = Vec::new();
         for _ in 0..count {
-            if self.topics.is_fanning_out() && stop.is_none() {
+            if stop.is_none() && publications.is_empty() && self.fans_out_first() {
                 return; // The rest is for later turns.
             }
             let letter = self.mailbox.take();

@@ -148,6 +148,29 @@ fn many_subscribers_hold_nobody_up() {
     assert!(subscribers.iter().all(|caller| caller.receive() == all));
 }
 
+/// They have no mailbox of their own that could be full, and would fill the loop's without end.
+#[test]
+fn handlers_publish_no_faster_than_all_are_told() {
+    let mut stage = Stage::new(|limits| limits.turn_frames = 512);
+    stage.reactor.begin_turns();
+    stage.service.publishes = Some(DROPS);
+    // More than are told in one turn.
+    let subscribers: Vec<_> = (0..257).map(|_| stage.subscriber(DROPS)).collect();
+    let caller = stage.accepted();
+    caller.send(&v1_hello());
+    caller.send(&(1..=12_000).flat_map(|id| v1_request(id, 1)).collect::<Vec<_>>());
+    let mut most = 0;
+    while stage.service.requests < 12_000 {
+        stage.turn();
+        most = most.max(stage.reactor.mailbox.len());
+    }
+    assert!(most <= 4_096 + 512, "{most} letters");
+    stage.run(ms(1));
+    assert_eq!(stage.reactor.mailbox.len(), 0);
+    assert_eq!((stage.counters.events(), stage.dropped()), (257 * 12_000, 0));
+    drop(subscribers);
+}
+
 #[test]
 fn an_event_waits_for_no_other_turn() {
     let mut stage = Stage::new(|limits| limits.turn_bytes = 50);
