@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::PeerInfo;
 use super::deferred::{Answer, Call};
+use super::streams::Together;
 use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
 
@@ -43,6 +44,7 @@ pub(crate) struct Mailbox {
     /// Whether there is something in it: for the loop, which so need not ask for the lock.
     has_mail: AtomicBool,
     audience: Audience,
+    parts: Together,
     waker: Waker,
 }
 
@@ -112,13 +114,18 @@ const KEEP: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
-        let (contents, has_mail, audience) = Default::default();
-        Mailbox { contents, has_mail, audience, waker }
+        let (contents, has_mail, audience, parts) = Default::default();
+        Mailbox { contents, has_mail, audience, parts, waker }
     }
 
     /// Who would be told of what is published, for whoever knows that.
     pub(crate) fn audience(&self) -> Audience {
         self.audience.clone()
+    }
+
+    /// What waits of replies that come in parts, for those replies.
+    pub(super) fn parts(&self) -> &Together {
+        &self.parts
     }
 
     /// Leaves word for all who have subscribed to a topic, if there is anybody.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::deferred::{Answer, Call, Caller, Deferred, Unwanted};
@@ -20,6 +21,18 @@ pub(crate) struct Outlet {
     room: Condvar,
     /// Most bytes of a part.
     limit: usize,
+    /// What the parts of all replies of the server count for.
+    together: Together,
+}
+
+/// Bytes of parts that wait for the loop, of all replies.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Together(Arc<AtomicUsize>);
+
+impl Together {
+    fn is_full(&self) -> bool {
+        self.0.load(Relaxed) >= TOGETHER
+    }
 }
 
 #[derive(Default)]
@@ -77,6 +90,8 @@ impl std::error::Error for Unsent {}
 
 /// Bytes of parts that wait for the loop, of one reply; one more part may lie above.
 pub(crate) const WINDOW: usize = 256 << 10;
+/// The same of all replies together; one part of each may lie above.
+pub(crate) const TOGETHER: usize = 64 << 20;
 /// For what each part counts besides its payload.
 const OVERHEAD: usize = 64;
 
@@ -93,7 +108,8 @@ pub(super) enum Pumped {
 impl Call {
     /// Its reply will have parts, of at most so many bytes each.
     pub(crate) fn begin_stream(&self, limit: usize) {
-        let outlet = Outlet { queue: Mutex::default(), room: Condvar::new(), limit };
+        let together = self.mailbox.parts().clone();
+        let outlet = Outlet { queue: Mutex::default(), room: Condvar::new(), limit, together };
         // It is called once.
         let _ = self.outlet.set(Box::new(outlet));
     }
@@ -106,7 +122,7 @@ impl Call {
         }
         let waits = waits && !self.mailbox.is_read_here();
         let mut queue = outlet.queue();
-        while queue.pump != Pump::Over && queue.bytes >= WINDOW {
+        while queue.pump != Pump::Over && outlet.is_full(&queue) {
             if !waits {
                 return Err(Unsent::Full);
             }
@@ -117,7 +133,7 @@ impl Call {
             return Err(Unsent::Unwanted(self.unwanted().unwrap_or(Unwanted::Disconnected)));
         }
         queue.parts.try_reserve(1).map_err(|_| Unsent::Full)?;
-        queue.bytes += cost(&part);
+        outlet.add(&mut queue, cost(&part));
         queue.parts.push_back(part);
         match self.tell_loop(queue) {
             Err(Unposted::Closed | Unposted::NoMemory) => {
@@ -158,11 +174,28 @@ impl Outlet {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a part has to wait for others to be sent. Each reply may always keep one: it is told when that has gone.
+    fn is_full(&self, queue: &Queue) -> bool {
+        queue.bytes >= WINDOW || queue.bytes > 0 && self.together.is_full()
+    }
+
+    fn add(&self, queue: &mut Queue, bytes: usize) {
+        queue.bytes += bytes;
+        self.together.0.fetch_add(bytes, Relaxed);
+    }
+
+    /// So many, or all that there are.
+    fn remove(&self, queue: &mut Queue, bytes: usize) {
+        let bytes = bytes.min(queue.bytes);
+        queue.bytes -= bytes;
+        self.together.0.fetch_sub(bytes, Relaxed);
+    }
+
     /// Nobody waits for any of it any more.
     pub(super) fn close(&self) {
         let mut queue = self.queue();
         queue.pump = Pump::Over;
-        queue.bytes = 0;
+        self.remove(&mut queue, usize::MAX);
         let waiting = (std::mem::take(&mut queue.parts), queue.end.take());
         drop(queue);
         drop(waiting);
@@ -204,7 +237,7 @@ impl Outlet {
             match connection.push_part(id, &part) {
                 Parted::Queued => {
                     let mut queue = self.queue();
-                    queue.bytes = queue.bytes.saturating_sub(cost(&part));
+                    self.remove(&mut queue, cost(&part));
                 }
                 Parted::Later => {
                     let mut queue = self.queue();
@@ -239,6 +272,13 @@ impl Outlet {
         {
             log::error!("what was to go on with a reply panicked");
         }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        let bytes = self.queue().bytes;
+        self.together.0.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -303,4 +343,37 @@ impl<Y: System> Reactor<Y> {
 
 fn cost(part: &[u8]) -> usize {
     part.len().saturating_add(OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deferred::ReturnAddress;
+    use super::super::mailbox::Mailbox;
+    use super::*;
+
+    /// A caller may have thousands of them open, and never take a part.
+    #[test]
+    fn all_replies_together_keep_no_more_than_their_share() {
+        let mailbox = Arc::new(Mailbox::new(Box::new(|| Ok(()))));
+        let part = vec![0; 16 << 10];
+        let mut kept = 0;
+        let mut calls = Vec::new();
+        for _ in 0..1000 {
+            let call = ReturnAddress::nobody(&mailbox).begin_call().expect("memory");
+            call.begin_stream(usize::MAX);
+            call.send_part(part.clone(), false).expect("each keeps one");
+            kept += part.len();
+            while call.send_part(part.clone(), false).is_ok() {
+                kept += part.len();
+            }
+            calls.push(call);
+        }
+        assert!(kept <= TOGETHER + 1001 * part.len(), "{kept} bytes");
+        // What was kept for those that nobody waits for any more is free again.
+        calls.iter().for_each(|call| call.is_unwanted(Unwanted::Cancelled));
+        let call = ReturnAddress::nobody(&mailbox).begin_call().expect("memory");
+        call.begin_stream(usize::MAX);
+        call.send_part(part.clone(), false).expect("room");
+        call.send_part(part.clone(), false).expect("more room");
+    }
 }

@@ -36,7 +36,8 @@ use sidewire_wire::{Failure, ResultCode};
 /// ```
 ///
 /// A caller that takes the parts slowly holds up this reply and nothing else: at most 256 KiB of parts, and one
-/// more, wait here, and then as much as the caller has given credit for. The last word is said with
+/// more, wait here, and then as much as the caller has given credit for. (One of each reply only, as long as 64 MiB
+/// of all of a server's wait.) The last word is said with
 /// [`reply`](ReplyStream::reply), [`finish`](ReplyStream::finish) or [`fail`](ReplyStream::fail), behind all
 /// parts, and never waits. A stream that is dropped answers "handler failed" (-10).
 #[derive(Debug)]
