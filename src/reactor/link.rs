@@ -371,9 +371,16 @@ impl<Y: System> Link<Y> {
     #[inline]
     fn deadline(&self) -> Option<Instant> {
         match self.ending {
-            Ending::Lingering => self.protocol.flow().linger_deadline(),
             Ending::Open | Ending::InputEnded | Ending::OutputEnded => self.protocol.next_deadline(),
-            Ending::Over(_) => None,
+            Ending::Lingering | Ending::Over(_) => self.last_deadline(),
+        }
+    }
+
+    #[cold]
+    fn last_deadline(&self) -> Option<Instant> {
+        match self.ending {
+            Ending::Lingering => self.protocol.flow().linger_deadline(),
+            _ => None,
         }
     }
 

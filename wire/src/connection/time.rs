@@ -51,12 +51,16 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
+        let is_watched = self.partial.is_some() || self.flow.is_stalled() || self.open_calls.is_some();
+        if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
+            return None; // As for most, with every request.
+        }
+        self.earliest_deadline()
+    }
+
+    fn earliest_deadline(&self) -> Option<Instant> {
         let calls = self.open_calls.as_ref();
         let calls = calls.and_then(|calls| earliest(calls.owed.next_deadline(), calls.asked.next_deadline()));
-        let is_watched = self.partial.is_some() || self.flow.is_stalled();
-        if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
-            return calls; // As for most, with every request.
-        }
         self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls).min()
     }
 
