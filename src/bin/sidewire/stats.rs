@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 fn readable(members: &Map<String, Value>) -> String {
     let mut text = String::new();
     for (name, value) in members {
-        let name = name.replace('_', " ");
+        let name = named(name);
         match value {
             Value::Array(rows) if rows.is_empty() => {}
             Value::Object(rows) if rows.is_empty() => {}
@@ -88,8 +88,7 @@ fn readable(members: &Map<String, Value>) -> String {
                 let _ = writeln!(text, "{name:<22} {rows}");
             }
             Value::Object(rows) => {
-                let rows =
-                    rows.iter().map(|(key, value)| format!("{}: {}", key.replace('_', " "), plain(value)));
+                let rows = rows.iter().map(|(key, value)| format!("{}: {}", named(key), plain(value)));
                 let _ = writeln!(text, "{name:<22} {}", rows.collect::<Vec<_>>().join(", "));
             }
             value => {
@@ -102,14 +101,20 @@ fn readable(members: &Map<String, Value>) -> String {
 
 fn row(value: &Value) -> String {
     let Value::Object(members) = value else { return plain(value) };
-    let members = members.iter().map(|(key, value)| format!("{} {}", key.replace('_', " "), plain(value)));
+    let members = members.iter().map(|(key, value)| format!("{} {}", named(key), plain(value)));
     members.collect::<Vec<_>>().join(" ")
+}
+
+fn named(name: &str) -> String {
+    name.replace('_', " ").escape_debug().to_string()
 }
 
 /// Whoever made it may have put anything into it.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.escape_debug().to_string(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Object(_) => row(value),
         other => other.to_string(),
     }
 }
@@ -172,5 +177,11 @@ mod tests {
         let lines: Vec<_> = lines.iter().map(|(name, value)| (*name, value.trim_start())).collect();
         let expected = [("a b", "1"), ("by", "4: 2, 5: 3"), ("rows", "count 2 rc -1"), ("t", "\\u{7}")];
         assert_eq!(lines, expected);
+        let hostile =
+            json!({ "\u{1b}[2J": 1, "a": { "\n": [{ "\u{9b}1m": ["\u{7f}", { "\u{202e}": 0 }] }] } });
+        let Value::Object(members) = hostile else { unreachable!("it is one") };
+        let text = readable(&members);
+        assert!(text.lines().count() == 2 && text.lines().all(|line| line.is_ascii()), "{text}");
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{7f}'), "{text}");
     }
 }
