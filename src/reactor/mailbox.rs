@@ -287,6 +287,14 @@ impl Mailbox {
         letter
     }
 
+    /// It is to be read another time, before all others.
+    pub(crate) fn put_back(&self, letter: Letter) {
+        let mut contents = self.contents();
+        contents.unpaid += usize::from(!letter.is_paid());
+        contents.letters.push_front(letter);
+        self.has_mail.store(true, Ordering::Release);
+    }
+
     /// Nobody will read any more. What is in it is read by nobody.
     pub(crate) fn close(&self) {
         let mut contents = self.contents();

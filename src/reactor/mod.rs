@@ -424,6 +424,12 @@ impl<Y: System> Reactor<Y> {
             }
             // What one thread says comes in the order in which it says it.
             self.publish(&mut publications, service);
+            if stop.is_none() && self.fans_out_first() {
+                if let Some(letter) = letter {
+                    self.mailbox.put_back(letter);
+                }
+                return;
+            }
             self.publish_all(service);
             match letter {
                 Some(Letter::Ready(_)) if stop.is_some() => {}

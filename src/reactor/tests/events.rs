@@ -171,6 +171,23 @@ fn handlers_publish_no_faster_than_all_are_told() {
     drop(subscribers);
 }
 
+/// An order among many events is no reason to tell everybody of them in one turn.
+#[test]
+fn what_is_said_between_events_waits_for_its_place() {
+    let mut stage = Stage::new(|_| {});
+    let subscribers: Vec<_> = (0..600).map(|_| stage.subscriber(DROPS)).collect();
+    let mailbox = stage.reactor.mailbox();
+    for payload in [b"a", b"b"] {
+        mailbox.publish(DROPS, payload).expect("room");
+        mailbox.post(mailbox::Letter::Run).expect("room");
+    }
+    let told = |count: usize| subscribers.iter().filter(|caller| caller.unread_by_caller() == count).count();
+    for expected in [(256, 0, 0), (512, 0, 0), (344, 256, 1), (88, 512, 1), (0, 600, 2)] {
+        stage.turn();
+        assert_eq!((told(17), told(34), stage.service.errands), expected);
+    }
+}
+
 #[test]
 fn an_event_waits_for_no_other_turn() {
     let mut stage = Stage::new(|limits| limits.turn_bytes = 50);
