@@ -380,14 +380,19 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// What was just put into a link's outbox leaves with what others put there in this turn; at once if it
-    /// is much.
+    /// is much. Nothing is read for it: its caller has its own turns.
     pub(super) fn go_on(&mut self, key: Key, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
         let held = link.protocol().buffered();
         self.memory.account(&mut link.accounted, held);
         if link.protocol().flow().is_backed_up() {
-            self.work(key, false, service);
-        } else if self.schedule.queue(Target::Link(key), &mut link.wakeup).is_err() {
+            self.with_link(key, service, |link, context, _| link.send(context));
+            if self.memory.is_short() {
+                self.shed_memory(service);
+            }
+        }
+        let Some(link) = self.links.get_mut(key) else { return };
+        if self.schedule.queue(Target::Link(key), &mut link.wakeup).is_err() {
             self.reap(key, service);
         }
     }

@@ -29,6 +29,16 @@ impl<Y: System> Link<Y> {
     }
 }
 
+impl<Y: System> Link<Y> {
+    /// Writes what others have put into the outbox, unless the system took none of it before.
+    pub(crate) fn send(&mut self, context: &mut Context<'_, Y>) -> Next {
+        let was_writing = self.wants_to_write();
+        let budget = context.budget();
+        let more_to_write = !was_writing && self.flush(context, &budget);
+        self.end_work(was_writing, more_to_write, context)
+    }
+}
+
 impl Scope<'_> {
     /// From its answer on, the peer is told of the topic.
     #[cold]

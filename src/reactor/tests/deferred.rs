@@ -348,3 +348,25 @@ fn a_loop_that_stops_refuses_what_it_owes_datagrams() {
     assert_eq!(codes, [(2, 0), (1, ResultCode::SHUTTING_DOWN.code())]);
     assert_eq!(call(&stage, 0).unwanted(), Some(Unwanted::ShuttingDown));
 }
+
+/// One that reads nothing gets no more turns for it.
+#[test]
+fn answers_are_no_turns_of_their_caller() {
+    let mut stage = Stage::new(|limits| {
+        limits.turn_frames = 10;
+        limits.listener.connection.outbox_soft = 1000;
+    });
+    stage.service.defers = true;
+    let caller = greeted(&mut stage);
+    caller.takes(0);
+    (1..=10).for_each(|id| caller.send(&v1_request(id, 0)));
+    stage.turn();
+    stage.service.defers = false;
+    (11..=500).for_each(|id| caller.send(&v1_request(id, 0)));
+    (0..10).for_each(|number| answer(&stage, number, &[b'x'; 2000]));
+    stage.turn();
+    assert!(stage.service.requests <= 10 + 2 * 10, "{}", stage.service.requests);
+    caller.takes(usize::MAX);
+    stage.run(ms(1));
+    assert_eq!((stage.service.requests, frames(&caller.receive()).len()), (500, 500));
+}
