@@ -230,7 +230,7 @@ impl<Y: System> Receiving<'_, Y> {
     ) -> Option<Ran> {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
-        let nobody = ReturnAddress::nobody(self.mailbox);
+        let nobody = ReturnAddress::nobody(self.mailbox, bytes);
         let parsed = datagram::parse(bytes, received.truncated, self.classic());
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
@@ -245,7 +245,7 @@ impl<Y: System> Receiving<'_, Y> {
             Parsed::Request { ticket, payload } => {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let number = self.socket.owed.next_number();
-                let caller = to.map_or(Caller::Nobody, |_| Caller::Datagram(self.number, number));
+                let caller = to.map_or(nobody.caller, |_| Caller::Datagram(self.number, number));
                 let back = ReturnAddress { mailbox: self.mailbox, caller, parts: None };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::streams::Outlet;
 use super::system::System;
 use super::{Reactor, Service};
 use crate::counters::Counters;
+use crate::limits::{MAX_UNWANTED, UNWANTED_OVERHEAD};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{
     Connection, ConnectionLimits, Failure, Owed, OwedId, Protocol, ReplyWriter, ResultCode, Ticket,
@@ -24,6 +25,8 @@ pub(crate) struct Call {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) caller: Caller,
     msg_type: AtomicI32,
+    /// Bytes of its request's payload.
+    length: AtomicU32,
     /// By what its connection knows it, once the handler that defers it has returned.
     pub(super) owed: OnceLock<OwedId>,
     /// What waits of a reply that has parts.
@@ -40,8 +43,8 @@ pub(super) enum Caller {
     Stream(Key),
     /// Whoever sent the datagram with that number to the socket with this one.
     Datagram(u16, u64),
-    /// Nobody: it was a notify.
-    Nobody,
+    /// Nobody: it was a notify, with so many bytes of payload.
+    Nobody(u32),
 }
 
 enum State {
@@ -53,6 +56,17 @@ enum State {
 }
 
 type Callback = Box<dyn FnOnce(Unwanted) + Send>;
+
+/// What the calls count for that nobody waits for, or not any more, and that whoever works on them has not answered. What a
+/// caller may have open does not bound it: one that has cancelled asks again, and notifies are no calls.
+#[derive(Debug, Default)]
+pub(super) struct Heap(AtomicUsize);
+
+impl Heap {
+    fn is_full(&self) -> bool {
+        self.0.load(Relaxed) >= MAX_UNWANTED
+    }
+}
 
 /// Why nobody waits for an answer any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,26 +117,38 @@ impl Call {
     /// Pays for its answer's place in the mailbox, so that nothing is in the way of that then.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is no memory for it, or there are too many already that nobody waits for, and that are not answered.
     fn begin(mailbox: &Arc<Mailbox>, caller: Caller) -> Result<Arc<Call>, NoMemory> {
-        if !memory::has_room(size_of::<Call>()) {
+        if mailbox.heap().is_full() || !memory::has_room(size_of::<Call>()) {
             return Err(NoMemory);
         }
         mailbox.reserve()?;
-        Ok(Arc::new(Call {
+        let length = if let Caller::Nobody(length) = caller { length } else { 0 };
+        let call = Arc::new(Call {
             mailbox: Arc::clone(mailbox),
             caller,
             msg_type: AtomicI32::default(),
+            length: AtomicU32::new(length),
             owed: OnceLock::new(),
             outlet: OnceLock::new(),
             state: Mutex::new(State::Open(Vec::new())),
             changed: Condvar::new(),
-        }))
+        });
+        if let Caller::Nobody(_) = caller {
+            mailbox.heap().0.fetch_add(call.cost(), Relaxed);
+        }
+        Ok(call)
+    }
+
+    /// What it counts for while nobody waits for it.
+    fn cost(&self) -> usize {
+        UNWANTED_OVERHEAD.saturating_add(self.length.load(Relaxed) as usize)
     }
 
     /// Says what was asked, once the handler that defers it has returned.
-    pub(super) fn is_of_type(&self, msg_type: i32) {
-        self.msg_type.store(msg_type, Relaxed);
+    pub(super) fn is_for(&self, ticket: &Ticket) {
+        self.msg_type.store(ticket.msg_type, Relaxed);
+        self.length.store(ticket.cost, Relaxed);
     }
 
     pub(super) fn msg_type(&self) -> i32 {
@@ -154,8 +180,16 @@ impl Call {
     /// The first end counts. Returns who is to hear of it.
     fn end(&self, end: State) -> Vec<Callback> {
         let mut state = self.state();
+        let is_answered = matches!(end, State::Answered);
+        let was_heaped = matches!(*state, State::Unwanted(_)) || matches!(self.caller, Caller::Nobody(_));
+        if was_heaped && is_answered {
+            self.mailbox.heap().0.fetch_sub(self.cost(), Relaxed);
+        }
         let State::Open(callbacks) = &mut *state else { return Vec::new() };
         let callbacks = std::mem::take(callbacks);
+        if !was_heaped && !is_answered {
+            self.mailbox.heap().0.fetch_add(self.cost(), Relaxed);
+        }
         *state = end;
         drop(state);
         self.changed.notify_all();
@@ -213,8 +247,9 @@ pub(crate) struct ReturnAddress<'a> {
 
 impl<'a> ReturnAddress<'a> {
     /// Of what wants no answer.
-    pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>) -> ReturnAddress<'a> {
-        ReturnAddress { mailbox, caller: Caller::Nobody, parts: None }
+    pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>, payload: &[u8]) -> ReturnAddress<'a> {
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        ReturnAddress { mailbox, caller: Caller::Nobody(length), parts: None }
     }
 
     /// Tells all who have subscribed to a topic.
@@ -249,7 +284,7 @@ impl Deferred {
     #[cold]
     pub(super) fn defer(&mut self, key: Key, connection: &mut Connection, deferral: Deferral, now: Instant) {
         let Deferral { ticket, call } = deferral;
-        call.is_of_type(ticket.msg_type);
+        call.is_for(&ticket);
         let Some(id) = connection.defer(ticket, now) else {
             return call.is_unwanted(Unwanted::Disconnected);
         };
@@ -355,7 +390,7 @@ impl<Y: System> Reactor<Y> {
                 answered
             }
             Caller::Datagram(source, number) => self.answer_datagram(source, number, answer),
-            Caller::Nobody => return,
+            Caller::Nobody(_) => return,
         };
         match answered {
             Some(rc) => self.counters.answered(call.msg_type(), rc),

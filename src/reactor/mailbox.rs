@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::PeerInfo;
-use super::deferred::{Answer, Call};
+use super::deferred::{Answer, Call, Heap};
 use super::streams::Together;
 use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
@@ -45,6 +45,7 @@ pub(crate) struct Mailbox {
     has_mail: AtomicBool,
     audience: Audience,
     parts: Together,
+    heap: Heap,
     waker: Waker,
 }
 
@@ -114,8 +115,8 @@ const KEEP: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
-        let (contents, has_mail, audience, parts) = Default::default();
-        Mailbox { contents, has_mail, audience, parts, waker }
+        let (contents, has_mail, audience, parts, heap) = Default::default();
+        Mailbox { contents, has_mail, audience, parts, heap, waker }
     }
 
     /// Who would be told of what is published, for whoever knows that.
@@ -126,6 +127,11 @@ impl Mailbox {
     /// What waits of replies that come in parts, for those replies.
     pub(super) fn parts(&self) -> &Together {
         &self.parts
+    }
+
+    /// What is under way and for nobody.
+    pub(super) fn heap(&self) -> &Heap {
+        &self.heap
     }
 
     /// Leaves word for all who have subscribed to a topic, if there is anybody.

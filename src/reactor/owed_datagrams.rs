@@ -48,7 +48,7 @@ impl OwedDatagrams {
         let to = to.to_owned();
         let Ok(()) = self.reserve(&to) else { return Err(deferral) };
         let Deferral { ticket, call } = deferral;
-        call.is_of_type(ticket.msg_type);
+        call.is_for(&ticket);
         let timeout = Some(ticket.timeout_ms).filter(|timeout| *timeout > 0);
         let deadline = timeout.and_then(|timeout| since.checked_add(Duration::from_millis(timeout.into())));
         self.deadlines.extend(deadline.map(|at| (at, number)));

@@ -359,7 +359,7 @@ mod tests {
         let mut kept = 0;
         let mut calls = Vec::new();
         for _ in 0..1000 {
-            let call = ReturnAddress::nobody(&mailbox).begin_call().expect("memory");
+            let call = ReturnAddress::nobody(&mailbox, b"").begin_call().expect("memory");
             call.begin_stream(usize::MAX);
             call.send_part(part.clone(), false).expect("each keeps one");
             kept += part.len();
@@ -371,7 +371,7 @@ mod tests {
         assert!(kept <= TOGETHER + 1001 * part.len(), "{kept} bytes");
         // What was kept for those that nobody waits for any more is free again.
         calls.iter().for_each(|call| call.is_unwanted(Unwanted::Cancelled));
-        let call = ReturnAddress::nobody(&mailbox).begin_call().expect("memory");
+        let call = ReturnAddress::nobody(&mailbox, b"").begin_call().expect("memory");
         call.begin_stream(usize::MAX);
         call.send_part(part.clone(), false).expect("room");
         call.send_part(part.clone(), false).expect("more room");

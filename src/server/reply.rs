@@ -39,14 +39,17 @@ impl<'a> Reply<'a> {
     /// answers; those beyond are answered "busy" (-6), and their responders told that nobody waits.
     ///
     /// # Errors
-    /// "Busy" (-6), for the caller, if there is no memory for it; "handler failed" (-10) the second time.
+    /// "Busy" (-6), for the caller, if there is no memory for it, or responders of requests that nobody waits for
+    /// any more hold 256 MiB of them (1 KiB each, and their payloads): callers that cancel, or go, can ask again, and
+    /// so whoever works on them had better look whether they are [cancelled](Responder::cancellation). "Handler failed"
+    /// (-10) the second time.
     pub fn defer(&mut self) -> Result<Responder, Failure> {
         if self.later.is_some() {
             return Err(Failure::other("the request was deferred already"));
         }
         let call = self.back.begin_call();
         let call = call.map_err(|NoMemory| {
-            Failure::new(ResultCode::BUSY, "there is no memory to answer the request later")
+            Failure::new(ResultCode::BUSY, "there is no room for one more that is answered later")
         })?;
         let responder = Responder::new(&call);
         self.later = Some(call);

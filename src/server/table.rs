@@ -357,7 +357,7 @@ mod tests {
         let endpoint: Endpoint = "local:store".parse().expect("an endpoint");
         let peer = |pid| Peer::new(Some(Credentials::new(User::Uid(1000), Some(pid), None)), None);
         let mailbox = Arc::new(Mailbox::new(Box::new(|| Ok(()))));
-        let back = ReturnAddress::nobody(&mailbox);
+        let back = ReturnAddress::nobody(&mailbox, b"");
         let mut padding = Padding::default();
         let mut sends_zeros = |peer: &Peer| {
             let (layout, origin) = (Layout::Classic, Origin::Datagram(None));

@@ -69,7 +69,7 @@ impl Scope<'_> {
             Event::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
-                let back = ReturnAddress::nobody(self.mailbox);
+                let back = ReturnAddress::nobody(self.mailbox, payload);
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(0);
                 service.notify(&incoming);

@@ -3,6 +3,7 @@
 use sidewire_platform::Address;
 
 use super::*;
+use crate::limits::MAX_UNWANTED;
 use crate::reactor::system::memory::Side;
 
 /// Frames of v1 that a caller got: their kind, id, rc and payload.
@@ -369,4 +370,38 @@ fn answers_are_no_turns_of_their_caller() {
     caller.takes(usize::MAX);
     stage.run(ms(1));
     assert_eq!((stage.service.requests, frames(&caller.receive()).len()), (500, 500));
+}
+
+/// A caller that asks and cancels, again and again, is owed nothing, and yet whoever works on it has all of it.
+#[test]
+fn what_nobody_waits_for_is_not_heaped_up_without_end() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    let length = 1 << 20;
+    let most = MAX_UNWANTED / length;
+    for id in 1..=2 * most as u32 {
+        caller.send(&[v1_request(id, length as u32), header(CANCEL, id, 0)].concat());
+        stage.run(ms(1));
+        caller.receive();
+    }
+    let heap = std::mem::take(&mut stage.service.deferred);
+    assert!(heap.len() <= most + 1, "{}", heap.len());
+    for call in heap {
+        call.answer(Answer::Reply(ResultCode::OK, Vec::new()));
+    }
+    stage.run(ms(1));
+    caller.send(&v1_request(1 << 20, 0));
+    stage.run(ms(1));
+    assert_eq!((stage.service.deferred.len(), caller.receive().len()), (1, 0));
+}
+
+#[test]
+fn notifies_are_not_heaped_up_without_end() {
+    let mailbox = Arc::new(mailbox::Mailbox::new(Box::new(|| Ok(()))));
+    let payload = vec![0; 1 << 20];
+    let begin = || ReturnAddress::nobody(&mailbox, &payload).begin_call();
+    let mut calls: Vec<_> = (0..300).map_while(|_| begin().ok()).collect();
+    assert_eq!(calls.len(), MAX_UNWANTED / payload.len());
+    calls.pop().expect("one").answer(Answer::Reply(ResultCode::OK, Vec::new()));
+    begin().expect("room again").answer(Answer::Reply(ResultCode::OK, Vec::new()));
 }

@@ -107,7 +107,9 @@ impl Service for Recorder {
             incoming.back.publish(topic, incoming.payload).expect("room");
         }
         if self.defers {
-            let call = incoming.back.begin_call().expect("memory");
+            let Ok(call) = incoming.back.begin_call() else {
+                return Ok(reply.fail(ResultCode::BUSY, "too many"));
+            };
             self.deferred.push(Arc::clone(&call));
             return Err(Box::new(Deferral { ticket: reply.withdraw(), call }));
         }
