@@ -374,7 +374,8 @@ impl State {
         let (failures, lost) = (self.reconnecting.failures(), self.lost.as_ref());
         match (&self.failure, lost) {
             (Some(failure), Some(lost)) => {
-                failure.clone().with_more(&format!("after {failures} attempts; {lost}"))
+                let attempts = if failures == 1 { "attempt" } else { "attempts" };
+                failure.clone().with_more(&format!("after {failures} {attempts}; {lost}"))
             }
             (Some(error), None) | (None, Some(error)) => error.clone(),
             (None, None) => Error::new("call", endpoint, Kind::Closed),

@@ -257,6 +257,7 @@ fn one_that_is_refused_gives_up_at_once() {
     let client = connect.reconnect(quick().attempts(u32::MAX)).open().expect("connect");
     let error = client.request(ECHO).idempotent().send(b"x").expect_err("refused");
     assert_eq!(error.refused_by(), Some(RefusedBy::Server(ResultCode::NOT_PERMITTED)), "{error}");
+    assert!(error.to_string().contains("after 1 attempt;"), "{error}");
     assert_eq!(ends.try_recv().expect("it was told").refused_by(), error.refused_by());
     assert!(client.is_closed());
     server.join().expect("the server");

@@ -122,7 +122,8 @@ enum State {
         outage: Outage,
         attempt: Attempt,
     },
-    GivenUp,
+    /// Behind so many attempts that failed.
+    GivenUp(u32),
 }
 
 /// How it has gone so far.
@@ -164,7 +165,7 @@ impl Reconnecting {
     pub fn poll(&mut self, now: Instant) -> Turn {
         match &mut self.state {
             State::Up { .. } => Turn::Connected,
-            State::GivenUp => Turn::GivenUp,
+            State::GivenUp(_) => Turn::GivenUp,
             State::Down { attempt: Attempt::UnderWay, .. } => Turn::Wait { until: None },
             State::Down { attempt: Attempt::Due(at), .. } if *at > now => Turn::Wait { until: Some(*at) },
             State::Down { outage, attempt } => {
@@ -190,7 +191,7 @@ impl Reconnecting {
         let end = began.and_then(|began| began.checked_add(self.rules.within));
         let is_over = failed >= self.rules.attempts || end.is_some_and(|end| end < at);
         self.state = match is_over {
-            true => State::GivenUp,
+            true => State::GivenUp(failed),
             false => State::Down { outage: Outage { began, failed }, attempt: Attempt::Due(at) },
         };
     }
@@ -205,14 +206,20 @@ impl Reconnecting {
 
     /// No other attempt would end differently, or none is wanted any more.
     pub fn give_up(&mut self) {
-        self.state = State::GivenUp;
+        let failed = match self.state {
+            State::Up { .. } => 0,
+            State::Down { outage, attempt: Attempt::Due(_) } => outage.failed,
+            State::Down { outage, attempt: Attempt::UnderWay } => outage.failed.saturating_add(1),
+            State::GivenUp(failed) => failed,
+        };
+        self.state = State::GivenUp(failed);
     }
 
     /// How many attempts have failed since there was a connection.
     pub fn failures(&self) -> u32 {
         match self.state {
             State::Up { outage, .. } | State::Down { outage, .. } => outage.failed,
-            State::GivenUp => self.rules.attempts,
+            State::GivenUp(failed) => failed,
         }
     }
 
@@ -223,7 +230,7 @@ impl Reconnecting {
 
     /// Whether no connection will be sought any more.
     pub fn has_given_up(&self) -> bool {
-        matches!(self.state, State::GivenUp)
+        matches!(self.state, State::GivenUp(_))
     }
 }
 
@@ -321,6 +328,19 @@ mod tests {
         assert_eq!(reconnecting.poll(now), Turn::Attempt);
         reconnecting.failed(now, 0);
         assert_eq!(reconnecting.poll(now), Turn::GivenUp);
+    }
+
+    /// It was said of all that they had made as many as they might.
+    #[test]
+    fn whoever_gives_up_has_made_so_many_attempts() {
+        let (mut refused, now) = down(RULES);
+        assert_eq!(refused.poll(now), Turn::Attempt);
+        refused.give_up();
+        let (mut closed, _) = down(RULES);
+        closed.give_up();
+        let (mut late, now) = down(Rules { within: millis(150), ..RULES });
+        pauses(&mut late, now, LONGEST);
+        assert_eq!([refused, closed, late].map(|it| it.failures()), [1, 0, 2]);
     }
 
     #[test]
