@@ -7,7 +7,7 @@ use super::journal::Asked;
 use super::leader::{Guard, SharedConnection, State, Waiting};
 use crate::error::{Error, Kind, Result};
 use crate::loops;
-use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat, Step};
+use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat};
 use sidewire_wire::frame::timeout_ms;
 use sidewire_wire::memory::NoMemory;
 use sidewire_wire::reconnecting::Lost;
@@ -68,16 +68,7 @@ impl SharedConnection {
 
     /// What became of a started call, if that is known by then.
     pub(super) fn outcome_of(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Response>> {
-        let mut state = self.lock();
-        state.now = Instant::now();
-        let now = state.now;
-        let (state, outcome) = match state.caller.poll(seat, now) {
-            Step::Done(outcome) => (state, Some(outcome)),
-            _ => {
-                state.caller.attend(seat, until, Waiting::here());
-                self.wait_until(state, seat, until, |_| false)
-            }
-        };
+        let (state, outcome) = self.attend(seat, |_| until);
         Some(self.result(&state, outcome?))
     }
 

@@ -8,7 +8,7 @@ use super::leader::{SharedConnection, Waiting};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::caller::{Outcome, Published, Purpose, Seat, Step};
+use sidewire_wire::caller::{Outcome, Published, Purpose, Seat};
 use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Executed, Layout};
 
@@ -302,16 +302,7 @@ impl SharedConnection {
     }
 
     fn next_event(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Published>> {
-        let mut state = self.lock();
-        state.now = Instant::now();
-        let now = state.now;
-        let (state, outcome) = match state.caller.poll(seat, now) {
-            Step::Done(outcome) => (state, Some(outcome)),
-            _ => {
-                state.caller.attend(seat, until, Waiting::here());
-                self.wait_until(state, seat, until, |_| false)
-            }
-        };
+        let (state, outcome) = self.attend(seat, |_| until);
         Some(match outcome? {
             Outcome::Event(published) => Ok(published),
             outcome => Err(self.explain(&state, WAIT, outcome)),

@@ -126,6 +126,26 @@ impl SharedConnection {
         self.lock().caller.hello()?.app().cloned()
     }
 
+    /// What becomes of a seat that nobody need wait at: what is known is told at once, else this thread waits
+    /// there until then, reckoned from now.
+    pub(super) fn attend(
+        &self,
+        seat: Seat,
+        until: impl FnOnce(Instant) -> Option<Instant>,
+    ) -> (Guard<'_>, Option<Outcome>) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.now = now;
+        match state.caller.poll(seat, now) {
+            Step::Done(outcome) => (state, Some(outcome)),
+            _ => {
+                let until = until(now);
+                state.caller.attend(seat, until, Waiting::here());
+                self.wait_until(state, seat, until, |_| false)
+            }
+        }
+    }
+
     /// Waits for what becomes of the seat, whose time limit is this.
     pub(super) fn wait<'a>(
         &'a self,

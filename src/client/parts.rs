@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::journal::Asked;
 use super::lasting::Line;
-use super::leader::{SharedConnection, Waiting};
+use super::leader::SharedConnection;
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
 use sidewire_wire::Executed;
-use sidewire_wire::caller::{Outcome, Purpose, Seat, Step};
+use sidewire_wire::caller::{Outcome, Purpose, Seat};
 use sidewire_wire::memory::NoMemory;
 
 /// The parts of one reply, as they come; from [`Client::stream`](super::Client::stream). Dropped before its end,
@@ -147,17 +147,7 @@ impl SharedConnection {
 
     /// What comes next at this seat. `None`: nothing in so much time.
     fn next_part(&self, seat: Seat, timeout: Option<Duration>) -> Option<Outcome> {
-        let mut state = self.lock();
-        state.now = Instant::now();
-        let now = state.now;
-        let (mut state, outcome) = match state.caller.poll(seat, now) {
-            Step::Done(outcome) => (state, Some(outcome)),
-            _ => {
-                let until = timeout.and_then(|timeout| now.checked_add(timeout));
-                state.caller.attend(seat, until, Waiting::here());
-                self.wait_until(state, seat, until, |_| false)
-            }
-        };
+        let (mut state, outcome) = self.attend(seat, |now| now.checked_add(timeout?));
         // The credit that was given back.
         self.offer(&mut state);
         outcome

@@ -209,11 +209,6 @@ impl Mailbox {
         self.deliver(contents).map_err(Unposted::NotWoken)
     }
 
-    /// Whether this thread turns the loop.
-    pub(crate) fn is_read_here(&self) -> bool {
-        self.contents().thread == Some(ThreadMark::here())
-    }
-
     /// Leaves a letter that was paid for. If nobody will read it any more it is dropped.
     pub(crate) fn post_reserved(&self, letter: Letter) {
         let mut contents = self.contents();

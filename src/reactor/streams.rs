@@ -120,7 +120,7 @@ impl Call {
         if part.len() > outlet.limit {
             return Err(Unsent::TooLarge { limit: outlet.limit });
         }
-        let waits = waits && !self.mailbox.is_read_here();
+        let waits = waits && !self.mailbox.is_loops_thread();
         let mut queue = outlet.queue();
         while queue.pump != Pump::Over && outlet.is_full(&queue) {
             if !waits {
