@@ -27,7 +27,7 @@ use sidewire_wire::{App, Classic, ConnectionLimits, Failure, ResultCode, Setting
 ///
 /// let client = Connect::to("tcp:127.0.0.1:4711")?
 ///     .access(Access::Anyone)
-///     .timeout(Some(Duration::from_secs(1)))
+///     .timeout(Duration::from_secs(1))
 ///     .open()?;
 /// # Ok::<(), sidewire::Error>(())
 /// ```
@@ -107,15 +107,15 @@ impl Connect {
     }
 
     /// How long connecting may take, handshake included. Default 5 s; `None` waits without end.
-    pub fn timeout(mut self, timeout: Option<Duration>) -> Connect {
-        self.timeout = timeout;
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Connect {
+        self.timeout = timeout.into();
         self
     }
 
     /// How long a call may take, unless it says otherwise itself. Default 30 s; `None` waits as
     /// long as the server lives.
-    pub fn call_timeout(mut self, timeout: Option<Duration>) -> Connect {
-        self.call_timeout = timeout;
+    pub fn call_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Connect {
+        self.call_timeout = timeout.into();
         self
     }
 
