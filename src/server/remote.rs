@@ -108,9 +108,10 @@ impl<S> Remote<S> {
         self.mailbox.publish(topic, payload.as_ref()).map_err(Error::unreached)
     }
 
-    /// Stops the server: it lets nobody in any more, removes its socket files, says goodbye to
-    /// its clients, and ends as soon as they have left, after half a second at most. Its
-    /// [`run`](super::Server::run) then returns.
+    /// Stops the server: it lets nobody in any more, removes its socket files, begins no new requests, says
+    /// goodbye to its clients, and ends as soon as they have left, after half a second at most. What it has accepted
+    /// is answered; requests that were [deferred](super::Reply::defer) have as long, and are then refused "shutting
+    /// down" (-9). Its [`run`](super::Server::run) then returns.
     ///
     /// # Errors
     /// Only if the operating system can't wake the loop; it stops all the same when it next turns.
