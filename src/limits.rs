@@ -173,7 +173,7 @@ pub(crate) const MAX_QUEUED_BYTES: usize = 256 << 20;
 pub(crate) const MAX_DEFERRED_DATAGRAMS: usize = 4096;
 pub(crate) const MAX_DEFERRED_OF_ONE: usize = 1024;
 /// Bytes of payload, and [`UNWANTED_OVERHEAD`] for each, of requests that were deferred, that nobody waits for any more,
-/// and on which somebody still works. Beyond that no more are deferred.
+/// and on which somebody still works. Beyond that no more are deferred. As much of notifies.
 pub(crate) const MAX_UNWANTED: usize = 256 << 20;
 pub(crate) const UNWANTED_OVERHEAD: usize = 1024;
 /// After how long answers that wait are tried again.

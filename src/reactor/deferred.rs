@@ -119,7 +119,7 @@ impl Call {
     /// # Errors
     /// There is no memory for it, or there are too many already that nobody waits for, and that are not answered.
     fn begin(mailbox: &Arc<Mailbox>, caller: Caller) -> Result<Arc<Call>, NoMemory> {
-        if mailbox.heap().is_full() || !memory::has_room(size_of::<Call>()) {
+        if mailbox.heap(caller).is_full() || !memory::has_room(size_of::<Call>()) {
             return Err(NoMemory);
         }
         mailbox.reserve()?;
@@ -135,7 +135,7 @@ impl Call {
             changed: Condvar::new(),
         });
         if let Caller::Nobody(_) = caller {
-            mailbox.heap().0.fetch_add(call.cost(), Relaxed);
+            mailbox.heap(caller).0.fetch_add(call.cost(), Relaxed);
         }
         Ok(call)
     }
@@ -183,12 +183,12 @@ impl Call {
         let is_answered = matches!(end, State::Answered);
         let was_heaped = matches!(*state, State::Unwanted(_)) || matches!(self.caller, Caller::Nobody(_));
         if was_heaped && is_answered {
-            self.mailbox.heap().0.fetch_sub(self.cost(), Relaxed);
+            self.mailbox.heap(self.caller).0.fetch_sub(self.cost(), Relaxed);
         }
         let State::Open(callbacks) = &mut *state else { return Vec::new() };
         let callbacks = std::mem::take(callbacks);
         if !was_heaped && !is_answered {
-            self.mailbox.heap().0.fetch_add(self.cost(), Relaxed);
+            self.mailbox.heap(self.caller).0.fetch_add(self.cost(), Relaxed);
         }
         *state = end;
         drop(state);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::PeerInfo;
-use super::deferred::{Answer, Call, Heap};
+use super::deferred::{Answer, Call, Caller, Heap};
 use super::streams::Together;
 use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
@@ -46,6 +46,7 @@ pub(crate) struct Mailbox {
     audience: Audience,
     parts: Together,
     heap: Heap,
+    notifies: Heap,
     waker: Waker,
 }
 
@@ -115,8 +116,8 @@ const KEEP: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
-        let (contents, has_mail, audience, parts, heap) = Default::default();
-        Mailbox { contents, has_mail, audience, parts, heap, waker }
+        let (contents, has_mail, audience, parts, heap, notifies) = Default::default();
+        Mailbox { contents, has_mail, audience, parts, heap, notifies, waker }
     }
 
     /// Who would be told of what is published, for whoever knows that.
@@ -129,9 +130,13 @@ impl Mailbox {
         &self.parts
     }
 
-    /// What is under way and for nobody.
-    pub(super) fn heap(&self) -> &Heap {
-        &self.heap
+    /// What is under way and for nobody. Notifies have their own: of them nobody hears that they are for naught, and
+    /// so they may stay for ever.
+    pub(super) fn heap(&self, caller: Caller) -> &Heap {
+        match caller {
+            Caller::Stream(_) | Caller::Datagram(..) => &self.heap,
+            Caller::Nobody(_) => &self.notifies,
+        }
     }
 
     /// Leaves word for all who have subscribed to a topic, if there is anybody.

@@ -41,8 +41,8 @@ impl<'a> Reply<'a> {
     /// # Errors
     /// "Busy" (-6), for the caller, if there is no memory for it, or responders of requests that nobody waits for
     /// any more hold 256 MiB of them (1 KiB each, and their payloads): callers that cancel, or go, can ask again, and
-    /// so whoever works on them had better look whether they are [cancelled](Responder::cancellation). "Handler failed"
-    /// (-10) the second time.
+    /// so whoever works on them had better look whether they are [cancelled](Responder::cancellation). Notifies may hold
+    /// as much. "Handler failed" (-10) the second time.
     pub fn defer(&mut self) -> Result<Responder, Failure> {
         if self.later.is_some() {
             return Err(Failure::other("the request was deferred already"));

@@ -396,12 +396,16 @@ fn what_nobody_waits_for_is_not_heaped_up_without_end() {
 }
 
 #[test]
-fn notifies_are_not_heaped_up_without_end() {
-    let mailbox = Arc::new(mailbox::Mailbox::new(Box::new(|| Ok(()))));
+fn notifies_are_not_heaped_up_without_end_nor_in_the_way_of_calls() {
+    let mut stage = deferring();
+    let (caller, mailbox) = (greeted(&mut stage), stage.reactor.mailbox());
     let payload = vec![0; 1 << 20];
     let begin = || ReturnAddress::nobody(&mailbox, &payload).begin_call();
     let mut calls: Vec<_> = (0..300).map_while(|_| begin().ok()).collect();
     assert_eq!(calls.len(), MAX_UNWANTED / payload.len());
+    caller.send(&v1_request(1, 0));
+    stage.turn();
+    assert_eq!((stage.service.deferred.len(), caller.receive().len()), (1, 0));
     calls.pop().expect("one").answer(Answer::Reply(ResultCode::OK, Vec::new()));
     begin().expect("room again").answer(Answer::Reply(ResultCode::OK, Vec::new()));
 }
