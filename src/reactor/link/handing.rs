@@ -32,24 +32,24 @@ impl Scope<'_> {
         self,
         peer: &Peer,
         stream: &impl StreamIo,
-        books: Books<'_>,
+        books: &mut Books<'_>,
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
     ) -> Option<Ran> {
-        let (key, endpoint) = (self.key, &self.site.endpoint);
-        let Books { about, opened, deferred, topics, looked_at } = books;
         match event {
             Event::Request { ticket, payload } => {
-                if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, about, looked_at) {
+                let (key, endpoint) = (self.key, &self.site.endpoint);
+                let Books { about, opened, deferred, looked_at, .. } = books;
+                if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, about, *looked_at) {
                     log::debug!("{endpoint}: #{key} request id {} is not begun: its time is over", ticket.id);
                     connection.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
                     return None;
                 }
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 // In the classic layout nothing comes before this.
-                if !*opened {
-                    *opened = true;
+                if !**opened {
+                    **opened = true;
                     service.connected(&self.visitor(peer, layout, None));
                 }
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
@@ -66,6 +66,24 @@ impl Scope<'_> {
                 }
                 Some(Ran::Type(msg_type))
             }
+            other => self.hand_over_other(peer, stream, books, connection, other, service),
+        }
+    }
+
+    /// The same of what comes more seldom than requests.
+    #[cold]
+    fn hand_over_other(
+        self,
+        peer: &Peer,
+        stream: &impl StreamIo,
+        books: &mut Books<'_>,
+        connection: &mut Connection,
+        event: Event<'_>,
+        service: &mut impl Service,
+    ) -> Option<Ran> {
+        let (key, endpoint) = (self.key, &self.site.endpoint);
+        let Books { about, opened, topics, .. } = books;
+        match event {
             Event::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
                 let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
@@ -89,7 +107,7 @@ impl Scope<'_> {
                 if let Some(app) = hello.app() {
                     about.get_or_insert_default().app = Some(app.clone());
                 }
-                *opened = true;
+                **opened = true;
                 let is_told = service.connected(&self.visitor(peer, Layout::V1, hello.app()));
                 is_told.then_some(Ran::Connect)
             }
@@ -118,7 +136,7 @@ impl Scope<'_> {
                 service.call_news(ConnectionId(key), Some(endpoint), CallNews::Lost { id });
                 Some(Ran::Callback)
             }
-            // A server subscribes to nothing, and opens no connection.
+            // A server subscribes to nothing, and opens no connection. Requests are handed over elsewhere.
             _ => None,
         }
     }
@@ -126,8 +144,12 @@ impl Scope<'_> {
     /// Whether whoever asked does not wait any more: others were handled since it came.
     fn is_late(&self, timeout_ms: u32, about: &Option<Box<About>>, now: Instant) -> bool {
         let waiting_since = about.as_ref().and_then(|about| about.waiting_since);
-        let waits = now.saturating_duration_since(waiting_since.unwrap_or(self.begun));
-        waits >= Duration::from_millis(timeout_ms.into())
+        let since = waiting_since.unwrap_or(self.begun);
+        // As for the first of each turn.
+        if since == now {
+            return false;
+        }
+        now.saturating_duration_since(since) >= Duration::from_millis(timeout_ms.into())
     }
 
     #[cold]

@@ -94,10 +94,12 @@ impl<Y: System> Link<Y> {
         let Some(peer) = peer else { return };
         match protocol {
             Protocol::Framed(connection) => {
+                let mut books = Books { about, opened, deferred, topics, looked_at: budget.looked_at() };
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    let (deferred, topics, looked_at) = (&mut *deferred, &mut *topics, budget.looked_at());
-                    let books = Books { about, opened, deferred, topics, looked_at };
-                    if let Some(handler) = scope.hand_over(peer, stream, books, connection, event, service) {
+                    books.looked_at = budget.looked_at();
+                    if let Some(handler) =
+                        scope.hand_over(peer, stream, &mut books, connection, event, service)
+                    {
                         budget.handled(handler);
                     }
                 });
