@@ -22,6 +22,8 @@ pub(super) struct Handlers {
     pub(super) call_timeout: Option<Duration>,
     /// How often they have panicked.
     pub(super) panics: Arc<Tally>,
+    /// How often notifies were dropped.
+    pub(super) dropped: Arc<Tally>,
 }
 
 type Handler = dyn Fn(&PeerRequest<'_>, &mut PeerReply) -> Result<(), Failure> + Send + Sync;

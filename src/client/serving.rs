@@ -163,9 +163,12 @@ impl SharedConnection {
 
     fn report_dropped(&self, state: &mut State) {
         let dropped = state.caller.take_dropped();
-        if dropped > 0 {
+        // The server chooses how often.
+        if dropped > 0
+            && let Some(count) = self.handlers.dropped.next_worth_telling()
+        {
             log::warn!(
-                "{}: {dropped} notifies of the server were dropped, since nobody took those before",
+                "{}: {dropped} notifies of the server were dropped, since nobody took those before; {count} times so far",
                 self.endpoint()
             );
         }

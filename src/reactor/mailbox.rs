@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::PeerInfo;
-use super::deferred::{Answer, Call, Caller, Heap};
+use super::deferred::{Answer, Call, Caller, Heap, Unwanted};
 use super::streams::Together;
 use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
@@ -308,7 +308,11 @@ impl Mailbox {
         let unread = std::mem::take(&mut contents.letters);
         drop(contents);
         // Whatever they hold may write letters when it is dropped.
-        drop(unread);
+        for letter in unread {
+            if let Letter::Parts(call) = letter {
+                call.is_unwanted(Unwanted::Disconnected);
+            }
+        }
     }
 
     #[cfg(test)]

@@ -376,4 +376,16 @@ mod tests {
         call.send_part(part.clone(), false).expect("room");
         call.send_part(part.clone(), false).expect("more room");
     }
+
+    /// Whoever waits for room would wait for ever.
+    #[test]
+    fn who_sends_parts_to_a_loop_that_has_ended_is_told() {
+        let mailbox = Arc::new(Mailbox::new(Box::new(|| Ok(()))));
+        let call = ReturnAddress::nobody(&mailbox, b"").begin_call().expect("memory");
+        call.begin_stream(usize::MAX);
+        while call.send_part(vec![0; WINDOW], false).is_ok() {}
+        mailbox.close();
+        let unsent = call.send_part(vec![0; 1], false).expect_err("nobody reads it");
+        assert_eq!(unsent, Unsent::Unwanted(Unwanted::Disconnected));
+    }
 }
