@@ -1,15 +1,15 @@
-//! The one public error.
+//! The one public error: what it knows, and how it is asked. `making` is how it comes about, `words` what it says.
 
-use std::error::Error as StdError;
-use std::fmt;
+mod making;
+mod words;
+
 use std::io;
 use std::sync::Arc;
 
-use sidewire_platform::{Endpoint, EndpointError};
+use sidewire_platform::Endpoint;
 
-use crate::reactor::mailbox::Unposted;
 use sidewire_wire::reconnecting::Lost;
-use sidewire_wire::{Executed, ProtocolError, ResultCode};
+use sidewire_wire::{Executed, ResultCode};
 
 /// A `Result` with Sidewire's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -104,89 +104,6 @@ pub enum RefusedBy {
 }
 
 impl Error {
-    pub(crate) fn new(operation: &'static str, endpoint: &Endpoint, kind: Kind) -> Error {
-        Error::assemble(operation, Some(endpoint.clone()), kind, None)
-    }
-
-    fn assemble(
-        operation: &'static str,
-        endpoint: Option<Endpoint>,
-        kind: Kind,
-        source: Option<Arc<io::Error>>,
-    ) -> Error {
-        let (msg_type, note, executed, lost) = (None, String::new(), None, None);
-        Error(Arc::new(Inner { operation, endpoint, msg_type, kind, note, source, executed, lost }))
-    }
-
-    pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
-        let kind = match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Kind::NotListening,
-            io::ErrorKind::PermissionDenied => Kind::Refused { by: RefusedBy::System, why: String::new() },
-            io::ErrorKind::AddrInUse => Kind::InUse,
-            io::ErrorKind::TimedOut => Kind::TimedOut,
-            io::ErrorKind::Unsupported => Kind::Unsupported,
-            io::ErrorKind::InvalidInput => Kind::InvalidInput(String::new()),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                Kind::PeerGone { executed: Executed::Never, why: String::new() }
-            }
-            _ => Kind::Os,
-        };
-        Error::assemble(operation, Some(endpoint.clone()), kind, Some(Arc::new(source)))
-    }
-
-    /// The same for opening an endpoint of our own, where "not found" says nothing of a server.
-    pub(crate) fn bind(endpoint: &Endpoint, source: io::Error) -> Error {
-        let mut error = Error::os("listen on", endpoint, source);
-        if matches!(error.0.kind, Kind::NotListening | Kind::TimedOut) {
-            error.inner_mut().kind = Kind::Os;
-        }
-        error
-    }
-
-    /// An operating system's error that concerns no endpoint.
-    pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
-        Error::assemble(operation, None, Kind::Os, Some(Arc::new(source)))
-    }
-
-    /// The loop of our own server was not reached.
-    pub(crate) fn unreached(why: Unposted) -> Error {
-        let operation = "reach the server";
-        match why {
-            Unposted::Full => Error::assemble(operation, None, Kind::Full, None),
-            Unposted::Closed => Error::assemble(operation, None, Kind::Stopped, None),
-            Unposted::NoMemory => Error::system(operation, io::ErrorKind::OutOfMemory.into()),
-            Unposted::NotWoken(error) => Error::system(operation, error),
-        }
-    }
-
-    /// Of a server's call to a client, whose endpoint is not known any more when it has gone.
-    pub(crate) fn of_server(operation: &'static str, endpoint: Option<&Endpoint>, kind: Kind) -> Error {
-        Error::assemble(operation, endpoint.cloned(), kind, None)
-    }
-
-    /// The caller misused the API, in something that concerns no endpoint.
-    pub(crate) fn invalid(operation: &'static str, text: &str) -> Error {
-        let kind = Kind::InvalidInput(text.to_owned());
-        Error::assemble(operation, None, kind, None)
-    }
-
-    /// There is no memory for what was to be sent, or for what came: then the request was `executed`.
-    pub(crate) fn no_memory(operation: &'static str, endpoint: &Endpoint, executed: Executed) -> Error {
-        Error::os(operation, endpoint, io::ErrorKind::OutOfMemory.into()).with_executed(executed)
-    }
-
-    pub(crate) fn protocol(operation: &'static str, endpoint: &Endpoint, source: &ProtocolError) -> Error {
-        let text = source.to_string();
-        let kind = match source {
-            ProtocolError::NoCommonVersion { .. } | ProtocolError::FeatureMissing(_) => Kind::Version(text),
-            ProtocolError::Refused { rc, .. } => Kind::Refused { by: RefusedBy::Server(*rc), why: text },
-            ProtocolError::TimedOut(_) => Kind::TimedOut,
-            ProtocolError::CutOff => Kind::PeerGone { executed: Executed::Perhaps, why: text },
-            _ => Kind::Protocol(text),
-        };
-        Error::new(operation, endpoint, kind)
-    }
-
     /// What was to be done: `"connect to"`, `"call"`. Empty if that says nothing.
     #[must_use]
     pub fn operation(&self) -> &str {
@@ -400,125 +317,6 @@ impl Error {
     /// To say more of it: of this one, where others share it.
     fn inner_mut(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Kind::InvalidInput(text) if text.is_empty() => f.write_str("this can't be done"),
-            Kind::InvalidInput(text) => f.write_str(text),
-            Kind::Unsupported => f.write_str("not on this system"),
-            Kind::InUse => f.write_str("another server is there already"),
-            Kind::NotListening => f.write_str("nobody listens there"),
-            Kind::Refused { why, .. } if why.is_empty() => f.write_str("refused"),
-            Kind::Refused { why, .. } => write!(f, "refused: {why}"),
-            Kind::Version(text) | Kind::Protocol(text) => f.write_str(text),
-            Kind::TimedOut | Kind::Hung => f.write_str("timed out"),
-            Kind::PeerGone { why, .. } if why.is_empty() => f.write_str("the peer has gone"),
-            Kind::PeerGone { why, .. } => write!(f, "the peer has gone: {why}"),
-            Kind::Closed => f.write_str("this side has closed the connection"),
-            Kind::Busy(text) => f.write_str(text),
-            Kind::Full => f.write_str("too much waits for its loop already"),
-            Kind::Stopped => f.write_str("it has stopped"),
-            Kind::Answered { rc, payload, is_text, may_be_refusal } => {
-                let what = if *may_be_refusal { "refused:" } else { "the server answered" };
-                match is_text {
-                    true => write!(f, "{what} {rc}: {}", String::from_utf8_lossy(payload).escape_debug()),
-                    false => write!(f, "{what} {rc}"),
-                }?;
-                if *may_be_refusal { f.write_str(", by the server or by its handler") } else { Ok(()) }
-            }
-            Kind::Os => f.write_str("the system failed"),
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, endpoint, msg_type, kind, note, source, .. } = &*self.0;
-        if operation.is_empty() {
-            return kind.fmt(f);
-        }
-        f.write_str(operation)?;
-        if let Some(endpoint) = endpoint {
-            write!(f, " {endpoint}")?;
-        }
-        if let Some(msg_type) = msg_type {
-            write!(f, " (type {msg_type})")?;
-        }
-        match (kind, source) {
-            (Kind::Os | Kind::InvalidInput(_), Some(source)) => write!(f, ": {source}"),
-            // The system's own words for these say nothing more.
-            (Kind::TimedOut | Kind::InUse, Some(source)) if source.get_ref().is_none() => {
-                write!(f, ": {kind}")
-            }
-            (kind, Some(source)) => write!(f, ": {kind} ({source})"),
-            (kind, None) => write!(f, ": {kind}"),
-        }?;
-        if !note.is_empty() {
-            write!(f, ": {note}")?;
-        }
-        // Whoever reads of a call that the connection's end took along asks this next.
-        let is_lost = matches!(kind, Kind::PeerGone { .. } | Kind::Closed | Kind::NotListening);
-        match (msg_type, self.executed()) {
-            (Some(_), Executed::Never) if is_lost => f.write_str("; it was not executed"),
-            (Some(_), Executed::Perhaps) if is_lost => f.write_str("; it may have been executed"),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0.source {
-            Some(source) => Some(&**source),
-            None => None,
-        }
-    }
-}
-
-impl From<EndpointError> for Error {
-    fn from(error: EndpointError) -> Error {
-        let kind = Kind::InvalidInput(error.to_string());
-        Error::assemble("", None, kind, None)
-    }
-}
-
-impl From<std::convert::Infallible> for Error {
-    fn from(never: std::convert::Infallible) -> Error {
-        match never {}
-    }
-}
-
-/// Keeps the operating system's error kind, or the closest there is.
-impl From<Error> for io::Error {
-    fn from(error: Error) -> io::Error {
-        let from_source = error.0.source.as_deref();
-        let kind = match (&error.0.kind, from_source) {
-            (_, Some(source)) => source.kind(),
-            (Kind::InvalidInput(_), _) => io::ErrorKind::InvalidInput,
-            (Kind::Unsupported | Kind::Version(_), _) => io::ErrorKind::Unsupported,
-            (Kind::InUse, _) => io::ErrorKind::AddrInUse,
-            (Kind::NotListening, _) => io::ErrorKind::ConnectionRefused,
-            (Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. }, _) => {
-                io::ErrorKind::PermissionDenied
-            }
-            (Kind::TimedOut | Kind::Hung, _) => io::ErrorKind::TimedOut,
-            (Kind::PeerGone { .. }, _) => io::ErrorKind::UnexpectedEof,
-            (Kind::Closed, _) => io::ErrorKind::ConnectionAborted,
-            (Kind::Full | Kind::Busy(_), _) => io::ErrorKind::WouldBlock,
-            (Kind::Stopped, _) => io::ErrorKind::NotConnected,
-            (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,
-            (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,
-        };
-        io::Error::new(kind, error)
     }
 }
 
