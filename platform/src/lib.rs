@@ -36,7 +36,8 @@
 //! ([`Listener::renew`], [`Datagrams::renew`]). [`Listener::accept`] never blocks
 //! and is called until it says [`WouldBlock`](std::io::ErrorKind::WouldBlock); any other error concerns the one
 //! connection that could not be accepted, except when [`is_descriptor_limit`] says that the
-//! process is out of descriptors. A client that connects and leaves at once costs nothing.
+//! process is out of descriptors. A client that connects and leaves at once costs nothing. Behind
+//! [`Listener::withdraw`] nobody finds the way any more, and who had found it is still accepted.
 //!
 //! **Stream.** Registered with mio, edge-triggered on every system. [`Stream::read`] and
 //! [`Stream::write`] never block. Where [`Stream::SHORT_READ_DRAINS`] is true, a read that did

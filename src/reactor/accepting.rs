@@ -4,6 +4,7 @@ use super::source::Accepted;
 use super::system::System;
 use super::{Reactor, Service};
 use crate::limits::ACCEPT_PAUSE;
+use sidewire_wire::ResultCode;
 
 /// Connections accepted on one listener before others get their turn.
 pub(super) const ACCEPTS_PER_TURN: usize = 256;
@@ -23,7 +24,7 @@ impl<Y: System> Reactor<Y> {
                 Accepted::Nobody => return,
                 Accepted::Stream(stream) => {
                     let is_full = source.connections >= source.site.max_connections;
-                    self.adopt(stream, is_full, number, service);
+                    self.adopt(stream, is_full.then_some(ResultCode::BUSY), number, service);
                 }
                 Accepted::OutOfDescriptors => return self.shed_connections(number, service),
                 Accepted::Failing => return self.pause(number),
@@ -51,7 +52,7 @@ impl<Y: System> Reactor<Y> {
         }
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
         if let Accepted::Stream(stream) = source.accept(&self.system) {
-            self.adopt(stream, true, number, service);
+            self.adopt(stream, Some(ResultCode::BUSY), number, service);
         }
     }
 

@@ -8,11 +8,11 @@ use super::{Reactor, Service};
 use sidewire_wire::{Protocol, ResultCode};
 
 impl<Y: System> Reactor<Y> {
-    /// Makes a link of a stream that came in at a source. `is_full`: it is told that there is no room.
+    /// Makes a link of a stream that came in at a source. `refused`: it is told no more than that.
     pub(super) fn adopt(
         &mut self,
         stream: Y::Stream,
-        is_full: bool,
+        refused: Option<ResultCode>,
         number: u16,
         service: &mut impl Service,
     ) {
@@ -30,19 +30,21 @@ impl<Y: System> Reactor<Y> {
             return;
         }
         let mut protocol = site.protocol(now);
-        if is_full {
-            if let Some(count) = site.tallies.turned_away.next_worth_telling() {
+        if let Some(rc) = refused {
+            if rc == ResultCode::BUSY
+                && let Some(count) = site.tallies.turned_away.next_worth_telling()
+            {
                 let (endpoint, links) = (&site.endpoint, source.connections);
                 log::warn!(
                     "{endpoint}: no room for another connection, {links} are open; {count} turned away"
                 );
             }
-            let admission = self.refusals.refuse(&mut protocol, ResultCode::BUSY, now);
+            let admission = self.refusals.refuse(&mut protocol, rc, now);
             if admission != Admission::Refused {
                 return;
             }
         }
-        let quota = if is_full { Quota::Refused } else { Quota::Counted };
+        let quota = if refused.is_some() { Quota::Refused } else { Quota::Counted };
         let mut link = Link::new(stream, protocol, number, quota);
         if let Err(error) = link.identify(site, &mut self.refusals, now, false) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);

@@ -37,6 +37,7 @@ mod system;
 mod tests;
 mod topics;
 mod watch;
+mod withdrawing;
 
 use std::io;
 use std::sync::Arc;

@@ -22,11 +22,13 @@ impl<Y: System> Reactor<Y> {
         // A second word can hurry it, not hold it up.
         let until = now.checked_add(grace).unwrap_or(now + FAR);
         self.stopping = Some(self.stopping.map_or(until, |before| before.min(until)));
+        self.withdraw(service);
         for source in &mut self.sources {
             source.close(&self.system);
         }
         for key in self.links.keys() {
-            if let Some(link) = self.links.get_mut(key) {
+            // Who is being refused is told that already.
+            if let Some(link) = self.links.get_mut(key).filter(|link| !link.quota().is_refused()) {
                 link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
                 self.work(key, false, service);
             }

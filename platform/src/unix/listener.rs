@@ -8,6 +8,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use socket2::{Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::bound::{BoundPath, Location};
@@ -34,6 +35,7 @@ pub struct Listener {
     socket: Socket,
     /// Those whose files have gone, until nobody waits at them any more.
     former: Vec<Socket>,
+    is_withdrawn: bool,
     transport: Transport,
     /// For Unix connections, which do not inherit them.
     buffers: Buffers,
@@ -107,7 +109,8 @@ impl Listener {
             }
         };
         socket.set_nonblocking(true)?;
-        Ok(Listener { file, socket, former: Vec::new(), transport, buffers: Buffers::of(options), endpoint })
+        let (former, buffers) = (Vec::new(), Buffers::of(options));
+        Ok(Listener { file, socket, former, is_withdrawn: false, transport, buffers, endpoint })
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
@@ -221,8 +224,35 @@ impl Listener {
         Ok(Stream::new(self.accept_from(&self.socket)?, self.transport))
     }
 
+    /// Has nobody find the way here any more. Who had found it is still there for [`Listener::accept`], up to
+    /// [`io::ErrorKind::WouldBlock`]; then drop the listener, behind which such connections would be reset.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: what [`Listener::bind`] put into the file system is removed, under its lock, and on Linux a Unix
+    /// socket refuses whoever comes now, also one who had looked its name up before. Elsewhere such a one, and
+    /// a TCP client that comes before the drop, can still be reset. Windows: an instance that waits is closed; a
+    /// client that connects to it in that very moment sees the end.
+    pub fn withdraw(&mut self, registry: &Registry) {
+        let _ = registry;
+        self.file = None;
+        self.is_withdrawn = true;
+        if self.transport == Transport::Unix {
+            for socket in self.former.iter().chain([&self.socket]) {
+                // Only Linux knows this of a listener; it keeps those who wait, and takes no more (unix(7)).
+                if let Err(error) = socket.shutdown(std::net::Shutdown::Read) {
+                    log::debug!("{}: shutting a listener down: {error}", self.endpoint);
+                }
+            }
+        }
+    }
+
     fn accept_from(&self, listening: &Socket) -> io::Result<OwnedFd> {
-        let socket = socket::accept(listening)?;
+        let socket = socket::accept(listening).map_err(|error| match Errno::from_io_error(&error) {
+            // What Linux says of one that was shut down when all are out.
+            Some(Errno::INVAL) if self.is_withdrawn => io::ErrorKind::WouldBlock.into(),
+            _ => error,
+        })?;
         if self.transport == Transport::Unix {
             // Asked for, not needed: that they were accepted at bind(2) is as much as can be said.
             let _ = self.buffers.set(SockRef::from(&socket));
@@ -389,5 +419,31 @@ mod tests {
         listener.accept(poll.registry(), Token(0)).unwrap();
         let error = listener.accept(poll.registry(), Token(0)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn behind_a_withdrawal_those_who_had_found_the_way_are_there_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, known) = (folder.path().join("s"), folder.path().join("known"));
+        let mut poll = mio::Poll::new().unwrap();
+        let mut listener = Listener::bind(&Endpoint::Unix(path.clone()), &BindOptions::default()).unwrap();
+        listener.register(poll.registry(), Token(0)).unwrap();
+        // As one who has looked the name up, and then is slow.
+        std::fs::hard_link(&path, &known).unwrap();
+        let waiting = [(); 3].map(|()| UnixStream::connect(&path).unwrap());
+        listener.withdraw(poll.registry());
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            assert_eq!(UnixStream::connect(&known).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        }
+        let next = Listener::bind(&Endpoint::Unix(path), &BindOptions::default()).unwrap();
+        poll.poll(&mut mio::Events::with_capacity(8), Some(Duration::ZERO)).unwrap();
+        for _ in &waiting {
+            listener.accept(poll.registry(), Token(0)).unwrap();
+        }
+        let error = listener.accept(poll.registry(), Token(0)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        listener.deregister(poll.registry()).unwrap();
+        drop((listener, next, waiting));
     }
 }

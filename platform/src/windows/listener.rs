@@ -180,6 +180,19 @@ impl Listener {
             }
         }
     }
+
+    /// Has nobody find the way here any more. Who had found it is still there for [`Listener::accept`], up to
+    /// `WouldBlock`; then drop the listener, behind which such connections would end.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On Windows an instance that waits for a client is closed; one who connects to it in that very moment sees the
+    /// end. A TCP socket can't be withdrawn: who comes before the drop may see a reset. Elsewhere see there.
+    pub fn withdraw(&mut self, registry: &Registry) {
+        if let Source::Pipe(listener) = &mut self.source {
+            listener.withdraw(registry);
+        }
+    }
 }
 
 struct PipeListener {
@@ -202,6 +215,8 @@ enum State {
     Complete,
     /// Registered, but creating one failed, which has been reported.
     Short,
+    /// Registered, as many as had a client when there was to be no other.
+    Withdrawn,
 }
 
 impl PipeListener {
@@ -251,7 +266,9 @@ impl PipeListener {
                 "a listener accepts while it is registered",
             ));
         }
-        self.refill(registry, token);
+        if self.state != State::Withdrawn {
+            self.refill(registry, token);
+        }
         let mut index = 0;
         for _ in 0..self.pending.len() {
             match has_client(&self.pending[index]) {
@@ -269,7 +286,7 @@ impl PipeListener {
                 }
             }
         }
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.state != State::Withdrawn {
             // Nothing will wake us: the caller must come back by itself, as it does for this.
             return Err(io::Error::from_raw_os_error(ERROR_NO_SYSTEM_RESOURCES.cast_signed()));
         }
@@ -278,11 +295,34 @@ impl PipeListener {
 
     /// Takes an instance out, after a fresh one has been put in: clients always find one.
     fn replace(&mut self, index: usize, registry: &Registry, token: Token) -> Option<NamedPipe> {
-        match self.create(registry, token) {
-            Ok(pipe) => self.pending.push_back(pipe),
-            Err(error) => self.report_short(&error),
+        if self.state != State::Withdrawn {
+            match self.create(registry, token) {
+                Ok(pipe) => self.pending.push_back(pipe),
+                Err(error) => self.report_short(&error),
+            }
         }
         self.pending.remove(index)
+    }
+
+    /// Closes those that nobody has connected to.
+    fn withdraw(&mut self, registry: &Registry) {
+        if self.state == State::Unregistered {
+            return;
+        }
+        self.state = State::Withdrawn;
+        let name = self.name.text();
+        self.pending.retain_mut(|pipe| {
+            // One of which that can't be told is of no use either.
+            if has_client(pipe).unwrap_or(false) {
+                return true;
+            }
+            for done in [pipe.disconnect(), registry.deregister(pipe)] {
+                if let Err(error) = done {
+                    log::debug!("{name}: closing an instance that waits: {error}");
+                }
+            }
+            false
+        });
     }
 
     /// Makes up for instances that could not be created earlier.

@@ -47,6 +47,8 @@ pub(crate) trait System: Sized {
 
     fn listen(&self, listener: &mut Self::Listener, token: Token) -> io::Result<()>;
     fn accept(&self, listener: &mut Self::Listener, token: Token) -> io::Result<Self::Stream>;
+    /// Has nobody find the way to it any more; who had found it can be accepted.
+    fn withdraw(&self, listener: &mut Self::Listener);
     fn close_listener(&self, listener: Self::Listener) -> io::Result<()>;
     /// Whether nothing is left of a listener that was closed, nor of its streams.
     fn is_gone(&self, endpoint: &Endpoint) -> bool;

@@ -83,6 +83,10 @@ impl System for Os {
         listener.accept(self.poll.registry(), token)
     }
 
+    fn withdraw(&self, listener: &mut Listener) {
+        listener.withdraw(self.poll.registry());
+    }
+
     fn close_listener(&self, mut listener: Listener) -> io::Result<()> {
         listener.deregister(self.poll.registry())
     }

@@ -64,11 +64,49 @@ fn nobody_is_let_in_any_more() {
     let late = stage.connect();
     stage.reactor.mailbox().stop(ms(500)).expect("stop");
     stage.run(ms(100));
-    assert_eq!((late.server(), stage.counters.accepted()), (Side::Open, 1));
+    assert!(stage.world.is_withdrawn(0));
+    let later = stage.connect();
+    late.send(&request(1, b"late"));
+    stage.run(ms(100));
+    assert_eq!((stage.service.requests, stage.world.waiting(0), later.server()), (0, 1, Side::Open));
     let site = stage.site("local:late", Access::SameUser, Carries::Frames);
     let error = stage.reactor.add_listener(stage.world.listener(), site).expect_err("it stops");
     assert_eq!(error.to_string(), "the server has stopped");
     drop(inside);
+}
+
+/// PROTOCOL E5a
+#[test]
+fn who_has_found_the_way_is_told_to_try_again() {
+    let rc = ResultCode::SHUTTING_DOWN;
+    let mut stage = Stage::new(|_| {});
+    let inside = stage.accepted();
+    inside.send(&v1_hello());
+    stage.turn();
+    inside.receive();
+    let [classic, v1, silent] = [(); 3].map(|()| stage.connect());
+    v1.send(&[v1_hello(), v1_request(1, 5)].concat());
+    stage.reactor.mailbox().stop(ms(2000)).expect("stop");
+    // One who was faster than his own first bytes.
+    stage.turn();
+    classic.send(&request(1, b"late"));
+    stage.run(ms(100));
+    assert_eq!(classic.receive(), reply(1, rc, b""));
+    let answer = v1.receive();
+    let status = answer.get(48..53).map(|status| (status[..4].to_vec(), status[4]));
+    assert_eq!(status, Some((rc.code().to_le_bytes().to_vec(), 0)), "{answer:?}");
+    assert_eq!((stage.service.requests, stage.service.visits.len()), (0, 1));
+    for late in [classic, v1] {
+        assert_eq!(late.server(), Side::ShutDown);
+        late.close();
+    }
+    inside.close();
+    assert!(stage.run(ms(890)));
+    assert_eq!(silent.server(), Side::Open);
+    stage.run(ms(20));
+    assert_eq!((silent.server(), silent.receive()), (Side::ShutDown, Vec::new()), "B3");
+    silent.close();
+    assert!(!stage.run(ms(1)));
 }
 
 /// What waits to leave a datagram socket is given the same time.

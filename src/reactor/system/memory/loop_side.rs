@@ -123,6 +123,10 @@ impl System for Memory {
         }
     }
 
+    fn withdraw(&self, listener: &mut MemoryListener) {
+        self.0.0.listeners.borrow_mut()[listener.index].is_withdrawn = true;
+    }
+
     fn close_listener(&self, listener: MemoryListener) -> io::Result<()> {
         self.0.0.listeners.borrow_mut()[listener.index].token = None;
         Ok(())

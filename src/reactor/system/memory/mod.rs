@@ -61,6 +61,7 @@ struct Listening {
     token: Option<Token>,
     waiting: VecDeque<Waiting>,
     is_told: bool,
+    is_withdrawn: bool,
 }
 
 #[derive(Debug)]
@@ -226,6 +227,11 @@ impl World {
     /// How many wait to be accepted.
     pub(crate) fn waiting(&self, listener: usize) -> usize {
         self.0.listeners.borrow()[listener].waiting.len()
+    }
+
+    /// Whether nobody finds the way there any more.
+    pub(crate) fn is_withdrawn(&self, listener: usize) -> bool {
+        self.0.listeners.borrow()[listener].is_withdrawn
     }
 
     fn wait_at(&self, listener: usize, waiting: Waiting) {
