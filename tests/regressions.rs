@@ -8,7 +8,7 @@ mod util;
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sidewire::{
     Access, Connect, ConnectionLimits, Endpoint, Executed, Limits, Listen, ResultCode, Server, Session,
@@ -17,11 +17,19 @@ use sidewire::{
 
 use util::fake::{Fake, answer, send, take, take_hello, take_request, wait_for_the_end};
 use util::{
-    Dialect, Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, store_with, until,
-    usual, watchdog,
+    Dialect, PATIENCE, Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, store_with,
+    until, usual, watchdog,
 };
 
 const ECHO: u16 = 4;
+
+/// Turns a server's loop until something is so.
+fn turn_until<S: 'static>(server: &mut Server<S>, is_so: impl Fn() -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    while !is_so() && Instant::now() < patience {
+        assert!(server.turn(Some(Duration::from_millis(10))).expect("turn"));
+    }
+}
 
 /// A classic peer that had made the server pause, and half-closed, was never told the end: the
 /// replies left at once, and no event came for what was left unread behind the pause.
@@ -40,9 +48,8 @@ fn an_end_behind_a_pause_is_seen() {
         raw.send_classic(ECHO.into(), &[b'x'; 200]);
         raw.0.shutdown_write().expect("half-close");
         // Request and end are both there when the server first looks.
-        for _ in 0..20 {
-            assert!(server.turn(Some(Duration::from_millis(2))).expect("turn"));
-        }
+        let counters = server.counters();
+        turn_until(&mut server, || counters.requests() > 0 && counters.connections() == 0);
         assert_eq!(raw.receive_classic(), (ECHO.into(), 0, vec![b'x'; 200]));
         raw.expect_end();
     }
@@ -244,12 +251,7 @@ fn a_last_line_has_a_length_too() {
         raw.send(&[&b"short\n".repeat(10)[..], &[b'x'; 5_000]].concat());
         raw.0.shutdown_write().expect("half-close");
         let counters = server.counters();
-        for _ in 0..200 {
-            assert!(server.turn(Some(Duration::from_millis(10))).expect("turn"));
-            if counters.accepted() > 0 && counters.connections() == 0 {
-                break;
-            }
-        }
+        turn_until(&mut server, || counters.accepted() > 0 && counters.connections() == 0);
         assert_eq!(*server.state(), vec!["short".len(); 10]);
         drop(raw);
     }

@@ -72,8 +72,7 @@ fn ask(peer: &PeerHandle<State>, msg_type: u16, payload: &[u8], timeout: Option<
     told.recv().expect("exactly one outcome")
 }
 
-const SECOND: Option<Duration> = Some(Duration::from_secs(1));
-const LONG: Option<Duration> = Some(Duration::from_secs(30));
+const LONG: Option<Duration> = Some(Duration::from_secs(300));
 
 #[test]
 fn a_server_asks_who_only_listens_on_every_transport() {
@@ -255,7 +254,7 @@ fn a_call_ends_in_time_and_with_its_connection() {
     let error = told.recv().expect("exactly one outcome").expect("it has gone");
     // It has read nothing of it, and says so.
     assert!(error.is_peer_gone() && error.executed() == Executed::Never, "{error}");
-    let error = ask(&peer, WHO, b"", SECOND).expect_err("it has gone");
+    let error = ask(&peer, WHO, b"", LONG).expect_err("it has gone");
     assert!(error.is_peer_gone() && error.executed() == Executed::Never, "{error}");
 
     let (tell, told) = mpsc::channel();
@@ -276,7 +275,7 @@ fn who_speaks_classic_can_t_be_asked() {
     let stage = Stage::local();
     let client = stage.client().classic().open().expect("connect");
     client.call(HERE, b"").expect("call");
-    let error = ask(&stage.peer(), WHO, b"", SECOND).expect_err("classic");
+    let error = ask(&stage.peer(), WHO, b"", LONG).expect_err("classic");
     assert!(error.is_invalid_input(), "{error}");
     assert!(client.spawn_reader().expect_err("nothing would come").is_invalid_input());
     let error = stage.client().classic().on(WHO, |_, _| Ok(())).open().expect_err("nobody asks");

@@ -51,10 +51,8 @@ fn who_reads_nothing_is_closed() {
         |dialect, endpoint, counters| {
             let (raw, begun) = (dialect.raw(endpoint), Instant::now());
             stall(&raw, dialect, endpoint);
-            let stalled = Instant::now();
             until("it is closed", || counters.connections() == 0);
             assert!(begun.elapsed() >= SHORT, "after {:?} instead of {SHORT:?}", begun.elapsed());
-            assert!(stalled.elapsed() < SHORT + Duration::from_secs(2), "{:?}", stalled.elapsed());
             assert!(client(endpoint).call(ECHO, b"x").is_ok());
         },
     );

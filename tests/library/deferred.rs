@@ -1,13 +1,14 @@
 //! Answers that come later, from other threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use sidewire::{Cancellation, Client, Failure, Responder, ResultCode, Server, Unwanted};
+use sidewire_platform::Channel;
 
 use crate::util::{
-    Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, until, usual, watchdog,
+    PATIENCE, Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, until, usual, watchdog,
 };
 
 /// Answered by a worker, with the payload backwards.
@@ -149,10 +150,10 @@ fn a_hundred_threads_that_give_up_at_random() {
     let counters = server.counters();
     let (running, bound) = start(server, [usual(&fresh("local"))]);
     let client = client(&bound[0]);
-    let given_up = AtomicUsize::new(0);
+    let [given_up, refused, answered] = [(); 3].map(|()| AtomicU64::new(0));
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (client, given_up) = (&client, &given_up);
+            let (client, given_up, refused, answered) = (&client, &given_up, &refused, &answered);
             scope.spawn(move || {
                 let mut random = thread as u64 + 1;
                 for call in 0..CALLS {
@@ -177,7 +178,10 @@ fn a_hundred_threads_that_give_up_at_random() {
                         _ => request.send(&text),
                     };
                     match result {
-                        Ok(response) => assert_eq!(response.into_payload(), backwards, "{text}"),
+                        Ok(response) => {
+                            assert_eq!(response.into_payload(), backwards, "{text}");
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(error) if error.is_timeout() => {
                             given_up.fetch_add(1, Ordering::Relaxed);
                         }
@@ -186,6 +190,7 @@ fn a_hundred_threads_that_give_up_at_random() {
                             let expected = [ResultCode::CANCELLED, ResultCode::TIMED_OUT];
                             assert!(rc.is_some_and(|rc| expected.contains(&rc)), "{text}: {error}");
                             given_up.fetch_add(1, Ordering::Relaxed);
+                            refused.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 }
@@ -195,9 +200,13 @@ fn a_hundred_threads_that_give_up_at_random() {
     // And the connection is as good as ever.
     assert_eq!(client.call(ECHO, b"still there").expect("call").into_payload(), b"still there");
     assert!(given_up.into_inner() > 0);
+    // The answer of a worker to whoever was answered by the server before is for nobody.
+    let refused = refused.into_inner();
+    until("the workers have answered", || counters.answers_to_nobody() >= refused);
     drop(client);
     running.stop().expect("the server ends well");
-    assert!(counters.answers_to_nobody() <= counters.requests());
+    // Of the others nobody knows which of the two it was.
+    assert!(counters.answers_to_nobody() <= counters.requests() - answered.into_inner());
 }
 
 /// A request that is worked on for 3 s holds up nobody.
@@ -232,12 +241,16 @@ fn others_do_not_wait_for_a_deferred_request() {
         times.sort_unstable();
         times[times.len() / 2]
     };
-    let before = median();
-    let pending = sleeper.start(SLEEP, b"").expect("start");
-    let meanwhile = median();
-    assert_eq!(pending.wait().expect("call").into_payload(), b"rested");
-    println!("two calls: {before:?}, with one deferred {meanwhile:?}");
-    assert!(meanwhile < before * 2 + Duration::from_millis(1), "{before:?} became {meanwhile:?}");
+    // The best of some, for a machine that is busy with something else now and then.
+    let is_as_fast = (0..5).any(|_| {
+        let before = median();
+        let pending = sleeper.start(SLEEP, b"").expect("start");
+        let meanwhile = median();
+        assert_eq!(pending.wait().expect("call").into_payload(), b"rested");
+        println!("two calls: {before:?}, with one deferred {meanwhile:?}");
+        meanwhile < before * 2 + Duration::from_millis(1)
+    });
+    assert!(is_as_fast, "a deferred request holds up others");
     running.stop().expect("the server ends well");
 }
 
@@ -288,7 +301,8 @@ fn work_for_nobody_is_told_so() {
     }
 }
 
-/// What is done when the server stops is answered, what is not is refused.
+/// What is done while the server stops is answered, what is not done in time is refused. A second word can end it
+/// sooner.
 ///
 /// PROTOCOL E7a
 #[test]
@@ -296,28 +310,40 @@ fn a_server_that_stops_gives_deferred_requests_their_time() {
     const WORK: u16 = 1;
     let _watchdog = watchdog(120);
     for endpoint in all_streams() {
-        let mut server = Server::new(());
-        let (begun, work) = mpsc::channel::<Responder>();
-        server.on(WORK, move |(), _, reply| Ok(begun.send(reply.defer()?)?));
-        let (running, bound) = start(server, [usual(&endpoint)]);
-        let client = connect(&bound[0]).open().expect("connect");
-        let classic = connect(&bound[0]).classic().open().expect("connect");
-        let calls = [&client, &client, &classic].map(|client| client.start(WORK, b"").expect("start"));
-        client.flush().and_then(|()| classic.flush()).expect("flush");
-        let mut responders: Vec<_> = (0..3).map(|_| work.recv().expect("it is begun")).collect();
-        let remote = running.remote();
-        remote.stop_within(Duration::from_millis(700)).expect("stop");
-        std::thread::sleep(Duration::from_millis(100));
-        responders.remove(0).reply("done");
-        let results = calls.map(|call| call.wait().map(sidewire::Response::into_payload));
-        running.stop().expect("the server ends well");
-        let codes = results.each_ref().map(|result| result.as_ref().err().map(sidewire::Error::result_code));
-        let mut refused = codes.iter().filter(|rc| **rc == Some(Some(ResultCode::SHUTTING_DOWN)));
-        assert!(refused.next().is_some() && refused.next().is_some(), "{results:?}");
-        assert_eq!(
-            results.iter().filter(|result| matches!(result, Ok(payload) if payload == b"done")).count(),
-            1
-        );
+        for first in [0, 1, 2] {
+            let mut server = Server::new(());
+            let (begun, work) = mpsc::channel::<(usize, Responder)>();
+            server.on(WORK, move |(), request, reply| {
+                Ok(begun.send((usize::from(request.payload()[0]), reply.defer()?))?)
+            });
+            let (running, bound) = start(server, [usual(&endpoint)]);
+            let client = connect(&bound[0]).open().expect("connect");
+            let classic = connect(&bound[0]).classic().open().expect("connect");
+            let calls = [(&client, 0), (&client, 1), (&classic, 2)];
+            let calls = calls.map(|(client, number)| client.start(WORK, [number]).expect("start"));
+            let mut calls = calls.map(Some);
+            client.flush().and_then(|()| classic.flush()).expect("flush");
+            let mut responders: Vec<_> = (0..3).map(|_| work.recv().expect("it is begun")).collect();
+            let remote = running.remote();
+            remote.stop_within(Duration::from_secs(3600)).expect("stop");
+            until("nobody is let in", || Channel::connect(&bound[0], Some(PATIENCE)).is_err());
+            let (_, responder) =
+                responders.remove(responders.iter().position(|(number, _)| *number == first).expect("it"));
+            responder.reply("done");
+            let done = calls[first].take().expect("a call").wait().expect("an answer");
+            assert_eq!(done.into_payload(), b"done");
+            // Others have time still, until it is taken from them.
+            assert!(calls.iter_mut().flatten().all(|call| call.poll().is_none()), "on {endpoint}");
+            remote.stop_within(Duration::from_millis(1)).expect("stop");
+            for call in calls.into_iter().flatten() {
+                let error = call.wait().expect_err("nobody answers it");
+                // A pipe may be closed before a busy client has read its last bytes.
+                let is_lost = error.is_peer_gone() && endpoint.scheme() != "tcp" && cfg!(windows);
+                let is_refused = error.result_code() == Some(ResultCode::SHUTTING_DOWN);
+                assert!(is_refused || is_lost, "on {endpoint}: {error}");
+            }
+            running.stop().expect("the server ends well");
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const CHANGED: u16 = 1;
 const SET: u16 = 2;
 const SET_AND_GET: u16 = 3;
 const ECHO: u16 = 4;
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Kinds of frames.
 const EVENT: u8 = 4;
@@ -234,7 +234,7 @@ fn whoever_listens_learns_of_the_end() {
                 client.close();
                 let (end, is_last) = waits.join().expect("no panic");
                 assert!(end.expect("why").expect_err("closed").is_closed() && is_last);
-                assert!(begun.elapsed() < Duration::from_secs(2));
+                assert!(begun.elapsed() < SOON);
             });
         },
     );

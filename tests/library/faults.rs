@@ -95,7 +95,7 @@ fn a_call_without_reply_times_out_and_the_connection_stays() {
         wait_for_the_end(stream);
     });
     let client = fake.client();
-    let error = client.request(ECHO).timeout(Duration::from_millis(100)).send(b"").expect_err("a timeout");
+    let error = client.request(ECHO).timeout(Duration::from_millis(300)).send(b"").expect_err("a timeout");
     expect(&error, "timeout", Executed::Perhaps);
     assert_eq!(client.call(ECHO, b"").expect("call").payload(), b"second");
     assert_eq!(client.call(ECHO, b"").expect("call").payload(), b"third");

@@ -63,7 +63,7 @@ fn hello_with(tlvs: &[u8]) -> Vec<u8> {
 
 fn on_every_listener(test: impl Fn(&Endpoint)) {
     let mut limits = Limits::default();
-    limits.listener.connection.linger = Duration::from_millis(200);
+    limits.listener.connection.linger = Duration::from_millis(500);
     limits.listener.connection.max_payload = 1111;
     limits.listener.connection.max_in_flight = 22;
     limits.listener.connection.max_in_flight_bytes = 3333;

@@ -8,7 +8,8 @@ use sidewire::{Client, Error, Executed, Pending, ResultCode, wait_any};
 
 use crate::util::fake::{Fake, send, take, take_request, wait_for_the_end};
 use crate::util::{
-    Dialect, all_streams, client, connect, frame, fresh, in_every_dialect, start, store, usual, watchdog,
+    Dialect, Gate, all_streams, client, connect, frame, fresh, in_every_dialect, start, store, usual,
+    watchdog,
 };
 
 const ECHO: u16 = 4;
@@ -16,7 +17,7 @@ const REPLY: u8 = 2;
 const CANCEL: u8 = 7;
 const GOODBYE: u8 = 12;
 /// More than any machine takes for a wake.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 fn limits() -> sidewire::Limits {
     sidewire::Limits::default()
@@ -94,7 +95,7 @@ fn any_of_several_is_the_one_that_is_there() {
     first_taken.send(()).expect("the fake server waits");
     let mut ends = Vec::new();
     while !calls.is_empty() {
-        let index = wait_any(&mut calls, Duration::from_secs(10)).expect("one");
+        let index = wait_any(&mut calls, AT_ONCE).expect("one");
         ends.push(calls.swap_remove(index).wait().map(|reply| reply.payload().to_vec()));
     }
     let failed = |result: &Result<Vec<u8>, Error>| {
@@ -113,12 +114,11 @@ fn a_call_has_its_time_limit_and_who_waits_his() {
     let _watchdog = watchdog(60);
     let fake = Fake::v1(wait_for_the_end);
     let client = fake.client();
+    let mut calls = [client.request(1).timeout(Duration::MAX).start(b"").expect("start")];
+    assert!(calls[0].poll().is_none() && calls[0].wait_timeout(Duration::from_millis(20)).is_none());
     let begun = Instant::now();
     let mut call = client.request(1).timeout(Duration::from_millis(200)).start(b"").expect("start");
-    let mut calls = [client.start(1, b"").expect("start")];
-    assert!(call.poll().is_none() && call.wait_timeout(Duration::from_millis(20)).is_none());
-    assert!(begun.elapsed() < Duration::from_millis(200) || begun.elapsed() > AT_ONCE);
-    let error = call.wait_timeout(Duration::from_secs(30)).expect("its own limit").expect_err("no reply");
+    let error = call.wait_timeout(AT_ONCE).expect("its own limit").expect_err("no reply");
     assert!(begun.elapsed() >= Duration::from_millis(200) && error.is_timeout(), "{error}");
     assert_eq!(error.executed(), Executed::Perhaps);
     let text = error.to_string();
@@ -219,43 +219,53 @@ fn expect_closed(result: sidewire::Result<sidewire::Response>, executed: Execute
     assert!(error.to_string().contains("(type "), "{error}");
 }
 
-/// How long a busy machine may take to wake those that are closed under. A server's first late reply comes before.
-const SOON: Duration = Duration::from_secs(2);
-
-/// A store whose type 5 takes its time.
-fn slow_store() -> sidewire::Server<Vec<u8>> {
+/// A store whose type 5 is held up.
+fn held_store(gate: &Gate) -> sidewire::Server<Vec<u8>> {
     let mut server = store();
-    server.on(5, |_, _request, _reply| {
-        thread::sleep(Duration::from_millis(1000));
+    let gate = gate.clone();
+    server.on(5, move |_, _request, _reply| {
+        gate.pass();
         Ok(())
     });
     server
+}
+
+/// How long threads are given to send what they send: more, where a busy machine needs more. `works` says whether
+/// they had time enough.
+fn with_time_enough(works: impl FnMut(Duration) -> bool) {
+    let pauses = [100, 1_000, 10_000].map(Duration::from_millis);
+    assert!(pauses.into_iter().any(works), "this machine is too busy to send something in ten seconds");
 }
 
 #[test]
 fn closing_ends_blocked_calls_at_once() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams() {
-        let (running, bound) = start(slow_store(), [usual(&endpoint)]);
+        let gate = Gate::default();
+        let (running, bound) = start(held_store(&gate), [usual(&endpoint)]);
         for dialect in [Dialect::V1, Dialect::Classic] {
-            let client = dialect.client(&bound[0]);
-            let mut idle = client.start(5, b"").expect("start");
-            let took = thread::scope(|scope| {
-                let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| client.call(5, b""))).collect();
-                thread::sleep(Duration::from_millis(100));
-                let begun = Instant::now();
-                client.close();
-                for thread in threads {
-                    expect_closed(thread.join().expect("a thread"), Executed::Perhaps);
+            with_time_enough(|pause| {
+                let (client, closed) = (dialect.client(&bound[0]), gate.close());
+                let mut idle = client.start(5, b"").expect("start");
+                let ends = thread::scope(|scope| {
+                    let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| client.call(5, b""))).collect();
+                    thread::sleep(pause);
+                    client.close();
+                    threads.into_iter().map(|thread| thread.join().expect("a thread")).collect::<Vec<_>>()
+                });
+                let is_sent = |error: &Error| error.executed() == Executed::Perhaps;
+                if !ends.iter().all(|end| is_sent(end.as_ref().expect_err("closed"))) {
+                    return false;
                 }
-                begun.elapsed()
+                ends.into_iter().for_each(|end| expect_closed(end, Executed::Perhaps));
+                expect_closed(idle.poll().expect("its end"), Executed::Perhaps);
+                expect_closed(client.call(ECHO, b""), Executed::Never);
+                assert!(client.start(ECHO, b"").expect_err("closed").is_closed());
+                assert!(client.flush().expect_err("closed").is_closed());
+                client.close();
+                drop(closed);
+                true
             });
-            assert!(took < SOON, "{endpoint} {dialect:?}: {took:?}");
-            expect_closed(idle.poll().expect("its end"), Executed::Perhaps);
-            expect_closed(client.call(ECHO, b""), Executed::Never);
-            assert!(client.start(ECHO, b"").expect_err("closed").is_closed());
-            assert!(client.flush().expect_err("closed").is_closed());
-            client.close();
         }
         running.stop().expect("the server ends well");
     }
@@ -265,24 +275,24 @@ fn closing_ends_blocked_calls_at_once() {
 fn closing_ends_whoever_waits_until_the_server_takes_more() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams() {
-        let (running, bound) = start(slow_store(), [usual(&endpoint)]);
-        let client = client(&bound[0]);
+        let gate = Gate::default();
+        let (running, bound) = start(held_store(&gate), [usual(&endpoint)]);
+        let (client, closed) = (client(&bound[0]), gate.close());
         let slow = client.start(5, b"").expect("start");
         client.flush().expect("flush");
-        // More than any system keeps for a server that sleeps.
+        // More than any system keeps for a server that is held up.
         let payload = vec![0; 12 << 20];
         thread::scope(|scope| {
             let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| client.call(ECHO, &payload))).collect();
             thread::sleep(Duration::from_millis(100));
-            let begun = Instant::now();
             client.close();
             for thread in threads {
                 let error = thread.join().expect("a thread").expect_err("closed");
                 assert!(error.is_closed(), "{error}");
             }
-            assert!(begun.elapsed() < SOON, "{endpoint}: {:?}", begun.elapsed());
         });
         expect_closed(slow.wait(), Executed::Perhaps);
+        drop(closed);
         running.stop().expect("the server ends well");
     }
 }
@@ -354,29 +364,35 @@ fn a_client_closes_once_both_have_said_goodbye() {
 fn over_datagrams_no_call_is_started_and_closing_ends_the_one_that_waits() {
     let _watchdog = watchdog(60);
     for scheme in sidewire_platform::datagram_schemes().iter().filter(|scheme| **scheme != "mailslot") {
-        let (running, bound) = start(slow_store(), [usual(&fresh(scheme))]);
-        let client = connect(&bound[0]).access(sidewire::Access::Anyone).open().expect("connect");
+        let gate = Gate::default();
+        let (running, bound) = start(held_store(&gate), [usual(&fresh(scheme))]);
+        let open = || connect(&bound[0]).access(sidewire::Access::Anyone).open().expect("connect");
+        let client = open();
         let error = client.start(ECHO, b"").expect_err("not over datagrams");
         assert!(error.is_invalid_input() && error.to_string().contains("(type 4)"), "{error}");
         client.flush().expect("there is nothing to do");
         assert!(client.call(ECHO, b"").is_ok());
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| client.call(5, b""))).collect();
-            thread::sleep(Duration::from_millis(100));
-            let begun = Instant::now();
-            client.close();
-            let ends = threads.into_iter().map(|thread| thread.join().expect("a thread"));
-            let executed: Vec<_> = ends
-                .map(|end| {
-                    let error = end.expect_err("closed");
-                    assert!(error.is_closed(), "{error}");
-                    error.executed()
-                })
-                .collect();
-            assert!(begun.elapsed() < SOON, "{scheme}: {:?}", begun.elapsed());
-            assert_eq!(executed.iter().filter(|executed| **executed == Executed::Never).count(), 2);
+        with_time_enough(|pause| {
+            let (client, _closed) = (open(), gate.close());
+            let ends = thread::scope(|scope| {
+                let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| client.call(5, b""))).collect();
+                thread::sleep(pause);
+                client.close();
+                threads.into_iter().map(|thread| thread.join().expect("a thread")).collect::<Vec<_>>()
+            });
+            expect_closed(client.call(ECHO, b""), Executed::Never);
+            let executed = ends.into_iter().map(|end| {
+                let error = end.expect_err("closed");
+                assert!(error.is_closed(), "{error}");
+                error.executed()
+            });
+            // One has asked, the others wait for their turn.
+            match executed.filter(|executed| *executed == Executed::Never).count() {
+                3 => false,
+                count => count == 2 || panic!("{count} have not asked"),
+            }
         });
-        expect_closed(client.call(ECHO, b""), Executed::Never);
+        drop(client);
         running.stop().expect("the server ends well");
     }
 }

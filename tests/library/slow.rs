@@ -62,14 +62,15 @@ fn a_slow_handler_is_logged_with_its_type() {
         };
         let client = client(&bound[0]);
         client.call(71, b"").expect("call");
-        until("it is logged", || named("71 held the loop for ") == 1);
+        until("it is logged", || named("71 held the loop for ") >= 1);
         let calls: Vec<_> = (0..20).map(|_| client.start(1, b"")).collect();
         let slow = client.start(71, b"").expect("start");
         let more: Vec<_> = (0..20).map(|_| client.start(1, b"")).collect();
         for call in calls.into_iter().chain([Ok(slow)]).chain(more) {
             call.expect("start").wait().expect("an answer");
         }
-        until("it is counted", || counters.stats().slow_handlers == 2);
+        // On a busy machine quick ones may be slow, too.
+        until("it is counted", || counters.stats().slow_handlers >= 2);
         let seen = lines().iter().filter(|line| line.contains("type 71")).count();
         assert!(seen >= 2, "{:?}", lines());
         lines().clear();

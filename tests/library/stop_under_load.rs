@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use sidewire::{Client, Executed, Response, Result, ResultCode, Server};
 
-use crate::util::{all_streams, client, start, usual, watchdog};
+use crate::util::{all_streams, client, start, until, usual, watchdog};
 
 const COUNT: u16 = 1;
 const CLIENTS: usize = 5;
 /// Two threads of each client call so often, one of them four calls at a time.
 const PAUSE: Duration = Duration::from_millis(25);
-const BEFORE_THE_STOP: Duration = Duration::from_millis(500);
+/// How many are answered before it stops.
+const BEFORE_THE_STOP: u64 = 200;
 
 fn counting() -> Server<u64> {
     let mut server = Server::new(0);
@@ -72,19 +73,21 @@ fn call_on(client: &Client, at_once: usize) -> Ends {
 fn every_call_is_answered_or_refused_or_certainly_not_executed() {
     let _watchdog = watchdog(60);
     for endpoint in all_streams() {
-        let (running, bound) = start(counting(), [usual(&endpoint)]);
+        let server = counting();
+        let counters = server.counters();
+        let (running, bound) = start(server, [usual(&endpoint)]);
         let clients: Vec<_> = (0..CLIENTS).map(|_| client(&bound[0])).collect();
         let begun = Instant::now();
         let (ends, executed, took) = thread::scope(|scope| {
             let call = |index: usize| call_on(&clients[index / 2], 1 + 3 * (index % 2));
             let threads: Vec<_> = (0..2 * CLIENTS).map(|index| scope.spawn(move || call(index))).collect();
-            thread::sleep(BEFORE_THE_STOP);
+            until("it is under load", || counters.requests() >= BEFORE_THE_STOP);
             let executed = running.stop().expect("the server ends well");
             let took = begun.elapsed();
             (Ends::sum(threads.into_iter().map(|thread| thread.join().expect("a thread"))), executed, took)
         });
         println!("{endpoint}: {ends:?} in {took:?}");
         assert_eq!(ends.answered, executed, "what was executed was answered");
-        assert!(ends.answered > 100 && ends.not_executed >= CLIENTS as u64, "{ends:?}");
+        assert!(ends.answered >= BEFORE_THE_STOP && ends.not_executed >= CLIENTS as u64, "{ends:?}");
     }
 }

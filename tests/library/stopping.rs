@@ -15,8 +15,8 @@ const SET: u16 = 2;
 const ECHO: u16 = 4;
 const GOODBYE: u8 = 12;
 
-/// "At once", with room for a busy machine; all time limits of the clients are far beyond it.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// "At once", with room for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn stop_from_another_thread_ends_run() {
@@ -87,11 +87,11 @@ fn idle_clients_learn_of_the_end_with_their_next_call() {
         let (running, bound) = start(store(), [dialect.listen(usual(endpoint))]);
         let client = dialect.client(&bound[0]);
         assert!(client.call(ECHO, b"x").is_ok());
-        running.remote().stop_within(Duration::from_secs(30)).expect("stop");
+        running.remote().stop_within(Duration::from_secs(300)).expect("stop");
         // What comes before the loop has heard of it is still served.
         until("nobody is let in", || Channel::connect(&bound[0], Some(AT_ONCE)).is_err());
         if dialect != Dialect::V1 {
-            thread::sleep(Duration::from_millis(50)); // Nothing tells a classic peer but the end itself.
+            until("it sees the end", || client.is_closed()); // Nothing else tells a classic peer.
         }
         for _ in 0..2 {
             let begun = Instant::now();
@@ -117,7 +117,7 @@ fn raw_peers_get_goodbye_and_then_no_service() {
             (Dialect::V1.raw(&bound[0]), Dialect::Classic.raw(&bound[0]), Raw::connect(&bound[0]));
         assert_eq!(Dialect::V1.call(&v1, 7, ECHO, b"x"), Dialect::V1.good(7, ECHO, b"x"));
         assert_eq!(Dialect::Classic.call(&classic, 0, ECHO, b"x"), Dialect::Classic.good(0, ECHO, b"x"));
-        running.remote().stop_within(Duration::from_secs(30)).expect("stop");
+        running.remote().stop_within(Duration::from_secs(300)).expect("stop");
         let goodbye = v1.receive_frame();
         assert_eq!((goodbye.kind, goodbye.rc, goodbye.id), (GOODBYE, ResultCode::SHUTTING_DOWN.code(), 7));
         // What crosses it is neither executed nor answered.

@@ -303,7 +303,7 @@ fn peak_kib() -> u64 {
 fn a_part_that_does_not_come_in_time_ends_the_call() {
     let _watchdog = watchdog(60);
     conversing(|_, client, ends| {
-        let limit = Duration::from_millis(100);
+        let limit = Duration::from_millis(500);
         let mut parts = client.request(HELD).timeout(limit).stream("").expect("begun");
         assert_eq!(parts.next().expect("a part").expect("in time"), b"one");
         let error = parts.next().expect("an end").expect_err("nothing more comes");

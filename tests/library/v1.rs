@@ -13,7 +13,7 @@ const SET: u16 = 2;
 const ECHO: u16 = 4;
 
 /// On pipes it is only then that an end in order is seen by a client that does not close first.
-const LINGER: Duration = Duration::from_millis(200);
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Kinds and flags of frames.
 const REQUEST: u8 = 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidewire::{App, Connect, Failure, ResultCode, Server};
 
-use crate::util::{PATIENCE, all_streams, connect, on_every_stream, start, until, usual, watchdog};
+use crate::util::{Gate, PATIENCE, all_streams, connect, on_every_stream, start, until, usual, watchdog};
 
 const WHICH: u16 = 1;
 
@@ -97,8 +97,10 @@ fn a_ping_goes_through_the_loop_and_back() {
 fn a_ping_of_a_busy_loop_times_out() {
     let _watchdog = watchdog(60);
     let mut server = Server::new(());
-    server.on(WHICH, |(), _, _| {
-        std::thread::sleep(Duration::from_millis(300));
+    let gate = Gate::default();
+    let busy = gate.clone();
+    server.on(WHICH, move |(), _, _| {
+        busy.pass();
         Ok(())
     });
     on_every_stream(
@@ -106,9 +108,11 @@ fn a_ping_of_a_busy_loop_times_out() {
         |listen| listen,
         |endpoint| {
             let client = connect(endpoint).open().expect("connect");
+            let closed = gate.close();
             client.notify(WHICH, b"").expect("notify");
             let error = client.ping(Duration::from_millis(50)).expect_err("busy");
             assert!(error.is_timeout() && error.to_string().contains("no sign of life"), "{error}");
+            drop(closed);
             client.ping(PATIENCE).expect("a pong");
         },
     );

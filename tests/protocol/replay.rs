@@ -11,7 +11,7 @@ use crate::tool;
 use crate::util::{self, Conversation, Process, Step, conversations};
 
 /// How long one read or write may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn conversations_over_every_stream() {

@@ -17,22 +17,22 @@ fn expect_alive(stage: &Stage) {
 #[test]
 fn a_silent_connection_ends_when_it_is_told_to() {
     let _watchdog = watchdog(60);
-    let idle = limits(|limits| limits.listener.connection.idle_timeout = Some(Duration::from_millis(300)));
+    let idle = limits(|limits| limits.listener.connection.idle_timeout = Some(Duration::from_secs(1)));
     for carry in BOTH {
         everywhere(&idle, carry, Play::echo(carry), |stage| {
             let client = stage.connect();
             let since = Instant::now();
             // Whoever says something now and then is not silent.
             for _ in 0..5 {
-                thread::sleep(Duration::from_millis(100));
+                thread::sleep(Duration::from_millis(250));
                 client.send(b"hello\n");
                 client.receive(6);
             }
             let silent_since = Instant::now();
             client.expect_end();
             let (silent, whole) = (silent_since.elapsed(), since.elapsed());
-            assert!(silent >= Duration::from_millis(250), "after {silent:?}");
-            assert!(whole >= Duration::from_millis(800), "after {whole:?}");
+            assert!(silent >= Duration::from_millis(700), "after {silent:?}");
+            assert!(whole >= Duration::from_millis(2000), "after {whole:?}");
             drop(client);
             stage.notes.end().expect_ended("sign of life");
         });
@@ -59,7 +59,7 @@ fn a_client_that_does_not_read_is_closed() {
 #[test]
 fn a_client_that_does_not_read_may_also_be_silent() {
     let _watchdog = watchdog(120);
-    for (idle, stall) in [(200, 800), (800, 200)] {
+    for (idle, stall) in [(600, 2400), (2400, 600)] {
         let both = limits(|limits| {
             limits.listener.connection.idle_timeout = Some(Duration::from_millis(idle));
             limits.listener.connection.write_stall_timeout = Duration::from_millis(stall);

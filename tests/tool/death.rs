@@ -8,7 +8,7 @@ use sidewire::Executed;
 #[cfg(target_os = "linux")]
 use crate::stage::freeze;
 use crate::stage::{Stage, Started, eventually, signal};
-use crate::util::{Process, unique, watchdog};
+use crate::util::{PATIENCE, Process, unique, watchdog};
 
 const CLIENTS: usize = 20;
 
@@ -49,7 +49,7 @@ fn slow_server(stage: &Stage) -> Process {
 
 /// Waits until the slow server has all their requests.
 fn wait_for_requests(stage: &Stage, count: usize) {
-    eventually(Duration::from_secs(20), "all calls wait", || {
+    eventually(PATIENCE, "all calls wait", || {
         std::fs::read_to_string(stage.path("slow.sock.waiting")).is_ok_and(|text| text == count.to_string())
     });
 }
@@ -168,7 +168,7 @@ fn calls_that_were_not_let_in_end_at_once_too() {
     let args = |number| ["call".to_owned(), endpoint(number), "1".into(), "--timeout".into(), "50".into()];
     let mut calls: Vec<_> =
         (0..CLIENTS).map(|number| Started::new(&mut stage.sidewire(args(number)), b"")).collect();
-    eventually(Duration::from_secs(20), "all have connected", || {
+    eventually(PATIENCE, "all have connected", || {
         [&path, &format!("@{name}")].into_iter().map(|name| not_let_in(name)).sum::<usize>() == CLIENTS
     });
     assert!(calls.iter_mut().all(Started::is_running));

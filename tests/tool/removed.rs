@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::stage::{GREETING, Stage, eventually};
 use crate::util::{Process, unique, watchdog};
 
-const SECONDS: Duration = Duration::from_secs(25);
+const SECONDS: Duration = Duration::from_secs(60);
 
 fn is_served(stage: &Stage, endpoint: &str) -> bool {
-    stage.run(["call", endpoint, "1", "--timeout", "5"]).stdout == GREETING
+    stage.run(["call", endpoint, "1", "--timeout", "30"]).stdout == GREETING
 }
 
 #[test]

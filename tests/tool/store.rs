@@ -193,7 +193,7 @@ fn it_sleeps_for_whoever_asks_and_holds_up_nobody() {
         let calls = [call("300"), call("100"), call("60000"), call("200")];
         // Others of the same connection are answered meanwhile, and who does not want to wait need not.
         assert_eq!(exchange(&client, 1, b"").0, 0);
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
         let [long, short, mut longest, medium] = calls;
         longest.cancel();
         for (call, expected) in [(short, "100"), (medium, "200"), (long, "300")] {

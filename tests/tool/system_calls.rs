@@ -38,7 +38,7 @@ impl Tracer {
         let strace = command.stdin(Stdio::null()).stderr(errors).spawn();
         let strace = strace.unwrap_or_else(|error| panic!("strace: {error}; {ADVICE}"));
         let mut tracer = Tracer { strace, report };
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while !has_tracer(pid) {
             let ended = tracer.strace.try_wait().expect("look at strace");
             if ended.is_some() || Instant::now() > until {

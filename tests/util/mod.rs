@@ -6,6 +6,7 @@ mod alone;
 mod conversation;
 mod dialect;
 pub(crate) mod fake;
+mod gate;
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,16 +23,21 @@ pub(crate) use conversation::{Conversation, Step, conversations};
 pub(crate) use dialect::{
     Dialect, FIXED, Reply, client, connect, everywhere, everywhere_with, in_every_dialect, on_every_stream,
 };
+pub(crate) use gate::Gate;
 
-/// Ends the test process if a test takes longer than so many seconds: a test may fail, it may
-/// not hang.
+/// How many times slower than usual a machine may be before its tests count as hanging.
+const SLOWEST: u32 = 5;
+
+/// Ends the test process if a test takes longer than it may on a machine on which it usually takes no longer
+/// than so many seconds: a test may fail, it may not hang.
 #[must_use = "it watches until it is dropped"]
 pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     let (alive, gone) = mpsc::channel::<()>();
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     std::thread::spawn(move || {
-        if gone.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("{name} has run for {seconds} s and is ended");
+        let patience = Duration::from_secs(seconds) * SLOWEST;
+        if gone.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{name} has run for {patience:?} and is ended");
             std::process::abort();
         }
     });
@@ -127,7 +133,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) struct Raw(pub(crate) Channel);
 
 /// What a raw peer waits for before it calls the test failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Raw {
     pub(crate) fn connect(endpoint: &Endpoint) -> Raw {
@@ -179,9 +185,9 @@ impl Raw {
         }
     }
 
-    /// The end of the connection in order, soon and with nothing before it.
+    /// The end of the connection in order, with nothing before it.
     pub(crate) fn expect_end(&self) {
-        let (bytes, end) = self.receive_all(Duration::from_secs(5));
+        let (bytes, end) = self.receive_all(PATIENCE);
         assert!(bytes.is_empty(), "more comes: {:x?}", &bytes[..bytes.len().min(64)]);
         end.expect("an end in order");
     }
@@ -204,12 +210,9 @@ impl Raw {
         }
     }
 
-    /// Nothing comes for a while, not even an end.
-    pub(crate) fn expect_silence(&self, during: Duration) {
-        match self.0.recv(&mut [0], Some(during)) {
-            Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            other => panic!("something comes: {other:?}"),
-        }
+    /// Whether nothing comes for a while, not even an end.
+    pub(crate) fn is_silent(&self, during: Duration) -> bool {
+        self.0.recv(&mut [0], Some(during)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
     }
 
     /// A classic request, short.
@@ -304,7 +307,7 @@ impl Process {
             BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         while process.endpoints.len() < count {
-            let line = lines.recv_timeout(Duration::from_secs(30)).expect("a line that says 'listening'");
+            let line = lines.recv_timeout(PATIENCE).expect("a line that says 'listening'");
             if let Some(endpoint) = line.strip_prefix("listening ") {
                 process.endpoints.push(endpoint.parse().expect("an endpoint"));
             }

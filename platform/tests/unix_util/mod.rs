@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{BindOptions, Channel, Endpoint, Listener, Stream};
 
 /// More than any wait in these tests, less than anyone's patience.
-pub const SOON: Option<Duration> = Some(Duration::from_secs(5));
+pub const SOON: Option<Duration> = Some(Duration::from_secs(60));
 
 /// Runs a test; kills the whole process, with a text, if it hangs.
 pub fn watched(test: impl FnOnce()) {
     let name = thread::current().name().unwrap_or("a test").to_owned();
     let (done, hung) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
-        if hung.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
+        if hung.recv_timeout(Duration::from_secs(150)) == Err(RecvTimeoutError::Timeout) {
             eprintln!("{name} hangs");
             process::abort();
         }
@@ -119,7 +119,7 @@ pub fn spawn_to_wait<'s, T: Send + 's>(
 }
 
 pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(value) = attempt() {
             return value;
