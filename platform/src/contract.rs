@@ -8,11 +8,12 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 
-use super::{Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream};
+use super::{Channel, ChildProcess, DatagramChannel, Datagrams, Listener, ParentChannel, Reserve, Stream};
 use crate::{Address, BindOptions, Endpoint, Peer, Received, SendBuffer, StopSignals, User};
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
@@ -23,6 +24,8 @@ const _: () = {
     is_shared::<Channel>();
     is_shared::<Datagrams>();
     is_shared::<DatagramChannel>();
+    is_shared::<ChildProcess>();
+    is_shared::<ParentChannel>();
     is_shared::<Reserve>();
     is_shared::<StopSignals>();
 };
@@ -83,6 +86,23 @@ const _: fn(&DatagramChannel) -> io::Result<Address> = DatagramChannel::local_ad
 const _: fn(&DatagramChannel) -> io::Result<Address> = DatagramChannel::peer_address;
 const _: fn(&DatagramChannel, &[u8], Option<Duration>) -> io::Result<()> = DatagramChannel::send;
 const _: fn(&DatagramChannel, &mut [u8], Option<Duration>) -> io::Result<Received> = DatagramChannel::receive;
+
+const _: fn(&mut Command) -> io::Result<ChildProcess> = ChildProcess::spawn;
+const _: fn(&ChildProcess) -> u32 = ChildProcess::id;
+const _: fn(&ChildProcess, Option<Duration>) -> io::Result<Channel> = ChildProcess::channel;
+const _: fn(&mut ChildProcess) -> Option<File> = ChildProcess::take_stdout;
+const _: fn(&mut ChildProcess) -> Option<File> = ChildProcess::take_stderr;
+const _: fn(&ChildProcess, Option<Duration>) -> io::Result<Option<ExitStatus>> = ChildProcess::wait;
+const _: fn(&ChildProcess) -> io::Result<()> = ChildProcess::terminate;
+const _: fn(&ChildProcess) -> io::Result<()> = ChildProcess::kill;
+
+type OnDeath = Box<dyn FnOnce() + Send>;
+
+const _: fn() -> io::Result<Option<ParentChannel>> = ParentChannel::take;
+const _: fn(&ParentChannel) -> u32 = ParentChannel::parent;
+const _: fn(ParentChannel) -> io::Result<Channel> = ParentChannel::into_channel;
+const _: fn(ParentChannel) -> io::Result<Stream> = ParentChannel::into_stream;
+const _: fn(&mut ParentChannel, OnDeath) -> io::Result<()> = ParentChannel::watch;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

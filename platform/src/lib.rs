@@ -16,6 +16,8 @@
 //! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
 //! | `datagram.rs` | [`Datagrams`] | a bound datagram endpoint, non-blocking, a mio source |
 //! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
+//! | `child.rs` | [`ChildProcess`] | a program started with a channel of its own |
+//! | `inherited.rs` | [`ParentChannel`] | that channel, in the program |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `names.rs` | (private) | endpoint names to system addresses |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
@@ -57,6 +59,11 @@
 //! does again, so try later. Addresses are what senders say they are: an answer to a path goes only to
 //! a socket of the user who has sent, and what comes from our own address is dropped.
 //!
+//! **Child processes.** [`ChildProcess::spawn`] starts a program with a channel that has no name for
+//! others and that no other process gets: [`ParentChannel::take`] is its other end. Nothing of it outlives the parent,
+//! killed or not, nor what a child that has ended has started itself, unless it takes pains to. Its
+//! id stays its own until it was waited for, and nothing is signalled afterwards.
+//!
 //! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
 //! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
 //! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted.
@@ -72,6 +79,8 @@ pub mod endpoint;
 #[cfg(test)]
 mod fault;
 mod hosts;
+#[cfg(any(unix, windows))]
+mod inherited;
 pub mod peer;
 mod stop;
 mod tally;
@@ -89,9 +98,9 @@ mod os;
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use os::{
-    Channel, DatagramChannel, Datagrams, Listener, Reserve, Stream, current_integrity, current_user,
-    datagram_schemes, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error,
-    stream_schemes, user_name,
+    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, ParentChannel, Reserve, Stream,
+    current_integrity, current_user, datagram_schemes, descriptor_limit, is_descriptor_limit,
+    raise_descriptor_limit, standard_error, stream_schemes, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

@@ -1,7 +1,9 @@
 //! Systems without an implementation: the same names, so that everything above compiles, and
 //! [`io::ErrorKind::Unsupported`] from every constructor. The types have no values.
 
+use std::fs::File;
 use std::io;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
@@ -228,6 +230,63 @@ impl DatagramChannel {
     }
 }
 
+/// A child process with a private channel.
+#[derive(Debug)]
+pub enum ChildProcess {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/child.rs.
+impl ChildProcess {
+    pub fn spawn(_command: &mut Command) -> io::Result<ChildProcess> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match *self {}
+    }
+    pub fn channel(&self, _timeout: Option<Duration>) -> io::Result<Channel> {
+        match *self {}
+    }
+    pub fn take_stdout(&mut self) -> Option<File> {
+        match *self {}
+    }
+    pub fn take_stderr(&mut self) -> Option<File> {
+        match *self {}
+    }
+    pub fn wait(&self, _timeout: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+        match *self {}
+    }
+    pub fn terminate(&self) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn kill(&self) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+/// The channel to the parent.
+#[derive(Debug)]
+pub enum ParentChannel {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/inherited.rs.
+impl ParentChannel {
+    pub fn take() -> io::Result<Option<ParentChannel>> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn parent(&self) -> u32 {
+        match *self {}
+    }
+    pub fn into_channel(self) -> io::Result<Channel> {
+        match self {}
+    }
+    pub fn into_stream(self) -> io::Result<Stream> {
+        match self {}
+    }
+    pub fn watch(&mut self, _on_death: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        match *self {}
+    }
+}
+
 /// A spare descriptor.
 #[derive(Debug)]
 pub enum Reserve {}
@@ -342,6 +401,8 @@ mod tests {
             Channel::connect(&endpoint, None).unwrap_err(),
             Datagrams::bind(&endpoint, &BindOptions::default()).unwrap_err(),
             DatagramChannel::connect(&endpoint).unwrap_err(),
+            ChildProcess::spawn(&mut Command::new("x")).unwrap_err(),
+            ParentChannel::take().unwrap_err(),
             Reserve::new().unwrap_err(),
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),

@@ -72,12 +72,17 @@ impl Channel {
 
     fn new(socket: Socket, transport: Transport) -> io::Result<Channel> {
         let peer = socket::peer(&socket, transport)?;
-        Ok(Channel {
+        Ok(Channel::with_peer(socket, peer))
+    }
+
+    /// Of a blocking socket that is connected to somebody who is known already.
+    pub(super) fn with_peer(socket: Socket, peer: Peer) -> Channel {
+        Channel {
             socket,
             peer,
             recv_timeout: SocketTimeout::new(Timeout::Recv),
             is_shut_down: AtomicBool::new(false),
-        })
+        }
     }
 
     /// What the system knows about the server, from before the first byte was sent.

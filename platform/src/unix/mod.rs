@@ -2,6 +2,7 @@
 
 mod bound;
 mod channel;
+mod child;
 #[path = "../contract.rs"]
 mod contract;
 mod datagram;
@@ -9,6 +10,7 @@ mod datagram_channel;
 mod file;
 mod folders;
 mod identity;
+mod inherited;
 mod lifecycle;
 mod listener;
 mod local;
@@ -29,9 +31,11 @@ mod stream;
 mod timeout;
 
 pub use channel::Channel;
+pub use child::ChildProcess;
 pub use datagram::Datagrams;
 pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
+pub use inherited::ParentChannel;
 pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};

@@ -19,6 +19,8 @@ use crate::peer::{Credentials, Peer, User};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     Unix,
+    /// The socket that this process got from its parent.
+    Parent,
     Tcp,
 }
 
@@ -178,11 +180,23 @@ pub(super) fn refuse_descriptors(_socket: impl AsFd) {}
 pub(super) fn peer(socket: impl AsFd, transport: Transport) -> io::Result<Peer> {
     match transport {
         Transport::Unix => Ok(Peer::new(Some(credentials(socket.as_fd())?), None)),
+        Transport::Parent => Ok(Peer::new(Some(parent(socket)), None)),
         Transport::Tcp => {
             let address = SockRef::from(&socket).peer_addr()?.as_socket();
             Ok(Peer::new(None, address))
         }
     }
+}
+
+/// The parent at the other end of the socketpair that it made: the system names who made it, or, as
+/// some do, nobody.
+pub(super) fn parent(socket: impl AsFd) -> Credentials {
+    let (user, pid) = match credentials(socket.as_fd()) {
+        Ok(found) => (found.user().clone(), found.pid()),
+        Err(_) => (User::Uid(super::identity::euid()), None),
+    };
+    let parent = || rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+    Credentials::new(user, pid.or_else(parent), None)
 }
 
 /// The peer's effective user and process at the time of connect(2) or listen(2) (SO_PEERCRED, unix(7)).

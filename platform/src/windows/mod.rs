@@ -41,6 +41,7 @@
 //! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
 mod channel;
+mod child;
 mod closing;
 #[path = "../contract.rs"]
 mod contract;
@@ -49,6 +50,7 @@ mod datagram_channel;
 mod duplex;
 mod identity;
 mod inet;
+mod inherited;
 mod listener;
 mod mailslot;
 mod names;
@@ -67,9 +69,11 @@ mod udp;
 mod wait;
 
 pub use channel::Channel;
+pub use child::ChildProcess;
 pub use datagram::Datagrams;
 pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
+pub use inherited::ParentChannel;
 pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
