@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 
-use super::{Channel, ChildProcess, DatagramChannel, Datagrams, Listener, ParentChannel, Reserve, Stream};
+use super::{
+    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, Reserve, Stream,
+};
 use crate::{Address, BindOptions, Endpoint, Peer, Received, SendBuffer, StopSignals, User};
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
@@ -26,11 +28,13 @@ const _: () = {
     is_shared::<DatagramChannel>();
     is_shared::<ChildProcess>();
     is_shared::<ParentChannel>();
+    is_shared::<Owned>();
     is_shared::<Reserve>();
     is_shared::<StopSignals>();
 };
 
 const _: fn(&Endpoint, &BindOptions) -> io::Result<Listener> = Listener::bind;
+const _: fn(Owned, &BindOptions) -> io::Result<Listener> = Listener::from_owned;
 const _: fn(&Endpoint) -> bool = Listener::is_gone;
 const _: fn(&Listener) -> &Endpoint = Listener::endpoint;
 const _: fn(&Listener) -> io::Result<Address> = Listener::local_address;
@@ -42,6 +46,7 @@ const _: fn(&mut Listener, &Registry, Token) -> io::Result<Stream> = Listener::a
 const _: fn(&mut Listener, &Registry) = Listener::withdraw;
 
 const _: bool = Stream::SHORT_READ_DRAINS;
+const _: fn(Owned) -> io::Result<Stream> = Stream::from_owned;
 const _: fn(&mut Stream, &Registry, Token, Interest) -> io::Result<()> = Stream::register;
 const _: fn(&mut Stream, &Registry, Token, Interest) -> io::Result<()> = Stream::reregister;
 const _: fn(&mut Stream, &Registry) -> io::Result<()> = Stream::deregister;
@@ -57,6 +62,7 @@ const _: fn(Stream, Duration) = Stream::close_flushed;
 const _: fn(Stream) = Stream::abort;
 
 const _: fn(&Endpoint, Option<Duration>) -> io::Result<Channel> = Channel::connect;
+const _: fn(Owned) -> io::Result<Channel> = Channel::from_owned;
 const _: fn(&Channel) -> &Peer = Channel::peer;
 const _: fn(&Channel) -> io::Result<Address> = Channel::local_address;
 const _: fn(&Channel) -> io::Result<Address> = Channel::peer_address;
@@ -70,6 +76,7 @@ const _: fn(&Channel) = Channel::shutdown;
 type Ready = Box<dyn Fn() + Send + Sync>;
 
 const _: fn(&Endpoint, &BindOptions) -> io::Result<Datagrams> = Datagrams::bind;
+const _: fn(Owned, &BindOptions) -> io::Result<Datagrams> = Datagrams::from_owned;
 const _: fn(&Datagrams) -> &Endpoint = Datagrams::endpoint;
 const _: fn(&mut Datagrams, &Registry, Token, Ready) -> io::Result<()> = Datagrams::register;
 const _: fn(&mut Datagrams, &Registry) -> io::Result<()> = Datagrams::deregister;
@@ -103,6 +110,19 @@ const _: fn(&ParentChannel) -> u32 = ParentChannel::parent;
 const _: fn(ParentChannel) -> io::Result<Channel> = ParentChannel::into_channel;
 const _: fn(ParentChannel) -> io::Result<Stream> = ParentChannel::into_stream;
 const _: fn(&mut ParentChannel, OnDeath) -> io::Result<()> = ParentChannel::watch;
+
+/// Besides, it comes from what the system has: `OwnedFd`; `OwnedHandle`, `OwnedSocket`.
+const _: () = {
+    const fn comes_from<T>()
+    where
+        Owned: From<T>,
+    {
+    }
+    comes_from::<std::net::TcpStream>();
+    comes_from::<std::net::TcpListener>();
+    comes_from::<std::net::UdpSocket>();
+};
+const _: fn(&Owned) -> String = ToString::to_string;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

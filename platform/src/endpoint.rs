@@ -65,6 +65,10 @@ pub enum Endpoint {
     },
     /// `mailslot:NAME`: the mailslot `\\.\mailslot\NAME` (Windows).
     Mailslot(String),
+    /// A connection that has no name to meet at, as the one between a program and its helper, or one that the
+    /// program has brought along. The text says what it is, for people: `parent`, `helper resize (pid 4711)`, `fd 7`.
+    /// It is not parsed, and can't be opened.
+    Unnamed(String),
 }
 
 /// What can be sent over an endpoint.
@@ -88,6 +92,9 @@ pub struct EndpointError {
 }
 
 impl Endpoint {
+    /// Why it can't be opened if it is [`Endpoint::Unnamed`].
+    pub(crate) const NO_NAME: &str = "this connection has no name that anybody could meet at";
+
     /// The word before the colon.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -103,6 +110,7 @@ impl Endpoint {
             Endpoint::AbstractGram(_) => "abstractgram",
             Endpoint::Udp { .. } => "udp",
             Endpoint::Mailslot(_) => "mailslot",
+            Endpoint::Unnamed(_) => "unnamed",
         }
     }
 
@@ -132,7 +140,8 @@ impl Endpoint {
             | Endpoint::Unix(_)
             | Endpoint::Abstract(_)
             | Endpoint::Pipe(_)
-            | Endpoint::Tcp { .. } => EndpointKind::Stream,
+            | Endpoint::Tcp { .. }
+            | Endpoint::Unnamed(_) => EndpointKind::Stream,
             Endpoint::UnixGram(_) | Endpoint::AbstractGram(_) | Endpoint::Udp { .. } => {
                 EndpointKind::Datagram
             }
@@ -176,7 +185,8 @@ impl Endpoint {
             | Endpoint::Unix(_)
             | Endpoint::Abstract(_)
             | Endpoint::Pipe(_)
-            | Endpoint::UnixGram(_) => true,
+            | Endpoint::UnixGram(_)
+            | Endpoint::Unnamed(_) => true,
             Endpoint::AbstractGram(_)
             | Endpoint::Tcp { .. }
             | Endpoint::Udp { .. }
@@ -189,8 +199,11 @@ impl Endpoint {
 /// `unix:"/tmp/\xff"`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.scheme())?;
+        if !matches!(self, Endpoint::Unnamed(_)) {
+            write!(f, "{}:", self.scheme())?;
+        }
         match self {
+            Endpoint::Unnamed(text) => Plain(text).fmt(f),
             Endpoint::Local(name) | Endpoint::Pipe(name) | Endpoint::Mailslot(name) => Plain(name).fmt(f),
             Endpoint::Abstract(name) | Endpoint::AbstractGram(name) => {
                 Name(text::without_padding(name).unwrap_or(name)).fmt(f)

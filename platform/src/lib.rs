@@ -19,6 +19,7 @@
 //! | `child.rs` | [`ChildProcess`] | a program started with a channel of its own |
 //! | `inherited.rs` | [`ParentChannel`] | that channel, in the program |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
+//! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
 //! | `names.rs` | (private) | endpoint names to system addresses |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
@@ -98,7 +99,7 @@ mod os;
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use os::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, ParentChannel, Reserve, Stream,
+    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, Reserve, Stream,
     current_integrity, current_user, datagram_schemes, descriptor_limit, is_descriptor_limit,
     raise_descriptor_limit, standard_error, stream_schemes, user_name,
 };

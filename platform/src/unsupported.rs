@@ -1,8 +1,10 @@
 //! Systems without an implementation: the same names, so that everything above compiles, and
 //! [`io::ErrorKind::Unsupported`] from every constructor. The types have no values.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -20,6 +22,34 @@ fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "Sidewire does not know this operating system"))
 }
 
+/// What the program has opened itself.
+#[derive(Debug)]
+pub struct Owned(());
+
+impl From<TcpStream> for Owned {
+    fn from(_socket: TcpStream) -> Owned {
+        Owned(())
+    }
+}
+
+impl From<TcpListener> for Owned {
+    fn from(_socket: TcpListener) -> Owned {
+        Owned(())
+    }
+}
+
+impl From<UdpSocket> for Owned {
+    fn from(_socket: UdpSocket) -> Owned {
+        Owned(())
+    }
+}
+
+impl fmt::Display for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a socket")
+    }
+}
+
 /// A bound stream endpoint.
 #[derive(Debug)]
 pub enum Listener {}
@@ -27,6 +57,9 @@ pub enum Listener {}
 #[allow(missing_docs, clippy::missing_errors_doc)] // See unix/listener.rs.
 impl Listener {
     pub fn bind(_endpoint: &Endpoint, _options: &BindOptions) -> io::Result<Listener> {
+        unsupported()
+    }
+    pub fn from_owned(_owned: Owned, _options: &BindOptions) -> io::Result<Listener> {
         unsupported()
     }
     #[must_use]
@@ -69,6 +102,9 @@ pub enum Stream {}
 impl Stream {
     pub const SHORT_READ_DRAINS: bool = false;
 
+    pub fn from_owned(_owned: Owned) -> io::Result<Stream> {
+        unsupported()
+    }
     pub fn register(&mut self, _registry: &Registry, _token: Token, _interest: Interest) -> io::Result<()> {
         match *self {}
     }
@@ -120,6 +156,9 @@ impl Channel {
     pub fn connect(_endpoint: &Endpoint, _timeout: Option<Duration>) -> io::Result<Channel> {
         unsupported()
     }
+    pub fn from_owned(_owned: Owned) -> io::Result<Channel> {
+        unsupported()
+    }
     #[must_use]
     pub fn peer(&self) -> &Peer {
         match *self {}
@@ -163,6 +202,9 @@ pub enum Datagrams {}
 #[allow(missing_docs, clippy::missing_errors_doc)] // See unix/datagram.rs.
 impl Datagrams {
     pub fn bind(_endpoint: &Endpoint, _options: &BindOptions) -> io::Result<Datagrams> {
+        unsupported()
+    }
+    pub fn from_owned(_owned: Owned, _options: &BindOptions) -> io::Result<Datagrams> {
         unsupported()
     }
     #[must_use]
@@ -396,10 +438,15 @@ mod tests {
     #[test]
     fn every_constructor_says_so() {
         let endpoint = "local:x".parse().unwrap();
+        let options = BindOptions::default();
         for error in [
-            Listener::bind(&endpoint, &BindOptions::default()).unwrap_err(),
+            Listener::from_owned(Owned(()), &options).unwrap_err(),
+            Stream::from_owned(Owned(())).unwrap_err(),
+            Channel::from_owned(Owned(())).unwrap_err(),
+            Datagrams::from_owned(Owned(()), &options).unwrap_err(),
+            Listener::bind(&endpoint, &options).unwrap_err(),
             Channel::connect(&endpoint, None).unwrap_err(),
-            Datagrams::bind(&endpoint, &BindOptions::default()).unwrap_err(),
+            Datagrams::bind(&endpoint, &options).unwrap_err(),
             DatagramChannel::connect(&endpoint).unwrap_err(),
             ChildProcess::spawn(&mut Command::new("x")).unwrap_err(),
             ParentChannel::take().unwrap_err(),

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::folders::Folders;
 use super::identity::euid;
 use super::names::{self, StreamAddress};
+use super::owned::Owned;
 use super::reasons;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
@@ -68,6 +69,23 @@ impl Channel {
             StreamAddress::Abstract(address) => connect_unix(&address, deadline),
             StreamAddress::Inet { host, port } => connect_host(host, port, deadline),
         }
+    }
+
+    /// Of a descriptor that the program has already. It becomes blocking, which concerns all copies of it
+    /// (fcntl(2), F_SETFL), and close-on-exec; on TCP small writes leave at once.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is something else than a connection of bytes; the text says
+    /// what. Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// As for [`Stream::from_owned`](crate::Stream::from_owned).
+    pub fn from_owned(owned: Owned) -> io::Result<Channel> {
+        let (socket, transport) = owned.into_connection()?;
+        socket.set_nonblocking(false)?;
+        Channel::new(socket, transport)
     }
 
     fn new(socket: Socket, transport: Transport) -> io::Result<Channel> {

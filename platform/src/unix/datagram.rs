@@ -22,6 +22,7 @@ use super::lifecycle::Role;
 use super::listener::{bind_host, bound_to};
 use super::message;
 use super::names::{self, DatagramAddress};
+use super::owned::Owned;
 use super::socket::{self, Buffers};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
@@ -101,6 +102,30 @@ impl Datagrams {
         let own = names::address(&socket.local_addr()?);
         let former = Vec::new();
         Ok(Datagrams { file, socket, former, buffers, endpoint, own, anyone: options.anyone })
+    }
+
+    /// Of a datagram socket that the program has already, as a service manager hands it over. It becomes
+    /// non-blocking, which concerns all copies of it (fcntl(2), F_SETFL), and close-on-exec. Its rights stay
+    /// as they are, and dropping this removes nothing from the file system. Of the options count the buffers,
+    /// [`BindOptions::beyond_loopback`] and [`BindOptions::anyone`], which says whom it lets in.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is no such socket, or one without a name; the text says what it is.
+    /// [`io::ErrorKind::PermissionDenied`]: UDP beyond loopback without [`BindOptions::beyond_loopback`].
+    /// Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Linux: who has sent what came before this is not known. Windows: a UDP socket.
+    pub fn from_owned(owned: Owned, options: &BindOptions) -> io::Result<Datagrams> {
+        let (socket, endpoint) = owned.into_datagrams(options)?;
+        let buffers = Buffers::of(options);
+        set_buffers(&socket, buffers)?;
+        socket.set_nonblocking(true)?;
+        let own = names::address(&socket.local_addr()?);
+        let former = Vec::new();
+        Ok(Datagrams { file: None, socket, former, buffers, endpoint, own, anyone: options.anyone })
     }
 
     /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.

@@ -16,6 +16,7 @@ use super::channel::Channel;
 use super::folders::Folders;
 use super::lifecycle::Role;
 use super::names::{self, StreamAddress};
+use super::owned::Owned;
 use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
@@ -111,6 +112,32 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let (former, buffers) = (Vec::new(), Buffers::of(options));
         Ok(Listener { file, socket, former, is_withdrawn: false, transport, buffers, endpoint })
+    }
+
+    /// Of a socket that listens already, as a service manager hands it over. It becomes non-blocking, which
+    /// concerns all copies of it (fcntl(2), F_SETFL), and close-on-exec. Its rights and its backlog stay
+    /// as they are, and dropping this removes nothing from the file system. Of the options count those
+    /// about connections, and [`BindOptions::beyond_loopback`].
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is no such socket; the text says what it is.
+    /// [`io::ErrorKind::PermissionDenied`]: TCP beyond loopback without [`BindOptions::beyond_loopback`].
+    /// Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: a stream socket, Unix or TCP; whoever has called listen(2) is what clients take for the
+    /// server (SO_PEERCRED, unix(7)). Windows: a TCP socket; a pipe's listener is its name.
+    pub fn from_owned(owned: Owned, options: &BindOptions) -> io::Result<Listener> {
+        let (socket, transport, endpoint) = owned.into_listener(options)?;
+        if transport == Transport::Tcp {
+            set_tcp_options(&socket, options)?;
+        }
+        socket.set_nonblocking(true)?;
+        let buffers = Buffers::of(options);
+        let former = Vec::new();
+        Ok(Listener { file: None, socket, former, is_withdrawn: false, transport, buffers, endpoint })
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
@@ -306,15 +333,19 @@ pub(super) fn bound_to(socket: &Socket) -> io::Result<(String, u16)> {
 fn tcp_socket(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
     let socket = socket::inet(address, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
+    set_tcp_options(&socket, options)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+fn set_tcp_options(socket: &Socket, options: &BindOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(options.nodelay)?;
     if let Some(idle) = options.keepalive {
         let idle = idle.max(MIN_KEEPALIVE).min(MAX_KEEPALIVE);
         let whole = Duration::from_secs(idle.as_secs() + u64::from(idle.subsec_nanos() > 0));
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(whole))?;
     }
-    Buffers::of(options).set(SockRef::from(&socket))?;
-    socket.bind(&SockAddr::from(address))?;
-    Ok(socket)
+    Buffers::of(options).set(SockRef::from(socket))
 }
 
 /// What TCP_KEEPIDLE takes (`MAX_TCP_KEEPIDLE` of the Linux kernel).

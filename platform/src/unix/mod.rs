@@ -19,6 +19,7 @@ mod message;
 mod names;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod namespace;
+mod owned;
 mod owner;
 mod placed;
 mod process;
@@ -38,6 +39,7 @@ pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
 pub use listener::Listener;
 pub(crate) use names::os_string;
+pub use owned::Owned;
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]

@@ -67,6 +67,7 @@ pub(super) fn stream_address(endpoint: &Endpoint) -> io::Result<StreamAddress<'_
             checked(endpoint).and_then(|()| abstract_address(name)).map(StreamAddress::Abstract)
         }
         Endpoint::Tcp { host, port } => checked(endpoint).map(|()| StreamAddress::Inet { host, port: *port }),
+        Endpoint::Unnamed(_) => Err(invalid(Endpoint::NO_NAME)),
     }
 }
 
@@ -95,6 +96,7 @@ pub(super) fn datagram_address(endpoint: &Endpoint) -> io::Result<DatagramAddres
         Endpoint::Udp { host, port } => {
             checked(endpoint).map(|()| DatagramAddress::Inet { host, port: *port })
         }
+        Endpoint::Unnamed(_) => Err(invalid(Endpoint::NO_NAME)),
     }
 }
 
@@ -181,7 +183,7 @@ fn unsupported(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
-fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(super) fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::SockRef;
 
 use super::names;
+use super::owned::Owned;
 use super::socket::{self, Transport};
 use crate::peer::{Address, Peer};
 
@@ -36,6 +37,24 @@ impl Stream {
     /// `socket` is connected, non-blocking and close-on-exec.
     pub(super) fn new(socket: OwnedFd, transport: Transport) -> Stream {
         Stream { socket, transport }
+    }
+
+    /// Of a descriptor that the program has already. It becomes non-blocking, which concerns all copies
+    /// of it (fcntl(2), F_SETFL), and close-on-exec; on TCP small writes leave at once.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is something else than a connection of bytes; the text says
+    /// what. Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: a connected stream socket, Unix or TCP. Windows: a TCP socket, or one end of a named pipe of bytes,
+    /// opened for overlapped operations and with no completion port yet.
+    pub fn from_owned(owned: Owned) -> io::Result<Stream> {
+        let (socket, transport) = owned.into_connection()?;
+        socket.set_nonblocking(true)?;
+        Ok(Stream::new(socket.into(), transport))
     }
 
     /// Registers with mio, edge-triggered.

@@ -3,17 +3,18 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::windows::io::{AsHandle, BorrowedHandle};
+use std::os::windows::io::AsHandle;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::duplex::Duplex;
 use super::names::{self, PipeName, StreamAddress};
 use super::overlapped::Object;
+use super::owned::{Connection, Owned, PipeEnd};
 use super::stream::no_half_close;
-use super::{pipe, security, tcp};
+use super::{pipe, tcp};
 use crate::deadline::Deadline;
-use crate::{Address, Credentials, Endpoint, Peer, User};
+use crate::{Address, Endpoint, Peer};
 
 /// The client's end of a connection.
 ///
@@ -61,9 +62,39 @@ impl Channel {
 
     fn open_pipe(name: &PipeName, deadline: Deadline) -> io::Result<Channel> {
         let handle = pipe::open(name, deadline)?;
-        let peer = Peer::new(server_credentials(handle.as_handle(), name), None);
+        let peer = Peer::new(pipe::server_credentials(handle.as_handle()), None);
         let duplex = Duplex::new(Object::pipe(handle))?;
         Ok(Channel { duplex, peer, pipe: Some(name.text().clone()) })
+    }
+
+    /// Of a handle or a socket that the program has already. Children do not inherit it from here on; a
+    /// socket becomes blocking, and small writes leave at once.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is something else than a connection of bytes; the text says
+    /// what. Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// As for [`Stream::from_owned`](crate::Stream::from_owned). Nothing is known of the peer of a pipe's
+    /// server end.
+    pub fn from_owned(owned: Owned) -> io::Result<Channel> {
+        let (object, peer) = match owned.into_connection()? {
+            Connection::Pipe(handle, end) => {
+                let credentials = match end {
+                    PipeEnd::Client => pipe::server_credentials(handle.as_handle()),
+                    PipeEnd::Server => None,
+                };
+                (Object::pipe(handle), Peer::new(credentials, None))
+            }
+            Connection::Tcp(socket) => {
+                socket.set_nonblocking(false)?;
+                let peer = Peer::new(None, socket.peer_addr()?.as_socket());
+                (Object::Tcp(socket), peer)
+            }
+        };
+        Ok(Channel { duplex: Duplex::new(object)?, peer, pipe: None })
     }
 
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who
@@ -180,19 +211,6 @@ impl Channel {
             && let Err(error) = socket.shutdown(Shutdown::Write)
         {
             log::trace!("shutting a socket down: {error}"); // It has ended already.
-        }
-    }
-}
-
-/// What the system says about who made the pipe; that it says nothing is a fact, too.
-fn server_credentials(pipe: BorrowedHandle<'_>, name: &PipeName) -> Option<Credentials> {
-    match security::owner_and_integrity(pipe) {
-        Ok((sid, integrity)) => {
-            Some(Credentials::new(User::Sid(sid), pipe::server_pid(pipe).ok(), Some(integrity)))
-        }
-        Err(error) => {
-            log::debug!("the owner of {}: {error}", name.text());
-            None
         }
     }
 }

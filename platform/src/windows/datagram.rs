@@ -11,6 +11,7 @@ use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
 
 use super::mailslot::Mailslot;
 use super::names::{self, DatagramAddress};
+use super::owned::Owned;
 use super::reasons::{invalid, one_way, too_large};
 use super::udp;
 use crate::{Address, BindOptions, Endpoint, Received, SendBuffer, User, hosts};
@@ -56,16 +57,36 @@ impl Datagrams {
     pub fn bind(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Datagrams> {
         match names::datagram_address(endpoint)? {
             DatagramAddress::Udp(addresses) => {
-                let socket = UdpSocket::from_std(udp::bind(&addresses, options)?.into());
-                let local = socket.local_addr()?;
-                let endpoint = Endpoint::Udp { host: hosts::host(&local), port: local.port() };
-                Ok(Datagrams { endpoint, source: Source::Udp { socket, local } })
+                Datagrams::of_socket(UdpSocket::from_std(udp::bind(&addresses, options)?.into()))
             }
             DatagramAddress::Mailslot(name) => {
                 let source = Source::Mailslot(Mailslot::create(name, options)?);
                 Ok(Datagrams { endpoint: endpoint.clone(), source })
             }
         }
+    }
+
+    /// Of a UDP socket that the program has already. It becomes non-blocking, and children do not inherit it
+    /// from here on. Of the options count the buffers and [`BindOptions::beyond_loopback`].
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is no such socket; the text says what it is.
+    /// [`io::ErrorKind::PermissionDenied`]: beyond loopback without [`BindOptions::beyond_loopback`].
+    /// Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: a UDP socket. Unix: a datagram socket, Unix or UDP.
+    pub fn from_owned(owned: Owned, options: &BindOptions) -> io::Result<Datagrams> {
+        let socket = udp::adopt(owned.into_datagrams(options)?, options)?;
+        Datagrams::of_socket(UdpSocket::from_std(socket.into()))
+    }
+
+    fn of_socket(socket: UdpSocket) -> io::Result<Datagrams> {
+        let local = socket.local_addr()?;
+        let endpoint = Endpoint::Udp { host: hosts::host(&local), port: local.port() };
+        Ok(Datagrams { endpoint, source: Source::Udp { socket, local } })
     }
 
     /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.

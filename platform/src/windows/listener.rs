@@ -13,6 +13,7 @@ use socket2::SockRef;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_NO_SYSTEM_RESOURCES, ERROR_PIPE_BUSY};
 
 use super::names::{self, PipeName, StreamAddress};
+use super::owned::Owned;
 use super::pipe::{self, Instance};
 use super::{security, tcp};
 use crate::deadline::{Backoff, Deadline};
@@ -62,12 +63,33 @@ impl Listener {
                 Ok(Listener { endpoint: endpoint.clone(), source })
             }
             StreamAddress::Tcp(addresses) => {
-                let socket = TcpListener::from_std(tcp::listen(&addresses, options)?);
-                let bound = socket.local_addr()?;
-                let endpoint = Endpoint::Tcp { host: hosts::host(&bound), port: bound.port() };
-                Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::SocketOptions::of(options)) })
+                Listener::of_socket(TcpListener::from_std(tcp::listen(&addresses, options)?), options)
             }
         }
+    }
+
+    /// Of a TCP socket that listens already. It becomes non-blocking, and children do not inherit it from
+    /// here on. Its backlog stays as it is. Of the options count those about connections, and
+    /// [`BindOptions::beyond_loopback`].
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is no such socket; the text says what it is.
+    /// [`io::ErrorKind::PermissionDenied`]: beyond loopback without [`BindOptions::beyond_loopback`].
+    /// Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: a TCP socket; a pipe's listener is its name. Unix: a stream socket, Unix or TCP.
+    pub fn from_owned(owned: Owned, options: &BindOptions) -> io::Result<Listener> {
+        let socket = TcpListener::from_std(owned.into_listener(options)?.into());
+        Listener::of_socket(socket, options)
+    }
+
+    fn of_socket(socket: TcpListener, options: &BindOptions) -> io::Result<Listener> {
+        let bound = socket.local_addr()?;
+        let endpoint = Endpoint::Tcp { host: hosts::host(&bound), port: bound.port() };
+        Ok(Listener { endpoint, source: Source::Tcp(socket, tcp::SocketOptions::of(options)) })
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and

@@ -55,6 +55,7 @@ mod listener;
 mod mailslot;
 mod names;
 mod overlapped;
+mod owned;
 mod pipe;
 mod process;
 mod reasons;
@@ -76,6 +77,7 @@ pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
 pub use listener::Listener;
 pub(crate) use names::os_string;
+pub use owned::Owned;
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]

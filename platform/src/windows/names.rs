@@ -94,6 +94,7 @@ impl MailslotName {
 pub(super) fn stream_address(endpoint: &Endpoint) -> io::Result<StreamAddress> {
     checked(endpoint)?;
     match endpoint {
+        Endpoint::Unnamed(_) => Err(invalid(Endpoint::NO_NAME)),
         Endpoint::Local(name) => local_pipe(name).map(StreamAddress::Pipe),
         Endpoint::Pipe(name) => PipeName::new(name).map(StreamAddress::Pipe),
         Endpoint::Tcp { host, port } => hosts::resolve(host, *port).map(StreamAddress::Tcp),
@@ -118,6 +119,7 @@ pub(super) fn stream_address(endpoint: &Endpoint) -> io::Result<StreamAddress> {
 pub(super) fn datagram_address(endpoint: &Endpoint) -> io::Result<DatagramAddress> {
     checked(endpoint)?;
     match endpoint {
+        Endpoint::Unnamed(_) => Err(invalid(Endpoint::NO_NAME)),
         Endpoint::Udp { host, port } => hosts::resolve(host, *port).map(DatagramAddress::Udp),
         Endpoint::Mailslot(name) => MailslotName::new(name).map(DatagramAddress::Mailslot),
         Endpoint::UnixGram(_) => {
@@ -139,6 +141,9 @@ pub(super) fn datagram_address(endpoint: &Endpoint) -> io::Result<DatagramAddres
 
 /// The rules of the text form, by the one who knows them: a program can make endpoints without it.
 fn checked(endpoint: &Endpoint) -> io::Result<()> {
+    if let Endpoint::Unnamed(_) = endpoint {
+        return Err(invalid(Endpoint::NO_NAME));
+    }
     endpoint.to_string().parse::<Endpoint>().map(drop).map_err(|error| invalid(error.to_string()))
 }
 

@@ -26,11 +26,12 @@ use windows_sys::Win32::System::Pipes::{
 };
 
 use super::names::PipeName;
-use super::security::CLIENT_ACCESS;
+use super::security::{self, CLIENT_ACCESS};
 use super::timeout::millis;
 use crate::deadline::Deadline;
 #[cfg(test)]
 use crate::fault::{self, Call};
+use crate::{Credentials, User};
 
 /// Bytes that the system buffers in each direction, and most that one write hands over: Windows
 /// charges every byte in flight to the writer's quota of non-paged memory.
@@ -190,11 +191,24 @@ pub(super) fn client_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
 }
 
 /// The process that created the server's end.
-pub(super) fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
+fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
     let mut pid = 0;
     // SAFETY: the handle is borrowed, hence open; `pid` lives on this stack until the call returns.
     let ok = unsafe { GetNamedPipeServerProcessId(pipe.as_raw_handle(), &raw mut pid) };
     if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// What the system says about who made the pipe; that it says nothing is a fact, too.
+pub(super) fn server_credentials(pipe: BorrowedHandle<'_>) -> Option<Credentials> {
+    match security::owner_and_integrity(pipe) {
+        Ok((sid, integrity)) => {
+            Some(Credentials::new(User::Sid(sid), server_pid(pipe).ok(), Some(integrity)))
+        }
+        Err(error) => {
+            log::debug!("the owner of a pipe: {error}");
+            None
+        }
+    }
 }
 
 /// Whether the other end is still open, or has left bytes that nobody has read yet.

@@ -10,6 +10,7 @@ use mio::windows::NamedPipe;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::owned::{Connection, Owned, PipeEnd};
 use super::{closing, pipe, security, tcp};
 #[cfg(test)]
 use crate::fault::{self, Call};
@@ -46,7 +47,9 @@ enum Inner {
 
 struct Pipe {
     pipe: NamedPipe,
-    name: Arc<str>,
+    end: PipeEnd,
+    /// `None` if the program has brought it along.
+    name: Option<Arc<str>>,
     registered: Registered,
     /// Whether anything of the client's was read.
     heard: bool,
@@ -70,11 +73,41 @@ impl Stream {
     pub(super) fn from_pipe(pipe: NamedPipe, name: Arc<str>) -> Stream {
         Stream(Inner::Pipe(Pipe {
             pipe,
-            name,
+            end: PipeEnd::Server,
+            name: Some(name),
             registered: Registered::ByListener,
             heard: false,
             handed_over: false,
         }))
+    }
+
+    /// Of a handle or a socket that the program has already. Children do not inherit it from here on; a
+    /// socket becomes non-blocking, and small writes leave at once.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is something else than a connection of bytes; the text says
+    /// what. Otherwise what the system says. It is closed then.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: a TCP socket, or one end of a named pipe of bytes, opened for overlapped operations and with
+    /// no completion port yet. Unix: a connected stream socket, Unix or TCP.
+    pub fn from_owned(owned: Owned) -> io::Result<Stream> {
+        match owned.into_connection()? {
+            Connection::Pipe(handle, end) => Ok(Stream(Inner::Pipe(Pipe {
+                pipe: pipe::into_mio(handle),
+                end,
+                name: None,
+                registered: Registered::ByOwner,
+                heard: false,
+                handed_over: false,
+            }))),
+            Connection::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Stream(Inner::Tcp(TcpStream::from_std(socket.into()))))
+            }
+        }
     }
 
     pub(super) fn from_tcp(socket: TcpStream) -> Stream {
@@ -215,11 +248,15 @@ impl Stream {
     ///
     /// # Platform-specific behavior
     ///
-    /// On a pipe this impersonates the client for a moment, on the calling thread. A thread that
+    /// On the server's end of a pipe this impersonates the client for a moment, on the calling thread. A thread that
     /// already impersonates somebody goes on doing so afterwards.
     pub fn peer(&self) -> io::Result<Peer> {
         match &self.0 {
             Inner::Pipe(pipe) => {
+                if pipe.end == PipeEnd::Client {
+                    let server = pipe::server_credentials(pipe::handle(&pipe.pipe));
+                    return Ok(Peer::new(server, None));
+                }
                 // Windows may know earlier, or not, which is no reason to have two ways.
                 if !pipe.heard {
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -239,7 +276,9 @@ impl Stream {
     /// What the system says about a socket.
     pub fn local_address(&self) -> io::Result<Address> {
         match &self.0 {
-            Inner::Pipe(pipe) => Ok(Address::Pipe(pipe.name.to_string())),
+            Inner::Pipe(pipe) => {
+                Ok(pipe.name.as_ref().map_or(Address::Unnamed, |name| Address::Pipe(name.to_string())))
+            }
             Inner::Tcp(socket) => socket.local_addr().map(Address::Inet),
         }
     }
@@ -289,9 +328,10 @@ impl Stream {
 impl Drop for Pipe {
     fn drop(&mut self) {
         if !self.handed_over
+            && self.end == PipeEnd::Server
             && let Err(error) = self.pipe.disconnect()
         {
-            log::debug!("disconnecting {}: {error}", self.name);
+            log::debug!("disconnecting {}: {error}", self.name.as_deref().unwrap_or("a pipe"));
         }
     }
 }

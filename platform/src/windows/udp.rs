@@ -43,6 +43,14 @@ fn bind_to(address: SocketAddr, options: &BindOptions) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// One that was bound by others, with what ours have.
+pub(super) fn adopt(socket: Socket, options: &BindOptions) -> io::Result<Socket> {
+    set_default_buffers(&socket);
+    inet::set_buffers(&SockRef::from(&socket), options.recv_buffer, options.send_buffer)?;
+    keep_silent_about_others(&socket);
+    Ok(socket)
+}
+
 /// A non-blocking socket with a port of its own, which takes datagrams from the first address that
 /// could be connected to, and from nobody else.
 pub(super) fn connect(addresses: &[SocketAddr]) -> io::Result<(Socket, SocketAddr)> {
@@ -75,12 +83,16 @@ fn connect_to(address: SocketAddr) -> io::Result<Socket> {
 fn new(address: SocketAddr) -> io::Result<Socket> {
     let socket = inet::socket(address, Type::DGRAM, Protocol::UDP)?;
     take_exclusively(&socket)?;
+    set_default_buffers(&socket);
+    Ok(socket)
+}
+
+fn set_default_buffers(socket: &Socket) {
     for result in [socket.set_recv_buffer_size(BUFFER), socket.set_send_buffer_size(BUFFER)] {
         if let Err(error) = result {
             log::debug!("the system has no buffer of {BUFFER} bytes for datagrams: {error}");
         }
     }
-    Ok(socket)
 }
 
 /// Takes the next datagram. WouldBlock when there is none.
