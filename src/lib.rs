@@ -93,7 +93,7 @@ pub use server::{
     Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
-    Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, Sid, User, user_name,
+    Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, PollDescriptor, Sid, User, user_name,
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
@@ -106,7 +106,7 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
 
     shared::<(Access, Address, App, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
-    shared::<(Error, Executed, Failure, Layout, Peer, ResultCode, ConnectionId, Sid, User)>();
+    shared::<(Error, Executed, Failure, Layout, Peer, PollDescriptor, ResultCode, ConnectionId, Sid, User)>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
     shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();

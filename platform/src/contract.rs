@@ -11,10 +11,11 @@ use std::io;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Poll, Registry, Token};
 
 use super::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, Reserve, Stream,
+    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
+    Reserve, Stream,
 };
 use crate::{Address, BindOptions, Endpoint, Peer, Received, SendBuffer, StopSignals, User};
 
@@ -29,6 +30,7 @@ const _: () = {
     is_shared::<ChildProcess>();
     is_shared::<ParentChannel>();
     is_shared::<Owned>();
+    is_shared::<PollDescriptor>();
     is_shared::<Reserve>();
     is_shared::<StopSignals>();
 };
@@ -123,6 +125,7 @@ const _: () = {
     comes_from::<std::net::UdpSocket>();
 };
 const _: fn(&Owned) -> String = ToString::to_string;
+const _: fn(&Poll) -> io::Result<PollDescriptor> = PollDescriptor::of;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

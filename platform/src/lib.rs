@@ -21,6 +21,7 @@
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
 //! | `names.rs` | (private) | endpoint names to system addresses |
+//! | `poll.rs` | [`PollDescriptor`] | a poll as a descriptor, for other loops |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
@@ -99,9 +100,9 @@ mod os;
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use os::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, Reserve, Stream,
-    current_integrity, current_user, datagram_schemes, descriptor_limit, is_descriptor_limit,
-    raise_descriptor_limit, standard_error, stream_schemes, user_name,
+    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
+    Reserve, Stream, current_integrity, current_user, datagram_schemes, descriptor_limit,
+    is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Poll, Registry, Token};
 
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
@@ -329,6 +329,17 @@ impl ParentChannel {
     }
 }
 
+/// A poll as a descriptor for other loops.
+#[derive(Debug)]
+pub enum PollDescriptor {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/poll.rs.
+impl PollDescriptor {
+    pub fn of(_poll: &Poll) -> io::Result<PollDescriptor> {
+        unsupported()
+    }
+}
+
 /// A spare descriptor.
 #[derive(Debug)]
 pub enum Reserve {}
@@ -450,6 +461,7 @@ mod tests {
             DatagramChannel::connect(&endpoint).unwrap_err(),
             ChildProcess::spawn(&mut Command::new("x")).unwrap_err(),
             ParentChannel::take().unwrap_err(),
+            PollDescriptor::of(&Poll::new().unwrap()).unwrap_err(),
             Reserve::new().unwrap_err(),
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),

@@ -51,7 +51,11 @@ impl Error {
 
     /// An operating system's error that concerns no endpoint.
     pub(crate) fn system(operation: &'static str, source: io::Error) -> Error {
-        Error::assemble(operation, None, Kind::Os, Some(Arc::new(source)))
+        let kind = match source.kind() {
+            io::ErrorKind::Unsupported => Kind::Unsupported,
+            _ => Kind::Os,
+        };
+        Error::assemble(operation, None, kind, Some(Arc::new(source)))
     }
 
     /// The loop of our own server was not reached.

@@ -77,12 +77,29 @@ struct Contents {
     reserved: usize,
     /// How much was published so far.
     published: u64,
-    /// Whose turn the loop is in, which is not to be woken by itself.
-    thread: Option<ThreadMark>,
+    turner: Turner,
     /// Whether the loop was woken for what is in here.
     is_woken: bool,
     /// Whether nobody will read any more.
     is_closed: bool,
+}
+
+/// Who turns the loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Turner {
+    #[default]
+    Nobody,
+    /// This thread does, and reads what it writes itself before it sleeps: it is not to be woken for that.
+    Turns(ThreadMark),
+    /// This one did, and is about something else, perhaps asleep.
+    Rests(ThreadMark),
+}
+
+impl Turner {
+    /// Whether it is this thread, in a turn.
+    fn turns_here(self) -> bool {
+        self == Turner::Turns(ThreadMark::here())
+    }
 }
 
 /// Whether the loop is to end. Not a letter, so that no lack of room can refuse it.
@@ -164,7 +181,7 @@ impl Mailbox {
         if contents.is_closed {
             return Err(Unposted::Closed);
         }
-        let is_handlers = matches!(letter, Letter::Publish(_)) && contents.thread == Some(ThreadMark::here());
+        let is_handlers = matches!(letter, Letter::Publish(_)) && contents.turner.turns_here();
         let is_full = contents.unpaid >= CAPACITY && !is_handlers;
         if is_full || contents.make_room().is_err() {
             return Err(Unposted::Full);
@@ -180,7 +197,10 @@ impl Mailbox {
 
     /// Whether this is the thread that turns the loop, and could not wait for it.
     pub(crate) fn is_loops_thread(&self) -> bool {
-        self.contents().thread == Some(ThreadMark::here())
+        match self.contents().turner {
+            Turner::Nobody => false,
+            Turner::Turns(thread) | Turner::Rests(thread) => thread == ThreadMark::here(),
+        }
     }
 
     /// Whether so many letters wait that whoever makes more of them has to wait for the loop.
@@ -245,7 +265,7 @@ impl Mailbox {
         // Under the lock, so that it is never false while something is there.
         self.has_mail.store(true, Ordering::Release);
         // Who writes in the loop's own turn is read before it sleeps.
-        if contents.is_woken || contents.thread == Some(ThreadMark::here()) {
+        if contents.is_woken || contents.turner.turns_here() {
             return Ok(());
         }
         contents.is_woken = true;
@@ -261,7 +281,15 @@ impl Mailbox {
 
     /// From here on this thread turns the loop.
     pub(crate) fn serve_from(&self, thread: ThreadMark) {
-        self.contents().thread = Some(thread);
+        self.contents().turner = Turner::Turns(thread);
+    }
+
+    /// That thread goes and does something else, between turns. Whoever writes meanwhile wakes the loop.
+    pub(crate) fn rest(&self) {
+        let mut contents = self.contents();
+        if let Turner::Turns(thread) = contents.turner {
+            contents.turner = Turner::Rests(thread);
+        }
     }
 
     /// The word to stop, once. And how many letters were there then: those that come meanwhile are for later.
@@ -431,6 +459,16 @@ mod tests {
         std::thread::scope(|scope| scope.spawn(|| mailbox.post(Letter::Run)).join())
             .expect("a thread")
             .expect("room");
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn between_turns_everybody_wakes_the_loop() {
+        let (mailbox, woken) = counting();
+        mailbox.serve_from(ThreadMark::here());
+        mailbox.rest();
+        assert!(mailbox.is_loops_thread(), "it must not wait for itself");
+        mailbox.post(Letter::Run).expect("room");
         assert_eq!(woken.load(Ordering::Relaxed), 1);
     }
 

@@ -43,6 +43,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sidewire_platform::PollDescriptor;
+
 use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::maker::Maker;
@@ -86,8 +88,6 @@ pub(crate) struct Reactor<Y: System = Os> {
     /// also on systems where it is not to be had otherwise (a pipe's completion).
     judged: Option<Instant>,
     mailbox: Arc<Mailbox>,
-    /// Which thread has turned it last.
-    thread: Option<ThreadMark>,
     memory: Memory,
     /// Given up when the process is out of descriptors, to tell one client so.
     reserve: Option<Y::Reserve>,
@@ -110,6 +110,11 @@ impl Reactor {
     pub(crate) fn new(limits: Limits, counters: Counters) -> io::Result<Reactor> {
         Reactor::over(Os::new()?, limits, counters)
     }
+
+    /// What another loop may watch in place of all that is open here.
+    pub(crate) fn descriptor(&self) -> io::Result<PollDescriptor> {
+        self.system.descriptor()
+    }
 }
 
 impl<Y: System> Reactor<Y> {
@@ -125,7 +130,6 @@ impl<Y: System> Reactor<Y> {
             judged: None,
             topics: Topics::new(mailbox.audience()),
             mailbox,
-            thread: None,
             memory: Memory::new(limits.max_buffered),
             reserve: Some(system.reserve()?),
             refusals: Refusals::new(counters.clone()),
@@ -183,12 +187,13 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// From here on this thread turns it.
-    pub(crate) fn begin_turns(&mut self) {
-        let thread = Some(ThreadMark::here());
-        if self.thread != thread {
-            self.thread = thread;
-            self.mailbox.serve_from(ThreadMark::here());
-        }
+    pub(crate) fn begin_turns(&self) {
+        self.mailbox.serve_from(ThreadMark::here());
+    }
+
+    /// Until further turns that thread is about something else.
+    pub(crate) fn rest(&self) {
+        self.mailbox.rest();
     }
 
     /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
@@ -219,12 +224,28 @@ impl<Y: System> Reactor<Y> {
 
     /// How long to poll: not at all while somebody waits for the next turn.
     fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if self.schedule.has_queued() || self.mailbox.has_mail() || self.topics.is_fanning_out() {
+        if self.has_more_to_do() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.schedule.next().into_iter().chain(self.stopping).min();
-        let until = deadline.zip(self.judged).map(|(at, now)| at.saturating_duration_since(now));
+        let until = self.deadline().zip(self.judged).map(|(at, now)| at.saturating_duration_since(now));
         until.into_iter().chain(timeout).min()
+    }
+
+    /// After how long the next turn is due, should the system tell of nothing before. `None`: then none is.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        if self.has_more_to_do() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.deadline()?.saturating_duration_since(self.system.now()))
+    }
+
+    /// Whether somebody waits for the next turn, of whom the system does not tell.
+    fn has_more_to_do(&self) -> bool {
+        self.schedule.has_queued() || self.mailbox.has_mail() || self.topics.is_fanning_out()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.schedule.next().into_iter().chain(self.stopping).min()
     }
 
     fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {

@@ -4,6 +4,7 @@ mod builder;
 mod connected;
 mod listen;
 mod open;
+mod own_loop;
 mod peers;
 mod queue;
 mod remote;
@@ -428,19 +429,6 @@ impl<S, T: Threads> Server<S, T> {
     #[must_use]
     pub fn state_mut(&mut self) -> &mut S {
         &mut self.dispatch.state
-    }
-
-    /// Waits for something to happen, for at most `timeout` (`None`: as long as it takes), and
-    /// handles it: for programs that have a loop of their own. May return early, with nothing
-    /// handled, when a signal interrupts it. Returns `false` once the server
-    /// was stopped through its [`Remote`].
-    ///
-    /// # Errors
-    /// If the system's poll itself fails. What goes wrong with single connections ends those only.
-    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let _serving = loops::begin_serving(&self.served);
-        self.core.reactor()?.begin_turns();
-        self.turn_once(timeout)
     }
 
     /// Serves until it is stopped through its [`Remote`].

@@ -23,6 +23,7 @@ mod frozen;
 mod held_up;
 mod hello;
 mod limits;
+mod own_loop;
 mod own_server;
 mod pending;
 mod pieces;

@@ -299,7 +299,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits for `count` such lines.
     pub(crate) fn start(command: &mut Command, count: usize) -> Process {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start a process");
+        Process::start_with_input(command.stdin(Stdio::null()), count)
+    }
+
+    /// The same of one whose standard input is what the command says.
+    pub(crate) fn start_with_input(command: &mut Command, count: usize) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("start a process");
         let stdout = child.stdout.take().expect("its output");
         let mut process = Process { child, endpoints: Vec::new() };
         let (sender, lines) = mpsc::channel();

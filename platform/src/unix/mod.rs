@@ -22,6 +22,7 @@ mod namespace;
 mod owned;
 mod owner;
 mod placed;
+mod poll;
 mod process;
 mod reasons;
 mod signals;
@@ -40,6 +41,7 @@ pub use inherited::ParentChannel;
 pub use listener::Listener;
 pub(crate) use names::os_string;
 pub use owned::Owned;
+pub use poll::PollDescriptor;
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]

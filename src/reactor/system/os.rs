@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use sidewire_platform::{
-    Address, Datagrams, Endpoint, Listener, Peer, Received, Reserve, SendBuffer, Stream, User,
+    Address, Datagrams, Endpoint, Listener, Peer, PollDescriptor, Received, Reserve, SendBuffer, Stream, User,
 };
 
 use super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
@@ -20,6 +20,10 @@ pub(crate) struct Os {
 impl Os {
     pub(crate) fn new() -> io::Result<Os> {
         Ok(Os { poll: Poll::new()? })
+    }
+
+    pub(crate) fn descriptor(&self) -> io::Result<PollDescriptor> {
+        PollDescriptor::of(&self.poll)
     }
 }
 

@@ -80,3 +80,19 @@ fn a_burst_of_callers_does_not_hold_up_a_request() {
     assert_eq!(stage.counters.connections(), 601);
     drop(crowd);
 }
+
+/// Whoever turns the loop from outside is told that it is not done, and when it is due.
+#[test]
+fn what_a_turn_leaves_is_due_at_once() {
+    let mut stage = Stage::new(|limits| {
+        limits.turn_frames = 10;
+        limits.listener.connection.idle_timeout = Some(ms(500));
+    });
+    let caller = stage.accepted();
+    caller.send(&request(1, b"hello").repeat(25));
+    for is_more in [true, true, false] {
+        stage.turn();
+        assert_eq!(stage.reactor.next_timeout() == Some(Duration::ZERO), is_more);
+    }
+    assert_eq!(stage.reactor.next_timeout(), Some(ms(500)), "its idle timeout");
+}

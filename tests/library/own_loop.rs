@@ -1,0 +1,172 @@
+//! Servers in a loop that is not their own: it watches their descriptor, and asks after their time limits.
+
+use sidewire::Server;
+
+#[cfg(unix)]
+mod descriptor {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use sidewire::{Limits, Listen, PollDescriptor, Server};
+
+    use crate::util::{Raw, all_streams, client, fresh, store, store_with, usual, watchdog};
+
+    const ECHO: u16 = 4;
+
+    /// Waits as a loop does that knows nothing of servers. Says whether the descriptor was readable.
+    fn wait(descriptor: &PollDescriptor, timeout: Option<Duration>) -> bool {
+        let timeout = timeout.map(|timeout| Timespec::try_from(timeout).expect("a short time"));
+        let mut watched = [PollFd::new(descriptor, PollFlags::IN)];
+        match poll(&mut watched, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => false,
+            polled => polled.expect("poll") > 0,
+        }
+    }
+
+    /// Is that loop until the server has stopped or `is_done`.
+    fn drive<S>(server: &mut Server<S>, mut is_done: impl FnMut() -> bool) {
+        let descriptor = server.poll_descriptor().expect("a descriptor");
+        while !is_done() {
+            wait(&descriptor, server.next_timeout());
+            if !server.turn(Some(Duration::ZERO)).expect("a turn") {
+                return;
+            }
+        }
+    }
+
+    /// More at once than a turn does.
+    #[test]
+    fn what_a_turn_leaves_is_done_in_the_next() {
+        let _watchdog = watchdog(60);
+        for endpoint in all_streams() {
+            let mut limits = Limits::default();
+            limits.turn_frames = 1;
+            let mut server = store_with(limits);
+            let bound = server.listen(usual(&endpoint)).expect("listen");
+            let remote = server.remote().expect("a remote");
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let client = client(&bound);
+                    let calls: Vec<_> = (0..200).map(|_| client.start(ECHO, "x").expect("start")).collect();
+                    for call in calls {
+                        assert_eq!(call.wait().expect("a reply").payload(), b"x");
+                    }
+                    remote.stop().expect("its loop lives");
+                });
+                drive(&mut server, || false);
+            });
+        }
+    }
+
+    /// Nothing is due, and nothing comes, but for what other threads say.
+    #[test]
+    fn what_others_say_wakes_a_loop_that_waits_without_end() {
+        let _watchdog = watchdog(60);
+        let mut server = Server::new(0);
+        assert_eq!(server.next_timeout(), None);
+        let remote = server.remote().expect("a remote");
+        let descriptor = server.poll_descriptor().expect("a descriptor");
+        assert_eq!(server.next_timeout(), None);
+        for round in 1..=3 {
+            assert!(!wait(&descriptor, Some(Duration::ZERO)), "nothing has come");
+            let other = remote.clone();
+            let other = thread::spawn(move || other.with(|count| *count += 1).expect("room"));
+            assert!(wait(&descriptor, None));
+            other.join().expect("no panic");
+            assert!(server.turn(Some(Duration::ZERO)).expect("a turn"));
+            assert_eq!((*server.state(), server.next_timeout()), (round, None));
+        }
+        remote.stop().expect("its loop lives");
+        drive(&mut server, || false);
+    }
+
+    /// The loop's own thread, too: it may be asleep when the time limit is asked for next.
+    #[test]
+    fn what_the_loops_own_thread_says_between_turns_wakes_it() {
+        let _watchdog = watchdog(60);
+        let mut server = Server::new(0);
+        let remote = server.remote().expect("a remote");
+        let descriptor = server.poll_descriptor().expect("a descriptor");
+        for round in 1..=3 {
+            remote.with(|count| *count += 1).expect("room");
+            assert!(wait(&descriptor, None), "it was woken");
+            assert_eq!(server.next_timeout(), Some(Duration::ZERO));
+            assert!(server.turn(Some(Duration::ZERO)).expect("a turn"));
+            assert_eq!(*server.state(), round);
+        }
+    }
+
+    /// What a handler asks of its own server, and what it leaves for later.
+    #[test]
+    fn what_handlers_leave_is_done() {
+        let _watchdog = watchdog(60);
+        let mut server = Server::new(Vec::new());
+        let remote = server.remote().expect("a remote");
+        server.on(1, move |waiting: &mut Vec<_>, _request, reply| {
+            waiting.push(reply.defer()?);
+            remote
+                .with(|waiting| {
+                    waiting.drain(..).for_each(|responder: sidewire::Responder| responder.reply("later"))
+                })
+                .expect("room");
+            Ok(())
+        });
+        let bound = server.listen(usual(&fresh("local"))).expect("listen");
+        let is_done = AtomicBool::new(false);
+        let remote = server.remote().expect("a remote");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let client = client(&bound);
+                for _ in 0..50 {
+                    assert_eq!(client.call(1, "").expect("a reply").payload(), b"later");
+                }
+                is_done.store(true, Relaxed);
+                remote.with(|_| {}).expect("room");
+            });
+            drive(&mut server, || is_done.load(Relaxed));
+        });
+    }
+
+    /// Nothing comes any more, and the loop sleeps until the limit has passed.
+    #[test]
+    fn time_limits_are_asked_after() {
+        let _watchdog = watchdog(60);
+        let mut limits = Limits::default();
+        limits.listener.connection.idle_timeout = Some(Duration::from_millis(200));
+        let mut server = store_with(limits);
+        let bound = server.listen(usual(&fresh("local"))).expect("listen");
+        let (done, ended) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let raw = Raw::connect(&bound);
+                raw.send_classic(i32::from(ECHO), b"x");
+                raw.receive_classic();
+                raw.receive_to_end_or_reset(); // Whichever: it is the end.
+                drop(raw);
+                done.send(()).expect("the test waits");
+            });
+            drive(&mut server, || ended.try_recv().is_ok());
+        });
+    }
+
+    #[test]
+    fn files_are_looked_for_in_time() {
+        let _watchdog = watchdog(60);
+        let mut server = store();
+        server.listen(Listen::on(fresh("unix")).expect("an endpoint")).expect("listen");
+        let due = server.next_timeout().expect("a look at its file");
+        assert!(due > Duration::ZERO && due <= Duration::from_millis(2500), "{due:?}");
+    }
+}
+
+#[test]
+fn where_there_is_no_descriptor_it_is_said() {
+    let mut server = Server::new(());
+    match server.poll_descriptor() {
+        Ok(_) => assert!(cfg!(unix)),
+        Err(error) => assert!(cfg!(windows) && error.is_unsupported(), "{error}"),
+    }
+}
