@@ -206,6 +206,58 @@ impl Connect {
         self
     }
 
+    /// Calls this when something has come that nobody waits for: an event, the reply to a call that was
+    /// [started](Client::start) or a part of one, the connection's end, or another connection behind that. It is for
+    /// programs that wait for something else, such as the loop of a user interface: this wakes that loop, which
+    /// then asks [`Events::next_timeout`](super::Events::next_timeout) until there are no more,
+    /// [`Pending::poll`](super::Pending::poll) and [`Parts::poll`](super::Parts::poll), without waiting. What is asked
+    /// for only later has not been missed: it is kept. It may be called for nothing. That a call's time is up is not
+    /// told.
+    ///
+    /// Whoever reads runs it, so there has to be a [reader](Client::spawn_reader), and it should not take long.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use sidewire::Connect;
+    ///
+    /// # use sidewire::{Server, WhenSlow};
+    /// # fn main() -> sidewire::Result<()> {
+    /// # let name = format!("local:arrival-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// # let mut server = Server::new(());
+    /// # server.topic(1, WhenSlow::DropNewest);
+    /// # server.listen(name)?;
+    /// # let running = server.spawn()?;
+    /// const CHANGED: u16 = 1;
+    /// # #[derive(PartialEq, Debug)]
+    /// enum Input {
+    ///     // What else the loop waits for, and:
+    ///     Sidewire,
+    /// }
+    /// let (sender, inputs) = mpsc::channel(); // in an app: the event loop's proxy
+    /// let client = Connect::to(name)?.on_arrival(move || drop(sender.send(Input::Sidewire))).open()?;
+    /// let mut changes = client.subscribe(CHANGED)?;
+    /// client.spawn_reader()?;
+    /// # running.remote().publish(CHANGED, "x")?;
+    /// for Input::Sidewire in inputs {
+    ///     while let Some(change) = changes.next_timeout(Duration::ZERO)? {
+    ///         println!("{} bytes", change.payload().len());
+    /// #       return Ok(());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_arrival(mut self, told: impl Fn() + Send + Sync + 'static) -> Connect {
+        self.handlers.arrival = Some(Arc::new(told));
+        self
+    }
+
+    pub(super) fn tell_arrival(&self) {
+        self.handlers.tell_arrival();
+    }
+
     /// Connects anew when the connection has ended, which is else the end of the client. Not at first: if
     /// [`open`](Connect::open) finds nobody, it says so. Over datagrams there is no connection that could end, and this
     /// changes nothing.

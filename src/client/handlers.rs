@@ -24,7 +24,12 @@ pub(super) struct Handlers {
     pub(super) panics: Arc<Tally>,
     /// How often notifies were dropped.
     pub(super) dropped: Arc<Tally>,
+    /// Is told that something has come for which nobody waits.
+    pub(super) arrival: Option<Arc<Arrival>>,
 }
+
+/// What is told that something has come.
+pub(super) type Arrival = dyn Fn() + Send + Sync;
 
 type Handler = dyn Fn(&PeerRequest<'_>, &mut PeerReply) -> Result<(), Failure> + Send + Sync;
 
@@ -42,6 +47,13 @@ impl Handlers {
 
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Under no lock: whoever is told may use the client.
+    pub(super) fn tell_arrival(&self) {
+        if let Some(told) = &self.arrival {
+            told();
+        }
     }
 }
 

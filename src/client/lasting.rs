@@ -285,6 +285,7 @@ impl Lasting {
         self.is_decided.notify_all();
         if let Some(reconnected) = told {
             self.reconnect.tell(&reconnected);
+            self.connect.tell_arrival();
         }
     }
 

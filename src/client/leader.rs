@@ -252,6 +252,11 @@ impl SharedConnection {
         }
         state.inbox = inbox;
         self.close_if_failed(&mut state);
+        if state.caller.take_news() && self.handlers.arrival.is_some() {
+            drop(state);
+            self.handlers.tell_arrival();
+            state = self.lock();
+        }
         (state, has_come)
     }
 

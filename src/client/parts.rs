@@ -1,6 +1,7 @@
 //! Replies that come in parts.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::journal::Asked;
@@ -88,24 +89,54 @@ impl Parts {
         }
     }
 
+    /// The next part, if it has come; `Ready(None)` behind the end. What has come is read first. Never waits, and no
+    /// time limit counts.
+    pub fn poll(&mut self) -> Poll<Option<Result<Vec<u8>>>> {
+        let Course::Open(seat) = self.course else { return Poll::Ready(None) };
+        match self.connection.next_part(seat, Some(Duration::ZERO)) {
+            None => Poll::Pending,
+            Some(outcome) => {
+                let next = self.come(outcome);
+                Poll::Ready(self.explained(next).transpose())
+            }
+        }
+    }
+
     fn next_part(&mut self, seat: Seat) -> Result<Option<Vec<u8>>> {
         let error = |kind| Error::new("call", self.connection.endpoint(), kind);
         if self.connection.waits_for_itself() {
             return Err(error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
         }
-        let result = match self.connection.next_part(seat, self.timeout) {
+        match self.connection.next_part(seat, self.timeout) {
+            Some(outcome) => self.come(outcome),
             None => {
                 self.connection.drop_call(seat);
-                Err(error(Kind::TimedOut))
+                self.end(Err(error(Kind::TimedOut)))
             }
-            Some(Outcome::Part(part)) => return Ok(Some(part)),
-            Some(Outcome::Reply(reply)) => Ok(reply.into()),
-            Some(outcome) => Err(self.connection.explain(&self.connection.lock(), "call", outcome)),
-        };
+        }
+    }
+
+    fn come(&mut self, outcome: Outcome) -> Result<Option<Vec<u8>>> {
+        match outcome {
+            Outcome::Part(part) => Ok(Some(part)),
+            Outcome::Reply(reply) => self.end(Ok(reply.into())),
+            outcome => {
+                let error = self.connection.explain(&self.connection.lock(), "call", outcome);
+                self.end(Err(error))
+            }
+        }
+    }
+
+    fn end(&mut self, result: Result<Response>) -> Result<Option<Vec<u8>>> {
         self.course = Course::Failed;
         std::mem::take(&mut self.asked).end(self.connection.endpoint(), &result);
         self.course = Course::Answered(result?.checked(self.connection.endpoint())?);
         Ok(None)
+    }
+
+    fn explained<P>(&self, next: Result<P>) -> Result<P> {
+        let peer = self.connection.channel().peer();
+        next.map_err(|error| request::explain(error, self.msg_type, self.timeout, peer))
     }
 }
 
@@ -115,8 +146,7 @@ impl Iterator for Parts {
     fn next(&mut self) -> Option<Result<Vec<u8>>> {
         let Course::Open(seat) = self.course else { return None };
         let next = self.next_part(seat);
-        let peer = self.connection.channel().peer();
-        next.map_err(|error| request::explain(error, self.msg_type, self.timeout, peer)).transpose()
+        self.explained(next).transpose()
     }
 }
 

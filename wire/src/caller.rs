@@ -158,6 +158,8 @@ pub struct Caller<W> {
     incoming: Option<Box<incoming::Queue>>,
     /// Bytes that the channel has taken so far. A request behind them has not left.
     taken: u64,
+    /// Whether something has come for which nobody waits.
+    has_news: bool,
 }
 
 impl<W: Wake> Caller<W> {
@@ -182,6 +184,7 @@ impl<W: Wake> Caller<W> {
             hello: None,
             incoming: None,
             taken: 0,
+            has_news: false,
         }
     }
 

@@ -27,6 +27,12 @@ impl<W: Wake> Caller<W> {
         self.connection.take_large_partial(at_least)
     }
 
+    /// Whether something has come since this was last asked for which nobody waits: an event, a reply or a part of
+    /// it, or the end. For whoever tells those that poll now and then; ask after each read.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
     /// Takes the large frame back, before [`end_read`](Caller::end_read).
     pub fn put_back(&mut self, partial: Vec<u8>) {
         self.connection.put_back(partial);
@@ -170,6 +176,7 @@ impl<W: Wake> Caller<W> {
             && !self.course.is_over()
         {
             self.course.fail(error.clone());
+            self.has_news = true;
             self.seats.wake_all();
         }
     }
@@ -177,6 +184,7 @@ impl<W: Wake> Caller<W> {
     fn end_with(&mut self, end: End) {
         let failure = self.connection.flow().failure().filter(|_| end == End::Closed);
         self.course.close(failure.map_or(end, |error| End::Failed(error.clone())));
+        self.has_news = true;
         self.seats.wake_all();
     }
 }

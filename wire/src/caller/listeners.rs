@@ -75,12 +75,15 @@ impl<W> Listeners<W> {
 }
 
 impl<W: Wake> Listeners<W> {
-    /// Gives an event to all who listen. `most`: bytes that may wait for each of them.
-    pub(super) fn take(&mut self, event: &Event<'_>, most: usize) {
-        let Event::Published { topic, sequence, dropped, payload } = *event else { return };
+    /// Gives an event to all who listen, and says whether all of them wait for one. `most`: bytes that may wait for
+    /// each of them.
+    pub(super) fn take(&mut self, event: &Event<'_>, most: usize) -> bool {
+        let Event::Published { topic, sequence, dropped, payload } = *event else { return true };
+        let mut are_waiting = true;
         for listener in self.by_number.values_mut() {
-            listener.take(topic, sequence, dropped, payload, most);
+            are_waiting &= listener.take(topic, sequence, dropped, payload, most);
         }
+        are_waiting
     }
 }
 
@@ -101,22 +104,25 @@ impl<W> Listener<W> {
 }
 
 impl<W: Wake> Listener<W> {
-    fn take(&mut self, topic: u16, sequence: u32, dropped: u32, payload: &[u8], most: usize) {
-        let Some(listened) = self.topics.iter_mut().find(|listened| listened.number == topic) else { return };
+    /// Says whether there is nobody who will have to be told of it.
+    fn take(&mut self, topic: u16, sequence: u32, dropped: u32, payload: &[u8], most: usize) -> bool {
+        let Some(listened) = self.topics.iter_mut().find(|listened| listened.number == topic) else {
+            return true;
+        };
         let dropped = dropped.saturating_add(listened.lost);
         // One is taken however large it is.
         let fits = self.queue.is_empty() || self.bytes.saturating_add(cost(payload)) <= most;
         let copied = if fits { copy(&mut self.queue, payload) } else { Err(NoMemory) };
         let Ok(payload) = copied else {
             listened.lost = dropped.saturating_add(1);
-            return;
+            return true;
         };
         listened.lost = 0;
         self.bytes += cost(&payload);
         self.queue.push_back(Published { topic, sequence, dropped, payload });
-        if let Some(waiter) = &self.waiter {
-            waiter.waker.wake();
-        }
+        let Some(waiter) = &self.waiter else { return false };
+        waiter.waker.wake();
+        true
     }
 }
 

@@ -32,18 +32,20 @@ impl Parts {
 
 impl<W: Wake> Call<W> {
     /// A part of its reply has come. Who did not [ask for parts](Caller::stream) gets none: his credit is given back at once.
-    pub(super) fn take_part(&mut self, connection: &mut Connection, id: u32, payload: &[u8]) {
+    /// Says whether there is nobody who will have to be told of it.
+    pub(super) fn take_part(&mut self, connection: &mut Connection, id: u32, payload: &[u8]) -> bool {
         let Some(parts) = &mut self.parts else {
-            return connection.give_credit(id, cost(payload));
+            connection.give_credit(id, cost(payload));
+            return true;
         };
         if parts.push(payload).is_err() {
             connection.push_cancel(id);
             connection.abandon_call(id);
             return self.answer(State::Lost);
         }
-        if let State::Open(Some(waiter)) = &self.state {
-            waiter.waker.wake();
-        }
+        let State::Open(Some(waiter)) = &self.state else { return false };
+        waiter.waker.wake();
+        true
     }
 }
 

@@ -13,25 +13,25 @@ use crate::rc::ResultCode;
 
 impl<W: Wake> Caller<W> {
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
-        let Caller { connection, settings, seats, hello, course, incoming, .. } = self;
+        let Caller { connection, settings, seats, hello, course, incoming, has_news, .. } = self;
         let mut is_left = false;
         connection.receive(bytes, &Cell::new(usize::MAX), &mut |connection, event| match event {
             Event::Reply { id, rc, is_text, payload } => {
                 let Some(call) = seats.call_mut(id) else { return };
                 let is_classic_first = id == 1 && connection.layout() == Some(Layout::Classic);
-                call.answer(match memory::copy(payload) {
+                *has_news |= !call.answer(match memory::copy(payload) {
                     Ok(payload) => State::Answered(Reply { rc, is_text, payload, is_classic_first }),
                     Err(NoMemory) => State::Lost,
                 });
             }
             Event::Part { id, payload } => {
                 if let Some(call) = seats.call_mut(id) {
-                    call.take_part(connection, id, payload);
+                    *has_news |= !call.take_part(connection, id, payload);
                 }
             }
             Event::LostReply { id } => {
                 if let Some(call) = seats.call_mut(id) {
-                    call.answer(State::Lost);
+                    *has_news |= !call.answer(State::Lost);
                 }
             }
             Event::Goodbye { rc, last_id } => {
@@ -54,12 +54,15 @@ impl<W: Wake> Caller<W> {
             Event::Subscribe { ticket } | Event::Unsubscribe { ticket } => {
                 connection.begin_reply(ticket).fail(ResultCode::NO_HANDLER, "this client has no events");
             }
-            Event::Published { .. } => seats.listeners.take(&event, settings.limits.event_queue),
+            Event::Published { .. } => {
+                *has_news |= !seats.listeners.take(&event, settings.limits.event_queue);
+            }
             Event::Pong { id } => seats.pings.answer(id),
             Event::Greeted(_) => {}
         });
         connection.received(now);
         if is_left {
+            *has_news = true;
             seats.wake_all();
         }
     }

@@ -109,11 +109,11 @@ impl<W> Call<W> {
 }
 
 impl<W: Wake> Call<W> {
-    /// Somebody may have looked forward to this.
-    pub(super) fn answer(&mut self, answer: State<W>) {
-        if let State::Open(Some(waiter)) = std::mem::replace(&mut self.state, answer) {
-            waiter.waker.wake();
-        }
+    /// Somebody may have looked forward to this. Says whether anybody did.
+    pub(super) fn answer(&mut self, answer: State<W>) -> bool {
+        let State::Open(Some(waiter)) = std::mem::replace(&mut self.state, answer) else { return false };
+        waiter.waker.wake();
+        true
     }
 }
 
