@@ -1,6 +1,6 @@
-//! What the server asks its peers: orders to the loop, and what becomes of calls.
+//! What the server asks its peers: orders to the loop, and what becomes of calls and pings.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::session::ConnectionId;
 use super::system::System;
@@ -28,14 +28,22 @@ pub(crate) enum PeerOrder {
         msg_type: u16,
         payload: Vec<u8>,
     },
+    /// Asks for a sign of life.
+    Ping {
+        timeout: Option<Duration>,
+    },
     /// Says goodbye and closes.
     Close,
 }
 
-/// What becomes of the server's own calls on a connection.
+/// What becomes of the server's own calls and pings on a connection.
 pub(crate) enum CallNews<'a> {
     /// The call that was ordered last is on its way, with this id.
     Sent {
+        id: u32,
+    },
+    /// So is the ping that was.
+    Pinged {
         id: u32,
     },
     /// It is not, and won't be.
@@ -53,13 +61,25 @@ pub(crate) enum CallNews<'a> {
     TimedOut {
         id: u32,
     },
-    /// The peer leaves: all but those that it may still answer were not executed.
+    /// A ping was answered, so long after it was sent.
+    Ponged {
+        id: u32,
+        took: Duration,
+    },
+    /// It was not in its time.
+    NoPong {
+        id: u32,
+    },
+    /// The peer leaves: all calls but those that it may still answer were not executed.
     Left {
         may_be_answered: &'a dyn Fn(u32) -> bool,
     },
     /// No answers come any more.
     Gone,
 }
+
+/// Most pings of one connection that have no pong yet.
+const PINGS: usize = 64;
 
 /// Why a call was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +106,7 @@ impl<Y: System> Reactor<Y> {
         let Some((link, site)) =
             self.links.get_mut(key).and_then(|link| limits(link.source()).map(|site| (link, site)))
         else {
-            return if let PeerOrder::Call { .. } = what {
+            return if let PeerOrder::Call { .. } | PeerOrder::Ping { .. } = what {
                 service.call_news(ConnectionId(key), None, CallNews::NotSent(NotSent::Gone));
             };
         };
@@ -113,6 +133,14 @@ impl<Y: System> Reactor<Y> {
                 }
             }
             (PeerOrder::Notify { .. }, Protocol::Plain(_)) => return,
+            (PeerOrder::Ping { timeout }, protocol) => {
+                let sent = match protocol {
+                    Protocol::Framed(connection) => ping(connection, limits, now, timeout),
+                    Protocol::Plain(_) => Err(NotSent::CantBeAsked),
+                };
+                let news = sent.map_or_else(CallNews::NotSent, |id| CallNews::Pinged { id });
+                service.call_news(ConnectionId(key), Some(endpoint), news);
+            }
             (PeerOrder::Close, Protocol::Framed(connection)) => connection.close(),
             (PeerOrder::Close, Protocol::Plain(plain)) => plain.close(),
         }
@@ -147,6 +175,20 @@ fn notify(
         return Err(NotSent::Busy);
     }
     connection.push_notify(msg_type, payload).map_err(|NoMemory| NotSent::NoMemory)
+}
+
+fn ping(
+    connection: &mut Connection,
+    limits: &ConnectionLimits,
+    now: Instant,
+    timeout: Option<Duration>,
+) -> Result<u32, NotSent> {
+    check(connection, limits, b"")?;
+    if connection.flow().is_backed_up() || connection.pings() >= PINGS {
+        return Err(NotSent::Busy);
+    }
+    let until = timeout.and_then(|timeout| now.checked_add(timeout));
+    connection.begin_ping(now, until).map_err(|NoMemory| NotSent::NoMemory)
 }
 
 /// Whether the peer can be told this now: it never takes the outbox past the hard mark.

@@ -412,7 +412,8 @@ impl<Y: System> Link<Y> {
         }
     }
 
-    /// Gives up calls of ours that the peer has not answered in time. Says whether there were any.
+    /// Gives up calls and pings of ours that the peer has not answered in time. Says whether there were any calls, of
+    /// which it is told.
     fn give_up_calls(
         &mut self,
         now: Instant,
@@ -429,6 +430,12 @@ impl<Y: System> Link<Y> {
             has_late = true;
             let (connection, endpoint) = (ConnectionId(scope.key), &scope.site.endpoint);
             service.call_news(connection, Some(endpoint), CallNews::TimedOut { id });
+        }
+        while input != Input::Waiting
+            && let Some(id) = connection.poll_pinged(now)
+        {
+            let (connection, endpoint) = (ConnectionId(scope.key), &scope.site.endpoint);
+            service.call_news(connection, Some(endpoint), CallNews::NoPong { id });
         }
         has_late
     }

@@ -111,7 +111,7 @@ impl<S> PeerHandle<S> {
     {
         let (payload, timeout) = (payload.as_ref().to_vec(), timeout.into());
         let what = PeerOrder::Call { msg_type, payload, timeout };
-        self.order(what, Some(Callback { msg_type, then: Box::new(then) }))
+        self.order(what, Some(Callback::Call(OfCall { msg_type, then: Box::new(then) })))
     }
 
     /// Tells the client something that wants no answer. It is dropped, and the log says so, if the client has
@@ -121,6 +121,39 @@ impl<S> PeerHandle<S> {
     /// As [`call`](PeerHandle::call).
     pub fn notify(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<()> {
         self.order(PeerOrder::Notify { msg_type, payload: payload.as_ref().to_vec() }, None)
+    }
+
+    /// Asks the client for a sign of life. `then` runs on the server's thread with how long it took from this server's
+    /// loop to the client and back, or when it is known that none comes: with an error that
+    /// [`is_timeout`](Error::is_timeout) after `timeout`; that [`is_peer_gone`](Error::is_peer_gone); that
+    /// [`is_full`](Error::is_full) if 64 pings wait for their answer already, or the client does not read; that
+    /// [`is_invalid_input`](Error::is_invalid_input) if it speaks the classic layout, which has no pings. The connection
+    /// stays as it is in any case: what a silence means, the app decides.
+    ///
+    /// A client of this library answers while one of its threads waits for something, or
+    /// [reads](crate::Client::spawn_reader) all the time; no handler of its is asked.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use sidewire::{ConnectionId, Remote, Result};
+    ///
+    /// fn look_after(remote: &Remote<Vec<ConnectionId>>, client: ConnectionId) -> Result<()> {
+    ///     remote.peer(client).ping(Duration::from_secs(10), move |silent: &mut Vec<ConnectionId>, answer| {
+    ///         if answer.is_err() {
+    ///             silent.push(client);
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`call`](PeerHandle::call).
+    pub fn ping<F>(&self, timeout: impl Into<Option<Duration>>, then: F) -> Result<()>
+    where
+        F: FnOnce(&mut S, Result<Duration>) + Send + 'static,
+    {
+        let what = PeerOrder::Ping { timeout: timeout.into() };
+        self.order(what, Some(Callback::Ping(OfPing(Box::new(then)))))
     }
 
     /// Ends the connection: what was accepted is still answered, then the client is told goodbye.
@@ -150,17 +183,60 @@ impl<S> fmt::Debug for PeerHandle<S> {
     }
 }
 
-/// Who is told what became of a call.
-pub(super) struct Callback<S> {
-    pub(super) msg_type: u16,
-    then: Box<Then<S>>,
+/// Who is told what became of something that the client was asked.
+pub(super) enum Callback<S> {
+    Call(OfCall<S>),
+    Ping(OfPing<S>),
 }
 
-type Then<S> = dyn FnOnce(&mut S, Result<Answer<'_>>) + Send;
+/// Who is told what became of a call.
+pub(super) struct OfCall<S> {
+    pub(super) msg_type: u16,
+    then: Box<Answered<S>>,
+}
 
-impl<S> Callback<S> {
+type Answered<S> = dyn FnOnce(&mut S, Result<Answer<'_>>) + Send;
+
+/// Who is told what became of a ping.
+pub(super) struct OfPing<S>(Box<Ponged<S>>);
+
+type Ponged<S> = dyn FnOnce(&mut S, Result<Duration>) + Send;
+
+impl<S> OfCall<S> {
     pub(super) fn run(self, state: &mut S, answer: Result<Answer<'_>>) {
         (self.then)(state, answer.map_err(|error| error.of_type(self.msg_type)));
+    }
+}
+
+impl<S> OfPing<S> {
+    pub(super) fn run(self, state: &mut S, took: Result<Duration>) {
+        (self.0)(state, took);
+    }
+}
+
+impl<S> Callback<S> {
+    /// What was asked, as errors say it.
+    pub(super) fn operation(&self) -> &'static str {
+        match self {
+            Callback::Call(_) => "call",
+            Callback::Ping(_) => "ping",
+        }
+    }
+
+    /// The type of the call, if it is one.
+    pub(super) fn msg_type(&self) -> Option<u16> {
+        match self {
+            Callback::Call(callback) => Some(callback.msg_type),
+            Callback::Ping(_) => None,
+        }
+    }
+
+    /// It has not become anything.
+    pub(super) fn fail(self, state: &mut S, error: Error) {
+        match self {
+            Callback::Call(callback) => callback.run(state, Err(error)),
+            Callback::Ping(callback) => callback.run(state, Err(error)),
+        }
     }
 }
 
@@ -168,12 +244,24 @@ impl<S> Callback<S> {
 pub(super) type Ordered<S> = (Order, Option<Callback<S>>);
 pub(super) type Orders<S> = Queue<Ordered<S>>;
 
-/// The server's own calls that have no answer yet.
+/// The server's own calls and pings that have no answer yet.
 pub(super) struct Asked<S> {
     pub(super) orders: Taking<Ordered<S>>,
-    /// Of the call that the loop is about to send.
+    /// Of the call or the ping that the loop is about to send.
     next: Option<Callback<S>>,
-    open: HashMap<ConnectionId, HashMap<u32, Callback<S>>>,
+    open: HashMap<ConnectionId, Open<S>>,
+}
+
+/// Of one connection, by their ids.
+struct Open<S> {
+    calls: HashMap<u32, OfCall<S>>,
+    pings: HashMap<u32, OfPing<S>>,
+}
+
+impl<S> Default for Open<S> {
+    fn default() -> Self {
+        Open { calls: HashMap::new(), pings: HashMap::new() }
+    }
 }
 
 impl<S> Asked<S> {
@@ -187,10 +275,13 @@ impl<S> Asked<S> {
         Some(order)
     }
 
-    /// The call that was ordered last is on its way.
+    /// What was ordered last is on its way.
     pub(super) fn begin(&mut self, connection: ConnectionId, id: u32) {
-        if let Some(callback) = self.next.take() {
-            self.open.entry(connection).or_default().insert(id, callback);
+        let Some(callback) = self.next.take() else { return };
+        let open = self.open.entry(connection).or_default();
+        match callback {
+            Callback::Call(callback) => drop(open.calls.insert(id, callback)),
+            Callback::Ping(callback) => drop(open.pings.insert(id, callback)),
         }
     }
 
@@ -200,29 +291,38 @@ impl<S> Asked<S> {
     }
 
     /// This call has come to its end.
-    pub(super) fn end(&mut self, connection: ConnectionId, id: u32) -> Option<Callback<S>> {
-        self.open.get_mut(&connection)?.remove(&id)
+    pub(super) fn end_call(&mut self, connection: ConnectionId, id: u32) -> Option<OfCall<S>> {
+        self.open.get_mut(&connection)?.calls.remove(&id)
     }
 
-    /// So have all of this connection but those that `may_be_answered`.
-    pub(super) fn end_all(
+    /// So has this ping.
+    pub(super) fn end_ping(&mut self, connection: ConnectionId, id: u32) -> Option<OfPing<S>> {
+        self.open.get_mut(&connection)?.pings.remove(&id)
+    }
+
+    /// So have all calls of this connection but those that `may_be_answered`.
+    pub(super) fn end_calls(
         &mut self,
         connection: ConnectionId,
         may_be_answered: impl Fn(u32) -> bool,
     ) -> Vec<Callback<S>> {
         let Some(open) = self.open.get_mut(&connection) else { return Vec::new() };
-        let ended = open.extract_if(|id, _| !may_be_answered(*id)).map(|(_, callback)| callback).collect();
-        if open.is_empty() {
-            self.open.remove(&connection);
-        }
-        ended
+        let ended = open.calls.extract_if(|id, _| !may_be_answered(*id));
+        ended.map(|(_, callback)| Callback::Call(callback)).collect()
+    }
+
+    /// So has everything that this connection was asked.
+    pub(super) fn end_all(&mut self, connection: ConnectionId) -> Vec<Callback<S>> {
+        let Some(Open { calls, pings }) = self.open.remove(&connection) else { return Vec::new() };
+        let calls = calls.into_values().map(Callback::Call);
+        calls.chain(pings.into_values().map(Callback::Ping)).collect()
     }
 }
 
-/// The connection ended while a call was open.
-pub(super) fn gone(endpoint: Option<&Endpoint>) -> Error {
+/// The connection ended while something was open on it.
+pub(super) fn gone(operation: &'static str, endpoint: Option<&Endpoint>) -> Error {
     let kind = Kind::PeerGone { executed: Executed::Perhaps, why: "its connection has ended".into() };
-    Error::of_server("call", endpoint, kind)
+    Error::of_server(operation, endpoint, kind)
 }
 
 /// There is no memory for an answer.
@@ -231,8 +331,8 @@ pub(super) fn lost(endpoint: Option<&Endpoint>) -> Error {
     Error::of_server("call", endpoint, kind).with_executed(Executed::Perhaps)
 }
 
-/// Why a call was not sent.
-pub(super) fn not_sent(endpoint: Option<&Endpoint>, why: NotSent) -> Error {
+/// Why something was not sent.
+pub(super) fn not_sent(operation: &'static str, endpoint: Option<&Endpoint>, why: NotSent) -> Error {
     let kind = match why {
         NotSent::Gone => {
             Kind::PeerGone { executed: Executed::Never, why: "its connection is at its end".into() }
@@ -244,5 +344,5 @@ pub(super) fn not_sent(endpoint: Option<&Endpoint>, why: NotSent) -> Error {
         NotSent::Busy => Kind::Busy("the client has to answer, or to read, what it was sent before".into()),
         NotSent::NoMemory => Kind::Busy("there is no memory for it".into()),
     };
-    Error::of_server("call", endpoint, kind).not_executed()
+    Error::of_server(operation, endpoint, kind).not_executed()
 }

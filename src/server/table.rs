@@ -4,11 +4,12 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use sidewire_platform::{Endpoint, Peer, Tally};
 
 use super::connected::{Connected, Locals};
-use super::peers::{self, Answer, Asked, Callback};
+use super::peers::{self, Answer, Asked, Callback, OfCall, OfPing};
 use super::queue::Taking;
 use super::remote::Errand;
 use super::threads::Threads;
@@ -87,18 +88,39 @@ impl<S, T: Threads> Dispatch<S, T> {
     }
 
     /// Tells whoever asked a client what became of it.
-    fn tell<'a>(
-        &mut self,
-        endpoint: Option<&Endpoint>,
-        callback: Option<Callback<S>>,
-        answer: impl FnOnce() -> crate::error::Result<Answer<'a>>,
-    ) {
-        let Some(callback) = callback else { return };
-        let (state, msg_type) = (&mut self.state, callback.msg_type);
-        if let Err(panic) = caught(|| callback.run(state, answer())) {
+    fn tell(&mut self, endpoint: Option<&Endpoint>, msg_type: Option<u16>, callback: impl FnOnce(&mut S)) {
+        let state = &mut self.state;
+        if let Err(panic) = caught(|| callback(state)) {
             let place: &dyn fmt::Display = endpoint.map_or(&"the server", |endpoint| endpoint);
             self.panics.tell(Handler::Callback(msg_type), place, &panic);
         }
+    }
+
+    /// Tells who waits for the answer to a call, if somebody does.
+    fn tell_answer(
+        &mut self,
+        endpoint: Option<&Endpoint>,
+        callback: Option<OfCall<S>>,
+        answer: crate::error::Result<Answer<'_>>,
+    ) {
+        let Some(callback) = callback else { return };
+        self.tell(endpoint, Some(callback.msg_type), |state| callback.run(state, answer));
+    }
+
+    /// The same of a ping.
+    fn tell_pong(
+        &mut self,
+        endpoint: Option<&Endpoint>,
+        callback: Option<OfPing<S>>,
+        took: crate::error::Result<Duration>,
+    ) {
+        let Some(callback) = callback else { return };
+        self.tell(endpoint, None, |state| callback.run(state, took));
+    }
+
+    /// Tells that nothing became of something.
+    fn tell_failure(&mut self, endpoint: Option<&Endpoint>, callback: Callback<S>, error: Error) {
+        self.tell(endpoint, callback.msg_type(), |state| callback.fail(state, error));
     }
 
     /// Runs a stream handler. One that panics ends this connection, and the server goes on.
@@ -160,31 +182,43 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
 
     fn call_news(&mut self, connection: ConnectionId, endpoint: Option<&Endpoint>, news: CallNews<'_>) {
         match news {
-            CallNews::Sent { id } => self.asked.begin(connection, id),
+            CallNews::Sent { id } | CallNews::Pinged { id } => self.asked.begin(connection, id),
             CallNews::NotSent(why) => {
-                let callback = self.asked.give_up();
-                self.tell(endpoint, callback, || Err(peers::not_sent(endpoint, why)));
+                if let Some(callback) = self.asked.give_up() {
+                    let error = peers::not_sent(callback.operation(), endpoint, why);
+                    self.tell_failure(endpoint, callback, error);
+                }
             }
             CallNews::Answered { id, rc, is_text, payload } => {
-                let callback = self.asked.end(connection, id);
-                self.tell(endpoint, callback, || Ok(Answer::new(rc, is_text, payload)));
+                let callback = self.asked.end_call(connection, id);
+                self.tell_answer(endpoint, callback, Ok(Answer::new(rc, is_text, payload)));
             }
             CallNews::Lost { id } => {
-                let callback = self.asked.end(connection, id);
-                self.tell(endpoint, callback, || Err(peers::lost(endpoint)));
+                let callback = self.asked.end_call(connection, id);
+                self.tell_answer(endpoint, callback, Err(peers::lost(endpoint)));
             }
             CallNews::TimedOut { id } => {
-                let callback = self.asked.end(connection, id);
-                self.tell(endpoint, callback, || Err(Error::of_server("call", endpoint, Kind::TimedOut)));
+                let callback = self.asked.end_call(connection, id);
+                self.tell_answer(endpoint, callback, Err(Error::of_server("call", endpoint, Kind::TimedOut)));
+            }
+            CallNews::Ponged { id, took } => {
+                let callback = self.asked.end_ping(connection, id);
+                self.tell_pong(endpoint, callback, Ok(took));
+            }
+            CallNews::NoPong { id } => {
+                let callback = self.asked.end_ping(connection, id);
+                self.tell_pong(endpoint, callback, Err(Error::of_server("ping", endpoint, Kind::TimedOut)));
             }
             CallNews::Left { may_be_answered } => {
-                for callback in self.asked.end_all(connection, may_be_answered) {
-                    self.tell(endpoint, Some(callback), || Err(peers::not_sent(endpoint, NotSent::Gone)));
+                for callback in self.asked.end_calls(connection, may_be_answered) {
+                    let error = peers::not_sent(callback.operation(), endpoint, NotSent::Gone);
+                    self.tell_failure(endpoint, callback, error);
                 }
             }
             CallNews::Gone => {
-                for callback in self.asked.end_all(connection, |_| false) {
-                    self.tell(endpoint, Some(callback), || Err(peers::gone(endpoint)));
+                for callback in self.asked.end_all(connection) {
+                    let error = peers::gone(callback.operation(), endpoint);
+                    self.tell_failure(endpoint, callback, error);
                 }
             }
         }
@@ -281,8 +315,8 @@ enum Handler {
     Disconnect,
     /// None: what another thread wants to be run.
     Errand,
-    /// Of answers to the server's calls of this type.
-    Callback(u16),
+    /// Of answers to the server's calls of this type, or to its pings.
+    Callback(Option<u16>),
 }
 
 impl fmt::Display for Handler {
@@ -293,9 +327,10 @@ impl fmt::Display for Handler {
             Handler::Messages(_) => f.write_str("the message handler"),
             Handler::Connect => f.write_str("the handler of new connections"),
             Handler::Disconnect => f.write_str("the handler of ended connections"),
-            Handler::Callback(msg_type) => {
+            Handler::Callback(Some(msg_type)) => {
                 write!(f, "the closure for the answer to a call of type {msg_type}")
             }
+            Handler::Callback(None) => f.write_str("the closure for the answer to a ping"),
             Handler::Errand => f.write_str("a closure for the state"),
         }
     }

@@ -28,6 +28,7 @@ mod own_loop;
 mod own_server;
 mod pending;
 mod pieces;
+mod pings;
 mod reconnect;
 mod remote;
 mod server;

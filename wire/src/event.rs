@@ -71,7 +71,7 @@ pub enum Event<'b> {
     },
     /// A sign of life, which answers our ping with this id and all before it.
     Pong {
-        /// As `Connection::push_ping` was given it, if the peer keeps to the rules.
+        /// As `Connection::push_ping` was given it, or `Connection::begin_ping` gave it, if the peer keeps to the rules.
         id: u32,
     },
     /// The responder's hello: the connection is open.

@@ -140,6 +140,7 @@ mod limits;
 pub mod memory;
 mod outbox;
 mod owed;
+mod pinged;
 mod plain;
 mod protocol;
 mod rc;

@@ -136,6 +136,15 @@ impl Scope<'_> {
                 service.call_news(ConnectionId(key), Some(endpoint), CallNews::Lost { id });
                 Some(Ran::Callback)
             }
+            Event::Pong { id: pong } => {
+                let mut ran = None;
+                // As of when the link was looked at: what others are handled for does not count.
+                while let Some((id, took)) = connection.poll_ponged(pong, self.begun) {
+                    service.call_news(ConnectionId(key), Some(endpoint), CallNews::Ponged { id, took });
+                    ran = Some(Ran::Callback);
+                }
+                ran
+            }
             // A server subscribes to nothing, and opens no connection. Requests are handed over elsewhere.
             _ => None,
         }

@@ -8,14 +8,14 @@ const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
 const NOTIFY: u8 = 3;
 const CANCEL: u8 = 7;
-const GOODBYE: u8 = 12;
+pub(super) const GOODBYE: u8 = 12;
 
 /// Bytes of the server's hello with its name behind it.
 fn behind_hello(received: &[u8]) -> &[u8] {
     &received[usize::from(u16::from_le_bytes([received[4], received[5]]))..]
 }
 
-fn v1_frame(kind: u8, msg_type: u16, id: u32, rc: i32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn v1_frame(kind: u8, msg_type: u16, id: u32, rc: i32, payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).expect("short").to_le_bytes().to_vec();
     frame.extend([kind, 0]);
     frame.extend(msg_type.to_le_bytes());
@@ -27,7 +27,7 @@ fn v1_frame(kind: u8, msg_type: u16, id: u32, rc: i32, payload: &[u8]) -> Vec<u8
 
 impl Stage {
     /// A client that has said hello.
-    fn greeted(&mut self) -> Caller {
+    pub(super) fn greeted(&mut self) -> Caller {
         let caller = self.accepted();
         caller.send(&v1_hello());
         self.turn();
@@ -35,7 +35,7 @@ impl Stage {
         caller
     }
 
-    fn order(&mut self, what: PeerOrder) {
+    pub(super) fn order(&mut self, what: PeerOrder) {
         let key = self.reactor.links.keys().into_iter().next().expect("a link");
         self.service.orders.push_back(Order { to: ConnectionId(key), what });
         self.reactor.mailbox.post(mailbox::Letter::Order).expect("room");
@@ -47,7 +47,7 @@ impl Stage {
         self.order(PeerOrder::Call { msg_type: 5, payload: payload.to_vec(), timeout });
     }
 
-    fn news(&mut self) -> Vec<String> {
+    pub(super) fn news(&mut self) -> Vec<String> {
         std::mem::take(&mut self.service.news)
     }
 }

@@ -28,6 +28,7 @@ mod fairness;
 mod files;
 mod identity;
 mod numbers;
+mod pings;
 mod places;
 mod stops;
 mod streams;
@@ -133,6 +134,9 @@ impl Service for Recorder {
     fn call_news(&mut self, _connection: ConnectionId, _endpoint: Option<&Endpoint>, news: CallNews<'_>) {
         self.news.push(match news {
             CallNews::Sent { id } => format!("{id} sent"),
+            CallNews::Pinged { id } => format!("ping {id} sent"),
+            CallNews::Ponged { id, took } => format!("ping {id} took {took:?}"),
+            CallNews::NoPong { id } => format!("ping {id} timed out"),
             CallNews::NotSent(why) => format!("not sent: {why:?}"),
             CallNews::Answered { id, rc, payload, .. } => format!("{id} answered {}: {payload:?}", rc.code()),
             CallNews::Lost { id } => format!("{id} lost"),

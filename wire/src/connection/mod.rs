@@ -8,6 +8,7 @@ mod meaning;
 mod opening;
 mod output;
 mod parts;
+mod pinging;
 mod replies;
 mod requests;
 mod time;
@@ -22,6 +23,7 @@ use crate::flow::Flow;
 use crate::hello::{Allowance, Hello};
 use crate::layout::Layout;
 use crate::owed::Register;
+use crate::pinged::Pinged;
 use crate::rc::ResultCode;
 use crate::settings::Settings;
 use crate::subscriptions::Subscriptions;
@@ -70,6 +72,8 @@ struct OpenCalls {
     owed: Register,
     /// Who is told of what.
     topics: Subscriptions,
+    /// Whose signs of life we wait for.
+    pinged: Pinged,
 }
 
 /// What a peer takes whose hello has not come.

@@ -46,8 +46,8 @@ impl Partial {
 
 impl Connection {
     /// When [`handle_timeout`](Connection::handle_timeout) is to be called, and
-    /// [`poll_owed`](Connection::poll_owed) and [`poll_asked`](Connection::poll_asked) to be asked, unless
-    /// something happens before. Ask again after every other call.
+    /// [`poll_owed`](Connection::poll_owed), [`poll_asked`](Connection::poll_asked) and
+    /// [`poll_pinged`](Connection::poll_pinged) to be asked, unless something happens before. Ask again after every other call.
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -60,7 +60,10 @@ impl Connection {
 
     fn earliest_deadline(&self) -> Option<Instant> {
         let calls = self.open_calls.as_ref();
-        let calls = calls.and_then(|calls| earliest(calls.owed.next_deadline(), calls.asked.next_deadline()));
+        let calls = calls.and_then(|calls| {
+            let asked = earliest(calls.asked.next_deadline(), calls.pinged.next_deadline());
+            earliest(calls.owed.next_deadline(), asked)
+        });
         self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls).min()
     }
 
