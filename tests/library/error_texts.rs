@@ -201,9 +201,9 @@ fn what_answers_in_other_ways_is_shown() {
     for (answer, words) in [
         (
             &b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n"[..],
-            &["no Sidewire server", r"HTTP/1.1 400 Bad Request\r\n"][..],
+            &["not Sidewire", r"HTTP/1.1 400 Bad Request\r\n"][..],
         ),
-        (b"\x1b]0;220 ready", &["no Sidewire server", r"\x1b]0;220 ready"]),
+        (b"\x1b]0;220 ready", &["not Sidewire", r"\x1b]0;220 ready"]),
         // The magic as the type, -1, no payload: what a classic server makes of a hello.
         (b"\xd1\x53\x57\xd1\xff\xff\xff\xff\0\0\0\0", &["speaks the classic layout only"]),
         (b"\xd1\x53\x57\xd1\0\0\0\0\0\0\0\0", &["speaks the classic layout only"]),

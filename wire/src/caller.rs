@@ -169,6 +169,12 @@ impl<W: Wake> Caller<W> {
         Caller::new(connection, settings)
     }
 
+    /// Over v1 where the server says hello first, as a helper does on the channel that it was started with.
+    pub fn v1_responder(settings: Arc<Settings>, now: Instant) -> Caller<W> {
+        let connection = Connection::v1_responder(Arc::clone(&settings), now);
+        Caller::new(connection, settings)
+    }
+
     /// In the classic layout.
     pub fn classic(settings: Arc<Settings>, now: Instant) -> Caller<W> {
         let connection = Connection::classic_initiator(Arc::clone(&settings), now);

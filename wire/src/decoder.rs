@@ -19,7 +19,7 @@ enum Expects {
         classic: Classic,
         web_is_error: bool,
     },
-    /// Initiator: the responder's hello.
+    /// A hello, and nothing else: the responder's, or the initiator's where no other layout is spoken.
     Hello,
     Classic(Classic),
     V1 {
@@ -56,7 +56,7 @@ impl Decoder {
         Decoder { expects: Expects::Anything { classic, web_is_error }, layout: None }
     }
 
-    pub(crate) fn initiator() -> Decoder {
+    pub(crate) fn v1() -> Decoder {
         Decoder { expects: Expects::Hello, layout: None }
     }
 
@@ -254,7 +254,7 @@ mod tests {
         let request = frame::Header { length: 0, kind: 1, flags: 0, msg_type: 1, id: 1, rc: 0 }.encode();
         let mut broken = request;
         broken[4] = 99;
-        let mut decoder = Decoder::initiator();
+        let mut decoder = Decoder::v1();
         decoder.expect_v1(10);
         assert!(matches!(decoder.next(&mut &request[..]), Ok(Some(Unit::V1(..)))));
         assert_eq!(decoder.next(&mut &broken[..]), Err(ProtocolError::UnknownKind(99).into()));

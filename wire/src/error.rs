@@ -10,8 +10,8 @@ pub enum ProtocolError {
     /// A classic header's length is below zero.
     #[error("the length is negative ({0})")]
     NegativeLength(i32),
-    /// Whoever answered our hello speaks something else; its first bytes.
-    #[error("this is no Sidewire server: its first bytes are '{}'", .0.escape_ascii())]
+    /// Whoever was to say hello speaks something else; its first bytes.
+    #[error("this is not Sidewire: its first bytes are '{}'", .0.escape_ascii())]
     NotSidewire(Vec<u8>),
     /// The server took our hello for a classic request.
     #[error(

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::seats::State;
 use super::step::Reply;
 use super::{Caller, Wake};
+use crate::connection::Connection;
 use crate::event::Event;
 use crate::layout::Layout;
 use crate::memory::{self, NoMemory};
@@ -15,7 +16,7 @@ impl<W: Wake> Caller<W> {
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
         let Caller { connection, settings, seats, hello, course, incoming, has_news, .. } = self;
         let mut is_left = false;
-        connection.receive(bytes, &Cell::new(usize::MAX), &mut |connection, event| match event {
+        let mut take = |connection: &mut Connection, event: Event<'_>| match event {
             Event::Reply { id, rc, is_text, payload } => {
                 let Some(call) = seats.call_mut(id) else { return };
                 let is_classic_first = id == 1 && connection.layout() == Some(Layout::Classic);
@@ -38,7 +39,7 @@ impl<W: Wake> Caller<W> {
                 course.leave(rc, last_id);
                 is_left = true;
             }
-            Event::Opened(theirs) => *hello = Some(theirs),
+            Event::Opened(theirs) | Event::Greeted(theirs) => *hello = Some(theirs),
             Event::Request { ticket, payload } => match incoming {
                 Some(queue) => queue.request(connection, ticket, payload, now),
                 None => {
@@ -58,8 +59,12 @@ impl<W: Wake> Caller<W> {
                 *has_news |= !seats.listeners.take(&event, settings.limits.event_queue);
             }
             Event::Pong { id } => seats.pings.answer(id),
-            Event::Greeted(_) => {}
-        });
+        };
+        connection.receive(bytes, &Cell::new(usize::MAX), &mut take);
+        // What is answered at once has come to enough for a turn, and there are no turns here.
+        while connection.has_backlog() {
+            connection.receive(&[], &Cell::new(usize::MAX), &mut take);
+        }
         connection.received(now);
         if is_left {
             *has_news = true;

@@ -26,8 +26,8 @@ impl Connection {
     /// not be handled yet is kept: see [`has_backlog`](Connection::has_backlog). `each` may end the
     /// turn before its time by setting `budget` to 0. Then [`received`](Connection::received).
     ///
-    /// A responder whose outbox grows by the soft mark spends what is left of `budget`, so that
-    /// the socket is offered the replies before the hard mark judges the peer by them.
+    /// One whose outbox grows by the soft mark spends what is left of `budget`, so that the socket is offered
+    /// the replies before the hard mark judges the peer by them.
     #[inline]
     pub fn receive(
         &mut self,
@@ -36,10 +36,7 @@ impl Connection {
         each: &mut impl FnMut(&mut Connection, Event<'_>),
     ) {
         let before = budget.get();
-        let outbox_most = match self.role {
-            Role::Responder => self.flow.outbox.len().saturating_add(self.flow.settings.limits.outbox_soft),
-            Role::Initiator => usize::MAX,
-        };
+        let outbox_most = self.flow.outbox.len().saturating_add(self.flow.settings.limits.outbox_soft);
         let mut turn = Turn { budget, outbox_most, each };
         let mut stash = std::mem::take(&mut self.flow.stash);
         let mut rest = match stash.is_empty() {

@@ -197,5 +197,12 @@ impl Connection {
 /// Whether a responder that has seen no whole hello yet answers this with one: it does unless
 /// nobody there would understand it.
 fn speaks_hello(error: &ProtocolError) -> bool {
-    !matches!(error, ProtocolError::OtherProtocol(_) | ProtocolError::TimedOut(_) | ProtocolError::CutOff)
+    !matches!(
+        error,
+        ProtocolError::OtherProtocol(_)
+            | ProtocolError::NotSidewire(_)
+            | ProtocolError::ClassicServer
+            | ProtocolError::TimedOut(_)
+            | ProtocolError::CutOff
+    )
 }

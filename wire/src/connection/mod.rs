@@ -127,10 +127,14 @@ impl Connection {
         Connection::new(settings, decoder, Role::Responder, Phase::Opening, now)
     }
 
+    /// The side that waits for a hello where nothing but v1 is spoken, as between a program and its helper.
+    pub fn v1_responder(settings: Arc<Settings>, now: Instant) -> Connection {
+        Connection::new(settings, Decoder::v1(), Role::Responder, Phase::Opening, now)
+    }
+
     /// The side that connected, with its hello on the way; `nonce` is random.
     pub fn initiator(settings: Arc<Settings>, nonce: [u8; 16], now: Instant) -> Connection {
-        let mut connection =
-            Connection::new(settings, Decoder::initiator(), Role::Initiator, Phase::Opening, now);
+        let mut connection = Connection::new(settings, Decoder::v1(), Role::Initiator, Phase::Opening, now);
         let ours = Hello::ours(connection.our_allowance(), nonce, connection.flow.settings.app.clone());
         ours.encode(None, connection.flow.outbox.bytes());
         connection.flow.wait_since(now);

@@ -5,6 +5,7 @@ mod incoming;
 mod parts;
 mod pending;
 mod pings;
+mod roles;
 mod rules;
 mod started;
 mod stories;
@@ -79,21 +80,32 @@ impl World {
     }
 
     fn with(layout: Layout, settings: std::sync::Arc<crate::Settings>) -> World {
-        let mut server = Side::responder(defaults());
+        let server = Side::responder(defaults());
+        let now = server.now;
+        match layout {
+            Layout::V1 => World::opened(Caller::v1(settings, [1; 16], now), server),
+            Layout::Classic => World::of(Caller::classic(settings, now), server),
+        }
+    }
+
+    /// One whose server says hello first.
+    fn of_a_helper() -> World {
+        let server = Side::initiator(defaults());
+        World::opened(Caller::v1_responder(defaults(), server.now), server)
+    }
+
+    fn of(caller: Caller<Bell>, mut server: Side) -> World {
         server.answers = Answers::Later;
         let now = server.now;
-        let caller = match layout {
-            Layout::V1 => Caller::v1(settings, [1; 16], now),
-            Layout::Classic => Caller::classic(settings, now),
-        };
-        let mut world =
-            World { caller, server, incoming: Vec::new(), ends: Ends::NotYet, now, threads: Vec::new() };
-        if layout == Layout::V1 {
-            let opener = world.ask(Purpose::Open);
-            world.run();
-            assert_eq!(world.threads[opener].outcomes, [Outcome::Ready]);
-            world.threads.clear();
-        }
+        World { caller, server, incoming: Vec::new(), ends: Ends::NotYet, now, threads: Vec::new() }
+    }
+
+    fn opened(caller: Caller<Bell>, server: Side) -> World {
+        let mut world = World::of(caller, server);
+        let opener = world.ask(Purpose::Open);
+        world.run();
+        assert_eq!(world.threads[opener].outcomes, [Outcome::Ready]);
+        world.threads.clear();
         world
     }
 

@@ -137,10 +137,16 @@ impl World {
 }
 
 /// Tells all stories of so many events, and says how many there are.
-fn tell(layout: Layout, story: &mut Vec<Happens>, model: &Model, left: usize) -> usize {
+fn tell(
+    world: &dyn Fn() -> World,
+    layout: Layout,
+    story: &mut Vec<Happens>,
+    model: &Model,
+    left: usize,
+) -> usize {
     let next = if left == 0 { Vec::new() } else { model.next() };
     if next.is_empty() {
-        let mut world = World::new(layout);
+        let mut world = world();
         let start = Model { layout, fates: vec![], owed: vec![], is_left: false, is_over: false };
         let mut model = start;
         for happens in story.iter() {
@@ -158,7 +164,7 @@ fn tell(layout: Layout, story: &mut Vec<Happens>, model: &Model, left: usize) ->
         let mut model = model.clone();
         model.apply(happens);
         story.push(happens);
-        count += tell(layout, story, &model, left - 1);
+        count += tell(world, layout, story, &model, left - 1);
         story.pop();
     }
     count
@@ -166,9 +172,14 @@ fn tell(layout: Layout, story: &mut Vec<Happens>, model: &Model, left: usize) ->
 
 #[test]
 fn every_story_of_three_calls_has_the_right_end() {
-    for (layout, length) in [(Layout::V1, 8), (Layout::Classic, 9)] {
+    let worlds: [(&dyn Fn() -> World, _, _); 3] = [
+        (&|| World::new(Layout::V1), Layout::V1, 8),
+        (&World::of_a_helper, Layout::V1, 7),
+        (&|| World::new(Layout::Classic), Layout::Classic, 9),
+    ];
+    for (world, layout, length) in worlds {
         let start = Model { layout, fates: vec![], owed: vec![], is_left: false, is_over: false };
-        let count = tell(layout, &mut Vec::new(), &start, length);
+        let count = tell(world, layout, &mut Vec::new(), &start, length);
         assert!(count > 1000, "{count} stories");
     }
 }
