@@ -66,6 +66,7 @@ mod readme {}
 pub mod architecture {}
 
 mod access;
+mod app;
 mod client;
 mod counters;
 mod error;
@@ -79,6 +80,7 @@ mod signals;
 mod stats;
 
 pub use access::Access;
+pub use app::{Helper, HelperBuilder, HelperState, HelperStates, Restart};
 pub use client::{
     Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams,
     RawStream, Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
@@ -112,6 +114,7 @@ const _: () = {
     shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();
     shared::<(Event, Events, Parts, Pending, Reconnect, Reconnected, RefusedBy, Renewal, WhenSlow)>();
     shared::<(Histogram, Stats)>();
+    shared::<(Helper, HelperBuilder, HelperState, HelperStates, Restart)>();
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();

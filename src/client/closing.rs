@@ -44,14 +44,19 @@ impl fmt::Debug for Closing {
 }
 
 impl SharedConnection {
-    /// Tells of the connection's end, if that is why this has failed.
+    /// Tells of the connection's end, if that is why this has failed. If more is known of it, or soon will be, that
+    /// becomes the error.
     pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
-        if let Err(error) = &result
-            && (error.lost().is_some() || error.is_closed())
-        {
-            self.tell_end();
+        match result {
+            Err(error) if error.lost().is_some() || error.is_closed() => {
+                self.tell_end();
+                Err(match &self.fate {
+                    Some(fate) => fate.explain(error),
+                    None => error,
+                })
+            }
+            result => result,
         }
-        result
     }
 
     /// Tells of the connection's end, if it has come.

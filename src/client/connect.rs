@@ -9,8 +9,10 @@ use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKin
 use super::closing::{Closing, Told};
 use super::datagram::DatagramCalls;
 use super::handlers::{Handlers, PeerReply, PeerRequest};
-use super::lasting::{Lasting, Line};
+use super::lasting::Lasting;
 use super::leader::SharedConnection;
+use super::line::Line;
+use super::relay::Fate;
 use super::{Client, Link, RawDatagrams, RawStream, Reconnect};
 use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, RefusedBy, Result};
@@ -73,8 +75,13 @@ impl Connect {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        Ok(Connect {
-            endpoint: endpoint.try_into()?,
+        Ok(Connect::at(endpoint.try_into()?))
+    }
+
+    /// The same.
+    pub(crate) fn at(endpoint: Endpoint) -> Connect {
+        Connect {
+            endpoint,
             access: Access::default(),
             classic: None,
             lower_integrity: false,
@@ -85,7 +92,13 @@ impl Connect {
             handlers: Handlers::default(),
             reconnect: None,
             on_closed: OnClosed::default(),
-        })
+        }
+    }
+
+    /// The same, but there.
+    pub(crate) fn for_endpoint(mut self, endpoint: Endpoint) -> Connect {
+        self.endpoint = endpoint;
+        self
     }
 
     /// Whose server it may be. Default [`Access::SameUser`]: the server's user is checked before
@@ -288,10 +301,9 @@ impl Connect {
         if is_classic_or_datagrams && !self.handlers.is_empty() {
             return Err(self.invalid("no server asks in the classic layout or over datagrams"));
         }
-        self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
-        self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))?;
+        self.check_options()?;
         let call_timeout = self.call_timeout;
-        let closing = self.on_closed.0.clone().map(Closing::new);
+        let closing = self.closing();
         if self.endpoint.kind() != EndpointKind::Stream {
             let calls = Box::new(DatagramCalls::open(self)?);
             return Ok(Client { link: Link::Datagrams(calls), call_timeout, closing });
@@ -310,6 +322,30 @@ impl Connect {
         Ok(Client { link: Link::Stream(line), call_timeout, closing })
     }
 
+    /// Whether its numbers and texts can be.
+    pub(crate) fn check_options(&self) -> Result<()> {
+        self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
+        self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
+    }
+
+    /// Over a channel to a child, which is to say hello.
+    pub(super) fn adopt(
+        &self,
+        endpoint: Endpoint,
+        channel: Channel,
+        fate: Arc<Fate>,
+    ) -> Arc<SharedConnection> {
+        let mut handlers = self.handlers.clone();
+        handlers.call_timeout = self.call_timeout;
+        // Its first bytes are a hello, or nothing that is meant.
+        let mut settings = Settings::new(self.limits.clone(), Classic::Refused);
+        settings.app.clone_from(&self.app);
+        (settings.instance, settings.nonce) = (random_id(), random_id);
+        let now = Instant::now();
+        let caller = Caller::v1_responder(Arc::new(settings), now);
+        SharedConnection::new(channel, endpoint, caller, handlers, None, Some(fate))
+    }
+
     /// Opens the channel and begins to say hello.
     pub(super) fn begin_stream(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection>> {
         let channel = self.connect()?;
@@ -322,7 +358,7 @@ impl Connect {
             Some(_) => Caller::classic(Arc::new(settings), now),
             None => Caller::v1(Arc::new(settings), random_id(), now),
         };
-        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing))
+        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
     }
 
     pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
@@ -386,6 +422,16 @@ impl Connect {
     /// How long an attempt may take.
     pub(super) fn time_limit(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// How long a call may take.
+    pub(super) fn call_time_limit(&self) -> Option<Duration> {
+        self.call_timeout
+    }
+
+    /// Whom to tell of the client's end.
+    pub(super) fn closing(&self) -> Option<Closing> {
+        self.on_closed.0.clone().map(Closing::new)
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

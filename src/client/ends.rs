@@ -95,6 +95,12 @@ impl SharedConnection {
         self.channel().shutdown();
     }
 
+    /// Says goodbye, as far as that goes without waiting. What is under way may still be answered.
+    pub(super) fn leave(&self) {
+        let mut state = self.lock();
+        self.say_goodbye(&mut state);
+    }
+
     fn say_goodbye(&self, state: &mut State) {
         let Some(goodbye) = state.caller.goodbye() else {
             return log::debug!("{}: closed without a goodbye", self.endpoint());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lasting::Line;
 use super::leader::{SharedConnection, Waiting};
+use super::line::Line;
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;

@@ -1,6 +1,5 @@
 //! A client's connection, and the ones that follow it if that was asked for.
 
-use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,43 +11,8 @@ use super::leader::{SharedConnection, is_past, remaining};
 use super::reconnect::{Reconnect, Reconnected};
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::random::random_id;
-use sidewire_wire::reconnecting::{Lost, Reconnecting, Turn};
+use sidewire_wire::reconnecting::{Reconnecting, Turn};
 use sidewire_wire::{Executed, ResultCode};
-
-/// What calls go over.
-#[derive(Clone, Debug)]
-pub(super) enum Line {
-    /// One connection, to its end.
-    Once(Arc<SharedConnection>),
-    Lasting(Arc<Lasting>),
-}
-
-/// A connection for the length of a call.
-pub(super) enum Held<'a> {
-    Once(&'a Arc<SharedConnection>),
-    Current(Arc<SharedConnection>),
-}
-
-impl Held<'_> {
-    /// To keep.
-    pub(super) fn into_shared(self) -> Arc<SharedConnection> {
-        match self {
-            Held::Once(connection) => Arc::clone(connection),
-            Held::Current(connection) => connection,
-        }
-    }
-}
-
-impl Deref for Held<'_> {
-    type Target = Arc<SharedConnection>;
-
-    fn deref(&self) -> &Arc<SharedConnection> {
-        match self {
-            Held::Once(connection) => connection,
-            Held::Current(connection) => connection,
-        }
-    }
-}
 
 /// One connection after the other.
 #[derive(Debug)]
@@ -74,125 +38,6 @@ struct State {
     failure: Option<Error>,
 }
 
-impl Line {
-    /// Whether another connection follows one that has ended.
-    pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Line::Lasting(_))
-    }
-
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        match self {
-            Line::Once(connection) => connection.endpoint(),
-            Line::Lasting(lasting) => lasting.connect.endpoint(),
-        }
-    }
-
-    /// The connection, or the last one there was.
-    pub(super) fn current(&self) -> Held<'_> {
-        match self {
-            Line::Once(connection) => Held::Once(connection),
-            Line::Lasting(lasting) => Held::Current(Arc::clone(&lasting.lock().connection)),
-        }
-    }
-
-    /// One to begin something on, which is new if the last one has ended.
-    pub(super) fn connection(&self, operation: &'static str, deadline: Option<Instant>) -> Result<Held<'_>> {
-        match self {
-            Line::Once(connection) => Ok(Held::Once(connection)),
-            Line::Lasting(lasting) => lasting.connection(operation, deadline).map(Held::Current),
-        }
-    }
-
-    /// Does this on a connection, and on the next ones as long as it is lost with them and may go on.
-    pub(super) fn carry<T>(
-        &self,
-        operation: &'static str,
-        deadline: Option<Instant>,
-        is_safe: bool,
-        mut attempt: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
-    ) -> Result<T> {
-        let Line::Lasting(lasting) = self else {
-            let connection = self.current();
-            return connection.told(attempt(&connection));
-        };
-        let mut executed = Executed::Never;
-        loop {
-            let connection = lasting.connection(operation, deadline);
-            let connection = connection.map_err(|error| {
-                let error = error.for_request(operation, executed);
-                match executed {
-                    Executed::Never if error.is_timeout() => error.with_more("it was not sent"),
-                    Executed::Perhaps if error.is_timeout() => {
-                        error.with_more("it may have been executed before")
-                    }
-                    Executed::Never | Executed::Perhaps => error,
-                }
-            })?;
-            match attempt(&connection) {
-                Err(error) if error.lost().is_some_and(|lost| lost.goes_on(is_safe)) => {
-                    log::debug!("goes on over the next connection: {error}");
-                    if let Some(Lost::Sent(Executed::Perhaps)) = error.lost() {
-                        executed = Executed::Perhaps;
-                    }
-                }
-                result => return result,
-            }
-        }
-    }
-
-    /// Reads, and runs what the server asks for, until there is no connection any more.
-    pub(super) fn run(&self) -> Result<()> {
-        let Line::Lasting(lasting) = self else {
-            let connection = self.current();
-            let end = connection.run();
-            connection.tell_end();
-            return end;
-        };
-        loop {
-            match lasting.connection("read from", None) {
-                // Whatever its end is, the next one is looked for.
-                Ok(connection) => drop(connection.run()),
-                Err(error) if error.is_closed() => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    pub(super) fn close(&self) {
-        match self {
-            Line::Once(connection) => {
-                connection.close();
-                connection.tell_end();
-            }
-            Line::Lasting(lasting) => lasting.close(),
-        }
-    }
-
-    /// Whether it has ended for good. What has come is looked at first.
-    pub(super) fn is_closed(&self) -> bool {
-        match self {
-            Line::Once(connection) => {
-                let has_ended = connection.has_ended();
-                if has_ended {
-                    connection.tell_end();
-                }
-                has_ended
-            }
-            Line::Lasting(lasting) => lasting.lock().reconnecting.has_given_up(),
-        }
-    }
-
-    /// Whether something outlives the client that has it.
-    pub(super) fn is_shared(&self) -> bool {
-        match self {
-            Line::Once(connection) => Arc::strong_count(connection) > 1,
-            Line::Lasting(lasting) => {
-                Arc::strong_count(lasting) > 1 || Arc::strong_count(&lasting.lock().connection) > 1
-            }
-        }
-    }
-}
-
 impl Lasting {
     pub(super) fn new(
         connect: Connect,
@@ -206,7 +51,7 @@ impl Lasting {
     }
 
     /// The connection; a new one if the last one has ended, by then.
-    fn connection(
+    pub(super) fn connection(
         &self,
         operation: &'static str,
         deadline: Option<Instant>,
@@ -238,6 +83,19 @@ impl Lasting {
                 }
             }
         }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.connect.endpoint()
+    }
+
+    /// The connection, or the last one there was.
+    pub(super) fn current(&self) -> Arc<SharedConnection> {
+        Arc::clone(&self.lock().connection)
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.lock().reconnecting.has_given_up()
     }
 
     /// Sees whether the connection has ended.
@@ -304,7 +162,7 @@ impl Lasting {
         Ok(connection)
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let mut state = self.lock();
         state.reconnecting.give_up();
         state.connection.close();

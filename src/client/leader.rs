@@ -17,6 +17,7 @@ use sidewire_platform::{Channel, Endpoint};
 
 use super::closing::Closing;
 use super::handlers::Handlers;
+use super::relay::Fate;
 use crate::error::Error;
 use crate::maker::Maker;
 use sidewire_wire::caller::{Caller, Came, Outcome, Seat, Step, Wake};
@@ -36,6 +37,8 @@ pub(super) struct SharedConnection {
     pub(super) me: Weak<SharedConnection>,
     /// Whom to tell of its end.
     pub(super) closing: Option<Closing>,
+    /// Who knows more of its end.
+    pub(super) fate: Option<Arc<Fate>>,
 }
 
 /// What the threads share under the lock.
@@ -87,6 +90,7 @@ impl SharedConnection {
         mut caller: Caller<Waiting>,
         handlers: Handlers,
         closing: Option<Closing>,
+        fate: Option<Arc<Fate>>,
     ) -> Arc<SharedConnection> {
         if !handlers.is_empty() {
             caller.serve();
@@ -100,6 +104,7 @@ impl SharedConnection {
             maker,
             handlers,
             closing,
+            fate,
             me: me.clone(),
         })
     }

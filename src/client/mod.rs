@@ -10,11 +10,13 @@ mod handlers;
 mod journal;
 mod lasting;
 mod leader;
+mod line;
 mod parts;
 mod pending;
 mod ping;
 mod raw;
 mod reconnect;
+mod relay;
 mod request;
 mod serving;
 
@@ -26,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use closing::Closing;
 use datagram::DatagramCalls;
-use lasting::Line;
+use line::{Held, Line};
 use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
@@ -37,6 +39,7 @@ pub use parts::Parts;
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
 pub use reconnect::{Reconnect, Reconnected};
+pub(crate) use relay::{Contact, Fate, Relay};
 pub use request::RequestBuilder;
 pub use serving::PeerResponder;
 
@@ -211,7 +214,7 @@ impl Client {
         let Link::Stream(line) = &self.link else { return Ok(()) };
         // Nobody would make room meanwhile.
         let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
-        let connection = line.current();
+        let Some(connection) = line.current() else { return Ok(()) };
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         connection.told(connection.send_all(deadline))
     }
@@ -255,7 +258,7 @@ impl Client {
     /// What can be read from although nobody has asked.
     fn reads_alone(&self) -> Result<&Line> {
         match &self.link {
-            Link::Stream(line) if line.current().layout() == Layout::V1 => Ok(line),
+            Link::Stream(line) if self.layout() == Layout::V1 => Ok(line),
             Link::Stream(_) | Link::Datagrams(_) => {
                 let kind = Kind::InvalidInput("nothing comes there that was not asked for".into());
                 Err(Error::new("read from", self.endpoint(), kind))
@@ -330,7 +333,9 @@ impl Client {
     #[must_use]
     pub fn peer(&self) -> Peer {
         match &self.link {
-            Link::Stream(line) => line.current().channel().peer().clone(),
+            Link::Stream(line) => {
+                line.current().map_or_else(Peer::unknown, |connection| connection.channel().peer().clone())
+            }
             Link::Datagrams(calls) => calls.peer().clone(),
         }
     }
@@ -341,7 +346,7 @@ impl Client {
     #[must_use]
     pub fn peer_app(&self) -> Option<App> {
         match &self.link {
-            Link::Stream(line) => line.current().peer_app(),
+            Link::Stream(line) => line.current()?.peer_app(),
             Link::Datagrams(_) => None,
         }
     }
@@ -353,8 +358,9 @@ impl Client {
     pub fn peer_address(&self) -> Result<Address> {
         match &self.link {
             Link::Stream(line) => {
-                let address = line.current().channel().peer_address();
-                address.map_err(|error| Error::os("look up the server's address on", self.endpoint(), error))
+                let operation = "look up the server's address on";
+                let address = self.present(line, operation)?.channel().peer_address();
+                address.map_err(|error| Error::os(operation, self.endpoint(), error))
             }
             Link::Datagrams(calls) => calls.addresses().server,
         }
@@ -371,8 +377,9 @@ impl Client {
     pub fn local_address(&self) -> Result<Address> {
         match &self.link {
             Link::Stream(line) => {
-                let address = line.current().channel().local_address();
-                address.map_err(|error| Error::os("look up our address on", self.endpoint(), error))
+                let operation = "look up our address on";
+                let address = self.present(line, operation)?.channel().local_address();
+                address.map_err(|error| Error::os(operation, self.endpoint(), error))
             }
             Link::Datagrams(calls) => calls.addresses().local,
         }
@@ -391,26 +398,31 @@ impl Client {
     #[must_use]
     pub fn layout(&self) -> Layout {
         match &self.link {
-            Link::Stream(line) => line.current().layout(),
+            Link::Stream(line) => line.current().map_or(Layout::V1, |connection| connection.layout()),
             Link::Datagrams(calls) => calls.layout(),
         }
     }
 
     /// Most bytes of payload that a request may have: what the server's hello says, or in the classic
     /// layout what this client sends, and what fits into its own `outbox_hard`. `None` on datagram endpoints,
-    /// where only sending shows it.
+    /// where only sending shows it, and to a [helper](crate::Helper) that was not ready yet.
     #[must_use]
     pub fn request_limit(&self) -> Option<usize> {
         match &self.link {
-            Link::Stream(line) => Some(line.current().request_limit()),
+            Link::Stream(line) => Some(line.current()?.request_limit()),
             Link::Datagrams(_) => None,
         }
+    }
+
+    /// The connection, or the last one there was.
+    fn present<'a>(&self, line: &'a Line, operation: &'static str) -> Result<Held<'a>> {
+        line.current().ok_or_else(|| Error::new(operation, self.endpoint(), Kind::NotListening))
     }
 
     /// Whether the server could not answer as long as this thread waits.
     fn waits_for_itself(&self) -> bool {
         match &self.link {
-            Link::Stream(line) => line.current().waits_for_itself(),
+            Link::Stream(line) => line.current().is_some_and(|connection| connection.waits_for_itself()),
             Link::Datagrams(calls) => {
                 loops::serves_peer(calls.peer(), calls.endpoint(), || calls.addresses().server.ok())
             }

@@ -5,8 +5,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::journal::Asked;
-use super::lasting::Line;
 use super::leader::SharedConnection;
+use super::line::{Gap, Line, Terms};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -63,9 +63,11 @@ impl Parts {
         msg_type: u16,
         payload: &[u8],
         timeout: Option<Duration>,
+        gap: Gap,
     ) -> Result<Parts> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        line.carry("call", deadline, false, |connection| {
+        let terms = Terms { deadline, is_safe: false, gap };
+        line.carry("call", terms, |connection| {
             let (seat, asked) = connection.start_stream(msg_type, payload, deadline)?;
             let (connection, course) = (Arc::clone(connection), Course::Open(seat));
             Ok(Parts { connection, msg_type, timeout, asked, course })
@@ -136,7 +138,8 @@ impl Parts {
 
     fn explained<P>(&self, next: Result<P>) -> Result<P> {
         let peer = self.connection.channel().peer();
-        next.map_err(|error| request::explain(error, self.msg_type, self.timeout, peer))
+        let told = self.connection.told(next);
+        told.map_err(|error| request::explain(error, self.msg_type, self.timeout, peer))
     }
 }
 

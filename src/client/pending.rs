@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use super::journal::Asked;
-use super::lasting::Line;
 use super::leader::{SharedConnection, is_past, remaining};
+use super::line::{Line, Terms};
 use super::request;
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -70,14 +70,13 @@ impl Pending {
         line: &Line,
         msg_type: u16,
         payload: &[u8],
-        (timeout, deadline): (Option<Duration>, Option<Instant>),
-        is_safe: bool,
+        timeout: Option<Duration>,
+        terms: Terms,
     ) -> Result<Pending> {
-        let again = match line {
-            Line::Lasting(_) if is_safe => Some(Again { lasting: line.clone(), payload: payload.to_vec() }),
-            Line::Lasting(_) | Line::Once(_) => None,
-        };
-        line.carry("call", deadline, is_safe, |connection| {
+        let deadline = terms.deadline;
+        let goes_again = line.is_lasting() && terms.is_safe;
+        let again = goes_again.then(|| Again { lasting: line.clone(), payload: payload.to_vec() });
+        line.carry("call", terms, |connection| {
             let (seat, asked) = connection.start(msg_type, payload, timeout, deadline, deadline)?;
             Ok((Arc::clone(connection), asked, Course::Open(seat)))
         })
@@ -164,7 +163,7 @@ impl Pending {
     /// Sends it once more.
     fn send_again(&mut self, until: Option<Instant>) -> Result<Seat> {
         let Some(Again { lasting, payload }) = &self.again else { return Err(self.error(Kind::Closed)) };
-        let (connection, seat, asked) = lasting.carry("call", until, true, |connection| {
+        let (connection, seat, asked) = lasting.carry("call", Terms::until(until, true), |connection| {
             let timeout = remaining(self.deadline);
             let (seat, asked) = connection.start(self.msg_type, payload, timeout, self.deadline, until)?;
             Ok((Arc::clone(connection), seat, asked))

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::datagram::DatagramCalls;
 use super::leader::{SharedConnection, Waiting};
+use super::line::Terms;
 use super::{Client, Link};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -30,7 +31,10 @@ impl Client {
         let (timeout, begun) = (timeout.into(), Instant::now());
         let deadline = timeout.and_then(|timeout: Duration| begun.checked_add(timeout));
         let answered = match &self.link {
-            Link::Stream(line) => line.carry("ping", deadline, true, |connection| connection.ping(deadline)),
+            Link::Stream(line) => {
+                let terms = Terms::until(deadline, true);
+                line.carry("ping", terms, |connection| connection.ping(deadline))
+            }
             Link::Datagrams(calls) => calls.ping(deadline),
         };
         let explain = |error: Error| match timeout {

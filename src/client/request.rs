@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::Peer;
 
-use super::lasting::Line;
 use super::leader::remaining;
+use super::line::{Gap, Line, Terms};
 use super::{Client, Link, Parts, Pending, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -31,11 +31,12 @@ pub struct RequestBuilder<'c> {
     msg_type: u16,
     timeout: Option<Duration>,
     is_safe: bool,
+    gap: Gap,
 }
 
 impl RequestBuilder<'_> {
     pub(super) fn new(client: &Client, msg_type: u16) -> RequestBuilder<'_> {
-        RequestBuilder { client, msg_type, timeout: client.call_timeout, is_safe: false }
+        RequestBuilder { client, msg_type, timeout: client.call_timeout, is_safe: false, gap: Gap::Wait }
     }
 
     /// How long it may take, in place of what [`Connect::call_timeout`](super::Connect::call_timeout) says;
@@ -50,6 +51,14 @@ impl RequestBuilder<'_> {
     /// limit. Otherwise this changes nothing.
     pub fn idempotent(mut self) -> Self {
         self.is_safe = true;
+        self
+    }
+
+    /// Says that it fails at once, as one that was not executed, if the [helper](crate::Helper) that it is for is not
+    /// there: it has not become ready yet, or is being started anew. Otherwise such a request waits, within its time
+    /// limit. With other clients this changes nothing.
+    pub fn fail_fast(mut self) -> Self {
+        self.gap = Gap::Fail;
         self
     }
 
@@ -78,11 +87,10 @@ impl RequestBuilder<'_> {
     /// As [`send`](RequestBuilder::send), of which nothing was sent then. [`is_invalid_input`](Error::is_invalid_input)
     /// over datagrams, where one call follows the other.
     pub fn start(self, payload: impl AsRef<[u8]>) -> Result<Pending> {
-        let RequestBuilder { msg_type, timeout, is_safe, .. } = self;
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let limits = (timeout, deadline);
+        let RequestBuilder { msg_type, timeout, .. } = self;
+        let terms = self.terms(timeout);
         let pending =
-            self.line().and_then(|line| Pending::start(line, msg_type, payload.as_ref(), limits, is_safe));
+            self.line().and_then(|line| Pending::start(line, msg_type, payload.as_ref(), timeout, terms));
         pending.map_err(|error| self.explain(error))
     }
 
@@ -107,8 +115,8 @@ impl RequestBuilder<'_> {
     /// # Errors
     /// As [`start`](RequestBuilder::start).
     pub fn stream(self, payload: impl AsRef<[u8]>) -> Result<Parts> {
-        let RequestBuilder { msg_type, timeout, .. } = self;
-        let parts = self.line().and_then(|line| Parts::start(line, msg_type, payload.as_ref(), timeout));
+        let RequestBuilder { msg_type, timeout, gap, .. } = self;
+        let parts = self.line().and_then(|line| Parts::start(line, msg_type, payload.as_ref(), timeout, gap));
         parts.map_err(|error| self.explain(error))
     }
 
@@ -117,17 +125,18 @@ impl RequestBuilder<'_> {
     /// # Errors
     /// As [`send`](RequestBuilder::send), but for result codes.
     pub fn exchange(self, payload: impl AsRef<[u8]>) -> Result<Response> {
-        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
+        let RequestBuilder { client, msg_type, timeout, .. } = self;
         if client.waits_for_itself() {
             let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
             return Err(Error::new("call", client.endpoint(), kind).of_type(msg_type));
         }
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let terms = self.terms(timeout);
+        let deadline = terms.deadline;
         match &client.link {
             Link::Stream(Line::Once(connection)) => {
                 connection.told(connection.exchange(msg_type, payload.as_ref(), timeout, deadline))
             }
-            Link::Stream(line) => line.carry("call", deadline, is_safe, |connection| {
+            Link::Stream(line) => line.carry("call", terms, |connection| {
                 let left = remaining(deadline);
                 connection.exchange(msg_type, payload.as_ref(), left, deadline)
             }),
@@ -146,17 +155,23 @@ impl RequestBuilder<'_> {
     /// As [`send`](RequestBuilder::send); [`is_invalid_input`](Error::is_invalid_input) on a classic
     /// connection, where every request is answered.
     pub fn notify(self, payload: impl AsRef<[u8]>) -> Result<()> {
-        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
+        let RequestBuilder { client, msg_type, timeout, .. } = self;
         // Nobody would make room for it meanwhile.
         let timeout = if client.waits_for_itself() { Some(Duration::ZERO) } else { timeout };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let terms = self.terms(timeout);
+        let deadline = terms.deadline;
         match &client.link {
-            Link::Stream(line) => line.carry("notify", deadline, is_safe, |connection| {
-                connection.notify(msg_type, payload.as_ref(), deadline)
-            }),
+            Link::Stream(line) => line
+                .carry("notify", terms, |connection| connection.notify(msg_type, payload.as_ref(), deadline)),
             Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
         }
         .map_err(|error| error.of_type(msg_type))
+    }
+
+    /// Of a request that begins now.
+    fn terms(&self, timeout: Option<Duration>) -> Terms {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Terms { deadline, is_safe: self.is_safe, gap: self.gap }
     }
 
     fn explain(&self, error: Error) -> Error {

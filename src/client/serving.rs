@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Response;
 use super::handlers::{PeerReply, PeerRequest, To};
-use super::lasting::Line;
 use super::leader::{Guard, SharedConnection, State, Waiting};
+use super::line::Line;
 use super::request::explain;
 use crate::error::{Error, Result};
 use sidewire_wire::caller::{End, Incoming, Seat};

@@ -20,8 +20,8 @@ impl Error {
         kind: Kind,
         source: Option<Arc<io::Error>>,
     ) -> Error {
-        let (msg_type, note, executed, lost) = (None, String::new(), None, None);
-        Error(Arc::new(Inner { operation, endpoint, msg_type, kind, note, source, executed, lost }))
+        let (msg_type, note, executed, lost, ended) = (None, String::new(), None, None, None);
+        Error(Arc::new(Inner { operation, endpoint, msg_type, kind, note, source, executed, lost, ended }))
     }
 
     pub(crate) fn os(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Error {
@@ -47,6 +47,11 @@ impl Error {
             error.inner_mut().kind = Kind::Os;
         }
         error
+    }
+
+    /// A program can't be started.
+    pub(crate) fn not_started(helper: &Endpoint, source: io::Error) -> Error {
+        Error::assemble("start", Some(helper.clone()), Kind::Os, Some(Arc::new(source)))
     }
 
     /// An operating system's error that concerns no endpoint.

@@ -4,6 +4,7 @@ mod making;
 mod words;
 
 use std::io;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use sidewire_platform::Endpoint;
@@ -40,6 +41,17 @@ struct Inner {
     executed: Option<Executed>,
     /// If the request was lost with its connection.
     lost: Option<Lost>,
+    /// If a helper's process has ended.
+    ended: Option<Arc<Ended>>,
+}
+
+/// What is known of a process that has ended.
+#[derive(Clone, Debug)]
+struct Ended {
+    /// `None`: it never ran, or nobody knows.
+    status: Option<ExitStatus>,
+    /// Lines, escaped.
+    last_words: Vec<String>,
 }
 
 /// What kind of thing went wrong.
@@ -247,6 +259,27 @@ impl Error {
         }
     }
 
+    /// With what status the helper has ended that this is about: its exit code, or the signal that ended it. See
+    /// [`Helper`](crate::Helper). `None` if it has not, or was never started.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.0.ended.as_ref()?.status
+    }
+
+    /// What the helper that this is about has printed last: up to 20 lines of its standard output and its standard
+    /// error, in the order in which they came. Control characters are escaped, and long lines are cut. `Display`
+    /// shows them, too.
+    #[must_use]
+    pub fn last_words(&self) -> &[String] {
+        self.0.ended.as_ref().map_or(&[], |ended| &ended.last_words)
+    }
+
+    /// Of a helper that has ended, or is about to.
+    pub(crate) fn with_end(mut self, status: Option<ExitStatus>, last_words: Vec<String>) -> Error {
+        self.inner_mut().ended = Some(Arc::new(Ended { status, last_words }));
+        self
+    }
+
     /// Of a call of this type, whatever it is that has failed for it.
     pub(crate) fn of_type(mut self, msg_type: u16) -> Error {
         self.inner_mut().msg_type = Some(msg_type);
@@ -307,6 +340,15 @@ impl Error {
         let mut error = self.clone();
         error.inner_mut().operation = operation;
         error.with_executed(executed)
+    }
+
+    /// The same failure of the same request, now that the reason is known better.
+    pub(crate) fn because_of(&self, known: &Error) -> Error {
+        let mut error = known.clone();
+        let Inner { operation, msg_type, lost, .. } = &*self.0;
+        let inner = error.inner_mut();
+        (inner.operation, inner.msg_type, inner.lost) = (operation, *msg_type, *lost);
+        error.with_executed(self.executed())
     }
 
     pub(crate) fn with_executed(mut self, executed: Executed) -> Error {

@@ -71,7 +71,28 @@ impl fmt::Display for Error {
             (Some(_), Executed::Never) if is_lost => f.write_str("; it was not executed"),
             (Some(_), Executed::Perhaps) if is_lost => f.write_str("; it may have been executed"),
             _ => Ok(()),
+        }?;
+        if !self.last_words().is_empty() {
+            f.write_str("\nits last words:")?;
         }
+        self.last_words().iter().try_for_each(|line| write!(f, "\n  | {line}"))
+    }
+}
+
+impl Error {
+    /// Why, without what was to be done and what was said last: for one line.
+    pub(crate) fn reason(&self) -> String {
+        let Inner { kind, note, source, .. } = &*self.0;
+        let mut text = match (kind, source) {
+            (Kind::PeerGone { why, .. }, _) if !why.is_empty() => why.clone(),
+            (Kind::Os, Some(source)) => source.to_string(),
+            (kind, _) => kind.to_string(),
+        };
+        if !note.is_empty() {
+            text.push_str(": ");
+            text.push_str(note);
+        }
+        text
     }
 }
 

@@ -17,6 +17,7 @@ mod table;
 mod threads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sidewire_platform::Endpoint;
 
@@ -436,15 +437,15 @@ impl<S, T: Threads> Server<S, T> {
     /// As [`turn`](Server::turn).
     pub fn run(&mut self) -> Result<()> {
         let _serving = loops::begin_serving(&self.served);
-        let reactor = self.core.reactor()?;
-        reactor.begin_turns();
-        while reactor.turn(None, &mut self.dispatch).map_err(not_polled)? {}
+        self.core.reactor()?.begin_turns();
+        while self.turn_once(None)? {}
         Ok(())
     }
-}
 
-fn not_polled(error: std::io::Error) -> Error {
-    Error::system("poll", error)
+    fn turn_once(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let turned = self.core.reactor()?.turn(timeout, &mut self.dispatch);
+        turned.map_err(|error| Error::system("poll", error))
+    }
 }
 
 /// The loop, with what it is made of when it is first needed: a server that does nothing yet asks nothing of

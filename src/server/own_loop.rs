@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sidewire_platform::PollDescriptor;
 
-use super::{Server, Threads, not_polled};
+use super::{Server, Threads};
 use crate::error::{Error, Result};
 use crate::loops;
 
@@ -28,11 +28,10 @@ impl<S, T: Threads> Server<S, T> {
     /// If the system's poll itself fails. What goes wrong with single connections ends those only.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let _serving = loops::begin_serving(&self.served);
-        let reactor = self.core.reactor()?;
-        reactor.begin_turns();
-        let turned = reactor.turn(timeout, &mut self.dispatch);
-        reactor.rest();
-        turned.map_err(not_polled)
+        self.core.reactor()?.begin_turns();
+        let turned = self.turn_once(timeout);
+        self.core.reactor()?.rest();
+        turned
     }
 
     /// After how long the next [`turn`](Server::turn) is due, even if the [descriptor](Server::poll_descriptor) tells

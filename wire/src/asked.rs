@@ -100,7 +100,6 @@ impl Asked {
     }
 
     /// When the next one's time is over.
-    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

@@ -74,14 +74,20 @@ impl Default for Rules {
     }
 }
 
+/// How long to pause behind so many failures, the first of them included: between a half of the whole pause and all of
+/// it, so that those who lost the same peer at the same moment do not all come back in one. The whole is twice as
+/// long with each failure, but not longer than the longest.
+#[must_use]
+pub fn pause(first: Duration, longest: Duration, failed: u32, random: u32) -> Duration {
+    let doublings = failed.saturating_sub(1).min(31);
+    let whole = first.saturating_mul(1 << doublings).min(longest);
+    let half = whole / 2;
+    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
 impl Rules {
-    /// How long to pause behind so many failures: between a half of the whole pause and all of it, so that
-    /// clients that lost the same server at the same moment do not all come back in one.
     fn pause(&self, failed: u32, random: u32) -> Duration {
-        let doublings = failed.saturating_sub(1).min(31);
-        let whole = self.first_pause.saturating_mul(1 << doublings).min(self.longest_pause);
-        let half = whole / 2;
-        half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+        pause(self.first_pause, self.longest_pause, failed, random)
     }
 }
 

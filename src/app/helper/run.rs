@@ -1,0 +1,193 @@
+//! One run of a helper: a process, its channel, what it prints, and how it ends.
+
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use sidewire_platform::{ChildProcess, Endpoint};
+
+use super::draining::Draining;
+use super::keeping::Keeping;
+use crate::client::{Contact, Fate};
+use crate::error::{Error, Kind};
+use sidewire_wire::Executed;
+
+/// How long a process may live on when its channel has ended, which it may do on its way out.
+const ENDING: Duration = Duration::from_secs(1);
+/// How long one that was asked to end may take, if it has done what none should.
+const TERMINATING: Duration = Duration::from_secs(1);
+/// How long what it has printed may take to arrive when it has ended: no time, unless somebody else holds the pipe.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// One process.
+#[derive(Debug)]
+pub(super) struct Run {
+    process: ChildProcess,
+    draining: Arc<Draining>,
+    /// Who waits on the channel hears from here why it has ended.
+    fate: Arc<Fate>,
+    course: Mutex<Course>,
+}
+
+#[derive(Debug, Default)]
+struct Course {
+    contact: Option<Contact>,
+    was_ready: bool,
+    /// Why we end it.
+    verdict: Option<Error>,
+}
+
+impl Run {
+    /// Starts the process, and reads what it prints.
+    pub(super) fn start(name: &str, command: &mut Command) -> io::Result<Run> {
+        let mut process = ChildProcess::spawn(command)?;
+        let draining = Arc::new(Draining::default());
+        let streams = [process.take_stdout(), process.take_stderr()];
+        streams.into_iter().flatten().try_for_each(|stream| draining.drain(name, stream))?;
+        Ok(Run { process, draining, fate: Arc::default(), course: Mutex::default() })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Has a thread see to its channel.
+    pub(super) fn attend(self: &Arc<Self>, keeping: &Arc<Keeping>) -> io::Result<()> {
+        let (run, keeping) = (Arc::clone(self), Arc::clone(keeping));
+        let builder = thread::Builder::new().name("sidewire-helper".into());
+        builder.spawn(move || run.converse(&keeping)).map(drop)
+    }
+
+    /// Shakes hands, says that it is ready, and reads until the channel's end.
+    fn converse(&self, keeping: &Keeping) {
+        let patience = keeping.ready_within();
+        match self.open_channel(keeping, patience) {
+            Ok(contact) => {
+                let end = contact.run();
+                log::debug!("{}: its channel has ended: {end:?}", self.endpoint(keeping));
+                match end {
+                    Err(error) if error.is_protocol() => self.judge(keeping, error),
+                    _ => self.expect_the_end(keeping),
+                }
+            }
+            Err(error) if error.is_timeout() => {
+                let hung = Error::new("start", &self.endpoint(keeping), Kind::Hung);
+                self.judge(keeping, hung.with_note(|_| format!("it was not ready within {patience:?}")));
+            }
+            Err(error) if error.is_peer_gone() || error.is_closed() => self.expect_the_end(keeping),
+            Err(error) => self.judge(keeping, error),
+        }
+    }
+
+    fn open_channel(&self, keeping: &Keeping, patience: Duration) -> Result<Contact, Error> {
+        let deadline = Instant::now().checked_add(patience);
+        let endpoint = self.endpoint(keeping);
+        let channel =
+            self.process.channel(Some(patience)).map_err(|error| Error::os("start", &endpoint, error))?;
+        let contact = Contact::new(keeping.connect(), endpoint, channel, Arc::clone(&self.fate));
+        self.course().contact = Some(contact.clone());
+        if keeping.is_stopping() {
+            contact.leave();
+        }
+        contact.shake_hands(deadline)?;
+        self.course().was_ready = true;
+        keeping.ready(&contact);
+        Ok(contact)
+    }
+
+    /// The channel has ended: the process should be about to.
+    fn expect_the_end(&self, keeping: &Keeping) {
+        if keeping.is_given_up() {
+            // Somebody has closed the client, which leaves the helper nothing to do.
+            return keeping.stop_soon();
+        }
+        if !matches!(self.process.wait(Some(ENDING)), Ok(None)) {
+            return;
+        }
+        let why = "it closed its channel and lived on, so it was ended".into();
+        let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
+        self.judge(keeping, Error::new("run", &self.endpoint(keeping), kind));
+    }
+
+    /// Ends it for this reason, unless somebody else is at it.
+    fn judge(&self, keeping: &Keeping, why: Error) {
+        if keeping.is_stopping() {
+            return;
+        }
+        let why = why.with_end(None, self.draining.words.escaped());
+        self.course().verdict.get_or_insert_with(|| why.clone());
+        self.fate.tell(&why);
+        self.terminate();
+        if matches!(self.process.wait(Some(TERMINATING)), Ok(None)) {
+            self.kill();
+        }
+    }
+
+    /// Waits until it has ended. Says why it has, and with what words.
+    pub(super) fn wait(&self, keeping: &Keeping) -> Error {
+        let status = match self.process.wait(None) {
+            Ok(status) => status,
+            Err(error) => {
+                log::warn!("{}: nobody knows how it ended: {error}", self.endpoint(keeping));
+                None
+            }
+        };
+        self.draining.wait(LAST_WORDS);
+        self.reason(keeping, status).with_end(status, self.draining.words.escaped())
+    }
+
+    /// Tells all who wait on its channel why it has ended.
+    pub(super) fn release(&self, why: &Error) {
+        self.fate.tell(why);
+        let contact = self.course().contact.take();
+        if let Some(contact) = contact {
+            contact.close();
+        }
+    }
+
+    fn reason(&self, keeping: &Keeping, status: Option<ExitStatus>) -> Error {
+        let endpoint = self.endpoint(keeping);
+        let mut course = self.course();
+        if keeping.is_stopping() {
+            return Error::new("run", &endpoint, Kind::Closed).with_note(|_| "the helper was stopped".into());
+        }
+        if let Some(verdict) = course.verdict.take() {
+            return verdict;
+        }
+        let status = status.map_or_else(|| "nobody knows how".into(), |status| status.to_string());
+        let why = match course.was_ready {
+            true => format!("its process has ended: {status}"),
+            false => format!("its process has ended before it was ready: {status}"),
+        };
+        Error::new("run", &endpoint, Kind::PeerGone { executed: Executed::Perhaps, why })
+    }
+
+    /// Asks it, through its channel, to end.
+    pub(super) fn ask(&self) {
+        let contact = self.course().contact.clone();
+        if let Some(contact) = contact {
+            contact.leave();
+        }
+    }
+
+    pub(super) fn terminate(&self) {
+        if let Err(error) = self.process.terminate() {
+            log::warn!("process {} can't be asked to end: {error}", self.id());
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        if let Err(error) = self.process.kill() {
+            log::warn!("process {} can't be ended: {error}", self.id());
+        }
+    }
+
+    fn endpoint(&self, keeping: &Keeping) -> Endpoint {
+        Endpoint::Unnamed(format!("helper {} (pid {})", keeping.name(), self.id()))
+    }
+
+    fn course(&self) -> std::sync::MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

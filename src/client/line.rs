@@ -1,0 +1,203 @@
+//! What a client's calls go over: one connection, or one after the other.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sidewire_platform::Endpoint;
+
+use super::lasting::Lasting;
+use super::leader::SharedConnection;
+use super::relay::Relay;
+use crate::error::Result;
+use sidewire_wire::Executed;
+use sidewire_wire::reconnecting::Lost;
+
+/// What calls go over.
+#[derive(Clone, Debug)]
+pub(super) enum Line {
+    /// One connection, to its end.
+    Once(Arc<SharedConnection>),
+    /// The client connects anew.
+    Lasting(Arc<Lasting>),
+    /// Somebody else sees to it that there is a connection.
+    Relayed(Arc<Relay>),
+}
+
+/// How a request is treated when there is no connection, or no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) deadline: Option<Instant>,
+    /// Whether it does no harm if it is executed twice.
+    pub(super) is_safe: bool,
+    pub(super) gap: Gap,
+}
+
+/// What a request does that comes between two connections which somebody else makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// It waits for the next one, within its time limit.
+    Wait,
+    Fail,
+}
+
+impl Terms {
+    /// Of one that waits.
+    pub(super) fn until(deadline: Option<Instant>, is_safe: bool) -> Terms {
+        Terms { deadline, is_safe, gap: Gap::Wait }
+    }
+}
+
+/// A connection for the length of a call.
+pub(super) enum Held<'a> {
+    Once(&'a Arc<SharedConnection>),
+    Current(Arc<SharedConnection>),
+}
+
+impl Held<'_> {
+    /// To keep.
+    pub(super) fn into_shared(self) -> Arc<SharedConnection> {
+        match self {
+            Held::Once(connection) => Arc::clone(connection),
+            Held::Current(connection) => connection,
+        }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Arc<SharedConnection>;
+
+    fn deref(&self) -> &Arc<SharedConnection> {
+        match self {
+            Held::Once(connection) => connection,
+            Held::Current(connection) => connection,
+        }
+    }
+}
+
+impl Line {
+    /// Whether another connection follows one that has ended.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(self, Line::Once(_))
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        match self {
+            Line::Once(connection) => connection.endpoint(),
+            Line::Lasting(lasting) => lasting.endpoint(),
+            Line::Relayed(relay) => relay.endpoint(),
+        }
+    }
+
+    /// The connection, or the last one there was. `None`: there was none yet.
+    pub(super) fn current(&self) -> Option<Held<'_>> {
+        match self {
+            Line::Once(connection) => Some(Held::Once(connection)),
+            Line::Lasting(lasting) => Some(Held::Current(lasting.current())),
+            Line::Relayed(relay) => relay.current().map(Held::Current),
+        }
+    }
+
+    /// One to begin something on, which is new if the last one has ended.
+    pub(super) fn connection(&self, operation: &'static str, deadline: Option<Instant>) -> Result<Held<'_>> {
+        self.connection_on(operation, Terms::until(deadline, false))
+    }
+
+    fn connection_on(&self, operation: &'static str, terms: Terms) -> Result<Held<'_>> {
+        match self {
+            Line::Once(connection) => Ok(Held::Once(connection)),
+            Line::Lasting(lasting) => lasting.connection(operation, terms.deadline).map(Held::Current),
+            Line::Relayed(relay) => relay.connection(operation, terms.deadline, terms.gap).map(Held::Current),
+        }
+    }
+
+    /// Does this on a connection, and on the next ones as long as it is lost with them and may go on.
+    pub(super) fn carry<T>(
+        &self,
+        operation: &'static str,
+        terms: Terms,
+        mut attempt: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
+    ) -> Result<T> {
+        if let Line::Once(connection) = self {
+            return connection.told(attempt(connection));
+        }
+        let mut executed = Executed::Never;
+        loop {
+            let connection = self.connection_on(operation, terms);
+            let connection = connection.map_err(|error| {
+                let error = error.for_request(operation, executed);
+                match executed {
+                    Executed::Never if error.is_timeout() => error.with_more("it was not sent"),
+                    Executed::Perhaps if error.is_timeout() => {
+                        error.with_more("it may have been executed before")
+                    }
+                    Executed::Never | Executed::Perhaps => error,
+                }
+            })?;
+            match attempt(&connection) {
+                Err(error) if error.lost().is_some_and(|lost| lost.goes_on(terms.is_safe)) => {
+                    log::debug!("goes on over the next connection: {error}");
+                    if let Some(Lost::Sent(Executed::Perhaps)) = error.lost() {
+                        executed = Executed::Perhaps;
+                    }
+                }
+                result => return connection.told(result),
+            }
+        }
+    }
+
+    /// Reads, and runs what the server asks for, until there is no connection any more.
+    pub(super) fn run(&self) -> Result<()> {
+        if let Line::Once(connection) = self {
+            let end = connection.run();
+            connection.tell_end();
+            return end;
+        }
+        loop {
+            match self.connection("read from", None) {
+                // Whatever its end is, the next one is looked for.
+                Ok(connection) => drop(connection.run()),
+                Err(error) if error.is_closed() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        match self {
+            Line::Once(connection) => {
+                connection.close();
+                connection.tell_end();
+            }
+            Line::Lasting(lasting) => lasting.close(),
+            Line::Relayed(relay) => relay.close(),
+        }
+    }
+
+    /// Whether it has ended for good. What has come is looked at first.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Line::Once(connection) => {
+                let has_ended = connection.has_ended();
+                if has_ended {
+                    connection.tell_end();
+                }
+                has_ended
+            }
+            Line::Lasting(lasting) => lasting.has_given_up(),
+            Line::Relayed(relay) => relay.is_over(),
+        }
+    }
+
+    /// Whether something outlives the client that has it.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Line::Once(connection) => Arc::strong_count(connection) > 1,
+            // One of the two is ours.
+            Line::Lasting(lasting) => {
+                Arc::strong_count(lasting) > 1 || Arc::strong_count(&lasting.current()) > 2
+            }
+            Line::Relayed(_) => true,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Connections that somebody else makes, one after the other: those to a helper.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Channel, Endpoint};
+
+use super::closing::Closing;
+use super::leader::{SharedConnection, is_past, remaining};
+use super::line::{Gap, Line};
+use super::{Client, Connect, Link};
+use crate::error::{Error, Kind, Result};
+use sidewire_wire::Executed;
+
+/// What a client's calls go over whose connections come unasked, from whoever looks after its server.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    connect: Connect,
+    state: Mutex<State>,
+    /// The course has changed.
+    has_changed: Condvar,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The connection, or the last one there was.
+    last: Option<Arc<SharedConnection>>,
+    course: Course,
+}
+
+#[derive(Debug)]
+enum Course {
+    Up(Arc<SharedConnection>),
+    /// Another one will come. Why the last one ended, if there was one.
+    Awaited(Option<Error>),
+    /// No other one will.
+    Over(Error),
+}
+
+impl Relay {
+    /// Without a connection yet.
+    pub(crate) fn new(connect: &Connect) -> Relay {
+        Relay {
+            connect: connect.clone(),
+            state: Mutex::new(State { last: None, course: Course::Awaited(None) }),
+            has_changed: Condvar::new(),
+            closing: connect.closing(),
+        }
+    }
+
+    /// This is the connection from now on, unless no other one was wanted.
+    pub(crate) fn put_up(&self, contact: &Contact) {
+        let connection = Arc::clone(&contact.0);
+        let mut state = self.lock();
+        if let Course::Awaited(_) = state.course {
+            state.last = Some(Arc::clone(&connection));
+            state.course = Course::Up(connection);
+        }
+        drop(state);
+        self.has_changed.notify_all();
+        self.connect.tell_arrival();
+    }
+
+    /// The connection has ended, for this reason, and another one is to come.
+    pub(crate) fn wait_for_next(&self, why: Error) {
+        let mut state = self.lock();
+        if !matches!(state.course, Course::Over(_)) {
+            state.course = Course::Awaited(Some(why));
+        }
+        self.has_changed.notify_all();
+    }
+
+    /// No other connection will come. The first reason is the one that counts.
+    pub(crate) fn end(&self, why: &Error) {
+        let mut state = self.lock();
+        if !matches!(state.course, Course::Over(_)) {
+            state.course = Course::Over(why.clone());
+        }
+        drop(state);
+        self.has_changed.notify_all();
+    }
+
+    /// Tells whoever wants to hear of it that it is over.
+    pub(crate) fn tell_end(&self) {
+        let why = match &self.lock().course {
+            Course::Over(why) => why.clone(),
+            Course::Up(_) | Course::Awaited(_) => return,
+        };
+        if let Some(closing) = &self.closing {
+            closing.tell(&why);
+        }
+    }
+
+    /// Whether no other connection will come, or is wanted.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.lock().course, Course::Over(_))
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        self.connect.endpoint()
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<SharedConnection>> {
+        self.lock().last.clone()
+    }
+
+    /// The connection; the next one if the last has ended, by then.
+    pub(super) fn connection(
+        &self,
+        operation: &'static str,
+        deadline: Option<Instant>,
+        gap: Gap,
+    ) -> Result<Arc<SharedConnection>> {
+        let mut state = self.lock();
+        loop {
+            let why = match &state.course {
+                Course::Up(connection) if !connection.has_ended() => return Ok(Arc::clone(connection)),
+                // Whoever looks after it is about to see this, too.
+                Course::Up(_) => None,
+                Course::Awaited(why) => why.as_ref(),
+                Course::Over(why) => return Err(why.for_request(operation, Executed::Never)),
+            };
+            if gap == Gap::Fail {
+                return Err(self.absent(operation, Kind::NotListening, why));
+            }
+            if is_past(deadline) {
+                return Err(self.absent(operation, Kind::TimedOut, why));
+            }
+            state = match remaining(deadline) {
+                None => self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    self.has_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.end(&Error::new("call", self.endpoint(), Kind::Closed));
+        if let Some(connection) = self.current() {
+            connection.close();
+        }
+    }
+
+    /// For one who can't or will not wait for the next connection.
+    fn absent(&self, operation: &'static str, kind: Kind, why: Option<&Error>) -> Error {
+        let error = Error::new(operation, self.endpoint(), kind).not_executed();
+        error.with_note(|_| match why {
+            Some(why) => format!("it is not ready again ({})", why.reason()),
+            None => "it is not ready".into(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes known of a connection's end a little later than that it has ended: how the process behind it has.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    known: Mutex<Option<Error>>,
+    is_known: Condvar,
+}
+
+/// Whoever looks after the process finds out much faster, or ends it; this is for a system that hangs.
+const UNKNOWN: Duration = Duration::from_secs(10);
+
+impl Fate {
+    /// The first that is told is the one that counts.
+    pub(crate) fn tell(&self, why: &Error) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.clone());
+        self.is_known.notify_all();
+    }
+
+    fn wait(&self) -> Option<Error> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.is_known.wait_timeout_while(known, UNKNOWN, |known| known.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn known(&self) -> Option<Error> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is made of an error that came with the connection's end. Under no lock: this may wait.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        // Whoever has closed the connection himself need not wait.
+        let known = if error.is_closed() { self.known() } else { self.wait() };
+        known.map_or(error.clone(), |known| error.because_of(&known))
+    }
+}
+
+/// The connection to one run of a helper.
+#[derive(Clone, Debug)]
+pub(crate) struct Contact(Arc<SharedConnection>);
+
+impl Contact {
+    /// Over a channel to a process that is to say hello. `fate` is told how that has ended.
+    pub(crate) fn new(connect: &Connect, endpoint: Endpoint, channel: Channel, fate: Arc<Fate>) -> Contact {
+        Contact(connect.adopt(endpoint, channel, fate))
+    }
+
+    pub(crate) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
+        self.0.shake_hands(deadline)
+    }
+
+    /// Reads, and runs what the helper asks for, until the connection is over.
+    pub(crate) fn run(&self) -> Result<()> {
+        self.0.run()
+    }
+
+    /// Says goodbye, as far as that goes without waiting. What is under way may still be answered.
+    pub(crate) fn leave(&self) {
+        self.0.leave();
+    }
+
+    /// Ends all that wait.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Client {
+    /// One whose connections come from somebody else.
+    pub(crate) fn relayed(connect: &Connect, relay: Arc<Relay>) -> Client {
+        let closing = relay.closing.clone();
+        Client { link: Link::Stream(Line::Relayed(relay)), call_timeout: connect.call_time_limit(), closing }
+    }
+}
