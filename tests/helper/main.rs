@@ -5,5 +5,7 @@ mod util;
 
 #[cfg(target_os = "linux")] // Signals, shells, and /proc.
 mod faults;
+#[cfg(target_os = "linux")]
+mod hundred;
 #[cfg(unix)] // Python helpers find their channel as a descriptor.
 mod python;

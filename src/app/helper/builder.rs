@@ -100,9 +100,9 @@ impl HelperBuilder {
     ///
     /// # Errors
     /// If the program can't be started; if it ends before it is ready: then with its
-    /// [`exit_status`](Error::exit_status) and [`last_words`](Error::last_words); if it is not ready in time
-    /// ([`is_hung`](Error::is_hung)), or speaks something else ([`is_protocol`](Error::is_protocol)). The process has
-    /// ended, then. [`is_invalid_input`](Error::is_invalid_input) as [`Connect::open`].
+    /// [`exit_status`](crate::Error::exit_status) and [`last_words`](crate::Error::last_words); if it is not ready in time
+    /// ([`is_hung`](crate::Error::is_hung)), or speaks something else ([`is_protocol`](crate::Error::is_protocol)). The process has
+    /// ended, then. [`is_invalid_input`](crate::Error::is_invalid_input) as [`Connect::open`].
     pub fn spawn(self) -> Result<Helper> {
         let helper = self.start()?;
         helper.wait_until_ready()?;
@@ -113,7 +113,7 @@ impl HelperBuilder {
     /// [states](Helper::states) tell what becomes of it; calls wait for it, within their time limits.
     ///
     /// # Errors
-    /// [`is_invalid_input`](Error::is_invalid_input) as [`Connect::open`]; if no thread can be started.
+    /// [`is_invalid_input`](crate::Error::is_invalid_input) as [`Connect::open`]; if no thread can be started.
     pub fn start(self) -> Result<Helper> {
         let HelperBuilder { command, name, connect, ready_within, patience, restart } = self;
         let program = Path::new(command.get_program());
