@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::windows::io::AsHandle;
+use std::os::windows::io::{AsHandle, OwnedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +95,11 @@ impl Channel {
             }
         };
         Ok(Channel { duplex: Duplex::new(object)?, peer, pipe: None })
+    }
+
+    /// The server's end of a pipe that has its client, who is known.
+    pub(super) fn of_server(handle: OwnedHandle, name: &PipeName, peer: Peer) -> io::Result<Channel> {
+        Ok(Channel { duplex: Duplex::new(Object::pipe(handle))?, peer, pipe: Some(name.text().clone()) })
     }
 
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who

@@ -38,19 +38,25 @@
 //! * that one write to a socket would take megabytes (Wine 8 takes what Linux' buffer takes), and
 //!   that a socket closed right behind its last bytes may lose them (never under Wine);
 //! * that a TCP reset reads as `ConnectionReset` (Wine 8 reads it as end of stream);
+//! * about child processes: that no handle beside the standard streams is inherited, that a child is in its
+//!   job from its first moment and ends with it, and that there is no window, are seen under Wine; that nobody
+//!   else gets hold of pipe and event by their rights is not;
 //! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
 mod channel;
 mod child;
 mod closing;
+mod command_line;
 #[path = "../contract.rs"]
 mod contract;
 mod datagram;
 mod datagram_channel;
 mod duplex;
+mod environment;
 mod identity;
 mod inet;
 mod inherited;
+mod job;
 mod listener;
 mod mailslot;
 mod names;
@@ -64,6 +70,7 @@ mod security;
 mod signals;
 #[cfg(feature = "cli")]
 mod standard;
+mod start;
 mod stream;
 mod tcp;
 mod timeout;

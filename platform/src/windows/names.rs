@@ -42,7 +42,7 @@ impl PipeName {
     /// Some names with a backslash have a meaning: an app container may create `LOCAL\x` only ("Pipe
     /// Names", learn.microsoft.com/windows/win32/ipc/pipe-names), and only administrators may create
     /// `ProtectedPrefix\Administrators\x`.
-    fn new(name: &str) -> io::Result<PipeName> {
+    pub(super) fn new(name: &str) -> io::Result<PipeName> {
         let text = format!(r"\\.\pipe\{name}");
         let length = text.encode_utf16().count();
         if length > PIPE_NAME_MAX {

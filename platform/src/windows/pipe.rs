@@ -11,21 +11,24 @@ use std::ptr;
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use mio::windows::NamedPipe;
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_NO_DATA,
-    ERROR_PIPE_BUSY, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED, ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
+    ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_IO_PENDING,
+    ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
+    ERROR_SEM_TIMEOUT, INVALID_HANDLE_VALUE,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FlushFileBuffers, PIPE_ACCESS_DUPLEX,
     SECURITY_CONTEXT_TRACKING, SECURITY_IDENTIFICATION,
 };
+use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::{
-    CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId, GetNamedPipeHandleStateW,
-    GetNamedPipeServerProcessId, PIPE_READMODE_BYTE, PIPE_REJECT_REMOTE_CLIENTS, PIPE_TYPE_BYTE,
-    PIPE_UNLIMITED_INSTANCES, PIPE_WAIT, PeekNamedPipe, WaitNamedPipeW,
+    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId,
+    GetNamedPipeHandleStateW, GetNamedPipeServerProcessId, PIPE_READMODE_BYTE, PIPE_REJECT_REMOTE_CLIENTS,
+    PIPE_TYPE_BYTE, PIPE_UNLIMITED_INSTANCES, PIPE_WAIT, PeekNamedPipe, WaitNamedPipeW,
 };
 
 use super::names::PipeName;
+use super::overlapped::Started;
 use super::security::{self, CLIENT_ACCESS};
 use super::timeout::millis;
 use crate::deadline::Deadline;
@@ -44,6 +47,8 @@ pub(super) enum Instance {
     First,
     /// One more of a name that is ours already.
     Further,
+    /// The first and the last: there is room for one client.
+    Only,
 }
 
 /// Creates a pipe instance that a client can connect to from this moment on.
@@ -53,8 +58,9 @@ pub(super) fn create(
     instance: Instance,
 ) -> io::Result<OwnedHandle> {
     #[cfg(test)]
-    fault::strikes(if instance == Instance::First { Call::Bind } else { Call::Accept })?;
-    let first = if instance == Instance::First { FILE_FLAG_FIRST_PIPE_INSTANCE } else { 0 };
+    fault::strikes(if instance == Instance::Further { Call::Accept } else { Call::Bind })?;
+    let first = if instance == Instance::Further { 0 } else { FILE_FLAG_FIRST_PIPE_INSTANCE };
+    let most = if instance == Instance::Only { 1 } else { PIPE_UNLIMITED_INSTANCES };
     let size = BUFFER as u32;
     let mut attributes = SECURITY_ATTRIBUTES {
         nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
@@ -69,7 +75,7 @@ pub(super) fn create(
             name.wide().as_ptr(),
             PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | first,
             PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS,
-            PIPE_UNLIMITED_INSTANCES,
+            most,
             size,
             size,
             0,
@@ -191,7 +197,7 @@ pub(super) fn client_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
 }
 
 /// The process that created the server's end.
-fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
+pub(super) fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
     let mut pid = 0;
     // SAFETY: the handle is borrowed, hence open; `pid` lives on this stack until the call returns.
     let ok = unsafe { GetNamedPipeServerProcessId(pipe.as_raw_handle(), &raw mut pid) };
@@ -259,6 +265,35 @@ pub(super) fn flush(pipe: BorrowedHandle<'_>) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Starts to wait for a client. Finished: there is one.
+///
+/// # Safety
+///
+/// If this is pending, `overlapped` (of no other operation) must stay where it is until the operation has ended.
+pub(super) unsafe fn start_accept(
+    pipe: BorrowedHandle<'_>,
+    overlapped: *mut OVERLAPPED,
+) -> io::Result<Started> {
+    // SAFETY: the handle is borrowed, hence open; `overlapped` stays by this function's contract.
+    if unsafe { ConnectNamedPipe(pipe.as_raw_handle(), overlapped) } != 0 {
+        return Ok(Started::Finished);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error().map(i32::cast_unsigned) {
+        Some(ERROR_IO_PENDING) => Ok(Started::Pending),
+        // The second: one that has left already.
+        Some(ERROR_PIPE_CONNECTED | ERROR_NO_DATA) => Ok(Started::Finished),
+        _ => Err(error),
+    }
+}
+
+/// Asks the system to end an operation on a pipe soon. It may have ended already, which is as good.
+pub(super) fn cancel(pipe: BorrowedHandle<'_>, overlapped: *mut OVERLAPPED) {
+    // SAFETY: the handle is borrowed, hence open. The address only says which operation is meant: the
+    // call doesn't follow it.
+    unsafe { CancelIoEx(pipe.as_raw_handle(), overlapped) };
 }
 
 /// Throws the client out, along with all it has not read. Ends what is blocked on the pipe.

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::windows::io::AsHandle;
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle};
 
 use windows_sys::Win32::Foundation::{
     ERROR_COMMITMENT_LIMIT, ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_ENOUGH_QUOTA,
     ERROR_OUTOFMEMORY, ERROR_TOO_MANY_OPEN_FILES,
 };
 use windows_sys::Win32::Networking::WinSock::{WSAEMFILE, WSAENOBUFS};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetExitCodeProcess, TerminateProcess};
 
 /// Nothing: Windows has no limit on handles that a spare one could get us below.
 #[derive(Debug)]
@@ -68,6 +69,22 @@ pub fn descriptor_limit() -> u64 {
 /// If the process is out of descriptors, or has no standard error.
 pub fn standard_error() -> io::Result<File> {
     Ok(io::stderr().as_handle().try_clone_to_owned()?.into())
+}
+
+/// The exit code of a process that has ended.
+pub(super) fn exit_code(process: BorrowedHandle<'_>) -> io::Result<u32> {
+    let mut code = 0;
+    // SAFETY: the handle is borrowed, hence open; `code` lives on this stack until the call returns.
+    let ok = unsafe { GetExitCodeProcess(process.as_raw_handle(), &raw mut code) };
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
+}
+
+/// Ends this process with this exit code, whatever its threads are busy with: nobody is asked.
+pub(super) fn end_at_once(code: u32) -> ! {
+    // SAFETY: GetCurrentProcess is a constant; no memory is touched.
+    unsafe { TerminateProcess(GetCurrentProcess(), code) };
+    // It can't fail.
+    std::process::abort()
 }
 
 #[cfg(test)]

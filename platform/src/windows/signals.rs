@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{FALSE, TRUE};
+use windows_sys::Win32::Foundation::{FALSE, STATUS_CONTROL_C_EXIT, TRUE};
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
     SetConsoleCtrlHandler,
@@ -13,6 +13,7 @@ use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 use windows_sys::core::BOOL;
 
+use super::process::end_at_once;
 use crate::stop;
 
 /// Whether the handler is set.
@@ -75,6 +76,14 @@ extern "system" fn on_event(event: u32) -> BOOL {
             stop::wait_until_nobody_is_left(LAST_MOMENTS);
             TRUE
         }
+    }
+}
+
+/// What a parent asks of its child: the same as Ctrl-C, as far as anybody hears that; otherwise what the
+/// system does then.
+pub(super) fn on_terminate() {
+    if !IS_SET.load(Ordering::SeqCst) || on_event(CTRL_C_EVENT) == FALSE {
+        end_at_once(STATUS_CONTROL_C_EXIT.cast_unsigned());
     }
 }
 

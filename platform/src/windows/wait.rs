@@ -4,14 +4,18 @@ use std::io;
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
+use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
+use widestring::U16CStr;
 use windows_sys::Win32::Foundation::{
     HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
+use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
+use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
 use windows_sys::Win32::System::IO::{
     CreateIoCompletionPort, GetQueuedCompletionStatus, OVERLAPPED, PostQueuedCompletionStatus,
 };
 use windows_sys::Win32::System::Threading::{
-    CreateEventW, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
+    CreateEventW, INFINITE, OpenEventW, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
 use super::overlapped::Object;
@@ -34,6 +38,37 @@ impl Event {
     pub(super) fn new() -> io::Result<Event> {
         // SAFETY: no attributes and no name are given; the other arguments are values.
         let handle = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
+        Ok(Event(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    /// An event that another process may open by its name, and that one wait is told of each time that
+    /// it is set.
+    pub(super) fn create_named(name: &U16CStr, descriptor: &SecurityDescriptor) -> io::Result<Event> {
+        let mut attributes = SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: ptr::null_mut(),
+            bInheritHandle: 0,
+        };
+        descriptor.write_to_security_attributes(&mut attributes);
+        // SAFETY: the name is NUL-terminated; name and descriptor are borrowed and `attributes` lives on
+        // this stack until the call returns, which copies them.
+        let handle = unsafe { CreateEventW(&raw const attributes, 0, 0, name.as_ptr()) };
+        if handle.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
+        Ok(Event(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    /// Opens such an event, to wait for it.
+    pub(super) fn open_named(name: &U16CStr) -> io::Result<Event> {
+        const INHERIT: i32 = 0;
+        // SAFETY: the name is NUL-terminated, and borrowed until the call returns.
+        let handle = unsafe { OpenEventW(SYNCHRONIZE, INHERIT, name.as_ptr()) };
         if handle.is_null() {
             return Err(io::Error::last_os_error());
         }
@@ -79,6 +114,35 @@ impl Event {
             std::process::abort();
         }
     }
+}
+
+impl AsHandle for Event {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.0.as_handle()
+    }
+}
+
+/// Waits for the first of some objects (there are few), or for the deadline, behind which it looks
+/// once more.
+pub(super) fn wait_for_any(objects: &[BorrowedHandle<'_>], deadline: Deadline) -> io::Result<Option<usize>> {
+    loop {
+        let left = millis(deadline);
+        match wait_for_first(objects, left) {
+            WAIT_TIMEOUT if left == 0 => return Ok(None),
+            // Waits may end a little early.
+            WAIT_TIMEOUT => {}
+            WAIT_FAILED => return Err(io::Error::last_os_error()),
+            woken => return Ok(Some(woken.wrapping_sub(WAIT_OBJECT_0) as usize)),
+        }
+    }
+}
+
+fn wait_for_first(objects: &[BorrowedHandle<'_>], millis: u32) -> u32 {
+    const ALL: i32 = 0;
+    let count = u32::try_from(objects.len()).unwrap_or(u32::MAX);
+    // SAFETY: a borrowed handle is a handle (`repr(transparent)`), and open; the array is borrowed until
+    // the call returns, and as long as said.
+    unsafe { WaitForMultipleObjects(count, objects.as_ptr().cast::<HANDLE>(), ALL, millis) }
 }
 
 fn wait_for(event: BorrowedHandle<'_>, millis: u32) -> u32 {
