@@ -32,7 +32,10 @@
 //! [`executed`](Error::executed).
 //!
 //! Handlers run one after the other on the server's thread. They answer at once, or [defer](Reply::defer) the
-//! answer to a thread that has the time. What the library does not do is listed in the README.
+//! answer to a thread that has the time. A server runs in a loop of its own ([`Server::run`], [`Server::spawn`]) or in
+//! the program's ([`Server::turn`], [`Server::poll_descriptor`]); a client wakes such a loop with
+//! [`Connect::on_arrival`]. A service takes the sockets that its manager has opened with [`Listen::activated`], and
+//! says that it is ready with [`Server::notify_service_manager`]; `docs/systemd` has units to begin with. What the library does not do is listed in the README.
 //!
 //! What is on the wire is described in [`PROTOCOL.md`](protocol), so that programs in other languages
 //! can take part, and rule by rule in its [reference](protocol::reference); how the library is built, in
@@ -95,7 +98,8 @@ pub use server::{
     Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
-    Address, Credentials, Endpoint, EndpointError, EndpointKind, Peer, PollDescriptor, Sid, User, user_name,
+    Address, Credentials, Endpoint, EndpointError, EndpointKind, Owned, Peer, PollDescriptor, Sid, User,
+    user_name,
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
@@ -108,7 +112,19 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
 
     shared::<(Access, Address, App, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
-    shared::<(Error, Executed, Failure, Layout, Peer, PollDescriptor, ResultCode, ConnectionId, Sid, User)>();
+    shared::<(
+        Error,
+        Executed,
+        Failure,
+        Layout,
+        Owned,
+        Peer,
+        PollDescriptor,
+        ResultCode,
+        ConnectionId,
+        Sid,
+        User,
+    )>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
     shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();

@@ -6,8 +6,18 @@ use std::sync::Arc;
 
 use sidewire_platform::{Address, Credentials, Endpoint, Peer};
 
-/// Where a server serves: each endpoint as bound, with its address where it has one.
-pub(crate) type Served = Vec<(Endpoint, Option<Address>)>;
+/// Where a server serves.
+pub(crate) type Served = Vec<ServedAt>;
+
+/// One of its endpoints, as bound.
+#[derive(Clone, Debug)]
+pub(crate) struct ServedAt {
+    pub(crate) endpoint: Endpoint,
+    /// Where it has one.
+    pub(crate) address: Option<Address>,
+    /// Somebody else has opened it, whom the system names in this process' place.
+    pub(crate) is_adopted: bool,
+}
 
 thread_local! {
     /// One entry for each server that this thread is serving; more than one if a handler turns
@@ -39,18 +49,27 @@ impl Drop for Serving {
 /// Whether this thread serves for the server at `endpoint`. `address` is asked for that server's
 /// address, unless it is known without.
 pub(crate) fn serves(endpoint: &Endpoint, address: impl FnOnce() -> Option<Address>) -> bool {
+    serves_at(endpoint, address, |_| true)
+}
+
+/// The same of those of its endpoints that come into question.
+fn serves_at(
+    endpoint: &Endpoint,
+    address: impl FnOnce() -> Option<Address>,
+    may_be: impl Fn(&ServedAt) -> bool,
+) -> bool {
     // A thread that is about to end has no such list any more, and serves nobody.
     let is_served = |serving: &RefCell<Vec<Arc<Served>>>| {
         let serving = serving.borrow();
-        let mut served = serving.iter().flat_map(|served| served.iter());
         if serving.is_empty() {
             return false;
         }
-        if served.clone().any(|(bound, _)| bound == endpoint) {
+        let mut served = serving.iter().flat_map(|served| served.iter()).filter(|at| may_be(at));
+        if served.clone().any(|at| at.endpoint == *endpoint) {
             return true;
         }
         let Some(address) = address() else { return false };
-        served.any(|(_, bound)| bound.as_ref().is_some_and(|bound| is_at(bound, &address)))
+        served.any(|at| at.address.as_ref().is_some_and(|bound| is_at(bound, &address)))
     };
     SERVING.try_with(is_served).unwrap_or(false)
 }
@@ -62,7 +81,8 @@ pub(crate) fn serves_peer(
     address: impl FnOnce() -> Option<Address>,
 ) -> bool {
     let pid = peer.credentials().and_then(Credentials::pid);
-    pid.is_none_or(|pid| pid == std::process::id()) && serves(endpoint, address)
+    let is_this_process = pid.is_none_or(|pid| pid == std::process::id());
+    serves_at(endpoint, address, |at| is_this_process || at.is_adopted)
 }
 
 /// Whether who connects to `asked` reaches the socket that is bound to `bound`.
@@ -91,7 +111,8 @@ mod tests {
     fn a_server_is_known_by_endpoint_or_address_while_it_serves() {
         let bound: Endpoint = "tcp:0.0.0.0:4711".parse().expect("an endpoint");
         let other: Endpoint = "tcp:localhost:4711".parse().expect("an endpoint");
-        let served = Arc::new(vec![(bound.clone(), Some(inet("0.0.0.0:4711")))]);
+        let address = Some(inet("0.0.0.0:4711"));
+        let served = Arc::new(vec![ServedAt { endpoint: bound.clone(), address, is_adopted: false }]);
         let serves_other = |address: &str| serves(&other, || Some(inet(address)));
         assert!(!serves(&bound, || None));
         let serving = begin_serving(&served);
@@ -104,6 +125,20 @@ mod tests {
         assert!(serves(&bound, || None));
         drop((nested, serving));
         assert!(!serves(&bound, || None));
+    }
+
+    /// Whom the system names is who has opened its socket.
+    #[test]
+    fn of_an_adopted_socket_the_pid_says_nothing() {
+        let credentials = Credentials::new(sidewire_platform::User::Uid(1000), Some(1), None);
+        let (peer, endpoint) =
+            (Peer::new(Some(credentials), None), "abstract:x".parse::<Endpoint>().expect("one"));
+        for is_adopted in [false, true] {
+            let at = ServedAt { endpoint: endpoint.clone(), address: None, is_adopted };
+            let serving = begin_serving(&Arc::new(vec![at]));
+            assert_eq!(serves_peer(&peer, &endpoint, || None), is_adopted);
+            drop(serving);
+        }
     }
 
     #[test]

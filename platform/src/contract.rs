@@ -17,7 +17,7 @@ use super::{
     Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
     Reserve, Stream,
 };
-use crate::{Address, BindOptions, Endpoint, Peer, Received, SendBuffer, StopSignals, User};
+use crate::{Address, BindOptions, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User};
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
 const _: () = {
@@ -125,7 +125,11 @@ const _: () = {
     comes_from::<std::net::UdpSocket>();
 };
 const _: fn(&Owned) -> String = ToString::to_string;
+const _: fn(&Owned) -> io::Result<Endpoint> = Owned::endpoint;
 const _: fn(&Poll) -> io::Result<PollDescriptor> = PollDescriptor::of;
+
+const _: fn() -> io::Result<Vec<(String, Owned)>> = super::activated;
+const _: fn(&[Notice<'_>]) -> io::Result<bool> = super::tell_manager;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

@@ -18,6 +18,7 @@
 //! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
 //! | `child.rs` | [`ChildProcess`] | a program started with a channel of its own |
 //! | `inherited.rs` | [`ParentChannel`] | that channel, in the program |
+//! | `manager.rs` | [`activated`], [`tell_manager`] | the service manager: sockets that it hands over, what it is told |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
 //! | `names.rs` | (private) | endpoint names to system addresses |
@@ -83,6 +84,7 @@ mod fault;
 mod hosts;
 #[cfg(any(unix, windows))]
 mod inherited;
+mod manager;
 pub mod peer;
 mod stop;
 mod tally;
@@ -99,10 +101,11 @@ mod os;
 
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
+pub use manager::Notice;
 pub use os::{
     Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
-    Reserve, Stream, current_integrity, current_user, datagram_schemes, descriptor_limit,
-    is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, user_name,
+    Reserve, Stream, activated, current_integrity, current_user, datagram_schemes, descriptor_limit,
+    is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

@@ -189,6 +189,24 @@ impl Peer {
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.as_deref().copied()
     }
+
+    /// The same of a server that we have connected to, as one phrase: `uid 1000, opened by pid 4711`. The system
+    /// names the process that has opened its socket: it may have been a service manager, for another one to serve.
+    #[must_use]
+    pub fn as_server(&self) -> impl fmt::Display {
+        AsServer(self)
+    }
+}
+
+struct AsServer<'a>(&'a Peer);
+
+impl fmt::Display for AsServer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.credentials {
+            Some(Credentials { user, pid: Some(pid), .. }) => write!(f, "{user}, opened by pid {pid}"),
+            _ => self.0.fmt(f),
+        }
+    }
 }
 
 /// One phrase for log lines: `pid 4711, uid 1000`, or `127.0.0.1:40312`.

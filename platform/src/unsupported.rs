@@ -13,6 +13,7 @@ use mio::{Interest, Poll, Registry, Token};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
+use crate::manager::Notice;
 use crate::peer::{Address, Peer, User};
 
 #[path = "contract.rs"]
@@ -25,6 +26,13 @@ fn unsupported<T>() -> io::Result<T> {
 /// What the program has opened itself.
 #[derive(Debug)]
 pub struct Owned(());
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/owned.rs.
+impl Owned {
+    pub fn endpoint(&self) -> io::Result<Endpoint> {
+        unsupported()
+    }
+}
 
 impl From<TcpStream> for Owned {
     fn from(_socket: TcpStream) -> Owned {
@@ -353,6 +361,24 @@ impl Reserve {
     }
 }
 
+/// The sockets that a service manager has opened for this process: not known here.
+///
+/// # Errors
+///
+/// Always.
+pub fn activated() -> io::Result<Vec<(String, Owned)>> {
+    unsupported()
+}
+
+/// Tells the service manager something: nobody is known to listen.
+///
+/// # Errors
+///
+/// Always.
+pub fn tell_manager(_notices: &[Notice<'_>]) -> io::Result<bool> {
+    unsupported()
+}
+
 /// The user whose rights this process has.
 ///
 /// # Errors
@@ -463,6 +489,9 @@ mod tests {
             ParentChannel::take().unwrap_err(),
             PollDescriptor::of(&Poll::new().unwrap()).unwrap_err(),
             Reserve::new().unwrap_err(),
+            activated().unwrap_err(),
+            tell_manager(&[]).unwrap_err(),
+            Owned(()).endpoint().unwrap_err(),
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),
             standard_error().unwrap_err(),

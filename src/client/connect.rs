@@ -400,7 +400,7 @@ impl Connect {
         let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
         self.check(channel.peer())?;
         self.check_thread(|| channel.peer_address().ok())?;
-        log::debug!("{}: connected to {}", self.endpoint, channel.peer());
+        log::debug!("{}: connected to {}", self.endpoint, channel.peer().as_server());
         Ok(channel)
     }
 
@@ -478,7 +478,8 @@ impl Connect {
                         false => "",
                     };
                     format!(
-                        "that is {server}, this is {own_identity}; access for anyone would allow it{lower}"
+                        "that is {}, this is {own_identity}; access for anyone would allow it{lower}",
+                        server.as_server()
                     )
                 })
         })
@@ -491,6 +492,7 @@ impl Connect {
 
 /// Says of a handshake that failed with whom it was, and what that may mean.
 fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
+    let server = server.as_server();
     error.without_a_hello().with_note(|error| {
         if error.was_refused_with(ResultCode::NOT_PERMITTED) {
             let us = OwnIdentity::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());

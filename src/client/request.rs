@@ -183,6 +183,7 @@ impl RequestBuilder<'_> {
 pub(super) fn explain(error: Error, msg_type: u16, timeout: Option<Duration>, peer: &Peer) -> Error {
     let error = error.of_type(msg_type);
     let Some(timeout) = timeout.filter(|_| error.is_timeout()) else { return error };
+    let peer = peer.as_server();
     error.with_note(|error| match error.executed() {
         Executed::Perhaps => format!("no reply from {peer} within {timeout:?}"),
         Executed::Never => format!("{peer} took nothing more within {timeout:?}, so it was not sent"),

@@ -21,6 +21,8 @@ pub(crate) trait Service {
     fn notify(&mut self, incoming: &Incoming<'_>);
     /// Runs the next of the closures that wait for the state.
     fn run(&mut self);
+    /// The loop has been told to stop, and does from here on.
+    fn stopping(&mut self);
     /// The next order for a single connection.
     fn next_order(&mut self) -> Option<Order>;
     /// What has become of the server's own calls on this connection, whose endpoint is known while it is there.

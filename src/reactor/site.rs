@@ -20,6 +20,8 @@ use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode,
 pub(crate) struct Site {
     pub(crate) endpoint: Endpoint,
     pub(crate) carries: Carries,
+    /// Others may have its socket, too, and go on with it.
+    pub(crate) is_adopted: bool,
     pub(crate) access: Access,
     pub(crate) lower_integrity: bool,
     pub(crate) own_identity: OwnIdentity,

@@ -18,6 +18,9 @@ const SEE_OFF: Duration = Duration::from_millis(500);
 impl<Y: System> Reactor<Y> {
     /// Lets nobody in any more, says goodbye to everybody, and gives them `grace`.
     pub(super) fn stop(&mut self, grace: Duration, service: &mut impl Service) {
+        if self.stopping.is_none() {
+            service.stopping();
+        }
         let now = self.system.now();
         // A second word can hurry it, not hold it up.
         let until = now.checked_add(grace).unwrap_or(now + FAR);

@@ -14,13 +14,18 @@ impl<Y: System> Reactor<Y> {
     /// "shutting down" (-9) in answer to their hello, or to their first request: nothing of theirs is executed, and
     /// they try again. Connections go on, and so do datagram sockets.
     ///
+    /// Who waits at a socket that the program was given is left to whoever else has it: to a service manager, who
+    /// starts the next server for them.
+    ///
     /// What leads to a listener is removed under the lock under which others bind there. When this returns, another
     /// can, but for a Windows pipe, whose name is free when its last handle is closed.
     pub(super) fn withdraw(&mut self, service: &mut impl Service) {
         for index in 0..self.sources.len() {
             let source = &mut self.sources[index];
             let number = source.number();
-            if let Socket::Listener(listener) = &mut source.socket {
+            if source.site.is_adopted && source.is_for_streams() {
+                source.close(&self.system);
+            } else if let Socket::Listener(listener) = &mut source.socket {
                 self.system.withdraw(listener);
                 self.turn_away(number, service);
                 self.sources[index].close(&self.system);

@@ -1,8 +1,10 @@
 //! How an endpoint is opened.
 
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sidewire_platform::{BindOptions, Endpoint};
+use sidewire_platform::{BindOptions, Endpoint, Owned};
 
 use crate::access::Access;
 use crate::error::Error;
@@ -27,7 +29,17 @@ pub struct Listen {
     pub(super) bind: BindOptions,
     /// `None`: the server's.
     pub(super) limits: Option<ListenerLimits>,
+    adopted: Option<Adopted>,
 }
+
+/// A socket that is there already. Whoever opens it first has it, of all that are clones of each other.
+#[derive(Clone, Debug)]
+struct Adopted {
+    socket: Arc<Mutex<Option<Owned>>>,
+    name: Option<Arc<str>>,
+}
+
+const ADOPT: &str = "adopt a socket";
 
 impl Listen {
     /// This endpoint, for processes of the same user.
@@ -40,6 +52,115 @@ impl Listen {
         Error: From<E::Error>,
     {
         Ok(endpoint.try_into()?.into())
+    }
+
+    /// A socket that the program has already: one that listens for streams, or one that datagrams come to, which is
+    /// bound. The server serves it as it is, where it is: the options about opening an endpoint
+    /// ([`backlog`](Listen::backlog), [`pending_instances`](Listen::pending_instances)) say nothing here, nor does
+    /// [`access`](Listen::access) change who may reach the socket; only who of those is let in, which is held to
+    /// as anywhere. Its file belongs to whoever made it: it is not removed in the end, and not put back when
+    /// somebody else has removed it. Who waits there when the server stops is left to whoever else has the socket,
+    /// such as a service manager, who starts the next server for them; if nobody has, they are turned away by its end.
+    ///
+    /// ```
+    /// # #[cfg(unix)]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::os::unix::net::UnixListener;
+    /// use sidewire::{Listen, Server};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("adopt-{}", std::process::id()));
+    /// # let path = &folder;
+    /// let socket = UnixListener::bind(path)?;
+    /// let mut server = Server::new(());
+    /// let endpoint = server.listen(Listen::adopt(socket)?)?;
+    /// assert_eq!(endpoint, sidewire::Endpoint::Unix(path.clone()));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// It may be listened on once; so may what is [cloned](Clone) from this.
+    ///
+    /// # Errors
+    /// [`is_invalid_input`](Error::is_invalid_input) if it is something else; the text says what.
+    ///
+    /// # Platform-specific behavior
+    /// Unix: an `OwnedFd`, or a socket of std, of TCP, UDP or Unix. Clients take whoever called listen(2) for the
+    /// server (SO_PEERCRED), and so hold that user to their policy. Windows: a TCP or UDP socket.
+    pub fn adopt(socket: impl Into<Owned>) -> Result<Listen, Error> {
+        Listen::adopt_as(socket.into(), None)
+    }
+
+    /// The sockets that a service manager has opened for this process (socket activation): each to be
+    /// [adopted](Listen::adopt), with [the name](Listen::socket_name) that the manager gave it. None if
+    /// there is no such manager; and none when this is called again.
+    ///
+    /// Call it at the beginning of `main`, before the program opens anything. The sockets are the program's from then
+    /// on; those that it does not listen on are closed with what this returns.
+    ///
+    /// ```no_run
+    /// use sidewire::{Listen, Server};
+    ///
+    /// let mut server = Server::new(());
+    /// let sockets = Listen::activated()?;
+    /// if sockets.is_empty() {
+    ///     server.listen("local:com.example.app")?; // started by hand
+    /// }
+    /// for socket in sockets {
+    ///     server.listen(socket)?;
+    /// }
+    /// server.notify_service_manager();
+    /// server.run()?;
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`is_invalid_input`](Error::is_invalid_input) if one of them is neither a listener nor a datagram socket (as
+    /// with systemd's `Accept=yes`, which starts a process for each connection), or what the
+    /// manager says of them makes no sense.
+    ///
+    /// # Platform-specific behavior
+    /// Unix: what `LISTEN_FDS` and `LISTEN_FDNAMES` say, if `LISTEN_PID` is this process (sd_listen_fds(3)): systemd's
+    /// `.socket` units, and whoever else does as they do. Windows: none.
+    pub fn activated() -> Result<Vec<Listen>, Error> {
+        let sockets = sidewire_platform::activated().map_err(unfit)?;
+        sockets.into_iter().map(|(name, socket)| Listen::adopt_as(socket, Some(name.into()))).collect()
+    }
+
+    fn adopt_as(socket: Owned, name: Option<Arc<str>>) -> Result<Listen, Error> {
+        let endpoint = socket.endpoint().map_err(|error| match &name {
+            None => unfit(error),
+            Some(name) => unfit(io::Error::new(error.kind(), format!("{}: {error}", name.escape_debug()))),
+        })?;
+        let adopted = Some(Adopted { socket: Arc::new(Mutex::new(Some(socket))), name });
+        Ok(Listen { adopted, ..endpoint.into() })
+    }
+
+    /// What its service manager calls a socket that it has opened for this process: with systemd
+    /// `FileDescriptorName=`, by default the name of its unit.
+    #[must_use]
+    pub fn socket_name(&self) -> Option<&str> {
+        self.adopted.as_ref()?.name.as_deref()
+    }
+
+    /// Whether the socket was there already.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.adopted.is_some()
+    }
+
+    /// The socket that is there already, for whoever asks first.
+    ///
+    /// # Errors
+    /// Somebody has asked before.
+    pub(super) fn take_socket(&self) -> io::Result<Option<Owned>> {
+        let Some(adopted) = &self.adopted else { return Ok(None) };
+        let socket = adopted.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match socket {
+            Some(socket) => Ok(Some(socket)),
+            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "this socket is listened on already")),
+        }
     }
 
     /// Who may connect. Default [`Access::SameUser`].
@@ -193,6 +314,7 @@ impl From<Endpoint> for Listen {
             classic: None,
             bind: BindOptions::default(),
             limits: None,
+            adopted: None,
         }
     }
 }
@@ -200,5 +322,13 @@ impl From<Endpoint> for Listen {
 impl From<&Endpoint> for Listen {
     fn from(endpoint: &Endpoint) -> Listen {
         endpoint.clone().into()
+    }
+}
+
+/// Of something that is no socket to listen on.
+fn unfit(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => Error::invalid(ADOPT, &error.to_string()),
+        _ => Error::system(ADOPT, error),
     }
 }

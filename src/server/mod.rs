@@ -3,6 +3,7 @@
 mod builder;
 mod connected;
 mod listen;
+mod manager;
 mod open;
 mod own_loop;
 mod peers;
@@ -438,6 +439,7 @@ impl<S, T: Threads> Server<S, T> {
     pub fn run(&mut self) -> Result<()> {
         let _serving = loops::begin_serving(&self.served);
         self.core.reactor()?.begin_turns();
+        self.dispatch.manager.ready(self.endpoints.len());
         while self.turn_once(None)? {}
         Ok(())
     }

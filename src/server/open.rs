@@ -9,6 +9,7 @@ use super::{Listen, Server, Threads};
 use crate::access::OwnIdentity;
 use crate::error::{Error, Kind, Result};
 use crate::limits::ListenerLimits;
+use crate::loops::ServedAt;
 use crate::random::random_id;
 use crate::reactor::{Carries, Parties, Reactor, Site, Tallies, address_of};
 use sidewire_wire::{App, Classic, Settings};
@@ -42,7 +43,8 @@ impl<S, T: Threads> Server<S, T> {
         };
         let Opened { number, bound, address } =
             opened.map_err(|error| Error::bind(&listen.endpoint, error))?;
-        Arc::make_mut(&mut self.served).push((bound.clone(), address));
+        let is_adopted = listen.is_adopted();
+        Arc::make_mut(&mut self.served).push(ServedAt { endpoint: bound.clone(), address, is_adopted });
         self.endpoints.push(bound.clone());
         Ok((number, bound))
     }
@@ -64,7 +66,11 @@ impl<'a> Plan<'a> {
 
     fn open_stream(self, reactor: &mut Reactor) -> io::Result<Opened> {
         reactor.takes_endpoints()?;
-        let listener = Listener::bind(&self.listen.endpoint, &self.listen.bind)?;
+        let (endpoint, options) = (&self.listen.endpoint, &self.listen.bind);
+        let listener = match self.listen.take_socket()? {
+            Some(socket) => Listener::from_owned(socket, options)?,
+            None => Listener::bind(endpoint, options)?,
+        };
         let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());
         let number = reactor.add_listener(listener, self.site(&bound))?;
         Ok(Opened { number, bound, address })
@@ -72,7 +78,11 @@ impl<'a> Plan<'a> {
 
     fn open_datagrams(self, reactor: &mut Reactor) -> io::Result<Opened> {
         reactor.takes_endpoints()?;
-        let socket = Datagrams::bind(&self.listen.endpoint, &self.listen.bind)?;
+        let (endpoint, options) = (&self.listen.endpoint, &self.listen.bind);
+        let socket = match self.listen.take_socket()? {
+            Some(socket) => Datagrams::from_owned(socket, options)?,
+            None => Datagrams::bind(endpoint, options)?,
+        };
         let bound = socket.endpoint().clone();
         let address = address_of(&bound);
         let number = reactor.add_datagrams(socket, self.site(&bound))?;
@@ -95,6 +105,7 @@ impl<'a> Plan<'a> {
         Site {
             endpoint: bound.clone(),
             carries,
+            is_adopted: listen.is_adopted(),
             access,
             lower_integrity: listen.bind.lower_integrity,
             own_identity,

@@ -29,6 +29,7 @@ impl<S, T: Threads> Server<S, T> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let _serving = loops::begin_serving(&self.served);
         self.core.reactor()?.begin_turns();
+        self.dispatch.manager.ready(self.endpoints.len());
         let turned = self.turn_once(timeout);
         self.core.reactor()?.rest();
         turned

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sidewire_platform::{Endpoint, Peer, Tally};
 
 use super::connected::{Connected, Locals};
+use super::manager::Manager;
 use super::peers::{self, Answer, Asked, Callback, OfCall, OfPing};
 use super::queue::Taking;
 use super::remote::Errand;
@@ -40,6 +41,7 @@ pub(super) struct Dispatch<S, T: Threads> {
     /// Who is told of connections with frames.
     pub(super) on_connect: Option<T::Connect<S>>,
     pub(super) on_disconnect: Option<T::Disconnect<S>>,
+    pub(super) manager: Manager,
     locals: Locals,
     padding: Padding,
     panics: Panics,
@@ -60,6 +62,7 @@ impl<S, T: Threads> Dispatch<S, T> {
             asked: Asked::new(),
             on_connect: None,
             on_disconnect: None,
+            manager: Manager::default(),
             locals: Locals::default(),
             padding: Padding::default(),
             panics: Panics::default(),
@@ -174,6 +177,10 @@ impl<S, T: Threads> Service for Dispatch<S, T> {
         if let Err(panic) = caught(|| errand(state)) {
             self.panics.tell(Handler::Errand, &"the server", &panic);
         }
+    }
+
+    fn stopping(&mut self) {
+        self.manager.stopping();
     }
 
     fn next_order(&mut self) -> Option<Order> {

@@ -252,8 +252,11 @@ mod unix {
         let path = folder.path().join("hung.sock");
         let _server = UnixListener::bind(&path).expect("bind");
         let endpoint = Endpoint::Unix(path);
-        let us =
-            if cfg!(target_os = "linux") { format!("pid {}, uid", std::process::id()) } else { "uid".into() };
+        let us = if cfg!(target_os = "linux") {
+            format!(", opened by pid {}", std::process::id())
+        } else {
+            "uid".into()
+        };
         let error = connect(&endpoint).open().expect_err("nobody answers");
         assert!(error.is_timeout() && error.is_hung(), "{error}");
         says(&error, &[&us, "no hello within 300ms: hung, or not Sidewire?"]);
@@ -286,7 +289,7 @@ mod unix {
             assert!(error.is_in_use(), "{error}");
             says(&error, &["another server is there already"]);
             if endpoint.has_credentials() {
-                says(&error, &[&format!("pid {}, uid ", std::process::id())]);
+                says(&error, &[": uid ", &format!(", opened by pid {}", std::process::id())]);
             }
             running.stop().expect("the server ends well");
         }

@@ -3,6 +3,7 @@
 #[path = "../util/mod.rs"]
 mod util;
 
+mod adopted;
 mod arrival;
 mod both_ways;
 mod both_ways_load;

@@ -29,6 +29,8 @@ mod foreign;
 mod python;
 // Signals and the files of sockets: Windows has neither.
 #[cfg(unix)]
+mod activation;
+#[cfg(unix)]
 mod death;
 #[cfg(unix)]
 mod environments;

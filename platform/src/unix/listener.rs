@@ -296,7 +296,7 @@ fn in_use(endpoint: &Endpoint, error: io::Error) -> io::Error {
         return error;
     }
     match Channel::connect(endpoint, Some(PATIENCE)) {
-        Ok(server) => io::Error::new(error.kind(), format!("{error}: {}", server.peer())),
+        Ok(server) => io::Error::new(error.kind(), format!("{error}: {}", server.peer().as_server())),
         Err(_) => error,
     }
 }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod listener;
 mod local;
 mod lock;
+mod manager;
 mod message;
 mod names;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -39,6 +40,7 @@ pub use datagram_channel::DatagramChannel;
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
 pub use listener::Listener;
+pub use manager::{activated, tell_manager};
 pub(crate) use names::os_string;
 pub use owned::Owned;
 pub use poll::PollDescriptor;

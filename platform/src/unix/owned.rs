@@ -36,6 +36,24 @@ enum Found {
 }
 
 impl Owned {
+    /// Where it is bound, of a socket that listens or takes datagrams.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is something else, or bound to nothing; the text says what it is.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: of TCP and UDP sockets.
+    pub fn endpoint(&self) -> io::Result<Endpoint> {
+        let options = BindOptions { beyond_loopback: true, ..BindOptions::default() };
+        match self.found()? {
+            Found::Listener(_) => self.bound(&options, |host, port| Endpoint::Tcp { host, port }),
+            Found::Datagrams(_) => self.datagrams_bound(&options),
+            found => Err(self.unfit("a listener or a datagram socket", found)),
+        }
+    }
+
     /// A connection of bytes. From here on it is close-on-exec, like all that follow.
     pub(super) fn into_connection(self) -> io::Result<(Socket, Transport)> {
         match self.found()? {
@@ -65,11 +83,7 @@ impl Owned {
     pub(super) fn into_datagrams(self, options: &BindOptions) -> io::Result<(Socket, Endpoint)> {
         match self.found()? {
             Found::Datagrams(transport) => {
-                let endpoint = match self.bound(options, |host, port| Endpoint::Udp { host, port })? {
-                    Endpoint::Unix(path) => Endpoint::UnixGram(path),
-                    Endpoint::Abstract(name) => Endpoint::AbstractGram(name),
-                    endpoint => endpoint,
-                };
+                let endpoint = self.datagrams_bound(options)?;
                 let socket = self.prepared()?;
                 if transport == Transport::Unix {
                     socket::want_credentials(&socket)?;
@@ -131,6 +145,14 @@ impl Owned {
             Address::Inet(address) => Err(hosts::not_loopback(&address)),
             Address::Unnamed | Address::Pipe(_) => Err(invalid(format!("{self} is bound to no name"))),
         }
+    }
+
+    fn datagrams_bound(&self, options: &BindOptions) -> io::Result<Endpoint> {
+        Ok(match self.bound(options, |host, port| Endpoint::Udp { host, port })? {
+            Endpoint::Unix(path) => Endpoint::UnixGram(path),
+            Endpoint::Abstract(name) => Endpoint::AbstractGram(name),
+            endpoint => endpoint,
+        })
     }
 
     /// With what all of our sockets have.
@@ -301,6 +323,19 @@ mod tests {
         let port = socket.local_addr().unwrap().port();
         let socket = Datagrams::from_owned(socket.into(), &options).unwrap();
         assert_eq!(*socket.endpoint(), Endpoint::Udp { host: "127.0.0.1".into(), port });
+    }
+
+    #[test]
+    fn what_is_bound_says_where_before_it_is_put_to_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = Owned::from(UnixListener::bind(&path).unwrap());
+        assert_eq!(listener.endpoint().unwrap(), Endpoint::Unix(path));
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert_eq!(Owned::from(socket).endpoint().unwrap(), Endpoint::Udp { host: "0.0.0.0".into(), port });
+        let text = Owned::from(UnixStream::pair().unwrap().0).endpoint().unwrap_err().to_string();
+        assert!(text.contains("connected Unix socket, not a listener or a datagram socket"), "{text}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 use windows_sys::Win32::System::Pipes::{GetNamedPipeInfo, PIPE_SERVER_END, PIPE_TYPE_MESSAGE};
 
 use super::reasons::invalid;
+use crate::endpoint::Endpoint;
 use crate::{BindOptions, hosts};
 
 /// A handle or a socket that the program has already: of a connection, a listener, a datagram socket.
@@ -63,6 +64,34 @@ enum Found {
 }
 
 impl Owned {
+    /// Where it is bound, of a socket that listens or takes datagrams.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it is something else, or bound to nothing; the text says what it is.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: of TCP and UDP sockets.
+    pub fn endpoint(&self) -> io::Result<Endpoint> {
+        let label = self.to_string();
+        let Inner::Socket(socket) = &self.0 else {
+            return Err(invalid(format!(
+                "{label} is no socket but a handle; pipes and mailslots are opened by name"
+            )));
+        };
+        let found = look_at(socket, &label)?;
+        let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let (host, port) = (hosts::host(&bound), bound.port());
+        match found {
+            Found::Listener => Ok(Endpoint::Tcp { host, port }),
+            Found::Datagrams => Ok(Endpoint::Udp { host, port }),
+            found => {
+                Err(invalid(format!("{label} is {}, not a listener or a datagram socket", found.describe())))
+            }
+        }
+    }
+
     /// A connection of bytes. From here on children do not inherit it, as with all that follow.
     pub(super) fn into_connection(self) -> io::Result<Connection> {
         let label = self.to_string();
@@ -113,8 +142,17 @@ impl Owned {
     }
 }
 
-/// Holds a socket to what it is wanted for: SO_TYPE, SO_ACCEPTCONN, the family of its name.
+/// Holds a socket to what it is wanted for.
 fn expect(socket: &Socket, label: &str, wanted: Found) -> io::Result<()> {
+    let found = look_at(socket, label)?;
+    match found == wanted {
+        true => Ok(()),
+        false => Err(invalid(format!("{label} is {}, not {}", found.describe(), wanted.describe()))),
+    }
+}
+
+/// What it is: SO_TYPE, SO_ACCEPTCONN, the family of its name.
+fn look_at(socket: &Socket, label: &str) -> io::Result<Found> {
     let unbound = |error| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("{label} is bound to no address: {error}"))
     };
@@ -123,16 +161,12 @@ fn expect(socket: &Socket, label: &str, wanted: Found) -> io::Result<()> {
         let family = i32::from(family);
         return Err(invalid(format!("{label} is a socket of family {family}, which is not IP")));
     }
-    let found = match socket.r#type()? {
-        Type::STREAM if listens(socket)? => Found::Listener,
-        Type::STREAM if socket.peer_addr().is_ok() => Found::Connection,
-        Type::STREAM => Found::Idle,
-        Type::DGRAM => Found::Datagrams,
-        other => return Err(invalid(format!("{label} is a socket of type {}", i32::from(other)))),
-    };
-    match found == wanted {
-        true => Ok(()),
-        false => Err(invalid(format!("{label} is {}, not {}", found.describe(), wanted.describe()))),
+    match socket.r#type()? {
+        Type::STREAM if listens(socket)? => Ok(Found::Listener),
+        Type::STREAM if socket.peer_addr().is_ok() => Ok(Found::Connection),
+        Type::STREAM => Ok(Found::Idle),
+        Type::DGRAM => Ok(Found::Datagrams),
+        other => Err(invalid(format!("{label} is a socket of type {}", i32::from(other)))),
     }
 }
 
@@ -279,7 +313,7 @@ mod tests {
     use super::super::{names, security};
     use super::*;
     use crate::deadline::Deadline;
-    use crate::{Address, Channel, Datagrams, Endpoint, Listener, Stream, User};
+    use crate::{Address, Channel, Datagrams, Listener, Stream, User};
     use mio::{Events, Interest, Poll, Token};
     use std::time::Duration;
 

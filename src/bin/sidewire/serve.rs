@@ -21,8 +21,12 @@ use crate::{Who, store};
 /// really bound. It serves until Ctrl-C, SIGTERM or SIGHUP (those that are ignored when it starts, as
 /// nohup does, stay ignored), and leaves no file behind. A second signal ends it at once.
 ///
+/// With --activated it serves on the sockets that systemd, or another service manager that does as it does, has
+/// opened for it (LISTEN_FDS), besides ENDPOINT if one is given. The manager is told when it is ready and when it
+/// stops, where NOTIFY_SOCKET says so: docs/systemd has units to begin with.
+///
 /// Exit status: 0 stopped; whether anybody could read what it prints makes no difference
-///              1 an endpoint could not be opened, or the system failed
+///              1 an endpoint could not be opened, there are no sockets for --activated, or the system failed
 ///              2 usage: a bad endpoint or argument
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -31,8 +35,11 @@ pub(crate) struct Args {
     /// abstract:NAME, pipe:NAME, tcp:HOST:PORT,
     /// unixgram:/PATH, abstractgram:NAME, udp:HOST:PORT, mailslot:NAME
     #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint_parser(), default_value = "local:sidewire",
-          verbatim_doc_comment)]
+          default_value_if("activated", "true", None), verbatim_doc_comment)]
     endpoints: Vec<Endpoint>,
+    /// Serve on the sockets that a service manager has opened (not on Windows)
+    #[arg(long)]
+    activated: bool,
     /// Most bytes of payload of classic clients, either way [default: 1024]
     #[arg(long, value_name = "N", conflicts_with = "classic_fixed",
           value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
@@ -50,19 +57,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let unverified = args.endpoints.iter().find(|endpoint| !endpoint.has_credentials());
-    if let (Some(endpoint), Who::SameUser) = (unverified, args.access) {
-        complain(&format!(
-            "{endpoint}: nobody vouches for who connects here; \
-             add '--access anyone' if every process of this machine may"
-        ));
+    if let Some(objection) = objection(args) {
+        complain(&objection);
         return ExitCode::from(2);
     }
-    let has_host = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp { .. } | Endpoint::Udp { .. });
-    if args.beyond_loopback && !args.endpoints.iter().any(has_host) {
-        complain(&"--beyond-loopback is for tcp and udp, and there is none among the endpoints");
-        return ExitCode::from(2);
-    }
+    // Before anything else opens descriptors.
+    let places = match places(args) {
+        Ok(places) => places,
+        Err(why) => {
+            complain(&why);
+            return ExitCode::FAILURE;
+        }
+    };
     if let Err(error) = sidewire_platform::raise_descriptor_limit() {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
@@ -75,14 +81,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match args.endpoints.iter().try_for_each(|endpoint| listen(&mut server, endpoint, args)) {
-        Ok(()) => {}
-        Err(error) => {
-            complain(&error);
-            let is_usage = error.is_unsupported() || error.is_invalid_input();
-            return ExitCode::from(if is_usage { 2 } else { 1 });
-        }
+    if let Err(error) = places.into_iter().try_for_each(|place| listen(&mut server, place, args)) {
+        complain(&error);
+        let is_usage = error.is_unsupported() || error.is_invalid_input();
+        return ExitCode::from(if is_usage { 2 } else { 1 });
     }
+    server.notify_service_manager();
     announce(server.endpoints().iter().map(|endpoint| format!("listening {endpoint}\n")).collect());
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,8 +97,39 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn listen<S>(server: &mut Server<S>, endpoint: &Endpoint, args: &Args) -> Result<(), Error> {
-    let mut listen = Listen::from(endpoint).access(args.access.into());
+/// Why it can't be served as the arguments say.
+fn objection(args: &Args) -> Option<String> {
+    let unverified = args.endpoints.iter().find(|endpoint| !endpoint.has_credentials());
+    if let (Some(endpoint), Who::SameUser) = (unverified, args.access) {
+        return Some(format!(
+            "{endpoint}: nobody vouches for who connects here; \
+             add '--access anyone' if every process of this machine may"
+        ));
+    }
+    let has_host = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp { .. } | Endpoint::Udp { .. });
+    if args.beyond_loopback && !args.activated && !args.endpoints.iter().any(has_host) {
+        return Some("--beyond-loopback is for tcp and udp, and there is none among the endpoints".into());
+    }
+    None
+}
+
+/// Where to serve: what a service manager has opened, if that is asked for, and the endpoints.
+fn places(args: &Args) -> Result<Vec<Listen>, String> {
+    let mut places = Vec::new();
+    if args.activated {
+        places = Listen::activated().map_err(|error| error.to_string())?;
+        if places.is_empty() {
+            return Err(
+                "--activated: no service manager has opened sockets for this process (LISTEN_FDS)".into()
+            );
+        }
+    }
+    places.extend(args.endpoints.iter().map(Listen::from));
+    Ok(places)
+}
+
+fn listen<S>(server: &mut Server<S>, listen: Listen, args: &Args) -> Result<(), Error> {
+    let mut listen = listen.access(args.access.into());
     if let Some(bytes) = args.classic_max {
         listen = listen.classic_max(bytes);
     }

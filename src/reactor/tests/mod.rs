@@ -84,6 +84,8 @@ struct Recorder {
     deferred: Vec<Arc<Call>>,
     /// Closures that were run.
     errands: usize,
+    /// How often it was told that the loop stops.
+    stops: usize,
     /// What is to be done for single connections, and what was said of the calls among it.
     orders: VecDeque<Order>,
     news: Vec<String>,
@@ -122,6 +124,10 @@ impl Service for Recorder {
     }
 
     fn notify(&mut self, _incoming: &Incoming<'_>) {}
+
+    fn stopping(&mut self) {
+        self.stops += 1;
+    }
 
     fn run(&mut self) {
         self.errands += 1;
@@ -216,6 +222,7 @@ impl Stage {
             defers: false,
             deferred: Vec::new(),
             errands: 0,
+            stops: 0,
             orders: VecDeque::new(),
             news: Vec::new(),
             visits: Vec::new(),
@@ -243,6 +250,7 @@ impl Stage {
         Site {
             endpoint: endpoint.parse::<Endpoint>().expect("an endpoint"),
             carries,
+            is_adopted: false,
             access,
             lower_integrity: false,
             own_identity: OwnIdentity::of(User::Uid(WE)),

@@ -42,6 +42,7 @@ fn a_second_word_to_stop_can_hurry_the_loop_and_not_hold_it_up() {
         mailbox.stop(ms(second)).expect("stop");
         assert!(stage.run(ms(ends - 100 - 1)), "{second}");
         assert!(!stage.run(ms(1)), "{second}");
+        assert_eq!(stage.service.stops, 1, "it is told once");
         drop(caller);
     }
 }
@@ -73,6 +74,22 @@ fn nobody_is_let_in_any_more() {
     let error = stage.reactor.add_listener(stage.world.listener(), site).expect_err("it stops");
     assert_eq!(error.to_string(), "the server has stopped");
     drop(inside);
+}
+
+#[test]
+fn who_waits_at_a_socket_that_others_have_is_left_to_them() {
+    let mut stage = Stage::new(|_| {});
+    let mut site = stage.site("local:other", Access::SameUser, Carries::Frames);
+    site.is_adopted = true;
+    stage.reactor.add_listener(stage.world.listener(), site).expect("a listener");
+    let caller = stage.world.connect_as(1, WE);
+    caller.send(&request(1, b"hello"));
+    stage.reactor.mailbox().stop(ms(500)).expect("stop");
+    assert!(!stage.run(ms(1)));
+    assert_eq!(
+        (stage.world.is_withdrawn(1), stage.world.waiting(1), caller.server()),
+        (false, 1, Side::Open)
+    );
 }
 
 /// PROTOCOL E5a
