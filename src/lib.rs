@@ -83,7 +83,7 @@ mod signals;
 mod stats;
 
 pub use access::Access;
-pub use app::{Helper, HelperBuilder, HelperState, HelperStates, Restart};
+pub use app::{Helper, HelperBuilder, HelperState, HelperStates, Restart, outlive_parent};
 pub use client::{
     Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams,
     RawStream, Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,

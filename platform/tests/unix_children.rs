@@ -351,6 +351,7 @@ fn nothing_is_left_of_a_child_that_has_ended_or_was_dropped() {
 }
 
 /// The parent is killed while its child is busy and has a child itself; or while that ends in order.
+/// PROTOCOL I8
 #[test]
 #[cfg(target_os = "linux")]
 fn nothing_outlives_the_parent() {

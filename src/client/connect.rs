@@ -8,6 +8,7 @@ use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKin
 
 use super::closing::{Closing, Told};
 use super::datagram::DatagramCalls;
+use super::given::Given;
 use super::handlers::{Handlers, PeerReply, PeerRequest};
 use super::lasting::Lasting;
 use super::leader::SharedConnection;
@@ -48,6 +49,8 @@ pub struct Connect {
     handlers: Handlers,
     reconnect: Option<Reconnect>,
     on_closed: OnClosed,
+    /// A channel that is there already.
+    pub(super) given: Option<Given>,
 }
 
 /// Whom to tell of the client's end.
@@ -92,6 +95,7 @@ impl Connect {
             handlers: Handlers::default(),
             reconnect: None,
             on_closed: OnClosed::default(),
+            given: None,
         }
     }
 
@@ -302,6 +306,7 @@ impl Connect {
             return Err(self.invalid("no server asks in the classic layout or over datagrams"));
         }
         self.check_options()?;
+        self.check_given(self.classic.is_none())?;
         let call_timeout = self.call_timeout;
         let closing = self.closing();
         if self.endpoint.kind() != EndpointKind::Stream {
@@ -326,6 +331,13 @@ impl Connect {
     pub(crate) fn check_options(&self) -> Result<()> {
         self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
         self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
+    }
+
+    /// Whether a channel that is there already can be used so.
+    fn check_given(&self, is_v1: bool) -> Result<()> {
+        let objection =
+            self.given.as_ref().and_then(|given| given.objection(is_v1, self.reconnect.is_none()));
+        objection.map_or(Ok(()), |objection| Err(self.invalid(objection)))
     }
 
     /// Over a channel to a child, which is to say hello.
@@ -375,6 +387,7 @@ impl Connect {
         if self.endpoint.kind() != EndpointKind::Stream {
             return Err(self.invalid("this endpoint carries datagrams, not a stream of bytes"));
         }
+        self.check_given(false)?;
         let channel = self.connect()?;
         Ok(RawStream::new(channel, self.endpoint, self.call_timeout))
     }
@@ -394,6 +407,12 @@ impl Connect {
 
     /// Opens the channel, and holds the server to the policy before anything is sent.
     fn connect(&self) -> Result<Channel> {
+        if let Some(given) = &self.given {
+            let channel = given.take()?;
+            self.check(channel.peer())?;
+            log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
+            return Ok(channel);
+        }
         self.check_verifiable()?;
         self.check_thread(|| None)?;
         let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();

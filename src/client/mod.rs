@@ -6,6 +6,7 @@ mod connect;
 mod datagram;
 mod ends;
 mod events;
+mod given;
 mod handlers;
 mod journal;
 mod lasting;

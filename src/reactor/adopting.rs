@@ -63,8 +63,10 @@ impl<Y: System> Reactor<Y> {
         }
         match link.protocol() {
             // Nothing to say before the peer has spoken; and on Unix an event will tell of that.
-            Protocol::Framed(_) if Y::Stream::SHORT_READ_DRAINS => link.arm(key, &mut self.schedule),
-            // A pipe tells nothing of what came before it was registered.
+            Protocol::Framed(connection) if Y::Stream::SHORT_READ_DRAINS && !connection.has_unsent() => {
+                link.arm(key, &mut self.schedule);
+            }
+            // We have a hello to say; or a pipe tells nothing of what came before it was registered.
             Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, service),
         }
     }

@@ -10,6 +10,7 @@
 
 mod accepting;
 mod adopting;
+mod brought;
 mod budget;
 mod calls;
 mod census;
@@ -70,7 +71,7 @@ pub(crate) use deferred::{Answer, Call, Deferral, ReturnAddress};
 pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
-pub(crate) use site::{Carries, Site, Tallies};
+pub(crate) use site::{Carries, Greets, Site, Tallies};
 pub use streams::Unsent;
 
 /// The loop: everything that one thread serves, and when each of it goes on.
@@ -410,8 +411,9 @@ impl<Y: System> Reactor<Y> {
                 self.watch.took_alone(time, Ran::Disconnect, &source.site.endpoint);
             }
         }
-        let linger = self.linger(link.source());
+        let (number, linger) = (link.source(), self.linger(link.source()));
         link.close(&self.system, linger);
+        self.note_gone(number);
     }
 
     /// Does what letters say. Handlers write some, so that this is asked behind each.

@@ -22,6 +22,7 @@ pub(crate) struct Site {
     pub(crate) carries: Carries,
     /// Others may have its socket, too, and go on with it.
     pub(crate) is_adopted: bool,
+    pub(crate) greets: Greets,
     pub(crate) access: Access,
     pub(crate) lower_integrity: bool,
     pub(crate) own_identity: OwnIdentity,
@@ -41,6 +42,14 @@ pub(crate) enum Carries {
     Plain(Cut),
     /// Datagrams without frames.
     Messages,
+}
+
+/// Which side says hello first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greets {
+    They,
+    /// As on the channel that a helper was started with.
+    We,
 }
 
 /// How often each of those things happened that strangers can cause as often as they like.
@@ -120,7 +129,13 @@ impl Site {
         let settings = Arc::clone(&self.settings);
         match self.carries {
             Carries::Plain(cut) => Protocol::Plain(Plain::new(settings, cut, now)),
-            Carries::Frames | Carries::Messages => Protocol::Framed(Connection::responder(settings, now)),
+            Carries::Frames | Carries::Messages => Protocol::Framed(match self.greets {
+                Greets::They => Connection::responder(settings, now),
+                Greets::We => {
+                    let nonce = (settings.nonce)();
+                    Connection::initiator(settings, nonce, now)
+                }
+            }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Where peers come in: the listeners and datagram sockets of a loop, in one list with one numbering.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use mio::Token;
 use sidewire_platform::EndpointKind;
 
+use super::brought::ToParent;
 use super::datagram::{DatagramSocket, Outcome, Receiving};
 use super::files::FileWatch;
 use super::mailbox::Mailbox;
@@ -34,6 +36,10 @@ pub(super) struct Source<Y: System> {
 pub(super) enum Socket<Y: System> {
     Listener(Y::Listener),
     Datagrams(Box<DatagramSocket<Y::Datagrams>>),
+    /// Streams that the program has brought along, until the next turn.
+    Brought(VecDeque<Y::Stream>),
+    /// The one to the process that has started this one.
+    Parent(ToParent<Y::Stream>),
     Closed,
 }
 
@@ -111,7 +117,7 @@ impl<Y: System> Source<Y> {
         match &self.socket {
             Socket::Listener(listener) => Y::listener_can_be_lost(listener),
             Socket::Datagrams(socket) => socket.is_open() && socket.out.socket.can_be_lost(),
-            Socket::Closed => false,
+            Socket::Brought(_) | Socket::Parent(_) | Socket::Closed => false,
         }
     }
 
@@ -124,7 +130,7 @@ impl<Y: System> Source<Y> {
         let renewed = match &mut self.socket {
             Socket::Listener(listener) => system.renew_listener(listener, token),
             Socket::Datagrams(socket) => system.renew_datagrams(&mut socket.out.socket, token),
-            Socket::Closed => Ok(false),
+            Socket::Brought(_) | Socket::Parent(_) | Socket::Closed => Ok(false),
         };
         self.files.looked(renewed, &self.site)
     }
@@ -139,7 +145,7 @@ impl<Y: System> Source<Y> {
                 self.socket = Socket::Datagrams(socket);
                 closed
             }
-            Socket::Closed => Ok(()),
+            Socket::Brought(_) | Socket::Parent(_) | Socket::Closed => Ok(()),
         };
         if let Err(error) = closed {
             log::debug!("deregistering {}: {error}", self.site.endpoint);
@@ -154,7 +160,7 @@ impl<Y: System> Source<Y> {
                 self.socket = Socket::Closed;
                 false
             }
-            Socket::Listener(_) | Socket::Closed => false,
+            Socket::Listener(_) | Socket::Brought(_) | Socket::Parent(_) | Socket::Closed => false,
         }
     }
 
@@ -189,6 +195,7 @@ impl<Y: System> Reactor<Y> {
         match source.socket {
             Socket::Listener(_) => self.accept(number, service),
             Socket::Datagrams(_) => self.receive(number, service),
+            Socket::Brought(_) | Socket::Parent(_) => self.let_in_brought(number, service),
             Socket::Closed => {}
         }
     }

@@ -1,5 +1,6 @@
 //! The server: listeners, a dispatch table of handlers, and the loop that joins them.
 
+mod brought;
 mod builder;
 mod connected;
 mod listen;

@@ -11,11 +11,11 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::ListenerLimits;
 use crate::loops::ServedAt;
 use crate::random::random_id;
-use crate::reactor::{Carries, Parties, Reactor, Site, Tallies, address_of};
+use crate::reactor::{Carries, Greets, Parties, Reactor, Site, Tallies, address_of};
 use sidewire_wire::{App, Classic, Settings};
 
 /// An endpoint that may be opened: nothing that is known beforehand carries against it.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     listen: &'a Listen,
     carries: Carries,
     limits: ListenerLimits,
@@ -51,7 +51,11 @@ impl<S, T: Threads> Server<S, T> {
 }
 
 impl<'a> Plan<'a> {
-    fn new<S, T: Threads>(listen: &'a Listen, carries: Carries, server: &Server<S, T>) -> Result<Plan<'a>> {
+    pub(super) fn new<S, T: Threads>(
+        listen: &'a Listen,
+        carries: Carries,
+        server: &Server<S, T>,
+    ) -> Result<Plan<'a>> {
         let (limits, instance, app) = (&server.core.limits, server.instance, server.app.clone());
         let endpoint = &listen.endpoint;
         let invalid = |text: &str| Error::new("listen on", endpoint, Kind::InvalidInput(text.into()));
@@ -90,7 +94,7 @@ impl<'a> Plan<'a> {
     }
 
     /// What all who come there have in common.
-    fn site(self, bound: &Endpoint) -> Site {
+    pub(super) fn site(self, bound: &Endpoint) -> Site {
         let Plan { listen, carries, limits, own_identity, instance, app } = self;
         let access = listen.access;
         let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
@@ -106,6 +110,7 @@ impl<'a> Plan<'a> {
             endpoint: bound.clone(),
             carries,
             is_adopted: listen.is_adopted(),
+            greets: Greets::They,
             access,
             lower_integrity: listen.bind.lower_integrity,
             own_identity,

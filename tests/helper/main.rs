@@ -7,5 +7,6 @@ mod util;
 mod faults;
 #[cfg(target_os = "linux")]
 mod hundred;
+mod inherited;
 #[cfg(unix)] // Python helpers find their channel as a descriptor.
 mod python;

@@ -20,6 +20,24 @@ pub(crate) fn python() -> Command {
     command
 }
 
+/// The whole one of the reference.
+///
+/// PROTOCOL I1, I2, I4, I6
+#[test]
+fn the_helper_of_the_reference_does_as_it_says() {
+    let _watchdog = watchdog(60);
+    let document = include_str!("../../docs/protocol/connecting.md");
+    let (_, rest) = document.split_once("```python helper\n").expect("a program");
+    let mut command = Command::new("python3");
+    command.args(["-I", "-c", rest.split("```").next().unwrap_or_default()]);
+    let helper = Helper::spawn(command).expect("a helper");
+    assert_eq!(helper.call(ECHO, "hello").expect("an answer").payload(), b"HELLO");
+    let large = vec![b'x'; 300_000];
+    assert_eq!(helper.call(ECHO, &large).expect("an answer").into_payload(), large.to_ascii_uppercase());
+    helper.client().ping(std::time::Duration::from_secs(50)).expect("a sign of life");
+    helper.stop().expect("a clean end");
+}
+
 #[test]
 fn it_answers_and_ends_when_it_is_told_to() {
     let _watchdog = watchdog(60);

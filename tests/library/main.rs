@@ -7,6 +7,7 @@ mod adopted;
 mod arrival;
 mod both_ways;
 mod both_ways_load;
+mod brought;
 mod classic;
 mod crowds;
 mod deadlines;

@@ -102,7 +102,7 @@ impl Scope<'_> {
                 self.unsubscribe(connection, ticket, service, topics);
                 None
             }
-            Event::Greeted(hello) => {
+            Event::Greeted(hello) | Event::Opened(hello) => {
                 log::debug!("{endpoint}: #{key} {hello}");
                 if let Some(app) = hello.app() {
                     about.get_or_insert_default().app = Some(app.clone());
@@ -145,7 +145,7 @@ impl Scope<'_> {
                 }
                 ran
             }
-            // A server subscribes to nothing, and opens no connection. Requests are handed over elsewhere.
+            // A server subscribes to nothing. Requests are handed over elsewhere.
             _ => None,
         }
     }

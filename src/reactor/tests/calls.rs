@@ -5,7 +5,7 @@ use crate::reactor::calls::{Order, PeerOrder};
 
 /// The kinds that matter here.
 const REQUEST: u8 = 1;
-const REPLY: u8 = 2;
+pub(super) const REPLY: u8 = 2;
 const NOTIFY: u8 = 3;
 const CANCEL: u8 = 7;
 pub(super) const GOODBYE: u8 = 12;

@@ -18,6 +18,7 @@
 //! What the system itself does (who is there, what a close resets) belongs to tests with real sockets; so
 //! do clients, threads and processes.
 
+mod brought;
 mod calls;
 mod datagrams;
 mod deadlines;
@@ -202,6 +203,13 @@ impl Stage {
     }
 
     fn with(set: impl FnOnce(&mut Limits), access: Access, carries: Carries) -> Stage {
+        let mut stage = Stage::bare(set);
+        stage.listen(access, carries);
+        stage
+    }
+
+    /// Without any listener.
+    fn bare(set: impl FnOnce(&mut Limits)) -> Stage {
         let (world, counters) = (World::new(), Counters::new(16));
         let mut limits = Limits::default();
         set(&mut limits);
@@ -227,9 +235,7 @@ impl Stage {
             news: Vec::new(),
             visits: Vec::new(),
         };
-        let mut stage = Stage { world, limits, reactor, service, counters };
-        stage.listen(access, carries);
-        stage
+        Stage { world, limits, reactor, service, counters }
     }
 
     /// Adds a listener; they count up from 0.
@@ -251,6 +257,7 @@ impl Stage {
             endpoint: endpoint.parse::<Endpoint>().expect("an endpoint"),
             carries,
             is_adopted: false,
+            greets: Greets::They,
             access,
             lower_integrity: false,
             own_identity: OwnIdentity::of(User::Uid(WE)),

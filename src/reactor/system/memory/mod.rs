@@ -24,6 +24,7 @@ use mio::{Interest, Token};
 use sidewire_platform::{Address, Credentials, Peer, SendBuffer, User};
 
 use super::Told;
+use loop_side::MemoryStream;
 pub(crate) use loop_side::{Memory, MemoryDatagrams, MemoryListener};
 
 /// The test's hand on a system in memory. Cheap to clone: all clones are one world.
@@ -195,6 +196,18 @@ impl World {
 
     /// Connects to the listener with this index, as a process of this user.
     pub(crate) fn connect_as(&self, listener: usize, user: u32) -> Caller {
+        let caller = self.connected_as(user);
+        self.wait_at(listener, Waiting::Caller(caller.index));
+        caller
+    }
+
+    /// A stream that came in at no listener, and a process of this user at its other end.
+    pub(crate) fn pair(&self, user: u32) -> (MemoryStream, Caller) {
+        let caller = self.connected_as(user);
+        (MemoryStream { world: self.clone(), index: caller.index }, caller)
+    }
+
+    fn connected_as(&self, user: u32) -> Caller {
         let credentials = Credentials::new(User::Uid(user), Some(1), None);
         let mut pipes = self.0.pipes.borrow_mut();
         pipes.push(Pipe {
@@ -213,7 +226,6 @@ impl World {
         });
         let index = pipes.len() - 1;
         drop(pipes);
-        self.wait_at(listener, Waiting::Caller(index));
         Caller { world: self.clone(), index }
     }
 

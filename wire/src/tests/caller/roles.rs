@@ -72,6 +72,8 @@ fn a_helper_that_says_no_hello_in_time_is_given_up() {
 }
 
 /// What prints into its channel gets no answer that would puzzle it.
+///
+/// PROTOCOL I5
 #[test]
 fn what_is_no_hello_is_named_and_not_answered() {
     let classic = [7i32, 0, 0].map(i32::to_ne_bytes).concat();

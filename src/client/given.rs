@@ -1,0 +1,111 @@
+//! Channels that are there already: no endpoint leads to them.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sidewire_platform::{Channel, Endpoint, Owned};
+
+use super::Connect;
+use crate::error::{Error, Kind, Result};
+
+/// Where the channel comes from, and what may be spoken on it.
+#[derive(Clone)]
+pub(super) struct Given {
+    take: Arc<dyn Fn() -> Result<Channel> + Send + Sync>,
+    speaks: Speaks,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Anything,
+    /// Whoever is at the other end expects this.
+    V1,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").field("speaks", &self.speaks).finish_non_exhaustive()
+    }
+}
+
+impl Connect {
+    /// Over a connection that the program has already: one end of a pair of sockets, a socket that it was handed. The
+    /// server at the other end [serves](crate::Server::serve_stream) it, or has accepted it as any other.
+    ///
+    /// It can be opened once, by this or by what is [cloned](Clone) from it, and there is no
+    /// [`reconnect`](Connect::reconnect). The policy holds as elsewhere: of a TCP connection the system doesn't tell whose
+    /// it is, so it needs [`Access::Anyone`](crate::Access::Anyone).
+    ///
+    /// ```
+    /// # #[cfg(unix)]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::os::unix::net::UnixStream;
+    /// use sidewire::{Access, Connect, Server};
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let mut server = Server::new(());
+    /// server.on(1, |(), _request, reply| Ok(reply.write("hello")));
+    /// server.serve_stream(theirs, Access::SameUser)?;
+    /// let running = server.spawn()?;
+    /// let client = Connect::over(ours).open()?;
+    /// assert_eq!(client.call(1, "")?.payload(), b"hello");
+    /// # drop(client);
+    /// # running.stop()?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// What it is, is looked at when it is [opened](Connect::open): something else than a connection is
+    /// [`is_invalid_input`](Error::is_invalid_input), and the text says what it is.
+    ///
+    /// # Platform-specific behavior
+    /// Unix: a stream socket, Unix or TCP: std's, or any `OwnedFd`. It becomes blocking and close-on-exec. Of a pair of
+    /// sockets both ends belong to the process that made it, as far as the system tells ([`Client::peer`](super::Client::peer)).
+    ///
+    /// Windows: a TCP socket (`OwnedSocket`, or std's), or one end of a named pipe of bytes (`OwnedHandle`) that was
+    /// opened with `FILE_FLAG_OVERLAPPED`. Of the server's end of a pipe nothing is known of the peer, so it needs
+    /// [`Access::Anyone`](crate::Access::Anyone).
+    pub fn over(stream: impl Into<Owned>) -> Connect {
+        let stream = stream.into();
+        let endpoint = Endpoint::Unnamed(stream.to_string());
+        let (name, stream) = (endpoint.clone(), Mutex::new(Some(stream)));
+        let take = move || {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let used = || Kind::InvalidInput("this connection was used before".into());
+            let stream = stream.ok_or_else(|| Error::new("connect to", &name, used()))?;
+            Channel::from_owned(stream).map_err(|error| Error::os("connect to", &name, error).not_executed())
+        };
+        Connect::given(endpoint, Given { take: Arc::new(take), speaks: Speaks::Anything })
+    }
+
+    /// Over a channel that `take` gives, to somebody who expects v1.
+    pub(crate) fn over_v1(
+        endpoint: Endpoint,
+        take: impl Fn() -> Result<Channel> + Send + Sync + 'static,
+    ) -> Connect {
+        Connect::given(endpoint, Given { take: Arc::new(take), speaks: Speaks::V1 })
+    }
+
+    fn given(endpoint: Endpoint, given: Given) -> Connect {
+        let mut connect = Connect::at(endpoint);
+        connect.given = Some(given);
+        connect
+    }
+}
+
+impl Given {
+    pub(super) fn take(&self) -> Result<Channel> {
+        (self.take)()
+    }
+
+    /// Why such a channel can't be used so, if it can't.
+    pub(super) fn objection(&self, is_v1: bool, is_once: bool) -> Option<&'static str> {
+        match self.speaks {
+            _ if !is_once => Some("this connection can't be made anew"),
+            Speaks::V1 if !is_v1 => Some("nothing but the v1 layout is spoken here"),
+            Speaks::V1 | Speaks::Anything => None,
+        }
+    }
+}
