@@ -433,7 +433,8 @@ impl<S, T: Threads> Server<S, T> {
         &mut self.dispatch.state
     }
 
-    /// Serves until it is stopped through its [`Remote`].
+    /// Serves until it is stopped through its [`Remote`]; if it [serves its parent](Server::serve_parent) and has no other
+    /// endpoint, until that has ended the channel.
     ///
     /// # Errors
     /// As [`turn`](Server::turn).

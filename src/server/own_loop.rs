@@ -19,7 +19,7 @@ impl<S, T: Threads> Server<S, T> {
     /// Waits for something to happen, for at most `timeout` (`None`: as long as it takes), and
     /// handles it: for programs that have a loop of their own. May return early, with nothing
     /// handled, when a signal interrupts it. With no time at all it never waits. Returns `false` once the server
-    /// was stopped through its [`Remote`](super::Remote).
+    /// was stopped through its [`Remote`](super::Remote), or has ended with [its parent](Server::serve_parent).
     ///
     /// One turn does not do all there is: nobody gets more than his share of it. The rest is for the next one,
     /// which [`next_timeout`](Server::next_timeout) then says is due.

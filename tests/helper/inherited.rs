@@ -1,12 +1,16 @@
 //! Helpers that use the library: the child is this test binary once more, in a role.
 
 use std::process::Command;
+#[cfg(unix)]
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sidewire::{Client, Connect, Endpoint, Failure, Helper, Reconnect, ResultCode, Server, WhenSlow};
 
+#[cfg(unix)]
+use crate::util::until;
 use crate::util::{fresh, watchdog};
 
 const ROLE: &str = "SIDEWIRE_TEST_ROLE";
@@ -36,10 +40,27 @@ fn said(command: &mut Command) -> String {
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    match role.split_once(' ').unwrap_or((&role, "")) {
+    let roles = ["serves", "calls", "listens", "outlives", "reports its end", "starts", "orphan"];
+    let named = roles.into_iter().find_map(|name| Some((name, role.strip_prefix(name)?.trim_start())));
+    match named.expect("a role") {
         ("serves", _) => serves(),
         ("calls", _) => calls(),
         ("listens", endpoint) => listens(endpoint),
+        ("outlives", endpoint) => {
+            sidewire::outlive_parent();
+            listens(endpoint);
+        }
+        ("reports its end", path) => {
+            let mut server = Server::from_parent(()).expect("a parent");
+            server.run().expect("the parent's end");
+            std::fs::write(path, "in order").expect("write");
+        }
+        ("starts", role) => {
+            let helper = Helper::spawn(command(role)).expect("a helper");
+            println!("\nstarted {}", helper.id().expect("it runs"));
+            // Until it is killed.
+            let _ = std::io::read_to_string(std::io::stdin());
+        }
         ("orphan", _) => println!(
             "{}\n{}",
             Server::from_parent(()).expect_err("no parent"),
@@ -217,4 +238,73 @@ fn what_is_missing_is_said() {
 fn what_is_meant_for_another_process_is_said() {
     let text = said(command("orphan").env("SIDEWIRE_CHANNEL", "fd:3:1"));
     assert!(text.contains("inherited from another process"), "{text}");
+}
+
+/// A process that has started a helper in this role, and which is killed by whoever drops this.
+#[cfg(unix)]
+struct Middle(std::process::Child);
+
+#[cfg(unix)]
+impl Middle {
+    fn start(role: &str) -> Middle {
+        use std::io::BufRead;
+
+        let mut middle = command(&format!("starts {role}"));
+        let middle = middle.stdin(Stdio::piped()).stdout(Stdio::piped()).env_remove("SIDEWIRE_CHANNEL");
+        let mut middle = Middle(middle.spawn().expect("a process"));
+        let output = middle.0.stdout.take().expect("it is piped");
+        let mut lines = std::io::BufReader::new(output).lines();
+        assert!(lines.any(|line| line.expect("a line").starts_with("started ")), "it has started none");
+        // It is killed before it writes more.
+        middle
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.0.kill().expect("kill");
+        self.0.wait().expect("its end");
+    }
+}
+
+/// On Windows the system ends it together with its parent.
+#[test]
+#[cfg(unix)]
+fn a_server_whose_parent_is_killed_ends_in_order() {
+    let _watchdog = watchdog(60);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("end");
+    drop(Middle::start(&format!("reports its end {}", path.display())));
+    until("its end", || std::fs::read(&path).is_ok_and(|text| text == b"in order"));
+}
+
+#[test]
+#[cfg(unix)]
+fn one_that_says_so_outlives_its_parent() {
+    let _watchdog = watchdog(60);
+    let endpoint = fresh("local");
+    let middle = Middle::start(&format!("outlives {endpoint}"));
+    let other = Client::connect(&endpoint).expect("connect");
+    drop(middle);
+    // Longer than others are left.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        other.call(ECHO, "").expect("an answer");
+    }
+    other.call(DONE, "").expect("an answer");
+}
+
+/// Whether its parent has closed the channel or has gone makes a difference only to this one.
+#[test]
+#[cfg(unix)]
+fn a_server_that_listens_ends_with_its_parent_all_the_same() {
+    let _watchdog = watchdog(60);
+    let endpoint = fresh("local");
+    let middle = Middle::start(&format!("listens {endpoint}"));
+    let other = Client::connect(&endpoint).expect("connect");
+    other.call(ECHO, "").expect("an answer");
+    drop(middle);
+    until("its end", || other.call(ECHO, "").is_err());
+    until("its end", || Client::connect(&endpoint).is_err_and(|error| error.is_not_listening()));
 }

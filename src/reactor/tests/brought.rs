@@ -1,7 +1,13 @@
 //! Streams that the program has brought along, of which one may lead to its parent.
 
-use super::calls::{GOODBYE, REPLY, v1_frame};
+use super::calls::{CANCEL, GOODBYE, REPLY, REQUEST, v1_frame};
+use super::events::DROPS;
 use super::*;
+
+const EVENT: u8 = 4;
+const SUBSCRIBE: u8 = 5;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 
 /// A responder's hello that says yes, of one that takes 64 calls at a time.
 fn v1_answer() -> Vec<u8> {
@@ -76,6 +82,39 @@ fn requests_come_behind_the_answer() {
     parent.send(&v1_request(1, 1));
     assert!(!stage.run(Duration::from_secs(60)), "it is no Sidewire parent, so there is nothing to do");
     assert_eq!((stage.service.requests, stage.service.visits.len()), (0, 0));
+}
+
+/// Who has said hello first makes no difference behind the hellos.
+#[test]
+fn both_sides_do_all_that_there_is() {
+    let mut stage = Stage::bare(|_| {});
+    let parent = stage.brings_parent();
+    parent.send(&v1_answer());
+    stage.turn();
+    parent.receive();
+    // The parent subscribes, is told, and asks for a sign of life.
+    parent.send(&[v1_frame(SUBSCRIBE, DROPS, 1, 0, b""), v1_frame(PING, 0, 9, 0, b"")].concat());
+    stage.turn();
+    let expected = [v1_frame(REPLY, DROPS, 1, 0, b""), v1_frame(PONG, 0, 9, 0, b"")].concat();
+    assert_eq!(parent.receive(), expected);
+    stage.reactor.mailbox().publish(DROPS, b"news").expect("room");
+    stage.turn();
+    assert_eq!(parent.receive(), v1_frame(EVENT, DROPS, 1, 0, b"news"));
+    // It is asked, and answers.
+    stage.order(PeerOrder::Call { msg_type: 5, payload: b"who?".into(), timeout: None });
+    assert_eq!(
+        (parent.receive(), stage.news()),
+        (v1_frame(REQUEST, 5, 1, 0, b"who?"), vec!["1 sent".into()])
+    );
+    parent.send(&v1_frame(REPLY, 5, 1, 0, b""));
+    stage.turn();
+    assert_eq!(stage.news(), ["1 answered 0: []"]);
+    // It takes back what is answered later.
+    stage.service.defers = true;
+    parent.send(&[v1_request(2, 0), v1_frame(CANCEL, 0, 2, 0, b"")].concat());
+    stage.turn();
+    assert_eq!(parent.receive()[12..16], ResultCode::CANCELLED.code().to_le_bytes());
+    assert_eq!(stage.service.deferred[0].unwanted(), Some(Unwanted::Cancelled));
 }
 
 #[test]

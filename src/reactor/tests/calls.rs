@@ -4,10 +4,10 @@ use super::*;
 use crate::reactor::calls::{Order, PeerOrder};
 
 /// The kinds that matter here.
-const REQUEST: u8 = 1;
+pub(super) const REQUEST: u8 = 1;
 pub(super) const REPLY: u8 = 2;
 const NOTIFY: u8 = 3;
-const CANCEL: u8 = 7;
+pub(super) const CANCEL: u8 = 7;
 pub(super) const GOODBYE: u8 = 12;
 
 /// Bytes of the server's hello with its name behind it.
