@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use sidewire::{Access, Connect, Endpoint, Error, Listen, Server, on_data};
 
-use crate::util::{client, start, store, watchdog};
+use crate::util::{start, store, watchdog};
 
 fn bound(listen: Listen) -> Endpoint {
     let (running, bound) = start(store(), [listen]);
@@ -76,6 +76,8 @@ fn what_is_no_such_socket_is_named() {
 #[test]
 fn the_file_of_a_socket_is_its_makers() {
     use std::os::unix::net::UnixListener;
+
+    use crate::util::client;
 
     let _watchdog = watchdog(60);
     let folder = tempfile::tempdir().expect("a folder");
