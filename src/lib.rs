@@ -37,6 +37,8 @@
 //! [`Connect::on_arrival`]. A service takes the sockets that its manager has opened with [`Listen::activated`], and
 //! says that it is ready with [`Server::notify_service_manager`]; `docs/systemd` has units to begin with. What the library does not do is listed in the README.
 //!
+//! An app that starts its server itself, as its helper, begins with [`Helper`] and its [guide](helper_guide).
+//!
 //! What is on the wire is described in [`PROTOCOL.md`](protocol), so that programs in other languages
 //! can take part, and rule by rule in its [reference](protocol::reference); how the library is built, in
 //! [`ARCHITECTURE.md`](architecture).
@@ -58,6 +60,10 @@ pub mod protocol {
     #[allow(rustdoc::invalid_codeblock_attributes, reason = "the settings of its conversations")]
     pub mod reference {}
 }
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/guide-helper.md")]
+pub mod helper_guide {}
 
 /// Its examples are to compile.
 #[cfg(doctest)]

@@ -51,8 +51,8 @@ impl SharedConnection {
             Err(error) if error.lost().is_some() || error.is_closed() => {
                 self.tell_end();
                 Err(match &self.fate {
-                    Some(fate) => fate.explain(error),
-                    None => error,
+                    Some(fate) if error.lost().is_some() => fate.explain(error),
+                    Some(_) | None => error,
                 })
             }
             result => result,

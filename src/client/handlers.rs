@@ -49,6 +49,11 @@ impl Handlers {
         self.table.is_empty()
     }
 
+    /// Whether somebody has to read all the time.
+    pub(super) fn want_a_reader(&self) -> bool {
+        !self.is_empty() || self.arrival.is_some()
+    }
+
     /// Under no lock: whoever is told may use the client.
     pub(super) fn tell_arrival(&self) {
         if let Some(told) = &self.arrival {

@@ -116,8 +116,10 @@ impl Relay {
         loop {
             let why = match &state.course {
                 Course::Up(connection) if !connection.has_ended() => return Ok(Arc::clone(connection)),
-                // Whoever looks after it is about to see this, too.
-                Course::Up(_) => None,
+                Course::Up(connection) => {
+                    connection.ask_why();
+                    None
+                }
                 Course::Awaited(why) => why.as_ref(),
                 Course::Over(why) => return Err(why.for_request(operation, Executed::Never)),
             };
@@ -140,6 +142,7 @@ impl Relay {
         self.end(&Error::new("call", self.endpoint(), Kind::Closed));
         if let Some(connection) = self.current() {
             connection.close();
+            connection.ask_why();
         }
     }
 
@@ -160,8 +163,17 @@ impl Relay {
 /// What becomes known of a connection's end a little later than that it has ended: how the process behind it has.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
-    known: Mutex<Option<Error>>,
-    is_known: Condvar,
+    known: Mutex<Known>,
+    has_changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    /// Somebody waits to know why the connection has ended.
+    Asked,
+    Told(Error),
 }
 
 /// Whoever looks after the process finds out much faster, or ends it; this is for a system that hangs.
@@ -170,25 +182,55 @@ const UNKNOWN: Duration = Duration::from_secs(10);
 impl Fate {
     /// The first that is told is the one that counts.
     pub(crate) fn tell(&self, why: &Error) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.clone());
-        self.is_known.notify_all();
+        let mut known = self.lock();
+        if !matches!(*known, Known::Told(_)) {
+            *known = Known::Told(why.clone());
+        }
+        drop(known);
+        self.has_changed.notify_all();
     }
 
-    fn wait(&self) -> Option<Error> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.is_known.wait_timeout_while(known, UNKNOWN, |known| known.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    /// Somebody has seen that the connection has ended.
+    fn ask(&self) {
+        let mut known = self.lock();
+        if matches!(*known, Known::Nothing) {
+            *known = Known::Asked;
+        }
+        drop(known);
+        self.has_changed.notify_all();
     }
 
-    fn known(&self) -> Option<Error> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Waits until somebody asks or is told, but not longer than this. Whether that was so.
+    pub(crate) fn is_asked_within(&self, limit: Duration) -> bool {
+        let is_quiet = |known: &mut Known| matches!(known, Known::Nothing);
+        let waited = self.has_changed.wait_timeout_while(self.lock(), limit, is_quiet);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// What is made of an error that came with the connection's end. Under no lock: this may wait.
     pub(super) fn explain(&self, error: Error) -> Error {
         // Whoever has closed the connection himself need not wait.
-        let known = if error.is_closed() { self.known() } else { self.wait() };
-        known.map_or(error.clone(), |known| error.because_of(&known))
+        let limit = if error.is_closed() { Duration::ZERO } else { UNKNOWN };
+        self.ask();
+        let is_open = |known: &mut Known| !matches!(known, Known::Told(_));
+        let waited = self.has_changed.wait_timeout_while(self.lock(), limit, is_open);
+        match &*waited.unwrap_or_else(PoisonError::into_inner).0 {
+            Known::Told(known) => error.because_of(known),
+            Known::Nothing | Known::Asked => error,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SharedConnection {
+    /// Has whoever looks after the process see that the connection has ended.
+    fn ask_why(&self) {
+        if let Some(fate) = &self.fate {
+            fate.ask();
+        }
     }
 }
 
@@ -206,14 +248,25 @@ impl Contact {
         self.0.shake_hands(deadline)
     }
 
+    /// Whether what comes unasked is to be read at once.
+    pub(crate) fn serves(&self) -> bool {
+        self.0.handlers.want_a_reader()
+    }
+
     /// Reads, and runs what the helper asks for, until the connection is over.
     pub(crate) fn run(&self) -> Result<()> {
         self.0.run()
     }
 
+    /// Why the connection has ended, if it has. What has come is read first.
+    pub(crate) fn end(&self) -> Option<Error> {
+        self.0.has_ended().then(|| self.0.reason(&self.0.lock()))?
+    }
+
     /// Says goodbye, as far as that goes without waiting. What is under way may still be answered.
     pub(crate) fn leave(&self) {
         self.0.leave();
+        self.0.ask_why();
     }
 
     /// Ends all that wait.

@@ -3,10 +3,13 @@
 #[path = "../util/mod.rs"]
 mod util;
 
+mod breaks;
+mod child;
+mod deaths;
+mod example;
 #[cfg(target_os = "linux")] // Signals, shells, and /proc.
 mod faults;
-#[cfg(target_os = "linux")]
-mod hundred;
 mod inherited;
 #[cfg(unix)] // Python helpers find their channel as a descriptor.
 mod python;
+mod system;

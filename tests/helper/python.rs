@@ -10,8 +10,6 @@ pub(crate) const ECHO: u16 = 1;
 pub(crate) const ID: u16 = 2;
 pub(crate) const SILENCE: u16 = 3;
 pub(crate) const EXIT: u16 = 4;
-pub(crate) const GARBAGE: u16 = 5;
-pub(crate) const CLOSE: u16 = 6;
 pub(crate) const PRINT: u16 = 7;
 
 pub(crate) fn python() -> Command {

@@ -81,6 +81,11 @@ impl Keeping {
             log::info!("{why}");
             self.ended(run.as_deref(), why);
         }
+        if !self.board.state().is_final() {
+            // Somebody has stopped it while it was not running.
+            self.tell(HelperState::Stopped);
+            self.relay.tell_end();
+        }
     }
 
     /// Waits until it is to be started. `false`: never.
@@ -167,10 +172,8 @@ impl Keeping {
     /// Ends it, for good, within that patience.
     pub(super) fn stop(&self, patience: Patience) -> Result<()> {
         let run = self.give_up();
-        if let Some(run) = &run {
-            run.ask();
-        }
-        if self.board.wait_for_the_last(patience.asked) {
+        let is_asked = run.as_ref().is_some_and(|run| run.ask());
+        if self.board.wait_for_the_last(if is_asked { patience.asked } else { Duration::ZERO }) {
             return Ok(());
         }
         if let Some(run) = self.run_of(run.as_ref()) {

@@ -31,7 +31,8 @@ pub use states::{HelperState, HelperStates};
 
 /// A helper process, for this program alone: started with a private channel, called like any server, and ended with us.
 ///
-/// The helper is a program that serves its parent: `Server::from_parent`, or calls it: `Client::from_parent`. Both sides
+/// The helper is a program that serves its parent: [`Server::from_parent`](crate::Server::from_parent), or calls it:
+/// [`Client::from_parent`](crate::Client::from_parent). Both sides
 /// may call. The channel has no name and nobody else can open it; what the helper prints is not part of it.
 ///
 /// ```no_run
@@ -64,8 +65,10 @@ pub use states::{HelperState, HelperStates};
 /// has started ends, too. Dropping this [stops](Helper::stop) it, with shorter deadlines: a second at most, unless the
 /// system can't end it.
 ///
-/// There are four threads behind it: one waits for the process, one reads the channel and runs our
-/// [handlers](HelperBuilder::on), two read what it prints.
+/// There are four threads behind it: one waits for the process, two read what it prints, one looks after the channel. If
+/// we have [handlers](HelperBuilder::on) that one reads all the time and runs them; then each call's reply comes by way of
+/// another thread, which takes longer. Otherwise whoever waits for a reply reads it himself, and [events](Events) come
+/// when somebody waits for something.
 ///
 /// # Platform-specific behavior
 /// Unix: the helper leads a process group of its own; what leaves that group (setsid(2)) is out of reach.
@@ -87,7 +90,11 @@ impl Helper {
         Helper::builder(command).spawn()
     }
 
-    /// Begins a helper that is to have options.
+    /// Begins a helper that is to have options. What the command says of its standard streams and its process group
+    /// means nothing here.
+    ///
+    /// # Platform-specific behavior
+    /// Windows: only the command's program, arguments, environment and folder count.
     pub fn builder(command: Command) -> HelperBuilder {
         HelperBuilder::new(command)
     }

@@ -15,6 +15,8 @@ use sidewire_wire::Executed;
 
 /// How long a process may live on when its channel has ended, which it may do on its way out.
 const ENDING: Duration = Duration::from_secs(1);
+/// How often a channel is looked at that nobody uses.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long one that was asked to end may take, if it has done what none should.
 const TERMINATING: Duration = Duration::from_secs(1);
 /// How long what it has printed may take to arrive when it has ended: no time, unless somebody else holds the pipe.
@@ -64,10 +66,12 @@ impl Run {
         let patience = keeping.ready_within();
         match self.open_channel(keeping, patience) {
             Ok(contact) => {
-                let end = contact.run();
+                let end = self.end_of(keeping, &contact);
                 log::debug!("{}: its channel has ended: {end:?}", self.endpoint(keeping));
                 match end {
-                    Err(error) if error.is_protocol() => self.judge(keeping, error),
+                    Some(error) if error.is_protocol() => {
+                        self.judge(keeping, error.with_more("it was ended for that"));
+                    }
                     _ => self.expect_the_end(keeping),
                 }
             }
@@ -76,8 +80,26 @@ impl Run {
                 self.judge(keeping, hung.with_note(|_| format!("it was not ready within {patience:?}")));
             }
             Err(error) if error.is_peer_gone() || error.is_closed() => self.expect_the_end(keeping),
-            Err(error) => self.judge(keeping, error),
+            Err(error) => self.judge(keeping, error.with_more("it was ended for that")),
         }
+    }
+
+    /// Waits for the end of the channel. Only who has handlers pays for somebody who reads all the time: each call's
+    /// reply then comes by way of another thread.
+    fn end_of(&self, keeping: &Keeping, contact: &Contact) -> Option<Error> {
+        let is_read = contact.serves();
+        while !is_read && !keeping.is_given_up() {
+            let is_over = self.fate.is_asked_within(LOOK);
+            let end = contact.end();
+            if end.is_some() || is_over && !keeping.is_stopping() {
+                return end;
+            }
+        }
+        if keeping.is_given_up() && !keeping.is_stopping() {
+            contact.close();
+        }
+        // One that was asked to end waits until we have seen its goodbye.
+        contact.run().err()
     }
 
     fn open_channel(&self, keeping: &Keeping, patience: Duration) -> Result<Contact, Error> {
@@ -163,12 +185,10 @@ impl Run {
         Error::new("run", &endpoint, Kind::PeerGone { executed: Executed::Perhaps, why })
     }
 
-    /// Asks it, through its channel, to end.
-    pub(super) fn ask(&self) {
+    /// Asks it, through its channel, to end; `false` if there is none yet.
+    pub(super) fn ask(&self) -> bool {
         let contact = self.course().contact.clone();
-        if let Some(contact) = contact {
-            contact.leave();
-        }
+        contact.inspect(Contact::leave).is_some()
     }
 
     pub(super) fn terminate(&self) {
