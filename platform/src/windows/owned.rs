@@ -315,7 +315,9 @@ mod tests {
     use crate::deadline::Deadline;
     use crate::{Address, Channel, Datagrams, Listener, Stream, User};
     use mio::{Events, Interest, Poll, Token};
+    use std::ffi::c_void;
     use std::time::Duration;
+    use windows_sys::Win32::Foundation::GetHandleInformation;
 
     const SOON: Option<Duration> = Some(Duration::from_secs(10));
 
@@ -383,6 +385,36 @@ mod tests {
             }
         };
         assert_eq!(end.unwrap(), 0);
+    }
+
+    fn is_inheritable(handle: *mut c_void) -> bool {
+        let mut flags = 0;
+        // SAFETY: `flags` lives on this stack until the call returns; a value that is no handle is an error.
+        assert_ne!(unsafe { GetHandleInformation(handle, &raw mut flags) }, 0);
+        flags & HANDLE_FLAG_INHERIT != 0
+    }
+
+    #[test]
+    fn children_do_not_inherit_what_is_adopted() {
+        let (server, client) = pipe_pair("inherit");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let raw = [
+            server.as_raw_handle(),
+            client.as_raw_handle(),
+            ptr::with_exposed_provenance_mut(listener.as_raw_socket() as usize),
+            ptr::with_exposed_provenance_mut(near.as_raw_socket() as usize),
+        ];
+        for handle in raw {
+            // SAFETY: all of them are open.
+            assert_ne!(unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT) }, 0);
+            assert!(is_inheritable(handle));
+        }
+        let _stream = Stream::from_owned(server.into()).unwrap();
+        let _channel = Channel::from_owned(client.into()).unwrap();
+        let _listener = Listener::from_owned(listener.into(), &BindOptions::default()).unwrap();
+        let _near = Stream::from_owned(near.into()).unwrap();
+        assert_eq!(raw.map(is_inheritable), [false; 4]);
     }
 
     #[test]
