@@ -72,6 +72,7 @@ pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Greets, Site, Tallies};
+pub(crate) use streams::IfFull;
 pub use streams::Unsent;
 
 /// The loop: everything that one thread serves, and when each of it goes on.

@@ -95,6 +95,13 @@ pub(crate) const TOGETHER: usize = 64 << 20;
 /// For what each part counts besides its payload.
 const OVERHEAD: usize = 64;
 
+/// What somebody does who has a part for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfFull {
+    Wait,
+    Fail,
+}
+
 /// How far the loop has got.
 pub(super) enum Pumped {
     /// The caller has to take some first; or the call is over, and that is told elsewhere.
@@ -114,16 +121,15 @@ impl Call {
         let _ = self.outlet.set(Box::new(outlet));
     }
 
-    /// Leaves a part to the loop. `waits`: until there is room, unless this is the loop's own thread.
-    pub(crate) fn send_part(self: &Arc<Call>, part: Vec<u8>, waits: bool) -> Result<(), Unsent> {
+    /// Leaves a part to the loop, whose own thread never waits for room.
+    pub(crate) fn send_part(self: &Arc<Call>, part: Vec<u8>, if_full: IfFull) -> Result<(), Unsent> {
         let Some(outlet) = self.outlet.get() else { return Err(Unsent::Unwanted(Unwanted::Disconnected)) };
         if part.len() > outlet.limit {
             return Err(Unsent::TooLarge { limit: outlet.limit });
         }
-        let waits = waits && !self.mailbox.is_loops_thread();
         let mut queue = outlet.queue();
         while queue.pump != Pump::Over && outlet.is_full(&queue) {
-            if !waits {
+            if if_full == IfFull::Fail || self.mailbox.is_loops_thread() {
                 return Err(Unsent::Full);
             }
             queue = outlet.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -361,9 +367,9 @@ mod tests {
         for _ in 0..1000 {
             let call = ReturnAddress::nobody(&mailbox, b"").begin_call().expect("memory");
             call.begin_stream(usize::MAX);
-            call.send_part(part.clone(), false).expect("each keeps one");
+            call.send_part(part.clone(), IfFull::Fail).expect("each keeps one");
             kept += part.len();
-            while call.send_part(part.clone(), false).is_ok() {
+            while call.send_part(part.clone(), IfFull::Fail).is_ok() {
                 kept += part.len();
             }
             calls.push(call);
@@ -373,8 +379,8 @@ mod tests {
         calls.iter().for_each(|call| call.is_unwanted(Unwanted::Cancelled));
         let call = ReturnAddress::nobody(&mailbox, b"").begin_call().expect("memory");
         call.begin_stream(usize::MAX);
-        call.send_part(part.clone(), false).expect("room");
-        call.send_part(part.clone(), false).expect("more room");
+        call.send_part(part.clone(), IfFull::Fail).expect("room");
+        call.send_part(part.clone(), IfFull::Fail).expect("more room");
     }
 
     /// Whoever waits for room would wait for ever.
@@ -383,9 +389,9 @@ mod tests {
         let mailbox = Arc::new(Mailbox::new(Box::new(|| Ok(()))));
         let call = ReturnAddress::nobody(&mailbox, b"").begin_call().expect("memory");
         call.begin_stream(usize::MAX);
-        while call.send_part(vec![0; WINDOW], false).is_ok() {}
+        while call.send_part(vec![0; WINDOW], IfFull::Fail).is_ok() {}
         mailbox.close();
-        let unsent = call.send_part(vec![0; 1], false).expect_err("nobody reads it");
+        let unsent = call.send_part(vec![0; 1], IfFull::Fail).expect_err("nobody reads it");
         assert_eq!(unsent, Unsent::Unwanted(Unwanted::Disconnected));
     }
 }

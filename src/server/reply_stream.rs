@@ -1,7 +1,7 @@
 //! Answering in parts, from any thread.
 
 use super::{Cancellation, Responder};
-use crate::reactor::Unsent;
+use crate::reactor::{IfFull, Unsent};
 use sidewire_wire::{Failure, ResultCode};
 
 /// Answers one request in parts, from whichever thread: progress, rows, a download larger than a frame. From
@@ -55,7 +55,7 @@ impl ReplyStream {
     /// # Errors
     /// What has become of it; [`Unsent::Unwanted`] once nobody waits for the reply any more.
     pub fn send(&mut self, part: impl Into<Vec<u8>>) -> Result<(), Unsent> {
-        self.0.call().send_part(part.into(), true)
+        self.0.call().send_part(part.into(), IfFull::Wait)
     }
 
     /// Sends a part if it need not wait.
@@ -64,7 +64,7 @@ impl ReplyStream {
     /// As [`send`](ReplyStream::send); [`Unsent::Full`] if it would wait: [`on_ready`](ReplyStream::on_ready) tells when
     /// it is worth trying again.
     pub fn try_send(&mut self, part: impl AsRef<[u8]>) -> Result<(), Unsent> {
-        self.0.call().send_part(part.as_ref().to_vec(), false)
+        self.0.call().send_part(part.as_ref().to_vec(), IfFull::Fail)
     }
 
     /// Has `callback` called, with this, once there is room for parts again, or nobody waits for them any more: on

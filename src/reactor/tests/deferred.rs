@@ -7,7 +7,7 @@ use crate::limits::MAX_UNWANTED;
 use crate::reactor::system::memory::Side;
 
 /// Frames of v1 that a caller got: their kind, id, rc and payload.
-fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, i32, Vec<u8>)> {
+pub(super) fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, i32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let Some((header, rest)) = bytes.split_first_chunk::<16>() {
         let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
@@ -18,8 +18,8 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, i32, Vec<u8>)> {
     frames
 }
 
-const REPLY: u8 = 2;
-const CANCEL: u8 = 7;
+pub(super) const REPLY: u8 = 2;
+pub(super) const CANCEL: u8 = 7;
 const GOODBYE: u8 = 12;
 
 fn header(kind: u8, id: u32, rc: i32) -> Vec<u8> {
@@ -30,7 +30,7 @@ fn header(kind: u8, id: u32, rc: i32) -> Vec<u8> {
 }
 
 /// A request of type 1 whose caller waits for so many milliseconds.
-fn timed_request(id: u32, timeout: i32) -> Vec<u8> {
+pub(super) fn timed_request(id: u32, timeout: i32) -> Vec<u8> {
     header(1, id, timeout)
 }
 

@@ -29,6 +29,7 @@ mod fairness;
 mod files;
 mod identity;
 mod numbers;
+mod parts;
 mod pings;
 mod places;
 mod stops;
