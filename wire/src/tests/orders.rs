@@ -392,3 +392,23 @@ fn three_calls_with_one_thing_each() {
         }
     }
 }
+
+/// Also where both sides say that they ask no more, or are cut off, or one is and the other says so. Only on Unix:
+/// nothing here depends on the system, and Windows' half of the tests takes longest.
+///
+/// PROTOCOL K2
+#[cfg(unix)]
+#[test]
+fn three_calls_with_one_thing_each_and_two_ends() {
+    for askers in [[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 1, 1]] {
+        for first in CALLS {
+            for second in CALLS {
+                for third in CALLS {
+                    for ends in pairs(&ENDS) {
+                        play(&askers, Wires::AtOnce, &[first(0), second(1), third(2), ends[0], ends[1]]);
+                    }
+                }
+            }
+        }
+    }
+}
