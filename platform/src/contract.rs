@@ -15,9 +15,9 @@ use mio::{Interest, Poll, Registry, Token};
 
 use super::{
     Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
-    Reserve, Stream,
+    Program, Reserve, StartLock, Started, Stream,
 };
-use crate::{Address, BindOptions, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User};
+use crate::{Address, BindOptions, Busy, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User};
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
 const _: () = {
@@ -31,6 +31,9 @@ const _: () = {
     is_shared::<ParentChannel>();
     is_shared::<Owned>();
     is_shared::<PollDescriptor>();
+    is_shared::<Program>();
+    is_shared::<Started>();
+    is_shared::<StartLock>();
     is_shared::<Reserve>();
     is_shared::<StopSignals>();
 };
@@ -45,7 +48,7 @@ const _: fn(&mut Listener, &Registry) -> io::Result<()> = Listener::deregister;
 const _: fn(&Listener) -> bool = Listener::can_be_lost;
 const _: fn(&mut Listener, &Registry, Token) -> io::Result<bool> = Listener::renew;
 const _: fn(&mut Listener, &Registry, Token) -> io::Result<Stream> = Listener::accept;
-const _: fn(&mut Listener, &Registry) = Listener::withdraw;
+const _: fn(&mut Listener, &Registry) -> bool = Listener::withdraw;
 
 const _: bool = Stream::SHORT_READ_DRAINS;
 const _: fn(Owned) -> io::Result<Stream> = Stream::from_owned;
@@ -130,6 +133,15 @@ const _: fn(&Poll) -> io::Result<PollDescriptor> = PollDescriptor::of;
 
 const _: fn() -> io::Result<Vec<(String, Owned)>> = super::activated;
 const _: fn(&[Notice<'_>]) -> io::Result<bool> = super::tell_manager;
+
+const _: fn(Command) -> Program = Program::new;
+const _: fn(&Program) -> String = Program::name;
+const _: fn(&mut Program) -> io::Result<Started> = Program::start;
+const _: fn(&Started) -> u32 = Started::pid;
+const _: fn(&mut Started) -> io::Result<Option<ExitStatus>> = Started::try_wait;
+const _: fn(&mut Started) -> io::Result<()> = Started::kill;
+const _: fn(&Endpoint) -> io::Result<Result<StartLock, Busy>> = StartLock::try_acquire;
+const _: fn(&StartLock, Busy) = StartLock::tell;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

@@ -19,6 +19,8 @@
 //! | `child.rs` | [`ChildProcess`] | a program started with a channel of its own |
 //! | `inherited.rs` | [`ParentChannel`] | that channel, in the program |
 //! | `manager.rs` | [`activated`], [`tell_manager`] | the service manager: sockets that it hands over, what it is told |
+//! | `detached.rs` | [`Program`], [`Started`] | a program that outlives whoever starts it |
+//! | `start_lock.rs` | [`StartLock`] | who starts a server at an endpoint, or leaves |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
 //! | `names.rs` | (private) | endpoint names to system addresses |
@@ -86,6 +88,7 @@ mod hosts;
 mod inherited;
 mod manager;
 pub mod peer;
+mod start;
 mod stop;
 mod tally;
 
@@ -104,12 +107,14 @@ pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use manager::Notice;
 pub use os::{
     Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
-    Reserve, Stream, activated, current_integrity, current_user, datagram_schemes, descriptor_limit,
-    is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, tell_manager, user_name,
+    Program, Reserve, StartLock, Started, Stream, activated, current_integrity, current_user,
+    datagram_schemes, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error,
+    stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};
 pub use peer::{Address, Credentials, Peer, Sid, User};
+pub use start::Busy;
 pub use stop::StopSignals;
 pub use tally::Tally;
 

@@ -15,6 +15,7 @@ use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
 use crate::manager::Notice;
 use crate::peer::{Address, Peer, User};
+use crate::start::Busy;
 
 #[path = "contract.rs"]
 mod contract;
@@ -97,7 +98,7 @@ impl Listener {
     pub fn accept(&mut self, _registry: &Registry, _token: Token) -> io::Result<Stream> {
         match *self {}
     }
-    pub fn withdraw(&mut self, _registry: &Registry) {
+    pub fn withdraw(&mut self, _registry: &Registry) -> bool {
         match *self {}
     }
 }
@@ -152,6 +153,57 @@ impl Stream {
     }
     pub fn abort(self) {
         match self {}
+    }
+}
+
+/// A program that outlives whoever starts it.
+#[derive(Debug)]
+pub struct Program(Command);
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/detached.rs.
+impl Program {
+    #[must_use]
+    pub fn new(command: Command) -> Program {
+        Program(command)
+    }
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.0.get_program().to_string_lossy().into_owned()
+    }
+    pub fn start(&mut self) -> io::Result<Started> {
+        unsupported()
+    }
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub enum Started {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/detached.rs.
+impl Started {
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        match *self {}
+    }
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        match *self {}
+    }
+    pub fn kill(&mut self) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+/// The right to start a server at an endpoint.
+#[derive(Debug)]
+pub enum StartLock {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/start_lock.rs.
+impl StartLock {
+    pub fn try_acquire(_endpoint: &Endpoint) -> io::Result<Result<StartLock, Busy>> {
+        unsupported()
+    }
+    pub fn tell(&self, _busy: Busy) {
+        match *self {}
     }
 }
 

@@ -36,11 +36,21 @@ pub struct Listener {
     socket: Socket,
     /// Those whose files have gone, until nobody waits at them any more.
     former: Vec<Socket>,
-    is_withdrawn: bool,
+    standing: Standing,
     transport: Transport,
     /// For Unix connections, which do not inherit them.
     buffers: Buffers,
     endpoint: Endpoint,
+}
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Ours,
+    /// Ours, and nobody is to come any more.
+    Withdrawn,
+    /// Perhaps another's, too, who has opened it.
+    Given,
 }
 
 impl Listener {
@@ -111,7 +121,7 @@ impl Listener {
         };
         socket.set_nonblocking(true)?;
         let (former, buffers) = (Vec::new(), Buffers::of(options));
-        Ok(Listener { file, socket, former, is_withdrawn: false, transport, buffers, endpoint })
+        Ok(Listener { file, socket, former, standing: Standing::Ours, transport, buffers, endpoint })
     }
 
     /// Of a socket that listens already, as a service manager hands it over. It becomes non-blocking, which
@@ -137,7 +147,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let buffers = Buffers::of(options);
         let former = Vec::new();
-        Ok(Listener { file: None, socket, former, is_withdrawn: false, transport, buffers, endpoint })
+        Ok(Listener { file: None, socket, former, standing: Standing::Given, transport, buffers, endpoint })
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
@@ -252,7 +262,9 @@ impl Listener {
     }
 
     /// Has nobody find the way here any more. Who had found it is still there for [`Listener::accept`], up to
-    /// [`io::ErrorKind::WouldBlock`]; then drop the listener, behind which such connections would be reset.
+    /// [`io::ErrorKind::WouldBlock`]; then drop the listener, behind which such connections would be reset. `false`:
+    /// the socket was [given](Listener::from_owned), and whoever has it besides may go on listening; it is left as it is,
+    /// and those who wait at it are his.
     ///
     /// # Platform-specific behavior
     ///
@@ -260,10 +272,13 @@ impl Listener {
     /// socket refuses whoever comes now, also one who had looked its name up before. Elsewhere such a one, and
     /// a TCP client that comes before the drop, can still be reset. Windows: an instance that waits is closed; a
     /// client that connects to it in that very moment sees the end.
-    pub fn withdraw(&mut self, registry: &Registry) {
+    pub fn withdraw(&mut self, registry: &Registry) -> bool {
         let _ = registry;
+        if self.standing == Standing::Given {
+            return false;
+        }
         self.file = None;
-        self.is_withdrawn = true;
+        self.standing = Standing::Withdrawn;
         if self.transport == Transport::Unix {
             for socket in self.former.iter().chain([&self.socket]) {
                 // Only Linux knows this of a listener; it keeps those who wait, and takes no more (unix(7)).
@@ -272,12 +287,13 @@ impl Listener {
                 }
             }
         }
+        true
     }
 
     fn accept_from(&self, listening: &Socket) -> io::Result<OwnedFd> {
         let socket = socket::accept(listening).map_err(|error| match Errno::from_io_error(&error) {
             // What Linux says of one that was shut down when all are out.
-            Some(Errno::INVAL) if self.is_withdrawn => io::ErrorKind::WouldBlock.into(),
+            Some(Errno::INVAL) if self.standing == Standing::Withdrawn => io::ErrorKind::WouldBlock.into(),
             _ => error,
         })?;
         if self.transport == Transport::Unix {
@@ -476,5 +492,21 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
         listener.deregister(poll.registry()).unwrap();
         drop((listener, next, waiting));
+    }
+
+    /// As a service manager, who starts the next server with it.
+    #[test]
+    fn a_socket_that_another_has_too_is_left_to_him() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let managers = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let ours = std::os::fd::OwnedFd::from(managers.try_clone().unwrap());
+        let mut listener = Listener::from_owned(ours.into(), &BindOptions::default()).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        assert!(!listener.withdraw(poll.registry()));
+        drop(listener);
+        managers.accept().unwrap();
+        drop((client, UnixStream::connect(&path).unwrap()));
     }
 }

@@ -9,12 +9,13 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
 use rustix::fs::{
     FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, lstat, open as open_file, unlink,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, pread, pwrite};
 
 use super::file::Identity;
 use super::identity::euid;
@@ -28,6 +29,8 @@ pub(super) struct PathLock {
     path: PathBuf,
     file: OwnedFd,
     by: Method,
+    /// A child that is forked meanwhile has the same descriptor, but the lock is not its to give back.
+    maker: u32,
 }
 
 /// What keeps others out.
@@ -43,9 +46,7 @@ impl PathLock {
     /// The lock for the socket at this path. `patience`: how long to wait for who has it; with none, it
     /// is had at once or not at all.
     pub(super) fn acquire(socket: &Path, patience: Duration) -> io::Result<PathLock> {
-        let mut path = OsString::from(socket);
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = lock_path(socket);
         let mut backoff = Backoff::until(Deadline::after(Some(patience)));
         loop {
             if let Some(lock) = PathLock::attempt(&path)? {
@@ -64,6 +65,21 @@ impl PathLock {
         self.by != Method::Nothing
     }
 
+    /// Leaves a word for those who meanwhile ask for it, of at most 32 bytes. Best effort.
+    pub(super) fn note(&self, text: &str) {
+        // As long as any other, so that one takes the place of the other at once.
+        let text = format!("{NOTE}{text:32}");
+        if let Err(error) = pwrite(&self.file, text.as_bytes(), 0) {
+            log::debug!("can't write into {}: {error}", self.path.display());
+        }
+    }
+
+    /// What the holder of the lock for this path has left; `None` if that is nothing, or there is none.
+    pub(super) fn noted(socket: &Path) -> Option<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        read_note(&open_file(lock_path(socket), flags, Mode::empty()).ok()?)
+    }
+
     /// `None`: held by another, or gone meanwhile; try again.
     fn attempt(path: &Path) -> io::Result<Option<PathLock>> {
         let file = match open(path) {
@@ -79,8 +95,9 @@ impl PathLock {
             Err(error) => return Err(unwritable(error, "can't open the lock", path)),
         };
         let found = fstat(&file)?;
-        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || found.st_size != 0 {
-            // Ours are empty. This one is somebody's, and would be removed in the end.
+        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        if !is_file || (found.st_size != 0 && read_note(&file).is_none()) {
+            // Ours are empty, or hold a note. This one is somebody's, and would be removed in the end.
             let text =
                 format!("{} is needed as a lock, but it is no empty file; it was left alone", path.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
@@ -88,7 +105,7 @@ impl PathLock {
         let Some(by) = lock(&file, path) else { return Ok(None) };
         match lstat(path) {
             Ok(there) if Identity::of(&there) == Identity::of(&found) => {
-                Ok(Some(PathLock { path: path.to_owned(), file, by }))
+                Ok(Some(PathLock { path: path.to_owned(), file, by, maker: process::id() }))
             }
             // We have locked what its last holder removed.
             Ok(_) | Err(Errno::NOENT) => Ok(None),
@@ -100,6 +117,9 @@ impl PathLock {
 impl Drop for PathLock {
     /// Best effort: a file that stays is locked and removed by the next one.
     fn drop(&mut self) {
+        if self.maker != process::id() {
+            return;
+        }
         let _ = unlink(&self.path);
         // Not left to close(2): a child forked meanwhile would hold the lock along with us.
         match self.by {
@@ -108,6 +128,21 @@ impl Drop for PathLock {
             Method::Nothing => {}
         }
     }
+}
+
+/// What a note begins with.
+const NOTE: &str = "sidewire: ";
+
+fn read_note(file: &OwnedFd) -> Option<String> {
+    let mut text = [0; 64];
+    let count = pread(file, &mut text, 0).ok()?;
+    std::str::from_utf8(&text[..count]).ok()?.strip_prefix(NOTE).map(|note| note.trim_end().to_owned())
+}
+
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = OsString::from(socket);
+    path.push(".lock");
+    path.into()
 }
 
 /// Creates the file or opens the one that is there. In two steps, because O_CREAT alone fails on
@@ -243,6 +278,25 @@ mod tests {
         drop(held);
         assert!(!folder.path().join("s.lock").exists());
         PathLock::acquire(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_note_is_read_while_the_lock_is_held_and_is_in_nobodys_way_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let held = PathLock::acquire(&path, Duration::ZERO).unwrap();
+        assert_eq!(PathLock::noted(&path), None);
+        held.note("a longer one");
+        held.note("short");
+        assert_eq!(PathLock::noted(&path).as_deref(), Some("short"));
+        // As one that is killed.
+        flock(&held.file, FlockOperation::Unlock).unwrap();
+        std::mem::forget(held);
+        drop(PathLock::acquire(&path, Duration::ZERO).unwrap());
+        assert_eq!(PathLock::noted(&path), None);
+        std::fs::write(folder.path().join("s.lock"), "somebody's").unwrap();
+        let error = PathLock::acquire(&path, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

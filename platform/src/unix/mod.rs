@@ -7,6 +7,7 @@ mod child;
 mod contract;
 mod datagram;
 mod datagram_channel;
+mod detached;
 mod file;
 mod folders;
 mod identity;
@@ -30,6 +31,7 @@ mod signals;
 mod socket;
 #[cfg(feature = "cli")]
 mod standard;
+mod start_lock;
 mod stream;
 mod timeout;
 
@@ -37,6 +39,7 @@ pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;
 pub use datagram_channel::DatagramChannel;
+pub use detached::{Program, Started};
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
 pub use listener::Listener;
@@ -48,6 +51,7 @@ pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descript
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]
 pub use standard::{has_standard_input, has_standard_output};
+pub use start_lock::StartLock;
 pub use stream::Stream;
 
 /// The schemes of the stream endpoints that this system has, the most recommended first.

@@ -51,6 +51,7 @@ mod command_line;
 mod contract;
 mod datagram;
 mod datagram_channel;
+mod detached;
 mod duplex;
 mod environment;
 mod identity;
@@ -72,6 +73,7 @@ mod signals;
 #[cfg(feature = "cli")]
 mod standard;
 mod start;
+mod start_lock;
 mod stream;
 mod tcp;
 mod timeout;
@@ -82,6 +84,7 @@ pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;
 pub use datagram_channel::DatagramChannel;
+pub use detached::{Program, Started};
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
 pub use listener::Listener;
@@ -93,6 +96,7 @@ pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descript
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]
 pub use standard::{has_standard_input, has_standard_output};
+pub use start_lock::StartLock;
 pub use stream::Stream;
 
 /// The schemes of stream endpoints that this system has, best first.
