@@ -31,6 +31,9 @@
 //! that can fail returns the one [`Error`], which clones and says whether a request was
 //! [`executed`](Error::executed).
 //!
+//! A server that several programs share need not run all the time: [`Client::connect_or_start`] starts it when somebody
+//! needs it, and [`Server::exit_when_idle`] has it leave when nobody does.
+//!
 //! Handlers run one after the other on the server's thread. They answer at once, or [defer](Reply::defer) the
 //! answer to a thread that has the time. A server runs in a loop of its own ([`Server::run`], [`Server::spawn`]) or in
 //! the program's ([`Server::turn`], [`Server::poll_descriptor`]); a client wakes such a loop with
@@ -89,10 +92,10 @@ mod signals;
 mod stats;
 
 pub use access::Access;
-pub use app::{Helper, HelperBuilder, HelperState, HelperStates, Restart, outlive_parent};
+pub use app::{Helper, HelperBuilder, HelperState, HelperStates, Presence, Restart, Start, outlive_parent};
 pub use client::{
-    Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending, RawDatagrams,
-    RawStream, Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
+    Build, Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending,
+    RawDatagrams, RawStream, Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
 };
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
@@ -132,6 +135,7 @@ const _: () = {
         User,
     )>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
+    shared::<(Build, Presence, Start)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
     shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();
     shared::<(Event, Events, Parts, Pending, Reconnect, Reconnected, RefusedBy, Renewal, WhenSlow)>();

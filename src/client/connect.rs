@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
 
+use super::build::Build;
 use super::closing::{Closing, Told};
 use super::datagram::DatagramCalls;
 use super::given::Given;
@@ -14,6 +15,7 @@ use super::lasting::Lasting;
 use super::leader::SharedConnection;
 use super::line::Line;
 use super::relay::Fate;
+use super::summons::Summons;
 use super::{Client, Link, RawDatagrams, RawStream, Reconnect};
 use crate::access::{Access, Denied, OwnIdentity};
 use crate::error::{Error, Kind, RefusedBy, Result};
@@ -37,12 +39,12 @@ use sidewire_wire::{App, Classic, ConnectionLimits, Failure, ResultCode, Setting
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before open()"]
 pub struct Connect {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     access: Access,
     /// `None`: v1.
     classic: Option<Classic>,
     lower_integrity: bool,
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     call_timeout: Option<Duration>,
     limits: ConnectionLimits,
     app: Option<App>,
@@ -51,6 +53,8 @@ pub struct Connect {
     on_closed: OnClosed,
     /// A channel that is there already.
     pub(super) given: Option<Given>,
+    pub(super) build: Build,
+    pub(super) summons: Option<Arc<dyn Summons>>,
 }
 
 /// Whom to tell of the client's end.
@@ -96,6 +100,8 @@ impl Connect {
             reconnect: None,
             on_closed: OnClosed::default(),
             given: None,
+            build: Build::any(),
+            summons: None,
         }
     }
 
@@ -305,19 +311,27 @@ impl Connect {
         if is_classic_or_datagrams && !self.handlers.is_empty() {
             return Err(self.invalid("no server asks in the classic layout or over datagrams"));
         }
+        if is_classic_or_datagrams && !self.build.is_any() {
+            return Err(
+                self.invalid("no server says of which build it is in the classic layout or over datagrams")
+            );
+        }
         self.check_options()?;
         self.check_given(self.classic.is_none())?;
         let call_timeout = self.call_timeout;
         let closing = self.closing();
         if self.endpoint.kind() != EndpointKind::Stream {
+            self.check_unsummoned()?;
             let calls = Box::new(DatagramCalls::open(self)?);
             return Ok(Client { link: Link::Datagrams(calls), call_timeout, closing });
         }
-        let deadline = self.deadline();
         // What it tells of its end is the client's end unless others follow.
         let told = closing.clone().filter(|_| self.reconnect.is_none());
-        let connection = self.begin_stream(told)?;
-        self.shake_hands(&connection, deadline)?;
+        let connection = self.strive(None, |connect| {
+            let deadline = connect.deadline();
+            let connection = connect.begin_stream(told.clone())?;
+            connect.shake_hands(&connection, deadline).map(|()| connection)
+        })?;
         let line = match self.reconnect.clone() {
             None => Line::Once(connection),
             Some(reconnect) => {
@@ -374,8 +388,10 @@ impl Connect {
     }
 
     pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
-        let shaken = connection.shake_hands(deadline);
-        shaken.map_err(|error| explain(error, connection.channel().peer(), self.timeout))
+        let (server, shaken) = (connection.channel().peer(), connection.shake_hands(deadline));
+        shaken.map_err(|error| explain(error, server, self.timeout))?;
+        let held = self.build.check(self.app.as_ref(), connection.peer_app(), &self.endpoint);
+        held.map_err(|error| error.with_note(|_| format!("that is {server}")))
     }
 
     /// Connects to a server that knows no frames.
@@ -388,6 +404,7 @@ impl Connect {
             return Err(self.invalid("this endpoint carries datagrams, not a stream of bytes"));
         }
         self.check_given(false)?;
+        self.check_unsummoned()?;
         let channel = self.connect()?;
         Ok(RawStream::new(channel, self.endpoint, self.call_timeout))
     }
@@ -401,12 +418,13 @@ impl Connect {
         if self.endpoint.kind() == EndpointKind::Stream {
             return Err(self.invalid("this endpoint carries a stream of bytes, not datagrams"));
         }
+        self.check_unsummoned()?;
         let socket = self.connect_datagrams()?;
         Ok(RawDatagrams::new(socket, self.endpoint, self.call_timeout))
     }
 
     /// Opens the channel, and holds the server to the policy before anything is sent.
-    fn connect(&self) -> Result<Channel> {
+    pub(crate) fn connect(&self) -> Result<Channel> {
         if let Some(given) = &self.given {
             let channel = given.take()?;
             self.check(channel.peer())?;
@@ -453,7 +471,7 @@ impl Connect {
         self.on_closed.0.clone().map(Closing::new)
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
@@ -504,7 +522,7 @@ impl Connect {
         })
     }
 
-    fn invalid(&self, text: &str) -> Error {
+    pub(crate) fn invalid(&self, text: &str) -> Error {
         Error::new("connect to", &self.endpoint, Kind::InvalidInput(text.into()))
     }
 }
@@ -521,6 +539,8 @@ fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
             )
         } else if error.was_refused_with(ResultCode::BUSY) {
             format!("the server, {server}, has no room for another connection; try again later")
+        } else if error.was_refused_with(ResultCode::SHUTTING_DOWN) {
+            format!("the server, {server}, ends; try again, there may be another")
         } else if let (true, Some(timeout)) = (error.is_timeout(), timeout) {
             format!("connected to {server}, no hello within {timeout:?}: hung, or not Sidewire?")
         } else if error.is_peer_gone() {

@@ -118,7 +118,7 @@ impl Lasting {
         let left = remaining(deadline);
         let limit = self.connect.time_limit();
         let is_cut = left.is_some_and(|left| limit.is_none_or(|limit| left < limit));
-        let result = self.open(if is_cut { left } else { limit });
+        let result = self.open(if is_cut { left } else { limit }, deadline);
         let mut state = self.lock();
         state.next = None;
         let now = Instant::now();
@@ -147,14 +147,23 @@ impl Lasting {
         }
     }
 
+    /// An effort, which is to be over by then.
+    fn open(&self, limit: Option<Duration>, until: Option<Instant>) -> Result<Arc<SharedConnection>> {
+        self.connect.clone().timeout(limit).strive(until, |connect| self.open_once(connect))
+    }
+
     /// Where `close` finds it before it has shaken hands.
-    fn open(&self, limit: Option<Duration>) -> Result<Arc<SharedConnection>> {
-        let connect = self.connect.clone().timeout(limit);
+    fn open_once(&self, connect: &Connect) -> Result<Arc<SharedConnection>> {
         let deadline = connect.deadline();
+        let is_closed = |state: &State| state.reconnecting.has_given_up();
+        let closed = || Error::new("connect to", self.connect.endpoint(), Kind::Closed);
+        if is_closed(&self.lock()) {
+            return Err(closed());
+        }
         let connection = connect.begin_stream(None)?;
         let mut state = self.lock();
-        if state.reconnecting.has_given_up() {
-            return Err(Error::new("connect to", self.connect.endpoint(), Kind::Closed));
+        if is_closed(&state) {
+            return Err(closed());
         }
         state.next = Some(Arc::clone(&connection));
         drop(state);
@@ -248,7 +257,11 @@ fn is_final(error: &Error) -> bool {
         Some(RefusedBy::Server(ResultCode::BUSY | ResultCode::SHUTTING_DOWN)) => false,
         Some(_) => true,
         None => {
-            error.is_protocol() || error.is_invalid_input() || error.is_unsupported() || error.is_closed()
+            error.is_protocol()
+                || error.is_invalid_input()
+                || error.is_unsupported()
+                || error.is_closed()
+                || error.is_other_build()
         }
     }
 }

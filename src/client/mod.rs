@@ -1,5 +1,6 @@
 //! The blocking client: no loop, no thread of its own.
 
+mod build;
 mod calls;
 mod closing;
 mod connect;
@@ -20,6 +21,7 @@ mod reconnect;
 mod relay;
 mod request;
 mod serving;
+mod summons;
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,7 @@ use line::{Held, Line};
 use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
 
+pub use build::Build;
 pub use connect::Connect;
 pub use events::{Event, Events, Renewal};
 pub use handlers::{PeerReply, PeerRequest};
@@ -43,6 +46,7 @@ pub use reconnect::{Reconnect, Reconnected};
 pub(crate) use relay::{Contact, Fate, Relay};
 pub use request::RequestBuilder;
 pub use serving::PeerResponder;
+pub(crate) use summons::{Effort, Summons};
 
 /// A connection to a server, for any number of threads: share it by reference or in an `Arc`.
 ///

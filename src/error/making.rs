@@ -9,6 +9,8 @@ use super::{Error, Inner, Kind, RefusedBy};
 use crate::reactor::mailbox::Unposted;
 use sidewire_wire::{Executed, ProtocolError};
 
+const START: &str = "start a server on";
+
 impl Error {
     pub(crate) fn new(operation: &'static str, endpoint: &Endpoint, kind: Kind) -> Error {
         Error::assemble(operation, Some(endpoint.clone()), kind, None)
@@ -61,6 +63,21 @@ impl Error {
             _ => Kind::Os,
         };
         Error::assemble(operation, None, kind, Some(Arc::new(source)))
+    }
+
+    /// The program of a server can't be started.
+    pub(crate) fn server_not_started(endpoint: &Endpoint, source: io::Error) -> Error {
+        Error::assemble(START, Some(endpoint.clone()), Kind::NotStarted, Some(Arc::new(source)))
+    }
+
+    /// A server was to be started, and this went wrong.
+    pub(crate) fn starting(endpoint: &Endpoint, kind: Kind) -> Error {
+        Error::new(START, endpoint, kind)
+    }
+
+    /// The same of what the system says, which has nothing to do with who listens.
+    pub(crate) fn starting_failed(endpoint: &Endpoint, source: io::Error) -> Error {
+        Error::assemble(START, Some(endpoint.clone()), Kind::Os, Some(Arc::new(source)))
     }
 
     /// The loop of our own server was not reached.

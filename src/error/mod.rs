@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sidewire_platform::Endpoint;
 
 use sidewire_wire::reconnecting::Lost;
-use sidewire_wire::{Executed, ResultCode};
+use sidewire_wire::{App, Executed, ResultCode};
 
 /// A `Result` with Sidewire's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -90,6 +90,13 @@ pub(crate) enum Kind {
     Stopped,
     /// The peer broke the protocol.
     Protocol(String),
+    /// The server is not of the build that we want.
+    OtherBuild {
+        theirs: Option<App>,
+        why: String,
+    },
+    /// Its program could not be started, or has ended before it served.
+    NotStarted,
     /// The server answered with a result code other than 0.
     Answered {
         rc: ResultCode,
@@ -230,6 +237,29 @@ impl Error {
         matches!(self.0.kind, Kind::Protocol(_) | Kind::Version(_))
     }
 
+    /// Whether the server is not of the [build that was asked for](crate::Connect::build). The text names both; see
+    /// [`server_app`](Error::server_app).
+    #[must_use]
+    pub fn is_other_build(&self) -> bool {
+        matches!(self.0.kind, Kind::OtherBuild { .. })
+    }
+
+    /// What the server says of itself that is [of another build](Error::is_other_build), if it says anything.
+    #[must_use]
+    pub fn server_app(&self) -> Option<&App> {
+        match &self.0.kind {
+            Kind::OtherBuild { theirs, .. } => theirs.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the server's program, which was [to be started](crate::Client::connect_or_start), could not be, or has
+    /// ended before it served: see [`exit_status`](Error::exit_status).
+    #[must_use]
+    pub fn is_not_started(&self) -> bool {
+        self.0.kind == Kind::NotStarted
+    }
+
     /// What is known of the request behind this error: [`Executed::Never`] means that it certainly was not
     /// executed and will not be, so that it can be sent again.
     #[must_use]
@@ -259,8 +289,8 @@ impl Error {
         }
     }
 
-    /// With what status the helper has ended that this is about: its exit code, or the signal that ended it. See
-    /// [`Helper`](crate::Helper). `None` if it has not, or was never started.
+    /// With what status the helper, or the server's program, has ended that this is about: its exit code, or the
+    /// signal that ended it. See [`Helper`](crate::Helper) and [`is_not_started`](Error::is_not_started). `None` if it has not, or was never started.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.0.ended.as_ref()?.status
@@ -274,7 +304,7 @@ impl Error {
         self.0.ended.as_ref().map_or(&[], |ended| &ended.last_words)
     }
 
-    /// Of a helper that has ended, or is about to.
+    /// Of a program that has ended, or is about to.
     pub(crate) fn with_end(mut self, status: Option<ExitStatus>, last_words: Vec<String>) -> Error {
         self.inner_mut().ended = Some(Arc::new(Ended { status, last_words }));
         self

@@ -35,6 +35,8 @@ impl fmt::Display for Kind {
                 }?;
                 if *may_be_refusal { f.write_str(", by the server or by its handler") } else { Ok(()) }
             }
+            Kind::OtherBuild { why, .. } => write!(f, "the server is of another build: {why}"),
+            Kind::NotStarted => f.write_str("its program did not come to serve"),
             Kind::Os => f.write_str("the system failed"),
         }
     }
@@ -131,7 +133,7 @@ impl From<Error> for io::Error {
         let kind = match (&error.0.kind, from_source) {
             (_, Some(source)) => source.kind(),
             (Kind::InvalidInput(_), _) => io::ErrorKind::InvalidInput,
-            (Kind::Unsupported | Kind::Version(_), _) => io::ErrorKind::Unsupported,
+            (Kind::Unsupported | Kind::Version(_) | Kind::OtherBuild { .. }, _) => io::ErrorKind::Unsupported,
             (Kind::InUse, _) => io::ErrorKind::AddrInUse,
             (Kind::NotListening, _) => io::ErrorKind::ConnectionRefused,
             (Kind::Refused { .. } | Kind::Answered { may_be_refusal: true, .. }, _) => {
@@ -143,7 +145,7 @@ impl From<Error> for io::Error {
             (Kind::Full | Kind::Busy(_), _) => io::ErrorKind::WouldBlock,
             (Kind::Stopped, _) => io::ErrorKind::NotConnected,
             (Kind::Protocol(_), _) => io::ErrorKind::InvalidData,
-            (Kind::Answered { .. } | Kind::Os, _) => io::ErrorKind::Other,
+            (Kind::Answered { .. } | Kind::NotStarted | Kind::Os, _) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }

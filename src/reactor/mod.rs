@@ -17,6 +17,7 @@ mod census;
 mod datagram;
 mod deferred;
 mod files;
+mod idle;
 mod journal;
 mod link;
 pub(crate) mod mailbox;
@@ -51,6 +52,7 @@ use crate::limits::Limits;
 use crate::maker::Maker;
 use datagram::DatagramSocket;
 use deferred::Deferred;
+use idle::Idle;
 use link::{Context, Link, Next, PeerName, Quota, Scope, Traffic};
 use mailbox::{Letter, Mailbox, ThreadMark};
 use memory::Memory;
@@ -99,6 +101,7 @@ pub(crate) struct Reactor<Y: System = Os> {
     counters: Counters,
     watch: Watch,
     stopping: Option<Instant>,
+    idle: Idle<Y::StartLock>,
     begun: Instant,
     maker: Maker,
 }
@@ -139,6 +142,7 @@ impl<Y: System> Reactor<Y> {
             limits,
             counters,
             stopping: None,
+            idle: Idle::default(),
             begun: system.now(),
             maker: Maker::here(),
             system,
@@ -189,8 +193,9 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// From here on this thread turns it.
-    pub(crate) fn begin_turns(&self) {
+    pub(crate) fn begin_turns(&mut self) {
         self.mailbox.serve_from(ThreadMark::here());
+        self.begin_idleness();
     }
 
     /// Until further turns that thread is about something else.
@@ -359,7 +364,7 @@ impl<Y: System> Reactor<Y> {
             }
             Target::Outgoing(number) => self.send_waiting(number),
             // They only ever have timers.
-            Target::Owed(_) => {}
+            Target::Owed(_) | Target::Idle => {}
             Target::Files => self.look(service),
         }
     }
@@ -368,6 +373,7 @@ impl<Y: System> Reactor<Y> {
     fn wake(&mut self, target: Target, judged: Instant, service: &mut impl Service) {
         match target {
             Target::Files => self.look(service),
+            Target::Idle => self.leave_if_idle(judged, service),
             Target::Source(number) => {
                 let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
                 source.wakeup.rang();
@@ -412,9 +418,12 @@ impl<Y: System> Reactor<Y> {
                 self.watch.took_alone(time, Ran::Disconnect, &source.site.endpoint);
             }
         }
-        let (number, linger) = (link.source(), self.linger(link.source()));
+        let (number, linger, quota) = (link.source(), self.linger(link.source()), link.quota());
         link.close(&self.system, linger);
         self.note_gone(number);
+        if !quota.is_refused() {
+            self.note_departure();
+        }
     }
 
     /// Does what letters say. Handlers write some, so that this is asked behind each.

@@ -17,6 +17,8 @@ pub(crate) enum Target {
     Owed(u16),
     /// The look for the files of all endpoints.
     Files,
+    /// The look whether anybody is connected.
+    Idle,
 }
 
 /// A target's own note of where it stands in the schedule.

@@ -205,6 +205,8 @@ impl<Y: System> Reactor<Y> {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
         let Some(mut receiving) = source.receiving(&self.system, &self.mailbox) else { return };
         let outcome = receiving.read(&mut self.memory.buffer, self.limits.turn_bytes, &self.watch, service);
+        self.note_datagrams();
+        let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
         let later = self.system.now() + RETRY_AFTER;
         let target = source.target();
         match outcome {

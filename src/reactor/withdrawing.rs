@@ -17,6 +17,8 @@ impl<Y: System> Reactor<Y> {
     /// Who waits at a socket that the program was given is left to whoever else has it: to a service manager, who
     /// starts the next server for them.
     ///
+    /// One that a service manager has opened is his: those who wait there find the next server, which he starts.
+    ///
     /// What leads to a listener is removed under the lock under which others bind there. When this returns, another
     /// can, but for a Windows pipe, whose name is free when its last handle is closed.
     pub(super) fn withdraw(&mut self, service: &mut impl Service) {
@@ -26,8 +28,9 @@ impl<Y: System> Reactor<Y> {
             if source.site.is_adopted && source.is_for_streams() {
                 source.close(&self.system);
             } else if let Socket::Listener(listener) = &mut source.socket {
-                self.system.withdraw(listener);
-                self.turn_away(number, service);
+                if self.system.withdraw(listener) {
+                    self.turn_away(number, service);
+                }
                 self.sources[index].close(&self.system);
             }
         }

@@ -3,6 +3,7 @@
 mod brought;
 mod builder;
 mod connected;
+mod idle;
 mod listen;
 mod manager;
 mod open;
@@ -21,7 +22,7 @@ mod threads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::Endpoint;
+use sidewire_platform::{Endpoint, StartLock};
 
 use crate::counters::Counters;
 use crate::error::{Error, Result};
@@ -106,6 +107,8 @@ pub struct Server<S, T: Threads = AnyThread> {
     app: Option<App>,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
+    /// Of endpoints that it has left. Behind the state, whose end belongs to the server's.
+    start_locks: Vec<StartLock>,
     /// The last to be dropped: what waits for this waits for the end of all else.
     signals: Option<StopSignals>,
 }
@@ -145,7 +148,8 @@ impl<S, T: Threads> Server<S, T> {
         let dispatch = Dispatch::new(state, types);
         let core = Core { limits, counters: dispatch.counters.clone(), reactor: None };
         let (instance, endpoints, served) = (random_id(), Vec::new(), Arc::default());
-        Server { dispatch, core, instance, app: None, endpoints, served, signals: None }
+        let start_locks = Vec::new();
+        Server { dispatch, core, instance, app: None, endpoints, served, start_locks, signals: None }
     }
 
     /// Sets the handler of a message type; a later one replaces it.
@@ -447,7 +451,11 @@ impl<S, T: Threads> Server<S, T> {
     }
 
     fn turn_once(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let turned = self.core.reactor()?.turn(timeout, &mut self.dispatch);
+        let reactor = self.core.reactor()?;
+        let turned = reactor.turn(timeout, &mut self.dispatch);
+        if let Ok(false) = turned {
+            self.start_locks.extend(reactor.take_locks());
+        }
         turned.map_err(|error| Error::system("poll", error))
     }
 }

@@ -17,6 +17,7 @@ fn help_teaches() {
                 "--classic-max",
                 "--classic-fixed",
                 "--access",
+                "--exit-when-idle",
                 "SIGTERM",
                 "set-and-get",
             ][..],

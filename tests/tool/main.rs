@@ -8,6 +8,7 @@ mod demo;
 mod getset;
 mod help;
 mod log;
+mod on_demand;
 mod own_loop;
 mod ping;
 mod progress;

@@ -1,5 +1,6 @@
 //! The application, as its hello names it.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use crate::excerpt::Excerpt;
@@ -51,6 +52,39 @@ impl App {
         self.contract
     }
 
+    /// How its version stands to this one: dotted numbers, compared number by number, where one that is missing is 0:
+    /// `1.10` is newer than `1.9`, and `2` is `2.0.0`. What follows a `-` makes a version older than the same without
+    /// it, and is compared as text: `2.0-beta` is older than `2.0` and newer than `2.0-alpha`. What follows a `+` means
+    /// nothing. `None`: one of the two is no such version.
+    ///
+    /// ```
+    /// use std::cmp::Ordering;
+    /// use sidewire_wire::App;
+    ///
+    /// let app = App::new("com.example.app", "1.10.2");
+    /// assert_eq!(app.compare_version("1.9"), Some(Ordering::Greater));
+    /// assert_eq!(app.compare_version("as of May"), None);
+    /// ```
+    #[must_use]
+    pub fn compare_version(&self, other: &str) -> Option<Ordering> {
+        let ((ours, our_stage), (theirs, their_stage)) = (parts(&self.version)?, parts(other)?);
+        let numbers = |at: usize| {
+            let zero = |numbers: &[&str]| numbers.get(at).copied().unwrap_or_default().to_owned();
+            (zero(&ours), zero(&theirs))
+        };
+        let differs = (0..ours.len().max(theirs.len())).map(numbers).map(|(ours, theirs)| {
+            // Of any size: one of more digits is larger.
+            (ours.len(), ours).cmp(&(theirs.len(), theirs))
+        });
+        let by_numbers = differs.into_iter().find(|order| order.is_ne()).unwrap_or(Ordering::Equal);
+        Some(by_numbers.then_with(|| match (our_stage, their_stage) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(ours), Some(theirs)) => ours.cmp(theirs),
+        }))
+    }
+
     /// Whether it fits into a hello.
     ///
     /// # Errors
@@ -79,6 +113,18 @@ impl App {
     }
 }
 
+/// The numbers of a version, without zeros at their beginning, and what follows a `-`.
+fn parts(version: &str) -> Option<(Vec<&str>, Option<&str>)> {
+    let version = version.split_once('+').map_or(version, |(version, _build)| version);
+    let (numbers, stage) = match version.split_once('-') {
+        Some((numbers, stage)) => (numbers, Some(stage)),
+        None => (version, None),
+    };
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |part| is_number(part).then(|| part.trim_start_matches('0'));
+    Some((numbers.split('.').map(number).collect::<Option<_>>()?, stage))
+}
+
 /// What a peer says, as far as it may say anything.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]);
@@ -92,6 +138,40 @@ impl fmt::Display for App {
             ("", "") => f.write_str("no name"),
             (name, "") => Excerpt::new(name).fmt(f),
             (name, version) => write!(f, "{} {}", Excerpt::new(name), Excerpt::new(version)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_number_by_number() {
+        let in_order = [
+            "0",
+            "0.9",
+            "1.0-alpha",
+            "1.0-beta",
+            "1",
+            "1.2",
+            "1.10",
+            "1.10.1",
+            "2.0",
+            "123456789012345678901",
+        ];
+        for (at, version) in in_order.iter().enumerate() {
+            for (other_at, other) in in_order.iter().enumerate() {
+                let order = App::new("", *version).compare_version(other);
+                assert_eq!(order, Some(at.cmp(&other_at)), "{version} {other}");
+            }
+        }
+        for (version, same) in [("1", "1.0.0"), ("1.02", "1.2"), ("1.2+of-may", "1.2+of-june"), ("00", "0")] {
+            assert_eq!(App::new("", version).compare_version(same), Some(Ordering::Equal), "{version}");
+        }
+        for none in ["", "1.", ".1", "1..2", "v1", "1.x", "-beta", "1,2", "１"] {
+            assert_eq!(App::new("", none).compare_version("1"), None, "{none}");
+            assert_eq!(App::new("", "1").compare_version(none), None, "{none}");
         }
     }
 }

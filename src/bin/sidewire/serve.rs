@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use sidewire::{Endpoint, Error, Listen, Server};
 
@@ -19,7 +20,8 @@ use crate::{Who, store};
 ///
 /// When all endpoints are open it prints a line `listening ENDPOINT` for each, with the address
 /// really bound. It serves until Ctrl-C, SIGTERM or SIGHUP (those that are ignored when it starts, as
-/// nohup does, stay ignored), and leaves no file behind. A second signal ends it at once.
+/// nohup does, stay ignored), or until nobody needs it (--exit-when-idle), and leaves no file behind. A
+/// second signal ends it at once.
 ///
 /// With --activated it serves on the sockets that systemd, or another service manager that does as it does, has
 /// opened for it (LISTEN_FDS), besides ENDPOINT if one is given. The manager is told when it is ready and when it
@@ -54,6 +56,14 @@ pub(crate) struct Args {
     /// encrypted. Classic clients are refused there without --classic-max or --classic-fixed
     #[arg(long, verbatim_doc_comment)]
     beyond_loopback: bool,
+    /// Stop when no client was connected for so long; at first it is waited for one for 5 s at least
+    #[arg(long, value_name = "SECONDS", value_parser = idle_seconds)]
+    exit_when_idle: Option<Duration>,
+}
+
+/// Unlike a time limit, this may be 0.
+fn idle_seconds(text: &str) -> Result<Duration, String> {
+    if text.parse() == Ok(0.0) { Ok(Duration::ZERO) } else { crate::call::seconds(text) }
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -73,7 +83,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
     // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
-    let made = store::server().and_then(|mut server| server.stop_on_signals().map(|()| server));
+    let made = store::server().and_then(|mut server| {
+        server.stop_on_signals()?;
+        args.exit_when_idle.map_or(Ok(()), |after| server.exit_when_idle(after)).map(|()| server)
+    });
     let mut server = match made {
         Ok(server) => server,
         Err(error) => {

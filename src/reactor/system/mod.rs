@@ -28,6 +28,8 @@ pub(crate) trait System: Sized {
     type Events: Debug;
     /// What is given up when the process is out of descriptors.
     type Reserve;
+    /// The right to start a server at an endpoint, or to leave one.
+    type StartLock: Debug;
 
     /// The time. Read where it is used, never carried over a handler.
     fn now(&self) -> Instant;
@@ -47,9 +49,11 @@ pub(crate) trait System: Sized {
 
     fn listen(&self, listener: &mut Self::Listener, token: Token) -> io::Result<()>;
     fn accept(&self, listener: &mut Self::Listener, token: Token) -> io::Result<Self::Stream>;
-    /// Has nobody find the way to it any more; who had found it can be accepted.
-    fn withdraw(&self, listener: &mut Self::Listener);
+    /// Has nobody find the way to it any more; who had found it can be accepted. `false`: it is another's, too.
+    fn withdraw(&self, listener: &mut Self::Listener) -> bool;
     fn close_listener(&self, listener: Self::Listener) -> io::Result<()>;
+    /// `None`: somebody has it.
+    fn lock_start(&self, endpoint: &Endpoint) -> io::Result<Option<Self::StartLock>>;
     /// Whether nothing is left of a listener that was closed, nor of its streams.
     fn is_gone(&self, endpoint: &Endpoint) -> bool;
     fn listener_can_be_lost(listener: &Self::Listener) -> bool;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use sidewire_platform::{
-    Address, Datagrams, Endpoint, Listener, Peer, PollDescriptor, Received, Reserve, SendBuffer, Stream, User,
+    Address, Busy, Datagrams, Endpoint, Listener, Peer, PollDescriptor, Received, Reserve, SendBuffer,
+    StartLock, Stream, User,
 };
 
 use super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
@@ -33,6 +34,7 @@ impl System for Os {
     type Datagrams = Datagrams;
     type Events = Events;
     type Reserve = Reserve;
+    type StartLock = StartLock;
 
     #[inline]
     fn now(&self) -> Instant {
@@ -87,12 +89,20 @@ impl System for Os {
         listener.accept(self.poll.registry(), token)
     }
 
-    fn withdraw(&self, listener: &mut Listener) {
-        listener.withdraw(self.poll.registry());
+    fn withdraw(&self, listener: &mut Listener) -> bool {
+        listener.withdraw(self.poll.registry())
     }
 
     fn close_listener(&self, mut listener: Listener) -> io::Result<()> {
         listener.deregister(self.poll.registry())
+    }
+
+    fn lock_start(&self, endpoint: &Endpoint) -> io::Result<Option<StartLock>> {
+        let lock = StartLock::try_acquire(endpoint)?.ok();
+        if let Some(lock) = &lock {
+            lock.tell(Busy::Leaving(std::process::id()));
+        }
+        Ok(lock)
     }
 
     fn is_gone(&self, endpoint: &Endpoint) -> bool {

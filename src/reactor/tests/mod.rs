@@ -28,6 +28,7 @@ mod events;
 mod fairness;
 mod files;
 mod identity;
+mod idle;
 mod numbers;
 mod parts;
 mod pings;

@@ -43,6 +43,7 @@ impl System for Memory {
     type Datagrams = MemoryDatagrams;
     type Events = Vec<Told>;
     type Reserve = ();
+    type StartLock = ();
 
     fn now(&self) -> Instant {
         self.0.now()
@@ -123,13 +124,24 @@ impl System for Memory {
         }
     }
 
-    fn withdraw(&self, listener: &mut MemoryListener) {
+    fn withdraw(&self, listener: &mut MemoryListener) -> bool {
         self.0.0.listeners.borrow_mut()[listener.index].is_withdrawn = true;
+        true
     }
 
     fn close_listener(&self, listener: MemoryListener) -> io::Result<()> {
         self.0.0.listeners.borrow_mut()[listener.index].token = None;
         Ok(())
+    }
+
+    fn lock_start(&self, _endpoint: &Endpoint) -> io::Result<Option<()>> {
+        if self.0.0.is_starting.get() {
+            return Ok(None);
+        }
+        if self.0.0.comes_late.take() {
+            self.0.connect_as(0, 1000);
+        }
+        Ok(Some(()))
     }
 
     fn is_gone(&self, _endpoint: &Endpoint) -> bool {

@@ -45,6 +45,10 @@ struct Inner {
     half_close: Cell<bool>,
     /// Descriptors that the process may take into reserve.
     reserves: Cell<usize>,
+    /// Whether somebody is starting a server.
+    is_starting: Cell<bool>,
+    /// Whether somebody connects when that is not so.
+    comes_late: Cell<bool>,
 }
 
 /// When the system tells who a caller is.
@@ -136,6 +140,8 @@ impl World {
             identity: Cell::new(Tells::AtOnce),
             half_close: Cell::new(true),
             reserves: Cell::new(usize::MAX),
+            is_starting: Cell::new(false),
+            comes_late: Cell::new(false),
         }))
     }
 
@@ -173,6 +179,15 @@ impl World {
 
     pub(crate) fn leave_reserves(&self, count: usize) {
         self.0.reserves.set(count);
+    }
+
+    /// Somebody connects right when a loop has all locks that it needs to leave.
+    pub(crate) fn comes_when_locked(&self) {
+        self.0.comes_late.set(true);
+    }
+
+    pub(crate) fn starts(&self, is_starting: bool) {
+        self.0.is_starting.set(is_starting);
     }
 
     pub(crate) fn listener(&self) -> MemoryListener {

@@ -1,0 +1,82 @@
+//! Many who want a server at the same time, again and again, that leaves whenever it may.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use sidewire::Error;
+
+use crate::program::{Place, pid_of};
+use crate::util::{fresh, watchdog};
+
+/// So many processes, each of which has so many clients, which connect so often, and then wait for so many
+/// milliseconds at most.
+struct Crowd {
+    processes: usize,
+    clients: usize,
+    rounds: usize,
+    pause: u32,
+}
+
+/// What one of the processes does: each client connects, asks one thing and goes.
+pub(crate) fn crowd(place: &Place, how: &str) -> Result<(), Error> {
+    let numbers: Vec<u32> = how.split(' ').map(|number| number.parse().expect("a number")).collect();
+    let [clients, rounds, pause] = numbers[..] else { panic!("no crowd: {how}") };
+    let client = || -> Result<(), Error> {
+        let connect = place.connect(Duration::ZERO);
+        for _ in 0..rounds {
+            pid_of(&connect.clone().open()?)?;
+            let pause = getrandom::u32().expect("randomness") % (1000 * pause + 1);
+            std::thread::sleep(Duration::from_micros(pause.into()));
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().try_for_each(|client| client.join().expect("a client that does not panic"))
+    })
+}
+
+/// No call fails, and there are never two servers. Says how many there were.
+fn come_and_go(Crowd { processes, clients, rounds, pause }: Crowd) -> usize {
+    let place = Place::at(fresh("local"));
+    let begun = Instant::now();
+    let start = |_| -> Child {
+        let mut command = place.program(&format!("crowd {clients} {rounds} {pause}"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("start a process")
+    };
+    let crowd: Vec<_> = (0..processes).map(start).collect();
+    for mut process in crowd {
+        let status = process.wait().expect("wait for a process");
+        assert!(status.success(), "{status}; what failed it has said itself");
+    }
+    let servers = place.servers();
+    println!(
+        "{} clients, {rounds} rounds each, {servers} servers, {:?}",
+        clients * processes,
+        begun.elapsed()
+    );
+    assert!(!place.had_two(), "two servers met, of {servers}");
+    servers
+}
+
+/// `SIDEWIRE_ROUNDS` says how many times as many rounds there are.
+fn times() -> usize {
+    std::env::var("SIDEWIRE_ROUNDS").map_or(1, |times| times.parse().expect("a number"))
+}
+
+#[test]
+fn a_server_that_leaves_at_once_is_there_for_everybody() {
+    let _watchdog = watchdog(900);
+    let (processes, clients, rounds) = if cfg!(windows) { (2, 5, 20) } else { (5, 10, 200) };
+    come_and_go(Crowd { processes, clients, rounds: rounds * times(), pause: 0 });
+}
+
+/// So few that it leaves all the time.
+#[test]
+fn a_server_that_leaves_all_the_time_is_there_for_each() {
+    let _watchdog = watchdog(900);
+    let rounds = if cfg!(windows) { 10 } else { 150 };
+    let crowd = Crowd { processes: 2, clients: 2, rounds: rounds * times(), pause: 10 };
+    let servers = come_and_go(crowd);
+    assert!(servers > 2, "it has never left");
+}

@@ -1,0 +1,11 @@
+//! Servers that are started when somebody needs them, and leave when nobody does.
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod builds;
+mod crowd;
+mod failures;
+mod leaving;
+mod one_at_a_time;
+mod program;
