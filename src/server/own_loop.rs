@@ -39,7 +39,7 @@ impl<S, T: Threads> Server<S, T> {
     /// nothing before: at once, if the last one has left something to do; otherwise when the next time limit
     /// passes. `None`: then nothing is due.
     ///
-    /// Ask behind each turn, and when an endpoint was opened. Loops that count in whole milliseconds round up.
+    /// Ask behind each turn, and when an endpoint was opened or a stream handed over. Loops that count in whole milliseconds round up.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
         self.core.reactor.as_ref()?.next_timeout()
