@@ -92,7 +92,10 @@ mod signals;
 mod stats;
 
 pub use access::Access;
-pub use app::{Helper, HelperBuilder, HelperState, HelperStates, Presence, Restart, Start, outlive_parent};
+pub use app::{
+    Acquired, Activation, Activations, Helper, HelperBuilder, HelperState, HelperStates, OtherInstance,
+    Presence, Restart, SingleInstance, SingleInstanceBuilder, Start, outlive_parent,
+};
 pub use client::{
     Build, Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending,
     RawDatagrams, RawStream, Reconnect, Reconnected, Renewal, RequestBuilder, Response, wait_any,
@@ -140,6 +143,7 @@ const _: () = {
     shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();
     shared::<(Event, Events, Parts, Pending, Reconnect, Reconnected, RefusedBy, Renewal, WhenSlow)>();
     shared::<(Histogram, Stats)>();
+    shared::<(Acquired, Activation, Activations<'_>, OtherInstance, SingleInstance, SingleInstanceBuilder)>();
     shared::<(Helper, HelperBuilder, HelperState, HelperStates, Restart)>();
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );

@@ -5,6 +5,7 @@
 //! the others until they and this file have followed. What the functions do stands in `lib.rs` and on
 //! the functions.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
@@ -14,10 +15,12 @@ use std::time::Duration;
 use mio::{Interest, Poll, Registry, Token};
 
 use super::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
-    Program, Reserve, StartLock, Started, Stream,
+    Channel, ChildProcess, DatagramChannel, Datagrams, InstanceLock, Listener, Owned, ParentChannel,
+    PollDescriptor, Program, Reserve, StartLock, Started, Stream,
 };
-use crate::{Address, BindOptions, Busy, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User};
+use crate::{
+    Address, BindOptions, Busy, Claim, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User,
+};
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
 const _: () = {
@@ -34,6 +37,7 @@ const _: () = {
     is_shared::<Program>();
     is_shared::<Started>();
     is_shared::<StartLock>();
+    is_shared::<InstanceLock>();
     is_shared::<Reserve>();
     is_shared::<StopSignals>();
 };
@@ -142,6 +146,12 @@ const _: fn(&mut Started) -> io::Result<Option<ExitStatus>> = Started::try_wait;
 const _: fn(&mut Started) -> io::Result<()> = Started::kill;
 const _: fn(&Endpoint) -> io::Result<Result<StartLock, Busy>> = StartLock::try_acquire;
 const _: fn(&StartLock, Busy) = StartLock::tell;
+
+const _: fn(&str) -> io::Result<Claim> = InstanceLock::claim;
+const _: fn(&str) -> io::Result<Endpoint> = InstanceLock::endpoint;
+const _: fn(u32) -> bool = super::allow_foreground;
+const _: fn(&OsStr) -> Vec<u8> = super::encode_text;
+const _: fn(&[u8]) -> Option<OsString> = super::decode_text;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

@@ -23,11 +23,13 @@
 //! | `start_lock.rs` | [`StartLock`] | who starts a server at an endpoint, or leaves |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
+//! | `instance.rs` | [`InstanceLock`], [`allow_foreground`] | who is the one instance of an app |
 //! | `names.rs` | (private) | endpoint names to system addresses |
 //! | `poll.rs` | [`PollDescriptor`] | a poll as a descriptor, for other loops |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
+//! | `text.rs` | [`encode_text`], [`decode_text`] | texts of the system as bytes |
 //! | `mod.rs` | [`stream_schemes`], [`datagram_schemes`] | which endpoints this system has |
 //!
 //! `contract.rs` holds these signatures, and what threads may do with the types, as constants that each
@@ -69,6 +71,10 @@
 //! killed or not, nor what a child that has ended has started itself, unless it takes pains to. Its
 //! id stays its own until it was waited for, and nothing is signalled afterwards.
 //!
+//! **Instances.** [`InstanceLock::claim`] never waits; of any number of processes that ask at a time exactly one gets
+//! the lock of an app, and has it until it drops it or ends, however it ends. Whoever does not, finds the one that does
+//! at [`InstanceLock::endpoint`], as soon as that listens there.
+//!
 //! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
 //! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
 //! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted.
@@ -86,6 +92,7 @@ mod fault;
 mod hosts;
 #[cfg(any(unix, windows))]
 mod inherited;
+mod instance;
 mod manager;
 pub mod peer;
 mod start;
@@ -104,12 +111,13 @@ mod os;
 
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
+pub use instance::{Claim, Holder};
 pub use manager::Notice;
 pub use os::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, Listener, Owned, ParentChannel, PollDescriptor,
-    Program, Reserve, StartLock, Started, Stream, activated, current_integrity, current_user,
-    datagram_schemes, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error,
-    stream_schemes, tell_manager, user_name,
+    Channel, ChildProcess, DatagramChannel, Datagrams, InstanceLock, Listener, Owned, ParentChannel,
+    PollDescriptor, Program, Reserve, StartLock, Started, Stream, activated, allow_foreground,
+    current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit, encode_text,
+    is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

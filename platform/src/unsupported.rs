@@ -1,6 +1,7 @@
 //! Systems without an implementation: the same names, so that everything above compiles, and
 //! [`io::ErrorKind::Unsupported`] from every constructor. The types have no values.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -13,6 +14,7 @@ use mio::{Interest, Poll, Registry, Token};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
+use crate::instance::Claim;
 use crate::manager::Notice;
 use crate::peer::{Address, Peer, User};
 use crate::start::Busy;
@@ -400,6 +402,38 @@ impl PollDescriptor {
     }
 }
 
+/// The right to be the one instance of an app.
+#[derive(Debug)]
+pub enum InstanceLock {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/instance.rs.
+impl InstanceLock {
+    pub fn claim(_app: &str) -> io::Result<Claim> {
+        unsupported()
+    }
+    pub fn endpoint(_app: &str) -> io::Result<Endpoint> {
+        unsupported()
+    }
+}
+
+/// Lets this process put its window in front: nothing is to be done for it here.
+#[must_use]
+pub fn allow_foreground(_pid: u32) -> bool {
+    false
+}
+
+/// A text of the system as bytes: as UTF-8.
+#[must_use]
+pub fn encode_text(text: &OsStr) -> Vec<u8> {
+    text.to_string_lossy().into_owned().into_bytes()
+}
+
+/// The text that these bytes were made of.
+#[must_use]
+pub fn decode_text(bytes: &[u8]) -> Option<OsString> {
+    os_string(bytes)
+}
+
 /// A spare descriptor.
 #[derive(Debug)]
 pub enum Reserve {}
@@ -516,8 +550,8 @@ pub fn datagram_schemes() -> &'static [&'static str] {
     &[]
 }
 
-pub(crate) fn os_string(bytes: &[u8]) -> Option<std::ffi::OsString> {
-    std::str::from_utf8(bytes).ok().map(std::ffi::OsString::from)
+pub(crate) fn os_string(bytes: &[u8]) -> Option<OsString> {
+    std::str::from_utf8(bytes).ok().map(OsString::from)
 }
 
 #[cfg(test)]
@@ -547,6 +581,8 @@ mod tests {
             current_user().unwrap_err(),
             raise_descriptor_limit().unwrap_err(),
             standard_error().unwrap_err(),
+            InstanceLock::endpoint("x").unwrap_err(),
+            InstanceLock::claim("x").unwrap_err(),
             take_signals().unwrap_err(),
         ] {
             assert_eq!(error.kind(), io::ErrorKind::Unsupported);

@@ -120,6 +120,9 @@ pub enum RefusedBy {
     System,
     /// Our own [`Access`](crate::Access), which does not admit that server.
     OurAccess,
+    /// The system's, since whoever holds the name runs elevated and we do not (Windows): of
+    /// [`SingleInstance`](crate::SingleInstance).
+    Elevated,
 }
 
 impl Error {
@@ -199,7 +202,8 @@ impl Error {
     }
 
     /// Whether a process is there that took the connection and said no hello in time: it hangs, or speaks
-    /// something else. This is a [timeout](Error::is_timeout), too.
+    /// something else. Of [`SingleInstance`](crate::SingleInstance) also, whether the app of the instance that runs
+    /// did nothing in time. This is a [timeout](Error::is_timeout), too.
     #[must_use]
     pub fn is_hung(&self) -> bool {
         self.0.kind == Kind::Hung

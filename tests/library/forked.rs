@@ -1,9 +1,9 @@
 //! A child that is forked has a copy of everything, and the same descriptors. It ends as programs do: by
 //! dropping what it has. What is in the file system, in the loop and on connections stays its parent's.
 
-use sidewire::{Access, Client, Connect, Listen, Running, Server};
+use sidewire::{Access, Client, Connect, Listen, Running, Server, SingleInstance};
 
-use crate::util::{Raw, alone, fresh, store, until, usual, usual_access, watchdog};
+use crate::util::{PATIENCE, Raw, alone, fresh, store, until, usual, usual_access, watchdog};
 
 const ECHO: u16 = 4;
 
@@ -87,6 +87,25 @@ fn a_running_server_that_a_child_drops_serves_on() {
         });
         bound.iter().for_each(|endpoint| echoes(&open(endpoint)));
         running.expect("the parent has it still").stop().expect("the server ends well");
+    });
+}
+
+#[test]
+fn an_instance_that_a_child_drops_stays_the_instance() {
+    let _watchdog = watchdog(60);
+    alone("forked::an_instance_that_a_child_drops_stays_the_instance", || {
+        let app = crate::util::unique("app");
+        let acquire = || SingleInstance::builder(&app).deadline(PATIENCE).acquire().expect("acquire");
+        let mut instance = acquire().first();
+        in_a_child(|| drop(instance.take()));
+        let instance = instance.expect("the parent has it still");
+        std::thread::scope(|scope| {
+            let other = scope.spawn(acquire);
+            assert!(instance.next_timeout(PATIENCE).is_some());
+            assert!(other.join().expect("no panic").first().is_none());
+        });
+        drop(instance);
+        assert!(acquire().first().is_some());
     });
 }
 

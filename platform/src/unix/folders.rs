@@ -163,6 +163,11 @@ impl Folders {
     }
 }
 
+/// Whether a folder is private, and if not, why.
+pub(super) fn private(folder: &Path) -> Result<(), String> {
+    check(folder, euid()).map(drop).map_err(|why| why.to_string())
+}
+
 /// Whether a folder is private: ours, and closed to everyone else. Says which it is.
 fn check(folder: &Path, uid: u32) -> Result<Identity, Unusable> {
     if !folder.is_absolute() {

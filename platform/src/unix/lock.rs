@@ -80,6 +80,15 @@ impl PathLock {
         read_note(&open_file(lock_path(socket), flags, Mode::empty()).ok()?)
     }
 
+    /// Asks whoever cleans temporary folders up to leave the file alone: for locks that are held for long.
+    /// The XDG Base Directory Specification has the sticky bit say so. Best effort: not every system lets
+    /// everyone set it.
+    pub(super) fn keep(&self) {
+        if let Err(error) = fchmod(&self.file, Mode::RUSR | Mode::WUSR | Mode::SVTX) {
+            log::debug!("can't set the sticky bit of {}: {error}", self.path.display());
+        }
+    }
+
     /// `None`: held by another, or gone meanwhile; try again.
     fn attempt(path: &Path) -> io::Result<Option<PathLock>> {
         let file = match open(path) {

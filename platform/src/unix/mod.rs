@@ -12,6 +12,7 @@ mod file;
 mod folders;
 mod identity;
 mod inherited;
+mod instance;
 mod lifecycle;
 mod listener;
 mod local;
@@ -33,6 +34,7 @@ mod socket;
 mod standard;
 mod start_lock;
 mod stream;
+mod text;
 mod timeout;
 
 pub use channel::Channel;
@@ -42,6 +44,7 @@ pub use datagram_channel::DatagramChannel;
 pub use detached::{Program, Started};
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
+pub use instance::{InstanceLock, allow_foreground};
 pub use listener::Listener;
 pub use manager::{activated, tell_manager};
 pub(crate) use names::os_string;
@@ -53,6 +56,7 @@ pub(crate) use signals::{give_signals_back, take_signals};
 pub use standard::{has_standard_input, has_standard_output};
 pub use start_lock::StartLock;
 pub use stream::Stream;
+pub use text::{decode_text, encode_text};
 
 /// The schemes of the stream endpoints that this system has, the most recommended first.
 ///

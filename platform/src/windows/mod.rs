@@ -41,6 +41,10 @@
 //! * about child processes: that no handle beside the standard streams is inherited, that a child is in its
 //!   job from its first moment and ends with it, and that there is no window, are seen under Wine; that nobody
 //!   else gets hold of pipe and event by their rights is not;
+//! * that the object of an app's instance can be opened for reading only from below its integrity level, which is how
+//!   an elevated instance is known; that sessions have objects of their own (the pipe has the session's number in its
+//!   name); that `AllowSetForegroundWindow` lets the instance put its window in front (there is
+//!   no display where the tests run);
 //! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
 mod channel;
@@ -57,6 +61,7 @@ mod environment;
 mod identity;
 mod inet;
 mod inherited;
+mod instance;
 mod job;
 mod listener;
 mod mailslot;
@@ -76,6 +81,7 @@ mod start;
 mod start_lock;
 mod stream;
 mod tcp;
+mod text;
 mod timeout;
 mod udp;
 mod wait;
@@ -87,6 +93,7 @@ pub use datagram_channel::DatagramChannel;
 pub use detached::{Program, Started};
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
+pub use instance::{InstanceLock, allow_foreground};
 pub use listener::Listener;
 pub use manager::{activated, tell_manager};
 pub(crate) use names::os_string;
@@ -98,6 +105,7 @@ pub(crate) use signals::{give_signals_back, take_signals};
 pub use standard::{has_standard_input, has_standard_output};
 pub use start_lock::StartLock;
 pub use stream::Stream;
+pub use text::{decode_text, encode_text};
 
 /// The schemes of stream endpoints that this system has, best first.
 #[must_use]

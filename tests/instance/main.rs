@@ -1,0 +1,9 @@
+//! The one instance of an app: real processes that start, end and are killed.
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod activations;
+mod ends;
+mod stage;
+mod starts;
