@@ -58,15 +58,6 @@ fn one_that_never_becomes_ready_is_ended() {
     }
 }
 
-/// What it says first is no hello.
-#[test]
-fn one_that_speaks_something_else_is_ended() {
-    let _watchdog = watchdog(60);
-    let script = "number=${SIDEWIRE_CHANNEL#fd:}; number=${number%:*}; eval \"echo 'GET / HTTP/1.1' >&$number\"; exec sleep 600";
-    let error = Helper::spawn(sh(script)).expect_err("it is no helper");
-    assert!(error.is_protocol(), "{error}");
-}
-
 /// Also one that can't hear of it.
 #[test]
 fn one_that_is_frozen_is_stopped() {
