@@ -409,7 +409,7 @@ fn many_leave_nothing() {
 }
 
 /// How often `many_leave_nothing` starts a child.
-const MANY: usize = 20;
+const MANY: usize = 100;
 
 fn many() {
     let round = |round: usize| {

@@ -34,7 +34,8 @@ use crate::peer::{Credentials, Peer, User};
 /// process that leaves that group is out of reach. The channel is one end of a socketpair(2), whose
 /// other end only this child has: it is close-on-exec, but for a moment in the child alone, between
 /// fork(2) and execve(2). The variable `SIDEWIRE_CHANNEL` of the child is `fd:NUMBER:INODE`, and
-/// `SIDEWIRE_PARENT` the same of a pipe that ends with this process. Systems without SOCK_CLOEXEC (macOS) leave a moment in
+/// `SIDEWIRE_PARENT` the same of a pipe that ends with this process, and with those that were forked from it and run no
+/// other program. Systems without SOCK_CLOEXEC (macOS) leave a moment in
 /// which a child that other code starts may get them, too.
 ///
 /// Who ignores SIGCHLD, or waits for all children at once (`waitpid(-1, …)`), takes the child's status
@@ -352,4 +353,46 @@ fn signal(pid: Pid, signal: Signal) -> rustix::io::Result<()> {
 /// What these locks guard is whole at every moment, so a panic elsewhere does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(30));
+
+    fn spawn(script: &str) -> ChildProcess {
+        ChildProcess::spawn(Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    /// As on macOS, and on Linux before 5.3.
+    #[test]
+    fn without_a_pidfd_it_is_waited_for_as_well() {
+        let mut child = spawn("sleep 0.1; exit 3");
+        child.pidfd = None;
+        assert_eq!(child.wait(Some(Duration::ZERO)).unwrap(), None);
+        assert_eq!(child.wait(LONG).unwrap().unwrap().code(), Some(3));
+        let mut child = spawn("sleep 600");
+        child.pidfd = None;
+        assert_eq!(child.wait(Some(Duration::from_millis(20))).unwrap(), None);
+        child.kill().unwrap();
+        assert_eq!(child.wait(LONG).unwrap().unwrap().signal(), Some(libc::SIGKILL));
+    }
+
+    /// Its number may be anybody's then.
+    #[test]
+    fn one_that_other_code_has_waited_for_is_let_alone() {
+        let child = spawn("exit 3");
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).unwrap();
+        child.kill().unwrap();
+        assert!(matches!(*lock(&child.state), State::Lost));
+        child.terminate().unwrap();
+        for _ in 0..2 {
+            assert_eq!(child.wait(LONG).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        }
+        let child = spawn("exit 3");
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).unwrap();
+        assert_eq!(child.wait(LONG).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    }
 }

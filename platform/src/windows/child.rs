@@ -180,7 +180,9 @@ impl ChildProcess {
             return Ok(None);
         }
         let code = exit_code(self.process.as_handle())?;
-        self.job.terminate(KILLED)?;
+        if let Err(error) = self.job.terminate(KILLED) {
+            log::debug!("killing what child {} has left: {error}", self.id);
+        }
         Ok(Some(ExitStatus::from_raw(code)))
     }
 
