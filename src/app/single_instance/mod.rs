@@ -25,11 +25,11 @@ pub use activation::Activation;
 /// The one instance of an app, for as long as this is kept.
 ///
 /// ```
-/// # let id = format!("com.example.app-{}", std::process::id());
-/// # let id = id.as_str(); // in an app: "com.example.app"
 /// use sidewire::{Acquired, SingleInstance};
 ///
 /// # fn main() -> sidewire::Result<()> {
+/// # let id = format!("com.example.app-{}", std::process::id());
+/// # let id = id.as_str(); // in an app: "com.example.app"
 /// let instance = match SingleInstance::acquire(id)? {
 ///     Acquired::First(instance) => instance,
 ///     Acquired::Other(other) => {
