@@ -5,24 +5,11 @@ use std::time::Duration;
 
 use sidewire::{Client, Presence, Reconnect};
 
-use crate::program::{Place, pid_of};
-use crate::util::{all_streams, fresh, until, watchdog};
+use crate::program::{Place, everywhere, pid_of};
+use crate::util::{fresh, until, watchdog};
 
 /// As long as a test may need its server with nobody connected.
 const WHILE: Duration = Duration::from_secs(30);
-
-/// A place whose endpoint can be told to a server beforehand.
-fn everywhere() -> impl Iterator<Item = Place> {
-    all_streams().into_iter().map(|endpoint| match endpoint.scheme() {
-        // The port of one that has just gone.
-        "tcp" => {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-            let port = listener.local_addr().expect("its address").port();
-            Place::at(format!("tcp:127.0.0.1:{port}").parse().expect("an endpoint"))
-        }
-        _ => Place::at(endpoint),
-    })
-}
 
 #[test]
 fn a_server_is_started_on_every_stream_and_found_again() {

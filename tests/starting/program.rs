@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sidewire::{App, Client, Connect, Endpoint, Error, Server, Start};
 
-use crate::util::{unique, usual, usual_access};
+use crate::util::{all_streams, unique, usual, usual_access};
 
 /// What to be.
 const ROLE: &str = "SIDEWIRE_TEST_ROLE";
@@ -102,6 +102,19 @@ impl Drop for Place {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// One place for each kind of stream; its endpoint can be told to a server beforehand.
+pub(crate) fn everywhere() -> impl Iterator<Item = Place> {
+    all_streams().into_iter().map(|endpoint| match endpoint.scheme() {
+        // The port of one that has just gone.
+        "tcp" => {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+            let port = listener.local_addr().expect("its address").port();
+            Place::at(format!("tcp:127.0.0.1:{port}").parse().expect("an endpoint"))
+        }
+        _ => Place::at(endpoint),
+    })
 }
 
 /// The server's process, by its own word.
