@@ -366,7 +366,18 @@ fn connect_inet(address: SocketAddr, timeout: Duration) -> io::Result<Channel> {
         ));
     }
     socket.set_tcp_nodelay(true)?;
-    Channel::new(socket, Transport::Tcp)
+    Channel::new(socket, Transport::Tcp).map_err(gone_at_once)
+}
+
+/// A server that ends resets those whom it has not accepted; who comes in that moment was connected and has no peer any
+/// more.
+fn gone_at_once(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotConnected => {
+            io::Error::new(io::ErrorKind::ConnectionReset, "the server has reset the connection at once")
+        }
+        _ => error,
+    }
 }
 
 #[cfg(test)]
@@ -378,6 +389,12 @@ mod tests {
     fn a_dead_network_is_no_timeout_of_ours() {
         assert_eq!(error_of(Errno::AGAIN).kind(), io::ErrorKind::TimedOut);
         assert_eq!(error_of(Errno::TIMEDOUT).kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_before_it_was_asked_for_has_reset_the_connection() {
+        assert_eq!(gone_at_once(Errno::NOTCONN.into()).kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(gone_at_once(Errno::MFILE.into()).raw_os_error(), Some(libc::EMFILE));
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Channel {
             StreamAddress::Pipe(name) => Channel::open_pipe(&name, deadline),
             StreamAddress::Tcp(addresses) => {
                 let socket = tcp::connect(&addresses, deadline)?;
-                let peer = Peer::new(None, socket.peer_addr()?.as_socket());
+                let address = socket.peer_addr().map_err(tcp::gone_at_once)?;
+                let peer = Peer::new(None, address.as_socket());
                 Ok(Channel { duplex: Duplex::new(Object::Tcp(socket))?, peer, pipe: None })
             }
         }

@@ -104,6 +104,15 @@ fn connect_to(address: SocketAddr, timeout: Option<Duration>) -> io::Result<Sock
     Ok(socket)
 }
 
+/// A server that ends resets those whom it has not accepted; who comes in that moment was connected and has no peer any
+/// more.
+pub(super) fn gone_at_once(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotConnected => io::Error::new(io::ErrorKind::ConnectionReset, error),
+        _ => error,
+    }
+}
+
 /// Gives Windows' errors of a connection the kinds that Linux's have.
 pub(super) fn error(error: io::Error) -> io::Error {
     let kind = match error.raw_os_error() {
