@@ -51,9 +51,9 @@ impl Eq for Name {}
 /// A name that is removed where it isn't to be seen whether a command's environment begins empty.
 const PROBE: &str = "SIDEWIRE_PARENT";
 
-/// What the child of a command gets, and `ours` on top of it: `name=value`, each with a NUL at its end,
-/// and one more.
-pub(super) fn block(command: &mut Command, ours: (&str, &str)) -> io::Result<Vec<u16>> {
+/// What the child of a command gets, and `ours`, if there is such a one, on top of it: `name=value`, each with a NUL
+/// at its end, and one more.
+pub(super) fn block(command: &mut Command, ours: Option<(&str, &str)>) -> io::Result<Vec<u16>> {
     let mut variables = BTreeMap::new();
     if !is_cleared(command) {
         // The folders of drives among them, whose names begin with `=`.
@@ -68,7 +68,9 @@ pub(super) fn block(command: &mut Command, ours: (&str, &str)) -> io::Result<Vec
             None => _ = variables.remove(&name),
         }
     }
-    variables.insert(checked(OsStr::new(ours.0))?, wide(OsStr::new(ours.1))?);
+    if let Some((name, value)) = ours {
+        variables.insert(checked(OsStr::new(name))?, wide(OsStr::new(value))?);
+    }
     let mut block = Vec::new();
     for (Name(name), value) in variables {
         block.extend(name);
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     fn lines(command: &mut Command) -> Vec<String> {
-        let block = block(command, ("SIDEWIRE_CHANNEL", "pipe:1")).unwrap();
+        let block = block(command, Some(("SIDEWIRE_CHANNEL", "pipe:1"))).unwrap();
         let text = String::from_utf16(&block).unwrap();
         let text = text.strip_suffix("\0\0").expect("two at the end");
         text.split('\0').map(str::to_owned).collect()
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_no_variable_is_refused() {
         for (name, value) in [("", "x"), ("a=b", "x"), ("a\0", "x"), ("a", "x\0")] {
-            let error = block(Command::new("x").env(name, value), ("A", "b")).unwrap_err();
+            let error = block(Command::new("x").env(name, value), None).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
         }
     }

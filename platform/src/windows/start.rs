@@ -38,7 +38,7 @@ pub(super) struct Started {
 /// Starts a command in a job, with one variable more.
 pub(super) fn start(command: &mut Command, job: &Job, variable: (&str, &str)) -> io::Result<Started> {
     let mut line = command_line(command)?;
-    let environment = environment::block(command, variable)?;
+    let environment = environment::block(command, Some(variable))?;
     let folder = command.get_current_dir().map(|folder| wide(folder.as_os_str())).transpose()?;
     let folder = folder.map(|folder| [folder, vec![0]].concat());
     let (stdout, stdout_end) = io::pipe()?;
