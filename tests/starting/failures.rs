@@ -65,9 +65,11 @@ fn who_waits_for_another_starter_is_told_for_whom() {
     pid_of(&connected.unwrap_or_else(|error| panic!("{error}"))).expect("an answer");
 }
 
+const LONG: Duration = Duration::from_secs(30);
+
 /// What is there, and how connecting fails then.
-fn starts_nothing(place: &Place, fails_well: impl Fn(&sidewire::Error) -> bool) {
-    let connect = place.connect(Duration::ZERO).timeout(Duration::from_millis(500));
+fn starts_nothing(place: &Place, timeout: Duration, fails_well: impl Fn(&sidewire::Error) -> bool) {
+    let connect = place.connect(Duration::ZERO).timeout(timeout);
     let error = connect.open().expect_err("it is no server for us");
     assert!(fails_well(&error), "{error}");
     assert_eq!(place.traces(), []);
@@ -81,7 +83,7 @@ fn a_refusal_starts_nothing() {
     let place = Place::at(fresh("local"));
     let server = Server::builder(()).limits(limits).build().expect("a server");
     let (running, _) = start(server, [usual(&place.endpoint)]);
-    starts_nothing(&place, |error| error.refused_by() == Some(RefusedBy::Server(ResultCode::BUSY)));
+    starts_nothing(&place, LONG, |error| error.refused_by() == Some(RefusedBy::Server(ResultCode::BUSY)));
     running.stop().expect("the server ends well");
 }
 
@@ -95,7 +97,7 @@ fn another_kind_of_server_starts_nothing() {
     });
     server.listen_raw(usual(&place.endpoint), garbage).expect("listen");
     let running = server.spawn().expect("spawn");
-    starts_nothing(&place, sidewire::Error::is_protocol);
+    starts_nothing(&place, LONG, sidewire::Error::is_protocol);
     running.stop().expect("the server ends well");
 }
 
@@ -104,7 +106,7 @@ fn a_server_that_hangs_starts_nothing() {
     let _watchdog = watchdog(60);
     let place = Place::at(fresh("local"));
     let hangs = Listener::bind(&place.endpoint, &BindOptions::default()).expect("listen");
-    starts_nothing(&place, |error| error.is_hung() && error.is_timeout());
+    starts_nothing(&place, Duration::from_millis(500), |error| error.is_hung() && error.is_timeout());
     drop(hangs);
 }
 
