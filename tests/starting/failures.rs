@@ -5,7 +5,7 @@ use std::time::Duration;
 use sidewire::{Client, Limits, Presence, RefusedBy, ResultCode, Server, Start, on_data};
 use sidewire_platform::{BindOptions, Listener};
 
-use crate::program::{Place, pid_of};
+use crate::program::{Place, kill, pid_of};
 use crate::util::{fresh, start, until, usual, watchdog};
 
 #[test]
@@ -63,6 +63,7 @@ fn who_waits_for_another_starter_is_told_for_whom() {
     starter.wait().expect("wait for the starter");
     let connected = place.connect(Duration::ZERO).open();
     pid_of(&connected.unwrap_or_else(|error| panic!("{error}"))).expect("an answer");
+    kill(pid);
 }
 
 const LONG: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidewire::{Client, Presence, Reconnect};
 
-use crate::program::{Place, everywhere, pid_of};
+use crate::program::{Place, everywhere, kill, pid_of};
 use crate::util::{fresh, until, watchdog};
 
 /// As long as a test may need its server with nobody connected.
@@ -132,18 +132,4 @@ fn end(place: &Place, pid: u32) {
     kill(pid);
     let is_gone = || place.connect_only().open().is_err();
     until("the server has gone", is_gone);
-}
-
-fn kill(pid: u32) {
-    let mut command = match cfg!(windows) {
-        true => std::process::Command::new("taskkill"),
-        false => std::process::Command::new("kill"),
-    };
-    let pid = pid.to_string();
-    match cfg!(windows) {
-        true => command.args(["/f", "/pid", &pid]),
-        false => command.args(["-9", &pid]),
-    };
-    let killed = command.output().expect("a program that kills");
-    assert!(killed.status.success(), "{killed:?}");
 }

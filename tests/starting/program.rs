@@ -123,6 +123,21 @@ pub(crate) fn pid_of(client: &Client) -> Result<u32, Error> {
     Ok(String::from_utf8_lossy(answer.payload()).parse().expect("a number"))
 }
 
+/// Ends a process that is nobody's child.
+pub(crate) fn kill(pid: u32) {
+    let mut command = match cfg!(windows) {
+        true => std::process::Command::new("taskkill"),
+        false => std::process::Command::new("kill"),
+    };
+    let pid = pid.to_string();
+    match cfg!(windows) {
+        true => command.args(["/f", "/pid", &pid]),
+        false => command.args(["-9", &pid]),
+    };
+    let killed = command.output().expect("a program that kills");
+    assert!(killed.status.success(), "{killed:?}");
+}
+
 #[test]
 fn plays_its_role() {
     let Some((role, place)) = Place::of_this_process() else { return };
