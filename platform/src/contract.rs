@@ -81,6 +81,7 @@ const _: fn(&Channel, &[u8], Option<Duration>) -> io::Result<usize> = Channel::s
 const _: fn(&Channel) -> bool = Channel::has_half_close;
 const _: fn(&Channel) -> io::Result<()> = Channel::shutdown_write;
 const _: fn(&Channel) = Channel::shutdown;
+const _: fn(&Channel) = Channel::hang_up;
 
 type Ready = Box<dyn Fn() + Send + Sync>;
 

@@ -255,6 +255,9 @@ impl Channel {
     pub fn shutdown(&self) {
         match *self {}
     }
+    pub fn hang_up(&self) {
+        match *self {}
+    }
 }
 
 /// A bound datagram endpoint.

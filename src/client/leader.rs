@@ -355,7 +355,10 @@ impl SharedConnection {
     /// Behind a failure: tells the server, if that goes without waiting, and closes.
     fn close_if_failed(&self, state: &mut State) {
         let Some(words) = state.caller.poll_close() else { return };
-        if !words.is_empty() && self.channel.send(&words, Some(Duration::ZERO)).is_err() {
+        if words.is_empty() {
+            return self.channel.hang_up();
+        }
+        if self.channel.send(&words, Some(Duration::ZERO)).is_err() {
             log::debug!("{}: no goodbye reached the server", self.endpoint);
         }
         self.channel.shutdown();

@@ -91,7 +91,8 @@ impl Pending {
         })
     }
 
-    /// What became of the call, if that is known by now; what has come is read first. Never waits.
+    /// What became of the call, if that is known by now; what has come is read first. Never waits, unless it is to a
+    /// [helper](crate::Helper) that has just ended: then until it is known how, which is soon.
     ///
     /// # Errors
     /// As [`wait`](Pending::wait).

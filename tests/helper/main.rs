@@ -10,6 +10,7 @@ mod example;
 #[cfg(target_os = "linux")] // Signals, shells, and /proc.
 mod faults;
 mod inherited;
+mod log_lines;
 #[cfg(unix)] // Python helpers find their channel as a descriptor.
 mod python;
 mod system;

@@ -261,6 +261,15 @@ impl Channel {
         // It can only fail where there is nothing left to shut down.
         let _ = socket::shutdown(&self.socket, Shutdown::Both);
     }
+
+    /// [`Channel::shutdown`] when both sides have said and heard all: the other side sees the end now.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: a pipe is closed. What the other side has not read is lost if this is the server's end.
+    pub fn hang_up(&self) {
+        self.shutdown();
+    }
 }
 
 fn connect_local(name: &str, folders: &Folders, deadline: Deadline) -> io::Result<Channel> {

@@ -219,6 +219,16 @@ impl Channel {
             log::trace!("shutting a socket down: {error}"); // It has ended already.
         }
     }
+
+    /// [`Channel::shutdown`] when both sides have said and heard all: the other side sees the end now.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// A pipe is closed. What the other side has not read is lost if this is the server's end.
+    pub fn hang_up(&self) {
+        self.shutdown();
+        self.duplex.object().close_pipe();
+    }
 }
 
 fn inet(address: &socket2::SockAddr) -> io::Result<Address> {
