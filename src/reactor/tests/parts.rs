@@ -71,7 +71,7 @@ fn said(id: u32, texts: &[&str]) -> Vec<(u32, String)> {
     texts.iter().map(|text| (id, (*text).to_owned())).collect()
 }
 
-/// PROTOCOL K16
+/// PROTOCOL M3
 #[test]
 fn parts_go_when_there_is_credit_however_late_it_is_given() {
     let (mut stage, caller) = streaming(5, |_| {});
