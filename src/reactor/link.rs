@@ -256,7 +256,7 @@ impl<Y: System> Link<Y> {
     #[inline]
     fn tell_ended(&mut self, context: &mut Context<'_, Y>) {
         if let Protocol::Framed(connection) = &mut self.protocol
-            && connection.has_open_calls()
+            && connection.has_deferred()
         {
             let Scope { key, begun, judged, .. } = context.scope;
             context.deferred.tell_ended(key, connection, judged.unwrap_or(begun), context.counters);

@@ -100,6 +100,7 @@ impl Asked {
     }
 
     /// When the next one's time is over.
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

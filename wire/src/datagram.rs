@@ -224,7 +224,8 @@ pub fn begin_reply(outbox: &mut Outbox, ticket: Ticket, largest: usize, rule: Cl
     let (limit, pad_to) = match (ticket.layout, rule) {
         (Layout::V1, _) => {
             // An outbox that is starved stays so, and says so to whoever sends what is in it.
-            let _ = outbox.reserve_reply(PREFIX.len()).map(|()| outbox.bytes().extend_from_slice(&PREFIX));
+            let memory = outbox.memory_mut();
+            let _ = memory.reserve_reply(PREFIX.len()).map(|()| memory.bytes().extend_from_slice(&PREFIX));
             (beside(V1_OVERHEAD), None)
         }
         (Layout::Classic, Classic::Short(limit)) => (limit.min(beside(classic::HEADER_LEN)), None),

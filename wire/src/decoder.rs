@@ -80,20 +80,36 @@ impl Decoder {
     /// from then on there are no units, and `input` is not looked at.
     #[inline]
     pub(crate) fn next<'b>(&mut self, input: &mut &'b [u8]) -> Result<Option<Unit<'b>>, Fatal> {
-        let length = match self.measure(input) {
-            Ok(length) if length <= input.len() => length,
-            Ok(_) => return Ok(None),
-            Err(fatal) => {
-                self.expects = Expects::Nothing;
-                if fatal.answer_to.is_some() {
-                    self.layout = Some(Layout::Classic);
-                }
-                return Err(fatal);
-            }
+        let unit = match self.expects {
+            Expects::V1 { max_payload } => cut_v1(input, max_payload),
+            Expects::Classic(classic) => cut_classic(input, classic),
+            _ => self.cut_first(input),
         };
-        let (unit, rest) = input.split_at(length);
-        *input = rest;
-        Ok(self.cut(unit))
+        unit.inspect_err(|fatal| self.fail(fatal))
+    }
+
+    #[cold]
+    fn fail(&mut self, fatal: &Fatal) {
+        self.expects = Expects::Nothing;
+        if fatal.answer_to.is_some() {
+            self.layout = Some(Layout::Classic);
+        }
+    }
+
+    /// The first unit, by which the layout is told.
+    #[cold]
+    fn cut_first<'b>(&mut self, input: &mut &'b [u8]) -> Result<Option<Unit<'b>>, Fatal> {
+        let length = self.measure(input)?;
+        let Some((unit, rest)) = input.split_at_checked(length) else { return Ok(None) };
+        if unit.starts_with(&hello::MAGIC) {
+            *input = rest;
+            return Ok(Some(Unit::Hello(unit)));
+        }
+        self.settle_layout(unit);
+        match self.expects {
+            Expects::Classic(classic) => cut_classic(input, classic),
+            _ => Ok(None),
+        }
     }
 
     /// How long the unit is that `bytes` begin with, as far as they tell: a number beyond
@@ -154,24 +170,30 @@ impl Decoder {
             self.layout = Some(Layout::Classic);
         }
     }
+}
 
-    /// `unit` is exactly as long as [`measure`](Decoder::measure) said.
-    #[inline]
-    fn cut<'b>(&mut self, unit: &'b [u8]) -> Option<Unit<'b>> {
-        if let Expects::V1 { .. } = self.expects {
-            let (head, payload) = unit.split_first_chunk()?;
-            return Some(Unit::V1(frame::Header::decode(head), payload));
-        }
-        if unit.starts_with(&hello::MAGIC) && !matches!(self.expects, Expects::Classic(_)) {
-            return Some(Unit::Hello(unit));
-        }
-        self.settle_layout(unit);
-        let (head, payload) = unit.split_first_chunk()?;
-        let header = classic::Header::decode(head);
-        // A fixed frame is longer than what it says.
-        let length = usize::try_from(header.length).unwrap_or(0).min(payload.len());
-        Some(Unit::Classic(header, &payload[..length]))
-    }
+/// Takes a v1 frame off the front of `input`, if it is whole.
+#[inline]
+fn cut_v1<'b>(input: &mut &'b [u8], limit: u32) -> Result<Option<Unit<'b>>, Fatal> {
+    let Some((head, behind)) = input.split_first_chunk() else { return Ok(None) };
+    let header = frame::Header::decode(head);
+    check_v1(&header, limit)?;
+    let Some((payload, rest)) = behind.split_at_checked(header.length as usize) else { return Ok(None) };
+    *input = rest;
+    Ok(Some(Unit::V1(header, payload)))
+}
+
+/// The same of a classic frame.
+#[inline]
+fn cut_classic<'b>(input: &mut &'b [u8], classic: Classic) -> Result<Option<Unit<'b>>, Fatal> {
+    let Some((head, behind)) = input.split_first_chunk() else { return Ok(None) };
+    let header = classic::Header::decode(head);
+    let length = check_classic(&header, classic)?;
+    let Some((payload, rest)) = behind.split_at_checked(length) else { return Ok(None) };
+    *input = rest;
+    // A fixed frame is longer than what it says.
+    let length = (header.length as usize).min(length);
+    Ok(Some(Unit::Classic(header, &payload[..length])))
 }
 
 fn measure_hello(bytes: &[u8]) -> Result<usize, Fatal> {
@@ -181,40 +203,62 @@ fn measure_hello(bytes: &[u8]) -> Result<usize, Fatal> {
     }
 }
 
-#[inline]
 fn measure_classic(bytes: &[u8], classic: Classic) -> Result<usize, Fatal> {
     let Some(head) = bytes.first_chunk() else { return Ok(classic::HEADER_LEN) };
-    let header = classic::Header::decode(head);
-    let fatal = |error| Err(Fatal { error, answer_to: Some(header.msg_type) });
-    let (limit, fixed) = match classic {
-        Classic::Short(limit) => (limit, None),
-        Classic::Fixed(size) => (size, Some(size)),
-        Classic::Refused => return fatal(ProtocolError::ClassicRefused),
-    };
-    match u32::try_from(header.length) {
-        Err(_) => fatal(ProtocolError::NegativeLength(header.length)),
-        Ok(length) if length > limit && is_text(head) => {
-            fatal(ProtocolError::TextNotFrames { length, limit, start: *head })
-        }
-        Ok(length) if length > limit => fatal(ProtocolError::TooLarge { length, limit }),
-        Ok(length) => Ok(classic::HEADER_LEN + fixed.unwrap_or(length) as usize),
-    }
+    Ok(classic::HEADER_LEN + check_classic(&classic::Header::decode(head), classic)?)
 }
 
-#[inline]
 fn measure_v1(bytes: &[u8], limit: u32) -> Result<usize, Fatal> {
     let Some(head) = bytes.first_chunk() else { return Ok(frame::HEADER_LEN) };
     let header = frame::Header::decode(head);
-    if !header.kind_is_acceptable() {
-        return Err(ProtocolError::UnknownKind(header.kind).into());
-    }
-    if header.flags & !frame::flags::ALL != 0 {
-        return Err(ProtocolError::ReservedFlags(header.flags).into());
-    }
-    if header.length > limit {
-        return Err(ProtocolError::TooLarge { length: header.length, limit }.into());
-    }
+    check_v1(&header, limit)?;
     Ok(frame::HEADER_LEN + header.length as usize)
+}
+
+/// How many bytes follow a classic header, if such a frame may be there.
+#[inline]
+fn check_classic(header: &classic::Header, classic: Classic) -> Result<usize, Fatal> {
+    // A negative length is not below any limit either.
+    match classic {
+        Classic::Short(limit) if header.length as u32 <= limit.min(MOST) => Ok(header.length as usize),
+        Classic::Fixed(size) if header.length as u32 <= size.min(MOST) => Ok(size as usize),
+        _ => Err(refuse_classic(header, classic)),
+    }
+}
+
+/// The highest length that a classic header can tell.
+const MOST: u32 = i32::MAX as u32;
+
+#[cold]
+fn refuse_classic(header: &classic::Header, classic: Classic) -> Fatal {
+    let error = match (classic, u32::try_from(header.length)) {
+        (Classic::Refused, _) => ProtocolError::ClassicRefused,
+        (_, Err(_)) => ProtocolError::NegativeLength(header.length),
+        (Classic::Short(limit) | Classic::Fixed(limit), Ok(length)) => match header.encode() {
+            start if is_text(&start) => ProtocolError::TextNotFrames { length, limit, start },
+            _ => ProtocolError::TooLarge { length, limit },
+        },
+    };
+    Fatal { error, answer_to: Some(header.msg_type) }
+}
+
+/// Whether such a frame may be there.
+#[inline]
+fn check_v1(header: &frame::Header, limit: u32) -> Result<(), Fatal> {
+    let is_fine = header.kind_is_acceptable() && header.flags & !frame::flags::ALL == 0;
+    if is_fine && header.length <= limit { Ok(()) } else { Err(refuse_v1(header, limit)) }
+}
+
+#[cold]
+fn refuse_v1(header: &frame::Header, limit: u32) -> Fatal {
+    let error = if !header.kind_is_acceptable() {
+        ProtocolError::UnknownKind(header.kind)
+    } else if header.flags & !frame::flags::ALL != 0 {
+        ProtocolError::ReservedFlags(header.flags)
+    } else {
+        ProtocolError::TooLarge { length: header.length, limit }
+    };
+    error.into()
 }
 
 /// First bytes of another protocol that are shown in an error.

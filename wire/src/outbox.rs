@@ -1,7 +1,5 @@
 //! Bytes on their way out of one connection.
 
-use std::collections::VecDeque;
-
 use crate::memory::{self, NoMemory};
 
 /// The memory behind an outbox. A connection owns one only while it has something to send; in
@@ -9,13 +7,16 @@ use crate::memory::{self, NoMemory};
 #[derive(Debug, Default)]
 pub struct Buffer(Box<Memory>);
 
+/// What it consists of.
 #[derive(Debug, Default)]
-struct Memory {
+pub(crate) struct Memory {
     bytes: Vec<u8>,
     /// How many of `bytes` have left.
     sent: usize,
     /// Where in `bytes` the replies end whose requests count as in flight until then.
-    marks: VecDeque<Mark>,
+    marks: Vec<Mark>,
+    /// How many of `marks` have left.
+    marks_sent: usize,
     /// Something that had to be sent could not be kept. What follows it is worth nothing.
     is_starved: bool,
 }
@@ -55,14 +56,73 @@ impl Memory {
         self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()
     }
 
-    fn compact(&mut self) {
-        if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
-            self.bytes.drain(..self.sent);
-            for mark in &mut self.marks {
-                mark.end -= self.sent;
-            }
-            self.sent = 0;
+    /// Where new bytes go: only append, and only what was [reserved](Memory::reserve).
+    #[inline]
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Makes room for `count` more bytes.
+    #[inline]
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
+        if self.is_starved {
+            return Err(NoMemory);
         }
+        memory::reserve(&mut self.bytes, count)
+    }
+
+    /// Appends.
+    #[inline]
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+        self.reserve(bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes room for a reply's header, its padding, and its [mark](Memory::mark). Where there is
+    /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
+    #[inline]
+    pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
+        let result = self.reserve(count).and_then(|()| Ok(self.marks.try_reserve(1)?));
+        self.is_starved |= result.is_err();
+        result
+    }
+
+    /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
+    #[inline]
+    pub(crate) fn mark(&mut self, cost: u32) {
+        self.marks.push(Mark { end: self.bytes.len(), cost });
+    }
+
+    /// So many more bytes have left. Says which calls ended with that.
+    #[inline]
+    fn mark_sent(&mut self, count: usize) -> Left {
+        let mut left = Left::default();
+        self.sent = (self.sent + count).min(self.bytes.len());
+        while let Some(mark) = self.marks.get(self.marks_sent).filter(|mark| mark.end <= self.sent) {
+            left.calls += 1;
+            left.bytes += mark.cost;
+            self.marks_sent += 1;
+        }
+        if self.sent == self.bytes.len() {
+            self.bytes.clear();
+            self.marks.clear();
+            (self.sent, self.marks_sent) = (0, 0);
+        } else if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
+            self.compact();
+        }
+        left
+    }
+
+    /// Moves what has left out of the way.
+    #[cold]
+    fn compact(&mut self) {
+        self.bytes.drain(..self.sent);
+        self.marks.drain(..self.marks_sent);
+        for mark in &mut self.marks {
+            mark.end -= self.sent;
+        }
+        (self.sent, self.marks_sent) = (0, 0);
     }
 }
 
@@ -100,7 +160,7 @@ impl Outbox {
     /// Replies that have not left.
     #[inline]
     pub(crate) fn replies(&self) -> usize {
-        self.memory().map_or(0, |memory| memory.marks.len())
+        self.memory().map_or(0, |memory| memory.marks.len() - memory.marks_sent)
     }
 
     /// Empties it, and keeps the memory: what it held was sent as a whole, or is given up.
@@ -112,55 +172,31 @@ impl Outbox {
     /// `count` bytes of [`unsent`](Outbox::unsent) have left. Says which calls ended with that.
     #[inline]
     pub(crate) fn mark_sent(&mut self, count: usize) -> Left {
-        let mut left = Left::default();
-        let Some(Buffer(memory)) = &mut self.0 else { return left };
-        memory.sent = (memory.sent + count).min(memory.bytes.len());
-        while let Some(mark) = memory.marks.front().filter(|mark| mark.end <= memory.sent) {
-            left.calls += 1;
-            left.bytes += mark.cost;
-            memory.marks.pop_front();
-        }
-        if memory.sent == memory.bytes.len() {
-            memory.bytes.clear();
-            memory.sent = 0;
-        }
-        memory.compact();
-        left
+        self.0.as_mut().map_or_else(Left::default, |buffer| buffer.0.mark_sent(count))
+    }
+
+    /// The memory to write into.
+    #[inline]
+    pub(crate) fn memory_mut(&mut self) -> &mut Memory {
+        &mut self.0.get_or_insert_default().0
     }
 
     /// Where new bytes go: only append, and only what was [reserved](Outbox::reserve).
     #[inline]
     pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.0.get_or_insert_default().0.bytes
+        self.memory_mut().bytes()
     }
 
     /// Makes room for `count` more bytes.
     #[inline]
     pub(crate) fn reserve(&mut self, count: usize) -> Result<(), NoMemory> {
-        let Buffer(memory) = self.0.get_or_insert_default();
-        if memory.is_starved {
-            return Err(NoMemory);
-        }
-        memory::reserve(&mut memory.bytes, count)
+        self.memory_mut().reserve(count)
     }
 
     /// Appends.
     #[inline]
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
-        self.reserve(bytes.len())?;
-        self.bytes().extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// Makes room for a reply's header, its padding, and its [mark](Outbox::mark). Where there is
-    /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
-    #[inline]
-    pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
-        let result = self.reserve(count);
-        let Buffer(memory) = self.0.get_or_insert_default();
-        let result = result.and_then(|()| Ok(memory.marks.try_reserve(1)?));
-        memory.is_starved |= result.is_err();
-        result
+        self.memory_mut().append(bytes)
     }
 
     /// Whether a reply could not be kept, so that no other can follow either.
@@ -168,13 +204,6 @@ impl Outbox {
     #[must_use]
     pub fn is_starved(&self) -> bool {
         self.memory().is_some_and(|memory| memory.is_starved)
-    }
-
-    /// The bytes written so far end a reply; once they have left, `cost` is no longer in flight.
-    #[inline]
-    pub(crate) fn mark(&mut self, cost: u32) {
-        let Buffer(memory) = self.0.get_or_insert_default();
-        memory.marks.push_back(Mark { end: memory.bytes.len(), cost });
     }
 
     /// Lends it memory to write into, if it has none.
@@ -208,7 +237,7 @@ mod tests {
         let mut outbox = Outbox::default();
         for cost in [10, 20] {
             outbox.bytes().extend_from_slice(&[0; 100]);
-            outbox.mark(cost);
+            outbox.memory_mut().mark(cost);
         }
         assert_eq!(outbox.mark_sent(99), Left { calls: 0, bytes: 0 });
         assert_eq!(outbox.mark_sent(1), Left { calls: 1, bytes: 10 });
@@ -222,9 +251,9 @@ mod tests {
     fn compaction_moves_marks() {
         let mut outbox = Outbox::default();
         outbox.bytes().extend_from_slice(&vec![1; COMPACT_AT * 2]);
-        outbox.mark(1);
+        outbox.memory_mut().mark(1);
         outbox.bytes().extend_from_slice(&[2; 10]);
-        outbox.mark(2);
+        outbox.memory_mut().mark(2);
         assert_eq!(outbox.mark_sent(COMPACT_AT * 2), Left { calls: 1, bytes: 1 });
         outbox.bytes().push(3);
         assert_eq!(outbox.unsent(), [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3]);

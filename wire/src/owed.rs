@@ -104,6 +104,13 @@ impl Register {
             + self.deadlines.len() * 2 * size_of::<(Instant, u32)>()
     }
 
+    /// Whether there is no call, and nothing left of any: its memory is [given back](Register::next_ended) by
+    /// whoever asks what has ended.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.calls.capacity() == 0
+    }
+
     /// Calls that have not ended.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -258,6 +265,7 @@ impl Register {
     }
 
     /// When the next one's time is over.
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

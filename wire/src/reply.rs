@@ -3,7 +3,7 @@
 use super::classic;
 use super::frame::{self, Kind, flags};
 use super::layout::Layout;
-use super::outbox::Outbox;
+use super::outbox::{Memory, Outbox};
 use super::rc::ResultCode;
 use crate::memory::NoMemory;
 
@@ -50,11 +50,13 @@ impl Ticket {
 /// happens, a request gets its one reply.
 #[derive(Debug)]
 pub struct ReplyWriter<'c> {
-    outbox: &'c mut Outbox,
+    /// The outbox's.
+    memory: &'c mut Memory,
     ticket: Ticket,
-    limit: usize,
+    limit: u32,
     /// Classic fixed: payloads are padded to this.
-    pad_to: Option<usize>,
+    pad_to: Option<u32>,
+    /// Where the payload begins, behind the header.
     start: usize,
     fate: Fate,
 }
@@ -78,19 +80,21 @@ impl<'c> ReplyWriter<'c> {
     /// classic frames of one size are filled up.
     #[inline]
     pub(crate) fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
+        let memory = outbox.memory_mut();
         let header_len = header_len(ticket.layout);
-        let pad_to = pad_to.map(|size| size as usize);
-        let reserved = outbox.reserve_reply(header_len + pad_to.unwrap_or(0));
-        let bytes = outbox.bytes();
-        let start = bytes.len();
-        let fate = match reserved {
+        let fate = match memory.reserve_reply(header_len + pad_to.unwrap_or(0) as usize) {
             Ok(()) => {
-                bytes.resize(start + header_len, 0);
+                // To be filled in at the end.
+                match ticket.layout {
+                    Layout::Classic => memory.bytes().extend_from_slice(&[0; classic::HEADER_LEN]),
+                    Layout::V1 => memory.bytes().extend_from_slice(&[0; frame::HEADER_LEN]),
+                }
                 Fate::Fine
             }
             Err(NoMemory) => Fate::Lost,
         };
-        ReplyWriter { outbox, ticket, limit: limit as usize, pad_to, start, fate }
+        let start = memory.bytes().len();
+        ReplyWriter { memory, ticket, limit, pad_to, start, fate }
     }
 
     /// Appends to the payload. What does not fit into the peer's limit is not written, and
@@ -102,7 +106,7 @@ impl<'c> ReplyWriter<'c> {
         }
         if bytes.len() > self.room() {
             self.fate = Fate::TooLarge;
-        } else if self.outbox.append(bytes).is_err() {
+        } else if self.memory.append(bytes).is_err() {
             self.fate = Fate::NoMemory;
         }
     }
@@ -110,13 +114,13 @@ impl<'c> ReplyWriter<'c> {
     /// Payload bytes so far.
     #[inline]
     pub fn written(&mut self) -> usize {
-        self.outbox.bytes().len().saturating_sub(self.payload_start())
+        self.memory.bytes().len() - self.start
     }
 
     /// Payload bytes that may follow.
     #[inline]
     pub fn room(&mut self) -> usize {
-        self.limit - self.written()
+        self.limit as usize - self.written()
     }
 
     /// Throws the payload written so far away.
@@ -125,8 +129,7 @@ impl<'c> ReplyWriter<'c> {
         if self.fate != Fate::Lost {
             self.fate = Fate::Fine;
         }
-        let start = self.payload_start();
-        self.outbox.bytes().truncate(start);
+        self.memory.bytes().truncate(self.start);
     }
 
     /// Why not everything that was written is there.
@@ -148,7 +151,7 @@ impl<'c> ReplyWriter<'c> {
     /// [deferred](crate::Connection::defer).
     pub fn withdraw(mut self) -> Ticket {
         if self.fate != Fate::Lost {
-            self.outbox.bytes().truncate(self.start);
+            self.memory.bytes().truncate(self.start - header_len(self.ticket.layout));
         }
         self.fate = Fate::Sealed;
         std::mem::replace(&mut self.ticket, Ticket::classic(0))
@@ -176,37 +179,31 @@ impl<'c> ReplyWriter<'c> {
         self.seal_failure(rc, text)
     }
 
-    #[inline]
-    fn payload_start(&self) -> usize {
-        self.start + header_len(self.ticket.layout)
-    }
-
+    #[cold]
     fn seal_failure(&mut self, rc: ResultCode, text: &str) -> ResultCode {
         self.clear();
-        let text = &text[..text.floor_char_boundary(self.limit.min(MAX_TEXT))];
-        if self.ticket.layout == Layout::Classic || text.is_empty() || rc.is_ok() {
-            return self.seal(rc, 0);
-        }
-        match self.outbox.append(text.as_bytes()) {
-            Ok(()) => self.seal(rc, flags::TEXT),
-            Err(NoMemory) => self.seal(rc, 0),
-        }
+        let text = &text[..text.floor_char_boundary(MAX_TEXT.min(self.limit as usize))];
+        let takes_text = self.ticket.layout == Layout::V1 && !text.is_empty() && !rc.is_ok();
+        let has_text = takes_text && self.memory.append(text.as_bytes()).is_ok();
+        self.seal(rc, if has_text { flags::TEXT } else { 0 })
     }
 
+    #[inline]
     fn seal(&mut self, rc: ResultCode, flags: u8) -> ResultCode {
         if self.fate == Fate::Lost {
             return ResultCode::BUSY;
         }
         let length = self.written();
-        let (start, payload_start) = (self.start, self.payload_start());
-        let bytes = self.outbox.bytes();
+        let (before, _) = self.memory.bytes().split_at_mut(self.start);
         match self.ticket.layout {
             Layout::Classic => {
                 let header =
                     classic::Header { msg_type: self.ticket.msg_type, rc: rc.code(), length: length as i32 };
-                bytes[start..payload_start].copy_from_slice(&header.encode());
+                if let Some(place) = before.last_chunk_mut() {
+                    *place = header.encode();
+                }
                 if let Some(size) = self.pad_to {
-                    bytes.resize(payload_start + size, 0);
+                    self.memory.bytes().resize(self.start + size as usize, 0);
                 }
             }
             Layout::V1 => {
@@ -218,10 +215,12 @@ impl<'c> ReplyWriter<'c> {
                     id: self.ticket.id,
                     rc: rc.code(),
                 };
-                bytes[start..payload_start].copy_from_slice(&header.encode());
+                if let Some(place) = before.last_chunk_mut() {
+                    *place = header.encode();
+                }
             }
         }
-        self.outbox.mark(self.ticket.cost);
+        self.memory.mark(self.ticket.cost);
         self.fate = Fate::Sealed;
         rc
     }

@@ -38,11 +38,11 @@ impl Connection {
         }
     }
 
-    /// Whether [`poll_owed`](Connection::poll_owed) is worth asking. Most connections have no open calls.
+    /// Whether [`poll_owed`](Connection::poll_owed) is worth asking. Most connections have no deferred calls.
     #[inline]
     #[must_use]
-    pub fn has_open_calls(&self) -> bool {
-        self.open_calls.is_some()
+    pub fn has_deferred(&self) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| !calls.owed.is_idle())
     }
 
     /// Whether this deferred call has not ended.
@@ -66,7 +66,9 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn poll_owed(&mut self, now: Instant) -> Option<Owed> {
-        self.open_calls.as_ref()?; // As on most connections.
+        if !self.has_deferred() {
+            return None; // As on most connections.
+        }
         self.poll_register(now)
     }
 

@@ -38,15 +38,17 @@ impl Connection {
         let before = budget.get();
         let outbox_most = self.flow.outbox.len().saturating_add(self.flow.settings.limits.outbox_soft);
         let mut turn = Turn { budget, outbox_most, each };
-        let mut stash = std::mem::take(&mut self.flow.stash);
-        let mut rest = match stash.is_empty() {
-            true => fresh,
-            false => self.receive_behind(&mut stash, fresh, &mut turn),
-        };
+        let (mut stash, mut rest) = (Vec::new(), fresh);
+        // As behind most requests.
+        if !self.flow.stash.is_empty() {
+            stash = std::mem::take(&mut self.flow.stash);
+            rest = self.receive_behind(&mut stash, fresh, &mut turn);
+        }
         if stash.is_empty() {
             self.parse(&mut rest, &mut turn);
         }
-        if !self.is_finishing() {
+        let is_used_up = stash.is_empty() && rest.is_empty();
+        if !is_used_up && !self.is_finishing() {
             self.keep(stash, rest);
         }
         if budget.get() != before {
@@ -98,11 +100,7 @@ impl Connection {
     }
 
     /// Keeps what could not be handled yet.
-    #[inline]
     fn keep(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
-        if stash.is_empty() && rest.is_empty() {
-            return; // As behind most requests.
-        }
         if self.reserve(&mut stash, rest.len()).is_ok() {
             stash.extend_from_slice(rest);
             self.put_back(stash);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Phase};
+use super::{Connection, OpenCalls, Phase};
 use crate::error::ProtocolError;
 use crate::flow::after;
 use crate::limits::{LATE, REFUSAL_WAIT};
@@ -51,19 +51,15 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let is_watched = self.partial.is_some() || self.flow.is_stalled() || self.open_calls.is_some();
+        let calls = self.open_calls.as_ref().and_then(|calls| calls.next_deadline());
+        let is_watched = self.partial.is_some() || self.flow.is_stalled() || calls.is_some();
         if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
             return None; // As for most, with every request.
         }
-        self.earliest_deadline()
+        self.earliest_deadline(calls)
     }
 
-    fn earliest_deadline(&self) -> Option<Instant> {
-        let calls = self.open_calls.as_ref();
-        let calls = calls.and_then(|calls| {
-            let asked = earliest(calls.asked.next_deadline(), calls.pinged.next_deadline());
-            earliest(calls.owed.next_deadline(), asked)
-        });
+    fn earliest_deadline(&self, calls: Option<Instant>) -> Option<Instant> {
         self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls).min()
     }
 
@@ -131,6 +127,16 @@ impl Connection {
     }
 }
 
+impl OpenCalls {
+    /// When the time of one of them is over.
+    #[inline]
+    fn next_deadline(&self) -> Option<Instant> {
+        let ours = earliest(self.asked.next_deadline(), self.pinged.next_deadline());
+        earliest(self.owed.next_deadline(), ours)
+    }
+}
+
+#[inline]
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
