@@ -1,7 +1,7 @@
 //! What one peer may have done before others get their turn: bytes, units and time.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sidewire_platform::Endpoint;
 
@@ -20,15 +20,16 @@ pub(super) struct Budget<'a, Y> {
     pub(super) units: Cell<usize>,
     /// How many handlers have run.
     handled: Cell<u32>,
-    begun: Instant,
-    /// The time when this was last looked at.
-    looked: Cell<Instant>,
-    /// How many nanoseconds the turn had taken then, and how many handlers had run.
-    seen: Cell<(u64, u32)>,
+    /// How many had when the clock was last read.
+    seen: Cell<u32>,
     next_look: Cell<u32>,
     /// Behind the first handlers the clock is read, since each of them may be a slow one, and then behind every so
     /// many.
     look_every: u32,
+    /// What the clock said then.
+    looked: Cell<Instant>,
+    /// How many nanoseconds the turn had taken.
+    taken: Cell<u64>,
 }
 
 impl<'a, Y: System> Budget<'a, Y> {
@@ -49,11 +50,11 @@ impl<'a, Y: System> Budget<'a, Y> {
             bytes: bytes.max(1),
             units: Cell::new(units.max(1)),
             handled: Cell::new(0),
-            begun: now,
-            looked: Cell::new(now),
-            seen: Cell::new((0, 0)),
+            seen: Cell::new(0),
             next_look: Cell::new(1),
             look_every: watch.begin(),
+            looked: Cell::new(now),
+            taken: Cell::new(0),
         }
     }
 
@@ -80,7 +81,10 @@ impl<'a, Y: System> Budget<'a, Y> {
     /// The time, not from before a handler.
     #[inline]
     pub(super) fn now(&self) -> Instant {
-        if self.seen.get().1 == self.handled.get() { self.looked.get() } else { self.look() }
+        if self.seen.get() != self.handled.get() {
+            self.look();
+        }
+        self.looked.get()
     }
 
     #[inline]
@@ -88,36 +92,29 @@ impl<'a, Y: System> Budget<'a, Y> {
         self.units.get() == 0 || self.bytes == 0
     }
 
-    fn look(&self) -> Instant {
+    fn look(&self) {
         let now = self.system.now();
-        self.looked.set(now);
-        let taken = nanoseconds(now.saturating_duration_since(self.begun));
+        // Whoever takes more of it than 64 bits hold has never come back.
+        let time = now.saturating_duration_since(self.looked.replace(now)).as_nanos() as u64;
         let handled = self.handled.get();
-        let (before, seen) = self.seen.replace((taken, handled));
-        let (time, count) = (taken.saturating_sub(before), handled - seen);
+        let count = handled - self.seen.replace(handled);
         self.watch.took(time, count);
+        let taken = self.taken.get() + time;
+        self.taken.set(taken);
         if taken >= TURN_NANOS {
             self.units.set(0);
             self.watch.judge(time, count, handled, self.endpoint);
         }
-        now
     }
 }
 
 /// What a turn may take, as it is counted here.
-const TURN_NANOS: u64 = nanoseconds(TURN_TIME);
-
-/// Most times here are far below a second, and none goes back.
-#[inline]
-const fn nanoseconds(time: Duration) -> u64 {
-    match time.as_secs() {
-        0 => time.subsec_nanos() as u64,
-        seconds => seconds.saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64),
-    }
-}
+const TURN_NANOS: u64 = TURN_TIME.as_nanos() as u64;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::counters::Counters;
     use crate::reactor::system::memory::World;

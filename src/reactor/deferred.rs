@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::link::Task;
 use super::mailbox::{Letter, Mailbox, Unposted};
 use super::schedule::Target;
 use super::slots::Key;
@@ -421,7 +422,7 @@ impl<Y: System> Reactor<Y> {
         let held = link.protocol().buffered();
         self.memory.account(&mut link.accounted, held);
         if link.protocol().flow().is_backed_up() {
-            self.with_link(key, service, |link, context, _| link.send(context));
+            self.with_link(key, Task::Send, service);
             if self.memory.is_short() {
                 self.shed_memory(service);
             }

@@ -22,7 +22,7 @@ use super::session::{Closed, ConnectionId, Session};
 use super::site::{Refusals, Site};
 use super::slots::Key;
 use super::system::{StreamIo, System};
-use super::topics::Topics;
+use super::topics::{Publication, Topics};
 use super::watch::{Ran, Watch};
 use super::{CallNews, Incoming, Origin, Service};
 use crate::counters::Counters;
@@ -71,6 +71,17 @@ impl Quota {
     pub(crate) fn takes_a_place(self) -> bool {
         self != Quota::Refused
     }
+}
+
+/// What a link is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task<'t> {
+    /// To read, handle, write, and judge whose time is up; see [`work`](Link::work).
+    Work { to_the_end: bool },
+    /// To tell the peer of this.
+    Publish(&'t [Publication]),
+    /// To write what is there.
+    Send,
 }
 
 /// What the loop does with a link next.
@@ -180,24 +191,36 @@ impl<Y: System> Link<Y> {
         system.register(&mut self.stream, key.token(), Interest::READABLE)
     }
 
-    /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
-    /// whose time was up when the system was last polled. `to_the_end`: not to take a short read for the
-    /// end of what there is, since the peer's end may stand behind it.
-    pub(crate) fn work(
+    /// Does that, gives back what is not needed any more, and says how it goes on.
+    #[inline]
+    pub(crate) fn carry_out(
         &mut self,
+        task: Task<'_>,
         context: &mut Context<'_, Y>,
         service: &mut impl Service,
-        to_the_end: bool,
     ) -> Next {
+        let was_writing = self.wants_to_write();
+        let has_more = match task {
+            Task::Work { to_the_end } => self.work(context, service, to_the_end),
+            Task::Publish(publications) => self.publish(publications, context),
+            Task::Send => self.send(context),
+        };
+        self.end_work(was_writing, has_more, context)
+    }
+
+    /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
+    /// whose time was up when the system was last polled. `to_the_end`: not to take a short read for the
+    /// end of what there is, since the peer's end may stand behind it. Says whether there is more to do.
+    #[inline]
+    fn work(&mut self, context: &mut Context<'_, Y>, service: &mut impl Service, to_the_end: bool) -> bool {
         let begun = context.scope.begun;
         let mut budget = context.budget();
         let is_overdue = self.is_due(begun);
         self.protocol.flow_mut().lend(&mut context.memory.spare);
-        let was_writing = self.wants_to_write();
         self.open(context.scope, &budget, service);
         // What others have put into its outbox does not wait for handlers of what comes now. If nobody is there
         // any more, what he said before he left comes first.
-        if self.protocol.has_unsent() && !was_writing {
+        if self.protocol.has_unsent() && !self.wants_to_write() {
             let _ = self.write(context, &budget);
         }
         let unread = budget.bytes;
@@ -227,7 +250,7 @@ impl<Y: System> Link<Y> {
                 more_to_write = self.flush(context, &budget);
             }
         }
-        self.end_work(was_writing, more_to_handle || more_to_write, context)
+        more_to_handle || more_to_write
     }
 
     /// Gives back what is not needed any more, and says how it goes on.

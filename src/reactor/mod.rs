@@ -53,7 +53,7 @@ use crate::maker::Maker;
 use datagram::DatagramSocket;
 use deferred::Deferred;
 use idle::Idle;
-use link::{Context, Link, Next, PeerName, Quota, Scope, Traffic};
+use link::{Context, Link, Next, PeerName, Quota, Scope, Task, Traffic};
 use mailbox::{Letter, Mailbox, ThreadMark};
 use memory::Memory;
 use schedule::{Schedule, Target, Wakeup};
@@ -301,16 +301,11 @@ impl<Y: System> Reactor<Y> {
     }
 
     fn work_link(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
-        self.with_link(key, service, |link, context, service| link.work(context, service, to_the_end));
+        self.with_link(key, Task::Work { to_the_end }, service);
     }
 
     /// Lets a link do something, and sees to what comes of it.
-    fn with_link<S: Service>(
-        &mut self,
-        key: Key,
-        service: &mut S,
-        work: impl FnOnce(&mut Link<Y>, &mut Context<'_, Y>, &mut S) -> Next,
-    ) {
+    fn with_link(&mut self, key: Key, task: Task<'_>, service: &mut impl Service) {
         let Some((link, visit)) = self.links.visit_mut(key) else { return };
         let Some(source) = self.sources.get(usize::from(link.source())) else { return };
         let (site, mailbox) = (&source.site, &self.mailbox);
@@ -327,7 +322,7 @@ impl<Y: System> Reactor<Y> {
             traffic: Traffic::default(),
             scope,
         };
-        let next = work(link, &mut context, service);
+        let next = link.carry_out(task, &mut context, service);
         let Traffic { read, written } = context.traffic;
         self.counters.bytes(read, written);
         visit.add(read, written);

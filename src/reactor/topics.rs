@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::link::Task;
 use super::slots::Key;
 use super::system::System;
 use super::{Reactor, Service};
@@ -145,7 +146,7 @@ impl<Y: System> Reactor<Y> {
     #[cold]
     fn go_on_with(&mut self, mut fan_out: FanOut, service: &mut impl Service) {
         for key in fan_out.left.by_ref().take(PER_TURN) {
-            self.with_link(key, service, |link, context, _| link.publish(&fan_out.publications, context));
+            self.with_link(key, Task::Publish(&fan_out.publications), service);
         }
         if fan_out.left.len() > 0 {
             self.topics.fan_out = Some(fan_out);

@@ -1,12 +1,13 @@
 //! From what a peer has sent to whoever handles it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sidewire_platform::Peer;
 
+use super::super::budget::Budget;
 use super::super::deferred::{Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
-use super::super::system::StreamIo;
+use super::super::system::System;
 use super::super::topics::Topics;
 use super::super::watch::Ran;
 use super::about::About;
@@ -14,101 +15,112 @@ use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
 use sidewire_wire::{App, Connection, Event, Layout, ResultCode, part_cost};
 
-/// Where is kept what comes of it.
-pub(super) struct Books<'a> {
+/// Whose it is, and where is kept what comes of it.
+pub(super) struct Books<'a, Y: System> {
+    pub(super) peer: &'a Peer,
+    pub(super) stream: &'a Y::Stream,
     pub(super) about: &'a mut Option<Box<About>>,
     /// Whether a handler was told of the connection.
     pub(super) opened: &'a mut bool,
     pub(super) deferred: &'a mut Deferred,
     pub(super) topics: &'a mut Topics,
-    /// A time not long ago.
-    pub(super) looked_at: Instant,
+    pub(super) budget: &'a Budget<'a, Y>,
 }
 
 impl Scope<'_> {
     /// Hands something that a framed peer has sent to the service. Says which handler that was for, if any.
     #[inline]
-    pub(super) fn hand_over(
-        self,
-        peer: &Peer,
-        stream: &impl StreamIo,
-        books: &mut Books<'_>,
+    pub(super) fn hand_over<Y: System>(
+        &self,
+        books: &mut Books<'_, Y>,
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
     ) -> Option<Ran> {
         match event {
             Event::Request { ticket, payload } => {
-                let (key, endpoint) = (self.key, &self.site.endpoint);
-                let Books { about, opened, deferred, looked_at, .. } = books;
-                if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, about, *looked_at) {
-                    log::debug!("{endpoint}: #{key} request id {} is not begun: its time is over", ticket.id);
+                let key = self.key;
+                if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, books) {
+                    log::debug!(
+                        "{}: #{key} request id {} is not begun: its time is over",
+                        self.site.endpoint,
+                        ticket.id
+                    );
                     connection.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
                     return None;
                 }
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 // In the classic layout nothing comes before this.
-                if !**opened {
-                    **opened = true;
-                    service.connected(&self.visitor(peer, layout, None));
+                if !*books.opened {
+                    *books.opened = true;
+                    service.connected(&self.visitor(books.peer, layout, None));
                 }
-                let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
                 let parts = (layout == Layout::V1).then_some(&self.site.settings.limits);
                 let back = ReturnAddress { mailbox: self.mailbox, caller: Caller::Stream(key), parts };
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
+                let incoming = self.incoming(books, msg_type, layout, payload, back);
                 let handled = Handled::begin(ticket.id);
                 match service.request(&incoming, connection.begin_reply(ticket)) {
                     Ok(rc) => handled.end(&incoming, rc, format_args!("#{key}")),
                     Err(deferral) => {
                         handled.defer(&incoming, format_args!("#{key}"));
-                        deferred.defer(key, connection, *deferral, self.begun);
+                        books.deferred.defer(key, connection, *deferral, self.begun);
                     }
                 }
                 Some(Ran::Type(msg_type))
             }
-            other => self.hand_over_other(peer, stream, books, connection, other, service),
+            Event::Notify { msg_type, payload } => {
+                let back = ReturnAddress::nobody(self.mailbox, payload);
+                let incoming = self.incoming(books, i32::from(msg_type), Layout::V1, payload, back);
+                let handled = Handled::begin(0);
+                service.notify(&incoming);
+                handled.end_notify(&incoming, format_args!("#{}", self.key));
+                Some(Ran::Type(incoming.msg_type))
+            }
+            other => self.hand_over_other(books, connection, other, service),
         }
     }
 
-    /// The same of what comes more seldom than requests.
+    /// A request or a notify as its handler sees it.
+    #[inline]
+    fn incoming<'i, Y: System>(
+        &'i self,
+        books: &'i Books<'_, Y>,
+        msg_type: i32,
+        layout: Layout,
+        payload: &'i [u8],
+        back: ReturnAddress<'i>,
+    ) -> Incoming<'i> {
+        let Books { peer, stream, about, .. } = books;
+        let origin = Origin::Stream(Way { connection: ConnectionId(self.key), ends: *stream, about });
+        Incoming { msg_type, payload, peer, endpoint: &self.site.endpoint, layout, origin, back }
+    }
+
+    /// The same of what comes more seldom than requests and notifies.
     #[cold]
-    fn hand_over_other(
-        self,
-        peer: &Peer,
-        stream: &impl StreamIo,
-        books: &mut Books<'_>,
+    fn hand_over_other<Y: System>(
+        &self,
+        books: &mut Books<'_, Y>,
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
     ) -> Option<Ran> {
         let (key, endpoint) = (self.key, &self.site.endpoint);
-        let Books { about, opened, topics, .. } = books;
         match event {
-            Event::Notify { msg_type, payload } => {
-                let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                let origin = Origin::Stream(Way { connection: ConnectionId(key), ends: stream, about });
-                let back = ReturnAddress::nobody(self.mailbox, payload);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
-                let handled = Handled::begin(0);
-                service.notify(&incoming);
-                handled.end_notify(&incoming, format_args!("#{key}"));
-                Some(Ran::Type(msg_type))
-            }
             Event::Subscribe { ticket } => {
-                self.subscribe(connection, ticket, service, topics);
+                self.subscribe(connection, ticket, service, books.topics);
                 None
             }
             Event::Unsubscribe { ticket } => {
-                self.unsubscribe(connection, ticket, service, topics);
+                self.unsubscribe(connection, ticket, service, books.topics);
                 None
             }
             Event::Greeted(hello) | Event::Opened(hello) => {
                 log::debug!("{endpoint}: #{key} {hello}");
                 if let Some(app) = hello.app() {
-                    about.get_or_insert_default().app = Some(app.clone());
+                    books.about.get_or_insert_default().app = Some(app.clone());
                 }
-                **opened = true;
-                let is_told = service.connected(&self.visitor(peer, Layout::V1, hello.app()));
+                *books.opened = true;
+                let is_told = service.connected(&self.visitor(books.peer, Layout::V1, hello.app()));
                 is_told.then_some(Ran::Connect)
             }
             Event::Goodbye { rc, .. } => {
@@ -145,15 +157,15 @@ impl Scope<'_> {
                 }
                 ran
             }
-            // A server subscribes to nothing. Requests are handed over elsewhere.
+            // A server subscribes to nothing. What it handles is handed over elsewhere.
             _ => None,
         }
     }
 
     /// Whether whoever asked does not wait any more: others were handled since it came.
-    fn is_late(&self, timeout_ms: u32, about: &Option<Box<About>>, now: Instant) -> bool {
-        let waiting_since = about.as_ref().and_then(|about| about.waiting_since);
-        let since = waiting_since.unwrap_or(self.begun);
+    fn is_late<Y: System>(&self, timeout_ms: u32, books: &Books<'_, Y>) -> bool {
+        let waiting_since = books.about.as_ref().and_then(|about| about.waiting_since);
+        let (since, now) = (waiting_since.unwrap_or(self.begun), books.budget.looked_at());
         // As for the first of each turn.
         if since == now {
             return false;

@@ -2,14 +2,15 @@
 
 use super::super::system::System;
 use super::super::topics::{Publication, Topics};
-use super::{Context, Link, Next, Scope, Service};
+use super::{Context, Link, Scope, Service};
 use sidewire_wire::{Connection, Protocol, Pushed, Ticket};
 
 impl<Y: System> Link<Y> {
-    /// Says what of this the peer has subscribed to, and writes as far as the system and the budget allow.
-    pub(crate) fn publish(&mut self, publications: &[Publication], context: &mut Context<'_, Y>) -> Next {
-        let was_writing = self.wants_to_write();
-        let Protocol::Framed(connection) = &mut self.protocol else { return Next::Wait };
+    /// Says what of this the peer has subscribed to, and writes as far as the system and the budget allow. Says
+    /// whether more would go.
+    #[cold]
+    pub(super) fn publish(&mut self, publications: &[Publication], context: &mut Context<'_, Y>) -> bool {
+        let Protocol::Framed(connection) = &mut self.protocol else { return false };
         connection.flow_mut().lend(&mut context.memory.spare);
         for publication in publications {
             let Some(slow) = context.topics.slow(publication, context.scope.key) else { continue };
@@ -23,19 +24,13 @@ impl<Y: System> Link<Y> {
                 Pushed::Nobody => {}
             }
         }
-        let budget = context.budget();
-        let more_to_write = self.flush(context, &budget);
-        self.end_work(was_writing, more_to_write, context)
+        self.flush(context, &context.budget())
     }
-}
 
-impl<Y: System> Link<Y> {
-    /// Writes what others have put into the outbox, unless the system took none of it before.
-    pub(crate) fn send(&mut self, context: &mut Context<'_, Y>) -> Next {
-        let was_writing = self.wants_to_write();
-        let budget = context.budget();
-        let more_to_write = !was_writing && self.flush(context, &budget);
-        self.end_work(was_writing, more_to_write, context)
+    /// Writes what others have put into the outbox, unless the system took none of it before. Says the same.
+    #[cold]
+    pub(super) fn send(&mut self, context: &mut Context<'_, Y>) -> bool {
+        !self.wants_to_write() && self.flush(context, &context.budget())
     }
 }
 

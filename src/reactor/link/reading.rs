@@ -3,9 +3,7 @@
 use std::io;
 
 use super::super::budget::Budget;
-use super::super::deferred::Deferred;
 use super::super::system::{StreamIo, System};
-use super::super::topics::Topics;
 use super::super::watch::Ran;
 use super::about::About;
 use super::handing::Books;
@@ -14,6 +12,14 @@ use sidewire_wire::{Fact, Protocol, Reading};
 
 /// Reads of at least this size go straight into the frame's own buffer.
 const LARGE: usize = 64 << 10;
+
+/// What a read has brought.
+struct Fresh {
+    /// Bytes in the loop's buffer; others lie behind the frame that they belong to.
+    in_buffer: usize,
+    /// Whether that was all there is.
+    is_all: bool,
+}
 
 impl<Y: System> Link<Y> {
     /// Reads and handles what came. Says whether more may be there than the budget allowed.
@@ -30,76 +36,85 @@ impl<Y: System> Link<Y> {
                 Reading::Discards => return self.discard(&mut context.memory.buffer),
                 Reading::Rests => return false,
             }
-            if self.protocol.has_backlog() {
-                self.take(&[], context.scope, context.deferred, context.topics, budget, service);
-            }
             if self.protocol.is_finishing() || self.protocol.is_paused() {
                 return false;
             }
             if budget.is_over() {
                 return true;
             }
-            let (result, wanted) = match self.protocol.take_large_partial(LARGE) {
-                Some((mut partial, most)) => {
-                    let result = self.stream.read_append(&mut partial, most);
-                    self.protocol.put_back(partial);
-                    (result.map(|count| (count, 0)), most)
-                }
-                None => {
-                    let buffer = &mut context.memory.buffer;
-                    (self.stream.read(buffer).map(|count| (count, count)), buffer.len())
-                }
-            };
-            match result {
-                Ok((0, _)) => {
-                    self.end_input(context.scope, budget, service);
-                    return false;
-                }
-                Ok((count, fresh)) => {
-                    let Scope { site, begun, .. } = context.scope;
-                    if let Err(error) = self.identify(site, context.refusals, begun, true) {
-                        log::debug!("{}: who is there: {error}", site.endpoint);
-                    }
-                    if self.is_over() {
+            let fresh = match self.protocol.has_backlog() {
+                true => Fresh { in_buffer: 0, is_all: false },
+                false => match self.read(context, budget, to_the_end) {
+                    Ok(Some(fresh)) => fresh,
+                    Ok(None) => {
+                        self.end_input(context.scope, budget, service);
                         return false;
                     }
-                    budget.bytes = budget.bytes.saturating_sub(count);
-                    context.traffic.read += count;
-                    let (bytes, deferred) = (&context.memory.buffer[..fresh], &mut *context.deferred);
-                    self.take(bytes, context.scope, deferred, context.topics, budget, service);
-                    if count < wanted && Y::Stream::SHORT_READ_DRAINS && !to_the_end {
-                        return self.protocol.has_backlog();
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        self.broke(error);
+                        return false;
                     }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.broke(error);
-                    return false;
-                }
+                },
+            };
+            self.take(fresh.in_buffer, context, budget, service);
+            if fresh.is_all {
+                return false;
             }
         }
     }
 
+    /// Reads what is there, or some of it. `None`: the peer sends no more.
+    #[inline]
+    fn read(
+        &mut self,
+        context: &mut Context<'_, Y>,
+        budget: &mut Budget<'_, Y>,
+        to_the_end: bool,
+    ) -> io::Result<Option<Fresh>> {
+        let (count, in_buffer, wanted) = match self.protocol.take_large_partial(LARGE) {
+            Some((mut partial, most)) => {
+                let result = self.stream.read_append(&mut partial, most);
+                self.protocol.put_back(partial);
+                (result?, 0, most)
+            }
+            None => {
+                let count = self.stream.read(&mut context.memory.buffer)?;
+                (count, count, context.memory.buffer.len())
+            }
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        let Scope { site, begun, .. } = context.scope;
+        if let Err(error) = self.identify(site, context.refusals, begun, true) {
+            log::debug!("{}: who is there: {error}", site.endpoint);
+        }
+        budget.bytes = budget.bytes.saturating_sub(count);
+        context.traffic.read += count;
+        let is_all = count < wanted && Y::Stream::SHORT_READ_DRAINS && !to_the_end;
+        Ok(Some(Fresh { in_buffer, is_all }))
+    }
+
+    /// Handles what has come before, and so many bytes that were just read into the loop's buffer.
+    #[inline]
     fn take(
         &mut self,
-        bytes: &[u8],
-        scope: Scope<'_>,
-        deferred: &mut Deferred,
-        topics: &mut Topics,
+        in_buffer: usize,
+        context: &mut Context<'_, Y>,
         budget: &Budget<'_, Y>,
         service: &mut impl Service,
     ) {
-        let Link { stream, protocol, peer, source, about, opened, .. } = self;
-        let Some(peer) = peer else { return };
+        let Link { stream, protocol, peer, source, about, opened, ending, .. } = self;
+        let Some(peer) = peer.as_ref().filter(|_| !ending.is_over()) else { return };
+        let (bytes, scope) = (&context.memory.buffer[..in_buffer], &context.scope);
         match protocol {
             Protocol::Framed(connection) => {
-                let mut books = Books { about, opened, deferred, topics, looked_at: budget.looked_at() };
+                let (deferred, topics) = (&mut *context.deferred, &mut *context.topics);
+                let mut books = Books { peer, stream: &*stream, about, opened, deferred, topics, budget };
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    books.looked_at = budget.looked_at();
-                    if let Some(handler) =
-                        scope.hand_over(peer, stream, &mut books, connection, event, service)
-                    {
+                    if let Some(handler) = scope.hand_over(&mut books, connection, event, service) {
                         budget.handled(handler);
                     }
                 });
