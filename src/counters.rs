@@ -254,6 +254,7 @@ impl Counters {
 }
 
 /// Only the loop's thread counts, so a plain load and store do; no locked instruction is needed.
+#[inline]
 fn add(number: &AtomicU64, count: u64) {
     number.store(number.load(Relaxed).wrapping_add(count), Relaxed);
 }

@@ -92,6 +92,7 @@ impl<'a, Y: System> Budget<'a, Y> {
         self.units.get() == 0 || self.bytes == 0
     }
 
+    #[inline]
     fn look(&self) {
         let now = self.system.now();
         // Whoever takes more of it than 64 bits hold has never come back.

@@ -83,6 +83,15 @@ impl Memory {
     /// none the connection can't go on: see [`is_starved`](Outbox::is_starved).
     #[inline]
     pub(crate) fn reserve_reply(&mut self, count: usize) -> Result<(), NoMemory> {
+        let has_room = count <= self.bytes.capacity() - self.bytes.len();
+        if has_room && self.marks.len() < self.marks.capacity() && !self.is_starved {
+            return Ok(());
+        }
+        self.grow_for_reply(count)
+    }
+
+    #[cold]
+    fn grow_for_reply(&mut self, count: usize) -> Result<(), NoMemory> {
         let result = self.reserve(count).and_then(|()| Ok(self.marks.try_reserve(1)?));
         self.is_starved |= result.is_err();
         result

@@ -43,7 +43,11 @@ impl Pinged {
     }
 
     /// When the next one's time is over.
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        if self.open.is_empty() {
+            return None; // As with every request.
+        }
         self.open.iter().filter_map(|ping| ping.until).min()
     }
 

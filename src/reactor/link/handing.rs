@@ -13,7 +13,7 @@ use super::super::watch::Ran;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
-use sidewire_wire::{App, Connection, Event, Layout, ResultCode, part_cost};
+use sidewire_wire::{App, Connection, Event, Layout, ResultCode, Ticket, part_cost};
 
 /// Whose it is, and where is kept what comes of it.
 pub(super) struct Books<'a, Y: System> {
@@ -41,12 +41,7 @@ impl Scope<'_> {
             Event::Request { ticket, payload } => {
                 let key = self.key;
                 if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, books) {
-                    log::debug!(
-                        "{}: #{key} request id {} is not begun: its time is over",
-                        self.site.endpoint,
-                        ticket.id
-                    );
-                    connection.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
+                    self.refuse_late(connection, ticket);
                     return None;
                 }
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
@@ -78,6 +73,13 @@ impl Scope<'_> {
             }
             other => self.hand_over_other(books, connection, other, service),
         }
+    }
+
+    #[cold]
+    fn refuse_late(&self, connection: &mut Connection, ticket: Ticket) {
+        let (endpoint, key) = (&self.site.endpoint, self.key);
+        log::debug!("{endpoint}: #{key} request id {} is not begun: its time is over", ticket.id);
+        connection.begin_reply(ticket).fail(ResultCode::TIMED_OUT, "its time is over");
     }
 
     /// A request or a notify as its handler sees it.

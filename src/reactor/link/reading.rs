@@ -23,6 +23,7 @@ struct Fresh {
 
 impl<Y: System> Link<Y> {
     /// Reads and handles what came. Says whether more may be there than the budget allowed.
+    #[inline]
     pub(super) fn fill(
         &mut self,
         context: &mut Context<'_, Y>,

@@ -22,7 +22,10 @@ impl Connection {
         header: Header,
         payload: &[u8],
     ) -> Result<Option<Event<'static>>, ProtocolError> {
-        let Some(ticket) = self.accept_call(&header)? else { return Ok(None) };
+        if !self.accept_call(&header)? {
+            return Ok(None);
+        }
+        let ticket = Ticket::v1(&header, header.length);
         if let Err(failure) = call_rules::check_subscribe(&header, payload) {
             self.begin_reply(ticket).fail(failure.result_code(), failure.text());
             return Ok(None);

@@ -38,17 +38,16 @@ impl Connection {
         let before = budget.get();
         let outbox_most = self.flow.outbox.len().saturating_add(self.flow.settings.limits.outbox_soft);
         let mut turn = Turn { budget, outbox_most, each };
-        let (mut stash, mut rest) = (Vec::new(), fresh);
-        // As behind most requests.
-        if !self.flow.stash.is_empty() {
-            stash = std::mem::take(&mut self.flow.stash);
-            rest = self.receive_behind(&mut stash, fresh, &mut turn);
-        }
-        if stash.is_empty() {
+        if self.flow.stash.is_empty() {
+            let mut rest = fresh;
             self.parse(&mut rest, &mut turn);
-        }
-        let is_used_up = stash.is_empty() && rest.is_empty();
-        if !is_used_up && !self.is_finishing() {
+            self.keep(Vec::new(), rest);
+        } else {
+            let mut stash = std::mem::take(&mut self.flow.stash);
+            let mut rest = self.receive_behind(&mut stash, fresh, &mut turn);
+            if stash.is_empty() {
+                self.parse(&mut rest, &mut turn);
+            }
             self.keep(stash, rest);
         }
         if budget.get() != before {
@@ -100,7 +99,15 @@ impl Connection {
     }
 
     /// Keeps what could not be handled yet.
-    fn keep(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
+    #[inline]
+    fn keep(&mut self, stash: Vec<u8>, rest: &[u8]) {
+        let is_used_up = stash.is_empty() && rest.is_empty();
+        if !is_used_up && !self.is_finishing() {
+            self.stash(stash, rest);
+        }
+    }
+
+    fn stash(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
         if self.reserve(&mut stash, rest.len()).is_ok() {
             stash.extend_from_slice(rest);
             self.put_back(stash);

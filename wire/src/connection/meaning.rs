@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::frame::{Header, Kind, flags};
 use crate::layout::Layout;
 use crate::rc::ResultCode;
+use crate::reply::Ticket;
 
 impl Connection {
     #[inline]
@@ -48,7 +49,8 @@ impl Connection {
         let header = Header::decode(head);
         match Kind::from_byte(header.kind) {
             Some(Kind::Request | Kind::Subscribe | Kind::Unsubscribe) => {
-                let ticket = self.accept_call(&header)?;
+                let is_accepted = self.accept_call(&header)?;
+                let ticket = is_accepted.then(|| Ticket::v1(&header, header.length));
                 Ok(ticket.and_then(|ticket| self.answer_lost(ticket)))
             }
             Some(Kind::Reply) => {

@@ -30,10 +30,13 @@ impl Connection {
         header: Header,
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let Some(ticket) = self.accept_call(&header)? else { return Ok(None) };
+        if !self.accept_call(&header)? {
+            return Ok(None);
+        }
         match call_rules::check(&header, payload) {
-            Ok(payload) => Ok(Some(Event::Request { ticket, payload })),
+            Ok(payload) => Ok(Some(Event::Request { ticket: Ticket::v1(&header, header.length), payload })),
             Err(failure) => {
+                let ticket = Ticket::v1(&header, header.length);
                 self.begin_reply(ticket).fail(failure.result_code(), failure.text());
                 Ok(None)
             }
@@ -54,11 +57,11 @@ impl Connection {
         Event::Request { ticket: Ticket::classic(header.msg_type), payload }
     }
 
-    /// Counts a call of the peer, which is to be answered. `None`: it comes behind our goodbye.
+    /// Counts a call of the peer, which is to be answered. False: it is not, since it comes behind our goodbye.
     #[inline]
-    pub(super) fn accept_call(&mut self, header: &Header) -> Result<Option<Ticket>, ProtocolError> {
+    pub(super) fn accept_call(&mut self, header: &Header) -> Result<bool, ProtocolError> {
         if self.takes_no_calls() {
-            return Ok(None);
+            return Ok(false);
         }
         call_rules::check_id(header.id, self.last_id)?;
         // Ids may wrap, but not into a call that is still open.
@@ -75,7 +78,7 @@ impl Connection {
         self.in_flight += 1;
         self.in_flight_bytes += header.length;
         self.last_id = header.id;
-        Ok(Some(Ticket::v1(header, header.length)))
+        Ok(true)
     }
 
     /// A notify that could not be executed as it is meant has nobody to be told.

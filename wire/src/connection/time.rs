@@ -51,16 +51,27 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let calls = self.open_calls.as_ref().and_then(|calls| calls.next_deadline());
-        let is_watched = self.partial.is_some() || self.flow.is_stalled() || calls.is_some();
-        if !is_watched && self.phase != Phase::Opening && self.flow.settings.limits.idle_timeout.is_none() {
+        if self.open_calls.is_none() && !self.is_watched() {
             return None; // As for most, with every request.
         }
-        self.earliest_deadline(calls)
+        self.earliest_deadline()
     }
 
-    fn earliest_deadline(&self, calls: Option<Instant>) -> Option<Instant> {
-        self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls).min()
+    /// Whether one of its own time limits may run.
+    #[inline]
+    fn is_watched(&self) -> bool {
+        self.partial.is_some()
+            || self.flow.is_stalled()
+            || self.phase == Phase::Opening
+            || self.flow.settings.limits.idle_timeout.is_some()
+    }
+
+    fn earliest_deadline(&self) -> Option<Instant> {
+        let calls = self.open_calls.as_ref().and_then(|calls| calls.next_deadline());
+        match self.is_watched() {
+            true => self.deadlines().into_iter().flatten().map(|(at, _)| at).chain(calls).min(),
+            false => calls,
+        }
     }
 
     /// Ends the connection if a time limit has passed. Says whether one had. `now` is from before the socket
