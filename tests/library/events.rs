@@ -381,6 +381,7 @@ fn a_lasting_client_subscribes_anew() {
         running.stop().expect("it ends well");
     });
     lasting.close();
-    assert!(events.next().expect("why").expect_err("closed").is_closed());
+    // Perhaps behind what was told last.
+    assert!(events.find_map(Result::err).expect("why").is_closed());
     assert!(events.next().is_none());
 }
