@@ -15,7 +15,7 @@ use sidewire_platform::{Channel, ChildProcess, ParentChannel, User, current_user
 use unix_util::*;
 
 const ROLE: &str = "SIDEWIRE_TEST_ROLE";
-const LONG: Option<Duration> = Some(Duration::from_secs(20));
+const LONG: Option<Duration> = Some(Duration::from_secs(50));
 
 /// A child of this executable in this role.
 fn command(role: &str) -> Command {

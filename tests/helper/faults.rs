@@ -48,13 +48,19 @@ fn one_that_exits_at_once_is_not_waited_for() {
 
 #[test]
 fn one_that_never_becomes_ready_is_ended() {
-    let _watchdog = watchdog(60);
+    let _watchdog = watchdog(180);
     // The first dies of the system's word, the second knows none.
     for script in ["echo here; exec sleep 600", "trap '' TERM; echo here; while true; do sleep 1; done"] {
-        let limit = Duration::from_millis(300);
-        let error = Helper::builder(sh(script)).ready_within(limit).spawn().expect_err("it is no helper");
-        assert!(error.is_hung() && error.to_string().contains("not ready within 300ms"), "{error}");
-        assert_eq!(error.last_words(), ["here"]);
+        let ended = |limit| {
+            let builder = Helper::builder(sh(script)).ready_within(limit);
+            let error = builder.spawn().expect_err("it is no helper");
+            let text = format!("not ready within {limit:?}");
+            assert!(error.is_hung() && error.to_string().contains(&text), "{error}");
+            error
+        };
+        // On a machine that is busy it has not begun yet after the first.
+        let mut limits = [300, 3_000, 30_000].map(Duration::from_millis).into_iter();
+        assert!(limits.any(|limit| ended(limit).last_words() == ["here"]), "{script}");
     }
 }
 

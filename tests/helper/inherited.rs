@@ -99,7 +99,7 @@ fn serves() {
     server.on_connect(move |_, connection| has_come.send(connection.id()).expect("the test"));
     server.on(ASK, move |_, _, reply| {
         let (responder, parent) = (reply.defer()?, parents.try_recv().expect("it came first"));
-        remote.peer(parent).call(DONE, "helper", Duration::from_secs(20), move |_, answer| {
+        remote.peer(parent).call(DONE, "helper", Duration::from_secs(50), move |_, answer| {
             let answer = answer.expect("an answer").payload();
             responder.reply(answer);
         })?;
