@@ -52,7 +52,7 @@ const _: fn(&mut Listener, &Registry) -> io::Result<()> = Listener::deregister;
 const _: fn(&Listener) -> bool = Listener::can_be_lost;
 const _: fn(&mut Listener, &Registry, Token) -> io::Result<bool> = Listener::renew;
 const _: fn(&mut Listener, &Registry, Token) -> io::Result<Stream> = Listener::accept;
-const _: fn(&mut Listener, &Registry) -> bool = Listener::withdraw;
+const _: fn(&mut Listener, &Registry) = Listener::withdraw;
 
 const _: bool = Stream::SHORT_READ_DRAINS;
 const _: fn(Owned) -> io::Result<Stream> = Stream::from_owned;

@@ -100,7 +100,7 @@ impl Listener {
     pub fn accept(&mut self, _registry: &Registry, _token: Token) -> io::Result<Stream> {
         match *self {}
     }
-    pub fn withdraw(&mut self, _registry: &Registry) -> bool {
+    pub fn withdraw(&mut self, _registry: &Registry) {
         match *self {}
     }
 }

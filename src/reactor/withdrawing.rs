@@ -17,22 +17,18 @@ impl<Y: System> Reactor<Y> {
     /// Who waits at a socket that the program was given is left to whoever else has it: to a service manager, who
     /// starts the next server for them.
     ///
-    /// One that a service manager has opened is his: those who wait there find the next server, which he starts.
-    ///
     /// What leads to a listener is removed under the lock under which others bind there. When this returns, another
     /// can, but for a Windows pipe, whose name is free when its last handle is closed.
     pub(super) fn withdraw(&mut self, service: &mut impl Service) {
         for index in 0..self.sources.len() {
             let source = &mut self.sources[index];
-            let number = source.number();
-            if source.site.is_adopted && source.is_for_streams() {
-                source.close(&self.system);
-            } else if let Socket::Listener(listener) = &mut source.socket {
-                if self.system.withdraw(listener) {
-                    self.turn_away(number, service);
-                }
-                self.sources[index].close(&self.system);
+            let (number, is_ours_alone) = (source.number(), !source.site.is_adopted);
+            let Socket::Listener(listener) = &mut source.socket else { continue };
+            if is_ours_alone {
+                self.system.withdraw(listener);
+                self.turn_away(number, service);
             }
+            self.sources[index].close(&self.system);
         }
     }
 

@@ -43,14 +43,12 @@ pub struct Listener {
     endpoint: Endpoint,
 }
 
-/// Whose a socket is.
+/// Who may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    Ours,
-    /// Ours, and nobody is to come any more.
+    Open,
+    /// Nobody any more.
     Withdrawn,
-    /// Perhaps another's, too, who has opened it.
-    Given,
 }
 
 impl Listener {
@@ -121,7 +119,7 @@ impl Listener {
         };
         socket.set_nonblocking(true)?;
         let (former, buffers) = (Vec::new(), Buffers::of(options));
-        Ok(Listener { file, socket, former, standing: Standing::Ours, transport, buffers, endpoint })
+        Ok(Listener { file, socket, former, standing: Standing::Open, transport, buffers, endpoint })
     }
 
     /// Of a socket that listens already, as a service manager hands it over. It becomes non-blocking, which
@@ -147,7 +145,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let buffers = Buffers::of(options);
         let former = Vec::new();
-        Ok(Listener { file: None, socket, former, standing: Standing::Given, transport, buffers, endpoint })
+        Ok(Listener { file: None, socket, former, standing: Standing::Open, transport, buffers, endpoint })
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
@@ -262,9 +260,8 @@ impl Listener {
     }
 
     /// Has nobody find the way here any more. Who had found it is still there for [`Listener::accept`], up to
-    /// [`io::ErrorKind::WouldBlock`]; then drop the listener, behind which such connections would be reset. `false`:
-    /// the socket was [given](Listener::from_owned), and whoever has it besides may go on listening; it is left as it is,
-    /// and those who wait at it are his.
+    /// [`io::ErrorKind::WouldBlock`]; then drop the listener, behind which such connections would be reset. Not for a
+    /// socket that another [has given](Listener::from_owned) and may go on listening with: nobody would come to him, either.
     ///
     /// # Platform-specific behavior
     ///
@@ -272,11 +269,8 @@ impl Listener {
     /// socket refuses whoever comes now, also one who had looked its name up before. Elsewhere such a one, and
     /// a TCP client that comes before the drop, can still be reset. Windows: an instance that waits is closed; a
     /// client that connects to it in that very moment sees the end.
-    pub fn withdraw(&mut self, registry: &Registry) -> bool {
+    pub fn withdraw(&mut self, registry: &Registry) {
         let _ = registry;
-        if self.standing == Standing::Given {
-            return false;
-        }
         self.file = None;
         self.standing = Standing::Withdrawn;
         if self.transport == Transport::Unix {
@@ -287,7 +281,6 @@ impl Listener {
                 }
             }
         }
-        true
     }
 
     fn accept_from(&self, listening: &Socket) -> io::Result<OwnedFd> {
@@ -492,21 +485,5 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
         listener.deregister(poll.registry()).unwrap();
         drop((listener, next, waiting));
-    }
-
-    /// As a service manager, who starts the next server with it.
-    #[test]
-    fn a_socket_that_another_has_too_is_left_to_him() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
-        let managers = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let ours = std::os::fd::OwnedFd::from(managers.try_clone().unwrap());
-        let mut listener = Listener::from_owned(ours.into(), &BindOptions::default()).unwrap();
-        let poll = mio::Poll::new().unwrap();
-        let client = UnixStream::connect(&path).unwrap();
-        assert!(!listener.withdraw(poll.registry()));
-        drop(listener);
-        managers.accept().unwrap();
-        drop((client, UnixStream::connect(&path).unwrap()));
     }
 }

@@ -204,17 +204,17 @@ impl Listener {
     }
 
     /// Has nobody find the way here any more. Who had found it is still there for [`Listener::accept`], up to
-    /// `WouldBlock`; then drop the listener, behind which such connections would end. `false`: it is not ours alone.
+    /// `WouldBlock`; then drop the listener, behind which such connections would end. Not for a socket that another has
+    /// given and may go on listening with.
     ///
     /// # Platform-specific behavior
     ///
     /// On Windows an instance that waits for a client is closed; one who connects to it in that very moment sees the
-    /// end. It is always ours alone. A TCP socket can't be withdrawn: who comes before the drop may see a reset. Elsewhere see there.
-    pub fn withdraw(&mut self, registry: &Registry) -> bool {
+    /// end. A TCP socket can't be withdrawn: who comes before the drop may see a reset. Elsewhere see there.
+    pub fn withdraw(&mut self, registry: &Registry) {
         if let Source::Pipe(listener) = &mut self.source {
             listener.withdraw(registry);
         }
-        true
     }
 }
 

@@ -49,8 +49,8 @@ pub(crate) trait System: Sized {
 
     fn listen(&self, listener: &mut Self::Listener, token: Token) -> io::Result<()>;
     fn accept(&self, listener: &mut Self::Listener, token: Token) -> io::Result<Self::Stream>;
-    /// Has nobody find the way to it any more; who had found it can be accepted. `false`: it is another's, too.
-    fn withdraw(&self, listener: &mut Self::Listener) -> bool;
+    /// Has nobody find the way to it any more; who had found it can be accepted.
+    fn withdraw(&self, listener: &mut Self::Listener);
     fn close_listener(&self, listener: Self::Listener) -> io::Result<()>;
     /// `None`: somebody has it.
     fn lock_start(&self, endpoint: &Endpoint) -> io::Result<Option<Self::StartLock>>;

@@ -89,8 +89,8 @@ impl System for Os {
         listener.accept(self.poll.registry(), token)
     }
 
-    fn withdraw(&self, listener: &mut Listener) -> bool {
-        listener.withdraw(self.poll.registry())
+    fn withdraw(&self, listener: &mut Listener) {
+        listener.withdraw(self.poll.registry());
     }
 
     fn close_listener(&self, mut listener: Listener) -> io::Result<()> {

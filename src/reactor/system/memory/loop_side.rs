@@ -124,9 +124,8 @@ impl System for Memory {
         }
     }
 
-    fn withdraw(&self, listener: &mut MemoryListener) -> bool {
+    fn withdraw(&self, listener: &mut MemoryListener) {
         self.0.0.listeners.borrow_mut()[listener.index].is_withdrawn = true;
-        true
     }
 
     fn close_listener(&self, listener: MemoryListener) -> io::Result<()> {
