@@ -9,3 +9,9 @@ pub(crate) fn random_id() -> [u8; 16] {
     }
     bytes
 }
+
+/// One of all numbers, for a pause that is not to be everybody's.
+pub(crate) fn random_number() -> u32 {
+    let [a, b, c, d, ..] = random_id();
+    u32::from_le_bytes([a, b, c, d])
+}

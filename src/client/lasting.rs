@@ -10,7 +10,7 @@ use super::closing::Closing;
 use super::leader::{SharedConnection, is_past, remaining};
 use super::reconnect::{Reconnect, Reconnected};
 use crate::error::{Error, Kind, RefusedBy, Result};
-use crate::random::random_id;
+use crate::random::random_number;
 use sidewire_wire::reconnecting::{Reconnecting, Turn};
 use sidewire_wire::{Executed, ResultCode};
 
@@ -106,7 +106,7 @@ impl Lasting {
         }
         let Some(lost) = state.connection.reason(&state.connection.lock()) else { return };
         log::info!("{lost}");
-        state.reconnecting.ended(now, random());
+        state.reconnecting.ended(now, random_number());
         if lost.is_closed() || lost.is_protocol() {
             state.reconnecting.give_up();
         }
@@ -130,7 +130,7 @@ impl Lasting {
                 } else if is_cut && error.is_timeout() {
                     state.reconnecting.cut_short(now);
                 } else {
-                    state.reconnecting.failed(now, random());
+                    state.reconnecting.failed(now, random_number());
                 }
                 log::info!("{error}");
                 if !state.lost.as_ref().is_some_and(Error::is_closed) {
@@ -264,9 +264,4 @@ fn is_final(error: &Error) -> bool {
                 || error.is_other_build()
         }
     }
-}
-
-fn random() -> u32 {
-    let [a, b, c, d, ..] = random_id();
-    u32::from_le_bytes([a, b, c, d])
 }

@@ -9,7 +9,7 @@ use super::states::{Board, HelperState};
 use crate::app::supervisor::{Next, Outcome, Restart, Supervisor, Turn};
 use crate::client::{Connect, Contact, Relay};
 use crate::error::{Error, Kind, Result};
-use crate::random::random_id;
+use crate::random::random_number;
 
 /// What its user has said.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Keeping {
         if self.relay.is_over() {
             care.supervisor.stop();
         }
-        let next = care.supervisor.ended(now, random());
+        let next = care.supervisor.ended(now, random_number());
         drop(care);
         let why = match next {
             Next::Nothing(Outcome::GaveUp { restarts }) => {
@@ -266,9 +266,4 @@ impl Keeping {
     fn care(&self) -> MutexGuard<'_, Care> {
         self.care.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn random() -> u32 {
-    let [a, b, c, d, ..] = random_id();
-    u32::from_le_bytes([a, b, c, d])
 }
