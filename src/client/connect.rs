@@ -1,30 +1,22 @@
-//! How a client connects.
+//! How a client connects: its options.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
+use sidewire_platform::Endpoint;
 
+use super::Reconnect;
 use super::build::Build;
 use super::closing::{Closing, Told};
-use super::datagram::DatagramCalls;
 use super::given::Given;
 use super::handlers::{Handlers, PeerReply, PeerRequest};
-use super::lasting::Lasting;
-use super::leader::SharedConnection;
-use super::line::Line;
-use super::relay::Fate;
 use super::summons::Summons;
-use super::{Client, Link, RawDatagrams, RawStream, Reconnect};
-use crate::access::{Access, Denied, OwnIdentity};
-use crate::error::{Error, Kind, RefusedBy, Result};
-use crate::loops::{self, WAITS_FOR_ITSELF};
-use crate::random::random_id;
-use sidewire_wire::caller::Caller;
-use sidewire_wire::{App, Classic, ConnectionLimits, Failure, ResultCode, Settings};
+use crate::access::Access;
+use crate::error::{Error, Kind, Result};
+use sidewire_wire::{App, Classic, ConnectionLimits, Failure};
 
-/// A connection to be opened, with options. [`Client::connect`] is the short form.
+/// A connection to be opened, with options. [`Client::connect`](super::Client::connect) is the short form.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -40,16 +32,18 @@ use sidewire_wire::{App, Classic, ConnectionLimits, Failure, ResultCode, Setting
 #[must_use = "nothing happens before open()"]
 pub struct Connect {
     pub(super) endpoint: Endpoint,
-    access: Access,
+    pub(super) access: Access,
     /// `None`: v1.
-    classic: Option<Classic>,
-    lower_integrity: bool,
+    pub(super) classic: Option<Classic>,
+    pub(super) lower_integrity: bool,
+    /// Whether whoever is told of an error can say whom we talk to.
+    pub(super) has_choice: bool,
     pub(super) timeout: Option<Duration>,
-    call_timeout: Option<Duration>,
-    limits: ConnectionLimits,
-    app: Option<App>,
-    handlers: Handlers,
-    reconnect: Option<Reconnect>,
+    pub(super) call_timeout: Option<Duration>,
+    pub(super) limits: ConnectionLimits,
+    pub(super) app: Option<App>,
+    pub(super) handlers: Handlers,
+    pub(super) reconnect: Option<Reconnect>,
     on_closed: OnClosed,
     /// A channel that is there already.
     pub(super) given: Option<Given>,
@@ -92,6 +86,7 @@ impl Connect {
             access: Access::default(),
             classic: None,
             lower_integrity: false,
+            has_choice: true,
             timeout: Some(CONNECT_TIMEOUT),
             call_timeout: Some(CALL_TIMEOUT),
             limits: ConnectionLimits::default(),
@@ -126,6 +121,12 @@ impl Connect {
     /// Windows only; elsewhere there are no integrity levels and this changes nothing.
     pub fn lower_integrity(mut self) -> Connect {
         self.lower_integrity = true;
+        self
+    }
+
+    /// For those whose own users can't say whom we talk to: errors do not suggest it.
+    pub(crate) fn without_choice(mut self) -> Connect {
+        self.has_choice = false;
         self
     }
 
@@ -181,7 +182,8 @@ impl Connect {
     /// Without any handler the server is told that nothing is served here, and its notifies are skipped.
     ///
     /// Handlers run on threads that wait for something on the connection (a call, say), and on those of
-    /// [`Client::spawn_reader`]; nowhere else, so a client that does neither answers when it next does. Several
+    /// [`Client::spawn_reader`](super::Client::spawn_reader); nowhere else, so a client that does neither answers when it
+    /// next does. Several
     /// may run at a time. While one runs its thread does not go on, so one that takes long makes its caller wait
     /// beyond his time limit; it may [answer later](PeerReply::defer) instead. One that waits for a call of its own may
     /// be interrupted there by others, up to 16 deep. One that panics answers "handler failed" (-10).
@@ -230,14 +232,14 @@ impl Connect {
     }
 
     /// Calls this when something has come that nobody waits for: an event, the reply to a call that was
-    /// [started](Client::start) or a part of one, the connection's end, or another connection behind that. It is for
+    /// [started](super::Client::start) or a part of one, the connection's end, or another connection behind that. It is for
     /// programs that wait for something else, such as the loop of a user interface: this wakes that loop, which
     /// then asks [`Events::next_timeout`](super::Events::next_timeout) until there are no more,
     /// [`Pending::poll`](super::Pending::poll) and [`Parts::poll`](super::Parts::poll), without waiting. What is asked
     /// for only later has not been missed: it is kept. It may be called for nothing. That a call's time is up is not
     /// told.
     ///
-    /// Whoever reads runs it, so there has to be a [reader](Client::spawn_reader), and it should not take long.
+    /// Whoever reads runs it, so there has to be a [reader](super::Client::spawn_reader), and it should not take long.
     ///
     /// ```
     /// use std::sync::mpsc;
@@ -291,164 +293,13 @@ impl Connect {
 
     /// Calls this when the client has come to its end, with the reason: once, also if several threads find
     /// out. The connection has ended, or with [`reconnect`](Connect::reconnect) no new one was found; or somebody has
-    /// called [`Client::close`]. That a client is dropped is not told.
+    /// called [`Client::close`](super::Client::close). That a client is dropped is not told.
     ///
     /// There is no thread behind a client. So the one that finds out runs this, in the call that fails with
-    /// it, or in [`Client::is_closed`].
+    /// it, or in [`Client::is_closed`](super::Client::is_closed).
     pub fn on_closed(mut self, told: impl Fn(&Error) + Send + Sync + 'static) -> Connect {
         self.on_closed = OnClosed(Some(Arc::new(told)));
         self
-    }
-
-    /// Connects.
-    ///
-    /// # Errors
-    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for limits that contradict
-    /// each other, for an app whose name is longer than a hello takes, and for handlers in the classic layout or
-    /// over datagrams, where no server asks.
-    pub fn open(self) -> Result<Client> {
-        let is_classic_or_datagrams = self.classic.is_some() || self.endpoint.kind() != EndpointKind::Stream;
-        if is_classic_or_datagrams && !self.handlers.is_empty() {
-            return Err(self.invalid("no server asks in the classic layout or over datagrams"));
-        }
-        if is_classic_or_datagrams && !self.build.is_any() {
-            return Err(
-                self.invalid("no server says of which build it is in the classic layout or over datagrams")
-            );
-        }
-        self.check_options()?;
-        self.check_given(self.classic.is_none())?;
-        let call_timeout = self.call_timeout;
-        let closing = self.closing();
-        if self.endpoint.kind() != EndpointKind::Stream {
-            self.check_unsummoned()?;
-            let calls = Box::new(DatagramCalls::open(self)?);
-            return Ok(Client { link: Link::Datagrams(calls), call_timeout, closing });
-        }
-        // What it tells of its end is the client's end unless others follow.
-        let told = closing.clone().filter(|_| self.reconnect.is_none());
-        let connection = self.strive(None, |connect| {
-            let deadline = connect.deadline();
-            let connection = connect.begin_stream(told.clone())?;
-            connect.shake_hands(&connection, deadline).map(|()| connection)
-        })?;
-        let line = match self.reconnect.clone() {
-            None => Line::Once(connection),
-            Some(reconnect) => {
-                Line::Lasting(Arc::new(Lasting::new(self, reconnect, closing.clone(), connection)))
-            }
-        };
-        Ok(Client { link: Link::Stream(line), call_timeout, closing })
-    }
-
-    /// Whether its numbers and texts can be.
-    pub(crate) fn check_options(&self) -> Result<()> {
-        self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
-        self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
-    }
-
-    /// Whether a channel that is there already can be used so.
-    fn check_given(&self, is_v1: bool) -> Result<()> {
-        let objection =
-            self.given.as_ref().and_then(|given| given.objection(is_v1, self.reconnect.is_none()));
-        objection.map_or(Ok(()), |objection| Err(self.invalid(objection)))
-    }
-
-    /// Over a channel to a child, which is to say hello.
-    pub(super) fn adopt(
-        &self,
-        endpoint: Endpoint,
-        channel: Channel,
-        fate: Arc<Fate>,
-    ) -> Arc<SharedConnection> {
-        let mut handlers = self.handlers.clone();
-        handlers.call_timeout = self.call_timeout;
-        // Its first bytes are a hello, or nothing that is meant.
-        let mut settings = Settings::new(self.limits.clone(), Classic::Refused);
-        settings.app.clone_from(&self.app);
-        (settings.instance, settings.nonce) = (random_id(), random_id);
-        let now = Instant::now();
-        let caller = Caller::v1_responder(Arc::new(settings), now);
-        SharedConnection::new(channel, endpoint, caller, handlers, None, Some(fate))
-    }
-
-    /// Opens the channel and begins to say hello.
-    pub(super) fn begin_stream(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection>> {
-        let channel = self.connect()?;
-        let mut handlers = self.handlers.clone();
-        handlers.call_timeout = self.call_timeout;
-        let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
-        settings.app.clone_from(&self.app);
-        let now = Instant::now();
-        let caller = match self.classic {
-            Some(_) => Caller::classic(Arc::new(settings), now),
-            None => Caller::v1(Arc::new(settings), random_id(), now),
-        };
-        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
-    }
-
-    pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
-        let (server, shaken) = (connection.channel().peer(), connection.shake_hands(deadline));
-        shaken.map_err(|error| explain(error, server, self.timeout))?;
-        let held = self.build.check(self.app.as_ref(), connection.peer_app(), &self.endpoint);
-        held.map_err(|error| error.with_note(|_| format!("that is {server}")))
-    }
-
-    /// Connects to a server that knows no frames.
-    ///
-    /// # Errors
-    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for an endpoint
-    /// that carries datagrams.
-    pub fn open_raw(self) -> Result<RawStream> {
-        if self.endpoint.kind() != EndpointKind::Stream {
-            return Err(self.invalid("this endpoint carries datagrams, not a stream of bytes"));
-        }
-        self.check_given(false)?;
-        self.check_unsummoned()?;
-        let channel = self.connect()?;
-        Ok(RawStream::new(channel, self.endpoint, self.call_timeout))
-    }
-
-    /// Opens a socket for datagrams without frames.
-    ///
-    /// # Errors
-    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for an endpoint
-    /// that carries a stream.
-    pub fn open_messages(self) -> Result<RawDatagrams> {
-        if self.endpoint.kind() == EndpointKind::Stream {
-            return Err(self.invalid("this endpoint carries a stream of bytes, not datagrams"));
-        }
-        self.check_unsummoned()?;
-        let socket = self.connect_datagrams()?;
-        Ok(RawDatagrams::new(socket, self.endpoint, self.call_timeout))
-    }
-
-    /// Opens the channel, and holds the server to the policy before anything is sent.
-    pub(crate) fn connect(&self) -> Result<Channel> {
-        if let Some(given) = &self.given {
-            let channel = given.take()?;
-            self.check(channel.peer())?;
-            log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
-            return Ok(channel);
-        }
-        self.check_verifiable()?;
-        self.check_thread(|| None)?;
-        let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();
-        let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
-        self.check(channel.peer())?;
-        self.check_thread(|| channel.peer_address().ok())?;
-        log::debug!("{}: connected to {}", self.endpoint, channel.peer().as_server());
-        Ok(channel)
-    }
-
-    /// The same for datagrams.
-    pub(super) fn connect_datagrams(&self) -> Result<DatagramChannel> {
-        self.check_verifiable()?;
-        let os = |error| Error::os("connect to", &self.endpoint, error);
-        let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
-        self.check(socket.peer())?;
-        log::debug!("{}: a socket for {}", self.endpoint, socket.peer());
-        Ok(socket)
     }
 
     /// By when an attempt that begins now has to be through.
@@ -480,73 +331,7 @@ impl Connect {
         self.classic
     }
 
-    fn check_verifiable(&self) -> Result<()> {
-        if let Endpoint::Tcp { port: 0, .. } | Endpoint::Udp { port: 0, .. } = self.endpoint {
-            return Err(
-                self.invalid("port 0 is for servers, for which the system chooses one; write that one")
-            );
-        }
-        if self.access.needs_credentials() && !self.endpoint.can_verify_server() {
-            return Err(
-                self.invalid("nobody vouches for who serves there; say Access::Anyone if that may be anyone")
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether it is not this thread that would have to answer.
-    fn check_thread(&self, address: impl FnOnce() -> Option<Address>) -> Result<()> {
-        if loops::serves(&self.endpoint, address) {
-            return Err(self.invalid(WAITS_FOR_ITSELF).not_executed());
-        }
-        Ok(())
-    }
-
-    fn check(&self, server: &Peer) -> Result<()> {
-        let own_identity =
-            OwnIdentity::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
-        self.access.admits_server(server, &own_identity, self.lower_integrity).map_err(|denied| {
-            let denied_for_its_level = matches!(denied, Denied::LowerIntegrity { .. });
-            let why = format!("we do not talk to that server: {denied}");
-            Error::new("connect to", &self.endpoint, Kind::Refused { by: RefusedBy::OurAccess, why })
-                .with_note(|_| {
-                    let lower = match denied_for_its_level {
-                        true => "; so would lower_integrity",
-                        false => "",
-                    };
-                    format!(
-                        "that is {}, this is {own_identity}; access for anyone would allow it{lower}",
-                        server.as_server()
-                    )
-                })
-        })
-    }
-
     pub(crate) fn invalid(&self, text: &str) -> Error {
         Error::new("connect to", &self.endpoint, Kind::InvalidInput(text.into()))
     }
-}
-
-/// Says of a handshake that failed with whom it was, and what that may mean.
-fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
-    let server = server.as_server();
-    error.without_a_hello().with_note(|error| {
-        if error.was_refused_with(ResultCode::NOT_PERMITTED) {
-            let us = OwnIdentity::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
-            format!(
-                "the server is {server}, this is {us}; unless it is told to let anyone in, it serves processes of \
-                 its own user, and root"
-            )
-        } else if error.was_refused_with(ResultCode::BUSY) {
-            format!("the server, {server}, has no room for another connection; try again later")
-        } else if error.was_refused_with(ResultCode::SHUTTING_DOWN) {
-            format!("the server, {server}, ends; try again, there may be another")
-        } else if let (true, Some(timeout)) = (error.is_timeout(), timeout) {
-            format!("connected to {server}, no hello within {timeout:?}: hung, or not Sidewire?")
-        } else if error.is_peer_gone() {
-            format!("connected to {server}, no hello before the end: not Sidewire?")
-        } else {
-            format!("connected to {server}")
-        }
-    })
 }

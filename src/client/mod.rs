@@ -13,6 +13,7 @@ mod journal;
 mod lasting;
 mod leader;
 mod line;
+mod opening;
 mod parts;
 mod pending;
 mod ping;

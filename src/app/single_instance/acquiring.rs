@@ -111,7 +111,7 @@ fn serve(lock: InstanceLock, endpoint: &Endpoint) -> Result<SingleInstance> {
 
 /// Tells the instance what we were started with, and waits until it has taken that.
 fn hand_over(endpoint: &Endpoint, payload: &[u8], patience: &Patience) -> Result<OtherInstance> {
-    let client = Connect::to(endpoint.clone())?.timeout(patience.left()).open();
+    let client = Connect::at(endpoint.clone()).without_choice().timeout(patience.left()).open();
     let client = client.map_err(|error| hung(error, "it may hang, or have been stopped"))?;
     let pid = client.peer().credentials().and_then(Credentials::pid);
     if let Some(pid) = pid {

@@ -1,0 +1,257 @@
+//! How a connection is opened: whether the options go together, whether it is whom we want to talk to, the hellos.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
+
+use super::closing::Closing;
+use super::datagram::DatagramCalls;
+use super::lasting::Lasting;
+use super::leader::SharedConnection;
+use super::line::Line;
+use super::relay::Fate;
+use super::{Client, Connect, Link, RawDatagrams, RawStream};
+use crate::access::{Denied, OwnIdentity};
+use crate::error::{Error, Kind, RefusedBy, Result};
+use crate::loops::{self, WAITS_FOR_ITSELF};
+use crate::random::random_id;
+use sidewire_wire::caller::Caller;
+use sidewire_wire::{App, Classic, ResultCode, Settings};
+
+impl Connect {
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for limits that contradict
+    /// each other, for an app whose name is longer than a hello takes, and for handlers in the classic layout or
+    /// over datagrams, where no server asks.
+    pub fn open(self) -> Result<Client> {
+        let is_classic_or_datagrams = self.classic.is_some() || self.endpoint.kind() != EndpointKind::Stream;
+        if is_classic_or_datagrams && !self.handlers.is_empty() {
+            return Err(self.invalid("no server asks in the classic layout or over datagrams"));
+        }
+        if is_classic_or_datagrams && !self.build.is_any() {
+            return Err(
+                self.invalid("no server says of which build it is in the classic layout or over datagrams")
+            );
+        }
+        self.check_options()?;
+        self.check_given(self.classic.is_none())?;
+        let call_timeout = self.call_timeout;
+        let closing = self.closing();
+        if self.endpoint.kind() != EndpointKind::Stream {
+            self.check_unsummoned()?;
+            let calls = Box::new(DatagramCalls::open(self)?);
+            return Ok(Client { link: Link::Datagrams(calls), call_timeout, closing });
+        }
+        // What it tells of its end is the client's end unless others follow.
+        let told = closing.clone().filter(|_| self.reconnect.is_none());
+        let connection = self.strive(None, |connect| {
+            let deadline = connect.deadline();
+            let connection = connect.begin_stream(told.clone())?;
+            connect.shake_hands(&connection, deadline).map(|()| connection)
+        })?;
+        let line = match self.reconnect.clone() {
+            None => Line::Once(connection),
+            Some(reconnect) => {
+                Line::Lasting(Arc::new(Lasting::new(self, reconnect, closing.clone(), connection)))
+            }
+        };
+        Ok(Client { link: Link::Stream(line), call_timeout, closing })
+    }
+
+    /// Whether its numbers and texts can be.
+    pub(crate) fn check_options(&self) -> Result<()> {
+        self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
+        self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
+    }
+
+    /// Whether a channel that is there already can be used so.
+    fn check_given(&self, is_v1: bool) -> Result<()> {
+        let objection =
+            self.given.as_ref().and_then(|given| given.objection(is_v1, self.reconnect.is_none()));
+        objection.map_or(Ok(()), |objection| Err(self.invalid(objection)))
+    }
+
+    /// Over a channel to a child, which is to say hello.
+    pub(super) fn adopt(
+        &self,
+        endpoint: Endpoint,
+        channel: Channel,
+        fate: Arc<Fate>,
+    ) -> Arc<SharedConnection> {
+        let mut handlers = self.handlers.clone();
+        handlers.call_timeout = self.call_timeout;
+        // Its first bytes are a hello, or nothing that is meant.
+        let mut settings = Settings::new(self.limits.clone(), Classic::Refused);
+        settings.app.clone_from(&self.app);
+        (settings.instance, settings.nonce) = (random_id(), random_id);
+        let now = Instant::now();
+        let caller = Caller::v1_responder(Arc::new(settings), now);
+        SharedConnection::new(channel, endpoint, caller, handlers, None, Some(fate))
+    }
+
+    /// Opens the channel and begins to say hello.
+    pub(super) fn begin_stream(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection>> {
+        let channel = self.connect()?;
+        let mut handlers = self.handlers.clone();
+        handlers.call_timeout = self.call_timeout;
+        let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
+        settings.app.clone_from(&self.app);
+        let now = Instant::now();
+        let caller = match self.classic {
+            Some(_) => Caller::classic(Arc::new(settings), now),
+            None => Caller::v1(Arc::new(settings), random_id(), now),
+        };
+        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
+    }
+
+    pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
+        let (server, shaken) = (connection.channel().peer(), connection.shake_hands(deadline));
+        shaken.map_err(|error| explain(error, server, self.timeout))?;
+        let held = self.build.check(self.app.as_ref(), connection.peer_app(), &self.endpoint);
+        held.map_err(|error| error.with_note(|_| format!("that is {server}")))
+    }
+
+    /// Connects to a server that knows no frames.
+    ///
+    /// # Errors
+    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for an endpoint
+    /// that carries datagrams.
+    pub fn open_raw(self) -> Result<RawStream> {
+        if self.endpoint.kind() != EndpointKind::Stream {
+            return Err(self.invalid("this endpoint carries datagrams, not a stream of bytes"));
+        }
+        self.check_given(false)?;
+        self.check_unsummoned()?;
+        let channel = self.connect()?;
+        Ok(RawStream::new(channel, self.endpoint, self.call_timeout))
+    }
+
+    /// Opens a socket for datagrams without frames.
+    ///
+    /// # Errors
+    /// See [`Client::connect`]; [`is_invalid_input`](Error::is_invalid_input) for an endpoint
+    /// that carries a stream.
+    pub fn open_messages(self) -> Result<RawDatagrams> {
+        if self.endpoint.kind() == EndpointKind::Stream {
+            return Err(self.invalid("this endpoint carries a stream of bytes, not datagrams"));
+        }
+        self.check_unsummoned()?;
+        let socket = self.connect_datagrams()?;
+        Ok(RawDatagrams::new(socket, self.endpoint, self.call_timeout))
+    }
+
+    /// Opens the channel, and holds the server to the policy before anything is sent.
+    pub(crate) fn connect(&self) -> Result<Channel> {
+        if let Some(given) = &self.given {
+            let channel = given.take()?;
+            self.check(channel.peer())?;
+            log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
+            return Ok(channel);
+        }
+        self.check_verifiable()?;
+        self.check_thread(|| None)?;
+        let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();
+        let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
+        self.check(channel.peer())?;
+        self.check_thread(|| channel.peer_address().ok())?;
+        log::debug!("{}: connected to {}", self.endpoint, channel.peer().as_server());
+        Ok(channel)
+    }
+
+    /// The same for datagrams.
+    pub(super) fn connect_datagrams(&self) -> Result<DatagramChannel> {
+        self.check_verifiable()?;
+        let os = |error| Error::os("connect to", &self.endpoint, error);
+        let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
+        self.check(socket.peer())?;
+        log::debug!("{}: a socket for {}", self.endpoint, socket.peer());
+        Ok(socket)
+    }
+
+    fn check_verifiable(&self) -> Result<()> {
+        if let Endpoint::Tcp { port: 0, .. } | Endpoint::Udp { port: 0, .. } = self.endpoint {
+            return Err(
+                self.invalid("port 0 is for servers, for which the system chooses one; write that one")
+            );
+        }
+        if self.access.needs_credentials() && !self.endpoint.can_verify_server() {
+            return Err(
+                self.invalid("nobody vouches for who serves there; say Access::Anyone if that may be anyone")
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether it is not this thread that would have to answer.
+    fn check_thread(&self, address: impl FnOnce() -> Option<Address>) -> Result<()> {
+        if loops::serves(&self.endpoint, address) {
+            return Err(self.invalid(WAITS_FOR_ITSELF).not_executed());
+        }
+        Ok(())
+    }
+
+    fn check(&self, server: &Peer) -> Result<()> {
+        let own_identity =
+            OwnIdentity::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
+        self.access.admits_server(server, &own_identity, self.lower_integrity).map_err(|denied| {
+            let advice = match denied {
+                _ if !self.has_choice => "",
+                Denied::LowerIntegrity { .. } => {
+                    "; access for anyone would allow it; so would lower_integrity"
+                }
+                Denied::Unknown | Denied::OtherUser(_) => "; access for anyone would allow it",
+            };
+            let why = format!("we do not talk to that server: {denied}");
+            Error::new("connect to", &self.endpoint, Kind::Refused { by: RefusedBy::OurAccess, why })
+                .with_note(|_| format!("that is {}, this is {own_identity}{advice}", server.as_server()))
+        })
+    }
+}
+
+/// Says of a handshake that failed with whom it was, and what that may mean.
+fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
+    let server = server.as_server();
+    error.without_a_hello().with_note(|error| {
+        if error.was_refused_with(ResultCode::NOT_PERMITTED) {
+            let us = OwnIdentity::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
+            format!(
+                "the server is {server}, this is {us}; unless it is told to let anyone in, it serves processes of \
+                 its own user, and root"
+            )
+        } else if error.was_refused_with(ResultCode::BUSY) {
+            format!("the server, {server}, has no room for another connection; try again later")
+        } else if error.was_refused_with(ResultCode::SHUTTING_DOWN) {
+            format!("the server, {server}, ends; try again, there may be another")
+        } else if let (true, Some(timeout)) = (error.is_timeout(), timeout) {
+            format!("connected to {server}, no hello within {timeout:?}: hung, or not Sidewire?")
+        } else if error.is_peer_gone() {
+            format!("connected to {server}, no hello before the end: not Sidewire?")
+        } else {
+            format!("connected to {server}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sidewire_platform::{Credentials, User};
+
+    #[test]
+    fn what_would_let_us_in_is_said_to_those_who_can_say_it() {
+        let other = Credentials::new(User::Uid(4711), Some(1), None);
+        let connect = Connect::at(Endpoint::Local("app".into()));
+        let said =
+            |connect: Connect| connect.check(&Peer::new(Some(other.clone()), None)).expect_err("another");
+        let (free, bound) = (said(connect.clone()), said(connect.without_choice()));
+        assert_eq!([&free, &bound].map(Error::refused_by), [Some(RefusedBy::OurAccess); 2]);
+        assert!(
+            free.to_string().contains("that is ") && free.to_string().contains("access for anyone"),
+            "{free}"
+        );
+        assert!(bound.to_string().contains("that is ") && !bound.to_string().contains("allow"), "{bound}");
+    }
+}
