@@ -32,13 +32,16 @@
 //! [`executed`](Error::executed).
 //!
 //! A server that several programs share need not run all the time: [`Client::connect_or_start`] starts it when somebody
-//! needs it, and [`Server::exit_when_idle`] has it leave when nobody does.
+//! needs it, and [`Server::exit_when_idle`] has it leave when nobody does. An app that runs only once, and hands a second
+//! start over to the first, is a [`SingleInstance`].
 //!
 //! Handlers run one after the other on the server's thread. They answer at once, or [defer](Reply::defer) the
 //! answer to a thread that has the time. A server runs in a loop of its own ([`Server::run`], [`Server::spawn`]) or in
 //! the program's ([`Server::turn`], [`Server::poll_descriptor`]); a client wakes such a loop with
 //! [`Connect::on_arrival`]. A service takes the sockets that its manager has opened with [`Listen::activated`], and
-//! says that it is ready with [`Server::notify_service_manager`]; `docs/systemd` has units to begin with. What the library does not do is listed in the README.
+//! says that it is ready with [`Server::notify_service_manager`]; `docs/systemd` has units to begin with. A connection that
+//! the program has already is served by [`Server::serve_stream`], and called over by [`Connect::over`]. What the library
+//! does not do is listed in the README.
 //!
 //! An app that starts its server itself, as its helper, begins with [`Helper`] and its [guide](helper_guide).
 //!
