@@ -317,8 +317,8 @@ fn a_server_that_stops_gives_deferred_requests_their_time() {
                 Ok(begun.send((usize::from(request.payload()[0]), reply.defer()?))?)
             });
             let (running, bound) = start(server, [usual(&endpoint)]);
-            let client = connect(&bound[0]).open().expect("connect");
-            let classic = connect(&bound[0]).classic().open().expect("connect");
+            let client = connect(&bound[0]).call_timeout(PATIENCE).open().expect("connect");
+            let classic = connect(&bound[0]).classic().call_timeout(PATIENCE).open().expect("connect");
             let calls = [(&client, 0), (&client, 1), (&classic, 2)];
             let calls = calls.map(|(client, number)| client.start(WORK, [number]).expect("start"));
             let mut calls = calls.map(Some);
@@ -326,7 +326,9 @@ fn a_server_that_stops_gives_deferred_requests_their_time() {
             let mut responders: Vec<_> = (0..3).map(|_| work.recv().expect("it is begun")).collect();
             let remote = running.remote();
             remote.stop_within(Duration::from_secs(3600)).expect("stop");
-            until("nobody is let in", || Channel::connect(&bound[0], Some(PATIENCE)).is_err());
+            // A pipe whose instances are all taken has waiting clients for as long as it is there.
+            let a_moment = Some(Duration::from_millis(100));
+            until("nobody is let in", || Channel::connect(&bound[0], a_moment).is_err());
             let (_, responder) =
                 responders.remove(responders.iter().position(|(number, _)| *number == first).expect("it"));
             responder.reply("done");
