@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, retry_on_intr};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, waitid,
+};
 use socket2::{Domain, Socket, Type};
 
 use super::channel::Channel;
@@ -337,17 +339,23 @@ fn has_ended(pid: Pid) -> rustix::io::Result<bool> {
     Ok(retry_on_intr(|| waitid(WaitId::Pid(pid), options))?.is_some())
 }
 
-/// Signals a child's group, and itself should it have left that. That there is nobody is as good.
+/// Signals a child's group, and itself should it have left that, be there others in the group or not. That
+/// there is nobody is as good.
 fn signal(pid: Pid, signal: Signal) -> rustix::io::Result<()> {
-    match kill_process_group(pid, signal) {
-        Err(Errno::SRCH) => match kill_process(pid, signal) {
-            Err(Errno::SRCH) => Ok(()),
-            other => other,
-        },
+    let group = match kill_process_group(pid, signal) {
+        Err(Errno::SRCH) => Ok(()),
         // On macOS, of a group in which only a zombie is left.
         Err(Errno::PERM) if has_ended(pid)? => Ok(()),
         other => other,
+    };
+    // Killing twice does no harm, and leaves no moment for going to and fro.
+    if signal == Signal::KILL || getpgid(Some(pid)) != Ok(pid) {
+        match kill_process(pid, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error),
+        }
     }
+    group
 }
 
 /// What these locks guard is whole at every moment, so a panic elsewhere does no harm.
@@ -378,6 +386,42 @@ mod tests {
         assert_eq!(child.wait(Some(Duration::from_millis(20))).unwrap(), None);
         child.kill().unwrap();
         assert_eq!(child.wait(LONG).unwrap().unwrap().signal(), Some(libc::SIGKILL));
+    }
+
+    /// Whom a signal to the group then reaches is not the child.
+    #[test]
+    fn one_that_has_left_its_group_and_somebody_there_is_signalled_as_well() {
+        for signal in [Signal::TERM, Signal::KILL] {
+            let mut command = Command::new("sleep");
+            command.arg("600");
+            // SAFETY: makes system calls only, between fork and exec.
+            unsafe { command.pre_exec(leave_group_to_another) };
+            let child = ChildProcess::spawn(&mut command).unwrap();
+            assert_ne!(getpgid(Some(child.pid)), Ok(child.pid));
+            child.signal_own(&[signal]).unwrap();
+            let status = child.wait(LONG).unwrap().unwrap();
+            assert_eq!(status.signal(), Some(signal.as_raw()));
+        }
+    }
+
+    fn leave_group_to_another() -> io::Result<()> {
+        // SAFETY: the new process does nothing but become another program, or end.
+        match unsafe { libc::fork() } {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {
+                let arguments = [c"sleep".as_ptr(), c"600".as_ptr(), std::ptr::null()];
+                // SAFETY: the texts end with a NUL, the list with a null pointer.
+                unsafe { libc::execvp(arguments[0], arguments.as_ptr()) };
+                // SAFETY: takes a number, and runs nothing of ours.
+                unsafe { libc::_exit(1) }
+            }
+            _ => {}
+        }
+        // SAFETY: take and give numbers.
+        match unsafe { libc::setpgid(0, libc::getpgid(libc::getppid())) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Its number may be anybody's then.
