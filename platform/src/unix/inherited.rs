@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -178,20 +179,40 @@ fn end_within(grace: Duration, on_death: Box<dyn FnOnce() + Send>) {
 }
 
 /// Starts a process that kills our group when the time has come, should we have ended in order by
-/// then and left something. It is in the group itself, so the group's number stays what it is.
+/// then and left something. It is in the group itself, so the group's number stays what it is. Signals
+/// to the group neither end it nor wake it before its time.
 fn start_guardian(grace: Duration) {
     let pause = libc::timespec {
         tv_sec: grace.as_secs() as libc::time_t,
         tv_nsec: grace.subsec_nanos() as libc::c_long,
     };
     let descriptors = i32::try_from(descriptor_limit()).unwrap_or(i32::MAX).min(1 << 16);
+    let heard = block_signals();
     // SAFETY: what the new process does is async-signal-safe (fork(2), signal-safety(7)), and it
     // never returns.
-    match unsafe { libc::fork() } {
-        -1 => log::warn!("no process to end what this one leaves: {}", io::Error::last_os_error()),
+    let forked = match unsafe { libc::fork() } {
         0 => guard(&pause, descriptors),
-        _ => {}
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    };
+    // SAFETY: the set was filled by `block_signals`, and outlives the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const heard, std::ptr::null_mut()) };
+    if let Err(error) = forked {
+        log::warn!("no process to end what this one leaves: {error}");
     }
+}
+
+/// Has this thread, and what is forked from it, hear no signal but SIGKILL and SIGSTOP. Gives the mask from before.
+fn block_signals() -> libc::sigset_t {
+    let mut sets = [MaybeUninit::<libc::sigset_t>::zeroed(); 2];
+    let [all, before] = &mut sets;
+    // SAFETY: both sets are locals that outlive the calls.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    // SAFETY: filled by the call; and a set of zeros is one, too.
+    unsafe { before.assume_init() }
 }
 
 /// Holds nothing of ours open meanwhile: neither locks nor sockets.
@@ -231,5 +252,34 @@ mod tests {
         {
             assert_eq!(parse(OsStr::new(text)), None, "{text}");
         }
+    }
+
+    extern "C" fn heard(_signal: i32) {}
+
+    /// As from whoever stops parent and child at once.
+    #[test]
+    fn a_signal_does_not_cut_the_grace_short() {
+        // SAFETY: the new process makes system calls only, and never returns.
+        let child = match unsafe { libc::fork() } {
+            0 => be_stopped_and_orphaned(),
+            child => child,
+        };
+        let mut status = 0;
+        // SAFETY: the status is a local that outlives the call.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:#x}");
+    }
+
+    fn be_stopped_and_orphaned() -> ! {
+        let handler: extern "C" fn(i32) = heard;
+        // SAFETY: take numbers; the handler does nothing.
+        unsafe { (libc::setpgid(0, 0), libc::signal(libc::SIGTERM, handler as libc::sighandler_t)) };
+        start_guardian(Duration::from_secs(3));
+        thread::sleep(Duration::from_millis(200));
+        // SAFETY: takes numbers; 0 is the group of the caller.
+        unsafe { libc::kill(0, libc::SIGTERM) };
+        thread::sleep(Duration::from_millis(500));
+        // SAFETY: takes a number, and runs nothing of ours.
+        unsafe { libc::_exit(7) }
     }
 }
