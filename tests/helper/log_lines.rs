@@ -40,6 +40,14 @@ fn what_a_helper_prints_goes_to_the_log() {
         let line = "INFO talks: to \\u{1b}[1mwhom\\u{1b}[0m";
         assert!(lines.iter().any(|logged| logged == line), "{lines:#?}");
 
+        // A name may be a file's, which others choose.
+        let helper = Helper::builder(own("serves")).name("a\nWARN b\u{1b}[2J").spawn().expect("a helper");
+        helper.call(PRINT, "hello").expect("an answer");
+        helper.call(EXIT, "1").expect_err("it exits");
+        let lines = std::mem::take(&mut *LINES.0.lock().expect("no panic"));
+        let line = "INFO a\\nWARN b\\u{1b}[2J: hello";
+        assert!(lines.iter().any(|logged| logged == line), "{lines:#?}");
+
         let helper = Helper::builder(own("floods")).name("babbles").spawn().expect("a helper");
         helper.call(ECHO, "").expect("an answer");
         helper.call(EXIT, "1").expect_err("it exits");

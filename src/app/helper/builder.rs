@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Helper;
 use super::keeping::{Keeping, Options, Patience};
+use super::words;
 use crate::app::supervisor::Restart;
 use crate::client::{Connect, PeerReply, PeerRequest};
 use crate::error::Result;
@@ -54,7 +55,7 @@ impl HelperBuilder {
         }
     }
 
-    /// What it is called in errors and in the log. The name of its program unless set.
+    /// What it is called in errors and in the log, control characters escaped. The name of its program unless set.
     pub fn name(mut self, name: impl Into<String>) -> HelperBuilder {
         self.name = Some(name.into());
         self
@@ -118,7 +119,7 @@ impl HelperBuilder {
         let HelperBuilder { command, name, connect, ready_within, patience, restart } = self;
         let program = Path::new(command.get_program());
         let name = name.or_else(|| Some(program.file_stem()?.to_string_lossy().into_owned()));
-        let name = name.unwrap_or_else(|| "helper".into());
+        let name = words::plain(&name.unwrap_or_else(|| "helper".into()));
         let connect = connect.for_endpoint(Endpoint::Unnamed(format!("helper {name}")));
         connect.check_options()?;
         let options = Options { name, connect, ready_within, patience, restart };

@@ -24,14 +24,7 @@ pub(super) struct Line {
 impl Line {
     /// As text that drives no terminal.
     pub(super) fn escaped(&self) -> String {
-        let mut text = String::new();
-        for letter in String::from_utf8_lossy(&self.bytes).chars() {
-            match letter {
-                // Whoever reads of a panic has seen enough of them.
-                '"' | '\'' | '\\' => text.push(letter),
-                letter => text.extend(letter.escape_debug()),
-            }
-        }
+        let mut text = plain(&String::from_utf8_lossy(&self.bytes));
         if self.missing > 0 {
             let _ = write!(text, "… ({} bytes more)", self.missing);
         }
@@ -59,6 +52,19 @@ impl Line {
             self.bytes.pop();
         }
     }
+}
+
+/// As text of one line that drives no terminal.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for letter in text.chars() {
+        match letter {
+            // Whoever reads of a panic has seen enough of them.
+            '"' | '\'' | '\\' => plain.push(letter),
+            letter => plain.extend(letter.escape_debug()),
+        }
+    }
+    plain
 }
 
 impl LastWords {
