@@ -101,6 +101,40 @@ fn what_is_no_activation_is_refused_and_hurts_nobody() {
     assert_eq!(taken(&instance, &["fine".into()], &app).arguments(), ["fine"]);
 }
 
+/// An empty argument has four bytes in the payload and many more in memory.
+#[test]
+fn what_waits_is_bounded_by_its_memory() {
+    let _watchdog = watchdog(110);
+    let app = unique("app");
+    let instance = acquire(&app);
+    let client = Client::connect(instance.endpoint().clone()).expect("connect");
+    let arguments = ((1_u32 << 20) - 10) / 4;
+    let mut payload = [&[1][..], &arguments.to_le_bytes()].concat();
+    payload.resize(5 + 4 * arguments as usize + 5, 0);
+    let (mut waiting, mut refused) = (Vec::new(), 0);
+    for _ in 0..40 {
+        let mut call = client.start(1, &payload).expect("start");
+        match call.wait_timeout(std::time::Duration::from_millis(300)) {
+            None => waiting.push(call),
+            Some(answer) => {
+                let error = answer.expect_err("nobody has taken it");
+                assert_eq!(error.result_code(), Some(ResultCode::BUSY), "{error}");
+                refused += 1;
+            }
+        }
+        if refused == 3 {
+            break;
+        }
+    }
+    assert!((1..=12).contains(&waiting.len()) && refused == 3, "{} wait", waiting.len());
+    // With what is taken there is room again.
+    for _ in 0..waiting.len() {
+        assert_eq!(instance.next_timeout(PATIENT).expect("it waits").arguments().len(), arguments as usize);
+    }
+    assert!(waiting.into_iter().all(|mut call| call.wait_timeout(PATIENT).is_some_and(|told| told.is_ok())));
+    assert_eq!(taken(&instance, &["fine".into()], &app).arguments(), ["fine"]);
+}
+
 #[test]
 fn the_apps_loop_is_woken() {
     let _watchdog = watchdog(110);

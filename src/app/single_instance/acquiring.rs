@@ -99,7 +99,7 @@ fn serve(lock: InstanceLock, endpoint: &Endpoint) -> Result<SingleInstance> {
         let pid = request.peer().credentials().and_then(Credentials::pid);
         let activation = Activation::decode(request.payload(), pid)
             .map_err(|why| Failure::new(ResultCode::MALFORMED, why.to_string()))?;
-        door.0.admit()?;
+        door.0.admit(&activation)?;
         door.0.push(activation, reply.defer()?);
         Ok(())
     });

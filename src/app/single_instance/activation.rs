@@ -78,6 +78,14 @@ impl Activation {
         payload
     }
 
+    /// How many bytes it has in memory, about: a text has some, even an empty one.
+    pub(super) fn memory(&self) -> usize {
+        let pairs = self.environment.iter().flat_map(|(name, value)| [name, value]);
+        let texts = self.arguments.iter().chain(pairs).map(|text| size_of::<OsString>() + text.len());
+        let folder = self.folder.as_ref().map_or(0, |folder| folder.as_os_str().len());
+        size_of::<Activation>() + folder + texts.sum::<usize>()
+    }
+
     /// What such bytes say that came from this process.
     pub(super) fn decode(payload: &[u8], pid: Option<u32>) -> Result<Activation, Malformed> {
         let mut rest = Rest(payload);

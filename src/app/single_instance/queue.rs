@@ -9,8 +9,10 @@ use super::Activation;
 use crate::server::Responder;
 use sidewire_wire::{Failure, ResultCode};
 
-/// How many may wait: more than anybody starts, and with the largest activations 256 MiB.
+/// How many may wait: more than anybody starts.
 const MAX_WAITING: usize = 256;
+/// Bytes of memory that they may have together; one may always wait.
+const MAX_MEMORY: usize = 32 << 20;
 
 /// What the app and the instance's server share.
 #[derive(Debug, Default)]
@@ -21,9 +23,16 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(Activation, Responder)>,
+    waiting: VecDeque<Waiting>,
     wake: Option<Arc<Wake>>,
     course: Course,
+}
+
+struct Waiting {
+    activation: Activation,
+    responder: Responder,
+    /// Its memory.
+    bytes: usize,
 }
 
 type Wake = dyn Fn() + Send + Sync;
@@ -36,18 +45,19 @@ enum Course {
 }
 
 impl Queue {
-    /// Whether there is room for one more; else what to answer.
-    pub(super) fn admit(&self) -> Result<(), Failure> {
+    /// Whether there is room for this one; else what to answer.
+    pub(super) fn admit(&self, activation: &Activation) -> Result<(), Failure> {
+        let bytes = activation.memory();
         let mut state = self.lock();
         if state.course == Course::Over {
             return Err(over());
         }
-        if state.waiting.len() >= MAX_WAITING {
+        if !state.has_room(bytes) {
             state.waiting.retain(is_wanted);
         }
-        match state.waiting.len() >= MAX_WAITING {
-            true => Err(Failure::new(ResultCode::BUSY, "as many activations as may are waiting already")),
-            false => Ok(()),
+        match state.has_room(bytes) {
+            true => Ok(()),
+            false => Err(Failure::new(ResultCode::BUSY, "as many activations as may are waiting already")),
         }
     }
 
@@ -57,7 +67,8 @@ impl Queue {
         if state.course == Course::Over {
             return responder.fail(over());
         }
-        state.waiting.push_back((activation, responder));
+        let bytes = activation.memory();
+        state.waiting.push_back(Waiting { activation, responder, bytes });
         let wake = state.wake.clone();
         drop(state);
         self.arrived.notify_one();
@@ -72,9 +83,8 @@ impl Queue {
         loop {
             while let Some(next) = state.waiting.pop_front() {
                 if is_wanted(&next) {
-                    let (activation, responder) = next;
-                    responder.reply("");
-                    return Some(activation);
+                    next.responder.reply("");
+                    return Some(next.activation);
                 }
             }
             if state.course == Course::Over {
@@ -107,8 +117,8 @@ impl Queue {
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         self.arrived.notify_all();
-        for (_, responder) in waiting {
-            responder.fail(over());
+        for one in waiting {
+            one.responder.fail(over());
         }
     }
 
@@ -117,9 +127,17 @@ impl Queue {
     }
 }
 
+impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        let taken: usize = self.waiting.iter().map(|one| one.bytes).sum();
+        self.waiting.is_empty()
+            || self.waiting.len() < MAX_WAITING && taken.saturating_add(bytes) <= MAX_MEMORY
+    }
+}
+
 /// Whether its sender still waits.
-fn is_wanted((_, responder): &(Activation, Responder)) -> bool {
-    !responder.cancellation().is_cancelled()
+fn is_wanted(one: &Waiting) -> bool {
+    !one.responder.cancellation().is_cancelled()
 }
 
 fn over() -> Failure {
