@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use sidewire::{Cancellation, Client, Failure, Responder, ResultCode, Server, Unwanted};
-use sidewire_platform::Channel;
+use sidewire_platform::{Channel, Endpoint};
 
 use crate::util::{
-    PATIENCE, Raw, all_streams, client, connect, frame, fresh, on_every_stream, start, until, usual, watchdog,
+    PATIENCE, Raw, all_streams, client, connect, crowded_streams, frame, fresh, on_every_stream, start,
+    until, usual, watchdog,
 };
 
 /// Answered by a worker, with the payload backwards.
@@ -115,18 +116,23 @@ fn a_deferred_request_has_exactly_one_answer_whatever_its_handler_does() {
 /// 100 threads with 1,000 deferred calls each on one connection: every reply right, none twice.
 #[test]
 fn a_hundred_threads_with_a_thousand_deferred_calls_each() {
-    const THREADS: usize = 100;
-    const CALLS: usize = 1000;
     let _watchdog = watchdog(300);
+    for (endpoint, calls) in crowded_streams(1000) {
+        a_hundred_threads_with_deferred_calls(&endpoint, calls);
+    }
+}
+
+fn a_hundred_threads_with_deferred_calls(endpoint: &Endpoint, calls: usize) {
+    const THREADS: usize = 100;
     let server = server(4);
     let counters = server.counters();
-    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let (running, bound) = start(server, [usual(endpoint)]);
     let client = client(&bound[0]);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let client = &client;
             scope.spawn(move || {
-                for call in 0..CALLS {
+                for call in 0..calls {
                     let text = format!("{thread}:{call}");
                     let reply = client.call(LATER, &text).expect("call").into_payload();
                     assert!(reply.iter().rev().eq(text.as_bytes()), "{text}: {reply:?}");
@@ -137,18 +143,23 @@ fn a_hundred_threads_with_a_thousand_deferred_calls_each() {
     drop(client);
     running.stop().expect("the server ends well");
     let told = (counters.requests(), counters.failed(), counters.answers_to_nobody());
-    assert_eq!(told, ((THREADS * CALLS) as u64, 0, 0));
+    assert_eq!(told, ((THREADS * calls) as u64, 0, 0));
 }
 
 /// The same with callers that give up: some cancel, some have no time. Each call ends once.
 #[test]
 fn a_hundred_threads_that_give_up_at_random() {
-    const THREADS: usize = 100;
-    const CALLS: usize = 1000;
     let _watchdog = watchdog(300);
+    for (endpoint, calls) in crowded_streams(1000) {
+        a_hundred_threads_give_up(&endpoint, calls);
+    }
+}
+
+fn a_hundred_threads_give_up(endpoint: &Endpoint, calls: usize) {
+    const THREADS: usize = 100;
     let server = server(4);
     let counters = server.counters();
-    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let (running, bound) = start(server, [usual(endpoint)]);
     let client = client(&bound[0]);
     let [given_up, refused, answered] = [(); 3].map(|()| AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -156,7 +167,7 @@ fn a_hundred_threads_that_give_up_at_random() {
             let (client, given_up, refused, answered) = (&client, &given_up, &refused, &answered);
             scope.spawn(move || {
                 let mut random = thread as u64 + 1;
-                for call in 0..CALLS {
+                for call in 0..calls {
                     random = random
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
@@ -212,8 +223,14 @@ fn a_hundred_threads_that_give_up_at_random() {
 /// A request that is worked on for 3 s holds up nobody.
 #[test]
 fn others_do_not_wait_for_a_deferred_request() {
+    let _watchdog = watchdog(300);
+    for endpoint in all_streams() {
+        others_do_not_wait(&endpoint);
+    }
+}
+
+fn others_do_not_wait(endpoint: &Endpoint) {
     const SLEEP: u16 = 1;
-    let _watchdog = watchdog(120);
     let mut server = Server::new(());
     server.on(SLEEP, |(), _, reply| {
         let responder = reply.defer()?;
@@ -227,7 +244,7 @@ fn others_do_not_wait_for_a_deferred_request() {
         reply.write(request.payload());
         Ok(())
     });
-    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let (running, bound) = start(server, [usual(endpoint)]);
     let (sleeper, other) = (client(&bound[0]), client(&bound[0]));
     let median = || {
         let time = |_| {
@@ -247,10 +264,10 @@ fn others_do_not_wait_for_a_deferred_request() {
         let pending = sleeper.start(SLEEP, b"").expect("start");
         let meanwhile = median();
         assert_eq!(pending.wait().expect("call").into_payload(), b"rested");
-        println!("two calls: {before:?}, with one deferred {meanwhile:?}");
+        println!("{endpoint}: two calls: {before:?}, with one deferred {meanwhile:?}");
         meanwhile < before * 2 + Duration::from_millis(1)
     });
-    assert!(is_as_fast, "a deferred request holds up others");
+    assert!(is_as_fast, "a deferred request holds up others on {endpoint}");
     running.stop().expect("the server ends well");
 }
 

@@ -69,6 +69,12 @@ pub(crate) fn all_streams() -> Vec<Endpoint> {
     sidewire_platform::stream_schemes().iter().map(|scheme| fresh(scheme)).collect()
 }
 
+/// The same, each with how many times a crowd does something there: so often on the first, a tenth on the others.
+pub(crate) fn crowded_streams(times: usize) -> Vec<(Endpoint, usize)> {
+    let often = [times].into_iter().chain(std::iter::repeat(times / 10));
+    all_streams().into_iter().zip(often).collect()
+}
+
 /// Who may be at the other end in tests: the same user, or anyone where nobody can tell.
 pub(crate) fn usual_access(endpoint: &Endpoint) -> Access {
     if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone }
