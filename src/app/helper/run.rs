@@ -14,13 +14,13 @@ use crate::error::{Error, Kind};
 use sidewire_wire::Executed;
 
 /// How long a process may live on when its channel has ended, which it may do on its way out.
-const ENDING: Duration = Duration::from_secs(1);
+const ENDING: Duration = Duration::from_secs(3);
 /// How often a channel is looked at that nobody uses.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long one that was asked to end may take, if it has done what none should.
 const TERMINATING: Duration = Duration::from_secs(1);
 /// How long what it has printed may take to arrive when it has ended: no time, unless somebody else holds the pipe.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// One process.
 #[derive(Debug)]
