@@ -139,7 +139,8 @@ impl Connect {
                 let pid = channel.peer().credentials().and_then(|credentials| credentials.pid());
                 Ok(Presence::Serving { pid })
             }
-            Err(error) if error.is_not_listening() => {
+            // One that closes a connection at once has stopped listening by now.
+            Err(error) if error.is_not_listening() || error.is_peer_gone() => {
                 let lock = StartLock::try_acquire(self.endpoint());
                 Ok(match lock.map_err(|error| Error::os("look at", self.endpoint(), error))? {
                     Ok(_) => Presence::Absent,
