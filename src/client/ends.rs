@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use sidewire_platform::Endpoint;
+
 use super::leader::{SharedConnection, State};
 use crate::error::{Error, Kind};
-use sidewire_wire::caller::{Bound, End, Outcome};
+use sidewire_wire::caller::{Bound, Caller, End, Outcome, Wake};
 use sidewire_wire::reconnecting::Lost;
 use sidewire_wire::{Executed, ResultCode};
 
@@ -15,30 +17,7 @@ const SILENCE: Duration = Duration::from_millis(1);
 impl SharedConnection {
     /// What it means for a request that it was not answered.
     pub(super) fn explain(&self, state: &State, operation: &'static str, outcome: Outcome) -> Error {
-        let error = |kind| Error::new(operation, self.endpoint(), kind);
-        match outcome {
-            Outcome::TooLarge { length, bound: Bound::Server(limit) } => {
-                let text = format!("the payload has {length} bytes, the server takes {limit}");
-                error(Kind::InvalidInput(text))
-            }
-            Outcome::TooLarge { length, bound: Bound::Outbox(hard) } => {
-                let text = format!("{length} bytes of payload do not fit into our outbox_hard ({hard})");
-                error(Kind::InvalidInput(text))
-            }
-            Outcome::Lost => Error::no_memory(operation, self.endpoint(), Executed::Perhaps),
-            Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
-            Outcome::Ended(executed) => {
-                let has_left =
-                    executed == Executed::Perhaps || matches!(state.caller.end(), Some(End::Goodbye(_)));
-                let lost = if has_left { Lost::Sent(executed) } else { Lost::Unsent };
-                self.end(state).for_request(operation, executed).with_lost(lost)
-            }
-            Outcome::TimedOut(Executed::Perhaps)
-            | Outcome::Ready
-            | Outcome::Reply(_)
-            | Outcome::Part(_)
-            | Outcome::Event(_) => error(Kind::TimedOut),
-        }
+        explain(&state.caller, self.endpoint(), state.breakage.as_ref(), operation, outcome)
     }
 
     /// Whether it takes no more calls. What came since it was last used is looked at first: if it has ended
@@ -63,24 +42,7 @@ impl SharedConnection {
 
     /// Why the connection is at its end.
     pub(super) fn end(&self, state: &State) -> Error {
-        let gone = |why| {
-            let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
-            Error::new("read from", self.endpoint(), kind)
-        };
-        match (state.caller.end(), &state.breakage) {
-            (Some(End::Goodbye(ResultCode::OK)), _) => gone("it said goodbye".into()),
-            (Some(End::Goodbye(rc)), _) => gone(format!("it said goodbye: {rc}")),
-            (Some(End::Failed(failure)), _) => {
-                let error = Error::protocol("read from", self.endpoint(), failure);
-                match error.is_timeout() {
-                    true => error.with_note(|_| format!("{failure}, so the connection was ended")),
-                    false => error,
-                }
-            }
-            (Some(End::Broken), Some(error)) => error.clone(),
-            (Some(End::Ours), _) => Error::new("call", self.endpoint(), Kind::Closed),
-            (Some(End::Closed | End::Broken) | None, _) => gone("it closed the connection".into()),
-        }
+        end(&state.caller, self.endpoint(), state.breakage.as_ref())
     }
 
     /// Says goodbye, as far as that goes without waiting, and ends all that wait, in the channel or for others.
@@ -123,5 +85,60 @@ impl Drop for SharedConnection {
             return log::debug!("{}: left to the process that had connected", self.endpoint());
         }
         self.say_goodbye(&mut self.lock());
+    }
+}
+
+/// What it means for a request that it was not answered. `breakage`: how the channel broke, if it did.
+pub(crate) fn explain<W: Wake>(
+    caller: &Caller<W>,
+    endpoint: &Endpoint,
+    breakage: Option<&Error>,
+    operation: &'static str,
+    outcome: Outcome,
+) -> Error {
+    let error = |kind| Error::new(operation, endpoint, kind);
+    match outcome {
+        Outcome::TooLarge { length, bound: Bound::Server(limit) } => {
+            let text = format!("the payload has {length} bytes, the server takes {limit}");
+            error(Kind::InvalidInput(text))
+        }
+        Outcome::TooLarge { length, bound: Bound::Outbox(hard) } => {
+            let text = format!("{length} bytes of payload do not fit into our outbox_hard ({hard})");
+            error(Kind::InvalidInput(text))
+        }
+        Outcome::Lost => Error::no_memory(operation, endpoint, Executed::Perhaps),
+        Outcome::TimedOut(Executed::Never) => error(Kind::TimedOut).not_executed(),
+        Outcome::Ended(executed) => {
+            let has_left = executed == Executed::Perhaps || matches!(caller.end(), Some(End::Goodbye(_)));
+            let lost = if has_left { Lost::Sent(executed) } else { Lost::Unsent };
+            end(caller, endpoint, breakage).for_request(operation, executed).with_lost(lost)
+        }
+        Outcome::TimedOut(Executed::Perhaps)
+        | Outcome::Ready
+        | Outcome::Reply(_)
+        | Outcome::Part(_)
+        | Outcome::Event(_) => error(Kind::TimedOut),
+    }
+}
+
+/// Why a connection is at its end.
+pub(crate) fn end<W: Wake>(caller: &Caller<W>, endpoint: &Endpoint, breakage: Option<&Error>) -> Error {
+    let gone = |why| {
+        let kind = Kind::PeerGone { executed: Executed::Perhaps, why };
+        Error::new("read from", endpoint, kind)
+    };
+    match (caller.end(), breakage) {
+        (Some(End::Goodbye(ResultCode::OK)), _) => gone("it said goodbye".into()),
+        (Some(End::Goodbye(rc)), _) => gone(format!("it said goodbye: {rc}")),
+        (Some(End::Failed(failure)), _) => {
+            let error = Error::protocol("read from", endpoint, failure);
+            match error.is_timeout() {
+                true => error.with_note(|_| format!("{failure}, so the connection was ended")),
+                false => error,
+            }
+        }
+        (Some(End::Broken), Some(error)) => error.clone(),
+        (Some(End::Ours), _) => Error::new("call", endpoint, Kind::Closed),
+        (Some(End::Closed | End::Broken) | None, _) => gone("it closed the connection".into()),
     }
 }

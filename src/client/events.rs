@@ -31,6 +31,10 @@ pub enum Renewal {
 }
 
 impl Event {
+    pub(crate) fn new(published: Published, renewal: Option<Renewal>) -> Event {
+        Event { published, renewal }
+    }
+
     /// The topic, which is a message type.
     #[must_use]
     pub fn topic(&self) -> u16 {
@@ -205,7 +209,7 @@ impl Events {
 
     fn event(&mut self, published: Published) -> Event {
         let place = self.renewed.iter().position(|(topic, _)| *topic == published.topic);
-        Event { renewal: place.map(|place| self.renewed.swap_remove(place).1), published }
+        Event::new(published, place.map(|place| self.renewed.swap_remove(place).1))
     }
 
     fn lose(&mut self) {

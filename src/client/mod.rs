@@ -5,7 +5,7 @@ mod calls;
 mod closing;
 mod connect;
 mod datagram;
-mod ends;
+pub(crate) mod ends;
 mod events;
 mod given;
 mod handlers;
@@ -20,7 +20,7 @@ mod ping;
 mod raw;
 mod reconnect;
 mod relay;
-mod request;
+pub(crate) mod request;
 mod serving;
 mod summons;
 
@@ -128,12 +128,12 @@ impl Response {
     }
 
     /// As an error if the code is not 0.
-    fn checked(self, endpoint: &Endpoint) -> Result<Response> {
+    pub(crate) fn checked(self, endpoint: &Endpoint) -> Result<Response> {
         self.checked_as("call", endpoint)
     }
 
     /// The same of another operation than a call.
-    fn checked_as(self, operation: &'static str, endpoint: &Endpoint) -> Result<Response> {
+    pub(crate) fn checked_as(self, operation: &'static str, endpoint: &Endpoint) -> Result<Response> {
         let Response { rc, payload, is_text, may_be_refusal } = self;
         match rc {
             ResultCode::OK => Ok(Response { rc, payload, is_text, may_be_refusal }),

@@ -180,7 +180,7 @@ impl RequestBuilder<'_> {
 }
 
 /// Says which call it was, and of whom nothing came.
-pub(super) fn explain(error: Error, msg_type: u16, timeout: Option<Duration>, peer: &Peer) -> Error {
+pub(crate) fn explain(error: Error, msg_type: u16, timeout: Option<Duration>, peer: &Peer) -> Error {
     let error = error.of_type(msg_type);
     let Some(timeout) = timeout.filter(|_| error.is_timeout()) else { return error };
     let peer = peer.as_server();
