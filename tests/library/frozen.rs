@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Connect, Listen, Server, StreamHandler};
+use sidewire::{Access, Connect, Listen, Responder, Server, StreamHandler};
 
 use crate::util::{PATIENCE, fresh, unique, until, watchdog};
 
@@ -18,13 +18,21 @@ const TASK: &str = "SIDEWIRE_TEST_TASK";
 
 /// Tells that a request has come, and answers when it is told to.
 struct Gate {
-    has_come: Sender<()>,
+    has_come: Sender<Request>,
     may_answer: Receiver<()>,
+}
+
+/// What the test does once it may be answered.
+enum Request {
+    /// Nothing more: the handler waits for the word.
+    Held,
+    /// This: the handler has gone on to the next one.
+    Deferred(Responder),
 }
 
 impl Gate {
     fn pass(&self) {
-        self.has_come.send(()).expect("the test listens");
+        self.has_come.send(Request::Held).expect("the test listens");
         self.may_answer.recv().expect("the test answers");
     }
 }
@@ -46,11 +54,18 @@ fn server(gate: Gate, task: &str, scheme: &str) -> Server<Gate> {
     };
     let listen = || Listen::from(&endpoint).access(Access::Anyone);
     let mut server = Server::new(gate);
-    server.on(1, |gate: &mut Gate, request, reply| {
-        gate.pass();
-        reply.write(request.payload());
-        Ok(())
-    });
+    match task {
+        // So that all of them are seen to have come, before one is answered.
+        "threads" => server.on(1, |gate: &mut Gate, _, reply| {
+            gate.has_come.send(Request::Deferred(reply.defer()?)).expect("the test listens");
+            Ok(())
+        }),
+        _ => server.on(1, |gate: &mut Gate, request, reply| {
+            gate.pass();
+            reply.write(request.payload());
+            Ok(())
+        }),
+    };
     match task {
         "raw" => server.listen_raw(listen(), ()),
         "messages" => server.listen_messages(listen(), |gate, message, reply| {
@@ -122,16 +137,19 @@ fn run_within(task: &str, scheme: &str, timeout: Duration) -> bool {
     let running = server.spawn().expect("spawn");
     let started = Instant::now();
     let mut client = start(task, &endpoint, timeout);
-    requests.recv_timeout(PATIENCE).expect("a request");
     let count = if task == "threads" { 4 } else { 1 };
-    // The others have asked as well when all wait: they, the one that the harness runs the test on, and its
-    // first.
-    until("all wait", || sleeping_threads(client.id()) > count);
+    let requests: Vec<Request> =
+        (0..count).map(|_| requests.recv_timeout(PATIENCE).expect("a request")).collect();
     signal("-STOP", &client);
     let stat = format!("/proc/{}/stat", client.id());
     until("it is stopped", || std::fs::read_to_string(&stat).expect("/proc").contains(") T "));
     let is_in_time = started.elapsed() < timeout;
-    (0..count).for_each(|_| answer.send(()).expect("the server waits"));
+    for request in requests {
+        match request {
+            Request::Held => answer.send(()).expect("the server waits"),
+            Request::Deferred(responder) => responder.reply(&b"hello"[..]),
+        }
+    }
     if is_in_time {
         sleep(timeout + timeout / 4);
     }
@@ -140,12 +158,6 @@ fn run_within(task: &str, scheme: &str, timeout: Duration) -> bool {
     assert!(status.success() || !is_in_time, "{task} on {endpoint}: {status}");
     running.stop().expect("the server ends well");
     is_in_time
-}
-
-fn sleeping_threads(process: u32) -> usize {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("/proc");
-    let stat = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat"));
-    tasks.filter_map(|task| stat(task.ok()?).ok()).filter(|stat| stat.contains(") S ")).count()
 }
 
 const NAME: &str = "frozen::clients_that_were_stopped_get_what_came_in_time";
