@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Response;
 use super::journal::Asked;
 use super::leader::{Guard, SharedConnection, State, Waiting};
+use super::medium::Medium;
 use crate::error::{Error, Kind, Result};
 use crate::loops;
 use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat};
@@ -102,24 +103,6 @@ impl SharedConnection {
         self.lock().caller.is_decided(seat)
     }
 
-    /// Tells the server that nobody needs the answer to this call.
-    pub(super) fn cancel(&self, seat: Seat) {
-        let mut state = self.lock();
-        state.caller.cancel(seat);
-        self.offer(&mut state);
-    }
-
-    /// The same, and nobody waits for what it answers. In a forked child this says nothing.
-    pub(super) fn drop_call(&self, seat: Seat) {
-        if !self.maker.is_here() {
-            return;
-        }
-        let mut state = self.lock();
-        state.caller.cancel(seat);
-        state.caller.leave(seat);
-        self.offer(&mut state);
-    }
-
     /// Sends what waits to be sent.
     pub(super) fn send_all(&self, deadline: Option<Instant>) -> Result<()> {
         let state = self.flush(self.lock(), None, deadline);
@@ -129,33 +112,11 @@ impl SharedConnection {
     /// Sends a request that wants no answer.
     pub(super) fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
         let state = self.lock();
-        if state.caller.layout() == Some(Layout::Classic) {
-            let text = "the classic layout has no requests without an answer";
-            return Err(Error::new("notify", self.endpoint(), Kind::InvalidInput(text.into())));
-        }
+        self.check_notifies(&state)?;
         let mut state = self.wait_for_leave(state, "notify", Purpose::Notify(payload.len()), deadline)?;
-        let pushed = state.caller.notify(msg_type, payload);
-        pushed.map_err(|NoMemory| Error::no_memory("notify", self.endpoint(), Executed::Never))?;
-        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
+        self.push_notify(&mut state, msg_type, payload)?;
         state = self.flush(state, None, deadline);
         self.check_sent(&state, "notify")
-    }
-
-    /// Whether all has left, or another thread sees to it.
-    fn check_sent(&self, state: &State, operation: &'static str) -> Result<()> {
-        if state.caller.end().is_some() {
-            return Err(self.explain(state, operation, Outcome::Ended(Executed::Perhaps)));
-        }
-        if state.caller.has_unsent() && !state.caller.is_somebody_writing() {
-            return Err(self.explain(state, operation, Outcome::TimedOut(Executed::Perhaps)));
-        }
-        Ok(())
-    }
-
-    /// Whether its server could not answer as long as this thread waits.
-    pub(super) fn waits_for_itself(&self) -> bool {
-        let address = || self.channel().peer_address().ok();
-        loops::serves_peer(self.channel().peer(), self.endpoint(), address)
     }
 
     /// Waits until such a request may begin, which it then has to at once.
@@ -176,15 +137,82 @@ impl SharedConnection {
         let seat = state.caller.ask(purpose, deadline, Waiting::here());
         match self.wait(state, seat, deadline) {
             (state, Outcome::Ready) => Ok(state),
-            (state, outcome) => {
-                let error = self.explain(&state, operation, outcome);
-                // Nothing of it was begun, whatever the end says of what was.
-                Err(if error.lost().is_some() { error.with_lost(Lost::Unsent) } else { error })
-            }
+            (state, outcome) => Err(self.unbegun(&state, operation, outcome)),
         }
     }
+}
 
-    fn result(&self, state: &State, outcome: Outcome) -> Result<Response> {
+/// What takes no waiting.
+impl<M: Medium> SharedConnection<M> {
+    /// Tells the server that nobody needs the answer to this call.
+    pub(crate) fn cancel(&self, seat: Seat) {
+        let mut state = self.lock();
+        state.caller.cancel(seat);
+        self.offer(&mut state);
+    }
+
+    /// The same, and nobody waits for what it answers. In a forked child this says nothing.
+    pub(crate) fn drop_call(&self, seat: Seat) {
+        if !self.maker.is_here() {
+            return;
+        }
+        let mut state = self.lock();
+        state.caller.cancel(seat);
+        state.caller.leave(seat);
+        self.offer(&mut state);
+    }
+
+    /// Puts a request that wants no answer into the outbox, which has room for it.
+    pub(crate) fn push_notify(
+        &self,
+        state: &mut State<M::Waiting>,
+        msg_type: u16,
+        payload: &[u8],
+    ) -> Result<()> {
+        let pushed = state.caller.notify(msg_type, payload);
+        pushed.map_err(|NoMemory| Error::no_memory("notify", self.endpoint(), Executed::Never))?;
+        log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
+        Ok(())
+    }
+
+    pub(crate) fn check_notifies(&self, state: &State<M::Waiting>) -> Result<()> {
+        if state.caller.layout() == Some(Layout::Classic) {
+            let text = "the classic layout has no requests without an answer";
+            return Err(Error::new("notify", self.endpoint(), Kind::InvalidInput(text.into())));
+        }
+        Ok(())
+    }
+
+    /// Whether all has left, or somebody else sees to it.
+    pub(crate) fn check_sent(&self, state: &State<M::Waiting>, operation: &'static str) -> Result<()> {
+        if state.caller.end().is_some() {
+            return Err(self.explain(state, operation, Outcome::Ended(Executed::Perhaps)));
+        }
+        if state.caller.has_unsent() && !state.caller.is_somebody_writing() {
+            return Err(self.explain(state, operation, Outcome::TimedOut(Executed::Perhaps)));
+        }
+        Ok(())
+    }
+
+    /// Whether its server could not answer as long as this thread waits.
+    pub(crate) fn waits_for_itself(&self) -> bool {
+        let address = || self.channel().peer_address().ok();
+        loops::serves_peer(self.channel().peer(), self.endpoint(), address)
+    }
+
+    /// Why a request could not begin.
+    pub(crate) fn unbegun(
+        &self,
+        state: &State<M::Waiting>,
+        operation: &'static str,
+        outcome: Outcome,
+    ) -> Error {
+        let error = self.explain(state, operation, outcome);
+        // Nothing of it was begun, whatever the end says of what was.
+        if error.lost().is_some() { error.with_lost(Lost::Unsent) } else { error }
+    }
+
+    pub(crate) fn result(&self, state: &State<M::Waiting>, outcome: Outcome) -> Result<Response> {
         match outcome {
             Outcome::Reply(reply) => Ok(reply.into()),
             outcome => Err(self.explain(state, "call", outcome)),

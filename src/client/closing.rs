@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::leader::SharedConnection;
+use super::medium::Medium;
 use crate::error::{Error, Result};
 
 /// Whoever is to be told, as long as nobody was.
 #[derive(Clone)]
-pub(super) struct Closing(Arc<Inner>);
+pub(crate) struct Closing(Arc<Inner>);
 
 struct Inner {
     is_told: AtomicBool,
@@ -25,12 +26,12 @@ impl Closing {
     }
 
     /// Tells nobody.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.0.is_told.store(true, Ordering::Release);
     }
 
     /// Tells why; not again. Under no lock: whoever is told may use the client.
-    pub(super) fn tell(&self, why: &Error) {
+    pub(crate) fn tell(&self, why: &Error) {
         if !self.0.is_told.swap(true, Ordering::AcqRel) {
             (self.0.told)(why);
         }
@@ -43,10 +44,10 @@ impl fmt::Debug for Closing {
     }
 }
 
-impl SharedConnection {
+impl<M: Medium> SharedConnection<M> {
     /// Tells of the connection's end, if that is why this has failed. If more is known of it, or soon will be, that
     /// becomes the error.
-    pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn told<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Err(error) if error.lost().is_some() || error.is_closed() => {
                 self.tell_end();
@@ -60,7 +61,7 @@ impl SharedConnection {
     }
 
     /// Tells of the connection's end, if it has come.
-    pub(super) fn tell_end(&self) {
+    pub(crate) fn tell_end(&self) {
         let Some(closing) = &self.closing else { return };
         let reason = self.reason(&self.lock());
         if let Some(reason) = reason {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sidewire_platform::Endpoint;
 
 use super::leader::{SharedConnection, State};
+use super::medium::Medium;
 use crate::error::{Error, Kind};
 use sidewire_wire::caller::{Bound, Caller, End, Outcome, Wake};
 use sidewire_wire::reconnecting::Lost;
@@ -14,39 +15,44 @@ use sidewire_wire::{Executed, ResultCode};
 /// anew in less.
 const SILENCE: Duration = Duration::from_millis(1);
 
-impl SharedConnection {
+impl<M: Medium> SharedConnection<M> {
     /// What it means for a request that it was not answered.
-    pub(super) fn explain(&self, state: &State, operation: &'static str, outcome: Outcome) -> Error {
+    pub(crate) fn explain(
+        &self,
+        state: &State<M::Waiting>,
+        operation: &'static str,
+        outcome: Outcome,
+    ) -> Error {
         explain(&state.caller, self.endpoint(), state.breakage.as_ref(), operation, outcome)
     }
 
     /// Whether it takes no more calls. What came since it was last used is looked at first: if it has ended
     /// meanwhile, nothing is sent to nobody.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut state = self.lock();
         if state.caller.end().is_none() && state.now.elapsed() >= SILENCE {
-            state = self.read_what_is_there(state, None);
+            state = M::look(self, state);
         }
         state.caller.end().is_some()
     }
 
     /// Why it takes no more calls, if that is so.
-    pub(super) fn reason(&self, state: &State) -> Option<Error> {
+    pub(crate) fn reason(&self, state: &State<M::Waiting>) -> Option<Error> {
         state.caller.end().is_some().then(|| self.end(state))
     }
 
     /// What tells one run of the server from another.
-    pub(super) fn instance(&self) -> Option<[u8; 16]> {
+    pub(crate) fn instance(&self) -> Option<[u8; 16]> {
         self.lock().caller.hello()?.instance()
     }
 
     /// Why the connection is at its end.
-    pub(super) fn end(&self, state: &State) -> Error {
+    pub(crate) fn end(&self, state: &State<M::Waiting>) -> Error {
         end(&state.caller, self.endpoint(), state.breakage.as_ref())
     }
 
     /// Says goodbye, as far as that goes without waiting, and ends all that wait, in the channel or for others.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         if !self.maker.is_here() {
             return log::debug!("{}: left to the process that had connected", self.endpoint());
         }
@@ -58,16 +64,16 @@ impl SharedConnection {
     }
 
     /// Says goodbye, as far as that goes without waiting. What is under way may still be answered.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         let mut state = self.lock();
         self.say_goodbye(&mut state);
     }
 
-    fn say_goodbye(&self, state: &mut State) {
+    fn say_goodbye(&self, state: &mut State<M::Waiting>) {
         let Some(goodbye) = state.caller.goodbye() else {
             return log::debug!("{}: closed without a goodbye", self.endpoint());
         };
-        match self.channel().send(goodbye, Some(Duration::ZERO)) {
+        match self.channel().send_now(goodbye) {
             Ok(count) => {
                 state.caller.sent(count, state.now);
                 log::debug!("{}: closed", self.endpoint());
@@ -79,7 +85,7 @@ impl SharedConnection {
 }
 
 /// Says goodbye, unless that was done. The channel closes itself.
-impl Drop for SharedConnection {
+impl<M: Medium> Drop for SharedConnection<M> {
     fn drop(&mut self) {
         if !self.maker.is_here() {
             return log::debug!("{}: left to the process that had connected", self.endpoint());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::leader::{SharedConnection, Waiting};
 use super::line::Line;
+use super::medium::Medium;
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -299,12 +300,6 @@ impl SharedConnection {
         }
     }
 
-    fn unsubscribe(&self, seat: Seat, topic: u16) {
-        let mut state = self.lock();
-        state.caller.unsubscribe(seat, topic);
-        self.offer(&mut state);
-    }
-
     fn next_event(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Published>> {
         let (state, outcome) = self.attend(seat, |_| until);
         Some(match outcome? {
@@ -312,9 +307,18 @@ impl SharedConnection {
             outcome => Err(self.explain(&state, WAIT, outcome)),
         })
     }
+}
+
+/// What takes no waiting.
+impl<M: Medium> SharedConnection<M> {
+    pub(crate) fn unsubscribe(&self, seat: Seat, topic: u16) {
+        let mut state = self.lock();
+        state.caller.unsubscribe(seat, topic);
+        self.offer(&mut state);
+    }
 
     /// Nobody listens there any more. In a forked child this says nothing.
-    fn drop_events(&self, seat: Seat) {
+    pub(crate) fn drop_events(&self, seat: Seat) {
         if !self.maker.is_here() {
             return;
         }

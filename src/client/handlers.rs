@@ -9,8 +9,7 @@ use std::time::Duration;
 use sidewire_platform::{Endpoint, Tally};
 
 use super::Response;
-use super::leader::SharedConnection;
-use super::serving::PeerResponder;
+use super::serving::{Asker, PeerResponder};
 use crate::error::Result;
 use sidewire_wire::{Failure, OwedId, ResultCode};
 
@@ -71,7 +70,7 @@ impl fmt::Debug for Handlers {
 /// A request or a notify of the server, as a [handler](super::Connect::on) of its client sees it.
 #[derive(Debug)]
 pub struct PeerRequest<'a> {
-    pub(super) connection: &'a SharedConnection,
+    pub(super) connection: &'a dyn Asker,
     pub(super) msg_type: u16,
     pub(super) payload: &'a [u8],
     pub(super) owed: Option<OwedId>,
@@ -99,7 +98,7 @@ impl PeerRequest<'_> {
     /// Whether nobody waits for the answer: the server has cancelled, its time is over, or it has gone.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.owed.is_none_or(|owed| !self.connection.lock().caller.is_owed(owed))
+        self.owed.is_none_or(|owed| !self.connection.is_owed(owed))
     }
 
     /// The endpoint that the client is connected to.
@@ -115,7 +114,7 @@ impl PeerRequest<'_> {
     /// # Errors
     /// As [`Client::call`](super::Client::call).
     pub fn call(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<Response> {
-        self.connection.call(msg_type, payload.as_ref(), self.connection.handlers.call_timeout)
+        self.connection.call(msg_type, payload.as_ref())
     }
 
     /// Tells the server something that wants no answer.
@@ -123,16 +122,14 @@ impl PeerRequest<'_> {
     /// # Errors
     /// As [`Client::notify`](super::Client::notify).
     pub fn notify(&self, msg_type: u16, payload: impl AsRef<[u8]>) -> Result<()> {
-        let deadline = self.connection.deadline();
-        let notified = self.connection.notify(msg_type, payload.as_ref(), deadline);
-        notified.map_err(|error| error.of_type(msg_type))
+        self.connection.notify(msg_type, payload.as_ref()).map_err(|error| error.of_type(msg_type))
     }
 }
 
 /// What a [handler](super::Connect::on) of a client answers. It leaves when the handler has returned.
 #[derive(Debug)]
 pub struct PeerReply {
-    pub(super) connection: Weak<SharedConnection>,
+    pub(super) connection: Weak<dyn Asker>,
     pub(super) to: To,
     pub(super) payload: Vec<u8>,
     pub(super) rc: ResultCode,

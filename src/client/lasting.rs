@@ -1,13 +1,14 @@
 //! A client's connection, and the ones that follow it if that was asked for.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sidewire_platform::Endpoint;
+use sidewire_platform::{Channel, Endpoint};
 
 use super::Connect;
 use super::closing::Closing;
-use super::leader::{SharedConnection, is_past, remaining};
+use super::leader::{SharedConnection, remaining};
+use super::medium::{Bell, Medium};
 use super::reconnect::{Reconnect, Reconnected};
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::random::random_number;
@@ -16,21 +17,21 @@ use sidewire_wire::{Executed, ResultCode};
 
 /// One connection after the other.
 #[derive(Debug)]
-pub(super) struct Lasting {
+pub(crate) struct Lasting<M: Medium = Channel> {
     connect: Connect,
     reconnect: Reconnect,
     closing: Option<Closing>,
-    state: Mutex<State>,
-    /// An attempt is over.
-    is_decided: Condvar,
+    state: Mutex<State<M>>,
+    /// Rung when an attempt is over.
+    pub(crate) is_decided: M::Bell,
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State<M: Medium> {
     /// The last one, perhaps ended.
-    connection: Arc<SharedConnection>,
+    connection: Arc<SharedConnection<M>>,
     /// The one that shakes hands.
-    next: Option<Arc<SharedConnection>>,
+    next: Option<Arc<SharedConnection<M>>>,
     reconnecting: Reconnecting,
     /// Why the last one ended.
     lost: Option<Error>,
@@ -38,68 +39,86 @@ struct State {
     failure: Option<Error>,
 }
 
-impl Lasting {
-    pub(super) fn new(
+type Guard<'a, M = Channel> = MutexGuard<'a, State<M>>;
+
+/// What whoever needs a connection does next.
+#[derive(Debug)]
+pub(crate) enum Next<M: Medium> {
+    Use(Arc<SharedConnection<M>>),
+    /// Comes again when an attempt is over, or then.
+    Wait(Option<Instant>),
+    /// Makes an attempt.
+    Attempt,
+    /// Has no time left.
+    Late(Error),
+    /// Goes: see [`Lasting::given_up`].
+    GivenUp(Error),
+}
+
+/// How an attempt is bounded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) limit: Option<Duration>,
+    /// Whether that is less than it would have if whoever makes it had more time.
+    is_cut: bool,
+}
+
+impl<M: Medium> Lasting<M> {
+    pub(crate) fn new(
         connect: Connect,
         reconnect: Reconnect,
         closing: Option<Closing>,
-        connection: Arc<SharedConnection>,
-    ) -> Lasting {
+        connection: Arc<SharedConnection<M>>,
+    ) -> Lasting<M> {
         let reconnecting = Reconnecting::new(reconnect.rules, Instant::now());
         let state = State { connection, next: None, reconnecting, lost: None, failure: None };
-        Lasting { connect, reconnect, closing, state: Mutex::new(state), is_decided: Condvar::new() }
+        Lasting { connect, reconnect, closing, state: Mutex::new(state), is_decided: M::Bell::default() }
     }
 
-    /// The connection; a new one if the last one has ended, by then.
-    pub(super) fn connection(
+    /// For one who needs a connection by then.
+    pub(crate) fn next(
         &self,
+        state: &mut State<M>,
         operation: &'static str,
         deadline: Option<Instant>,
-    ) -> Result<Arc<SharedConnection>> {
-        let mut state = self.lock();
-        loop {
-            self.note_an_end(&mut state);
-            match state.reconnecting.poll(Instant::now()) {
-                Turn::Connected => return Ok(Arc::clone(&state.connection)),
-                Turn::GivenUp => {
-                    let error = state.end(self.connect.endpoint());
-                    drop(state);
-                    self.tell(&error);
-                    return Err(error.for_request(operation, Executed::Never));
-                }
-                Turn::Wait { .. } if is_past(deadline) => return Err(self.no_time(&state, operation)),
-                Turn::Wait { until } => {
-                    let left = remaining(until.into_iter().chain(deadline).min());
-                    state = self.wait(state, left);
-                }
-                Turn::Attempt if is_past(deadline) => {
-                    state.reconnecting.cut_short(Instant::now());
-                    return Err(self.no_time(&state, operation));
-                }
-                Turn::Attempt => {
-                    drop(state);
-                    self.attempt(deadline);
-                    state = self.lock();
-                }
+    ) -> Next<M> {
+        self.note_an_end(state);
+        let now = Instant::now();
+        let is_past = deadline.is_some_and(|deadline| deadline <= now);
+        match state.reconnecting.poll(now) {
+            Turn::Connected => Next::Use(Arc::clone(&state.connection)),
+            Turn::GivenUp => Next::GivenUp(state.end(self.connect.endpoint())),
+            Turn::Wait { .. } if is_past => Next::Late(self.no_time(state, operation)),
+            Turn::Wait { until } => Next::Wait(until.into_iter().chain(deadline).min()),
+            Turn::Attempt if is_past => {
+                state.reconnecting.cut_short(now);
+                Next::Late(self.no_time(state, operation))
             }
+            Turn::Attempt => Next::Attempt,
         }
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
+    /// What is told one who needs a connection when no other will be sought. Under no lock.
+    pub(crate) fn given_up(&self, error: &Error, operation: &'static str) -> Error {
+        self.tell(error);
+        error.for_request(operation, Executed::Never)
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         self.connect.endpoint()
     }
 
     /// The connection, or the last one there was.
-    pub(super) fn current(&self) -> Arc<SharedConnection> {
+    pub(crate) fn current(&self) -> Arc<SharedConnection<M>> {
         Arc::clone(&self.lock().connection)
     }
 
-    pub(super) fn has_given_up(&self) -> bool {
+    pub(crate) fn has_given_up(&self) -> bool {
         self.lock().reconnecting.has_given_up()
     }
 
     /// Sees whether the connection has ended.
-    fn note_an_end(&self, state: &mut State) {
+    fn note_an_end(&self, state: &mut State<M>) {
         let now = Instant::now();
         if !state.reconnecting.is_connected() || !state.connection.has_ended() {
             return;
@@ -113,12 +132,16 @@ impl Lasting {
         (state.lost, state.failure) = (Some(lost), None);
     }
 
-    /// Connects, once, and notes how that went.
-    fn attempt(&self, deadline: Option<Instant>) {
+    /// How long an attempt may take that is to be over by then.
+    pub(crate) fn bounds(&self, deadline: Option<Instant>) -> Bounds {
         let left = remaining(deadline);
         let limit = self.connect.time_limit();
         let is_cut = left.is_some_and(|left| limit.is_none_or(|limit| left < limit));
-        let result = self.open(if is_cut { left } else { limit }, deadline);
+        Bounds { limit: if is_cut { left } else { limit }, is_cut }
+    }
+
+    /// Notes how an attempt went.
+    pub(crate) fn note_attempt(&self, result: Result<Arc<SharedConnection<M>>>, bounds: Bounds) {
         let mut state = self.lock();
         state.next = None;
         let now = Instant::now();
@@ -127,7 +150,7 @@ impl Lasting {
             Err(error) => {
                 if is_final(&error) {
                     state.reconnecting.give_up();
-                } else if is_cut && error.is_timeout() {
+                } else if bounds.is_cut && error.is_timeout() {
                     state.reconnecting.cut_short(now);
                 } else {
                     state.reconnecting.failed(now, random_number());
@@ -140,38 +163,31 @@ impl Lasting {
             }
         };
         drop(state);
-        self.is_decided.notify_all();
+        self.is_decided.ring();
         if let Some(reconnected) = told {
             self.reconnect.tell(&reconnected);
             self.connect.tell_arrival();
         }
     }
 
-    /// An effort, which is to be over by then.
-    fn open(&self, limit: Option<Duration>, until: Option<Instant>) -> Result<Arc<SharedConnection>> {
-        self.connect.clone().timeout(limit).strive(until, |connect| self.open_once(connect))
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.lock().reconnecting.has_given_up() {
+            true => Err(Error::new("connect to", self.connect.endpoint(), Kind::Closed)),
+            false => Ok(()),
+        }
     }
 
-    /// Where `close` finds it before it has shaken hands.
-    fn open_once(&self, connect: &Connect) -> Result<Arc<SharedConnection>> {
-        let deadline = connect.deadline();
-        let is_closed = |state: &State| state.reconnecting.has_given_up();
-        let closed = || Error::new("connect to", self.connect.endpoint(), Kind::Closed);
-        if is_closed(&self.lock()) {
-            return Err(closed());
-        }
-        let connection = connect.begin_stream(None)?;
+    /// Shows `close` a connection that has not shaken hands yet.
+    pub(crate) fn show(&self, connection: &Arc<SharedConnection<M>>) -> Result<()> {
         let mut state = self.lock();
-        if is_closed(&state) {
-            return Err(closed());
+        if state.reconnecting.has_given_up() {
+            return Err(Error::new("connect to", self.connect.endpoint(), Kind::Closed));
         }
-        state.next = Some(Arc::clone(&connection));
-        drop(state);
-        connect.shake_hands(&connection, deadline)?;
-        Ok(connection)
+        state.next = Some(Arc::clone(connection));
+        Ok(())
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.reconnecting.give_up();
         state.connection.close();
@@ -181,7 +197,7 @@ impl Lasting {
         let closed = Error::new("call", self.connect.endpoint(), Kind::Closed);
         (state.lost, state.failure) = (Some(closed.clone()), None);
         drop(state);
-        self.is_decided.notify_all();
+        self.is_decided.ring();
         self.tell(&closed);
     }
 
@@ -192,7 +208,7 @@ impl Lasting {
     }
 
     /// For one whose time is up.
-    fn no_time(&self, state: &State, operation: &'static str) -> Error {
+    fn no_time(&self, state: &State<M>, operation: &'static str) -> Error {
         let why = state.failure.as_ref().or(state.lost.as_ref());
         let error = Error::new(operation, self.connect.endpoint(), Kind::TimedOut).not_executed();
         error.with_note(|_| match why {
@@ -201,22 +217,63 @@ impl Lasting {
         })
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, left: Option<Duration>) -> MutexGuard<'a, State> {
+    pub(crate) fn lock(&self) -> Guard<'_, M> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For threads.
+impl Lasting {
+    /// The connection; a new one if the last one has ended, by then.
+    pub(super) fn connection(
+        &self,
+        operation: &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<SharedConnection>> {
+        let mut state = self.lock();
+        loop {
+            match self.next(&mut state, operation, deadline) {
+                Next::Use(connection) => return Ok(connection),
+                Next::Late(error) => return Err(error),
+                Next::GivenUp(error) => {
+                    drop(state);
+                    return Err(self.given_up(&error, operation));
+                }
+                Next::Wait(until) => state = self.wait(state, remaining(until)),
+                Next::Attempt => {
+                    drop(state);
+                    let bounds = self.bounds(deadline);
+                    self.note_attempt(self.open(bounds.limit, deadline), bounds);
+                    state = self.lock();
+                }
+            }
+        }
+    }
+
+    /// An effort, which is to be over by then.
+    fn open(&self, limit: Option<Duration>, until: Option<Instant>) -> Result<Arc<SharedConnection>> {
+        self.connect.clone().timeout(limit).strive(until, |connect| {
+            let deadline = connect.deadline();
+            self.check_open()?;
+            let connection = connect.begin_stream(None)?;
+            self.show(&connection)?;
+            connect.shake_hands(&connection, deadline)?;
+            Ok(connection)
+        })
+    }
+
+    fn wait<'a>(&self, state: Guard<'a>, left: Option<Duration>) -> Guard<'a> {
         match left {
             None => self.is_decided.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(left) => self.is_decided.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl State {
+impl<M: Medium> State<M> {
     /// Puts a new connection in the last one's place, unless the client was closed meanwhile. Gives what is to be
     /// told of it.
-    fn replace(&mut self, connection: Arc<SharedConnection>, now: Instant) -> Option<Reconnected> {
+    fn replace(&mut self, connection: Arc<SharedConnection<M>>, now: Instant) -> Option<Reconnected> {
         if self.reconnecting.has_given_up() {
             return None;
         }

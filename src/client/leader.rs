@@ -17,6 +17,7 @@ use sidewire_platform::{Channel, Endpoint};
 
 use super::closing::Closing;
 use super::handlers::Handlers;
+use super::medium::Medium;
 use super::relay::Fate;
 use crate::error::Error;
 use crate::maker::Maker;
@@ -26,15 +27,15 @@ use sidewire_wire::{App, Executed, Layout};
 
 /// A connection that several threads call on.
 #[derive(Debug)]
-pub(super) struct SharedConnection {
-    channel: Channel,
+pub(crate) struct SharedConnection<M: Medium = Channel> {
+    channel: M,
     endpoint: Endpoint,
-    pub(super) state: Mutex<State>,
+    state: Mutex<State<M::Waiting>>,
     pub(super) maker: Maker,
     /// What the server may ask of us.
     pub(super) handlers: Handlers,
     /// For what outlives a call.
-    pub(super) me: Weak<SharedConnection>,
+    pub(crate) me: Weak<SharedConnection<M>>,
     /// Whom to tell of its end.
     pub(super) closing: Option<Closing>,
     /// Who knows more of its end.
@@ -43,20 +44,20 @@ pub(super) struct SharedConnection {
 
 /// What the threads share under the lock.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) caller: Caller<Waiting>,
+pub(crate) struct State<W = Waiting> {
+    pub(crate) caller: Caller<W>,
     /// What the leader reads into; taken out while it does.
-    inbox: Vec<u8>,
+    pub(crate) inbox: Vec<u8>,
     /// When the last thread came back from the channel or from its sleep: early enough to judge by whose
     /// time is up, and not one more look at the clock for each call.
-    pub(super) now: Instant,
+    pub(crate) now: Instant,
     /// How the channel broke, if it did.
     pub(super) breakage: Option<Error>,
 }
 
 /// A thread that waits.
 #[derive(Debug)]
-pub(super) struct Waiting(Thread);
+pub(crate) struct Waiting(Thread);
 
 impl Waiting {
     pub(super) fn here() -> Waiting {
@@ -70,12 +71,12 @@ impl Wake for Waiting {
     }
 }
 
-pub(super) type Guard<'a> = MutexGuard<'a, State>;
+pub(crate) type Guard<'a, W = Waiting> = MutexGuard<'a, State<W>>;
 
 /// Reads that take what is there, and no more, should it never end: more than the system's buffers hold.
-const LOOKS: usize = 256;
+pub(crate) const LOOKS: usize = 256;
 /// Bytes that one read asks for.
-const INBOX: usize = 64 << 10;
+pub(crate) const INBOX: usize = 64 << 10;
 /// Reads of at least this size go straight into the frame's own buffer.
 const LARGE: usize = 64 << 10;
 /// Bytes that the writer takes along while it waits without the lock.
@@ -83,15 +84,15 @@ const WRITE_CHUNK: usize = 256 << 10;
 /// How long the writer waits for room in one go, should nobody read meanwhile.
 const WRITER_CHECK: Duration = Duration::from_millis(100);
 
-impl SharedConnection {
+impl<M: Medium> SharedConnection<M> {
     pub(super) fn new(
-        channel: Channel,
+        channel: M,
         endpoint: Endpoint,
-        mut caller: Caller<Waiting>,
+        mut caller: Caller<M::Waiting>,
         handlers: Handlers,
         closing: Option<Closing>,
         fate: Option<Arc<Fate>>,
-    ) -> Arc<SharedConnection> {
+    ) -> Arc<SharedConnection<M>> {
         if !handlers.is_empty() {
             caller.serve();
         }
@@ -109,28 +110,126 @@ impl SharedConnection {
         })
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    pub(super) fn channel(&self) -> &Channel {
+    pub(crate) fn channel(&self) -> &M {
         &self.channel
     }
 
-    pub(super) fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.lock().caller.layout().unwrap_or(Layout::V1)
     }
 
     /// Most payload bytes of a request.
-    pub(super) fn request_limit(&self) -> usize {
+    pub(crate) fn request_limit(&self) -> usize {
         self.lock().caller.request_limit()
     }
 
     /// What the server's hello says of its application.
-    pub(super) fn peer_app(&self) -> Option<App> {
+    pub(crate) fn peer_app(&self) -> Option<App> {
         self.lock().caller.hello()?.app().cloned()
     }
 
+    /// Sends what the channel takes at once of what is in the outbox, unless somebody else is at it.
+    pub(crate) fn offer(&self, state: &mut State<M::Waiting>) {
+        if let Sent::Blocked = self.send_at_once(state) {
+            // Whoever waits for room does so for these bytes, too.
+            state.caller.give_up_sending();
+        }
+    }
+
+    /// The same, and says whether more is left. Whoever waits is to see to that.
+    pub(crate) fn send_at_once(&self, state: &mut State<M::Waiting>) -> Sent {
+        while let Some(unsent) = state.caller.to_send() {
+            let result = self.channel.send_now(unsent);
+            state.now = Instant::now();
+            let now = state.now;
+            match result {
+                Ok(count) => state.caller.sent(count, now),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    state.caller.sent_nothing(now, now);
+                    self.close_if_failed(state);
+                    return Sent::Blocked;
+                }
+                Err(error) => self.broken_pipe(state, &error),
+            }
+        }
+        Sent::All
+    }
+
+    fn broken_pipe(&self, state: &mut State<M::Waiting>, error: &io::Error) {
+        log::debug!("sending to {}: {error}", self.endpoint);
+        state.caller.cannot_send();
+        self.close_if_failed(state);
+    }
+
+    /// Behind a failure: tells the server, if that goes without waiting, and closes.
+    fn close_if_failed(&self, state: &mut State<M::Waiting>) {
+        let Some(words) = state.caller.poll_close() else { return };
+        if words.is_empty() {
+            return self.channel.hang_up();
+        }
+        if self.channel.send_now(&words).is_err() {
+            log::debug!("{}: no goodbye reached the server", self.endpoint);
+        }
+        self.channel.shutdown();
+    }
+
+    /// What a read gave that began at `asked`. `most`: bytes that it asked for; `bytes`: empty if they were read in
+    /// place.
+    #[inline]
+    pub(crate) fn take_in(
+        &self,
+        state: &mut State<M::Waiting>,
+        seat: Option<Seat>,
+        result: io::Result<usize>,
+        (bytes, most): (&[u8], usize),
+        asked: Instant,
+    ) -> bool {
+        state.now = Instant::now();
+        let came = match &result {
+            Ok(0) => Came::End,
+            Ok(count) => Came::Bytes { bytes, is_all: *count < most },
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Came::Nothing,
+            Err(_) => Came::Broken,
+        };
+        let (now, has_come) = (state.now, matches!(came, Came::Bytes { .. }));
+        state.caller.end_read(seat, came, asked, now);
+        if let (Came::Broken, Err(error)) = (came, result) {
+            state.breakage.get_or_insert_with(|| Error::os("read from", &self.endpoint, error));
+        }
+        self.close_if_failed(state);
+        has_come
+    }
+
+    /// Tells whoever wants to know that something has come for which nobody waits.
+    pub(crate) fn tell_news<'a>(&'a self, mut state: Guard<'a, M::Waiting>) -> Guard<'a, M::Waiting> {
+        if state.caller.take_news() && self.handlers.arrival.is_some() {
+            drop(state);
+            self.handlers.tell_arrival();
+            state = self.lock();
+        }
+        state
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, M::Waiting> {
+        // Nothing in here panics half-way; if it did, the connection's own checks hold.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether something is left to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing, or somebody else is at it.
+    All,
+    /// The channel takes no more.
+    Blocked,
+}
+
+impl SharedConnection {
     /// What becomes of a seat that nobody need wait at: what is known is told at once, else this thread waits
     /// there until then, reckoned from now.
     pub(super) fn attend(
@@ -191,7 +290,7 @@ impl SharedConnection {
             state = match state.caller.poll(seat, now) {
                 Step::Done(outcome) => return (state, Some(outcome)),
                 Step::Read { until: next } => match self.take_work(&mut state) {
-                    Some(incoming) => self.serve(state, seats, until, incoming),
+                    Some(incoming) => self.serve(state, seats, until, incoming, Waiting::here),
                     None => self.read(state, Some(seat), next).0,
                 },
                 Step::Look => self.read_what_is_there(state, Some(seat)),
@@ -236,33 +335,13 @@ impl SharedConnection {
             }
         };
         let mut state = self.lock();
-        state.now = Instant::now();
-        let is_in_place = large.is_some();
+        let length = if large.is_some() { 0 } else { result.as_ref().map_or(0, |count| *count) };
         if let Some(partial) = large {
             state.caller.put_back(partial);
         }
-        let came = match &result {
-            Ok(0) => Came::End,
-            Ok(count) => {
-                let bytes = if is_in_place { &[] } else { &inbox[..*count] };
-                Came::Bytes { bytes, is_all: *count < most }
-            }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Came::Nothing,
-            Err(_) => Came::Broken,
-        };
-        let (now, has_come) = (state.now, matches!(came, Came::Bytes { .. }));
-        state.caller.end_read(seat, came, asked, now);
-        if let (Came::Broken, Err(error)) = (came, result) {
-            state.breakage.get_or_insert_with(|| Error::os("read from", &self.endpoint, error));
-        }
+        let has_come = self.take_in(&mut state, seat, result, (&inbox[..length], most), asked);
         state.inbox = inbox;
-        self.close_if_failed(&mut state);
-        if state.caller.take_news() && self.handlers.arrival.is_some() {
-            drop(state);
-            self.handlers.tell_arrival();
-            state = self.lock();
-        }
-        (state, has_come)
+        (self.tell_news(state), has_come)
     }
 
     /// Takes what is there, if nobody else reads: for one whose time is up, or who waits for a server
@@ -325,48 +404,6 @@ impl SharedConnection {
             }
         }
         state
-    }
-
-    /// Sends what the channel takes at once of what is in the outbox, unless another thread is at it.
-    pub(super) fn offer(&self, state: &mut State) {
-        while let Some(unsent) = state.caller.to_send() {
-            let result = self.channel.send(unsent, Some(Duration::ZERO));
-            state.now = Instant::now();
-            let now = state.now;
-            match result {
-                Ok(count) => state.caller.sent(count, now),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    state.caller.sent_nothing(now, now);
-                    self.close_if_failed(state);
-                    // Whoever waits for room does so for these bytes, too.
-                    return state.caller.give_up_sending();
-                }
-                Err(error) => self.broken_pipe(state, &error),
-            }
-        }
-    }
-
-    fn broken_pipe(&self, state: &mut State, error: &io::Error) {
-        log::debug!("sending to {}: {error}", self.endpoint);
-        state.caller.cannot_send();
-        self.close_if_failed(state);
-    }
-
-    /// Behind a failure: tells the server, if that goes without waiting, and closes.
-    fn close_if_failed(&self, state: &mut State) {
-        let Some(words) = state.caller.poll_close() else { return };
-        if words.is_empty() {
-            return self.channel.hang_up();
-        }
-        if self.channel.send(&words, Some(Duration::ZERO)).is_err() {
-            log::debug!("{}: no goodbye reached the server", self.endpoint);
-        }
-        self.channel.shutdown();
-    }
-
-    pub(super) fn lock(&self) -> Guard<'_> {
-        // Nothing in here panics half-way; if it did, the connection's own checks hold.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use sidewire_platform::Endpoint;
 use super::lasting::Lasting;
 use super::leader::SharedConnection;
 use super::relay::Relay;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use sidewire_wire::Executed;
 use sidewire_wire::reconnecting::Lost;
 
@@ -45,6 +45,43 @@ impl Terms {
     /// Of one that waits.
     pub(super) fn until(deadline: Option<Instant>, is_safe: bool) -> Terms {
         Terms { deadline, is_safe, gap: Gap::Wait }
+    }
+}
+
+/// A request that goes from one connection to the next.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    operation: &'static str,
+    is_safe: bool,
+    /// Whether it may have been, so far.
+    executed: Executed,
+}
+
+impl Carried {
+    pub(crate) fn begin(operation: &'static str, is_safe: bool) -> Carried {
+        Carried { operation, is_safe, executed: Executed::Never }
+    }
+
+    /// Whether it is to be tried over the next connection, when this is what came of it over one.
+    pub(crate) fn goes_on(&mut self, error: &Error) -> bool {
+        let goes_on = error.lost().is_some_and(|lost| lost.goes_on(self.is_safe));
+        if goes_on {
+            log::debug!("goes on over the next connection: {error}");
+            if let Some(Lost::Sent(Executed::Perhaps)) = error.lost() {
+                self.executed = Executed::Perhaps;
+            }
+        }
+        goes_on
+    }
+
+    /// What is told if there is no connection for it.
+    pub(crate) fn stranded(&self, error: Error) -> Error {
+        let error = error.for_request(self.operation, self.executed);
+        match self.executed {
+            Executed::Never if error.is_timeout() => error.with_more("it was not sent"),
+            Executed::Perhaps if error.is_timeout() => error.with_more("it may have been executed before"),
+            Executed::Never | Executed::Perhaps => error,
+        }
     }
 }
 
@@ -121,26 +158,11 @@ impl Line {
         if let Line::Once(connection) = self {
             return connection.told(attempt(connection));
         }
-        let mut executed = Executed::Never;
+        let mut carried = Carried::begin(operation, terms.is_safe);
         loop {
-            let connection = self.connection_on(operation, terms);
-            let connection = connection.map_err(|error| {
-                let error = error.for_request(operation, executed);
-                match executed {
-                    Executed::Never if error.is_timeout() => error.with_more("it was not sent"),
-                    Executed::Perhaps if error.is_timeout() => {
-                        error.with_more("it may have been executed before")
-                    }
-                    Executed::Never | Executed::Perhaps => error,
-                }
-            })?;
+            let connection = self.connection_on(operation, terms).map_err(|error| carried.stranded(error))?;
             match attempt(&connection) {
-                Err(error) if error.lost().is_some_and(|lost| lost.goes_on(terms.is_safe)) => {
-                    log::debug!("goes on over the next connection: {error}");
-                    if let Some(Lost::Sent(Executed::Perhaps)) = error.lost() {
-                        executed = Executed::Perhaps;
-                    }
-                }
+                Err(error) if carried.goes_on(&error) => {}
                 result => return connection.told(result),
             }
         }

@@ -13,6 +13,7 @@ mod journal;
 mod lasting;
 mod leader;
 mod line;
+mod medium;
 mod opening;
 mod parts;
 mod pending;

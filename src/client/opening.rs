@@ -10,6 +10,7 @@ use super::datagram::DatagramCalls;
 use super::lasting::Lasting;
 use super::leader::SharedConnection;
 use super::line::Line;
+use super::medium::Medium;
 use super::relay::Fate;
 use super::{Client, Connect, Link, RawDatagrams, RawStream};
 use crate::access::{Denied, OwnIdentity};
@@ -93,8 +94,13 @@ impl Connect {
     }
 
     /// Opens the channel and begins to say hello.
-    pub(super) fn begin_stream(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection>> {
-        let channel = self.connect()?;
+    pub(crate) fn begin_stream<M: Medium>(
+        &self,
+        closing: Option<Closing>,
+    ) -> Result<Arc<SharedConnection<M>>> {
+        let channel = M::over(self.connect()?);
+        let channel =
+            channel.map_err(|error| Error::os("connect to", &self.endpoint, error).not_executed())?;
         let mut handlers = self.handlers.clone();
         handlers.call_timeout = self.call_timeout;
         let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
@@ -108,7 +114,16 @@ impl Connect {
     }
 
     pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
-        let (server, shaken) = (connection.channel().peer(), connection.shake_hands(deadline));
+        self.greeted(connection, connection.shake_hands(deadline))
+    }
+
+    /// What has come of shaking hands; and holds the server to what it was to be.
+    pub(crate) fn greeted<M: Medium>(
+        &self,
+        connection: &SharedConnection<M>,
+        shaken: Result<()>,
+    ) -> Result<()> {
+        let server = connection.channel().peer();
         shaken.map_err(|error| explain(error, server, self.timeout))?;
         let held = self.build.check(self.app.as_ref(), connection.peer_app(), &self.endpoint);
         held.map_err(|error| error.with_note(|_| format!("that is {server}")))

@@ -1,15 +1,19 @@
 //! Whoever reads also runs what the server asks for, without the lock.
 
 use std::cell::Cell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use sidewire_platform::Endpoint;
 
 use super::Response;
 use super::handlers::{PeerReply, PeerRequest, To};
 use super::leader::{Guard, SharedConnection, State, Waiting};
 use super::line::Line;
+use super::medium::Medium;
 use super::request::explain;
 use crate::error::{Error, Result};
 use sidewire_wire::caller::{End, Incoming, Seat};
@@ -40,9 +44,31 @@ impl Drop for Running {
     }
 }
 
-impl SharedConnection {
-    /// What this thread handles before it reads on.
-    pub(super) fn take_work(&self, state: &mut State) -> Option<Incoming> {
+/// A connection as handlers see it, whatever it goes over.
+pub(super) trait Asker: fmt::Debug + Send + Sync {
+    fn endpoint(&self) -> &Endpoint;
+
+    /// Whether the server still waits for this answer.
+    fn is_owed(&self, owed: OwedId) -> bool;
+
+    /// Answers, and says with what code.
+    fn answer(&self, owed: OwedId, rc: ResultCode, payload: &[u8]) -> ResultCode;
+
+    fn answer_failure(&self, owed: OwedId, failure: &Failure) -> ResultCode;
+
+    /// Sends an answer on, behind which perhaps nobody waits who would do so.
+    fn send_answer(&self);
+
+    /// Asks the server something, for a handler.
+    fn call(&self, msg_type: u16, payload: &[u8]) -> Result<Response>;
+
+    /// Tells it something.
+    fn notify(&self, msg_type: u16, payload: &[u8]) -> Result<()>;
+}
+
+impl<M: Medium> SharedConnection<M> {
+    /// What whoever is about to read handles first.
+    pub(crate) fn take_work(&self, state: &mut State<M::Waiting>) -> Option<Incoming> {
         if self.handlers.is_empty() {
             return None;
         }
@@ -53,21 +79,22 @@ impl SharedConnection {
         state.caller.take_incoming()
     }
 
-    /// Runs its handler. Meanwhile another of those who wait reads, so this thread is at none of its seats.
-    pub(super) fn serve<'a>(
+    /// Runs its handler. Meanwhile another of those who wait reads, so this one is at none of its seats.
+    pub(crate) fn serve<'a>(
         &'a self,
-        mut state: Guard<'a>,
+        mut state: Guard<'a, M::Waiting>,
         seats: &[Seat],
         until: Option<Instant>,
         incoming: Incoming,
-    ) -> Guard<'a> {
+        waiting: impl Fn() -> M::Waiting,
+    ) -> Guard<'a, M::Waiting> {
         state.caller.detach(seats.iter().copied());
         drop(state);
         self.handle(incoming);
         let mut state = self.lock();
         state.now = Instant::now();
         for seat in seats {
-            state.caller.attend(*seat, until, Waiting::here());
+            state.caller.attend(*seat, until, waiting());
         }
         state
     }
@@ -79,7 +106,7 @@ impl SharedConnection {
         let begun = Instant::now();
         let request = PeerRequest { connection: self, msg_type, payload: &payload, owed };
         let mut reply = PeerReply {
-            connection: self.me.clone(),
+            connection: self.me.clone() as Weak<dyn Asker>,
             to: To::Server(owed),
             payload: Vec::new(),
             rc: ResultCode::OK,
@@ -130,7 +157,29 @@ impl SharedConnection {
         })
     }
 
-    /// Says with what code.
+    fn report_dropped(&self, state: &mut State<M::Waiting>) {
+        let dropped = state.caller.take_dropped();
+        // The server chooses how often.
+        if dropped > 0
+            && let Some(count) = self.handlers.dropped.next_worth_telling()
+        {
+            log::warn!(
+                "{}: {dropped} notifies of the server were dropped, since nobody took those before; {count} times so far",
+                self.endpoint()
+            );
+        }
+    }
+}
+
+impl<M: Medium> Asker for SharedConnection<M> {
+    fn endpoint(&self) -> &Endpoint {
+        self.endpoint()
+    }
+
+    fn is_owed(&self, owed: OwedId) -> bool {
+        self.lock().caller.is_owed(owed)
+    }
+
     fn answer(&self, owed: OwedId, rc: ResultCode, payload: &[u8]) -> ResultCode {
         let mut state = self.lock();
         let Some(mut reply) = state.caller.begin_reply(owed) else { return ResultCode::CANCELLED };
@@ -148,9 +197,23 @@ impl SharedConnection {
         rc
     }
 
+    fn send_answer(&self) {
+        M::send_answer(self);
+    }
+
+    fn call(&self, msg_type: u16, payload: &[u8]) -> Result<Response> {
+        M::call_for_handler(self, msg_type, payload)
+    }
+
+    fn notify(&self, msg_type: u16, payload: &[u8]) -> Result<()> {
+        M::notify_for_handler(self, msg_type, payload)
+    }
+}
+
+impl SharedConnection {
     /// Sends a request for a handler and waits for its reply.
-    pub(super) fn call(&self, msg_type: u16, payload: &[u8], timeout: Option<Duration>) -> Result<Response> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    pub(super) fn call_for_handler(&self, msg_type: u16, payload: &[u8]) -> Result<Response> {
+        let (timeout, deadline) = (self.handlers.call_timeout, self.deadline());
         let exchanged = self.exchange(msg_type, payload, timeout, deadline);
         let checked = exchanged.and_then(|response| response.checked(self.endpoint()));
         checked.map_err(|error| explain(error, msg_type, timeout, self.channel().peer()))
@@ -161,26 +224,18 @@ impl SharedConnection {
         self.handlers.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
-    fn report_dropped(&self, state: &mut State) {
-        let dropped = state.caller.take_dropped();
-        // The server chooses how often.
-        if dropped > 0
-            && let Some(count) = self.handlers.dropped.next_worth_telling()
-        {
-            log::warn!(
-                "{}: {dropped} notifies of the server were dropped, since nobody took those before; {count} times so far",
-                self.endpoint()
-            );
-        }
-    }
-}
-
-impl SharedConnection {
     /// Reads, and runs what the server asks for, until the connection is over.
     pub(super) fn run(&self) -> Result<()> {
         let mut state = self.lock();
         let seat = state.caller.stand_by(Waiting::here());
-        let (mut state, _) = self.wait_until(state, seat, None, |_| false);
+        let (state, _) = self.wait_until(state, seat, None, |_| false);
+        self.stood_by(state, seat)
+    }
+}
+
+impl<M: Medium> SharedConnection<M> {
+    /// What is said to one who has read until the end.
+    pub(crate) fn stood_by(&self, mut state: Guard<'_, M::Waiting>, seat: Seat) -> Result<()> {
         state.caller.leave(seat);
         match state.caller.end() {
             Some(End::Ours | End::Goodbye(ResultCode::OK | ResultCode::SHUTTING_DOWN)) => Ok(()),
@@ -207,13 +262,13 @@ pub(super) fn spawn_reader(line: &Line) -> Result<()> {
 #[derive(Debug)]
 #[must_use = "dropped without an answer it fails"]
 pub struct PeerResponder {
-    connection: Weak<SharedConnection>,
+    connection: Weak<dyn Asker>,
     /// `None`: nobody waits for an answer, or it was given.
     owed: Option<OwedId>,
 }
 
 impl PeerResponder {
-    pub(super) fn new(connection: Weak<SharedConnection>, owed: Option<OwedId>) -> PeerResponder {
+    pub(super) fn new(connection: Weak<dyn Asker>, owed: Option<OwedId>) -> PeerResponder {
         PeerResponder { connection, owed }
     }
 
@@ -240,8 +295,7 @@ impl PeerResponder {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         let (Some(connection), Some(owed)) = (self.connection.upgrade(), self.owed) else { return true };
-        let is_owed = connection.lock().caller.is_owed(owed);
-        !is_owed
+        !connection.is_owed(owed)
     }
 
     fn fail_with(&mut self, failure: &Failure) {
@@ -251,16 +305,8 @@ impl PeerResponder {
         }
     }
 
-    fn take(&mut self) -> Option<(Arc<SharedConnection>, OwedId)> {
+    fn take(&mut self) -> Option<(Arc<dyn Asker>, OwedId)> {
         Some((self.connection.upgrade()?, self.owed.take()?))
-    }
-}
-
-impl SharedConnection {
-    /// Perhaps nobody waits who would send the rest.
-    fn send_answer(&self) {
-        let deadline = self.deadline();
-        drop(self.flush(self.lock(), None, deadline));
     }
 }
 
