@@ -1,12 +1,14 @@
 //! Helpers that are none, or that break: each a clear error, and a clean end. On every system.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{Error, Executed, Helper, HelperState, Restart};
 
-use crate::child::{ECHO, EXIT, ID, PRINT, SILENCE, own};
+use crate::child::{BUSY, ECHO, EXIT, ID, PRINT, SILENCE, own};
 use crate::system::{is_gone, kill};
-use crate::util::watchdog;
+use crate::util::{PATIENCE, until, watchdog};
 
 /// How a status reads.
 const STATUS: &str = if cfg!(unix) { "exit status" } else { "exit code" };
@@ -148,6 +150,49 @@ fn one_that_is_killed_is_restarted() {
     let error = safe.wait().expect_err("it was stopped");
     assert!(error.is_closed() || error.result_code().is_some(), "{error}");
     assert!(is_gone(first));
+}
+
+/// As if it had crashed; only that a stop is no crash.
+#[test]
+fn one_that_we_kill_ends_as_in_a_crash() {
+    let _watchdog = watchdog(120);
+    let restart = Restart::new().pauses(Duration::from_millis(50), Duration::from_millis(50));
+    let helper = Helper::builder(own("serves")).restart(restart).spawn().expect("a helper");
+    let (news, heard) = mpsc::channel();
+    helper.on_state(move || _ = news.send(()));
+    let (first, mut states) = (id(&helper), helper.states());
+    let sleeper = helper.call(BUSY, "start").expect("it has a child").into_payload();
+    let sleeper = String::from_utf8_lossy(&sleeper).parse().expect("an id");
+    let busy = helper.start(BUSY, "").expect("started");
+    helper.client().flush().expect("sent");
+    helper.kill().expect("killed");
+    let error = busy.wait().expect_err("its helper was killed");
+    assert!(error.is_peer_gone() && error.exit_status().is_some(), "{error}");
+    assert!(error.to_string().contains("it was killed on demand"), "{error}");
+    let second = helper.call(ID, "").expect("the next one").into_payload();
+    assert_ne!(String::from_utf8_lossy(&second), first.to_string());
+    until("all have gone", || is_gone(first) && is_gone(sleeper));
+    // Each state is told, also the one that there is at first.
+    for expected in ["ready", "restarting in ", "starting", "ready"] {
+        heard.recv_timeout(PATIENCE).expect("it is told");
+        let state = states.next_timeout(Duration::ZERO).expect("a state").to_string();
+        assert!(state.starts_with(expected), "{state}");
+    }
+    assert!(states.next_timeout(Duration::ZERO).is_none());
+    // A helper that hangs is stopped at once, and for good, if it is killed meanwhile.
+    let busy = helper.start(BUSY, "").expect("started");
+    helper.client().flush().expect("sent");
+    thread::scope(|scope| {
+        let stopping = scope.spawn(|| helper.stop());
+        // What has begun before waits as the first does.
+        let call = || helper.request(ECHO).timeout(Duration::from_millis(10)).send("");
+        until("it is stopping", || call().is_err_and(|error| error.is_closed()));
+        helper.kill().expect("killed");
+        stopping.join().expect("no panic").expect("stopped");
+    });
+    assert!(busy.wait().is_err());
+    assert!(matches!(states.last(), Some(HelperState::Stopped)));
+    helper.kill().expect("nobody is there");
 }
 
 /// However long the pause is.

@@ -3,7 +3,6 @@
 
 use std::process::Command;
 use std::task::Poll;
-use std::thread;
 use std::time::Duration;
 
 use eframe::egui::{
@@ -60,9 +59,9 @@ impl Window {
             .restart(Restart::new().pauses(Duration::from_secs(1), Duration::from_secs(30)))
             .options(|connect| connect.on_arrival(wake))
             .start()?; // the window need not wait for it
+        helper.on_state(waker(ctx));
         instance.on_activation(waker(ctx));
-        let (states, news, wake) = (helper.states(), helper.states(), waker(ctx));
-        thread::spawn(move || news.for_each(|_state| wake()));
+        let states = helper.states();
         let mut window = Window {
             instance,
             helper,

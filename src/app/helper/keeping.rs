@@ -194,6 +194,12 @@ impl Keeping {
             .with_note(|_| "its process was killed, and the system has not ended it yet".into()))
     }
 
+    /// Ends what runs now, as a crash would.
+    pub(super) fn kill(&self) -> Result<()> {
+        let run = self.care().run.clone();
+        run.map_or(Ok(()), |run| run.kill_on_demand(self))
+    }
+
     /// No start follows, and no call begins. Gives what runs.
     fn give_up(&self) -> Option<Arc<Run>> {
         let mut care = self.care();

@@ -174,6 +174,35 @@ impl Helper {
         HelperStates::of(self.keeping.board())
     }
 
+    /// Calls this whenever there is a state that [`states`](Helper::states) has not given yet, so that a loop of the app's
+    /// own can be woken to look: on the helper's thread, which it must not hold up. Also at once, and here. A later one
+    /// replaces it. That something else has come, a reply or an event, is told by
+    /// [`Connect::on_arrival`](crate::Connect::on_arrival), set in [`options`](HelperBuilder::options).
+    ///
+    /// ```no_run
+    /// # use sidewire::Helper;
+    /// # use std::process::Command;
+    /// # use std::time::Duration;
+    /// # #[derive(Clone)]
+    /// # struct Proxy;
+    /// # impl Proxy { fn send_event(&self, _event: &str) {} }
+    /// # let proxy = Proxy;
+    /// let news = proxy.clone();
+    /// let helper = Helper::builder(Command::new("resize-helper"))
+    ///     .options(|connect| connect.on_arrival(move || news.send_event("look")))
+    ///     .start()?;
+    /// let mut states = helper.states();
+    /// helper.on_state(move || proxy.send_event("look"));
+    /// // The loop, when it gets that event:
+    /// while let Some(state) = states.next_timeout(Duration::ZERO) {
+    ///     println!("{state}");
+    /// }
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    pub fn on_state(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.keeping.board().set_wake(Arc::new(wake));
+    }
+
     /// The id of its process, if there is one now.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
@@ -210,6 +239,17 @@ impl Helper {
     /// [`is_timeout`](Error::is_timeout): the system has not ended it although it was killed.
     pub fn stop(&self) -> Result<()> {
         self.keeping.stop(self.keeping.patience())
+    }
+
+    /// Kills its process, if there is one now, and all that it has started: at once, without asking, and without waiting
+    /// for the end. What follows is what follows when it crashes: all that wait for an answer get an error, and it is
+    /// restarted if that was asked for. So one that hangs makes room for the next. [`stop`](Helper::stop) is for good, and
+    /// this cuts it short.
+    ///
+    /// # Errors
+    /// If the system can't.
+    pub fn kill(&self) -> Result<()> {
+        self.keeping.kill()
     }
 }
 

@@ -203,6 +203,19 @@ impl Run {
         }
     }
 
+    /// Because our user says so; whoever asks for the reason is told.
+    pub(super) fn kill_on_demand(&self, keeping: &Keeping) -> Result<(), Error> {
+        let endpoint = self.endpoint(keeping);
+        let failed = |error| Error::os("kill", &endpoint, error);
+        if self.process.wait(Some(Duration::ZERO)).map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        log::info!("helper {}: process {} is killed on demand", keeping.name(), self.id());
+        let kind = Kind::PeerGone { executed: Executed::Perhaps, why: "it was killed on demand".into() };
+        self.course().verdict.get_or_insert_with(|| Error::new("run", &endpoint, kind));
+        self.process.kill().map_err(failed)
+    }
+
     fn endpoint(&self, keeping: &Keeping) -> Endpoint {
         Endpoint::Unnamed(format!("helper {} (pid {})", keeping.name(), self.id()))
     }

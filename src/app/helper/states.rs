@@ -79,17 +79,28 @@ pub(super) struct Board {
     has_news: Condvar,
 }
 
-#[derive(Debug)]
 struct Written {
     /// The last ones; never empty.
     states: VecDeque<HelperState>,
     /// How many were written before these.
     before: u64,
+    wake: Option<Arc<Wake>>,
+}
+
+type Wake = dyn Fn() + Send + Sync;
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written")
+            .field("states", &self.states)
+            .field("before", &self.before)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Board {
     pub(super) fn new(state: HelperState) -> Board {
-        let written = Written { states: VecDeque::from([state]), before: 0 };
+        let written = Written { states: VecDeque::from([state]), before: 0, wake: None };
         Board { written: Mutex::new(written), has_news: Condvar::new() }
     }
 
@@ -100,8 +111,17 @@ impl Board {
             written.before += 1;
         }
         written.states.push_back(state);
+        let wake = written.wake.clone();
         drop(written);
         self.has_news.notify_all();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
+    pub(super) fn set_wake(&self, wake: Arc<Wake>) {
+        self.lock().wake = Some(Arc::clone(&wake));
+        wake(); // there is always one to look at
     }
 
     pub(super) fn state(&self) -> HelperState {
@@ -145,8 +165,9 @@ impl Board {
 /// The states of a helper, beginning with the one that it was in when this was made; from
 /// [`Helper::states`](super::Helper::states).
 ///
-/// As an iterator it waits for each, and ends behind the last one of all. It is of its own: a thread of the user
-/// interface can keep it, and there may be several. Who looks very seldom gets the last 64.
+/// As an iterator it waits for each, and ends behind the last one of all; a loop that must not wait is told by
+/// [`Helper::on_state`](super::Helper::on_state). It is of its own: a thread of the user interface can keep it, and there
+/// may be several. Who looks very seldom gets the last 64.
 ///
 /// ```no_run
 /// use std::process::Command;
@@ -236,6 +257,27 @@ mod tests {
         assert!(late.next().is_some_and(|state| state.is_final()));
         assert!(late.next().is_none() && HelperStates::of(&board).count() == 1);
         assert_eq!(early.count(), 1);
+    }
+
+    #[test]
+    fn who_wants_to_be_woken_finds_something_each_time() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let board = Arc::new(Board::new(HelperState::Starting));
+        let found = Arc::new(AtomicUsize::new(0));
+        let states = Mutex::new(HelperStates::of(&board));
+        let counter = Arc::clone(&found);
+        board.set_wake(Arc::new(move || {
+            let next = states.lock().unwrap().next_timeout(Duration::ZERO);
+            counter.fetch_add(usize::from(next.is_some()), Ordering::Relaxed);
+        }));
+        assert_eq!(found.load(Ordering::Relaxed), 1);
+        board.write(HelperState::Ready);
+        board.write(HelperState::Stopped);
+        assert_eq!(found.load(Ordering::Relaxed), 3);
+        board.set_wake(Arc::new(|| {})); // one takes the place of another
+        board.write(HelperState::Stopped);
+        assert_eq!(found.load(Ordering::Relaxed), 3);
     }
 
     /// Who never looks costs nothing.
