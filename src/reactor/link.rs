@@ -5,6 +5,7 @@ mod handing;
 mod identity;
 mod publishing;
 mod reading;
+mod tasks;
 
 use std::io;
 use std::sync::Arc;

@@ -74,6 +74,7 @@ pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Greets, Site, Tallies};
+pub(crate) use stopping::STOP_GRACE;
 pub(crate) use streams::IfFull;
 pub use streams::Unsent;
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use sidewire_platform::{Endpoint, Peer, Tally};
 
 use super::parties::Parties;
-use crate::access::{Access, OwnIdentity};
+use crate::access::{Access, Denied, OwnIdentity};
 use crate::counters::Counters;
 use crate::limits::MAX_REFUSING;
 use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode, Settings};
@@ -57,6 +57,8 @@ pub(crate) enum Greets {
 pub(crate) struct Tallies {
     pub(crate) refused: Tally,
     pub(crate) turned_away: Tally,
+    /// What was asked for besides calls, by others than our own user.
+    pub(super) denied: Tally,
     /// One peer has its share of the places.
     crowded: Tally,
     /// Accepting, or receiving, failed.
@@ -137,6 +139,11 @@ impl Site {
                 }
             }),
         }
+    }
+
+    /// Whether a peer may ask for more than calls: only our own user may, whoever may connect.
+    pub(super) fn admits_task(&self, peer: &Peer) -> Result<(), Denied> {
+        Access::SameUser.admits_client(peer, &self.own_identity, false)
     }
 
     /// Holds a peer to the policy of this listener. `unknown`: why the system doesn't tell who it is.

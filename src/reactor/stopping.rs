@@ -8,6 +8,8 @@ use super::system::System;
 use super::{EVENTS, Reactor, Service};
 use sidewire_wire::{Protocol, ResultCode};
 
+/// How long a server that is told to stop waits for its clients to take what is theirs.
+pub(crate) const STOP_GRACE: Duration = Duration::from_millis(500);
 /// As good as without end, where a clock would overflow.
 const FAR: Duration = Duration::from_secs(365 * 86_400);
 /// What a peer gets at least to read its last bytes when the loop ends.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 
-use sidewire_wire::App;
+use sidewire_wire::{App, Task, Tasks};
 
 use super::{AnyThread, OneThread, Server, Threads};
 
@@ -26,6 +26,7 @@ pub struct ServerBuilder<S, T = AnyThread> {
     types: usize,
     limits: Limits,
     app: Option<App>,
+    grants: Tasks,
     threads: PhantomData<T>,
 }
 
@@ -36,6 +37,7 @@ impl<S> ServerBuilder<S> {
             types: DEFAULT_TYPES,
             limits: Limits::default(),
             app: None,
+            grants: Tasks::default(),
             threads: PhantomData,
         }
     }
@@ -63,8 +65,8 @@ impl<S> ServerBuilder<S> {
     ///
     /// What others ask of it, such as to stop, still comes from any thread: [`Server::remote`].
     pub fn one_thread(self) -> ServerBuilder<S, OneThread> {
-        let ServerBuilder { state, types, limits, app, .. } = self;
-        ServerBuilder { state, types, limits, app, threads: PhantomData }
+        let ServerBuilder { state, types, limits, app, grants, .. } = self;
+        ServerBuilder { state, types, limits, app, grants, threads: PhantomData }
     }
 }
 
@@ -88,13 +90,24 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         self
     }
 
+    /// Lets programs of the server's own user ask it to stop, through an endpoint that it has opened: `sidewire stop`
+    /// does, before an installer replaces the program's file. It then stops as by [`Remote::stop`](super::Remote::stop).
+    ///
+    /// Whatever the [`Access`](crate::Access) of a listener, nobody else may: no other user (root and SYSTEM may), on
+    /// Windows no process of lower integrity, and nobody on TCP, where the system does not say who is there; nor on a
+    /// connection that the program was [given](super::Server::serve_stream) or inherited.
+    pub fn may_be_stopped(mut self) -> ServerBuilder<S, T> {
+        self.grants = self.grants.and(Task::Stop);
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input) if the table has more types than a `u16` can name, or
     /// limits contradict each other, or the app's name is longer than a hello takes.
     pub fn build(self) -> Result<Server<S, T>> {
-        let ServerBuilder { state, types, limits, app, .. } = self;
+        let ServerBuilder { state, types, limits, app, grants, .. } = self;
         if types > MAX_TYPES {
             let text = format!("a dispatch table has at most {MAX_TYPES} types, not {types}");
             return Err(Error::invalid("set up a server", &text));
@@ -104,6 +117,7 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         app.iter().try_for_each(App::check).map_err(contradicts)?;
         let mut server = Server::assemble(state, types, limits);
         server.app = app;
+        server.grants = grants;
         Ok(server)
     }
 }

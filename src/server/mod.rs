@@ -29,11 +29,10 @@ use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits};
 use crate::loops::{self, Served};
 use crate::random::random_id;
-use crate::reactor::{Carries, Closed, Message, MessageReply, PeerInfo, Reactor};
+use crate::reactor::{Carries, Closed, Message, MessageReply, PeerInfo, Reactor, STOP_GRACE};
 use crate::signals::StopSignals;
 use crate::stats::Stats;
-use remote::STOP_GRACE;
-use sidewire_wire::{App, Cut, Failure, WhenSlow};
+use sidewire_wire::{App, Cut, Failure, Tasks, WhenSlow};
 use table::Dispatch;
 
 pub use builder::ServerBuilder;
@@ -105,6 +104,8 @@ pub struct Server<S, T: Threads = AnyThread> {
     instance: [u8; 16],
     /// What its hellos say of the application.
     app: Option<App>,
+    /// What its clients may ask of it besides calls.
+    grants: Tasks,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
     /// Of endpoints that it has left. Behind the state, whose end belongs to the server's.
@@ -149,7 +150,8 @@ impl<S, T: Threads> Server<S, T> {
         let core = Core { limits, counters: dispatch.counters.clone(), reactor: None };
         let (instance, endpoints, served) = (random_id(), Vec::new(), Arc::default());
         let start_locks = Vec::new();
-        Server { dispatch, core, instance, app: None, endpoints, served, start_locks, signals: None }
+        let grants = Tasks::default();
+        Server { dispatch, core, instance, app: None, grants, endpoints, served, start_locks, signals: None }
     }
 
     /// Sets the handler of a message type; a later one replaces it.

@@ -12,7 +12,7 @@ use crate::limits::ListenerLimits;
 use crate::loops::ServedAt;
 use crate::random::random_id;
 use crate::reactor::{Carries, Greets, Parties, Reactor, Site, Tallies, address_of};
-use sidewire_wire::{App, Classic, Settings};
+use sidewire_wire::{App, Classic, Settings, Tasks};
 
 /// An endpoint that may be opened: nothing that is known beforehand carries against it.
 pub(super) struct Plan<'a> {
@@ -22,6 +22,7 @@ pub(super) struct Plan<'a> {
     own_identity: OwnIdentity,
     instance: [u8; 16],
     app: Option<App>,
+    grants: Tasks,
 }
 
 /// An endpoint that clients can reach.
@@ -57,6 +58,7 @@ impl<'a> Plan<'a> {
         server: &Server<S, T>,
     ) -> Result<Plan<'a>> {
         let (limits, instance, app) = (&server.core.limits, server.instance, server.app.clone());
+        let grants = if vouches_for_peers(&listen.endpoint) { server.grants } else { Tasks::default() };
         let endpoint = &listen.endpoint;
         let invalid = |text: &str| Error::new("listen on", endpoint, Kind::InvalidInput(text.into()));
         if let Some(text) = objection(listen, carries) {
@@ -65,7 +67,7 @@ impl<'a> Plan<'a> {
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
         let own_identity = OwnIdentity::look_up().map_err(|error| Error::bind(endpoint, error))?;
-        Ok(Plan { listen, carries, limits: own_limits.clone(), own_identity, instance, app })
+        Ok(Plan { listen, carries, limits: own_limits.clone(), own_identity, instance, app, grants })
     }
 
     fn open_stream(self, reactor: &mut Reactor) -> io::Result<Opened> {
@@ -95,7 +97,7 @@ impl<'a> Plan<'a> {
 
     /// What all who come there have in common.
     pub(super) fn site(self, bound: &Endpoint) -> Site {
-        let Plan { listen, carries, limits, own_identity, instance, app } = self;
+        let Plan { listen, carries, limits, own_identity, instance, app, grants } = self;
         let access = listen.access;
         let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
@@ -106,6 +108,7 @@ impl<'a> Plan<'a> {
         settings.instance = instance;
         settings.nonce = random_id;
         settings.app = app;
+        settings.grants = grants;
         Site {
             endpoint: bound.clone(),
             carries,
@@ -139,6 +142,12 @@ fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
         }
         Carries::Frames | Carries::Plain(_) | Carries::Messages => None,
     }
+}
+
+/// Whether the system says for certain whose process each peer is. Of a connection that the program has brought
+/// along it says who has made that.
+fn vouches_for_peers(endpoint: &Endpoint) -> bool {
+    endpoint.has_credentials() && !matches!(endpoint, Endpoint::Unnamed(_))
 }
 
 /// Whether only this machine can reach it. Bound hosts are numeric.

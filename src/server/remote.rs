@@ -11,7 +11,7 @@ use super::queue::Queue;
 use crate::error::{Error, Kind, Result};
 use crate::maker::Maker;
 use crate::reactor::mailbox::{Letter, Mailbox};
-use crate::reactor::{ConnectionId, PeerInfo};
+use crate::reactor::{ConnectionId, PeerInfo, STOP_GRACE};
 
 /// A handle to a server of a state of type `S`, which any thread may hold, and a handler of that server, too.
 ///
@@ -21,9 +21,6 @@ pub struct Remote<S> {
     errands: Arc<Errands<S>>,
     orders: Arc<Orders<S>>,
 }
-
-/// How long a server that is told to stop waits for its clients to take what is theirs.
-pub(super) const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// How long the loop may take to say who is connected.
 const CENSUS_TIMEOUT: Duration = Duration::from_secs(5);

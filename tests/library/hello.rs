@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use sidewire::{Endpoint, Limits, ResultCode};
+use sidewire::{Client, Endpoint, Limits, ResultCode, Server};
 
-use crate::util::{Dialect, Raw, fresh, hello, on_every_stream, start, store_with, unique, usual, watchdog};
+use crate::util::{
+    Dialect, Raw, all_streams, frame, fresh, hello, on_every_stream, start, store_with, unique, until, usual,
+    watchdog,
+};
 
 const ECHO: u16 = 4;
 
@@ -58,6 +61,13 @@ fn hello_with(tlvs: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(tlvs);
     let length = bytes.len() as u16;
     bytes[4..6].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+/// An initiator's hello that requires these features.
+fn hello_requiring(bits: u32) -> Vec<u8> {
+    let mut bytes = hello(1, 1);
+    bytes[12..16].copy_from_slice(&bits.to_le_bytes());
     bytes
 }
 
@@ -219,4 +229,50 @@ fn a_second_hello_is_no_frame() {
         assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::MALFORMED.code()), "{goodbye:?}");
         raw.expect_end();
     });
+}
+
+/// PROTOCOL J5, J8
+#[test]
+fn a_server_that_may_be_stopped_is_by_whom_the_system_knows() {
+    let _watchdog = watchdog(60);
+    for endpoint in all_streams() {
+        let mut server = Server::builder(()).may_be_stopped().build().expect("a server");
+        let bound = server.listen(usual(&endpoint)).expect("listen");
+        let running = server.spawn().expect("spawn");
+        if let Endpoint::Tcp { .. } = bound {
+            let answer = expect_refusal(&bound, &hello_requiring(1), ResultCode::NOT_PERMITTED);
+            assert!(answer.text(3).is_some_and(|text| text.contains("stop")), "{answer:x?}");
+            running.stop().expect("it ran");
+            continue;
+        }
+        let raw = Raw::connect(&bound);
+        raw.send(&hello_requiring(1));
+        assert_eq!(Answer::receive(&raw).status(), ResultCode::OK, "{bound}");
+        let goodbye = raw.receive_frame();
+        assert_eq!((goodbye.kind, goodbye.rc), (12, ResultCode::SHUTTING_DOWN.code()));
+        raw.send(&frame(12, 0, 0, 0, b""));
+        drop(raw);
+        until("the server has gone", || {
+            Client::connect(bound.clone()).is_err_and(|error| error.is_not_listening())
+        });
+    }
+}
+
+/// PROTOCOL J6
+#[cfg(unix)]
+#[test]
+fn whoever_is_at_a_channel_of_the_programs_own_stops_nothing() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    let _watchdog = watchdog(60);
+    let mut server = Server::builder(()).may_be_stopped().build().expect("a server");
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    server.serve_stream(theirs, sidewire::Access::SameUser).expect("a stream");
+    let running = server.spawn().expect("spawn");
+    ours.write_all(&hello_requiring(1)).expect("it reads");
+    let mut answer = Vec::new();
+    ours.read_to_end(&mut answer).expect("an answer");
+    assert_eq!(Answer(answer).status(), ResultCode::NOT_PERMITTED);
+    running.stop().expect("it ran");
 }

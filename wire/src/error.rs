@@ -1,6 +1,7 @@
 //! What can go wrong on the wire, named by fault.
 
 use super::rc::ResultCode;
+use super::task::Task;
 
 /// Why a connection is beyond repair. Sticky: nothing behind it is executed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum ProtocolError {
     /// A reply could not be read.
     #[error("the reply's extension block is malformed or needs what we do not have")]
     BadExtension,
+    /// A call on a connection that is not for calls, but for this.
+    #[error("a connection that asks a server to {0} carries no calls")]
+    CarriesNoCalls(Task),
     /// The other protocol's name.
     #[error("this looks like {0}, not like Sidewire; is the port right?")]
     OtherProtocol(&'static str),
@@ -134,6 +138,9 @@ pub enum ProtocolError {
     /// The feature's name.
     #[error("the peer requires a feature that is not there: {0}")]
     FeatureMissing(String),
+    /// What the initiator asks for with its hello is not for it to have; why.
+    #[error("{0}")]
+    NotGranted(String),
     /// A classic peer where none is served.
     #[error("the classic layout is not served here")]
     ClassicRefused,
@@ -188,7 +195,7 @@ impl ProtocolError {
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,
             ProtocolError::FeatureMissing(_) => ResultCode::FEATURE_MISSING,
-            ProtocolError::ClassicRefused => ResultCode::NOT_PERMITTED,
+            ProtocolError::ClassicRefused | ProtocolError::NotGranted(_) => ResultCode::NOT_PERMITTED,
             ProtocolError::Refused { rc, .. } => *rc,
             _ => ResultCode::MALFORMED,
         }

@@ -3,6 +3,7 @@
 use crate::hello::Hello;
 use crate::rc::ResultCode;
 use crate::reply::Ticket;
+use crate::task::Task;
 
 /// What came in. Payloads borrow from the bytes that were received.
 #[derive(Debug)]
@@ -78,6 +79,15 @@ pub enum Event<'b> {
     Opened(Box<Hello>),
     /// The initiator's hello, which is answered: the connection is open.
     Greeted(Box<Hello>),
+    /// The initiator's hello, which asks for something that the [settings](crate::Settings) grant, if it is the
+    /// right one who asks. To be answered at once, by `Connection::grant` or `Connection::deny`; otherwise it is
+    /// denied. Granted, the connection is open, and no requests come.
+    Asks {
+        /// For what.
+        task: Task,
+        /// Who, by his own word.
+        hello: Box<Hello>,
+    },
     /// The peer will send no more requests, and executed none of ours behind `last_id`.
     Goodbye {
         /// Why: 0 if it is just done.

@@ -8,6 +8,7 @@ use super::app::App;
 use super::error::ProtocolError;
 use super::frame::{MUST_UNDERSTAND, Tlvs, push_tlv};
 use super::rc::ResultCode;
+use super::task::Task;
 use crate::excerpt::Excerpt;
 
 /// The first four bytes of a v1 stream: negative as an i32 in either byte order, so no classic type.
@@ -104,7 +105,7 @@ impl Hello {
         self.instance
     }
 
-    /// Our own hello.
+    /// Our own hello, which requires nothing.
     pub(crate) fn ours(allowance: Allowance, nonce: [u8; 16], app: Option<App>) -> Hello {
         Hello {
             versions: VERSIONS,
@@ -155,9 +156,25 @@ impl Hello {
         hello.with_tlvs(tlvs, |_| {})
     }
 
-    /// Whether we have what this peer can't do without.
-    pub(crate) fn check_demands(&self) -> Result<(), ProtocolError> {
-        match (self.unknown_tag, self.required) {
+    /// What this initiator asks of us besides calls, if we have all that it can't do without.
+    pub(crate) fn task(&self) -> Result<Option<Task>, ProtocolError> {
+        let (mut tasks, unknown) = Task::among(self.required);
+        self.check_demands(unknown)?;
+        let task = tasks.next();
+        match tasks.next() {
+            None => Ok(task),
+            Some(_) => Err(ProtocolError::BadHello("it asks for two things at once")),
+        }
+    }
+
+    /// Whether we have what this responder can't do without.
+    pub(crate) fn check_answer(&self) -> Result<(), ProtocolError> {
+        self.check_demands(self.required)
+    }
+
+    /// `unknown`: the bits of required features that we don't know.
+    fn check_demands(&self, unknown: u32) -> Result<(), ProtocolError> {
+        match (self.unknown_tag, unknown) {
             (Some(tag), _) => Err(ProtocolError::FeatureMissing(format!("hello tag {tag:#06x}"))),
             (None, 0) => Ok(()),
             (None, bits) => Err(ProtocolError::FeatureMissing(format!("feature bits {bits:#010x}"))),

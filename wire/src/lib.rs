@@ -90,6 +90,7 @@
 //! | [`classic`] | the classic header |
 //! | `hello` | the v1 handshake |
 //! | `app` | the application, as its hello names it |
+//! | `task` | what a connection may be for besides calls |
 //! | `executed` | whether a request without an answer may have run |
 //! | `failure` | why a request was not served |
 //! | `by_id` | a map by our own calls' ids |
@@ -148,6 +149,7 @@ pub mod reconnecting;
 mod reply;
 mod settings;
 mod subscriptions;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -172,3 +174,4 @@ pub use rc::ResultCode;
 pub use reply::{ReplyWriter, Ticket};
 pub use settings::Settings;
 pub use subscriptions::{Pushed, WhenSlow};
+pub use task::{Task, Tasks};

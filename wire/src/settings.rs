@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::layout::Classic;
 use crate::limits::ConnectionLimits;
+use crate::task::{Task, Tasks};
 
 /// What all connections of a listener, or of a client, have in common.
 #[derive(Clone, Debug)]
@@ -24,11 +25,17 @@ pub struct Settings {
     pub nonce: fn() -> [u8; 16],
     /// What our hello says of the application. Whoever sets it has [checked](App::check) it.
     pub app: Option<App>,
+    /// What initiators may ask of this responder besides calls. Each that asks is shown to the owner first:
+    /// [`Event::Asks`](crate::Event::Asks).
+    pub grants: Tasks,
+    /// What our hello asks of the responder, if the connection is for that.
+    pub asks: Option<Task>,
 }
 
 impl Settings {
     /// With these, and nothing else that is out of the ordinary: HTTP and TLS are not looked for, a
-    /// peer may be silent for ever, instance id and nonces are zero, and the application has no name.
+    /// peer may be silent for ever, instance id and nonces are zero, the application has no name, and
+    /// nothing is asked or granted besides calls.
     #[must_use]
     pub fn new(limits: ConnectionLimits, classic: Classic) -> Settings {
         Settings {
@@ -39,6 +46,8 @@ impl Settings {
             instance: [0; 16],
             nonce: || [0; 16],
             app: None,
+            grants: Tasks::default(),
+            asks: None,
         }
     }
 }

@@ -125,6 +125,10 @@ impl Scope<'_> {
                 let is_told = service.connected(&self.visitor(books.peer, Layout::V1, hello.app()));
                 is_told.then_some(Ran::Connect)
             }
+            Event::Asks { task, hello } => {
+                self.judge_task(books.peer, connection, task, &hello);
+                None
+            }
             Event::Goodbye { rc, .. } => {
                 log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code());
                 let may_be_answered = &|id| connection.is_asked(id);

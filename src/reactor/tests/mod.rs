@@ -35,6 +35,7 @@ mod pings;
 mod places;
 mod stops;
 mod streams;
+mod tasks;
 mod visits;
 
 use std::collections::VecDeque;

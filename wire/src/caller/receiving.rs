@@ -59,6 +59,8 @@ impl<W: Wake> Caller<W> {
                 *has_news |= !seats.listeners.take(&event, settings.limits.event_queue);
             }
             Event::Pong { id } => seats.pings.answer(id),
+            // Of a client nothing is granted.
+            Event::Asks { .. } => {}
         };
         connection.receive(bytes, &Cell::new(usize::MAX), &mut take);
         // What is answered at once has come to enough for a turn, and there are no turns here.

@@ -58,6 +58,8 @@ impl Connection {
     /// When [`receive`](Connection::receive) was over: handlers may have taken their time in it.
     #[inline]
     pub fn received(&mut self, now: Instant) {
+        // Who was not judged has not been found to be the right one.
+        self.deny("nobody here grants that");
         self.flow.touch(now);
         self.watch_partial(now);
         self.check_accounts();

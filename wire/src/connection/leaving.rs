@@ -13,14 +13,14 @@ impl Connection {
     /// then the connection is just finished.
     pub fn goodbye(&mut self, rc: ResultCode) {
         match self.phase {
-            Phase::Open if self.layout() == Some(Layout::V1) => {
+            Phase::Open | Phase::Administering(_) if self.layout() == Some(Layout::V1) => {
                 self.push_frame(Kind::Goodbye, 0, 0, self.last_id, rc.code(), &[]);
-                if self.phase == Phase::Open {
+                if !self.is_over() {
                     self.phase = Phase::Leaving;
                 }
             }
-            Phase::Open => self.conclude(false),
-            Phase::Refusing(_) | Phase::Opening => self.finish(),
+            Phase::Open | Phase::Administering(_) => self.conclude(false),
+            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } => self.finish(),
             Phase::Leaving
             | Phase::Parting
             | Phase::Answering { .. }
@@ -33,10 +33,10 @@ impl Connection {
     /// our goodbye, and the connection ends.
     pub fn close(&mut self) {
         match self.phase {
-            Phase::Open => self.conclude(self.layout() == Some(Layout::V1)),
+            Phase::Open | Phase::Administering(_) => self.conclude(self.layout() == Some(Layout::V1)),
             Phase::Leaving | Phase::Parting => self.conclude(false),
             Phase::Answering { goodbye } => self.conclude(goodbye),
-            Phase::Refusing(_) | Phase::Opening => self.finish(),
+            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } => self.finish(),
             Phase::Concluding { .. } | Phase::Finishing => {}
         }
     }
@@ -52,7 +52,7 @@ impl Connection {
                 self.phase = Phase::Parting;
             }
         } else if !matches!(self.phase, Phase::Answering { .. }) {
-            self.answer_last(self.phase == Phase::Open);
+            self.answer_last(matches!(self.phase, Phase::Open | Phase::Administering(_)));
         }
     }
 
@@ -151,6 +151,7 @@ impl Connection {
                 _,
                 Some(Layout::V1),
                 Phase::Open
+                | Phase::Administering(_)
                 | Phase::Leaving
                 | Phase::Parting
                 | Phase::Answering { .. }
@@ -161,7 +162,9 @@ impl Connection {
                 let flags = if text.is_empty() { 0 } else { flags::TEXT };
                 self.push_frame(Kind::Goodbye, flags, 0, self.last_id, error.rc().code(), text.as_bytes());
             }
-            (_, None, Phase::Opening) if self.role == Role::Responder && speaks_hello(&error) => {
+            (_, None, Phase::Opening | Phase::Judging { .. })
+                if self.role == Role::Responder && speaks_hello(&error) =>
+            {
                 self.push_answer(error.rc(), 0, error.to_string());
             }
             _ => {}

@@ -89,7 +89,7 @@ impl Connection {
             Kind::Request => self.take_request(header, payload),
             Kind::Subscribe | Kind::Unsubscribe => self.take_subscribe(header, payload),
             Kind::Event => Ok(self.take_event(header, payload)),
-            Kind::Notify => Ok(self.take_notify(header, payload)),
+            Kind::Notify => self.take_notify(header, payload),
             Kind::Reply => self.take_reply(header, payload),
             Kind::Ping => {
                 self.pong_owed = Some(header.id.to_le_bytes());

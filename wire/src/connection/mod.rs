@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use crate::asked::Asked;
 use crate::decoder::Decoder;
+use crate::error::ProtocolError;
 use crate::flow::Flow;
 use crate::hello::{Allowance, Hello};
 use crate::layout::Layout;
@@ -27,6 +28,7 @@ use crate::pinged::Pinged;
 use crate::rc::ResultCode;
 use crate::settings::Settings;
 use crate::subscriptions::Subscriptions;
+use crate::task::Task;
 use time::Partial;
 
 pub use parts::Parted;
@@ -44,7 +46,14 @@ enum Phase {
     Refusing(ResultCode),
     /// The layout or the hello is still to come.
     Opening,
+    /// The initiator's hello asks for this, and has no answer yet.
+    Judging {
+        task: Task,
+        versions: (u8, u8),
+    },
     Open,
+    /// The same, but for this instead of calls.
+    Administering(Task),
     /// We have said goodbye: calls that come now are not executed, replies still count.
     Leaving,
     /// Both have. Our last calls are still to be answered, and perhaps the peer's.
@@ -135,7 +144,9 @@ impl Connection {
     /// The side that connected, with its hello on the way; `nonce` is random.
     pub fn initiator(settings: Arc<Settings>, nonce: [u8; 16], now: Instant) -> Connection {
         let mut connection = Connection::new(settings, Decoder::v1(), Role::Initiator, Phase::Opening, now);
-        let ours = Hello::ours(connection.our_allowance(), nonce, connection.flow.settings.app.clone());
+        let settings = &connection.flow.settings;
+        let mut ours = Hello::ours(connection.our_allowance(), nonce, settings.app.clone());
+        ours.required = settings.asks.map_or(0, Task::bit);
         ours.encode(None, connection.flow.outbox.bytes());
         connection.flow.wait_since(now);
         connection
@@ -214,10 +225,14 @@ impl Connection {
         matches!(self.phase, Phase::Concluding { .. }) || self.is_over()
     }
 
-    /// Whether calls that come now are neither executed nor answered.
+    /// Whether calls may come now. False: they are neither executed nor answered.
     #[inline]
-    fn takes_no_calls(&self) -> bool {
-        matches!(self.phase, Phase::Leaving | Phase::Parting | Phase::Answering { .. })
+    fn takes_calls(&self) -> Result<bool, ProtocolError> {
+        match self.phase {
+            Phase::Leaving | Phase::Parting | Phase::Answering { .. } => Ok(false),
+            Phase::Administering(task) => Err(ProtocolError::CarriesNoCalls(task)),
+            _ => Ok(true),
+        }
     }
 
     /// Whether nothing more is taken, nor waited for.

@@ -11,6 +11,7 @@ use crate::hello::{self, Allowance, Answer, Hello};
 use crate::layout::Layout;
 use crate::limits::MAX_CREDIT;
 use crate::rc::ResultCode;
+use crate::task::Task;
 
 impl Connection {
     /// Answers whoever is there with `rc` as soon as the first four bytes tell in what layout,
@@ -33,11 +34,45 @@ impl Connection {
 
     pub(super) fn take_hello(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
         let theirs = Hello::decode(bytes)?;
-        theirs.check_demands()?;
-        let version = hello::common_version(theirs.versions).unwrap_or(hello::VERSIONS.1);
-        self.push_answer(ResultCode::OK, version, String::new());
+        if let Some(task) = theirs.task()? {
+            return self.take_task(task, theirs);
+        }
+        self.welcome(theirs.versions);
         self.open(theirs.allowance);
         Ok(Some(Event::Greeted(theirs.into())))
+    }
+
+    fn welcome(&mut self, theirs: (u8, u8)) {
+        let version = hello::common_version(theirs).unwrap_or(hello::VERSIONS.1);
+        self.push_answer(ResultCode::OK, version, String::new());
+    }
+
+    /// Who asks for this is judged by our owner.
+    fn take_task(&mut self, task: Task, theirs: Hello) -> Result<Option<Event<'static>>, ProtocolError> {
+        if !self.flow.settings.grants.include(task) {
+            return Err(ProtocolError::NotGranted(format!("this server is not to be asked to {task}")));
+        }
+        self.phase = Phase::Judging { task, versions: theirs.versions };
+        self.allowance = theirs.allowance;
+        self.decoder.expect_nothing();
+        Ok(Some(Event::Asks { task, hello: theirs.into() }))
+    }
+
+    /// Grants what the hello [asks for](Event::Asks): the connection is open.
+    pub fn grant(&mut self) {
+        let Phase::Judging { task, versions } = self.phase else { return };
+        self.welcome(versions);
+        self.open(self.allowance);
+        if !self.is_over() {
+            self.phase = Phase::Administering(task);
+        }
+    }
+
+    /// Denies it: the initiator is told why, and the connection is over.
+    pub fn deny(&mut self, why: &str) {
+        if let Phase::Judging { .. } = self.phase {
+            self.fail(ProtocolError::NotGranted(why.to_owned()).into());
+        }
     }
 
     pub(super) fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
@@ -46,7 +81,7 @@ impl Connection {
         match answer.status {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
                 self.open(theirs.allowance);
-                theirs.check_demands()?;
+                theirs.check_answer()?;
                 Ok(Some(Event::Opened(theirs.into())))
             }
             ResultCode::OK => Err(ProtocolError::BadHello("it chooses a version that was not offered")),
@@ -61,7 +96,7 @@ impl Connection {
         self.allowance = Allowance { stream_credit: allowance.stream_credit.min(MAX_CREDIT), ..allowance };
         self.decoder.expect_v1(self.flow.settings.limits.max_payload);
         if self.phase == Phase::Opening {
-            self.phase = Phase::Open;
+            self.phase = self.flow.settings.asks.map_or(Phase::Open, Phase::Administering);
         }
     }
 

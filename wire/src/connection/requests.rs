@@ -60,7 +60,7 @@ impl Connection {
     /// Counts a call of the peer, which is to be answered. False: it is not, since it comes behind our goodbye.
     #[inline]
     pub(super) fn accept_call(&mut self, header: &Header) -> Result<bool, ProtocolError> {
-        if self.takes_no_calls() {
+        if !self.takes_calls()? {
             return Ok(false);
         }
         call_rules::check_id(header.id, self.last_id)?;
@@ -82,14 +82,18 @@ impl Connection {
     }
 
     /// A notify that could not be executed as it is meant has nobody to be told.
-    pub(super) fn take_notify<'b>(&self, header: Header, payload: &'b [u8]) -> Option<Event<'b>> {
-        if self.takes_no_calls() || header.flags & !flags::EXT != 0 {
-            return None;
+    pub(super) fn take_notify<'b>(
+        &self,
+        header: Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if !self.takes_calls()? || header.flags & !flags::EXT != 0 {
+            return Ok(None);
         }
-        match split_extension(header.flags, payload) {
+        Ok(match split_extension(header.flags, payload) {
             Extension::Fine(payload) => Some(Event::Notify { msg_type: header.msg_type, payload }),
             Extension::NotUnderstood(_) | Extension::Malformed => None,
-        }
+        })
     }
 
     pub(super) fn answer_lost(&mut self, ticket: Ticket) -> Option<Event<'static>> {

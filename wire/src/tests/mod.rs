@@ -20,6 +20,7 @@ mod pair;
 mod parts;
 mod plain;
 mod properties;
+mod tasks;
 mod time;
 
 use std::cell::Cell;
@@ -35,6 +36,7 @@ use super::layout::Classic;
 use super::rc::ResultCode;
 use super::reply::Ticket;
 use super::settings::Settings;
+use super::task::Task;
 use crate::limits::ConnectionLimits;
 
 /// An event that owns what it says.
@@ -50,6 +52,7 @@ enum Seen {
     Part { id: u32, payload: Vec<u8> },
     LostReply { id: u32 },
     Opened,
+    Asks(Task),
     Goodbye { rc: i32, last_id: u32 },
 }
 
@@ -178,6 +181,10 @@ impl Side {
             Event::Pong { id } => seen.push(Seen::Pong(id)),
             Event::Opened(_) => seen.push(Seen::Opened),
             Event::Greeted(_) => {}
+            Event::Asks { task, .. } => {
+                seen.push(Seen::Asks(task));
+                connection.grant();
+            }
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.code(), last_id }),
         });
         connection.received(*now);
