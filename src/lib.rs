@@ -85,6 +85,8 @@ mod app;
 mod client;
 mod counters;
 mod error;
+#[cfg(feature = "harness")]
+pub mod harness;
 mod limits;
 mod loops;
 mod maker;

@@ -353,6 +353,12 @@ impl Deferred {
         }
     }
 
+    /// Whether there are none.
+    #[cfg(feature = "harness")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A connection is no more.
     pub(super) fn forget(&mut self, key: Key) {
         for call in self.0.remove(&key).into_iter().flat_map(HashMap::into_values) {

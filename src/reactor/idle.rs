@@ -59,6 +59,14 @@ impl<Y: System> Reactor<Y> {
         self.idle.rule = Rule::Begins { after };
     }
 
+    /// Has the loop leave as this one would that has not turned yet.
+    #[cfg(feature = "harness")]
+    pub(super) fn leave_as<Z: System>(&mut self, other: &Reactor<Z>) {
+        if let Rule::Begins { after } = other.idle.rule {
+            self.leave_when_idle(after);
+        }
+    }
+
     /// From here on it is waited for clients.
     pub(super) fn begin_idleness(&mut self) {
         let Rule::Begins { after } = self.idle.rule else { return };

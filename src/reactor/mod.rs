@@ -18,6 +18,8 @@ mod datagram;
 mod deferred;
 mod files;
 mod idle;
+#[cfg(feature = "harness")]
+mod in_memory;
 mod journal;
 mod link;
 pub(crate) mod mailbox;
@@ -77,6 +79,8 @@ pub(crate) use site::{Carries, Greets, Site, Tallies};
 pub(crate) use stopping::STOP_GRACE;
 pub(crate) use streams::IfFull;
 pub use streams::Unsent;
+#[cfg(feature = "harness")]
+pub(crate) use system::memory as memory_system;
 
 /// The loop: everything that one thread serves, and when each of it goes on.
 pub(crate) struct Reactor<Y: System = Os> {
@@ -126,6 +130,15 @@ impl Reactor {
 impl<Y: System> Reactor<Y> {
     fn over(system: Y, limits: Limits, counters: Counters) -> io::Result<Reactor<Y>> {
         let mailbox = Arc::new(Mailbox::new(system.waker(reserved_token(WAKER))?));
+        Reactor::reached_by(mailbox, system, limits, counters)
+    }
+
+    fn reached_by(
+        mailbox: Arc<Mailbox>,
+        system: Y,
+        limits: Limits,
+        counters: Counters,
+    ) -> io::Result<Reactor<Y>> {
         Ok(Reactor {
             events: Some(Y::events(EVENTS)),
             sources: Vec::new(),

@@ -4,6 +4,8 @@ mod brought;
 mod builder;
 mod connected;
 mod idle;
+#[cfg(feature = "harness")]
+mod in_memory;
 mod listen;
 mod manager;
 mod open;
@@ -37,6 +39,8 @@ use table::Dispatch;
 
 pub use builder::ServerBuilder;
 pub use connected::Connected;
+#[cfg(feature = "harness")]
+pub(crate) use in_memory::InMemory;
 pub use listen::{IntoListen, Listen};
 pub use peers::{Answer, PeerHandle};
 pub use remote::{Remote, Running};

@@ -1,10 +1,10 @@
 //! What a loop stands on: streams, listeners, datagram sockets, a poll, a waker, and the clock.
 //!
-//! [`Os`] is the real one, from `sidewire_platform` and mio. The tests' (`memory`) has none of them: its
+//! [`Os`] is the real one, from `sidewire_platform` and mio. That of tests (`memory`) has none of them: its
 //! peers are queues of bytes and its time passes when a test says so, or when the loop would sleep. What
 //! these say is what the contract in `sidewire_platform` says of the functions of the same name.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "harness"))]
 pub(crate) mod memory;
 mod os;
 

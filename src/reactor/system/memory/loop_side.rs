@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use sidewire_platform::{Address, Credentials, Endpoint, Peer, Received, SendBuffer, User};
 
 use super::super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
-use super::{Failure, Pipe, Side, Socket, Tells, Waiting, World};
+use super::{Failure, Pipe, Side, Socket, Tells, Waiting, World, process_of};
 use crate::reactor::mailbox::Waker;
 
 /// The loop's side of a [`World`].
@@ -138,7 +138,7 @@ impl System for Memory {
             return Ok(None);
         }
         if self.0.0.comes_late.take() {
-            self.0.connect_as(0, 1000);
+            self.0.connect(0, process_of(1000));
         }
         Ok(Some(()))
     }

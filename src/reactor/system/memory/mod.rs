@@ -1,16 +1,18 @@
 //! A system in memory, with a clock that passes when a test says so.
 //!
-//! A [`World`] is the test's hand on it. The loop's side is the [`Memory`] that [`World::system`] gives; the
+//! So are rules of the loop tested, and handlers of applications (`harness`). A [`World`] is the test's hand on it. The loop's side is the [`Memory`] that [`World::system`] gives; the
 //! peers' are a [`Caller`] for a stream and [`World::datagram`] for a message. Events are edge-triggered, as
 //! the real ones: one for each arrival, and one for room that has come back. A poll that finds nothing
 //! sleeps, which takes no time: the clock is set forward by as much. So a loop that is turned with a
 //! timeout lives through exactly the deadlines that it has set, and one that would sleep for ever panics.
 //!
-//! Scripted are errors of `accept` ([`World::fail_accepts`]), how much a peer takes ([`Caller::takes`]), what
+//! Scripted (`script`, for tests of the loop) are errors of `accept` ([`World::fail_accepts`]), how much a peer takes ([`Caller::takes`]), what
 //! one write takes at most, resets, polls that are interrupted, and when the system tells who is there.
 //! [`World::pass`] within a handler is a slow handler. `reactor::tests` says how a whole test is written.
 
 mod loop_side;
+#[cfg(test)]
+mod script;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
@@ -24,8 +26,9 @@ use mio::{Interest, Token};
 use sidewire_platform::{Address, Credentials, Peer, SendBuffer, User};
 
 use super::Told;
-use loop_side::MemoryStream;
-pub(crate) use loop_side::{Memory, MemoryDatagrams, MemoryListener};
+#[cfg(test)]
+pub(crate) use loop_side::MemoryDatagrams;
+pub(crate) use loop_side::{Memory, MemoryListener};
 
 /// The test's hand on a system in memory. Cheap to clone: all clones are one world.
 #[derive(Clone, Debug)]
@@ -53,6 +56,7 @@ struct Inner {
 
 /// When the system tells who a caller is.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests of the loop script it"))]
 pub(crate) enum Tells {
     AtOnce,
     /// As Windows does of the clients of a pipe: once something was read.
@@ -70,6 +74,7 @@ struct Listening {
 }
 
 #[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests of the loop script it"))]
 enum Waiting {
     Caller(usize),
     Failure(Failure),
@@ -77,6 +82,7 @@ enum Waiting {
 
 /// Why a connection could not be accepted.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests of the loop script it"))]
 pub(crate) enum Failure {
     Aborted,
     OutOfDescriptors,
@@ -159,71 +165,20 @@ impl World {
         self.0.now.set(self.now() + time);
     }
 
-    /// How often the loop has polled.
-    pub(crate) fn polls(&self) -> usize {
-        self.0.polls.get()
-    }
-
-    pub(crate) fn interrupt_polls(&self, count: usize) {
-        self.0.interrupted.set(count);
-    }
-
-    pub(crate) fn tells(&self, tells: Tells) {
-        self.0.identity.set(tells);
-    }
-
-    /// From now on streams are like pipes: their two directions end together.
-    pub(crate) fn without_half_close(&self) {
-        self.0.half_close.set(false);
-    }
-
-    pub(crate) fn leave_reserves(&self, count: usize) {
-        self.0.reserves.set(count);
-    }
-
-    /// Somebody connects right when a loop has all locks that it needs to leave.
-    pub(crate) fn comes_when_locked(&self) {
-        self.0.comes_late.set(true);
-    }
-
-    pub(crate) fn starts(&self, is_starting: bool) {
-        self.0.is_starting.set(is_starting);
-    }
-
     pub(crate) fn listener(&self) -> MemoryListener {
         let mut listeners = self.0.listeners.borrow_mut();
         listeners.push(Listening::default());
         MemoryListener { world: self.clone(), index: listeners.len() - 1 }
     }
 
-    pub(crate) fn datagrams(&self) -> MemoryDatagrams {
-        let mut sockets = self.0.sockets.borrow_mut();
-        sockets.push(Socket {
-            token: None,
-            incoming: VecDeque::new(),
-            sent: Vec::new(),
-            is_told: true,
-            room: Vec::new(),
-            buffer: None,
-        });
-        MemoryDatagrams { world: self.clone(), index: sockets.len() - 1 }
-    }
-
-    /// Connects to the listener with this index, as a process of this user.
-    pub(crate) fn connect_as(&self, listener: usize, user: u32) -> Caller {
-        let caller = self.connected_as(user);
+    /// Connects to the listener with this index, as this.
+    pub(crate) fn connect(&self, listener: usize, peer: Peer) -> Caller {
+        let caller = self.connected(peer);
         self.wait_at(listener, Waiting::Caller(caller.index));
         caller
     }
 
-    /// A stream that came in at no listener, and a process of this user at its other end.
-    pub(crate) fn pair(&self, user: u32) -> (MemoryStream, Caller) {
-        let caller = self.connected_as(user);
-        (MemoryStream { world: self.clone(), index: caller.index }, caller)
-    }
-
-    fn connected_as(&self, user: u32) -> Caller {
-        let credentials = Credentials::new(User::Uid(user), Some(1), None);
+    fn connected(&self, peer: Peer) -> Caller {
         let mut pipes = self.0.pipes.borrow_mut();
         pipes.push(Pipe {
             to_loop: VecDeque::new(),
@@ -237,63 +192,24 @@ impl World {
             is_writable_told: true,
             was_read: false,
             flushes_within: None,
-            peer: Peer::new(Some(credentials), None),
+            peer,
         });
         let index = pipes.len() - 1;
         drop(pipes);
         Caller { world: self.clone(), index }
     }
 
-    /// So many connections can't be accepted.
-    pub(crate) fn fail_accepts(&self, listener: usize, count: usize, failure: Failure) {
-        for _ in 0..count {
-            self.wait_at(listener, Waiting::Failure(failure));
-        }
-    }
-
-    /// How many wait to be accepted.
-    pub(crate) fn waiting(&self, listener: usize) -> usize {
-        self.0.listeners.borrow()[listener].waiting.len()
-    }
-
-    /// Whether nobody finds the way there any more.
-    pub(crate) fn is_withdrawn(&self, listener: usize) -> bool {
-        self.0.listeners.borrow()[listener].is_withdrawn
+    /// Whether the next poll of streams would tell nothing, but for letters.
+    #[cfg(feature = "harness")]
+    pub(crate) fn is_quiet(&self) -> bool {
+        let waits = self.0.listeners.borrow().iter().any(|listening| listening.news().is_some());
+        !waits && self.0.pipes.borrow().iter().all(|pipe| pipe.news().is_none())
     }
 
     fn wait_at(&self, listener: usize, waiting: Waiting) {
         let listening = &mut self.0.listeners.borrow_mut()[listener];
         listening.waiting.push_back(waiting);
         listening.is_told = false;
-    }
-
-    /// Somebody sends a datagram to the socket with this index.
-    pub(crate) fn datagram(&self, socket: usize, from: &Address, user: u32, bytes: &[u8]) {
-        let socket = &mut self.0.sockets.borrow_mut()[socket];
-        socket.incoming.push_back((bytes.to_vec(), from.clone(), user));
-        socket.is_told = false;
-    }
-
-    /// Takes what was sent from the socket with this index.
-    pub(crate) fn sent(&self, socket: usize) -> Vec<(Vec<u8>, Address)> {
-        std::mem::take(&mut self.0.sockets.borrow_mut()[socket].sent)
-    }
-
-    /// From now on this receiver takes nothing, or takes everything again.
-    pub(crate) fn stick(&self, socket: usize, who: &Address, is_stuck: bool) {
-        self.takes(socket, who, if is_stuck { 0 } else { usize::MAX });
-    }
-
-    /// This receiver takes so many datagrams more.
-    pub(crate) fn takes(&self, socket: usize, who: &Address, datagrams: usize) {
-        let room = &mut self.0.sockets.borrow_mut()[socket].room;
-        room.retain(|(other, _)| other != who);
-        room.push((who.clone(), datagrams));
-    }
-
-    /// So much of this socket's send buffer is unread, of so much.
-    pub(crate) fn fill(&self, socket: usize, unread: usize, size: usize) {
-        self.0.sockets.borrow_mut()[socket].buffer = Some(SendBuffer::new(unread, size));
     }
 
     fn pipe(&self, index: usize) -> RefMut<'_, Pipe> {
@@ -304,7 +220,7 @@ impl World {
     fn told(&self, events: &mut Vec<Told>) {
         let tell = |token| Told { token, is_end: false };
         for listening in self.0.listeners.borrow_mut().iter_mut() {
-            if let Some(token) = listening.token.filter(|_| !listening.is_told) {
+            if let Some(token) = listening.news() {
                 listening.is_told = true;
                 events.push(tell(token));
             }
@@ -316,10 +232,7 @@ impl World {
             }
         }
         for pipe in self.0.pipes.borrow_mut().iter_mut() {
-            let Some((token, interest)) = pipe.watched else { continue };
-            let readable = !pipe.is_readable_told && interest.is_readable();
-            let writable = !pipe.is_writable_told && interest.is_writable();
-            if readable || writable {
+            if let Some((token, readable, writable)) = pipe.news() {
                 pipe.is_readable_told |= readable;
                 pipe.is_writable_told |= writable;
                 events.push(Told { token, is_end: pipe.caller != Side::Open });
@@ -332,6 +245,28 @@ impl World {
             events.push(tell(*token));
         }
     }
+}
+
+impl Listening {
+    /// Whom to tell that somebody waits here.
+    fn news(&self) -> Option<Token> {
+        self.token.filter(|_| !self.is_told)
+    }
+}
+
+impl Pipe {
+    /// Whom to tell of it, and whether it can be read, and written to.
+    fn news(&self) -> Option<(Token, bool, bool)> {
+        let (token, interest) = self.watched?;
+        let readable = !self.is_readable_told && interest.is_readable();
+        let writable = !self.is_writable_told && interest.is_writable();
+        (readable || writable).then_some((token, readable, writable))
+    }
+}
+
+/// Whoever the system says is there when a process of this user is.
+fn process_of(user: u32) -> Peer {
+    Peer::new(Some(Credentials::new(User::Uid(user), Some(1), None)), None)
 }
 
 /// Somebody who has connected.
@@ -357,33 +292,6 @@ impl Caller {
         std::mem::take(&mut self.pipe().to_caller)
     }
 
-    /// Bytes that have come and were not taken.
-    pub(crate) fn unread_by_caller(&self) -> usize {
-        self.pipe().to_caller.len()
-    }
-
-    /// Takes so many bytes more, and no others.
-    pub(crate) fn takes(&self, bytes: usize) {
-        let mut pipe = self.pipe();
-        pipe.room = bytes;
-        pipe.is_writable_told = bytes == 0;
-    }
-
-    /// One write to it takes so many bytes at most.
-    pub(crate) fn takes_at_a_time(&self, bytes: usize) {
-        self.pipe().write_at_most = bytes;
-    }
-
-    /// Bytes that the loop has not read yet.
-    pub(crate) fn unread(&self) -> usize {
-        self.pipe().to_loop.len()
-    }
-
-    /// Sends no more, but still reads.
-    pub(crate) fn shut_down(&self) {
-        self.ends(Side::ShutDown);
-    }
-
     pub(crate) fn close(&self) {
         self.ends(Side::Closed);
     }
@@ -398,11 +306,6 @@ impl Caller {
         pipe.caller = how;
         pipe.is_readable_told = false;
         pipe.is_writable_told = false;
-    }
-
-    /// How long the flush may take behind which the loop's side was closed.
-    pub(crate) fn flushes_within(&self) -> Option<Duration> {
-        self.pipe().flushes_within
     }
 
     /// What the loop's side has come to.
