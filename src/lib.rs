@@ -95,6 +95,8 @@ mod reactor;
 mod server;
 mod signals;
 mod stats;
+#[cfg(feature = "serde")]
+pub mod typed;
 
 pub use access::Access;
 pub use app::{

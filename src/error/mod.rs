@@ -293,6 +293,12 @@ impl Error {
         }
     }
 
+    /// Whether those bytes are no data but a text that explains the code.
+    #[cfg(feature = "serde")]
+    pub(crate) fn is_explanation(&self) -> bool {
+        matches!(self.0.kind, Kind::Answered { is_text: true, .. })
+    }
+
     /// With what status the helper, or the server's program, has ended that this is about: its exit code, or the
     /// signal that ended it. See [`Helper`](crate::Helper) and [`is_not_started`](Error::is_not_started). `None` if it has not, or was never started.
     #[must_use]

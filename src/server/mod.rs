@@ -20,6 +20,8 @@ mod responder;
 mod streams;
 mod table;
 mod threads;
+#[cfg(feature = "serde")]
+mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,9 @@ pub use reply_stream::ReplyStream;
 pub use request::Request;
 pub use responder::{Cancellation, Responder};
 pub use streams::{StreamHandler, on_data};
+#[cfg(feature = "serde")]
+pub(crate) use types::TypeInfo;
+
 pub use threads::{
     AnyThread, Handles, HandlesConnects, HandlesDisconnects, HandlesMessages, HandlesStreams, OneThread,
     Threads,
@@ -112,6 +117,8 @@ pub struct Server<S, T: Threads = AnyThread> {
     grants: Tasks,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
+    #[cfg(feature = "serde")]
+    types: types::Types,
     /// Of endpoints that it has left. Behind the state, whose end belongs to the server's.
     start_locks: Vec<StartLock>,
     /// The last to be dropped: what waits for this waits for the end of all else.
@@ -155,7 +162,19 @@ impl<S, T: Threads> Server<S, T> {
         let (instance, endpoints, served) = (random_id(), Vec::new(), Arc::default());
         let start_locks = Vec::new();
         let grants = Tasks::default();
-        Server { dispatch, core, instance, app: None, grants, endpoints, served, start_locks, signals: None }
+        Server {
+            dispatch,
+            core,
+            instance,
+            app: None,
+            grants,
+            endpoints,
+            served,
+            #[cfg(feature = "serde")]
+            types: types::Types::default(),
+            start_locks,
+            signals: None,
+        }
     }
 
     /// Sets the handler of a message type; a later one replaces it.
@@ -213,6 +232,8 @@ impl<S, T: Threads> Server<S, T> {
             panic!("type {msg_type} lies beyond a dispatch table of {types} types");
         };
         *entry = Some(T::handler(handler));
+        #[cfg(feature = "serde")]
+        self.types.messages.remove(&msg_type);
     }
 
     /// Sets who is told of each new connection with frames: when policy has let its client in, and its hello, or

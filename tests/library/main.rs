@@ -41,6 +41,8 @@ mod stopping;
 mod strangers;
 mod streams;
 mod timeouts;
+#[cfg(feature = "serde")]
+mod typed;
 mod v1;
 mod values;
 mod who;

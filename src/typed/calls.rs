@@ -1,0 +1,150 @@
+//! Calls with values that are under way.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::asking::{answered, failed, reply, unreadable};
+use super::{AskError, Codec, Message};
+use crate::client;
+
+/// A message that was asked, to be waited for; from [`Asking::start`](super::Asking::start). All else is as with
+/// [`Pending`](crate::Pending).
+#[must_use = "the call is cancelled when this is dropped"]
+pub struct Pending<M: Message> {
+    call: client::Pending,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M: Message> Pending<M> {
+    pub(super) fn of(call: client::Pending) -> Pending<M> {
+        Pending { call, message: PhantomData }
+    }
+
+    /// What became of it, if that is known by now: as [`Pending::poll`](crate::Pending::poll).
+    ///
+    /// # Errors
+    /// As [`wait`](Pending::wait).
+    pub fn poll(&mut self) -> Option<Result<M::Reply, AskError<M::Error>>> {
+        self.call.poll().map(answered::<M>)
+    }
+
+    /// Waits for the answer, within the call's own time limit.
+    ///
+    /// # Errors
+    /// As [`Client::ask`](crate::Client::ask) and [`Pending::wait`](crate::Pending::wait).
+    pub fn wait(self) -> Result<M::Reply, AskError<M::Error>> {
+        answered::<M>(self.call.wait())
+    }
+
+    /// The same, but waits no longer than `timeout`. `None`: by then it was not known, and the call goes on.
+    ///
+    /// # Errors
+    /// As [`wait`](Pending::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<M::Reply, AskError<M::Error>>> {
+        self.call.wait_timeout(timeout).map(answered::<M>)
+    }
+
+    /// Tells the server that nobody needs the answer any more: as [`Pending::cancel`](crate::Pending::cancel).
+    pub fn cancel(&mut self) {
+        self.call.cancel();
+    }
+}
+
+impl<M: Message> fmt::Debug for Pending<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&M::NAME).field(&self.call).finish()
+    }
+}
+
+/// What comes of a message that tells its progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "so that a match on it is complete")]
+pub enum Part<P, R> {
+    /// How far it is.
+    Progress(P),
+    /// The answer, which comes last.
+    Reply(R),
+}
+
+/// The progress of a message, and then its answer; from [`Asking::stream`](super::Asking::stream). Dropped before
+/// its end it cancels the call.
+///
+/// As an iterator it waits for each part, as [`Parts`](crate::Parts) do. It ends behind the answer, or behind an
+/// error: the application's, or the call's. Progress that can't be read is an error, too, and ends it.
+#[must_use = "the call is cancelled when this is dropped"]
+pub struct Parts<M: Message> {
+    /// `None` at its end.
+    parts: Option<client::Parts>,
+    message: PhantomData<fn() -> M>,
+}
+
+/// One item.
+type Item<M> = Result<Part<<M as Message>::Progress, <M as Message>::Reply>, AskError<<M as Message>::Error>>;
+
+impl<M: Message> Parts<M> {
+    pub(super) fn of(parts: client::Parts) -> Parts<M> {
+        Parts { parts: Some(parts), message: PhantomData }
+    }
+
+    /// Waits for the answer, and tells `progress` of what comes before.
+    ///
+    /// # Errors
+    /// As [`Client::ask`](crate::Client::ask).
+    pub fn wait(mut self, mut progress: impl FnMut(M::Progress)) -> Result<M::Reply, AskError<M::Error>> {
+        loop {
+            match self.next() {
+                Some(part) => match part? {
+                    Part::Progress(part) => progress(part),
+                    Part::Reply(reply) => return Ok(reply),
+                },
+                None => unreachable!("the last item is the answer, or an error"),
+            }
+        }
+    }
+
+    /// Tells the server that nobody needs more: as [`Parts::cancel`](crate::Parts::cancel).
+    pub fn cancel(&mut self) {
+        if let Some(parts) = &mut self.parts {
+            parts.cancel();
+        }
+    }
+
+    /// The next part, if it has come; `Ready(None)` behind the end. Never waits.
+    pub fn poll(&mut self) -> Poll<Option<Item<M>>> {
+        let Some(parts) = &mut self.parts else { return Poll::Ready(None) };
+        parts.poll().map(|next| self.item(next))
+    }
+
+    /// What this is. The end of the untyped parts is the answer.
+    fn item(&mut self, next: Option<crate::Result<Vec<u8>>>) -> Option<Item<M>> {
+        let parts = self.parts.take()?;
+        Some(match next {
+            Some(Ok(part)) => match M::Codec::decode(&part) {
+                Ok(progress) => {
+                    self.parts = Some(parts);
+                    Ok(Part::Progress(progress))
+                }
+                Err(error) => Err(AskError::Call(unreadable::<M>("the progress", &error))),
+            },
+            Some(Err(error)) => Err(failed::<M>(error)),
+            None => reply::<M>(parts.response()?.payload()).map(Part::Reply),
+        })
+    }
+}
+
+impl<M: Message> Iterator for Parts<M> {
+    type Item = Item<M>;
+
+    fn next(&mut self) -> Option<Item<M>> {
+        let next = self.parts.as_mut()?.next();
+        self.item(next)
+    }
+}
+
+impl<M: Message> fmt::Debug for Parts<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Parts").field(&M::NAME).field(&self.parts).finish()
+    }
+}

@@ -1,0 +1,164 @@
+//! The macros that give types their numbers.
+
+/// Gives types of your own numbers, and so makes them [messages](crate::typed::Message): what is asked, and what is
+/// answered. Both sides need the same definition, so it stands best in a module or crate that both use.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct GetStatus;
+/// #[derive(Serialize, Deserialize)]
+/// struct Status {
+///     done: u32,
+/// }
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Pack {
+///     folder: String,
+/// }
+/// #[derive(Serialize, Deserialize)]
+/// struct Percent(u8);
+/// #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+/// #[error("there is no folder {0}")]
+/// struct NoFolder(String);
+/// impl sidewire::typed::Fault for NoFolder {}
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Stop;
+///
+/// sidewire::messages! {
+///     /// How far the helper is.
+///     1 => GetStatus -> Status;
+///     /// Packs a folder, and says how large it is then.
+///     2 => Pack -> u64, progress Percent, error NoFolder;
+///     /// Stops packing.
+///     3 => Stop;
+/// }
+/// ```
+///
+/// What is not said is left out: without `->` the answer is `()`; without `progress` there is none; without `error`
+/// the message has no errors of its own, and its handler returns a [`Failure`](crate::Failure) like any other,
+/// which takes the error of every crate by `?`. The comments become
+/// [`ABOUT`](crate::typed::Message::ABOUT), which the server tells who asks. Two messages of one number do not compile.
+///
+/// They travel as [`Postcard`](crate::typed::Postcard), unless the first line is another encoding's:
+#[cfg_attr(feature = "json", doc = "```")]
+#[cfg_attr(not(feature = "json"), doc = "```ignore")]
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Find { name: String }
+/// sidewire::messages! {
+///     encoding sidewire::typed::Json;
+///     4 => Find -> Vec<String>;
+/// }
+/// ```
+#[macro_export]
+macro_rules! messages {
+    (encoding $codec:ty; $($entries:tt)*) => {
+        $crate::messages! { @in $codec; $($entries)* }
+    };
+    (@in $codec:ty; $(
+        $(#[doc = $about:literal])*
+        $number:literal => $message:ident $(-> $reply:ty)? $(, progress $progress:ty)? $(, error $error:ty)?;
+    )*) => {
+        $(impl $crate::typed::Message for $message {
+            const TYPE: u16 = $number;
+            const NAME: &'static str = ::core::stringify!($message);
+            const ABOUT: &'static str = ::core::concat!($($about, "\n"),*).trim_ascii();
+            type Reply = $crate::messages!(@either $($reply)?, ());
+            type Progress = $crate::messages!(@either $($progress)?, $crate::typed::Never);
+            type Error = $crate::messages!(@either $($error)?, $crate::Failure);
+            type Codec = $codec;
+        })*
+        const _: () = $crate::typed::numbers_differ(
+            &[$((::core::stringify!($message), <$message as $crate::typed::Message>::TYPE)),*],
+        );
+    };
+    (@either , $default:ty) => { $default };
+    (@either $given:ty, $default:ty) => { $given };
+    ($($entries:tt)*) => {
+        $crate::messages! { @in $crate::typed::Postcard; $($entries)* }
+    };
+}
+
+/// Gives types of your own numbers, and so makes them [events](crate::typed::Event). Their numbers are those of
+/// topics: a message may have the same.
+///
+/// ```
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Changed { count: u64 }
+/// sidewire::events! {
+///     /// The counter has changed.
+///     1 => Changed;
+/// }
+/// ```
+///
+/// The encoding is said as with [`messages!`](crate::messages).
+#[macro_export]
+macro_rules! events {
+    (encoding $codec:ty; $($entries:tt)*) => {
+        $crate::events! { @in $codec; $($entries)* }
+    };
+    (@in $codec:ty; $($(#[doc = $about:literal])* $number:literal => $event:ident;)*) => {
+        $(impl $crate::typed::Event for $event {
+            const TYPE: u16 = $number;
+            const NAME: &'static str = ::core::stringify!($event);
+            const ABOUT: &'static str = ::core::concat!($($about, "\n"),*).trim_ascii();
+            type Codec = $codec;
+        })*
+        const _: () = $crate::typed::numbers_differ(
+            &[$((::core::stringify!($event), <$event as $crate::typed::Event>::TYPE)),*],
+        );
+    };
+    ($($entries:tt)*) => {
+        $crate::events! { @in $crate::typed::Postcard; $($entries)* }
+    };
+}
+
+/// Does not compile if two have the same number, and says which.
+#[doc(hidden)]
+pub const fn numbers_differ(types: &[(&str, u16)]) {
+    let mut second = 1;
+    while second < types.len() {
+        let mut first = 0;
+        while first < second {
+            if types[first].1 == types[second].1 {
+                let text = Text::new().add(types[first].0).add(" and ").add(types[second].0);
+                let text = text.add(" have the same number: give each one of its own");
+                panic!("{}", text.get());
+            }
+            first += 1;
+        }
+        second += 1;
+    }
+}
+
+/// A text that the compiler puts together.
+struct Text {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl Text {
+    const fn new() -> Text {
+        Text { bytes: [0; 256], len: 0 }
+    }
+
+    const fn add(mut self, text: &str) -> Text {
+        let text = text.as_bytes();
+        let mut next = 0;
+        while next < text.len() && self.len < self.bytes.len() {
+            self.bytes[self.len] = text[next];
+            self.len += 1;
+            next += 1;
+        }
+        self
+    }
+
+    const fn get(&self) -> &str {
+        match std::str::from_utf8(self.bytes.split_at(self.len).0) {
+            Ok(text) => text,
+            Err(_) => "two of them have the same number: give each one of its own",
+        }
+    }
+}
