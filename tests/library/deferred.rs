@@ -220,7 +220,7 @@ fn a_hundred_threads_give_up(endpoint: &Endpoint, calls: usize) {
     assert!(counters.answers_to_nobody() <= counters.requests() - answered.into_inner());
 }
 
-/// A request that is worked on for 3 s holds up nobody.
+/// A request that is worked on holds up nobody.
 #[test]
 fn others_do_not_wait_for_a_deferred_request() {
     let _watchdog = watchdog(300);
@@ -230,26 +230,20 @@ fn others_do_not_wait_for_a_deferred_request() {
 }
 
 fn others_do_not_wait(endpoint: &Endpoint) {
-    const SLEEP: u16 = 1;
+    const WORK: u16 = 1;
+    let (begun, works) = mpsc::channel();
     let mut server = Server::new(());
-    server.on(SLEEP, |(), _, reply| {
-        let responder = reply.defer()?;
-        std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_secs(3));
-            responder.reply("rested");
-        });
-        Ok(())
-    });
+    server.on(WORK, move |(), _, reply| Ok(begun.send(reply.defer()?)?));
     server.on(ECHO, |(), request, reply| {
         reply.write(request.payload());
         Ok(())
     });
     let (running, bound) = start(server, [usual(endpoint)]);
-    let (sleeper, other) = (client(&bound[0]), client(&bound[0]));
+    let (worker, other) = (client(&bound[0]), client(&bound[0]));
     let median = || {
         let time = |_| {
             let begun = Instant::now();
-            for client in [&other, &sleeper] {
+            for client in [&other, &worker] {
                 client.call(ECHO, b"x").expect("call");
             }
             begun.elapsed()
@@ -261,9 +255,12 @@ fn others_do_not_wait(endpoint: &Endpoint) {
     // The best of some, for a machine that is busy with something else now and then.
     let is_as_fast = (0..5).any(|_| {
         let before = median();
-        let pending = sleeper.start(SLEEP, b"").expect("start");
+        let pending = worker.start(WORK, b"").expect("start");
+        worker.flush().expect("sent");
+        let work = works.recv_timeout(PATIENCE).expect("it has begun");
         let meanwhile = median();
-        assert_eq!(pending.wait().expect("call").into_payload(), b"rested");
+        work.reply("done");
+        assert_eq!(pending.wait().expect("call").into_payload(), b"done");
         println!("{endpoint}: two calls: {before:?}, with one deferred {meanwhile:?}");
         meanwhile < before * 2 + Duration::from_millis(1)
     });

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::util::{PATIENCE, watchdog};
-use crate::witness::{BOTH, Event, Play, Stage, Why, everywhere, limits, stuff};
+use crate::witness::{BOTH, Event, Play, Stage, Why, everywhere_at_once, limits, stuff};
 
 /// Says something and waits for the answer: the loop still turns.
 #[track_caller]
@@ -19,7 +19,7 @@ fn a_silent_connection_ends_when_it_is_told_to() {
     let _watchdog = watchdog(60);
     let idle = limits(|limits| limits.listener.connection.idle_timeout = Some(Duration::from_secs(1)));
     for carry in BOTH {
-        everywhere(&idle, carry, Play::echo(carry), |stage| {
+        everywhere_at_once(&idle, carry, Play::echo(carry), |stage| {
             let client = stage.connect();
             let since = Instant::now();
             // Whoever says something now and then is not silent.
@@ -44,7 +44,7 @@ fn a_client_that_does_not_read_is_closed() {
     let _watchdog = watchdog(120);
     let stall = limits(|limits| limits.listener.connection.write_stall_timeout = Duration::from_millis(300));
     for carry in BOTH {
-        everywhere(&stall, carry, Play::echo(carry), |stage| {
+        everywhere_at_once(&stall, carry, Play::echo(carry), |stage| {
             let client = stage.connect();
             stuff(&client);
             stage.notes.end().expect_ended("writing");
@@ -66,7 +66,7 @@ fn a_client_that_does_not_read_may_also_be_silent() {
             limits.listener.connection.linger = Duration::from_millis(100);
         });
         for carry in BOTH {
-            everywhere(&both, carry, Play::echo(carry), |stage| {
+            everywhere_at_once(&both, carry, Play::echo(carry), |stage| {
                 let client = stage.connect();
                 stuff(&client);
                 let mut alive = 0;
@@ -94,7 +94,7 @@ fn nobody_is_waited_for_without_end() {
     let linger = limits(|limits| limits.listener.connection.linger = Duration::from_millis(200));
     for carry in BOTH {
         let close = Play { data: |session, _| session.close(), ..Play::silent() };
-        everywhere(&linger, carry, close, |stage| {
+        everywhere_at_once(&linger, carry, close, |stage| {
             let client = stage.connect();
             client.send(b"x\n");
             assert_eq!(stage.notes.end(), Why::InOrder);

@@ -1,6 +1,7 @@
 //! A stream handler that does as it is told and notes what happens to it.
 
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use sidewire::{Closed, ConnectionId, Endpoint, Limits, Remote, Running, Server, Session, StreamHandler};
@@ -235,6 +236,20 @@ pub(crate) fn everywhere(limits: &Limits, carry: Carry, play: Play, test: impl F
         test(&stage);
         stage.end();
     }
+}
+
+/// The same for all at once: where time has to pass.
+pub(crate) fn everywhere_at_once(limits: &Limits, carry: Carry, play: Play, test: impl Fn(&Stage) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for endpoint in all_streams() {
+            scope.spawn(move || {
+                let stage = Stage::new(&endpoint, limits.clone(), carry, play);
+                test(&stage);
+                stage.end();
+            });
+        }
+    });
 }
 
 /// The same with the default limits, where the two directions of a stream end separately: not on

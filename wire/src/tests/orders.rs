@@ -1,6 +1,7 @@
 //! Two that ask each other: every order of what can happen to up to three calls, each of which has exactly one
 //! outcome on both sides.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::{Answers, Seen, Side, settings};
@@ -9,7 +10,7 @@ use crate::owed::{Owed, OwedId};
 use crate::rc::ResultCode;
 
 /// What can happen to a call, by its number among all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Act {
     /// Its final reply.
     Reply(usize),
@@ -320,10 +321,25 @@ fn orders(acts: &mut [Act], fixed: usize, each: &mut impl FnMut(&[Act])) {
 /// Plays every order of these, for calls of these askers.
 fn play(askers: &[usize], when: Wires, acts: &[Act]) {
     orders(&mut acts.to_vec(), 0, &mut |acts| {
+        if !is_played_here(acts) {
+            return;
+        }
         let mut story = Story::begin(askers, when);
         acts.iter().for_each(|act| story.act(*act));
         story.judge(acts);
     });
+}
+
+/// Nothing here depends on the system, and Windows' tests mostly run under Wine, where all million orders take minutes.
+/// So they are one in a hundred there, always the same, and all of them elsewhere.
+fn is_played_here(acts: &[Act]) -> bool {
+    const ONE_IN: u64 = 97;
+    if cfg!(unix) {
+        return true;
+    }
+    let mut hasher = DefaultHasher::new();
+    acts.hash(&mut hasher);
+    hasher.finish().is_multiple_of(ONE_IN)
 }
 
 /// Each two of these.
@@ -393,11 +409,9 @@ fn three_calls_with_one_thing_each() {
     }
 }
 
-/// Also where both sides say that they ask no more, or are cut off, or one is and the other says so. Only on Unix:
-/// nothing here depends on the system, and Windows' half of the tests takes longest.
+/// Also where both sides say that they ask no more, or are cut off, or one is and the other says so.
 ///
 /// PROTOCOL K2
-#[cfg(unix)]
 #[test]
 fn three_calls_with_one_thing_each_and_two_ends() {
     for askers in [[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 1, 1]] {
