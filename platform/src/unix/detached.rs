@@ -5,7 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process_group, setsid};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group, setpgid, setsid};
 
 use super::inherited::LIFELINE;
 use crate::inherited::CHANNEL;
@@ -30,8 +31,8 @@ pub struct Started {
 }
 
 impl Program {
-    /// This program, with these arguments, environment and working folder. What was said of its standard streams is
-    /// forgotten.
+    /// This program, with these arguments, environment and working folder. What was said of its standard streams and
+    /// its process group is forgotten.
     #[must_use]
     pub fn new(mut command: Command) -> Program {
         // Which a helper that starts this has perhaps not taken yet.
@@ -52,7 +53,8 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// What execve(2) says: in particular `NotFound` and `PermissionDenied`.
+    /// What execve(2) says: in particular `NotFound` and `PermissionDenied`. What setsid(2) says, if the program was made
+    /// a leader of its process group, and ours is outside of what we see (a namespace of process ids).
     pub fn start(&mut self) -> io::Result<Started> {
         let child = self.0.spawn()?;
         Ok(Started { pid: child.id(), child: Some(child) })
@@ -110,10 +112,24 @@ impl Drop for Started {
 
 /// Between fork(2) and execve(2).
 fn be_alone() -> io::Result<()> {
-    // It can't be a leader already.
-    let _ = setsid();
+    lead_a_session()?;
     keep_descriptors();
     Ok(())
+}
+
+/// Whoever leads a process group already, since the command says so, may not: it goes back into ours first.
+fn lead_a_session() -> rustix::io::Result<()> {
+    let refused = match setsid() {
+        Err(Errno::PERM) => Errno::PERM,
+        done => return done.map(drop),
+    };
+    // SAFETY: they take and give numbers. Not rustix's, for which 0 is none: a group outside of our namespace is 0.
+    let (is_done, ours) = unsafe { (libc::getsid(0) == libc::getpid(), libc::getpgid(libc::getppid())) };
+    if is_done {
+        return Ok(());
+    }
+    setpgid(None, Some(Pid::from_raw(ours).ok_or(refused)?)).map_err(|_| refused)?;
+    setsid().map(drop)
 }
 
 /// Has every descriptor but the standard ones closed by execve(2), also those that other code has opened without
@@ -182,6 +198,28 @@ mod tests {
         // Also what the shell itself has: the file it writes into, as the standard output of `ls` alone.
         assert_eq!(open.iter().filter(|(_, target)| *target == "/dev/null").count(), 3, "{found}");
         assert!(open.len() <= 4, "{found}");
+    }
+
+    /// Also what a command or its own code has made a leader before.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn it_leads_a_session_whatever_it_led_before() {
+        let group: fn(&mut Command) = |command| _ = command.process_group(0);
+        let session: fn(&mut Command) = |command| {
+            // SAFETY: setsid(2) alone.
+            unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
+        };
+        for before in [group, session] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("stat");
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg("cut -d' ' -f5,6 /proc/$$/stat > \"$0\"").arg(&path);
+            before(&mut command);
+            let mut started = Program::new(command).start().unwrap();
+            assert!(end(&mut started).success());
+            let pid = started.pid();
+            assert_eq!(fs::read_to_string(path).unwrap(), format!("{pid} {pid}\n"));
+        }
     }
 
     #[test]
