@@ -37,12 +37,13 @@ impl Start {
     /// This program, with these arguments, environment and working folder.
     ///
     /// It is nobody's child in the end: it outlives whoever starts it, and gets nothing of theirs, no descriptor and
-    /// no standard streams. What the command says of those is forgotten. The program is to serve the endpoint itself, and
+    /// no standard streams. What the command says of those and of its process group is forgotten. The program is to serve the endpoint itself, and
     /// must not put itself into the background: when it ends before it serves, that is an error.
     ///
     /// # Platform-specific behavior
     /// Unix: it gets a session of its own (setsid(2)), and `/dev/null` for its standard streams. Windows: it gets no
-    /// console and no window of one, and leaves the job of whoever starts it if that may be left.
+    /// console and no window of one, and leaves the job of whoever starts it if that may be left; a program that says no
+    /// folder is looked for as [`Command`] does, never in the current folder.
     pub fn new(command: Command) -> Start {
         Start { program: Program::new(command), within: WITHIN }
     }
@@ -119,7 +120,9 @@ impl Connect {
     ///
     /// # Platform-specific behavior
     /// Unix: the lock is a file beside the socket, for endpoints without a file in the user's private folders (see
-    /// `local:`). Windows: a named object of the session; if two sessions of one user start a server at
+    /// `local:`). Beside a `unix:` path in a folder in which others may create files, they may create and hold the lock as
+    /// well, and so keep this user from starting a server; that is an error which names them
+    /// ([`is_refused`](Error::is_refused)). Windows: a named object of the session; if two sessions of one user start a server at
     /// the same moment, the second one's program is in vain.
     pub fn start(self, start: impl Into<Start>) -> Connect {
         let Start { program, within } = start.into();

@@ -22,6 +22,7 @@ use super::identity::euid;
 use crate::deadline::{Backoff, Deadline};
 #[cfg(test)]
 use crate::fault::{self, Call};
+use crate::peer::User;
 
 /// Held until it is dropped.
 #[derive(Debug)]
@@ -53,8 +54,11 @@ impl PathLock {
                 return Ok(lock);
             }
             if !backoff.pause() {
-                let text =
-                    format!("another program has been holding the lock {} for {patience:?}", path.display());
+                let text = format!(
+                    "another program has been holding the lock {} for {patience:?}{}",
+                    path.display(),
+                    whose(&path)
+                );
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
             }
         }
@@ -74,10 +78,21 @@ impl PathLock {
         }
     }
 
-    /// What the holder of the lock for this path has left; `None` if that is nothing, or there is none.
+    /// What the holder of the lock for this path has left; `None` if that is nothing, or there is none. What another
+    /// user has left there is not read: it may say anything.
     pub(super) fn noted(socket: &Path) -> Option<String> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        read_note(&open_file(lock_path(socket), flags, Mode::empty()).ok()?)
+        let file = open_file(lock_path(socket), flags, Mode::empty()).ok()?;
+        if fstat(&file).ok()?.st_uid != euid() {
+            return None;
+        }
+        read_note(&file)
+    }
+
+    /// Whose file the lock for this path is, if it is not ours. Where others can create files, anyone can keep us from
+    /// what the lock stands for: by creating it first, and holding it for as long as they like.
+    pub(super) fn of_another(socket: &Path) -> Option<User> {
+        owner_if_another(&lock_path(socket))
     }
 
     /// Asks whoever cleans temporary folders up to leave the file alone: for locks that are held for long.
@@ -101,7 +116,10 @@ impl PathLock {
                     format!("the folder {folder} does not exist"),
                 ));
             }
-            Err(error) => return Err(unwritable(error, "can't open the lock", path)),
+            Err(error) => {
+                let error = unwritable(error, "can't open the lock", path);
+                return Err(io::Error::new(error.kind(), format!("{error}{}", whose(path))));
+            }
         };
         let found = fstat(&file)?;
         let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
@@ -109,6 +127,12 @@ impl PathLock {
             // Ours are empty, or hold a note. This one is somebody's, and would be removed in the end.
             let text =
                 format!("{} is needed as a lock, but it is no empty file; it was left alone", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        if found.st_nlink > 1 {
+            // A hard link to some file of ours, perhaps, which a note would be written into.
+            let text =
+                format!("{} is needed as a lock, but it has other names; it was left alone", path.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let Some(by) = lock(&file, path) else { return Ok(None) };
@@ -137,6 +161,18 @@ impl Drop for PathLock {
             Method::Nothing => {}
         }
     }
+}
+
+/// Whose it is, for a text about a lock that can't be had. Nothing if it is ours.
+fn whose(path: &Path) -> String {
+    owner_if_another(path).map_or_else(String::new, |user| {
+        format!("; it belongs to {user}, who may keep it: choose a folder in which only this user may create files")
+    })
+}
+
+fn owner_if_another(path: &Path) -> Option<User> {
+    let owner = lstat(path).ok()?.st_uid;
+    (owner != euid()).then_some(User::Uid(owner))
 }
 
 /// What a note begins with.
@@ -306,6 +342,40 @@ mod tests {
         std::fs::write(folder.path().join("s.lock"), "somebody's").unwrap();
         let error = PathLock::acquire(&path, Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    /// It would be written into.
+    #[test]
+    fn a_file_that_has_other_names_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("s"), folder.path().join("other"));
+        std::fs::write(&other, "").unwrap();
+        std::fs::hard_link(&other, folder.path().join("s.lock")).unwrap();
+        let error = PathLock::acquire(&path, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        assert!(other.exists() && folder.path().join("s.lock").exists());
+        std::fs::remove_file(other).unwrap();
+        PathLock::acquire(&path, Duration::ZERO).unwrap();
+    }
+
+    /// In a folder in which others can create files, too. Only root can make one.
+    #[test]
+    fn a_lock_of_another_user_is_told() {
+        if euid() != 0 {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let held = PathLock::acquire(&path, Duration::ZERO).unwrap();
+        held.note("starting 1");
+        assert!(PathLock::of_another(&path).is_none() && PathLock::noted(&path).is_some());
+        std::os::unix::fs::chown(folder.path().join("s.lock"), Some(65_534), None).unwrap();
+        assert_eq!(PathLock::of_another(&path), Some(User::Uid(65_534)));
+        assert_eq!(PathLock::noted(&path), None);
+        let text = PathLock::acquire(&path, Duration::ZERO).unwrap_err().to_string();
+        assert!(text.contains("65534") && text.contains("only this user"), "{text}");
+        drop(held);
+        PathLock::acquire(&path, Duration::ZERO).unwrap();
     }
 
     #[test]

@@ -28,7 +28,8 @@ impl StartLock {
     ///
     /// # Errors
     ///
-    /// If no folder takes the lock's file, or something else is in its place; `InvalidInput` and `Unsupported` for an
+    /// If no folder takes the lock's file, or something else is in its place; `PermissionDenied` if another user holds
+    /// it, which can happen beside a socket in a folder in which others may create files; `InvalidInput` and `Unsupported` for an
     /// endpoint that is none for streams here.
     pub fn try_acquire(endpoint: &Endpoint) -> io::Result<Result<StartLock, Busy>> {
         match names::stream_address(endpoint)? {
@@ -70,7 +71,13 @@ fn lock_all(paths: &[PathBuf], mut refused: Vec<String>) -> io::Result<Result<St
     for path in paths {
         match PathLock::acquire(path, Duration::ZERO) {
             Ok(lock) => held.locks.push(lock),
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(Err(busy(path))),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                // A starter of this user's would be worth waiting for.
+                if PathLock::of_another(path).is_some() {
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, error.to_string()));
+                }
+                return Ok(Err(busy(path)));
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists || paths.len() == 1 => {
                 return Err(error);
             }
@@ -119,6 +126,23 @@ mod tests {
             assert_eq!(files(root.path()), 0);
             in_folders(&other, "app.start").unwrap().unwrap();
         }
+    }
+
+    /// Whom to wait for would be for somebody else to say.
+    #[test]
+    fn one_that_another_user_holds_is_an_error() {
+        if super::super::identity::euid() != 0 {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let held = StartLock::try_acquire(&Endpoint::Unix(path.clone())).unwrap().unwrap();
+        std::os::unix::fs::chown(folder.path().join("s.start.lock"), Some(65_534), None).unwrap();
+        let error = StartLock::try_acquire(&Endpoint::Unix(path.clone())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("s.start.lock") && error.to_string().contains("65534"), "{error}");
+        drop(held);
+        StartLock::try_acquire(&Endpoint::Unix(path)).unwrap().unwrap();
     }
 
     #[test]
