@@ -54,9 +54,10 @@ impl ChildProcess {
     /// Starts a program. Its standard input is empty; what it prints can be had by
     /// [`ChildProcess::take_stdout`] and [`ChildProcess::take_stderr`]. The command can be used again.
     ///
-    /// Of the command count the program, the arguments, the environment and the folder. The program is looked for as
-    /// CreateProcessW does: beside this one, in the current folder, in the system's, in `PATH`, with `.exe` unless it
-    /// has an extension. What was said with `raw_arg` is an argument like others.
+    /// Of the command count the program, the arguments, the environment and the folder. A program that says no folder is
+    /// looked for as std does: in the `PATH` that the command sets, beside this program, in the system's folders, in our
+    /// `PATH`; with `.exe` unless it has an extension, and never in the current folder, not even if `PATH` says so. What
+    /// was said with `raw_arg` is an argument like others.
     ///
     /// # Errors
     ///

@@ -1,20 +1,17 @@
 //! A program that outlives whoever starts it.
 
 use std::io;
-use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, OwnedHandle};
 use std::os::windows::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
-use std::ptr;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::ERROR_ACCESS_DENIED;
 use windows_sys::Win32::System::Threading::{
-    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_UNICODE_ENVIRONMENT,
-    CreateProcessW, PROCESS_INFORMATION, STARTF_USESTDHANDLES, STARTUPINFOW, TerminateProcess,
+    CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, STARTF_USESTDHANDLES, STARTUPINFOW, TerminateProcess,
 };
 
-use super::command_line::{command_line, wide};
-use super::environment;
+use super::creation::{Created, Creation, Inherits};
 use super::pipe::has_code;
 use super::process::exit_code;
 use super::wait::wait_for_any;
@@ -27,7 +24,8 @@ use crate::inherited::CHANNEL;
 ///
 /// Windows: it gets no console, no standard streams, a process group of its own, and leaves the job of whoever starts
 /// it, if that lets it ("Process Creation Flags", learn.microsoft.com/windows/win32/procthread/process-creation-flags).
-/// It inherits no handle, whoever has made which inheritable.
+/// It inherits no handle, whoever has made which inheritable. Its program is looked for as [`std::process::Command`]
+/// does, never in the current folder: see [`ChildProcess::spawn`](crate::ChildProcess::spawn).
 #[derive(Debug)]
 pub struct Program(Command);
 
@@ -60,55 +58,25 @@ impl Program {
     ///
     /// What the system says: in particular `NotFound` and `PermissionDenied`.
     pub fn start(&mut self) -> io::Result<Started> {
-        let mut line = command_line(&self.0)?;
-        let environment = environment::block(&mut self.0, None)?;
-        let folder = self.0.get_current_dir().map(|folder| wide(folder.as_os_str())).transpose()?;
-        let folder = folder.map(|folder| [folder, vec![0]].concat());
-        match create(&mut line, &environment, folder.as_deref(), CREATE_BREAKAWAY_FROM_JOB) {
+        let mut creation = Creation::of(&mut self.0, None)?;
+        let Created { process, id } = match create(&mut creation, CREATE_BREAKAWAY_FROM_JOB) {
             // Perhaps the job does not let it out.
-            Err(error) if has_code(&error, ERROR_ACCESS_DENIED) => {
-                create(&mut line, &environment, folder.as_deref(), 0)
-            }
-            started => started,
-        }
+            Err(error) if has_code(&error, ERROR_ACCESS_DENIED) => create(&mut creation, 0)?,
+            created => created?,
+        };
+        Ok(Started { process, pid: id })
     }
 }
 
-/// `line`, which the system may write to, and `folder` end with a NUL, the environment with two.
-fn create(line: &mut [u16], environment: &[u16], folder: Option<&[u16]>, more: u32) -> io::Result<Started> {
-    const INHERIT: i32 = 0;
-    let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP | CREATE_UNICODE_ENVIRONMENT | more;
+fn create(creation: &mut Creation, more: u32) -> io::Result<Created> {
     // With no standard handles.
     let startup = STARTUPINFOW {
         cb: size_of::<STARTUPINFOW>() as u32,
         dwFlags: STARTF_USESTDHANDLES,
         ..STARTUPINFOW::default()
     };
-    let mut created = PROCESS_INFORMATION::default();
-    // SAFETY: line, environment and folder end as the system wants it; they, `startup` and `created` live until
-    // the call returns.
-    let ok = unsafe {
-        CreateProcessW(
-            ptr::null(),
-            line.as_mut_ptr(),
-            ptr::null(),
-            ptr::null(),
-            INHERIT,
-            flags,
-            environment.as_ptr().cast(),
-            folder.map_or(ptr::null(), <[u16]>::as_ptr),
-            &raw const startup,
-            &raw mut created,
-        )
-    };
-    if ok == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so both are open handles that nobody else owns.
-    let (process, _thread) = unsafe {
-        (OwnedHandle::from_raw_handle(created.hProcess), OwnedHandle::from_raw_handle(created.hThread))
-    };
-    Ok(Started { process, pid: created.dwProcessId })
+    // SAFETY: it is of the shorter kind, as its size and the lack of a flag say, and lives until the call returns.
+    unsafe { creation.create(&raw const startup, Inherits::None, CREATE_NEW_PROCESS_GROUP | more) }
 }
 
 impl Started {

@@ -53,6 +53,7 @@ mod closing;
 mod command_line;
 #[path = "../contract.rs"]
 mod contract;
+mod creation;
 mod datagram;
 mod datagram_channel;
 mod detached;
@@ -73,6 +74,7 @@ mod pipe;
 mod poll;
 mod process;
 mod reasons;
+mod search;
 mod security;
 mod signals;
 #[cfg(feature = "cli")]

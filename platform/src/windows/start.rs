@@ -1,8 +1,6 @@
 //! How a child process is started: in a job, without a window, with its standard streams and nothing else
 //! of ours.
 //!
-//! "CreateProcessW function",
-//! learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-createprocessw;
 //! "UpdateProcThreadAttribute function",
 //! learn.microsoft.com/windows/win32/api/processthreadsapi/nf-processthreadsapi-updateprocthreadattribute.
 
@@ -10,20 +8,18 @@ use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, OwnedHandle};
 use std::process::Command;
 use std::ptr;
 
 use windows_sys::Win32::Foundation::{HANDLE, HANDLE_FLAG_INHERIT, SetHandleInformation};
 use windows_sys::Win32::System::Threading::{
-    CREATE_NO_WINDOW, CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList,
-    EXTENDED_STARTUPINFO_PRESENT, InitializeProcThreadAttributeList, LPPROC_THREAD_ATTRIBUTE_LIST,
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROC_THREAD_ATTRIBUTE_JOB_LIST, PROCESS_INFORMATION,
+    DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT, InitializeProcThreadAttributeList,
+    LPPROC_THREAD_ATTRIBUTE_LIST, PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROC_THREAD_ATTRIBUTE_JOB_LIST,
     STARTF_USESTDHANDLES, STARTUPINFOEXW, STARTUPINFOW, UpdateProcThreadAttribute,
 };
 
-use super::command_line::{command_line, wide};
-use super::environment;
+use super::creation::{Created, Creation, Inherits};
 use super::job::Job;
 
 /// A process that was started.
@@ -37,10 +33,7 @@ pub(super) struct Started {
 
 /// Starts a command in a job, with one variable more.
 pub(super) fn start(command: &mut Command, job: &Job, variable: (&str, &str)) -> io::Result<Started> {
-    let mut line = command_line(command)?;
-    let environment = environment::block(command, Some(variable))?;
-    let folder = command.get_current_dir().map(|folder| wide(folder.as_os_str())).transpose()?;
-    let folder = folder.map(|folder| [folder, vec![0]].concat());
+    let mut creation = Creation::of(command, Some(variable))?;
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let nothing = OpenOptions::new().read(true).open("NUL")?;
@@ -48,7 +41,7 @@ pub(super) fn start(command: &mut Command, job: &Job, variable: (&str, &str)) ->
     // Inheritable for as short as possible: a child that other code starts meanwhile may get them, too.
     let ends = [nothing.as_handle(), stdout_end.as_handle(), stderr_end.as_handle()];
     ends.iter().try_for_each(|end| make_inheritable(*end))?;
-    let (process, id) = create(&mut line, &environment, folder.as_deref(), ends, job)?;
+    let Created { process, id } = create(&mut creation, ends, job)?;
     Ok(Started {
         process,
         id,
@@ -64,15 +57,7 @@ fn make_inheritable(handle: BorrowedHandle<'_>) -> io::Result<()> {
     if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// `line`, which the system may write to, and `folder` end with a NUL, the environment with two.
-fn create(
-    line: &mut [u16],
-    environment: &[u16],
-    folder: Option<&[u16]>,
-    standard: [BorrowedHandle<'_>; 3],
-    job: &Job,
-) -> io::Result<(OwnedHandle, u32)> {
-    const INHERIT: i32 = 1;
+fn create(creation: &mut Creation, standard: [BorrowedHandle<'_>; 3], job: &Job) -> io::Result<Created> {
     let standard = standard.map(|handle| handle.as_raw_handle());
     let jobs = [job.handle()];
     let mut attributes = Attributes::new()?;
@@ -93,31 +78,8 @@ fn create(
         },
         lpAttributeList: attributes.list(),
     };
-    let mut created = PROCESS_INFORMATION::default();
-    // SAFETY: line, environment and folder end as the system wants it; they, `startup` (which is the
-    // longer kind, as the flag says), the attributes in it and `created` live until the call returns.
-    let ok = unsafe {
-        CreateProcessW(
-            ptr::null(),
-            line.as_mut_ptr(),
-            ptr::null(),
-            ptr::null(),
-            INHERIT,
-            CREATE_NO_WINDOW | CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT,
-            environment.as_ptr().cast(),
-            folder.map_or(ptr::null(), <[u16]>::as_ptr),
-            &raw const startup.StartupInfo,
-            &raw mut created,
-        )
-    };
-    if ok == 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so both are open handles that nobody else owns.
-    let (process, _thread) = unsafe {
-        (OwnedHandle::from_raw_handle(created.hProcess), OwnedHandle::from_raw_handle(created.hThread))
-    };
-    Ok((process, created.dwProcessId))
+    // SAFETY: it is of the longer kind, as the flag says; it and the attributes in it live until the call returns.
+    unsafe { creation.create((&raw const startup).cast(), Inherits::Listed, EXTENDED_STARTUPINFO_PRESENT) }
 }
 
 /// What a process is started with beyond what its startup information holds.

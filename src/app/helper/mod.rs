@@ -94,7 +94,8 @@ impl Helper {
     /// means nothing here.
     ///
     /// # Platform-specific behavior
-    /// Windows: only the command's program, arguments, environment and folder count.
+    /// Windows: only the command's program, arguments, environment and folder count. A program that says no folder is
+    /// looked for as [`Command`] does, never in the current folder.
     pub fn builder(command: Command) -> HelperBuilder {
         HelperBuilder::new(command)
     }
