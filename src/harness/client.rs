@@ -20,7 +20,7 @@ use crate::random::random_id;
 use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat};
 use sidewire_wire::frame::timeout_ms;
 use sidewire_wire::memory::NoMemory;
-use sidewire_wire::{App, Classic, ConnectionLimits, Executed, Failure, Layout, Settings};
+use sidewire_wire::{App, Classic, ConnectionLimits, Executed, Failure, Layout, ResultCode, Settings};
 
 /// A client that is to have other than the usual options: from [`Harness::client`](super::Harness::client).
 #[must_use = "there is no client before connect()"]
@@ -112,9 +112,17 @@ impl ClientBuilder {
     /// assert_eq!(*harness.state(), "Ada");
     /// # Ok::<(), sidewire::Error>(())
     /// ```
-    pub fn on<F>(mut self, msg_type: u16, handler: F) -> ClientBuilder
+    pub fn on<F>(self, msg_type: u16, mut handler: F) -> ClientBuilder
     where
         F: FnMut(&[u8]) -> Result<Vec<u8>, Failure> + 'static,
+    {
+        self.answers(msg_type, move |payload| Ok((ResultCode::OK, handler(payload)?)))
+    }
+
+    /// The same for one that also says with what result code.
+    pub(super) fn answers<F>(mut self, msg_type: u16, handler: F) -> ClientBuilder
+    where
+        F: FnMut(&[u8]) -> Result<(ResultCode, Vec<u8>), Failure> + 'static,
     {
         self.handlers.insert(msg_type, Box::new(handler));
         self
@@ -169,7 +177,7 @@ impl fmt::Debug for ClientBuilder {
 /// for [other threads](super::Harness::set_patience), and then time passes, up to its call timeout.
 #[derive(Debug)]
 pub struct Client {
-    at: Seated,
+    pub(super) at: Seated,
     call_timeout: Option<Duration>,
 }
 

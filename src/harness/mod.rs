@@ -13,6 +13,8 @@ mod peer;
 mod stage;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "serde")]
+pub mod typed;
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::fmt;

@@ -12,7 +12,7 @@ use sidewire_wire::caller::{Caller, Came, Incoming, Outcome, Seat, Step, Wake};
 use sidewire_wire::{Failure, ResultCode};
 
 /// What a client answers to its server.
-pub(super) type Handler = Box<dyn FnMut(&[u8]) -> Result<Vec<u8>, Failure>>;
+pub(super) type Handler = Box<dyn FnMut(&[u8]) -> Result<(ResultCode, Vec<u8>), Failure>>;
 
 /// Nobody sleeps here.
 #[derive(Debug)]
@@ -117,9 +117,9 @@ impl Peer {
         };
         let Some(mut reply) = owed.and_then(|owed| self.caller.begin_reply(owed)) else { return };
         match result {
-            Ok(payload) => {
+            Ok((rc, payload)) => {
                 reply.write(&payload);
-                reply.finish(ResultCode::OK);
+                reply.finish(rc);
             }
             Err(failure) => {
                 reply.fail(failure.result_code(), failure.text());

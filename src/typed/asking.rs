@@ -103,7 +103,7 @@ impl<E: Fails> From<AskError<E>> for Error {
 }
 
 /// What is answered to a message.
-pub(super) type Answered<M> = Result<<M as Message>::Reply, AskError<<M as Message>::Error>>;
+pub(crate) type Answered<M> = Result<<M as Message>::Reply, AskError<<M as Message>::Error>>;
 
 impl Client {
     /// Asks a message, and waits for its answer, within the client's call timeout. The short form of
@@ -219,7 +219,7 @@ impl<M: Message> fmt::Debug for Asking<'_, M> {
 }
 
 /// A message as it is sent.
-pub(super) fn encoded<M: Message>(message: &M) -> Result<Vec<u8>, Kind> {
+pub(crate) fn encoded<M: Message>(message: &M) -> Result<Vec<u8>, Kind> {
     let mut bytes = Vec::new();
     match M::Codec::encode(message, &mut bytes) {
         Ok(()) => Ok(bytes),
@@ -228,7 +228,7 @@ pub(super) fn encoded<M: Message>(message: &M) -> Result<Vec<u8>, Kind> {
 }
 
 /// What came of a call.
-pub(super) fn answered<M: Message>(response: Result<Response, Error>) -> Answered<M> {
+pub(crate) fn answered<M: Message>(response: Result<Response, Error>) -> Answered<M> {
     match response {
         Ok(response) => reply::<M>(response.payload()),
         Err(error) => Err(failed::<M>(error)),
@@ -236,13 +236,13 @@ pub(super) fn answered<M: Message>(response: Result<Response, Error>) -> Answere
 }
 
 /// What a reply means whose code is 0.
-pub(super) fn reply<M: Message>(payload: &[u8]) -> Answered<M> {
+pub(crate) fn reply<M: Message>(payload: &[u8]) -> Answered<M> {
     let reply = M::Codec::decode(payload);
     reply.map_err(|error| AskError::Call(unreadable::<M>("the reply", &error)))
 }
 
 /// What an error means: one of the application's own has a positive code, and is one.
-pub(super) fn failed<M: Message>(error: Error) -> AskError<M::Error> {
+pub(crate) fn failed<M: Message>(error: Error) -> AskError<M::Error> {
     let is_apps = error.result_code().is_some_and(|rc| rc.code() > 0) && !error.is_explanation();
     let read = if is_apps { M::Error::read::<M::Codec>(error.payload()) } else { None };
     match read {
@@ -252,9 +252,15 @@ pub(super) fn failed<M: Message>(error: Error) -> AskError<M::Error> {
     }
 }
 
+/// What a part of a reply tells.
+pub(crate) fn progress<M: Message>(part: &[u8]) -> Result<M::Progress, AskError<M::Error>> {
+    let progress = M::Codec::decode(part);
+    progress.map_err(|error| AskError::Call(unreadable::<M>("the progress", &error)))
+}
+
 /// The other side speaks of something else.
 #[cold]
-pub(super) fn unreadable<M: Message>(what: &str, error: &CodecError) -> Error {
+fn unreadable<M: Message>(what: &str, error: &CodecError) -> Error {
     let kind = Kind::Protocol(format!("{what} to `{}` can't be read: {error}", M::NAME));
     Error::of_server("call", None, kind).of_type(M::TYPE).with_executed(Executed::Perhaps)
 }

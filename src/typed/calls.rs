@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::asking::{answered, failed, reply, unreadable};
-use super::{AskError, Codec, Message};
+use super::asking::{answered, failed, progress, reply};
+use super::{AskError, Message};
 use crate::client;
 
 /// A message that was asked, to be waited for; from [`Asking::start`](super::Asking::start). All else is as with
@@ -121,13 +121,10 @@ impl<M: Message> Parts<M> {
     fn item(&mut self, next: Option<crate::Result<Vec<u8>>>) -> Option<Item<M>> {
         let parts = self.parts.take()?;
         Some(match next {
-            Some(Ok(part)) => match M::Codec::decode(&part) {
-                Ok(progress) => {
-                    self.parts = Some(parts);
-                    Ok(Part::Progress(progress))
-                }
-                Err(error) => Err(AskError::Call(unreadable::<M>("the progress", &error))),
-            },
+            Some(Ok(part)) => progress::<M>(&part).map(|progress| {
+                self.parts = Some(parts);
+                Part::Progress(progress)
+            }),
             Some(Err(error)) => Err(failed::<M>(error)),
             None => reply::<M>(parts.response()?.payload()).map(Part::Reply),
         })

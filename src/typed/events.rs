@@ -164,7 +164,7 @@ impl<E> Received<E> {
 }
 
 impl<E: Event> Received<E> {
-    fn of(event: client::Event) -> Result<Received<E>> {
+    pub(crate) fn of(event: client::Event) -> Result<Received<E>> {
         let (sequence, dropped, renewal) = (event.sequence(), event.dropped(), event.renewal());
         match E::Codec::decode(event.payload()) {
             Ok(event) => Ok(Received { event, sequence, dropped, renewal }),

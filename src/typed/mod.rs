@@ -33,14 +33,14 @@
 //! # Ok::<(), sidewire::Error>(())
 //! ```
 
-mod asking;
+pub(crate) mod asking;
 mod bounded;
 mod calls;
 mod codec;
 mod events;
 mod macros;
 mod peers;
-mod serving;
+pub(crate) mod serving;
 
 use std::fmt;
 use std::io::Write;
@@ -247,7 +247,7 @@ fn encode<C: Codec, T: Payload>(what: &str, value: &T, out: &mut impl Write) -> 
 }
 
 /// From the wire. Nobody has seen anything of it if that fails.
-fn decode<M: Message>(bytes: &[u8]) -> Result<M, Failure> {
+pub(crate) fn decode<M: Message>(bytes: &[u8]) -> Result<M, Failure> {
     let decoded = M::Codec::decode(bytes);
     decoded.map_err(|error| unreadable(M::NAME, &error))
 }

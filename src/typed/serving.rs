@@ -252,7 +252,7 @@ impl<M: Message> fmt::Debug for Responder<M> {
 }
 
 /// An answer's result code and payload.
-pub(super) fn written<M: Message>(answer: Answer<M>) -> Result<(ResultCode, Vec<u8>), Failure> {
+pub(crate) fn written<M: Message>(answer: Answer<M>) -> Result<(ResultCode, Vec<u8>), Failure> {
     let mut payload = Vec::new();
     let rc = match answer {
         Ok(reply) => {
