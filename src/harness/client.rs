@@ -42,10 +42,13 @@ const CLASSIC_MAX: u32 = 16 << 20;
 
 impl ClientBuilder {
     pub(super) fn new(stage: Shared) -> ClientBuilder {
+        let mut limits = ConnectionLimits::default();
+        // A test takes them when it looks; a real client would leave them with the server as long.
+        limits.event_queue = usize::MAX;
         ClientBuilder {
             stage,
             identity: None,
-            settings: Settings::new(ConnectionLimits::default(), Classic::default()),
+            settings: Settings::new(limits, Classic::default()),
             is_classic: false,
             timeout: CONNECT_TIMEOUT,
             call_timeout: Some(CALL_TIMEOUT),
@@ -78,7 +81,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Other limits for this client's side of the connection.
+    /// Other limits for this client's side of the connection. Unlike the default ones, those of harnesses keep all events
+    /// until they are taken.
     pub fn limits(mut self, limits: ConnectionLimits) -> ClientBuilder {
         self.settings.limits = limits;
         self
@@ -250,6 +254,39 @@ impl Client {
         stage.peers[self.at.index].caller.end().is_some()
     }
 
+    /// Reads no more, as a process that hangs or is slow: what the server sends fills a buffer of 64 KiB, and then waits with
+    /// the server, until that drops it or gives the client up. What the server asks is not answered. Until this client
+    /// [reads on](Client::read_on), nothing that it waits for comes, and time passes.
+    ///
+    /// ```
+    /// # use sidewire::harness::Harness;
+    /// # use sidewire::{Server, WhenSlow};
+    /// const CHANGED: u16 = 1;
+    /// let mut server = Server::new(());
+    /// server.topic(CHANGED, WhenSlow::KeepLatest);
+    /// let harness = Harness::new(server);
+    /// let slow = harness.connect();
+    /// let mut changes = slow.subscribe(CHANGED)?;
+    /// slow.stop_reading();
+    /// for number in 0..1000_u32 {
+    ///     harness.publish(CHANGED, format!("{number:10000}"))?;
+    /// }
+    /// slow.read_on();
+    /// let last = changes.last().expect("what was kept");
+    /// assert!(last.payload().ends_with(b"999") && last.dropped() > 0);
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    pub fn stop_reading(&self) {
+        self.at.stage().peers[self.at.index].set_reads(false);
+    }
+
+    /// Reads all that has come meanwhile, and goes on.
+    pub fn read_on(&self) {
+        let mut stage = self.at.stage();
+        stage.peers[self.at.index].set_reads(true);
+        stage.settle();
+    }
+
     /// Leaves in order, as one that is dropped does.
     pub fn close(&self) {
         self.at.stage().leave(self.at.index);
@@ -400,6 +437,12 @@ impl Stage<dyn Turns> {
     /// What it means for a request of this client that it came to this.
     pub(super) fn explain(&self, client: usize, operation: &'static str, outcome: Option<Outcome>) -> Error {
         match outcome {
+            Some(outcome @ Outcome::TimedOut(_)) if self.is_impatient => {
+                let patience = self.patience;
+                self.peers[client].explain(operation, outcome).with_note(|_| {
+                    format!("the answer is to come later, but no other thread gave it in {patience:?}, so time passed")
+                })
+            }
             Some(outcome) => self.peers[client].explain(operation, outcome),
             None => Error::new(operation, &self.endpoint, Kind::TimedOut)
                 .with_note(|_| "nothing more can happen here that would answer it".into()),

@@ -104,7 +104,16 @@ impl<S: 'static, T: Threads + 'static> Harness<S, T> {
         let user = current_user().map_err(|error| Error::system("set up a harness", error))?;
         let own = Credentials::new(user, Some(std::process::id()), current_integrity());
         let (own, begun) = (Identity::new(Some(own), None), world.now());
-        let stage = Stage { world, endpoint, own, peers: Vec::new(), patience: PATIENCE, begun, server };
+        let stage = Stage {
+            world,
+            endpoint,
+            own,
+            peers: Vec::new(),
+            patience: PATIENCE,
+            is_impatient: false,
+            begun,
+            server,
+        };
         Ok(Harness { stage: Rc::new(RefCell::new(stage)) })
     }
 

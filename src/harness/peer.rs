@@ -22,11 +22,15 @@ impl Wake for Awake {
     fn wake(&self) {}
 }
 
+/// What a socket's buffer holds of what nobody reads.
+const BUFFER: usize = 64 << 10;
+
 /// One client, and its end of a connection.
 pub(super) struct Peer {
     pub(super) caller: Caller<Awake>,
     line: Line,
     is_closed: bool,
+    reads: bool,
     /// Of one who reads all the time, so that time limits are kept.
     reader: Seat,
     handlers: HashMap<u16, Handler>,
@@ -56,7 +60,7 @@ impl Peer {
             caller.serve();
         }
         let reader = caller.stand_by(Awake);
-        Peer { caller, line, is_closed: false, reader, handlers, server, endpoint }
+        Peer { caller, line, is_closed: false, reads: true, reader, handlers, server, endpoint }
     }
 
     /// Sends what there is to send, reads what has come, and answers what the server asks. Says whether there was
@@ -66,7 +70,7 @@ impl Peer {
             return false;
         }
         let has_sent = self.send(now);
-        let has_come = self.read(now);
+        let has_come = self.reads && self.read(now);
         while let Some(incoming) = self.caller.take_incoming() {
             self.handle(incoming);
         }
@@ -127,6 +131,12 @@ impl Peer {
         }
     }
 
+    /// From now on it takes no more than lies in a socket's buffer, or reads again.
+    pub(super) fn set_reads(&mut self, reads: bool) {
+        self.reads = reads;
+        self.line.takes(if reads { usize::MAX } else { BUFFER });
+    }
+
     /// When one of the connection's own time limits passes.
     pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         match self.caller.poll(self.reader, now) {
@@ -138,7 +148,8 @@ impl Peer {
     /// Ends the connection if such a limit has passed; all that has come was read. Says whether that changed anything.
     pub(super) fn judge(&mut self, now: Instant) -> bool {
         let due = self.deadline(now).filter(|at| *at <= now);
-        if due.is_none() {
+        // Of one who does not read it is not known who is late.
+        if due.is_none() || !self.reads {
             return false;
         }
         self.take(None, Came::Nothing, now);

@@ -19,6 +19,8 @@ pub(super) struct Stage<L: ?Sized> {
     pub(super) peers: Vec<Peer>,
     /// How long other threads may take, by the wall's clock.
     pub(super) patience: Duration,
+    /// Whether whoever waited last has waited for them for so long.
+    pub(super) is_impatient: bool,
     pub(super) begun: Instant,
     pub(super) server: L,
 }
@@ -85,7 +87,7 @@ impl<L: Turns + ?Sized> Stage<L> {
     /// What becomes of a client's seat: first what can happen at this moment does, then other threads get the time that
     /// they take, if something waits for an answer; at last time passes. `None`: nothing, as long as anybody waits there.
     pub(super) fn wait(&mut self, client: usize, seat: Seat) -> Option<Outcome> {
-        let mut patience = self.patience;
+        self.is_impatient = false;
         self.settle();
         loop {
             let until = match self.poll(client, seat) {
@@ -93,13 +95,11 @@ impl<L: Turns + ?Sized> Stage<L> {
                 Polled::NotInTime => return None,
                 Polled::Later(until) => until,
             };
-            if patience.is_zero() || !self.server.is_owing() {
+            if self.is_impatient || self.patience.is_zero() || !self.server.is_owing() {
                 let next = until.into_iter().chain(self.next_deadline()).min();
                 self.pass_to(next?);
             } else {
-                if !self.server.wait_for_mail(patience) {
-                    patience = Duration::ZERO;
-                }
+                self.is_impatient = !self.server.wait_for_mail(self.patience);
                 self.settle();
             }
         }

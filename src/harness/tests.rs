@@ -177,6 +177,44 @@ fn time_limits_pass_in_no_time() {
 }
 
 #[test]
+fn who_waits_for_threads_that_do_not_answer_is_told_so() {
+    let harness = Harness::new(server());
+    harness.set_patience(Duration::from_millis(1));
+    let error = harness.connect().call(LATER, "").expect_err("nobody answers");
+    assert!(error.is_timeout() && error.to_string().contains("no other thread gave it in 1ms"), "{error}");
+    assert_eq!(harness.elapsed(), 30 * SECOND);
+}
+
+#[test]
+fn who_does_not_read_gets_no_more_than_a_buffer_and_answers_nothing() {
+    let harness = Harness::new(server());
+    let slow = harness.client().on(1, |_payload| Ok(Vec::new())).connect().expect("a client");
+    let mut events = slow.subscribe(TOPIC).expect("a topic");
+    slow.stop_reading();
+    let peer = harness.remote().peer(harness.peers()[0].connection);
+    let timed_out = |state: &mut State, answer: Result<crate::Answer<'_>>| {
+        state.notes.push(answer.expect_err("no answer").to_string());
+    };
+    peer.call(1, "", SECOND, timed_out).expect("asked");
+    for _ in 0..100 {
+        harness.publish(TOPIC, [0; 50_000]).expect("published");
+    }
+    harness.advance(2 * SECOND);
+    assert!(harness.state().notes[1].contains("time"), "{:?}", harness.state().notes);
+    slow.read_on();
+    let got = events.by_ref().count();
+    assert!((2..100).contains(&got), "{got}");
+    harness.publish(TOPIC, "next").expect("published");
+    assert_eq!(events.next().map(|event| event.dropped() as usize), Some(100 - got));
+    slow.stop_reading();
+    for _ in 0..100 {
+        harness.publish(TOPIC, [0; 50_000]).expect("published");
+    }
+    harness.advance(60 * SECOND);
+    assert!(harness.peers().is_empty(), "it was given up");
+}
+
+#[test]
 fn who_cancels_is_answered_so() {
     let harness = Harness::new(server());
     let client = harness.connect();
@@ -366,4 +404,14 @@ fn a_server_that_is_somewhere_already_is_none_for_a_harness() {
     assert!(error.is_invalid_input() && error.to_string().contains("listen behind that"), "{error}");
     let error = Harness::at(Server::new(()), "udp:127.0.0.1:7").expect_err("datagrams");
     assert!(error.is_invalid_input(), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "the harness is in use: by whoever was lent its state")]
+fn what_was_lent_of_the_state_is_to_be_given_back() {
+    let harness = Harness::new(server());
+    let client = harness.connect();
+    let lent = harness.state();
+    drop(client.call(ECHO, ""));
+    drop(lent);
 }

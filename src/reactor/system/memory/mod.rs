@@ -292,6 +292,13 @@ impl Caller {
         std::mem::take(&mut self.pipe().to_caller)
     }
 
+    /// Takes so many bytes more, and no others.
+    pub(crate) fn takes(&self, bytes: usize) {
+        let mut pipe = self.pipe();
+        pipe.room = bytes;
+        pipe.is_writable_told = bytes == 0;
+    }
+
     pub(crate) fn close(&self) {
         self.ends(Side::Closed);
     }

@@ -117,13 +117,6 @@ impl Caller {
         self.pipe().to_caller.len()
     }
 
-    /// Takes so many bytes more, and no others.
-    pub(crate) fn takes(&self, bytes: usize) {
-        let mut pipe = self.pipe();
-        pipe.room = bytes;
-        pipe.is_writable_told = bytes == 0;
-    }
-
     /// One write to it takes so many bytes at most.
     pub(crate) fn takes_at_a_time(&self, bytes: usize) {
         self.pipe().write_at_most = bytes;
