@@ -245,6 +245,11 @@ impl Events {
         }
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.connection.endpoint()
+    }
+
     fn error(&self, kind: Kind) -> Error {
         Error::new(SUBSCRIBE, self.connection.endpoint(), kind)
     }

@@ -104,6 +104,11 @@ impl Parts {
         }
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.connection.endpoint()
+    }
+
     fn next_part(&mut self, seat: Seat) -> Result<Option<Vec<u8>>> {
         let error = |kind| Error::new("call", self.connection.endpoint(), kind);
         if self.connection.waits_for_itself() {

@@ -215,6 +215,11 @@ impl Pending {
         request::explain(error, self.msg_type, self.timeout, self.connection.channel().peer())
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.connection.endpoint()
+    }
+
     fn error(&self, kind: Kind) -> Error {
         Error::new("call", self.connection.endpoint(), kind)
     }

@@ -320,6 +320,15 @@ impl Error {
         self
     }
 
+    /// At this endpoint, unless it is known at which.
+    #[cfg(feature = "serde")]
+    pub(crate) fn at(mut self, endpoint: &Endpoint) -> Error {
+        if self.0.endpoint.is_none() {
+            self.inner_mut().endpoint = Some(endpoint.clone());
+        }
+        self
+    }
+
     /// Of a call of this type, whatever it is that has failed for it.
     pub(crate) fn of_type(mut self, msg_type: u16) -> Error {
         self.inner_mut().msg_type = Some(msg_type);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use sidewire_platform::Endpoint;
+
 use super::{Codec, CodecError, Fails, Message, Parts, Pending};
 use crate::client::{Client, RequestBuilder, Response};
 use crate::error::{Error, Kind};
@@ -61,6 +63,16 @@ impl<E> AskError<E> {
         match self {
             AskError::App(_) => None,
             AskError::Call(error) => Some(error),
+        }
+    }
+}
+
+impl<E> AskError<E> {
+    /// Of a call to this endpoint.
+    pub(super) fn at(self, endpoint: &Endpoint) -> AskError<E> {
+        match self {
+            AskError::App(error) => AskError::App(error),
+            AskError::Call(error) => AskError::Call(error.at(endpoint)),
         }
     }
 }
@@ -180,7 +192,7 @@ impl<M: Message> Asking<'_, M> {
     /// As [`Client::ask`].
     pub fn send(self) -> Result<M::Reply, AskError<M::Error>> {
         let response = self.request.send(self.encode()?);
-        answered::<M>(response)
+        answered::<M>(response).map_err(|error| error.at(self.client.endpoint()))
     }
 
     /// Asks, to be waited for later: as [`RequestBuilder::start`].
@@ -223,7 +235,7 @@ pub(crate) fn encoded<M: Message>(message: &M) -> Result<Vec<u8>, Kind> {
     let mut bytes = Vec::new();
     match M::Codec::encode(message, &mut bytes) {
         Ok(()) => Ok(bytes),
-        Err(error) => Err(Kind::InvalidInput(format!("`{}` can't be written: {error}", M::NAME))),
+        Err(error) => Err(Kind::InvalidInput(format!("`{}` cannot be written: {error}", M::NAME))),
     }
 }
 
@@ -261,6 +273,6 @@ pub(crate) fn progress<M: Message>(part: &[u8]) -> Result<M::Progress, AskError<
 /// The other side speaks of something else.
 #[cold]
 fn unreadable<M: Message>(what: &str, error: &CodecError) -> Error {
-    let kind = Kind::Protocol(format!("{what} to `{}` can't be read: {error}", M::NAME));
+    let kind = Kind::Protocol(format!("{what} to `{}` cannot be read: {error}", M::NAME));
     Error::of_server("call", None, kind).of_type(M::TYPE).with_executed(Executed::Perhaps)
 }

@@ -37,6 +37,8 @@ where
 #[derive(Debug)]
 pub(super) struct Bounds {
     elements: Cell<usize>,
+    /// The field that was named last, where fields are.
+    named: Cell<Option<&'static str>>,
     /// Which bound was passed.
     passed: Cell<Option<&'static str>>,
     /// From the inside out.
@@ -52,7 +54,8 @@ enum Step {
 impl Bounds {
     pub(super) fn of(bytes: &[u8]) -> Bounds {
         let elements = bytes.len().saturating_add(FREE_ELEMENTS);
-        Bounds { elements: Cell::new(elements), passed: Cell::new(None), path: RefCell::new(Vec::new()) }
+        let (named, passed, path) = (Cell::new(None), Cell::new(None), RefCell::new(Vec::new()));
+        Bounds { elements: Cell::new(elements), named, passed, path }
     }
 
     /// Why it went wrong, as far as the encoding knows, and where.
@@ -104,6 +107,8 @@ enum Within {
     Tuple,
     /// As many as the bytes say.
     List,
+    /// The name of one of these fields.
+    Name(&'static [&'static str]),
 }
 
 /// A deserializer, a visitor, a seed, or what gives one element after the other, that counts.
@@ -129,6 +134,16 @@ impl<'b, T> Bounded<'b, T> {
             return Err(self.bounds.refuse("it nests deeper than 128 levels"));
         };
         Ok(Bounded { inner: visitor, levels, within, bounds: self.bounds })
+    }
+}
+
+impl<V> Bounded<'_, V> {
+    /// Which field is named, if this is a name.
+    #[inline]
+    fn heed(&self, text: &str) {
+        if let Within::Name(names) = self.within {
+            self.bounds.named.set(names.iter().copied().find(|name| *name == text));
+        }
     }
 }
 
@@ -160,7 +175,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32
         deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes
-        deserialize_byte_buf deserialize_unit deserialize_identifier deserialize_ignored_any
+        deserialize_byte_buf deserialize_unit deserialize_ignored_any
     }
 
     deeper! {
@@ -181,6 +196,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         self.inner.deserialize_unit_struct(name, visitor)
+    }
+
+    #[inline]
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let visitor = Bounded { within: self.within, ..self.around(visitor) };
+        self.inner.deserialize_identifier(visitor)
     }
 
     #[inline]
@@ -221,12 +242,22 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
         visit_f32 f32;
         visit_f64 f64;
         visit_char char;
-        visit_str &str;
-        visit_borrowed_str &'de str;
         visit_string String;
         visit_bytes &[u8];
         visit_borrowed_bytes &'de [u8];
         visit_byte_buf Vec<u8>;
+    }
+
+    #[inline]
+    fn visit_str<E: Error>(self, text: &str) -> Result<V::Value, E> {
+        self.heed(text);
+        self.inner.visit_str(text)
+    }
+
+    #[inline]
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<V::Value, E> {
+        self.heed(text);
+        self.inner.visit_borrowed_str(text)
     }
 
     #[inline]
@@ -253,13 +284,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bounded<'_, V> {
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<V::Value, A::Error> {
-        let elements = Elements { next: 0, within: self.within, access: self.around(elements) };
+        let elements = Elements::of(self.around(elements), self.within);
         self.inner.visit_seq(elements)
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        let entries = Elements { next: 0, within: self.within, access: self.around(entries) };
+        let entries = Elements::of(self.around(entries), self.within);
         self.inner.visit_map(entries)
     }
 
@@ -275,7 +306,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Bounded<'_, S> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        let deserializer = self.around(deserializer);
+        let deserializer = Bounded { within: self.within, ..self.around(deserializer) };
         self.inner.deserialize(deserializer)
     }
 }
@@ -286,9 +317,15 @@ struct Elements<'b, A> {
     within: Within,
     /// How many came before.
     next: usize,
+    /// The name of the field whose value comes next, if it was named.
+    named: Option<&'static str>,
 }
 
-impl<A> Elements<'_, A> {
+impl<'b, A> Elements<'b, A> {
+    fn of(access: Bounded<'b, A>, within: Within) -> Elements<'b, A> {
+        Elements { access, within, next: 0, named: None }
+    }
+
     /// One more has come.
     #[inline]
     fn count<T, E: Error>(&self, element: Option<T>) -> Result<Option<T>, E> {
@@ -302,13 +339,13 @@ impl<A> Elements<'_, A> {
         Ok(element)
     }
 
-    /// Notes where it went wrong.
+    /// Notes which element went wrong.
     #[cold]
-    fn note(&self) {
+    fn note_element(&self) {
         let step = match self.within {
             Within::Fields(names) => names.get(self.next).copied().map(Step::Field),
             Within::Tuple | Within::List => Some(Step::Element(self.next)),
-            Within::Nothing => None,
+            Within::Nothing | Within::Name(_) => None,
         };
         if let Some(step) = step {
             self.access.bounds.note(step);
@@ -331,7 +368,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
         let element = element.and_then(|element| self.count(element));
         match &element {
             Ok(_) => self.next += 1,
-            Err(_) => self.note(),
+            Err(_) => self.note_element(),
         }
         element
     }
@@ -346,15 +383,23 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
 
     #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        let seed = self.access.around(seed);
+        let mut seed = self.access.around(seed);
+        if let Within::Fields(names) = self.within {
+            seed.within = Within::Name(names);
+        }
         let key = self.access.inner.next_key_seed(seed)?;
+        self.named = self.access.bounds.named.take();
         self.count(key)
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let seed = self.access.around(seed);
-        self.access.inner.next_value_seed(seed)
+        let value = self.access.inner.next_value_seed(seed);
+        if let (Err(_), Some(name)) = (&value, self.named) {
+            self.access.bounds.note(Step::Field(name));
+        }
+        value
     }
 
     fn size_hint(&self) -> Option<usize> {

@@ -27,7 +27,8 @@ impl<M: Message> Pending<M> {
     /// # Errors
     /// As [`wait`](Pending::wait).
     pub fn poll(&mut self) -> Option<Result<M::Reply, AskError<M::Error>>> {
-        self.call.poll().map(answered::<M>)
+        let response = self.call.poll()?;
+        Some(answered::<M>(response).map_err(|error| error.at(self.call.endpoint())))
     }
 
     /// Waits for the answer, within the call's own time limit.
@@ -35,7 +36,8 @@ impl<M: Message> Pending<M> {
     /// # Errors
     /// As [`Client::ask`](crate::Client::ask) and [`Pending::wait`](crate::Pending::wait).
     pub fn wait(self) -> Result<M::Reply, AskError<M::Error>> {
-        answered::<M>(self.call.wait())
+        let endpoint = self.call.endpoint().clone();
+        answered::<M>(self.call.wait()).map_err(|error| error.at(&endpoint))
     }
 
     /// The same, but waits no longer than `timeout`. `None`: by then it was not known, and the call goes on.
@@ -43,7 +45,8 @@ impl<M: Message> Pending<M> {
     /// # Errors
     /// As [`wait`](Pending::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<M::Reply, AskError<M::Error>>> {
-        self.call.wait_timeout(timeout).map(answered::<M>)
+        let response = self.call.wait_timeout(timeout)?;
+        Some(answered::<M>(response).map_err(|error| error.at(self.call.endpoint())))
     }
 
     /// Tells the server that nobody needs the answer any more: as [`Pending::cancel`](crate::Pending::cancel).
@@ -120,14 +123,16 @@ impl<M: Message> Parts<M> {
     /// What this is. The end of the untyped parts is the answer.
     fn item(&mut self, next: Option<crate::Result<Vec<u8>>>) -> Option<Item<M>> {
         let parts = self.parts.take()?;
-        Some(match next {
-            Some(Ok(part)) => progress::<M>(&part).map(|progress| {
-                self.parts = Some(parts);
-                Part::Progress(progress)
-            }),
+        let item = match next {
+            Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
             Some(Err(error)) => Err(failed::<M>(error)),
             None => reply::<M>(parts.response()?.payload()).map(Part::Reply),
-        })
+        };
+        let item = item.map_err(|error| error.at(parts.endpoint()));
+        if let Ok(Part::Progress(_)) = item {
+            self.parts = Some(parts);
+        }
+        Some(item)
     }
 }
 

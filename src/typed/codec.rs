@@ -57,7 +57,7 @@ impl Codec for Postcard {
         let value = value.map_err(|error| bounds.explain(words(&error)))?;
         match source.finalize() {
             Ok([]) => Ok(value),
-            Ok(rest) => Err(CodecError::new(format!("{} bytes are left over", rest.len()))),
+            Ok(rest) => Err(CodecError::new(format_args!("bytes are left over: {}", rest.len()))),
             Err(error) => Err(CodecError::new(words(&error))),
         }
     }

@@ -63,7 +63,7 @@ impl<S> Remote<S> {
         let mut payload = Vec::new();
         let encoded = E::Codec::encode(event, &mut payload);
         encoded.map_err(|error| {
-            Error::invalid("publish", &format!("`{}` can't be written: {error}", E::NAME))
+            Error::invalid("publish", &format!("`{}` cannot be written: {error}", E::NAME))
         })?;
         self.publish(E::TYPE, payload)
     }
@@ -110,7 +110,14 @@ impl<E: Event> Events<E> {
     /// As [`Events::next_timeout`](crate::Events::next_timeout); [`is_protocol`](Error::is_protocol) for one that can't
     /// be read.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Received<E>>> {
-        self.events.next_timeout(timeout)?.map(Received::of).transpose()
+        let event = self.events.next_timeout(timeout)?;
+        event.map(|event| self.received(event)).transpose()
+    }
+}
+
+impl<E: Event> Events<E> {
+    fn received(&self, event: client::Event) -> Result<Received<E>> {
+        Received::of(event).map_err(|error| error.at(self.events.endpoint()))
     }
 }
 
@@ -118,7 +125,7 @@ impl<E: Event> Iterator for Events<E> {
     type Item = Result<Received<E>>;
 
     fn next(&mut self) -> Option<Result<Received<E>>> {
-        Some(self.events.next()?.and_then(Received::of))
+        Some(self.events.next()?.and_then(|event| self.received(event)))
     }
 }
 
@@ -169,7 +176,7 @@ impl<E: Event> Received<E> {
         match E::Codec::decode(event.payload()) {
             Ok(event) => Ok(Received { event, sequence, dropped, renewal }),
             Err(error) => {
-                let kind = Kind::Protocol(format!("an event can't be read as `{}`: {error}", E::NAME));
+                let kind = Kind::Protocol(format!("an event cannot be read as `{}`: {error}", E::NAME));
                 let error = Error::of_server("wait for events", None, kind).of_type(E::TYPE);
                 Err(error.with_executed(Executed::Never))
             }

@@ -41,6 +41,8 @@ mod events;
 mod macros;
 mod peers;
 pub(crate) mod serving;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io::Write;
@@ -243,7 +245,7 @@ impl<'de> Deserialize<'de> for Never {
 /// For the wire.
 fn encode<C: Codec, T: Payload>(what: &str, value: &T, out: &mut impl Write) -> Result<(), Failure> {
     let encoded = C::encode(value, out);
-    encoded.map_err(|error| Failure::other(format_args!("{what} can't be written: {error}")))
+    encoded.map_err(|error| Failure::other(format_args!("{what} cannot be written: {error}")))
 }
 
 /// From the wire. Nobody has seen anything of it if that fails.
@@ -254,5 +256,5 @@ pub(crate) fn decode<M: Message>(bytes: &[u8]) -> Result<M, Failure> {
 
 #[cold]
 fn unreadable(name: &str, error: &CodecError) -> Failure {
-    Failure::new(ResultCode::MALFORMED, format!("`{name}` can't be read: {error}"))
+    Failure::new(ResultCode::MALFORMED, format!("`{name}` cannot be read: {error}"))
 }

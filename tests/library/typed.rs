@@ -1,14 +1,16 @@
 //! Messages and events that are Rust types, over real sockets.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sidewire::typed::{AskError, Fault, Part};
-use sidewire::{Client, Error, ResultCode, Server, WhenSlow};
+use sidewire::typed::{AskError, Fault, Message, Part};
+use sidewire::{Client, Connect, Error, Failure, Limits, PeerHandle, ResultCode, Server, WhenSlow};
 
-use crate::util::{all_streams, client, start, usual, watchdog};
+use crate::util::{all_streams, client, connect, fresh, start, usual, watchdog};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct GetStatus;
@@ -93,10 +95,19 @@ struct Confirm {
     question: String,
 }
 
+/// Whoever sends this has it asked what it serves.
+#[derive(Debug, Serialize, Deserialize)]
+struct AskMe {
+    question: String,
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Changed {
     folders: Vec<String>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct Far;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Tree {
@@ -116,6 +127,9 @@ sidewire::messages! {
     5 => Count -> Uncounted;
     6 => Tree -> bool;
     7 => Confirm -> bool, error PackError;
+    8 => AskMe;
+    /// Beyond a table of 256 types.
+    256 => Far;
 }
 
 sidewire::events! {
@@ -213,4 +227,170 @@ fn errors_of_the_application_come_as_what_they_are() {
         let error = client.ask(&Read { path: "there/is/no/such/file".into() }).expect_err("no file");
         assert_eq!(Error::from(error).result_code(), Some(ResultCode::HANDLER_FAILED));
     });
+}
+
+/// Nothing of what can't be read reaches a handler.
+#[test]
+fn bytes_that_are_no_such_message_are_malformed() {
+    let _watchdog = watchdog(10);
+    on_every_stream(|client| {
+        let said = |msg_type: u16, payload: &[u8]| {
+            let error = client.call(msg_type, payload).expect_err("no such message");
+            assert_eq!(error.result_code(), Some(ResultCode::MALFORMED), "{error}");
+            let text = error.to_string();
+            text.split_once("malformed (-4): ").map_or(text.clone(), |(_, text)| text.to_owned())
+        };
+        assert_eq!(said(Pack::TYPE, b""), "`Pack` cannot be read: in `folder`: the bytes end too early");
+        assert_eq!(
+            said(Pack::TYPE, &[9, b'a']),
+            "`Pack` cannot be read: in `folder`: the bytes end too early"
+        );
+        let wrong = [1, b'a', 3, 7, 0, 0];
+        let text = "`Pack` cannot be read: in `options.name`: it is neither there (1) nor not (0)";
+        assert_eq!(said(Pack::TYPE, &wrong), text);
+        assert_eq!(
+            said(Pack::TYPE, &[1, b'a', 3, 0, 0, 0, 0]),
+            "`Pack` cannot be read: bytes are left over: 1"
+        );
+        assert_eq!(said(GetStatus::TYPE, b"x"), "`GetStatus` cannot be read: bytes are left over: 1");
+        // On the server's own thread, whose stack it would take.
+        let deep = vec![1; 1 << 20];
+        assert!(said(Tree::TYPE, &deep).ends_with("it nests deeper than 128 levels"));
+        // A notify reaches nobody, either.
+        client.notify(Pack::TYPE, b"\x01").expect("sent");
+        assert!(client.ask(&GetStatus).expect("an answer").packed.is_empty(), "nothing has changed");
+        assert!(client.ask(&Tree::Leaf).expect("an answer"));
+    });
+}
+
+#[test]
+fn answers_that_cannot_be_sent_are_failures() {
+    let _watchdog = watchdog(10);
+    let endpoint = fresh("local");
+    let (running, bound) = start(server(), [usual(&endpoint)]);
+    let mut limits = Limits::default();
+    limits.listener.connection.max_payload = 1000;
+    let client = connect(&bound[0]).limits(limits.listener.connection).open().expect("a client");
+    let failed = |error: AskError| Error::from(error).result_code();
+    assert_eq!(client.ask(&Fill { bytes: 900 }).expect("it fits").len(), 900);
+    let error = client.ask(&Fill { bytes: 999 }).expect_err("too large");
+    assert_eq!(failed(error), Some(ResultCode::TOO_LARGE));
+    let error = client.ask(&Count { upto: 3 }).expect_err("unwritable");
+    assert!(error.to_string().contains("the reply cannot be written: the length of a list"), "{error}");
+    assert_eq!(failed(error), Some(ResultCode::HANDLER_FAILED));
+    drop(client);
+    running.stop().expect("the server ends well");
+}
+
+/// The two sides are of different definitions.
+#[test]
+fn a_client_says_that_it_cannot_read_an_answer() {
+    mod other {
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        pub(super) struct GetStatus;
+        sidewire::messages! { 1 => GetStatus -> [u64; 9]; }
+    }
+    let _watchdog = watchdog(10);
+    on_every_stream(|client| {
+        let Err(AskError::Call(error)) = client.ask(&other::GetStatus) else { panic!("it can't be read") };
+        assert!(error.is_protocol() && error.msg_type() == Some(1), "{error}");
+        let text = "the reply to `GetStatus` cannot be read: in `[5]`: the bytes end too early";
+        assert!(error.to_string().contains(text), "{error}");
+    });
+}
+
+#[test]
+fn layouts_without_parts_get_the_end() {
+    let _watchdog = watchdog(10);
+    for endpoint in all_streams() {
+        let (running, bound) = start(server(), [usual(&endpoint)]);
+        let client = connect(&bound[0]).classic().open().expect("a client");
+        assert_eq!(client.ask(&pack("a")).expect("an answer"), Packed { bytes: 1 });
+        let error = client.ask(&pack("")).expect_err("no folder");
+        assert_eq!(error.app(), Some(&PackError::NoFolder("at all".into())));
+        drop(client);
+        running.stop().expect("the server ends well");
+    }
+    let (running, bound) = start(server(), [usual(&fresh("udp"))]);
+    let client = connect(&bound[0]).open().expect("a client");
+    assert_eq!(client.ask(&pack("a")).expect("an answer"), Packed { bytes: 1 });
+    running.stop().expect("the server ends well");
+}
+
+#[test]
+fn servers_ask_with_values_too() {
+    type Told = Vec<Result<bool, Option<PackError>>>;
+    let _watchdog = watchdog(10);
+    for endpoint in all_streams() {
+        let mut server = Server::new(Told::new());
+        let (tell, told) = mpsc::channel();
+        let remote = server.remote().expect("a remote");
+        server.serve_with::<AskMe>(move |_, ask, request| {
+            let peer: PeerHandle<Told> =
+                remote.peer(request.connection().ok_or(Failure::other("a datagram"))?);
+            let (confirm, tell) = (Confirm { question: ask.question }, tell.clone());
+            peer.ask(&confirm, None, move |state, answer| {
+                state.push(answer.map_err(|error| error.app().cloned()));
+                tell.send(()).expect("the test waits");
+            })?;
+            Ok(())
+        });
+        let (running, bound) = start(server, [usual(&endpoint)]);
+        let client = confirming(connect(&bound[0])).open().expect("a client");
+        client.spawn_reader().expect("a reader");
+        for question in ["so?", "so", "", "later"] {
+            client.ask(&AskMe { question: question.into() }).expect("it asks");
+            told.recv().expect("it was told");
+        }
+        drop(client);
+        let no = || PackError::NoFolder(String::new());
+        assert_eq!(running.stop().expect("an end"), [Ok(true), Ok(false), Err(Some(no())), Ok(true)]);
+    }
+}
+
+/// A client that confirms questions.
+fn confirming(connect: Connect) -> Connect {
+    connect.serve_later::<Confirm>(|confirm, _request, responder| match &*confirm.question {
+        "" => responder.fail(PackError::NoFolder(confirm.question)),
+        "later" => drop(thread::spawn(move || responder.reply(true))),
+        question => responder.reply(question.ends_with('?')),
+    })
+}
+
+/// At once, and with what to do.
+#[test]
+fn a_number_is_given_once() {
+    fn panics(run: impl FnOnce(&mut Server<Vec<String>>)) -> String {
+        let mut server = server();
+        let panic = catch_unwind(AssertUnwindSafe(|| run(&mut server))).expect_err("a panic");
+        panic.downcast_ref::<String>().expect("a text").clone()
+    }
+    mod other {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        pub(super) struct Pick;
+        #[derive(serde::Serialize, serde::Deserialize)]
+        pub(super) struct Altered;
+        sidewire::messages! { 2 => Pick; }
+        sidewire::events! { 1 => Altered; }
+    }
+    let text = panics(|server| server.serve::<other::Pick>(|_, _| Ok(())));
+    assert_eq!(
+        text,
+        "`Pick` has the number 2, and so has `Pack`, which is served already: give each one of its own"
+    );
+    let text = panics(|server| server.serve::<Fill>(|_, _| Ok(String::new())));
+    assert_eq!(text, "`Fill` is served already");
+    let text = panics(|server| {
+        server.on(Pack::TYPE, |_, _, _| Ok(()));
+        server.serve::<other::Pick>(|_, _| Ok(()));
+    });
+    assert!(text.ends_with("has a handler already, set by `on`: give `Pick` another"), "{text}");
+    let text = panics(|server| server.publishes::<other::Altered>(WhenSlow::KeepLatest));
+    assert!(text.contains("so has `Changed`, which is published already"), "{text}");
+    let text = panics(|server| server.serve::<Far>(|_, _| Ok(())));
+    assert_eq!(
+        text,
+        "`Far` has the number 256, which lies beyond a dispatch table of 256 types: give it a smaller one, or make \
+         the table larger, with `Server::builder(..).types(257)`"
+    );
 }
