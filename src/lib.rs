@@ -95,6 +95,8 @@ mod reactor;
 mod server;
 mod signals;
 mod stats;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 #[cfg(feature = "serde")]
 pub mod typed;
 

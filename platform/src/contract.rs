@@ -83,6 +83,26 @@ const _: fn(&Channel) -> io::Result<()> = Channel::shutdown_write;
 const _: fn(&Channel) = Channel::shutdown;
 const _: fn(&Channel) = Channel::hang_up;
 
+#[cfg(feature = "tokio")]
+const _: () = {
+    use std::task::{Context, Poll};
+
+    const fn is_shared<T: Send + Sync + Debug + 'static>() {}
+    is_shared::<super::AsyncChannel>();
+    const _: fn(Channel) -> io::Result<super::AsyncChannel> = super::AsyncChannel::new;
+    const _: fn(&super::AsyncChannel) -> &Peer = super::AsyncChannel::peer;
+    const _: fn(&super::AsyncChannel) -> io::Result<Address> = super::AsyncChannel::local_address;
+    const _: fn(&super::AsyncChannel) -> io::Result<Address> = super::AsyncChannel::peer_address;
+    const _: fn(&super::AsyncChannel, &mut [u8]) -> io::Result<usize> = super::AsyncChannel::recv_now;
+    const _: fn(&super::AsyncChannel, &mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>> =
+        super::AsyncChannel::poll_recv;
+    const _: fn(&super::AsyncChannel, &[u8]) -> io::Result<usize> = super::AsyncChannel::send_now;
+    const _: fn(&super::AsyncChannel, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>> =
+        super::AsyncChannel::poll_send;
+    const _: fn(&super::AsyncChannel) = super::AsyncChannel::shutdown;
+    const _: fn(&super::AsyncChannel) = super::AsyncChannel::hang_up;
+};
+
 type Ready = Box<dyn Fn() + Send + Sync>;
 
 const _: fn(&Endpoint, &BindOptions) -> io::Result<Datagrams> = Datagrams::bind;

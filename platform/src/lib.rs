@@ -14,6 +14,7 @@
 //! | `listener.rs` | [`Listener`] | a bound stream endpoint, a mio source that yields [`Stream`]s |
 //! | `stream.rs` | [`Stream`] | one accepted connection, non-blocking, a mio source |
 //! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
+//! | `async_channel.rs` | `AsyncChannel` (feature `tokio`) | the same for tasks of a Tokio runtime |
 //! | `datagram.rs` | [`Datagrams`] | a bound datagram endpoint, non-blocking, a mio source |
 //! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
 //! | `child.rs` | [`ChildProcess`] | a program started with a channel of its own |
@@ -113,6 +114,8 @@ pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use instance::{Claim, Holder};
 pub use manager::Notice;
+#[cfg(feature = "tokio")]
+pub use os::AsyncChannel;
 pub use os::{
     Channel, ChildProcess, DatagramChannel, Datagrams, InstanceLock, Listener, Owned, ParentChannel,
     PollDescriptor, Program, Reserve, StartLock, Started, Stream, activated, allow_foreground,

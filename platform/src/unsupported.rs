@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, ExitStatus};
+#[cfg(feature = "tokio")]
+use std::task;
 use std::time::Duration;
 
 use mio::{Interest, Poll, Registry, Token};
@@ -250,6 +252,47 @@ impl Channel {
         match *self {}
     }
     pub fn shutdown_write(&self) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn shutdown(&self) {
+        match *self {}
+    }
+    pub fn hang_up(&self) {
+        match *self {}
+    }
+}
+
+/// One opened connection for tasks.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub enum AsyncChannel {}
+
+#[cfg(feature = "tokio")]
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/async_channel.rs.
+impl AsyncChannel {
+    pub fn new(channel: Channel) -> io::Result<AsyncChannel> {
+        match channel {}
+    }
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        match *self {}
+    }
+    pub fn local_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match *self {}
+    }
+    pub fn recv_now(&self, _buf: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn poll_recv(&self, _task: &mut task::Context<'_>, _buf: &mut [u8]) -> task::Poll<io::Result<usize>> {
+        match *self {}
+    }
+    pub fn send_now(&self, _buf: &[u8]) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn poll_send(&self, _task: &mut task::Context<'_>, _buf: &[u8]) -> task::Poll<io::Result<usize>> {
         match *self {}
     }
     pub fn shutdown(&self) {

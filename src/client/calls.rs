@@ -114,7 +114,7 @@ impl SharedConnection {
         let state = self.lock();
         self.check_notifies(&state)?;
         let mut state = self.wait_for_leave(state, "notify", Purpose::Notify(payload.len()), deadline)?;
-        self.push_notify(&mut state, msg_type, payload)?;
+        self.push_notify(&mut state.caller, msg_type, payload)?;
         state = self.flush(state, None, deadline);
         self.check_sent(&state, "notify")
     }
@@ -165,11 +165,11 @@ impl<M: Medium> SharedConnection<M> {
     /// Puts a request that wants no answer into the outbox, which has room for it.
     pub(crate) fn push_notify(
         &self,
-        state: &mut State<M::Waiting>,
+        caller: &mut Caller<M::Waiting>,
         msg_type: u16,
         payload: &[u8],
     ) -> Result<()> {
-        let pushed = state.caller.notify(msg_type, payload);
+        let pushed = caller.notify(msg_type, payload);
         pushed.map_err(|NoMemory| Error::no_memory("notify", self.endpoint(), Executed::Never))?;
         log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
         Ok(())

@@ -303,7 +303,7 @@ impl Connect {
     }
 
     /// By when an attempt that begins now has to be through.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
     }
 
@@ -313,13 +313,23 @@ impl Connect {
     }
 
     /// How long a call may take.
-    pub(super) fn call_time_limit(&self) -> Option<Duration> {
+    pub(crate) fn call_time_limit(&self) -> Option<Duration> {
         self.call_timeout
     }
 
     /// Whom to tell of the client's end.
-    pub(super) fn closing(&self) -> Option<Closing> {
+    pub(crate) fn closing(&self) -> Option<Closing> {
         self.on_closed.0.clone().map(Closing::new)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn reconnects(&self) -> Option<Reconnect> {
+        self.reconnect.clone()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn summons(&self) -> Option<Arc<dyn Summons>> {
+        self.summons.clone()
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::leader::{SharedConnection, Waiting};
+use super::leader::{SharedConnection, State, Waiting};
 use super::line::Line;
 use super::medium::Medium;
 use super::{Response, request};
@@ -76,6 +76,21 @@ impl Event {
     }
 }
 
+/// Topics whose next event is the first over another connection.
+#[derive(Debug, Default)]
+pub(crate) struct Renewed(Vec<(u16, Renewal)>);
+
+impl Renewed {
+    pub(crate) fn all(topics: &[u16], renewal: Renewal) -> Renewed {
+        Renewed(topics.iter().map(|topic| (*topic, renewal)).collect())
+    }
+
+    pub(crate) fn event(&mut self, published: Published) -> Event {
+        let place = self.0.iter().position(|(topic, _)| *topic == published.topic);
+        Event::new(published, place.map(|place| self.0.swap_remove(place).1))
+    }
+}
+
 /// The events of one or more topics, as they come; from [`Client::subscribe`](super::Client::subscribe). Dropped,
 /// it unsubscribes.
 ///
@@ -115,8 +130,7 @@ pub struct Events {
     connection: Arc<SharedConnection>,
     seat: Seat,
     topics: Vec<u16>,
-    /// Those whose next event is the first over another connection.
-    renewed: Vec<(u16, Renewal)>,
+    renewed: Renewed,
     /// How long a subscribe may take.
     timeout: Option<Duration>,
     course: Course,
@@ -135,7 +149,7 @@ impl Events {
     pub(super) fn of(line: &Line, timeout: Option<Duration>) -> Result<Events> {
         let connection = line.connection(SUBSCRIBE, by(timeout))?.into_shared();
         let seat = connection.lock().caller.listen();
-        let (line, topics, renewed, course) = (line.clone(), Vec::new(), Vec::new(), Course::Open);
+        let (line, topics, renewed, course) = (line.clone(), Vec::new(), Renewed::default(), Course::Open);
         Ok(Events { line, connection, seat, topics, renewed, timeout, course })
     }
 
@@ -201,16 +215,11 @@ impl Events {
                 return if is_up { None } else { Some(Err(error)) };
             }
             match self.connection.next_event(self.seat, until)? {
-                Ok(published) => return Some(Ok(self.event(published))),
+                Ok(published) => return Some(Ok(self.renewed.event(published))),
                 Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
                 Err(error) => return Some(self.connection.told(Err(error))),
             }
         }
-    }
-
-    fn event(&mut self, published: Published) -> Event {
-        let place = self.renewed.iter().position(|(topic, _)| *topic == published.topic);
-        Event::new(published, place.map(|place| self.renewed.swap_remove(place).1))
     }
 
     fn lose(&mut self) {
@@ -237,7 +246,7 @@ impl Events {
                     let after = self.connection.instance();
                     let is_same = after.is_some() && before == after;
                     let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
-                    self.renewed = self.topics.iter().map(|topic| (*topic, renewal)).collect();
+                    self.renewed = Renewed::all(&self.topics, renewal);
                     self.course = Course::Open;
                     return Ok(());
                 }
@@ -276,8 +285,8 @@ impl Drop for Events {
     }
 }
 
-const SUBSCRIBE: &str = "subscribe";
-const WAIT: &str = "wait for events of";
+pub(crate) const SUBSCRIBE: &str = "subscribe";
+pub(crate) const WAIT: &str = "wait for events of";
 /// What renewing subscriptions may take at least, once there is a connection.
 const RENEWAL: Duration = Duration::from_secs(1);
 
@@ -288,10 +297,7 @@ fn by(timeout: Option<Duration>) -> Option<Instant> {
 impl SharedConnection {
     fn subscribe(&self, seat: Seat, topic: u16, deadline: Option<Instant>) -> Result<Response> {
         let state = self.lock();
-        if state.caller.layout() == Some(Layout::Classic) {
-            let text = "the classic layout has no events";
-            return Err(Error::new(SUBSCRIBE, self.endpoint(), Kind::InvalidInput(text.into())));
-        }
+        self.check_has_events(&state)?;
         let mut state = self.wait_for_leave(state, SUBSCRIBE, Purpose::Call(0), deadline)?;
         let begun = state.caller.subscribe(seat, topic, deadline);
         let id = begun.map_err(|NoMemory| Error::no_memory(SUBSCRIBE, self.endpoint(), Executed::Never))?;
@@ -316,6 +322,14 @@ impl SharedConnection {
 
 /// What takes no waiting.
 impl<M: Medium> SharedConnection<M> {
+    pub(crate) fn check_has_events(&self, state: &State<M::Waiting>) -> Result<()> {
+        if state.caller.layout() == Some(Layout::Classic) {
+            let text = "the classic layout has no events";
+            return Err(Error::new(SUBSCRIBE, self.endpoint(), Kind::InvalidInput(text.into())));
+        }
+        Ok(())
+    }
+
     pub(crate) fn unsubscribe(&self, seat: Seat, topic: u16) {
         let mut state = self.lock();
         state.caller.unsubscribe(seat, topic);

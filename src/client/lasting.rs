@@ -170,6 +170,16 @@ impl<M: Medium> Lasting<M> {
         }
     }
 
+    /// Whoever made the attempt has gone in the middle of it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn drop_attempt(&self) {
+        let mut state = self.lock();
+        state.next = None;
+        state.reconnecting.cut_short(Instant::now());
+        drop(state);
+        self.is_decided.ring();
+    }
+
     pub(crate) fn check_open(&self) -> Result<()> {
         match self.lock().reconnecting.has_given_up() {
             true => Err(Error::new("connect to", self.connect.endpoint(), Kind::Closed)),
@@ -185,6 +195,11 @@ impl<M: Medium> Lasting<M> {
         }
         state.next = Some(Arc::clone(connection));
         Ok(())
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn connect(&self) -> &Connect {
+        &self.connect
     }
 
     pub(crate) fn close(&self) {

@@ -135,8 +135,7 @@ impl<M: Medium> SharedConnection<M> {
     /// Sends what the channel takes at once of what is in the outbox, unless somebody else is at it.
     pub(crate) fn offer(&self, state: &mut State<M::Waiting>) {
         if let Sent::Blocked = self.send_at_once(state) {
-            // Whoever waits for room does so for these bytes, too.
-            state.caller.give_up_sending();
+            M::leave_rest(self, state);
         }
     }
 
@@ -159,7 +158,7 @@ impl<M: Medium> SharedConnection<M> {
         Sent::All
     }
 
-    fn broken_pipe(&self, state: &mut State<M::Waiting>, error: &io::Error) {
+    pub(crate) fn broken_pipe(&self, state: &mut State<M::Waiting>, error: &io::Error) {
         log::debug!("sending to {}: {error}", self.endpoint);
         state.caller.cannot_send();
         self.close_if_failed(state);
@@ -177,16 +176,15 @@ impl<M: Medium> SharedConnection<M> {
         self.channel.shutdown();
     }
 
-    /// What a read gave that began at `asked`. `most`: bytes that it asked for; `bytes`: empty if they were read in
+    /// What a read gave. `most`: bytes that it asked for; `bytes`: empty if they were read in
     /// place.
     #[inline]
     pub(crate) fn take_in(
         &self,
         state: &mut State<M::Waiting>,
-        seat: Option<Seat>,
         result: io::Result<usize>,
         (bytes, most): (&[u8], usize),
-        asked: Instant,
+        end_read: impl FnOnce(&mut Caller<M::Waiting>, Came<'_>, Instant),
     ) -> bool {
         state.now = Instant::now();
         let came = match &result {
@@ -196,7 +194,7 @@ impl<M: Medium> SharedConnection<M> {
             Err(_) => Came::Broken,
         };
         let (now, has_come) = (state.now, matches!(came, Came::Bytes { .. }));
-        state.caller.end_read(seat, came, asked, now);
+        end_read(&mut state.caller, came, now);
         if let (Came::Broken, Err(error)) = (came, result) {
             state.breakage.get_or_insert_with(|| Error::os("read from", &self.endpoint, error));
         }
@@ -339,7 +337,9 @@ impl SharedConnection {
         if let Some(partial) = large {
             state.caller.put_back(partial);
         }
-        let has_come = self.take_in(&mut state, seat, result, (&inbox[..length], most), asked);
+        let has_come = self.take_in(&mut state, result, (&inbox[..length], most), |caller, came, now| {
+            caller.end_read(seat, came, asked, now);
+        });
         state.inbox = inbox;
         (self.tell_news(state), has_come)
     }
@@ -412,7 +412,7 @@ fn is_timeout<T>(result: &io::Result<T>) -> bool {
 }
 
 /// What is left, in whole milliseconds.
-pub(super) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
+pub(crate) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
     Some(whole_millis(deadline?.saturating_duration_since(Instant::now())))
 }
 

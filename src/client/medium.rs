@@ -9,7 +9,7 @@ use std::time::Duration;
 use sidewire_platform::{Address, Channel, Peer};
 
 use super::Response;
-use super::leader::{Guard, SharedConnection, Waiting};
+use super::leader::{Guard, SharedConnection, State, Waiting};
 use crate::error::Result;
 use sidewire_wire::caller::Wake;
 
@@ -32,6 +32,9 @@ pub(crate) trait Medium: fmt::Debug + Send + Sync + Sized + 'static {
 
     /// The same when both sides have said and heard all.
     fn hang_up(&self);
+
+    /// What is to become of bytes that the channel does not take now, when nobody waits for that.
+    fn leave_rest(connection: &SharedConnection<Self>, state: &mut State<Self::Waiting>);
 
     /// Reads what is there, if nobody else reads.
     fn look<'a>(
@@ -84,6 +87,11 @@ impl Medium for Channel {
 
     fn hang_up(&self) {
         self.hang_up();
+    }
+
+    fn leave_rest(_: &SharedConnection, state: &mut State) {
+        // Whoever waits for room does so for these bytes, too.
+        state.caller.give_up_sending();
     }
 
     fn look<'a>(connection: &'a SharedConnection, state: Guard<'a>) -> Guard<'a> {

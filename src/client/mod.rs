@@ -31,11 +31,24 @@ use sidewire_platform::{Address, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
+#[cfg(not(feature = "tokio"))]
 use closing::Closing;
 use datagram::DatagramCalls;
 use line::{Held, Line};
 use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, ResultCode};
+
+#[cfg(feature = "tokio")]
+pub(crate) use {
+    closing::Closing,
+    events::{Renewed, SUBSCRIBE, WAIT as WAIT_FOR_EVENTS},
+    journal::Asked,
+    lasting::{Lasting, Next},
+    leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, remaining},
+    line::Carried,
+    medium::{Bell, Medium},
+    request::explain as explain_request,
+};
 
 pub use build::Build;
 pub use connect::Connect;

@@ -28,17 +28,7 @@ impl Connect {
     /// each other, for an app whose name is longer than a hello takes, and for handlers in the classic layout or
     /// over datagrams, where no server asks.
     pub fn open(self) -> Result<Client> {
-        let is_classic_or_datagrams = self.classic.is_some() || self.endpoint.kind() != EndpointKind::Stream;
-        if is_classic_or_datagrams && !self.handlers.is_empty() {
-            return Err(self.invalid("no server asks in the classic layout or over datagrams"));
-        }
-        if is_classic_or_datagrams && !self.build.is_any() {
-            return Err(
-                self.invalid("no server says of which build it is in the classic layout or over datagrams")
-            );
-        }
-        self.check_options()?;
-        self.check_given(self.classic.is_none())?;
+        self.check_all()?;
         let call_timeout = self.call_timeout;
         let closing = self.closing();
         if self.endpoint.kind() != EndpointKind::Stream {
@@ -60,6 +50,21 @@ impl Connect {
             }
         };
         Ok(Client { link: Link::Stream(line), call_timeout, closing })
+    }
+
+    /// Whether all that is asked for goes together.
+    pub(crate) fn check_all(&self) -> Result<()> {
+        let is_classic_or_datagrams = self.classic.is_some() || self.endpoint.kind() != EndpointKind::Stream;
+        if is_classic_or_datagrams && !self.handlers.is_empty() {
+            return Err(self.invalid("no server asks in the classic layout or over datagrams"));
+        }
+        if is_classic_or_datagrams && !self.build.is_any() {
+            return Err(
+                self.invalid("no server says of which build it is in the classic layout or over datagrams")
+            );
+        }
+        self.check_options()?;
+        self.check_given(self.classic.is_none())
     }
 
     /// Whether its numbers and texts can be.

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::datagram::DatagramCalls;
-use super::leader::{SharedConnection, Waiting};
+use super::leader::{SharedConnection, State, Waiting};
 use super::line::Terms;
+use super::medium::Medium;
 use super::{Client, Link};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -51,9 +52,7 @@ impl Client {
 impl SharedConnection {
     fn ping(&self, deadline: Option<Instant>) -> Result<()> {
         let state = self.lock();
-        if state.caller.layout() == Some(Layout::Classic) {
-            return Err(Error::new("ping", self.endpoint(), Kind::InvalidInput(NONE_IN_CLASSIC.into())));
-        }
+        self.check_pings(&state)?;
         let mut state = self.wait_for_leave(state, "ping", Purpose::Notify(0), deadline)?;
         let seat = state.caller.ping(deadline, Waiting::here());
         let seat = seat.map_err(|NoMemory| Error::no_memory("ping", self.endpoint(), Executed::Never))?;
@@ -61,6 +60,15 @@ impl SharedConnection {
             (_, Outcome::Ready) => Ok(()),
             (state, outcome) => Err(self.explain(&state, "ping", outcome)),
         }
+    }
+}
+
+impl<M: Medium> SharedConnection<M> {
+    pub(crate) fn check_pings(&self, state: &State<M::Waiting>) -> Result<()> {
+        if state.caller.layout() == Some(Layout::Classic) {
+            return Err(Error::new("ping", self.endpoint(), Kind::InvalidInput(NONE_IN_CLASSIC.into())));
+        }
+        Ok(())
     }
 }
 

@@ -228,18 +228,18 @@ impl SharedConnection {
     pub(super) fn run(&self) -> Result<()> {
         let mut state = self.lock();
         let seat = state.caller.stand_by(Waiting::here());
-        let (state, _) = self.wait_until(state, seat, None, |_| false);
-        self.stood_by(state, seat)
+        let (mut state, _) = self.wait_until(state, seat, None, |_| false);
+        state.caller.leave(seat);
+        self.stood_by(&state)
     }
 }
 
 impl<M: Medium> SharedConnection<M> {
     /// What is said to one who has read until the end.
-    pub(crate) fn stood_by(&self, mut state: Guard<'_, M::Waiting>, seat: Seat) -> Result<()> {
-        state.caller.leave(seat);
+    pub(crate) fn stood_by(&self, state: &State<M::Waiting>) -> Result<()> {
         match state.caller.end() {
             Some(End::Ours | End::Goodbye(ResultCode::OK | ResultCode::SHUTTING_DOWN)) => Ok(()),
-            _ => Err(self.end(&state)),
+            _ => Err(self.end(state)),
         }
     }
 }

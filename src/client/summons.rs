@@ -16,7 +16,7 @@ pub(crate) trait Summons: fmt::Debug + Send + Sync {
 }
 
 /// One effort to connect. It ends when it is dropped, with or without a connection.
-pub(crate) trait Effort {
+pub(crate) trait Effort: Send {
     /// How long the next attempt may take.
     fn left(&self) -> Duration;
 
@@ -41,13 +41,16 @@ impl Connect {
         let Some(summons) = &self.summons else { return attempt(self) };
         let mut effort = summons.begin(&self.endpoint, until);
         loop {
-            let left = effort.left();
-            let limit = self.timeout.map_or(left, |limit| limit.min(left));
-            match attempt(&self.clone().timeout(limit)) {
+            match attempt(&self.within(effort.left())) {
                 Err(error) => effort.go_on(error)?,
                 done => return done,
             }
         }
+    }
+
+    /// The same, but an attempt takes no longer than this.
+    pub(crate) fn within(&self, left: Duration) -> Connect {
+        self.clone().timeout(self.timeout.map_or(left, |limit| limit.min(left)))
     }
 
     /// Where nobody says hello, nobody can tell whether a server is there.

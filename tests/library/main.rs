@@ -40,6 +40,8 @@ mod stop_under_load;
 mod stopping;
 mod strangers;
 mod streams;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod timeouts;
 #[cfg(feature = "serde")]
 mod typed;

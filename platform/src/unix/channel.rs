@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+#[cfg(feature = "tokio")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -86,6 +88,11 @@ impl Channel {
         let (socket, transport) = owned.into_connection()?;
         socket.set_nonblocking(false)?;
         Channel::new(socket, transport)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     fn new(socket: Socket, transport: Transport) -> io::Result<Channel> {

@@ -1,5 +1,7 @@
 //! Unix: sockets, descriptors, user ids. Linux first; the other systems where they differ little.
 
+#[cfg(feature = "tokio")]
+mod async_channel;
 mod bound;
 mod channel;
 mod child;
@@ -37,6 +39,8 @@ mod stream;
 mod text;
 mod timeout;
 
+#[cfg(feature = "tokio")]
+pub use async_channel::AsyncChannel;
 pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;

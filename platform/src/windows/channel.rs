@@ -103,6 +103,13 @@ impl Channel {
         Ok(Channel { duplex: Duplex::new(Object::pipe(handle))?, peer, pipe: Some(name.text().clone()) })
     }
 
+    /// What it is made of, for one that nothing was sent through.
+    #[cfg(feature = "tokio")]
+    pub(super) fn into_parts(self) -> (Object, Peer, Option<Arc<str>>) {
+        let Channel { duplex, peer, pipe } = self;
+        (duplex.into_object(), peer, pipe)
+    }
+
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who
     /// can set one up under this name), the integrity level of its label (0x2000, medium, for a pipe
     /// without one), and the pid; or the address. No credentials if the system doesn't tell the owner.

@@ -17,11 +17,11 @@
 //! bytes of a thread that sends and ends would be lost.
 
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::net::Shutdown;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
@@ -48,8 +48,8 @@ pub(super) struct Duplex {
     /// by a packet.
     stopped: AtomicBool,
     stop: Event,
-    /// Where writes end.
-    port: CompletionPort,
+    /// Where writes end; from the first on, since an object has one port in its life.
+    port: OnceLock<CompletionPort>,
     /// The event of the read under way. Held during the read.
     reader: Mutex<Event>,
     writer: Mutex<Writer>,
@@ -69,14 +69,13 @@ unsafe impl Send for Writer {}
 
 impl Duplex {
     pub(super) fn new(object: Object) -> io::Result<Duplex> {
-        let port = CompletionPort::new(&object)?;
         let (stop, reader) = (Event::new()?, Mutex::new(Event::new()?));
         Ok(Duplex {
             object: Arc::new(object),
             ended: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             stop,
-            port,
+            port: OnceLock::new(),
             reader,
             writer: Mutex::new(Writer::new()),
         })
@@ -84,6 +83,23 @@ impl Duplex {
 
     pub(super) fn object(&self) -> &Object {
         &self.object
+    }
+
+    /// The object, for another use, if nothing was written.
+    #[cfg(feature = "tokio")]
+    pub(super) fn into_object(mut self) -> Object {
+        // It is shared only with who closes it when this has gone.
+        Arc::get_mut(&mut self.object)
+            .map_or_else(Object::closed, |object| mem::replace(object, Object::closed()))
+    }
+
+    /// The port, which belongs to whoever has the writer.
+    fn port(&self, _writer: &mut Writer) -> io::Result<&CompletionPort> {
+        if self.port.get().is_none() {
+            // Nobody else sets it.
+            let _ = self.port.set(CompletionPort::new(&self.object)?);
+        }
+        self.port.get().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Waits for bytes. Ok(0) is the end of the stream, or [`Duplex::stop`]. TimedOut: nothing came.
@@ -164,6 +180,7 @@ impl Duplex {
 
     /// Starts the write of all that is in the writer's buffer.
     fn write(&self, writer: &mut Writer) -> io::Result<usize> {
+        self.port(writer)?;
         let length = writer.buffer.len();
         let overlapped = writer.overlapped.as_ptr();
         // SAFETY: nothing is in flight, so the OVERLAPPED is ours to write to.
@@ -179,7 +196,7 @@ impl Duplex {
     /// Waits for the write under way, if there is one, and says how it went.
     fn settle(&self, writer: &mut Writer, deadline: Deadline) -> io::Result<()> {
         let Some(length) = writer.in_flight else { return Ok(()) };
-        match self.port.wait(deadline)? {
+        match self.port(writer)?.wait(deadline)? {
             Wake::Finished => {}
             Wake::Stopped => return Err(io::ErrorKind::BrokenPipe.into()),
             Wake::TimedOut => return Err(io::ErrorKind::TimedOut.into()),
@@ -202,7 +219,10 @@ impl Duplex {
     pub(super) fn stop(&self) {
         if !self.stopped.swap(true, Ordering::AcqRel) {
             self.stop.set();
-            self.port.post_stop();
+            // Without a port nobody waits there, and nobody will: whoever comes sees that it was stopped.
+            if let Some(port) = self.port.get() {
+                port.post_stop();
+            }
         }
     }
 
@@ -242,8 +262,9 @@ impl Duplex {
     fn finish_writing(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut deadline = Deadline::after(Some(LINGER));
+        let Some(port) = self.port.get() else { return };
         while writer.in_flight.is_some() {
-            match self.port.wait(deadline) {
+            match port.wait(deadline) {
                 Ok(Wake::Finished) => writer.in_flight = None,
                 // The packet of a stop that nobody waited for.
                 Ok(Wake::Stopped) => {}
@@ -254,7 +275,7 @@ impl Duplex {
                 Err(error) => {
                     // It can't happen to a port of our own; if it does, a little memory is lost.
                     log::error!("waiting for a write to end: {error}");
-                    return std::mem::forget(std::mem::replace(writer, Writer::new()));
+                    return mem::forget(mem::replace(writer, Writer::new()));
                 }
             }
         }

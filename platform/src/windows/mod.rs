@@ -47,6 +47,8 @@
 //!   no display where the tests run);
 //! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
+#[cfg(feature = "tokio")]
+mod async_channel;
 mod channel;
 mod child;
 mod closing;
@@ -88,6 +90,8 @@ mod timeout;
 mod udp;
 mod wait;
 
+#[cfg(feature = "tokio")]
+pub use async_channel::AsyncChannel;
 pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;

@@ -24,6 +24,12 @@ pub(super) enum Object {
 pub(super) struct PipeEnd(RwLock<Option<OwnedHandle>>);
 
 impl PipeEnd {
+    /// `None`: it was closed.
+    #[cfg(feature = "tokio")]
+    pub(super) fn into_handle(self) -> Option<OwnedHandle> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Calls `call` with the handle. A pipe that was closed has ended.
     fn with(&self, call: impl FnOnce(HANDLE) -> io::Result<Started>) -> io::Result<Started> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
@@ -45,6 +51,12 @@ pub(super) enum Started {
 impl Object {
     pub(super) fn pipe(handle: OwnedHandle) -> Object {
         Object::Pipe(PipeEnd(RwLock::new(Some(handle))))
+    }
+
+    /// A pipe that was closed.
+    #[cfg(feature = "tokio")]
+    pub(super) fn closed() -> Object {
+        Object::Pipe(PipeEnd(RwLock::new(None)))
     }
 
     /// Closes a pipe whose stream has ended. As long as a client has a handle, the name is not free,

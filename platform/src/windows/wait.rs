@@ -7,7 +7,7 @@ use std::ptr;
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use widestring::U16CStr;
 use windows_sys::Win32::Foundation::{
-    HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
+    ERROR_BROKEN_PIPE, HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
@@ -171,6 +171,9 @@ impl CompletionPort {
         // SAFETY: the call succeeded, so `port` is open and nobody else owns it.
         let port = CompletionPort(unsafe { OwnedHandle::from_raw_handle(port) });
         object.with_handle(|handle| {
+            if handle.is_null() {
+                return Err(io::Error::from_raw_os_error(ERROR_BROKEN_PIPE.cast_signed()));
+            }
             // SAFETY: both handles are open until the call returns, which only connects them.
             match unsafe { CreateIoCompletionPort(handle, port.0.as_raw_handle(), 0, 0) }.is_null() {
                 true => Err(io::Error::last_os_error()),

@@ -41,6 +41,28 @@ impl<W: Wake> Caller<W> {
     /// What the read found that began at `asked`. `seat` is the reader's, if he has one.
     pub fn end_read(&mut self, seat: Option<Seat>, came: Came<'_>, asked: Instant, now: Instant) {
         self.seats.end_read();
+        self.take(came, asked, now);
+        self.seats.appoint(seat);
+    }
+
+    /// The same for one who does not wait for input but is told of it, and goes on to read for all: what he found
+    /// just now.
+    pub fn read_on(&mut self, came: Came<'_>, asked: Instant, now: Instant) {
+        self.take(came, asked, now);
+    }
+
+    /// He does not go on.
+    pub fn stop_reading(&mut self) {
+        self.seats.end_read();
+        self.seats.appoint(None);
+    }
+
+    /// Whether anybody waits for what only a read can bring.
+    pub fn is_read_wanted(&self) -> bool {
+        self.seats.is_read_wanted()
+    }
+
+    fn take(&mut self, came: Came<'_>, asked: Instant, now: Instant) {
         match came {
             Came::Nothing => self.judge(asked, Input::Quiet),
             Came::Bytes { bytes, is_all } => {
@@ -58,11 +80,10 @@ impl<W: Wake> Caller<W> {
                 self.end_with(End::Broken);
             }
         }
-        self.seats.appoint(seat);
     }
 
     /// When whoever reads looks up although nothing has come.
-    pub(super) fn look_at(&self, now: Instant) -> Option<Instant> {
+    pub fn look_at(&self, now: Instant) -> Option<Instant> {
         match self.connection.has_unsent() {
             true => Some(now + WRITER_CHECK),
             false => self.connection.next_deadline(),

@@ -97,6 +97,11 @@ impl<W: Wake> Caller<W> {
         }
     }
 
+    /// Whether there is such a one, perhaps.
+    pub fn has_incoming(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|queue| !queue.waiting.is_empty())
+    }
+
     /// Whether the server still waits for the answer to this request.
     pub fn is_owed(&self, id: OwedId) -> bool {
         !self.is_over() && self.connection.is_owed(id)

@@ -315,6 +315,10 @@ impl<W: Wake> Seats<W> {
         }
     }
 
+    pub(super) fn is_read_wanted(&self) -> bool {
+        !self.queue.is_empty() || self.readers().next().is_some()
+    }
+
     fn can_read(&self, seat: Seat) -> bool {
         self.waits_for_a_read(seat) && self.writer() != Some(seat)
     }

@@ -83,6 +83,11 @@ impl<W: Wake> Caller<W> {
         self.seats.attend(seat, until, waker);
     }
 
+    /// How whoever waits at this seat is woken, to be changed by himself: a task may have moved.
+    pub fn waker_mut(&mut self, seat: Seat) -> Option<&mut W> {
+        Some(&mut self.seats.waiter_mut(seat)?.waker)
+    }
+
     /// Nobody waits at these seats any more; they stay.
     pub fn detach(&mut self, seats: impl IntoIterator<Item = Seat>) {
         self.seats.detach(seats);

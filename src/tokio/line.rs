@@ -1,0 +1,232 @@
+//! What calls go over: one connection, or one after the other. And how each is opened.
+
+use std::future::poll_fn;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ::tokio::runtime::Handle;
+use ::tokio::task::spawn_blocking;
+use sidewire_platform::Endpoint;
+
+use super::waiting::{Connection, Place, Task, Tasks, Timer};
+use crate::client::{Closing, Connect, Lasting, Next};
+use crate::error::{Error, Kind, Result};
+use sidewire_wire::caller::Purpose;
+
+/// What calls go over.
+#[derive(Clone, Debug)]
+pub(super) enum Line {
+    /// One connection, to its end.
+    Once(Arc<Connection>),
+    /// The client connects anew.
+    Lasting(Arc<Lasting<Tasks>>),
+}
+
+impl Line {
+    /// Connects, with all that the options ask for.
+    pub(super) async fn open(connect: Connect, closing: Option<Closing>) -> Result<Line> {
+        match connect.reconnects() {
+            None => Ok(Line::Once(strive(&connect, None, closing.as_ref(), None).await?)),
+            Some(reconnect) => {
+                let connection = strive(&connect, None, None, None).await?;
+                Ok(Line::Lasting(Arc::new(Lasting::new(connect, reconnect, closing, connection))))
+            }
+        }
+    }
+
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Line::Lasting(_))
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        match self {
+            Line::Once(connection) => connection.endpoint(),
+            Line::Lasting(lasting) => lasting.endpoint(),
+        }
+    }
+
+    /// The connection, or the last one there was.
+    pub(super) fn current(&self) -> Arc<Connection> {
+        match self {
+            Line::Once(connection) => Arc::clone(connection),
+            Line::Lasting(lasting) => lasting.current(),
+        }
+    }
+
+    /// One to begin something on, which is new if the last one has ended.
+    pub(super) async fn connection(
+        &self,
+        operation: &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Connection>> {
+        match self {
+            Line::Once(connection) => Ok(Arc::clone(connection)),
+            Line::Lasting(lasting) => lasting.connection(operation, deadline).await,
+        }
+    }
+
+    /// Reads, and runs what the server asks for, until there is no connection any more.
+    pub(super) async fn run(&self) -> Result<()> {
+        loop {
+            match self.connection("read from", None).await {
+                Ok(connection) => {
+                    let end = connection.run().await;
+                    if let Line::Once(connection) = self {
+                        connection.tell_end();
+                        return end;
+                    }
+                    // Whatever its end is, the next one is looked for.
+                }
+                Err(error) if error.is_closed() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        match self {
+            Line::Once(connection) => {
+                connection.close();
+                connection.tell_end();
+            }
+            Line::Lasting(lasting) => lasting.close(),
+        }
+    }
+
+    /// Whether it has ended for good. What has come is looked at first.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Line::Once(connection) => {
+                let has_ended = connection.has_ended();
+                if has_ended {
+                    connection.tell_end();
+                }
+                has_ended
+            }
+            Line::Lasting(lasting) => lasting.has_given_up(),
+        }
+    }
+}
+
+impl Connection {
+    /// Reads, and runs what the server asks for, until the connection is over.
+    async fn run(&self) -> Result<()> {
+        let seat = poll_fn(|context| Poll::Ready(self.lock().caller.stand_by(Task::of(context)))).await;
+        Place::new(self, Some(seat), None).wait(|state, _| self.stood_by(state)).await
+    }
+}
+
+/// For tasks.
+impl Lasting<Tasks> {
+    /// The connection; a new one if the last one has ended, by then.
+    async fn connection(
+        &self,
+        operation: &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Connection>> {
+        let mut timer = Timer::default();
+        loop {
+            let next = poll_fn(|context| {
+                loop {
+                    let mut state = self.lock();
+                    match self.next(&mut state, operation, deadline) {
+                        Next::Wait(until) => {
+                            self.is_decided.add(context.waker());
+                            drop(state);
+                            if timer.poll(until, context).is_pending() {
+                                return Poll::Pending;
+                            }
+                        }
+                        next => return Poll::Ready(next),
+                    }
+                }
+            });
+            match next.await {
+                Next::Use(connection) => return Ok(connection),
+                Next::Late(error) => return Err(error),
+                Next::GivenUp(error) => return Err(self.given_up(&error, operation)),
+                Next::Attempt => self.attempt(deadline).await,
+                Next::Wait(_) => {}
+            }
+        }
+    }
+
+    /// One that is dropped in the middle leaves its turn to the next.
+    async fn attempt(&self, deadline: Option<Instant>) {
+        let mut attempt = Attempt(Some(self));
+        let bounds = self.bounds(deadline);
+        let connect = self.connect().clone().timeout(bounds.limit);
+        let result = strive(&connect, deadline, None, Some(self)).await;
+        attempt.0 = None;
+        self.note_attempt(result, bounds);
+    }
+}
+
+struct Attempt<'a>(Option<&'a Lasting<Tasks>>);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(lasting) = self.0 {
+            lasting.drop_attempt();
+        }
+    }
+}
+
+/// Connects; where that is asked for, until somebody can be reached.
+async fn strive(
+    connect: &Connect,
+    until: Option<Instant>,
+    closing: Option<&Closing>,
+    lasting: Option<&Lasting<Tasks>>,
+) -> Result<Arc<Connection>> {
+    let Some(summons) = connect.summons() else { return open_once(connect, closing, lasting).await };
+    let endpoint = connect.endpoint().clone();
+    let mut effort = run_blocking(connect, move || summons.begin(&endpoint, until)).await?;
+    loop {
+        let attempt = connect.within(effort.left());
+        let error = match open_once(&attempt, closing, lasting).await {
+            Err(error) => error,
+            done => return done,
+        };
+        let going = run_blocking(connect, move || effort.go_on(error).map(|()| effort)).await?;
+        effort = going?;
+    }
+}
+
+/// Where `close` finds it before it has shaken hands.
+async fn open_once(
+    connect: &Connect,
+    closing: Option<&Closing>,
+    lasting: Option<&Lasting<Tasks>>,
+) -> Result<Arc<Connection>> {
+    let deadline = connect.deadline();
+    lasting.map_or(Ok(()), Lasting::check_open)?;
+    let (opening, closing) = (connect.clone(), closing.cloned());
+    let connection = run_blocking(connect, move || opening.begin_stream::<Tasks>(closing)).await??;
+    lasting.map_or(Ok(()), |lasting| lasting.show(&connection))?;
+    let shaken = connection.begin("connect to", Purpose::Open, deadline, |_, _| Ok(())).await;
+    connect.greeted(&connection, shaken)?;
+    Ok(connection)
+}
+
+/// Does what blocks on a thread that the runtime has for that. It ends by itself if nobody waits any more.
+async fn run_blocking<T: Send + 'static>(
+    connect: &Connect,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let error = |text: &str| Error::new("connect to", connect.endpoint(), Kind::InvalidInput(text.into()));
+    if Handle::try_current().is_err() {
+        return Err(error("there is no Tokio runtime here"));
+    }
+    match spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
+        Err(_) => Err(error("the Tokio runtime ends")),
+    }
+}
+
+pub(super) fn deadline_in(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}

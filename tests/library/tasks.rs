@@ -1,0 +1,290 @@
+//! What only the async client has: runtimes, tasks, futures that are dropped or not polled any more.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use sidewire::tokio::{Client, Events, Pending};
+use sidewire::{Endpoint, Server};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::util::fake::{Fake, send, take, take_request, wait_for_the_end};
+use crate::util::{Gate, connect, frame, fresh, on_every_stream, start, store, usual, watchdog};
+
+const CHANGED: u16 = 1;
+const ECHO: u16 = 4;
+const REPLY: u8 = 2;
+const CANCEL: u8 = 7;
+
+/// Both flavours.
+pub(crate) fn runtimes() -> [Runtime; 2] {
+    [Builder::new_current_thread(), Builder::new_multi_thread()]
+        .map(|mut builder| builder.worker_threads(2).enable_all().build().expect("a runtime"))
+}
+
+fn on_both(test: impl AsyncFn()) {
+    for runtime in runtimes() {
+        runtime.block_on(test());
+    }
+}
+
+async fn open(endpoint: &Endpoint) -> Client {
+    connect(endpoint).open_async().await.expect("connect")
+}
+
+#[test]
+fn tasks_call_on_every_transport_and_either_runtime() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        store(),
+        |listen| listen,
+        |endpoint| {
+            on_both(async || {
+                let client = Arc::new(open(endpoint).await);
+                let tasks: Vec<_> = (0..50_u32)
+                    .map(|number| {
+                        let client = Arc::clone(&client);
+                        tokio::spawn(async move {
+                            for round in 0..20_u32 {
+                                let payload = [number.to_le_bytes(), round.to_le_bytes()].concat();
+                                let reply = client.call(ECHO, &payload).await.expect("a reply");
+                                assert_eq!(reply.payload(), payload);
+                            }
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    task.await.expect("a task");
+                }
+                let large = vec![7; 3 << 20];
+                let reply = client.call(ECHO, &large).await.expect("a reply");
+                assert!(reply.payload() == large, "3 MiB come back");
+            });
+        },
+    );
+}
+
+/// PROTOCOL K6
+#[test]
+fn whoever_drops_a_future_cancels_its_call() {
+    let _watchdog = watchdog(60);
+    on_both(async || {
+        let fake = Fake::v1(|stream| {
+            for _ in 0..2 {
+                let dropped = take_request(stream);
+                assert_eq!(take(stream, 16), frame(CANCEL, 0, dropped, 0, b""));
+                send(stream, &frame(REPLY, 1, dropped, -8, b""));
+            }
+            let last = take_request(stream);
+            send(stream, &frame(REPLY, 1, last, 0, b"fine"));
+            wait_for_the_end(stream);
+        });
+        let client = fake.connect().open_async().await.expect("connect");
+        // One that is waited for, and one that was only started.
+        assert!(polled_once(pin!(client.call(1, b""))).await.is_pending());
+        drop(client.start(1, b"").await.expect("start"));
+        assert_eq!(client.call(1, b"").await.expect("a reply").payload(), b"fine");
+        drop(client);
+        fake.join();
+    });
+}
+
+/// What comes of a future if it is polled once, in the task that asks.
+async fn polled_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+/// Each of them may have been the one that was to be woken.
+#[test]
+fn futures_that_nobody_polls_any_more_hold_nobody_up() {
+    const KEEP: u16 = 5;
+    const ANSWER_ALL: u16 = 6;
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(Vec::new());
+    server.on(KEEP, |kept, request, reply| {
+        kept.push((reply.defer()?, request.payload().to_vec()));
+        Ok(())
+    });
+    server.on(ANSWER_ALL, |kept: &mut Vec<(sidewire::Responder, Vec<u8>)>, request, _| {
+        kept.drain(..).for_each(|(responder, payload)| responder.reply(payload));
+        request.publish(CHANGED, b"changed")
+    });
+    server.on(ECHO, |_, request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    server.topic(CHANGED, sidewire::WhenSlow::DropNewest);
+    let _ = on_every_stream(
+        server,
+        |listen| listen,
+        |endpoint| {
+            on_both(async || {
+                let client = open(endpoint).await;
+                let mut events = client.subscribe(CHANGED).await.expect("a topic");
+                let (mut next, mut call) = (pin!(events.next()), pin!(client.call(KEEP, b"left")));
+                let mut started = client.start(KEEP, b"alone").await.expect("start");
+                let mut nobody = Context::from_waker(Waker::noop());
+                assert!(next.as_mut().poll(&mut nobody).is_pending());
+                assert!(call.as_mut().poll(&mut nobody).is_pending());
+                assert!(Pin::new(&mut started).poll(&mut nobody).is_pending());
+                for number in 0..20_u32 {
+                    let payload = number.to_le_bytes();
+                    assert_eq!(client.call(ECHO, payload).await.expect("a reply").payload(), payload);
+                }
+                client.call(ANSWER_ALL, b"").await.expect("a reply");
+                // Whoever comes back finds what has come, and who goes elsewhere is woken there.
+                assert_eq!(call.await.expect("its reply").payload(), b"left");
+                let started = tokio::spawn(started).await.expect("a task");
+                assert_eq!(started.expect("its reply").payload(), b"alone");
+                assert_eq!(next.await.expect("one").expect("an event").payload(), b"changed");
+            });
+        },
+    );
+}
+
+#[test]
+#[allow(clippy::await_holding_lock, reason = "a server's thread waits for it, no task")]
+fn what_has_no_room_leaves_by_itself() {
+    let _watchdog = watchdog(60);
+    let gate = Gate::default();
+    let mut server = Server::new(0_usize);
+    let held = gate.clone();
+    server.on(1, move |bytes, request, _| {
+        held.pass();
+        *bytes += request.payload().len();
+        Ok(())
+    });
+    server.on(2, |bytes, _, reply| {
+        reply.write(bytes.to_string());
+        Ok(())
+    });
+    let counters = server.counters();
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let client = connect(&bound[0]).limits(roomy()).open_async().await.expect("connect");
+            let closed = gate.close();
+            let before = counters.notifies();
+            for _ in 0..40 {
+                client.notify(1, vec![0; 100_000]).await.expect("in the outbox");
+            }
+            drop(closed);
+            // Nobody waits on this connection.
+            while counters.notifies() < before + 40 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            client.flush().await.expect("all has left");
+            client.call(2, b"").await.expect("a reply");
+        });
+    }
+    assert_eq!(running.stop().expect("the server ends well"), 2 * 40 * 100_000);
+}
+
+fn roomy() -> sidewire::ConnectionLimits {
+    let mut limits = sidewire::ConnectionLimits::default();
+    limits.outbox_soft = 8 << 20;
+    limits.outbox_hard = 16 << 20;
+    limits
+}
+
+#[test]
+fn a_client_that_is_closed_or_dropped_ends_what_its_tasks_wait_for() {
+    let _watchdog = watchdog(60);
+    on_both(async || {
+        for is_dropped in [false, true] {
+            let (sender, taken) = std::sync::mpsc::channel();
+            let fake = Fake::v1(move |stream| {
+                sender.send(take_request(stream)).expect("the test waits");
+                wait_for_the_end(stream);
+            });
+            let client = fake.connect().open_async().await.expect("connect");
+            let call = tokio::spawn(client.start(1, b"").await.expect("start"));
+            // The fake needs no runtime, so the thread of this one may wait.
+            taken.recv().expect("it was sent");
+            match is_dropped {
+                true => drop(client),
+                false => client.close(),
+            }
+            let error = call.await.expect("a task").expect_err("closed");
+            assert!(error.is_closed(), "{error}");
+            fake.join();
+        }
+    });
+}
+
+#[test]
+fn without_a_runtime_it_says_so() {
+    let mut context = Context::from_waker(Waker::noop());
+    let opening = pin!(Client::connect("local:nobody")).poll(&mut context);
+    let Poll::Ready(Err(error)) = opening else { panic!("{opening:?}") };
+    assert!(error.is_invalid_input() && error.to_string().contains("runtime"), "{error}");
+    for runtime in runtimes() {
+        let error = runtime.block_on(Client::connect("udp:127.0.0.1:4711")).expect_err("no stream");
+        assert!(error.is_invalid_input() && error.to_string().contains("datagrams"), "{error}");
+    }
+}
+
+#[test]
+fn a_client_survives_its_runtime_as_one_whose_connection_has_ended() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    for runtime in runtimes() {
+        let client = runtime.block_on(open(&bound[0]));
+        let waiting = runtime.spawn(runtime.block_on(client.start(ECHO, b"x")).expect("start"));
+        drop(runtime);
+        drop(waiting);
+        for other in runtimes() {
+            let error =
+                other.block_on(client.call(ECHO, b"x")).expect_err("nobody tells when something comes");
+            assert!(!error.is_timeout(), "{error}");
+        }
+    }
+    running.stop().expect("the server ends well");
+}
+
+/// Ten thousand tasks on a hundred connections, or fewer where that would take long.
+#[test]
+fn a_crowd_of_tasks_is_served() {
+    let _watchdog = watchdog(60);
+    let (tasks, connections) =
+        if sidewire_platform::stream_schemes().contains(&"pipe") { (500, 10) } else { (10_000, 100) };
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let mut clients = Vec::new();
+            for _ in 0..connections {
+                clients.push(Arc::new(open(&bound[0]).await));
+            }
+            let done = Arc::new(AtomicUsize::new(0));
+            let crowd: Vec<_> = (0..tasks)
+                .map(|number: usize| {
+                    let (client, done) = (Arc::clone(&clients[number % connections]), Arc::clone(&done));
+                    tokio::spawn(async move {
+                        let payload = number.to_le_bytes();
+                        for _ in 0..2 {
+                            let reply = client.call(ECHO, payload).await.expect("a reply");
+                            assert_eq!(reply.payload(), payload);
+                        }
+                        done.fetch_add(1, Ordering::Relaxed);
+                    })
+                })
+                .collect();
+            for task in crowd {
+                task.await.expect("a task");
+            }
+            assert_eq!(done.load(Ordering::Relaxed), tasks);
+        });
+    }
+    running.stop().expect("the server ends well");
+}
+
+/// What tasks may be given.
+const _: () = {
+    const fn sent<T: Send>() {}
+    const fn shared<T: Send + Sync>() {}
+    shared::<(Client, sidewire::tokio::Parts)>();
+    sent::<(Events, Pending)>();
+};
