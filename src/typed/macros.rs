@@ -71,7 +71,7 @@ macro_rules! messages {
             type Codec = $codec;
         })*
         const _: () = $crate::typed::numbers_differ(
-            &[$((::core::stringify!($message), <$message as $crate::typed::Message>::TYPE)),*],
+            &[$((::core::stringify!($message), $number as u16)),*],
         );
     };
     (@either , $default:ty) => { $default };
@@ -107,7 +107,7 @@ macro_rules! events {
             type Codec = $codec;
         })*
         const _: () = $crate::typed::numbers_differ(
-            &[$((::core::stringify!($event), <$event as $crate::typed::Event>::TYPE)),*],
+            &[$((::core::stringify!($event), $number as u16)),*],
         );
     };
     ($($entries:tt)*) => {

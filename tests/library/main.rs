@@ -26,6 +26,8 @@ mod frozen;
 mod held_up;
 mod hello;
 mod limits;
+#[cfg(all(feature = "serde", target_os = "linux"))] // Which is where the compiler is.
+mod mistakes;
 mod own_loop;
 mod own_server;
 mod pending;
