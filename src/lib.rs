@@ -84,6 +84,8 @@ mod access;
 mod app;
 mod client;
 mod counters;
+#[cfg(feature = "describe")]
+pub mod describe;
 mod error;
 #[cfg(feature = "harness")]
 pub mod harness;
@@ -111,7 +113,7 @@ pub use client::{
 };
 pub use counters::Counters;
 pub use error::{Error, RefusedBy, Result};
-pub use limits::{Limits, ListenerLimits};
+pub use limits::{DESCRIPTION, Limits, ListenerLimits};
 pub use reactor::{Closed, ConnectionId, Message, MessageReply, PeerInfo, Session, Unsent, Unwanted};
 pub use server::{
     Answer, AnyThread, Cancellation, Connected, Handles, HandlesConnects, HandlesDisconnects,

@@ -165,6 +165,11 @@ pub(crate) const READ_BUFFER: usize = 256 << 10;
 pub(crate) const DEFAULT_TYPES: usize = 256;
 /// Types in a dispatch table at most: what a u16 can say.
 pub(crate) const MAX_TYPES: usize = 65_536;
+
+/// The type by which a server is asked to describe itself; one that does not answers as to any type without a handler.
+/// The answer is a JSON document: which messages the server knows, with their schemas. With the feature `describe` a
+/// server has one, and answers this of itself.
+pub const DESCRIPTION: u16 = u16::MAX;
 /// Answers that wait for one datagram sender whose queue is full.
 pub(crate) const MAX_QUEUED_DATAGRAMS: usize = 1024;
 /// Bytes of all such answers of one socket together.

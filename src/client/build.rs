@@ -47,6 +47,89 @@ impl Connect {
     }
 }
 
+impl Connect {
+    /// What our hello says.
+    #[cfg(not(feature = "describe"))]
+    pub(super) fn own_app(&self) -> Option<App> {
+        self.app.clone()
+    }
+
+    #[cfg(feature = "describe")]
+    pub(super) fn own_app(&self) -> Option<App> {
+        match (&self.app, self.contract) {
+            (app, Some((hash, _))) => Some(app.clone().unwrap_or_default().contract(hash)),
+            (app, None) => app.clone(),
+        }
+    }
+
+    /// Whether not every server will do.
+    pub(super) fn is_particular(&self) -> bool {
+        #[cfg(feature = "describe")]
+        if matches!(self.contract, Some((_, WhenDiffers::Refuse))) {
+            return true;
+        }
+        !self.build.is_any()
+    }
+
+    /// Holds a server to what it was to be.
+    pub(super) fn hold_to_build(&self, theirs: Option<App>) -> Result<()> {
+        let ours = self.own_app();
+        #[cfg(feature = "describe")]
+        self.hold_to_contract(ours.as_ref(), theirs.as_ref())?;
+        self.build.check(ours.as_ref(), theirs, &self.endpoint)
+    }
+
+    #[cfg(feature = "describe")]
+    pub(crate) fn keep_to(mut self, hash: [u8; 32], when_differs: WhenDiffers) -> Connect {
+        self.contract = Some((hash, when_differs));
+        self
+    }
+
+    #[cfg(feature = "describe")]
+    fn hold_to_contract(&self, ours: Option<&App>, theirs: Option<&App>) -> Result<()> {
+        let Some((hash, when_differs)) = self.contract else { return Ok(()) };
+        let their_hash = theirs.and_then(App::contract_hash);
+        let nobody = App::default();
+        let (ours, named) = (ours.unwrap_or(&nobody), theirs.unwrap_or(&nobody));
+        match (when_differs, their_hash) {
+            (WhenDiffers::Ignore, _) => {}
+            (_, Some(their_hash)) if their_hash == hash => {}
+            (WhenDiffers::Warn, Some(_)) => log::warn!(
+                "{}: {named} keeps to another contract than this, {ours}: some messages may not be understood",
+                self.endpoint
+            ),
+            (WhenDiffers::Warn, None) => log::warn!(
+                "{}: {named} does not say to which contract it keeps; this is {ours}",
+                self.endpoint
+            ),
+            (WhenDiffers::Refuse, _) => {
+                let why = format!("{named}, and this is {ours}, which keeps to another contract");
+                return Err(Error::new(
+                    "connect to",
+                    &self.endpoint,
+                    Kind::OtherBuild { theirs: theirs.cloned(), why },
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a client does about a server that keeps to another contract than itself, or does not say to which: for
+/// [`Connect::contract`].
+#[cfg(feature = "describe")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenDiffers {
+    /// Nothing.
+    Ignore,
+    /// Warns in the log, at each connection. The default.
+    #[default]
+    Warn,
+    /// Does not talk to it: the error [`is_other_build`](Error::is_other_build).
+    Refuse,
+}
+
 impl Build {
     /// Any, also one that says nothing of itself. The default.
     #[must_use]

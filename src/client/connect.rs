@@ -8,6 +8,8 @@ use sidewire_platform::Endpoint;
 
 use super::Reconnect;
 use super::build::Build;
+#[cfg(feature = "describe")]
+use super::build::WhenDiffers;
 use super::closing::{Closing, Told};
 use super::given::Given;
 use super::handlers::{Handlers, PeerReply, PeerRequest};
@@ -48,6 +50,9 @@ pub struct Connect {
     /// A channel that is there already.
     pub(super) given: Option<Given>,
     pub(super) build: Build,
+    /// The hash of the contract that it keeps to.
+    #[cfg(feature = "describe")]
+    pub(super) contract: Option<([u8; 32], WhenDiffers)>,
     pub(super) summons: Option<Arc<dyn Summons>>,
 }
 
@@ -96,6 +101,8 @@ impl Connect {
             on_closed: OnClosed::default(),
             given: None,
             build: Build::any(),
+            #[cfg(feature = "describe")]
+            contract: None,
             summons: None,
         }
     }

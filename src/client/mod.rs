@@ -51,6 +51,8 @@ pub(crate) use {
 };
 
 pub use build::Build;
+#[cfg(feature = "describe")]
+pub use build::WhenDiffers;
 pub use connect::Connect;
 pub use events::{Event, Events, Renewal};
 pub use handlers::{PeerReply, PeerRequest};

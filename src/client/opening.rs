@@ -58,7 +58,7 @@ impl Connect {
         if is_classic_or_datagrams && !self.handlers.is_empty() {
             return Err(self.invalid("no server asks in the classic layout or over datagrams"));
         }
-        if is_classic_or_datagrams && !self.build.is_any() {
+        if is_classic_or_datagrams && self.is_particular() {
             return Err(
                 self.invalid("no server says of which build it is in the classic layout or over datagrams")
             );
@@ -70,7 +70,7 @@ impl Connect {
     /// Whether its numbers and texts can be.
     pub(crate) fn check_options(&self) -> Result<()> {
         self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
-        self.app.iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
+        self.own_app().iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
     }
 
     /// Whether a channel that is there already can be used so.
@@ -91,7 +91,7 @@ impl Connect {
         handlers.call_timeout = self.call_timeout;
         // Its first bytes are a hello, or nothing that is meant.
         let mut settings = Settings::new(self.limits.clone(), Classic::Refused);
-        settings.app.clone_from(&self.app);
+        settings.app = self.own_app();
         (settings.instance, settings.nonce) = (random_id(), random_id);
         let now = Instant::now();
         let caller = Caller::v1_responder(Arc::new(settings), now);
@@ -109,7 +109,7 @@ impl Connect {
         let mut handlers = self.handlers.clone();
         handlers.call_timeout = self.call_timeout;
         let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
-        settings.app.clone_from(&self.app);
+        settings.app = self.own_app();
         let now = Instant::now();
         let caller = match self.classic {
             Some(_) => Caller::classic(Arc::new(settings), now),
@@ -130,7 +130,7 @@ impl Connect {
     ) -> Result<()> {
         let server = connection.channel().peer();
         shaken.map_err(|error| explain(error, server, self.timeout))?;
-        let held = self.build.check(self.app.as_ref(), connection.peer_app(), &self.endpoint);
+        let held = self.hold_to_build(connection.peer_app());
         held.map_err(|error| error.with_note(|_| format!("that is {server}")))
     }
 

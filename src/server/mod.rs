@@ -3,6 +3,8 @@
 mod brought;
 mod builder;
 mod connected;
+#[cfg(feature = "describe")]
+mod describing;
 mod idle;
 #[cfg(feature = "harness")]
 mod in_memory;
@@ -30,6 +32,8 @@ use sidewire_platform::{Endpoint, StartLock};
 
 use crate::counters::Counters;
 use crate::error::{Error, Result};
+#[cfg(feature = "describe")]
+use crate::limits::DESCRIPTION;
 use crate::limits::{DEFAULT_TYPES, Limits};
 use crate::loops::{self, Served};
 use crate::random::random_id;
@@ -231,6 +235,11 @@ impl<S, T: Threads> Server<S, T> {
         let Some(entry) = self.dispatch.table.get_mut(usize::from(msg_type)) else {
             panic!("type {msg_type} lies beyond a dispatch table of {types} types");
         };
+        #[cfg(feature = "describe")]
+        assert!(
+            msg_type != DESCRIPTION || self.dispatch.description.is_none(),
+            "type {msg_type} is how this server is asked to describe itself: give the handler another"
+        );
         *entry = Some(T::handler(handler));
         #[cfg(feature = "serde")]
         self.types.messages.remove(&msg_type);

@@ -17,6 +17,8 @@ use super::threads::Threads;
 use super::{Reply, Request, StreamHandler};
 use crate::counters::Counters;
 use crate::error::{Error, Kind};
+#[cfg(feature = "describe")]
+use crate::limits::DESCRIPTION;
 use crate::reactor::{
     CallNews, Closed, ConnectionId, Deferral, Incoming, Message, MessageReply, NotSent, Order, Service,
     Session, Visitor,
@@ -33,6 +35,9 @@ pub(super) struct Dispatch<S, T: Threads> {
     pub(super) messages: HashMap<u16, T::Messages<S>>,
     /// What can be subscribed to.
     pub(super) topics: HashMap<u16, WhenSlow>,
+    /// What the server says of itself.
+    #[cfg(feature = "describe")]
+    pub(super) description: Option<Box<str>>,
     pub(super) counters: Counters,
     /// What other threads want to be run with the state.
     pub(super) errands: Taking<Errand<S>>,
@@ -57,6 +62,8 @@ impl<S, T: Threads> Dispatch<S, T> {
             streams: HashMap::new(),
             messages: HashMap::new(),
             topics: HashMap::new(),
+            #[cfg(feature = "describe")]
+            description: None,
             counters: Counters::new(types),
             errands: Taking::new(),
             asked: Asked::new(),
@@ -76,11 +83,8 @@ impl<S, T: Threads> Dispatch<S, T> {
         let entry = usize::try_from(msg_type).ok().and_then(|index| self.table.get_mut(index));
         let handler = match entry {
             Some(Some(handler)) => handler,
-            Some(None) => {
-                self.padding.notice(incoming);
-                return Err(Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} has no handler")));
-            }
-            None => return Err(beyond(msg_type)),
+            Some(None) => return self.without_handler(incoming, reply),
+            None => return self.beyond_table(msg_type, reply),
         };
         let state = &mut self.state;
         let request = Request::new(incoming, &self.locals);
@@ -88,6 +92,35 @@ impl<S, T: Threads> Dispatch<S, T> {
             self.panics.tell(Handler::Type(msg_type), incoming.endpoint, &panic);
             Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
         })
+    }
+
+    /// The table has this type, and nobody handles it.
+    #[cold]
+    fn without_handler(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
+        let msg_type = incoming.msg_type;
+        if self.describe(msg_type, reply)? {
+            return Ok(());
+        }
+        self.padding.notice(incoming);
+        Err(Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} has no handler")))
+    }
+
+    /// The table has no such type.
+    #[cold]
+    fn beyond_table(&self, msg_type: i32, reply: &mut Reply<'_>) -> Result<(), Failure> {
+        if self.describe(msg_type, reply)? { Ok(()) } else { Err(beyond(msg_type)) }
+    }
+
+    /// Answers with the description, if that is what is asked for, and there is one.
+    #[cfg(feature = "describe")]
+    fn describe(&self, msg_type: i32, reply: &mut Reply<'_>) -> Result<bool, Failure> {
+        let description = self.description.as_ref().filter(|_| msg_type == i32::from(DESCRIPTION));
+        description.map_or(Ok(false), |description| reply.try_write(&**description).map(|()| true))
+    }
+
+    #[cfg(not(feature = "describe"))]
+    fn describe(&self, _: i32, _: &mut Reply<'_>) -> Result<bool, Failure> {
+        Ok(false)
     }
 
     /// Tells whoever asked a client what became of it.

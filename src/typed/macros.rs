@@ -52,8 +52,18 @@
 ///     4 => Find -> Vec<String>;
 /// }
 /// ```
+///
+/// With the feature `describe` a line `contract NAME;` before makes a type of this name that stands for all of
+/// them: see [`describe`](crate#modules).
 #[macro_export]
 macro_rules! messages {
+    (contract $vis:vis $name:ident; $($entries:tt)*) => {
+        $crate::messages! { $($entries)* }
+        $crate::contract_of! { message $vis $name; $($entries)* }
+    };
+    (encoding $codec:ty; contract $vis:vis $name:ident; $($entries:tt)*) => {
+        $crate::messages! { contract $vis $name; encoding $codec; $($entries)* }
+    };
     (encoding $codec:ty; $($entries:tt)*) => {
         $crate::messages! { @in $codec; $($entries)* }
     };
@@ -96,6 +106,13 @@ macro_rules! messages {
 /// The encoding is said as with [`messages!`](crate::messages).
 #[macro_export]
 macro_rules! events {
+    (contract $vis:vis $name:ident; $($entries:tt)*) => {
+        $crate::events! { $($entries)* }
+        $crate::contract_of! { event $vis $name; $($entries)* }
+    };
+    (encoding $codec:ty; contract $vis:vis $name:ident; $($entries:tt)*) => {
+        $crate::events! { contract $vis $name; encoding $codec; $($entries)* }
+    };
     (encoding $codec:ty; $($entries:tt)*) => {
         $crate::events! { @in $codec; $($entries)* }
     };
@@ -112,6 +129,16 @@ macro_rules! events {
     };
     ($($entries:tt)*) => {
         $crate::events! { @in $crate::typed::Postcard; $($entries)* }
+    };
+}
+
+/// Schemas are not for those who have not asked for them.
+#[cfg(not(feature = "describe"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_of {
+    ($($entries:tt)*) => {
+        ::core::compile_error!("`contract NAME;` needs the feature `describe` of sidewire");
     };
 }
 

@@ -12,6 +12,8 @@ mod classic;
 mod crowds;
 mod deadlines;
 mod deferred;
+#[cfg(feature = "describe")]
+mod describe;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.
 mod descriptors;
 mod endpoints;
