@@ -170,7 +170,7 @@ fn status_2_is_usage() {
     for args in [
         &[][..],
         &["local:x"],
-        &["local:x", "one"],
+        &["local:x", "1st"],
         &["local:x", "-1"],
         &["local:x", "65536"],
         &["nonsense", "1"],

@@ -53,6 +53,7 @@ fn help_teaches() {
             ],
         ),
         ("stats", &["Exit status: 0", "--json", "--type", "type 5"]),
+        ("describe", &["Exit status: 0", "--json", "question mark", "1 the server does not describe itself"]),
         ("demo", &["Exit status: 0", "helper"]),
     ] {
         let outcome = stage.run([command, "--help"]).expect(0);
@@ -71,7 +72,7 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "stats", "watch", "demo"] {
+    for command in ["serve", "call", "ping", "stats", "describe", "watch", "demo"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper"), "{text}");

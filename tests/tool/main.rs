@@ -5,6 +5,8 @@ mod util;
 
 mod call;
 mod demo;
+#[cfg(feature = "describe")]
+mod describe;
 mod getset;
 mod help;
 mod log;

@@ -7,14 +7,20 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use sidewire::{Access, Client, Connect, Endpoint, EndpointKind, Error, Parts, Response};
 
 use crate::Who;
+use crate::describe;
+use crate::description::{Description, harmless};
 use crate::output::{self, Patient, Printed, complain};
 use crate::stream;
-use crate::text::hexadecimal;
+use crate::text::{escaped, hexadecimal};
 
 /// Sends one request and prints the reply's bytes
+///
+/// TYPE may be a message's name if the server describes itself ('sidewire describe' shows what it says). Then
+/// DATA is JSON, and so is what is printed. A message that does not travel as JSON goes by its number only.
 ///
 /// Nothing is added to the reply. If the server answers with a result code other than 0, its name
 /// and number go to standard error. With --notify the server answers nothing, and a mailslot never does;
@@ -39,11 +45,12 @@ pub(crate) struct Args {
     /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
     #[arg(value_parser = crate::endpoint_parser())]
     endpoint: Endpoint,
-    /// The message type, 0 to 65535
-    #[arg(value_name = "TYPE")]
-    msg_type: u16,
-    /// What to send; `-` sends standard input
-    #[arg(default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    /// The message type, 0 to 65535; or a message's name, of a server that describes itself
+    #[arg(value_name = "TYPE", value_parser = wanted)]
+    wanted: Wanted,
+    /// What to send; `-` sends standard input. To a message that is named: JSON, and without any an
+    /// empty object, or null
+    #[arg(default_value = "", hide_default_value = true, allow_hyphen_values = true, verbatim_doc_comment)]
     data: OsString,
     /// Seconds that all of it may take, reading standard input included; only whoever reads the
     /// reply may take longer. With --stream, until the request is out, and then for each part
@@ -70,6 +77,37 @@ pub(crate) struct Args {
     access: Option<Who>,
 }
 
+/// What is to be called.
+#[derive(Clone, Debug)]
+enum Wanted {
+    Type(u16),
+    Name(String),
+}
+
+fn wanted(text: &str) -> Result<Wanted, String> {
+    match text.parse() {
+        Ok(msg_type) => Ok(Wanted::Type(msg_type)),
+        Err(_) if text.starts_with(|first: char| first.is_alphabetic() || first == '_') => {
+            Ok(Wanted::Name(text.into()))
+        }
+        Err(_) => Err("expected a number, 0 to 65535, or a message's name".into()),
+    }
+}
+
+/// What is called, and what its payloads are.
+#[derive(Clone, Copy)]
+pub(crate) struct Called {
+    msg_type: u16,
+    pub(crate) form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Nobody knows.
+    Bytes,
+    Json,
+}
+
 /// So that no clock overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
@@ -91,8 +129,10 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
     let args = Arc::new(args);
     match converse_in_time(&args) {
-        Ok(Came::Response(response)) => ExitCode::from(show(&args, &response)),
-        Ok(Came::Parts(mut parts, _client)) => ExitCode::from(stream::show(&args, &mut parts)),
+        Ok(Came::Response(called, response)) => ExitCode::from(show(&args, called, &response)),
+        Ok(Came::Parts(called, mut parts, _client)) => {
+            ExitCode::from(stream::show(&args, called, &mut parts))
+        }
         Ok(Came::Nothing) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure.text);
@@ -119,9 +159,9 @@ type Outcome = Result<Came, Failure>;
 enum Came {
     /// Where no answer comes from.
     Nothing,
-    Response(Response),
+    Response(Called, Response),
     /// They are still to come.
-    Parts(Parts, Client),
+    Parts(Called, Parts, Client),
 }
 
 /// How a conversation is getting on.
@@ -178,16 +218,54 @@ fn converse(args: &Args, deadline: Instant, now: &dyn Fn(&'static str)) -> Outco
         }
     }
     now("waiting for the server");
-    let request = client.request(args.msg_type).timeout(left());
+    let called = match &args.wanted {
+        Wanted::Type(msg_type) => Called { msg_type: *msg_type, form: Form::Bytes },
+        Wanted::Name(name) => look_up(args, name, &client, left().unwrap_or_default(), &mut data)?,
+    };
+    let request = client.request(called.msg_type).timeout(left());
     let result = if args.stream {
         // The client goes along, since its end would be theirs.
-        request.timeout(args.timeout).stream(&data).map(|parts| Came::Parts(parts, client))
+        request.timeout(args.timeout).stream(&data).map(|parts| Came::Parts(called, parts, client))
     } else if args.endpoint.kind() == EndpointKind::OneWay || args.notify {
         request.notify(&data).map(|()| Came::Nothing)
     } else {
-        request.exchange(&data).map(Came::Response)
+        request.exchange(&data).map(|response| Came::Response(called, response))
     };
     result.map_err(|error| Failure::new(status(&error, true), error.to_string()))
+}
+
+/// What is called like this, by what the server says of itself. The data is to be JSON.
+fn look_up(
+    args: &Args,
+    name: &str,
+    client: &Client,
+    timeout: Duration,
+    data: &mut Vec<u8>,
+) -> Result<Called, Failure> {
+    let endpoint = &args.endpoint;
+    let description = Description::ask(client, timeout).map_err(|why| {
+        let (status, text) = describe::failed(endpoint, why);
+        Failure::new(status, format!("look up {name}: {text}"))
+    })?;
+    let Some(message) = description.message(name) else {
+        let names = description.names();
+        return Err(Failure::new(2, format!("{endpoint}: there is no message {name}; there are: {names}")));
+    };
+    let msg_type = message.number;
+    if message.encoding != "json" {
+        let encoding = escaped(message.encoding.as_bytes());
+        let text = format!(
+            "{endpoint}: {name} does not travel as JSON but as {encoding}, which this tool can't write or read; call \
+             it by its number, {msg_type}, with the bytes"
+        );
+        return Err(Failure::new(2, text));
+    }
+    if data.is_empty() {
+        *data = message.nothing(&description).into();
+    } else if let Err(error) = serde_json::from_slice::<Value>(data) {
+        return Err(Failure::new(2, format!("what is to be sent to {name} is no JSON: {error}")));
+    }
+    Ok(Called { msg_type, form: Form::Json })
 }
 
 /// What a server takes that has not been told otherwise: `Limits::max_payload`. Servers say so only once
@@ -248,11 +326,11 @@ pub(crate) fn status(error: &Error, is_open: bool) -> u8 {
 }
 
 /// Prints a response. Returns the exit status.
-fn show(args: &Args, response: &Response) -> u8 {
+fn show(args: &Args, called: Called, response: &Response) -> u8 {
     let rc = response.result_code();
     // Where there is no handshake, a server that does not let us in says so here.
     if response.may_be_refusal() {
-        complain(&format!("call {} (type {}): refused: {rc}", args.endpoint, args.msg_type));
+        complain(&format!("call {} (type {}): refused: {rc}", args.endpoint, called.msg_type));
         return 3;
     }
     if response.is_explanation() {
@@ -267,6 +345,7 @@ fn show(args: &Args, response: &Response) -> u8 {
             let end = if output::is_terminal() { "\n" } else { "" };
             output::print((hexadecimal(response.payload()) + end).as_bytes())
         }
+        false if called.form == Form::Json => output::print(json(response.payload()).as_bytes()),
         false => output::print(response.payload()),
     };
     match (rc.is_ok(), printed) {
@@ -274,4 +353,13 @@ fn show(args: &Args, response: &Response) -> u8 {
         (true, Printed::Lost) => 7,
         (true, Printed::Whole | Printed::ReaderLeft) => 0,
     }
+}
+
+/// A line, whatever it really is.
+pub(crate) fn json(payload: &[u8]) -> String {
+    let text = match std::str::from_utf8(payload) {
+        Ok(text) => harmless(text.trim_end()),
+        Err(_) => escaped(payload),
+    };
+    if text.is_empty() { text } else { text + "\n" }
 }

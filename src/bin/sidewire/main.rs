@@ -4,6 +4,8 @@ mod call;
 mod call_back;
 mod count;
 mod demo;
+mod describe;
+mod description;
 mod log;
 mod output;
 mod ping;
@@ -29,10 +31,10 @@ use sidewire::{Access, Endpoint};
 ///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, or a
 ///                row of demo, failed
 ///              2 usage: a bad endpoint or argument
-///              3 call, ping, stats, watch: nobody listens, or refused
-///              4 call, ping, stats, watch: timed out
-///              5 call, ping, stats, watch: protocol error
-///              6 call, stats, watch: the server went away; during a call, which may have been executed
+///              3 call, ping, stats, describe, watch: nobody listens, or refused
+///              4 call, ping, stats, describe, watch: timed out
+///              5 call, ping, stats, describe, watch: protocol error
+///              6 call, stats, describe, watch: the server went away; during a call, which may have been executed
 ///              7 standard output did not take all that was to be printed
 /// Each command's --help says more.
 #[derive(Parser)]
@@ -49,6 +51,7 @@ enum Command {
     Ping(ping::Args),
     Watch(watch::Args),
     Stats(stats::Args),
+    Describe(describe::Args),
     Demo(demo::Args),
     #[command(hide = true)]
     DemoHelper(demo::HelperArgs),
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Ping(args) => ping::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Describe(args) => describe::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
     }

@@ -2,12 +2,12 @@
 
 use sidewire::Parts;
 
-use crate::call::{self, Args};
+use crate::call::{self, Args, Called, Form, json};
 use crate::output::{self, Printed, complain};
 use crate::text::{escaped, hexadecimal};
 
 /// Prints the parts as they come, and the final reply, if it says anything. Returns the exit status.
-pub(crate) fn show(args: &Args, parts: &mut Parts) -> u8 {
+pub(crate) fn show(args: &Args, called: Called, parts: &mut Parts) -> u8 {
     for part in parts.by_ref() {
         let part = match part {
             Ok(part) => part,
@@ -16,18 +16,21 @@ pub(crate) fn show(args: &Args, parts: &mut Parts) -> u8 {
                 return call::status(&error, true);
             }
         };
-        if let Some(status) = show_line(args, &part) {
+        if let Some(status) = show_line(args, called, &part) {
             return status;
         }
     }
     let last = parts.response().map(|response| response.payload()).filter(|payload| !payload.is_empty());
-    last.and_then(|payload| show_line(args, payload)).unwrap_or(0)
+    last.and_then(|payload| show_line(args, called, payload)).unwrap_or(0)
 }
 
 /// Says with what status to end, if nobody reads on.
-fn show_line(args: &Args, payload: &[u8]) -> Option<u8> {
-    let mut line = if args.hex { hexadecimal(payload) } else { escaped(payload) };
-    line.push('\n');
+fn show_line(args: &Args, called: Called, payload: &[u8]) -> Option<u8> {
+    let line = match called.form {
+        _ if args.hex => hexadecimal(payload) + "\n",
+        Form::Bytes => escaped(payload) + "\n",
+        Form::Json => json(payload),
+    };
     match output::print(line.as_bytes()) {
         Printed::Whole => None,
         Printed::ReaderLeft => Some(0),
