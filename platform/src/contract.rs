@@ -42,6 +42,9 @@ const _: () = {
     is_shared::<StopSignals>();
 };
 
+type TakeOver = fn(&Endpoint, &BindOptions, &Channel, Option<Owned>) -> io::Result<Listener>;
+type RecvPassed = fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<(usize, Option<Owned>)>;
+
 const _: fn(&Endpoint, &BindOptions) -> io::Result<Listener> = Listener::bind;
 const _: fn(Owned, &BindOptions) -> io::Result<Listener> = Listener::from_owned;
 const _: fn(&Endpoint) -> bool = Listener::is_gone;
@@ -53,6 +56,10 @@ const _: fn(&Listener) -> bool = Listener::can_be_lost;
 const _: fn(&mut Listener, &Registry, Token) -> io::Result<bool> = Listener::renew;
 const _: fn(&mut Listener, &Registry, Token) -> io::Result<Stream> = Listener::accept;
 const _: fn(&mut Listener, &Registry) = Listener::withdraw;
+const _: fn(&Listener, &Stream, &[u8]) -> io::Result<usize> = Listener::pass;
+const _: fn(&mut Listener, &Registry) = Listener::hand_on;
+const _: TakeOver = Listener::take_over;
+const _: fn(&mut Listener, &BindOptions) -> io::Result<()> = Listener::own;
 
 const _: bool = Stream::SHORT_READ_DRAINS;
 const _: fn(Owned) -> io::Result<Stream> = Stream::from_owned;
@@ -77,6 +84,8 @@ const _: fn(&Channel) -> io::Result<Address> = Channel::local_address;
 const _: fn(&Channel) -> io::Result<Address> = Channel::peer_address;
 const _: fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<usize> = Channel::recv;
 const _: fn(&Channel, &mut Vec<u8>, usize, Option<Duration>) -> io::Result<usize> = Channel::recv_append;
+const _: fn(&Channel) = Channel::expect_passed;
+const _: RecvPassed = Channel::recv_passed;
 const _: fn(&Channel, &[u8], Option<Duration>) -> io::Result<usize> = Channel::send;
 const _: fn(&Channel) -> bool = Channel::has_half_close;
 const _: fn(&Channel) -> io::Result<()> = Channel::shutdown_write;

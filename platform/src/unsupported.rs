@@ -105,6 +105,23 @@ impl Listener {
     pub fn withdraw(&mut self, _registry: &Registry) {
         match *self {}
     }
+    pub fn pass(&self, _stream: &Stream, _bytes: &[u8]) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn hand_on(&mut self, _registry: &Registry) {
+        match *self {}
+    }
+    pub fn take_over(
+        _endpoint: &Endpoint,
+        _options: &BindOptions,
+        channel: &Channel,
+        _passed: Option<Owned>,
+    ) -> io::Result<Listener> {
+        match *channel {}
+    }
+    pub fn own(&mut self, _options: &BindOptions) -> io::Result<()> {
+        match *self {}
+    }
 }
 
 /// One accepted connection.
@@ -242,6 +259,16 @@ impl Channel {
         _most: usize,
         _timeout: Option<Duration>,
     ) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn expect_passed(&self) {
+        match *self {}
+    }
+    pub fn recv_passed(
+        &self,
+        _buf: &mut [u8],
+        _timeout: Option<Duration>,
+    ) -> io::Result<(usize, Option<Owned>)> {
         match *self {}
     }
     pub fn send(&self, _buf: &[u8], _timeout: Option<Duration>) -> io::Result<usize> {

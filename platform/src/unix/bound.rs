@@ -11,6 +11,9 @@ use super::folders::Folders;
 use super::identity::euid;
 use super::lifecycle::{self, LOCK_PATIENCE, Role};
 use super::local::{self, Files};
+use super::lock::PathLock;
+use super::placed::{Placed, SocketFile};
+use crate::peer::Address;
 
 /// What a bound socket has in the file system, and how it got there.
 ///
@@ -46,6 +49,41 @@ impl BoundPath {
     pub(super) fn bind(location: Location, role: Role, anyone: bool) -> io::Result<(Socket, BoundPath)> {
         let (socket, files) = location.bind(role, anyone, LOCK_PATIENCE)?;
         Ok((socket, BoundPath { files, location, role, anyone, uid: euid() }))
+    }
+
+    /// Of a socket that another has bound, by this name, and passes on. The files stay the other's until they are
+    /// [ours](BoundPath::own).
+    pub(super) fn take_over(
+        location: Location,
+        role: Role,
+        anyone: bool,
+        name: &Address,
+    ) -> io::Result<BoundPath> {
+        let (path, folders) = match (&location, name) {
+            (Location::Path(path), _) => (path.clone(), None),
+            (Location::Local { name, folders }, Address::Path(path)) => (path.clone(), Some((name, folders))),
+            (Location::Local { .. }, _) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let _lock = PathLock::acquire(&path, LOCK_PATIENCE)?;
+        let found = Placed::look(&path)?;
+        let Some(placed) = Placed::socket(&path, &found) else { return Err(lifecycle::in_the_way(&path)) };
+        let links = folders.map_or_else(Vec::new, |(name, folders)| local::links_to(&path, name, folders));
+        let files = Files { links, socket: SocketFile::of_another(placed) };
+        Ok(BoundPath { files, location, role, anyone, uid: euid() })
+    }
+
+    /// They are ours from now on.
+    pub(super) fn own(&mut self) -> io::Result<()> {
+        self.files.links.iter_mut().for_each(SocketFile::own);
+        self.files.socket.own();
+        self.files.socket.set_mode(lifecycle::mode(self.anyone))
+    }
+
+    /// They are another's from now on.
+    pub(super) fn disown(self) {
+        let Files { links, socket } = self.files;
+        links.into_iter().for_each(SocketFile::disown);
+        socket.disown();
     }
 
     /// Whether this is our socket's file, by whatever way it was found.

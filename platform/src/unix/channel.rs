@@ -18,6 +18,7 @@ use super::folders::Folders;
 use super::identity::euid;
 use super::names::{self, StreamAddress};
 use super::owned::Owned;
+use super::passing::{self, Attached};
 use super::reasons;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
@@ -180,6 +181,39 @@ impl Channel {
             return Ok(0);
         }
         self.recv_timeout.bound(&self.socket, timeout, |wait| recv(wait.recv_flags())).map_err(error_of)
+    }
+
+    /// Says, before anything is sent, that the server is to [pass](crate::Listener::pass) its listener.
+    pub fn expect_passed(&self) {
+        socket::take_descriptors(&self.socket);
+    }
+
+    /// As [`Channel::recv`], with what the server has [passed](crate::Listener::pass) along with the bytes, if it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::recv`]. [`io::ErrorKind::InvalidData`] for more than one thing, or one that can't be had, for
+    /// want of descriptors.
+    pub fn recv_passed(
+        &self,
+        buf: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> io::Result<(usize, Option<Owned>)> {
+        let mut attached = Attached::Nothing;
+        let count = self.receive(timeout, |flags| {
+            let (count, came) = passing::receive(&self.socket, buf, flags)?;
+            attached = came;
+            Ok(count)
+        })?;
+        match attached {
+            Attached::Nothing => Ok((count, None)),
+            Attached::One(descriptor) => Ok((count, Some(descriptor.into()))),
+            Attached::Unfit => {
+                let text =
+                    "the server has passed more than one descriptor, or one for which there is no room";
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
+        }
     }
 
     /// Sends what the system takes, which may be less than `buf`, and waits for room at most for

@@ -17,6 +17,7 @@ use super::file::is_socket;
 use super::lock::{PathLock, unwritable};
 use super::placed::{Placed, SocketFile};
 use super::{names, socket};
+use crate::BindOptions;
 #[cfg(test)]
 use crate::fault::{self, Call};
 
@@ -36,6 +37,10 @@ pub(super) enum Role {
 }
 
 impl Role {
+    pub(super) fn listener(options: &BindOptions) -> Role {
+        Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) }
+    }
+
     /// A socket of the right kind, as yet without a name.
     pub(super) fn socket(self) -> io::Result<Socket> {
         let socket = Socket::new(Domain::UNIX, self.kind(), None)?;
@@ -98,7 +103,7 @@ pub(super) fn bind_locked(
         Err(error) if !anyone => was_unreachable(path, &found, role, error),
         _ => Ok(()),
     };
-    let mode = if anyone { Mode::from_raw_mode(0o666) } else { PRIVATE };
+    let mode = mode(anyone);
     let started = started.and_then(|()| match Mode::from_raw_mode(found.st_mode) == mode {
         true => Ok(()),
         // The umask has taken something away, or was all that could.
@@ -133,6 +138,11 @@ fn was_unreachable(path: &Path, found: &Stat, role: Role, error: Errno) -> io::R
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     Ok(())
+}
+
+/// Of a socket's file.
+pub(super) fn mode(anyone: bool) -> Mode {
+    if anyone { Mode::from_raw_mode(0o666) } else { PRIVATE }
 }
 
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -254,7 +264,7 @@ pub(super) fn probe(address: &SockAddr, kind: Type) -> io::Result<Probe> {
     })
 }
 
-fn in_the_way(path: &Path) -> io::Error {
+pub(super) fn in_the_way(path: &Path) -> io::Error {
     let text = format!("{} exists and is not a socket; it was left alone", path.display());
     io::Error::new(io::ErrorKind::AlreadyExists, text)
 }

@@ -1,5 +1,7 @@
 //! Bound stream endpoints.
 
+mod handover;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -49,6 +51,8 @@ enum Standing {
     Open,
     /// Nobody any more.
     Withdrawn,
+    /// Whoever comes is another's, who listens in our place.
+    HandedOn,
 }
 
 impl Listener {
@@ -91,7 +95,7 @@ impl Listener {
     }
 
     fn open(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
-        let role = Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) };
+        let role = Role::listener(options);
         let at_path = |location| {
             BoundPath::bind(location, role, options.anyone)
                 .map(|(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone()))
@@ -256,6 +260,9 @@ impl Listener {
                 accepted => return Ok(Stream::new(accepted?, self.transport)),
             }
         }
+        if self.standing == Standing::HandedOn {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         Ok(Stream::new(self.accept_from(&self.socket)?, self.transport))
     }
 
@@ -274,19 +281,21 @@ impl Listener {
         self.file = None;
         self.standing = Standing::Withdrawn;
         if self.transport == Transport::Unix {
-            for socket in self.former.iter().chain([&self.socket]) {
-                // Only Linux knows this of a listener; it keeps those who wait, and takes no more (unix(7)).
-                if let Err(error) = socket.shutdown(std::net::Shutdown::Read) {
-                    log::debug!("{}: shutting a listener down: {error}", self.endpoint);
-                }
-            }
+            self.former.iter().chain([&self.socket]).for_each(|socket| self.shut_down(socket));
+        }
+    }
+
+    /// Only Linux knows this of a listener; it keeps those who wait, and takes no more (unix(7)).
+    fn shut_down(&self, socket: &Socket) {
+        if let Err(error) = socket.shutdown(std::net::Shutdown::Read) {
+            log::debug!("{}: shutting a listener down: {error}", self.endpoint);
         }
     }
 
     fn accept_from(&self, listening: &Socket) -> io::Result<OwnedFd> {
         let socket = socket::accept(listening).map_err(|error| match Errno::from_io_error(&error) {
             // What Linux says of one that was shut down when all are out.
-            Some(Errno::INVAL) if self.standing == Standing::Withdrawn => io::ErrorKind::WouldBlock.into(),
+            Some(Errno::INVAL) if self.standing != Standing::Open => io::ErrorKind::WouldBlock.into(),
             _ => error,
         })?;
         if self.transport == Transport::Unix {

@@ -140,6 +140,17 @@ fn make_link(path: &Path, socket: &Path, lock: &PathLock) -> Option<SocketFile> 
     }
 }
 
+/// The links of a server that has this socket, and passes it on.
+pub(super) fn links_to(socket: &Path, name: &str, folders: &Folders) -> Vec<SocketFile> {
+    let (candidates, _) = folders.for_server(name);
+    let leads_there = |path: &Path| fs::read_link(path).is_ok_and(|target| target == socket);
+    let links = candidates.into_iter().filter(|candidate| leads_there(&candidate.path));
+    links
+        .filter_map(|candidate| Placed::link(&candidate.path, socket).ok())
+        .map(SocketFile::of_another)
+        .collect()
+}
+
 impl Files {
     /// Where they are.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {

@@ -26,6 +26,7 @@ mod names;
 mod namespace;
 mod owned;
 mod owner;
+mod passing;
 mod placed;
 mod poll;
 mod process;

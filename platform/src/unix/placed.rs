@@ -41,11 +41,25 @@ impl SocketFile {
         SocketFile { placed, maker: Some(process::id()) }
     }
 
+    /// Another's as yet: left alone until it is [ours](SocketFile::own).
+    pub(super) fn of_another(placed: Placed) -> SocketFile {
+        SocketFile { placed, maker: None }
+    }
+
+    /// Ours from now on, whoever has made it.
+    pub(super) fn own(&mut self) {
+        self.maker = Some(process::id());
+    }
+
+    pub(super) fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        self.placed.set_mode(mode)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.placed.path
     }
 
-    /// It has gone already; what is at its path, be it under its number, is another's.
+    /// It has gone already, or is another's from now on; what is at its path, be it under its number, is not ours.
     pub(super) fn disown(mut self) {
         self.maker = None;
     }

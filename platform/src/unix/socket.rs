@@ -149,32 +149,41 @@ pub(super) fn want_credentials(_socket: impl AsFd) -> io::Result<()> {
 /// in the thread that reads. That waits as long as the sender likes if it is a TCP socket with
 /// unsent bytes and SO_LINGER (socket(7)), which stops a whole loop. SO_PASSRIGHTS came with Linux
 /// 6.16; on older kernels and on other systems there is no cure, so an error is no failure.
-#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn refuse_descriptors(socket: impl AsFd) {
+    admit_descriptors(socket, false);
+}
+
+/// Lets them through after all, to a socket whose peer is to pass one.
+pub(super) fn take_descriptors(socket: impl AsFd) {
+    admit_descriptors(socket, true);
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn admit_descriptors(socket: impl AsFd, admits: bool) {
     use std::os::fd::AsRawFd;
 
     /// Not in libc 0.2 yet: asm-generic/socket.h, which only SPARC differs from.
     const SO_PASSRIGHTS: libc::c_int =
         if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
-    let off: libc::c_int = 0;
-    // SAFETY: `off` is a local int, and its size is given; the socket is borrowed, so open.
+    let value = libc::c_int::from(admits);
+    // SAFETY: `value` is a local int, and its size is given; the socket is borrowed, so open.
     let status = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             SO_PASSRIGHTS,
-            (&raw const off).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if status != 0 {
-        log::trace!("descriptors can't be kept out: {}", io::Error::last_os_error());
+        log::trace!("whether descriptors come can't be said: {}", io::Error::last_os_error());
     }
 }
 
 /// Nothing to be done here.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn refuse_descriptors(_socket: impl AsFd) {}
+fn admit_descriptors(_socket: impl AsFd, _admits: bool) {}
 
 /// What the system knows about the other end of a connected socket.
 pub(super) fn peer(socket: impl AsFd, transport: Transport) -> io::Result<Peer> {

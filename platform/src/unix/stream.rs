@@ -1,7 +1,7 @@
 //! Accepted connections.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -55,6 +55,10 @@ impl Stream {
         let (socket, transport) = owned.into_connection()?;
         socket.set_nonblocking(true)?;
         Ok(Stream::new(socket.into(), transport))
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        self.transport == Transport::Unix
     }
 
     /// Registers with mio, edge-triggered.
@@ -186,6 +190,12 @@ impl Stream {
     /// What was not delivered may be lost.
     pub fn abort(self) {
         let _ = socket::shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

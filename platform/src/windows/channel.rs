@@ -178,6 +178,23 @@ impl Channel {
         Ok(count)
     }
 
+    /// Says, before anything is sent, that the server is to [pass](crate::Listener::pass) its listener.
+    pub fn expect_passed(&self) {}
+
+    /// As [`Channel::recv`], with what the server has [passed](crate::Listener::pass) along with the bytes: on Windows
+    /// always nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::recv`].
+    pub fn recv_passed(
+        &self,
+        buf: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> io::Result<(usize, Option<Owned>)> {
+        Ok((self.recv(buf, timeout)?, None))
+    }
+
     /// Sends what the system takes, waiting for room for at most `timeout`. What is reported as
     /// sent arrives, unless the connection breaks.
     ///

@@ -1,5 +1,7 @@
 //! A bound stream endpoint: a set of pending pipe instances, or a TCP socket.
 
+mod handover;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::windows::io::{AsHandle, OwnedHandle};
@@ -244,10 +246,19 @@ enum State {
 
 impl PipeListener {
     fn bind(name: PipeName, options: &BindOptions) -> io::Result<PipeListener> {
+        PipeListener::begin(name, options, first_instance)
+    }
+
+    /// As many instances as are wanted; where the first of them comes from is another matter.
+    fn begin(
+        name: PipeName,
+        options: &BindOptions,
+        first: impl FnOnce(&PipeName, &SecurityDescriptor) -> io::Result<NamedPipe>,
+    ) -> io::Result<PipeListener> {
         let descriptor = security::descriptor(options)?;
         let wanted = options.pending_instances.max(1) as usize;
         let mut pending = VecDeque::new();
-        pending.push_back(first_instance(&name, &descriptor)?);
+        pending.push_back(first(&name, &descriptor)?);
         while pending.len() < wanted {
             pending.push_back(pipe::into_mio(pipe::create(&name, &descriptor, Instance::Further)?));
         }
