@@ -20,9 +20,10 @@ use sidewire_wire::reconnecting::Rules;
 /// and then ends counts as one that is not there. One that breaks the protocol is not tried again.
 ///
 /// **Calls.** A call that finds no connection, or whose request had not left when its connection ended, is sent
-/// over the next one. What had left and was not answered is reported: [`executed`](Error::executed) says whether it
-/// may have been executed. Only what is [marked as safe](super::RequestBuilder::idempotent) is sent again. Of calls
-/// that were [started](super::Client::start) that holds even if they had not left, since those that were started before
+/// over the next one; so is one of which the server has said, with its goodbye, that it was not executed. What may have
+/// been executed and was not answered is reported: [`executed`](Error::executed) says so. Only what is
+/// [marked as safe](super::RequestBuilder::idempotent) is then sent again. Calls
+/// that were [started](super::Client::start) are reported even if they had not left, since those that were started before
 /// perhaps were executed.
 ///
 /// **Events.** Whoever waits for [`Events`](super::Events) connects as well, and subscribes to the same topics.

@@ -127,6 +127,30 @@ fn only_what_is_safe_is_sent_again() {
     server.join().expect("the server");
 }
 
+/// PROTOCOL E10
+#[test]
+fn what_the_server_says_it_has_not_executed_is_sent_again() {
+    let _watchdog = watchdog(60);
+    const GOODBYE: u8 = 12;
+    let leaves = |stream: &mut TcpStream| {
+        let last = take_request(stream);
+        send(stream, &frame(GOODBYE, 0, last - 1, ResultCode::SHUTTING_DOWN.code(), b""));
+        wait_for_the_end(stream);
+    };
+    let (endpoint, server) = scripted(vec![v1(leaves), v1(leaves), v1(answers(1))]);
+    let client = connect(&endpoint).reconnect(quick()).open().expect("connect");
+    assert_eq!(client.call(ECHO, b"x").expect("the third has answered").payload(), b"answer");
+    drop(client);
+    server.join().expect("the server");
+    // Without that it is reported.
+    let (endpoint, server) = scripted(vec![v1(leaves)]);
+    let client = connect(&endpoint).open().expect("connect");
+    let error = client.call(ECHO, b"x").expect_err("it has left");
+    assert!(error.is_peer_gone() && error.executed() == Executed::Never, "{error}");
+    drop(client);
+    server.join().expect("the server");
+}
+
 #[test]
 fn of_started_calls_only_what_is_safe_goes_on() {
     let _watchdog = watchdog(60);
