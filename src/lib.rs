@@ -32,7 +32,8 @@
 //! [`executed`](Error::executed).
 //!
 //! A server that several programs share need not run all the time: [`Client::connect_or_start`] starts it when somebody
-//! needs it, and [`Server::exit_when_idle`] has it leave when nobody does. An app that runs only once, and hands a second
+//! needs it, and [`Server::exit_when_idle`] has it leave when nobody does. A newer server takes over from
+//! one that runs: [`Listen::take_over`]. An app that runs only once, and hands a second
 //! start over to the first, is a [`SingleInstance`].
 //!
 //! Handlers run one after the other on the server's thread. They answer at once, or [defer](Reply::defer) the

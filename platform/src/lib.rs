@@ -48,6 +48,8 @@
 //! connection that could not be accepted, except when [`is_descriptor_limit`] says that the
 //! process is out of descriptors. A client that connects and leaves at once costs nothing. Behind
 //! [`Listener::withdraw`] nobody finds the way any more, and who had found it is still accepted.
+//! A listener goes to another process, with those who wait there, in four steps: one side's [`Listener::pass`], the other's
+//! [`Listener::take_over`], which changes nothing yet, then [`Listener::hand_on`] and [`Listener::own`].
 //!
 //! **Stream.** Registered with mio, edge-triggered on every system. [`Stream::read`] and
 //! [`Stream::write`] never block. Where [`Stream::SHORT_READ_DRAINS`] is true, a read that did
@@ -78,7 +80,8 @@
 //!
 //! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
 //! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
-//! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted.
+//! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted. The one exception is a channel over
+//! which a [`Listener`] is expected.
 //!
 //! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
 

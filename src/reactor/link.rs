@@ -2,6 +2,7 @@
 
 mod about;
 mod handing;
+mod handover;
 mod identity;
 mod publishing;
 mod reading;
@@ -22,6 +23,7 @@ use super::schedule::{Schedule, Target, Wakeup};
 use super::session::{Closed, ConnectionId, Session};
 use super::site::{Refusals, Site};
 use super::slots::Key;
+use super::source::Source;
 use super::system::{StreamIo, System};
 use super::topics::{Publication, Topics};
 use super::watch::{Ran, Watch};
@@ -97,8 +99,10 @@ pub(crate) enum Next {
 }
 
 /// What a link needs from its loop while it works.
-pub(crate) struct Context<'a, Y> {
+pub(crate) struct Context<'a, Y: System> {
     pub(crate) system: &'a Y,
+    /// Where the link has come in.
+    pub(crate) at: &'a Source<Y>,
     pub(crate) memory: &'a mut Memory,
     pub(crate) limits: &'a Limits,
     pub(crate) refusals: &'a mut Refusals,

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::PeerInfo;
 use super::deferred::{Answer, Call, Caller, Heap, Unwanted};
+use super::slots::Key;
 use super::streams::Together;
 use super::topics::{Audience, Publication};
 use sidewire_wire::memory::NoMemory;
@@ -28,6 +29,8 @@ pub(crate) enum Letter {
     Run,
     /// Something is to be done for one connection.
     Order,
+    /// Whoever is at the other end of this connection takes over the endpoint at which it has come in.
+    GiveWay(Key),
     /// Somebody wants to know who is connected.
     Census(SyncSender<Vec<PeerInfo>>),
     /// Somebody has answered a deferred call. Its place was paid when the call was deferred.

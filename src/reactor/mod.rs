@@ -17,6 +17,7 @@ mod census;
 mod datagram;
 mod deferred;
 mod files;
+mod handover;
 mod idle;
 #[cfg(feature = "harness")]
 mod in_memory;
@@ -326,6 +327,7 @@ impl<Y: System> Reactor<Y> {
         let scope = Scope { key, site, mailbox, begun: self.system.now(), judged: self.judged };
         let mut context = Context {
             system: &self.system,
+            at: source,
             memory: &mut self.memory,
             limits: &self.limits,
             refusals: &mut self.refusals,
@@ -483,6 +485,9 @@ impl<Y: System> Reactor<Y> {
                     self.took(begun, Ran::Errand, &"the server");
                 }
                 Some(Letter::Order) => self.carry_out(service),
+                Some(Letter::GiveWay(heir)) if self.stopping.is_none() => self.give_way(heir, service),
+                // The goodbye that it gets says so.
+                Some(Letter::GiveWay(_)) => {}
                 Some(Letter::Census(to)) => self.tell_peers(&to),
                 Some(Letter::Answer(call, answer)) => self.end_stream(&call, answer, service),
                 Some(Letter::Parts(call)) => self.send_parts(&call, service),

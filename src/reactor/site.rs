@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::Discriminant;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sidewire_platform::{Endpoint, Peer, Tally};
 
@@ -22,6 +22,8 @@ pub(crate) struct Site {
     pub(crate) carries: Carries,
     /// Others may have its socket, too, and go on with it.
     pub(crate) is_adopted: bool,
+    /// If it is left to a newer server: how long what was accepted before may take then.
+    pub(crate) gives_way: Option<Duration>,
     pub(crate) greets: Greets,
     pub(crate) access: Access,
     pub(crate) lower_integrity: bool,

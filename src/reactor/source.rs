@@ -28,6 +28,8 @@ pub(super) struct Source<Y: System> {
     files: FileWatch,
     /// Connections of this listener, but for those that wait to be told "no".
     pub(super) connections: usize,
+    /// Whether somebody else listens there in our place.
+    pub(super) is_handed_on: bool,
     pub(super) socket: Socket<Y>,
 }
 
@@ -70,6 +72,7 @@ impl<Y: System> Source<Y> {
             wakeup: Wakeup::default(),
             files: FileWatch::default(),
             connections: 0,
+            is_handed_on: false,
             socket,
         }
     }

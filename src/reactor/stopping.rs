@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::link::Link;
+use super::slots::Key;
 use super::source::Source;
 use super::system::System;
-use super::{EVENTS, Reactor, Service};
+use super::{EVENTS, Reactor, Service, handover};
 use sidewire_wire::{Protocol, ResultCode};
 
 /// How long a server that is told to stop waits for its clients to take what is theirs.
@@ -20,6 +21,11 @@ const SEE_OFF: Duration = Duration::from_millis(500);
 impl<Y: System> Reactor<Y> {
     /// Lets nobody in any more, says goodbye to everybody, and gives them `grace`.
     pub(super) fn stop(&mut self, grace: Duration, service: &mut impl Service) {
+        self.stop_for(grace, None, service);
+    }
+
+    /// The same, perhaps since a newer server has taken over, to which the goodbye says that all is well.
+    pub(super) fn stop_for(&mut self, grace: Duration, heir: Option<Key>, service: &mut impl Service) {
         if self.stopping.is_none() {
             service.stopping();
         }
@@ -34,7 +40,10 @@ impl<Y: System> Reactor<Y> {
         for key in self.links.keys() {
             // Who is being refused is told that already.
             if let Some(link) = self.links.get_mut(key).filter(|link| !link.quota().is_refused()) {
-                link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN);
+                match heir {
+                    Some(heir) => handover::leave(link, heir == key, now),
+                    None => link.protocol_mut().goodbye(ResultCode::SHUTTING_DOWN),
+                }
                 self.work(key, false, service);
             }
         }
@@ -68,7 +77,7 @@ impl<Y: System> Reactor<Y> {
                 if let Err(error) = self.system.poll(&mut events, Some(pause)) {
                     log::debug!("the last turns of a loop: {error}");
                 }
-                if self.system.is_gone(endpoint) {
+                if source.is_handed_on || self.system.is_gone(endpoint) {
                     break;
                 }
                 if self.system.now() >= until {

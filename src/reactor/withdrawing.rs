@@ -14,6 +14,8 @@ impl<Y: System> Reactor<Y> {
     /// "shutting down" (-9) in answer to their hello, or to their first request: nothing of theirs is executed, and
     /// they try again. Connections go on, and so do datagram sockets.
     ///
+    /// Who comes to an endpoint that a newer server has [taken over](Reactor::give_way) is its own.
+    ///
     /// Who waits at a socket that the program was given is left to whoever else has it: to a service manager, who
     /// starts the next server for them.
     ///
@@ -22,7 +24,7 @@ impl<Y: System> Reactor<Y> {
     pub(super) fn withdraw(&mut self, service: &mut impl Service) {
         for index in 0..self.sources.len() {
             let source = &mut self.sources[index];
-            let (number, is_ours_alone) = (source.number(), !source.site.is_adopted);
+            let (number, is_ours_alone) = (source.number(), !source.site.is_adopted && !source.is_handed_on);
             let Socket::Listener(listener) = &mut source.socket else { continue };
             if is_ours_alone {
                 self.system.withdraw(listener);
@@ -33,7 +35,7 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// Tells those who wait at a listener to try again.
-    fn turn_away(&mut self, number: u16, service: &mut impl Service) {
+    pub(super) fn turn_away(&mut self, number: u16, service: &mut impl Service) {
         for _ in 0..MOST {
             let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
             match source.accept(&self.system) {

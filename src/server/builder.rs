@@ -1,6 +1,7 @@
 //! How a server is made.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
@@ -27,6 +28,7 @@ pub struct ServerBuilder<S, T = AnyThread> {
     limits: Limits,
     app: Option<App>,
     grants: Tasks,
+    gives_way: Option<Duration>,
     threads: PhantomData<T>,
 }
 
@@ -38,6 +40,7 @@ impl<S> ServerBuilder<S> {
             limits: Limits::default(),
             app: None,
             grants: Tasks::default(),
+            gives_way: None,
             threads: PhantomData,
         }
     }
@@ -65,8 +68,8 @@ impl<S> ServerBuilder<S> {
     ///
     /// What others ask of it, such as to stop, still comes from any thread: [`Server::remote`].
     pub fn one_thread(self) -> ServerBuilder<S, OneThread> {
-        let ServerBuilder { state, types, limits, app, grants, .. } = self;
-        ServerBuilder { state, types, limits, app, grants, threads: PhantomData }
+        let ServerBuilder { state, types, limits, app, grants, gives_way, .. } = self;
+        ServerBuilder { state, types, limits, app, grants, gives_way, threads: PhantomData }
     }
 }
 
@@ -101,13 +104,34 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         self
     }
 
+    /// Has the server give way to a newer one, which [takes its endpoint over](super::Listen::take_over): one of the same
+    /// [app](ServerBuilder::app), by name, with the same version or a newer one
+    /// ([`App::compare_version`] says which is), of the same user, by the rules of
+    /// [`may_be_stopped`](ServerBuilder::may_be_stopped). What the two say of themselves nobody proves.
+    ///
+    /// The server then ends as by [`Remote::stop`](super::Remote::stop), with all its endpoints, and
+    /// [`run`](Server::run) returns; but who comes to that endpoint is the newer one's, and what was accepted may take
+    /// until `grace` is over. Clients are told which of their calls were accepted; those that
+    /// [reconnect](crate::Connect::reconnect) go on with the newer server, and send it what was not.
+    ///
+    /// A server whose socket was [given to it](super::Listen::adopt), as by a service manager, does not give way.
+    ///
+    /// # Platform-specific behavior
+    /// See [`Listen::take_over`](super::Listen::take_over). On Windows the older server's pipe instances are there
+    /// until its last client has gone, or `grace` is over; that is in nobody's way.
+    pub fn gives_way(mut self, grace: Duration) -> ServerBuilder<S, T> {
+        self.grants = self.grants.and(Task::Handover);
+        self.gives_way = Some(grace);
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input) if the table has more types than a `u16` can name, or
     /// limits contradict each other, or the app's name is longer than a hello takes.
     pub fn build(self) -> Result<Server<S, T>> {
-        let ServerBuilder { state, types, limits, app, grants, .. } = self;
+        let ServerBuilder { state, types, limits, app, grants, gives_way, .. } = self;
         if types > MAX_TYPES {
             let text = format!("a dispatch table has at most {MAX_TYPES} types, not {types}");
             return Err(Error::invalid("set up a server", &text));
@@ -115,9 +139,13 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         let contradicts = |contradiction| Error::invalid("set up a server", &format!("{contradiction}"));
         limits.check().map_err(contradicts)?;
         app.iter().try_for_each(App::check).map_err(contradicts)?;
+        if gives_way.is_some() && app.as_ref().is_none_or(|app| app.name().is_empty()) {
+            let text = "a server that gives way to a newer one says of which app it is: ServerBuilder::app";
+            return Err(Error::invalid("set up a server", text));
+        }
         let mut server = Server::assemble(state, types, limits);
         server.app = app;
-        server.grants = grants;
+        (server.grants, server.gives_way) = (grants, gives_way);
         Ok(server)
     }
 }

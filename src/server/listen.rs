@@ -29,6 +29,8 @@ pub struct Listen {
     pub(super) bind: BindOptions,
     /// `None`: the server's.
     pub(super) limits: Option<ListenerLimits>,
+    /// How long it may take to take the endpoint over, if that is to be done.
+    pub(super) take_over: Option<Duration>,
     adopted: Option<Adopted>,
 }
 
@@ -143,6 +145,48 @@ impl Listen {
     #[must_use]
     pub fn socket_name(&self) -> Option<&str> {
         self.adopted.as_ref()?.name.as_deref()
+    }
+
+    /// Takes the endpoint over from the server that has it, if that is an older build of the same app, or the same
+    /// build, which [gives way](super::ServerBuilder::gives_way). So an update takes effect at once, and no client
+    /// finds nobody. If nobody serves there this changes nothing.
+    ///
+    /// The older one lets nobody in any more, tells its clients to go on with the newer one, which
+    /// [those that reconnect](crate::Connect::reconnect) do, finishes what it has accepted, and ends. Meanwhile this
+    /// server serves already, as soon as it [runs](super::Server::run): what only one of them may have open at a time
+    /// is to be waited for. Until this returns the older one has changed nothing, and it goes on if this process dies.
+    ///
+    /// `within`: how long [`listen`](super::Server::listen) may take. Needs an [app](super::ServerBuilder::app) with a
+    /// name and a version, by which the older one knows whom it gives way to; and is for frames only. A server with
+    /// several endpoints gives all of them up with the first that is taken over: listen on that one first.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use sidewire::{App, Listen, Server};
+    ///
+    /// let app = App::new("com.example.app", env!("CARGO_PKG_VERSION"));
+    /// let mut server = Server::builder(()).app(app).gives_way(Duration::from_secs(10)).build()?;
+    /// server.listen(Listen::on("local:com.example.app")?.take_over(Duration::from_secs(5)))?;
+    /// server.run()?; // until a newer one takes over
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `listen` then fails also with [`is_refused`](Error::is_refused) if the server there does not give way; the text
+    /// says why: it is newer, another app, or was not made to. With [`is_timeout`](Error::is_timeout) if it does not
+    /// answer in time, with [`is_protocol`](Error::is_protocol) if it speaks something else, and with
+    /// [`is_invalid_input`](Error::is_invalid_input) without an app, and for endpoints where the system does not say
+    /// whose process the server is.
+    ///
+    /// # Platform-specific behavior
+    /// Unix: the listening socket itself goes from one process to the other, with those who wait at it; its backlog
+    /// and mode become those that are said here. Windows: both processes have instances of the pipe for a moment; who
+    /// may connect is what the older server has said until the last connection to it has gone. A client that connects
+    /// to an instance in the very moment in which the older one closes it sees the end, and may try again.
+    #[must_use]
+    pub fn take_over(mut self, within: Duration) -> Listen {
+        self.take_over = Some(within);
+        self
     }
 
     /// Whether the socket was there already.
@@ -314,6 +358,7 @@ impl From<Endpoint> for Listen {
             classic: None,
             bind: BindOptions::default(),
             limits: None,
+            take_over: None,
             adopted: None,
         }
     }

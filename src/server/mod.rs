@@ -21,6 +21,7 @@ mod request;
 mod responder;
 mod streams;
 mod table;
+mod taking_over;
 mod threads;
 #[cfg(feature = "serde")]
 mod types;
@@ -119,6 +120,8 @@ pub struct Server<S, T: Threads = AnyThread> {
     app: Option<App>,
     /// What its clients may ask of it besides calls.
     grants: Tasks,
+    /// How long what was accepted may take when a newer server takes over, if it may.
+    gives_way: Option<Duration>,
     endpoints: Vec<Endpoint>,
     served: Arc<Served>,
     #[cfg(feature = "serde")]
@@ -172,6 +175,7 @@ impl<S, T: Threads> Server<S, T> {
             instance,
             app: None,
             grants,
+            gives_way: None,
             endpoints,
             served,
             #[cfg(feature = "serde")]

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sidewire_platform::{Address, Datagrams, Endpoint, EndpointKind, Listener, descriptor_limit};
 
+use super::taking_over::TakingOver;
 use super::{Listen, Server, Threads};
 use crate::access::OwnIdentity;
 use crate::error::{Error, Kind, Result};
@@ -23,6 +25,7 @@ pub(super) struct Plan<'a> {
     instance: [u8; 16],
     app: Option<App>,
     grants: Tasks,
+    gives_way: Option<Duration>,
 }
 
 /// An endpoint that clients can reach.
@@ -39,11 +42,10 @@ impl<S, T: Threads> Server<S, T> {
         let plan = Plan::new(listen, carries, self)?;
         let reactor = self.core.reactor()?;
         let opened = match listen.endpoint.kind() {
-            EndpointKind::Stream => plan.open_stream(reactor),
-            _ => plan.open_datagrams(reactor),
+            EndpointKind::Stream => plan.open_stream(reactor)?,
+            _ => plan.open_datagrams(reactor).map_err(|error| Error::bind(&listen.endpoint, error))?,
         };
-        let Opened { number, bound, address } =
-            opened.map_err(|error| Error::bind(&listen.endpoint, error))?;
+        let Opened { number, bound, address } = opened;
         let is_adopted = listen.is_adopted();
         Arc::make_mut(&mut self.served).push(ServedAt { endpoint: bound.clone(), address, is_adopted });
         self.endpoints.push(bound.clone());
@@ -64,21 +66,35 @@ impl<'a> Plan<'a> {
         if let Some(text) = objection(listen, carries) {
             return Err(invalid(text));
         }
+        if let (Some(_), None) = (listen.take_over, app.as_ref().filter(|app| !app.name().is_empty())) {
+            return Err(invalid("a server that takes over says of which app it is: ServerBuilder::app"));
+        }
+        if listen.take_over.is_some() && server.endpoints.contains(endpoint) {
+            return Err(Error::new("listen on", endpoint, Kind::InUse).with_more("by this very server"));
+        }
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
         let own_identity = OwnIdentity::look_up().map_err(|error| Error::bind(endpoint, error))?;
-        Ok(Plan { listen, carries, limits: own_limits.clone(), own_identity, instance, app, grants })
+        let (limits, gives_way) = (own_limits.clone(), server.gives_way);
+        Ok(Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way })
     }
 
-    fn open_stream(self, reactor: &mut Reactor) -> io::Result<Opened> {
-        reactor.takes_endpoints()?;
+    fn open_stream(self, reactor: &mut Reactor) -> Result<Opened> {
         let (endpoint, options) = (&self.listen.endpoint, &self.listen.bind);
-        let listener = match self.listen.take_socket()? {
-            Some(socket) => Listener::from_owned(socket, options)?,
-            None => Listener::bind(endpoint, options)?,
+        let failed = |error| Error::bind(endpoint, error);
+        reactor.takes_endpoints().map_err(failed)?;
+        let taking = self.listen.take_over.map(|within| {
+            TakingOver::new(endpoint, options, self.app.clone(), self.own_identity.clone(), within)
+        });
+        let (listener, lock) = match (taking, self.listen.take_socket().map_err(failed)?) {
+            (Some(taking), _) => taking.listener()?,
+            (None, Some(socket)) => (Listener::from_owned(socket, options).map_err(failed)?, None),
+            (None, None) => (Listener::bind(endpoint, options).map_err(failed)?, None),
         };
         let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());
-        let number = reactor.add_listener(listener, self.site(&bound))?;
+        let number = reactor.add_listener(listener, self.site(&bound)).map_err(failed)?;
+        // From here on nobody else is to start a server: there is one.
+        drop(lock);
         Ok(Opened { number, bound, address })
     }
 
@@ -97,7 +113,7 @@ impl<'a> Plan<'a> {
 
     /// What all who come there have in common.
     pub(super) fn site(self, bound: &Endpoint) -> Site {
-        let Plan { listen, carries, limits, own_identity, instance, app, grants } = self;
+        let Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way } = self;
         let access = listen.access;
         let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
@@ -113,6 +129,7 @@ impl<'a> Plan<'a> {
             endpoint: bound.clone(),
             carries,
             is_adopted: listen.is_adopted(),
+            gives_way,
             greets: Greets::They,
             access,
             lower_integrity: listen.bind.lower_integrity,
@@ -132,6 +149,16 @@ fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
         return Some(
             "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may",
         );
+    }
+    if listen.take_over.is_some() {
+        if !listen.endpoint.has_credentials() {
+            return Some("nobody vouches for who serves here, so nothing can be taken over");
+        }
+        if carries != Carries::Frames || !is_stream || listen.is_adopted() {
+            return Some(
+                "only an endpoint for frames on a stream can be taken over, which the server opens itself",
+            );
+        }
     }
     match carries {
         Carries::Plain(_) if !is_stream => {

@@ -9,3 +9,4 @@ mod failures;
 mod leaving;
 mod one_at_a_time;
 mod program;
+mod takeover;

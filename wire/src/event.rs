@@ -88,6 +88,9 @@ pub enum Event<'b> {
         /// Who, by his own word.
         hello: Box<Hello>,
     },
+    /// The initiator that was [granted](crate::Task::Handover) the endpoint has what it needs to serve there: from here on
+    /// it is its own. It waits for a goodbye, which with 0 says that it may have it.
+    TakesOver,
     /// The peer will send no more requests, and executed none of ours behind `last_id`.
     Goodbye {
         /// Why: 0 if it is just done.

@@ -7,6 +7,7 @@ use sidewire_platform::Peer;
 use super::super::budget::Budget;
 use super::super::deferred::{Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
+use super::super::source::Source;
 use super::super::system::System;
 use super::super::topics::Topics;
 use super::super::watch::Ran;
@@ -19,6 +20,9 @@ use sidewire_wire::{App, Connection, Event, Layout, ResultCode, Ticket, part_cos
 pub(super) struct Books<'a, Y: System> {
     pub(super) peer: &'a Peer,
     pub(super) stream: &'a Y::Stream,
+    pub(super) system: &'a Y,
+    /// Where it has come in.
+    pub(super) at: &'a Source<Y>,
     pub(super) about: &'a mut Option<Box<About>>,
     /// Whether a handler was told of the connection.
     pub(super) opened: &'a mut bool,
@@ -126,7 +130,11 @@ impl Scope<'_> {
                 is_told.then_some(Ran::Connect)
             }
             Event::Asks { task, hello } => {
-                self.judge_task(books.peer, connection, task, &hello);
+                self.judge_task(books, connection, task, &hello);
+                None
+            }
+            Event::TakesOver => {
+                self.give_way(connection);
                 None
             }
             Event::Goodbye { rc, .. } => {

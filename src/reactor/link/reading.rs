@@ -113,7 +113,8 @@ impl<Y: System> Link<Y> {
         match protocol {
             Protocol::Framed(connection) => {
                 let (deferred, topics) = (&mut *context.deferred, &mut *context.topics);
-                let mut books = Books { peer, stream: &*stream, about, opened, deferred, topics, budget };
+                let (stream, system, at) = (&*stream, context.system, context.at);
+                let mut books = Books { peer, stream, system, at, about, opened, deferred, topics, budget };
                 connection.receive(bytes, &budget.units, &mut |connection, event| {
                     if let Some(handler) = scope.hand_over(&mut books, connection, event, service) {
                         budget.handled(handler);

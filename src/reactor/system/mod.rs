@@ -51,6 +51,10 @@ pub(crate) trait System: Sized {
     fn accept(&self, listener: &mut Self::Listener, token: Token) -> io::Result<Self::Stream>;
     /// Has nobody find the way to it any more; who had found it can be accepted.
     fn withdraw(&self, listener: &mut Self::Listener);
+    /// Sends bytes to a peer, with what it needs to listen there as well. Says how many went along with that.
+    fn pass(&self, listener: &Self::Listener, stream: &Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+    /// Leaves a listener to whoever has got that; who is ours alone can be accepted.
+    fn hand_on(&self, listener: &mut Self::Listener);
     fn close_listener(&self, listener: Self::Listener) -> io::Result<()>;
     /// `None`: somebody has it.
     fn lock_start(&self, endpoint: &Endpoint) -> io::Result<Option<Self::StartLock>>;

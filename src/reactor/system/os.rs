@@ -93,6 +93,14 @@ impl System for Os {
         listener.withdraw(self.poll.registry());
     }
 
+    fn pass(&self, listener: &Listener, stream: &Stream, bytes: &[u8]) -> io::Result<usize> {
+        listener.pass(stream, bytes)
+    }
+
+    fn hand_on(&self, listener: &mut Listener) {
+        listener.hand_on(self.poll.registry());
+    }
+
     fn close_listener(&self, mut listener: Listener) -> io::Result<()> {
         listener.deregister(self.poll.registry())
     }

@@ -27,6 +27,7 @@ mod ends;
 mod events;
 mod fairness;
 mod files;
+mod handover;
 mod identity;
 mod idle;
 mod numbers;
@@ -260,6 +261,7 @@ impl Stage {
             endpoint: endpoint.parse::<Endpoint>().expect("an endpoint"),
             carries,
             is_adopted: false,
+            gives_way: None,
             greets: Greets::They,
             access,
             lower_integrity: false,

@@ -60,7 +60,7 @@ impl<W: Wake> Caller<W> {
             }
             Event::Pong { id } => seats.pings.answer(id),
             // Of a client nothing is granted.
-            Event::Asks { .. } => {}
+            Event::Asks { .. } | Event::TakesOver => {}
         };
         connection.receive(bytes, &Cell::new(usize::MAX), &mut take);
         // What is answered at once has come to enough for a turn, and there are no turns here.

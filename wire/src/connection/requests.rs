@@ -1,6 +1,6 @@
 //! What the peer asks, and how it is answered.
 
-use super::{Connection, Phase};
+use super::{Connection, Phase, Role};
 use crate::error::ProtocolError;
 use crate::event::Event;
 use crate::frame::{Extension, Header, flags, split_extension};
@@ -8,6 +8,7 @@ use crate::layout::{Classic, Layout};
 use crate::limits::ConnectionLimits;
 use crate::rc::ResultCode;
 use crate::reply::{ReplyWriter, Ticket};
+use crate::task::Task;
 use crate::{call_rules, classic};
 
 impl Connection {
@@ -87,6 +88,9 @@ impl Connection {
         header: Header,
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if self.is_takeover(&header) {
+            return Ok(Some(Event::TakesOver));
+        }
         if !self.takes_calls()? || header.flags & !flags::EXT != 0 {
             return Ok(None);
         }
@@ -94,6 +98,13 @@ impl Connection {
             Extension::Fine(payload) => Some(Event::Notify { msg_type: header.msg_type, payload }),
             Extension::NotUnderstood(_) | Extension::Malformed => None,
         })
+    }
+
+    /// The one notify that there is on a connection for more than calls.
+    fn is_takeover(&self, header: &Header) -> bool {
+        self.phase == Phase::Administering(Task::Handover)
+            && self.role == Role::Responder
+            && (header.msg_type, header.flags, header.length) == (0, 0, 0)
     }
 
     pub(super) fn answer_lost(&mut self, ticket: Ticket) -> Option<Event<'static>> {

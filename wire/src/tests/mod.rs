@@ -53,6 +53,7 @@ enum Seen {
     LostReply { id: u32 },
     Opened,
     Asks(Task),
+    TakesOver,
     Goodbye { rc: i32, last_id: u32 },
 }
 
@@ -185,6 +186,7 @@ impl Side {
                 seen.push(Seen::Asks(task));
                 connection.grant();
             }
+            Event::TakesOver => seen.push(Seen::TakesOver),
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.code(), last_id }),
         });
         connection.received(*now);

@@ -134,6 +134,34 @@ fn such_a_connection_carries_no_calls() {
     }
 }
 
+/// PROTOCOL J11
+#[test]
+fn who_has_what_it_needs_says_so_with_a_notify() {
+    let takes_over = frame(Kind::Notify, 0, 0, 0, 0, b"");
+    let mut side = granted(Task::Handover);
+    side.feed(&takes_over);
+    assert_eq!((side.seen(), side.sent()), (vec![Seen::TakesOver], vec![]));
+    side.connection.goodbye(ResultCode::OK);
+    assert_eq!(side.frames()[0].rc, 0);
+    // Behind a goodbye it comes too late.
+    side.feed(&takes_over);
+    assert!(side.seen().is_empty());
+    side.feed(&frame(Kind::Goodbye, 0, 0, 0, 0, b""));
+    assert!(side.connection.is_finished());
+
+    let mut side = granted(Task::Handover);
+    side.feed(&frame(Kind::Notify, 0, 0, 0, 0, b"x"));
+    side.assert_fatal(ResultCode::MALFORMED, 0);
+    let mut side = granted(Task::Stop);
+    side.feed(&takes_over);
+    side.assert_fatal(ResultCode::MALFORMED, 0);
+    // It is the initiator's word.
+    let mut side = Side::initiator(settings(|settings| settings.asks = Some(Task::Handover)));
+    side.sent();
+    side.feed(&[answer(GENEROUS), takes_over].concat());
+    side.assert_fatal(ResultCode::MALFORMED, 0);
+}
+
 /// PROTOCOL J7
 #[test]
 fn signs_of_life_and_goodbyes_are_as_ever() {

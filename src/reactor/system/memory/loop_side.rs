@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use sidewire_platform::{Address, Credentials, Endpoint, Peer, Received, SendBuffer, User};
 
 use super::super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
-use super::{Failure, Pipe, Side, Socket, Tells, Waiting, World, process_of};
+use super::{Failure, Passes, Pipe, Side, Socket, Tells, Waiting, World, process_of};
 use crate::reactor::mailbox::Waker;
 
 /// The loop's side of a [`World`].
@@ -116,6 +116,9 @@ impl System for Memory {
 
     fn accept(&self, listener: &mut MemoryListener, _token: Token) -> io::Result<MemoryStream> {
         let mut listeners = self.0.0.listeners.borrow_mut();
+        if listeners[listener.index].is_handed_on {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         match listeners[listener.index].waiting.pop_front() {
             Some(Waiting::Caller(index)) => Ok(MemoryStream { world: listener.world.clone(), index }),
             Some(Waiting::Failure(Failure::Aborted)) => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -126,6 +129,23 @@ impl System for Memory {
 
     fn withdraw(&self, listener: &mut MemoryListener) {
         self.0.0.listeners.borrow_mut()[listener.index].is_withdrawn = true;
+    }
+
+    fn pass(&self, listener: &MemoryListener, stream: &MemoryStream, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.0.passes.get() {
+            Passes::Apart => Ok(0),
+            Passes::Never => Err(io::ErrorKind::PermissionDenied.into()),
+            Passes::Along => {
+                let mut pipe = stream.pipe();
+                pipe.to_caller.extend_from_slice(bytes);
+                pipe.passed = Some(listener.index);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn hand_on(&self, listener: &mut MemoryListener) {
+        self.0.0.listeners.borrow_mut()[listener.index].is_handed_on = true;
     }
 
     fn close_listener(&self, listener: MemoryListener) -> io::Result<()> {

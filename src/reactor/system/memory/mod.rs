@@ -52,6 +52,18 @@ struct Inner {
     is_starting: Cell<bool>,
     /// Whether somebody connects when that is not so.
     comes_late: Cell<bool>,
+    passes: Cell<Passes>,
+}
+
+/// How listeners are passed on.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests of the loop script it"))]
+pub(crate) enum Passes {
+    /// With the first bytes.
+    Along,
+    /// Nothing has to go along with any bytes.
+    Apart,
+    Never,
 }
 
 /// When the system tells who a caller is.
@@ -71,6 +83,7 @@ struct Listening {
     waiting: VecDeque<Waiting>,
     is_told: bool,
     is_withdrawn: bool,
+    is_handed_on: bool,
 }
 
 #[derive(Debug)]
@@ -105,6 +118,8 @@ struct Pipe {
     was_read: bool,
     /// How long the flush behind which it was closed may take.
     flushes_within: Option<Duration>,
+    /// The listener that came along with bytes to the caller.
+    passed: Option<usize>,
     peer: Peer,
 }
 
@@ -148,6 +163,7 @@ impl World {
             reserves: Cell::new(usize::MAX),
             is_starting: Cell::new(false),
             comes_late: Cell::new(false),
+            passes: Cell::new(Passes::Along),
         }))
     }
 
@@ -192,6 +208,7 @@ impl World {
             is_writable_told: true,
             was_read: false,
             flushes_within: None,
+            passed: None,
             peer,
         });
         let index = pipes.len() - 1;

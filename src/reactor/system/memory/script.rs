@@ -6,7 +6,7 @@ use std::time::Duration;
 use sidewire_platform::{Address, SendBuffer};
 
 use super::loop_side::{MemoryDatagrams, MemoryStream};
-use super::{Caller, Failure, Side, Socket, Tells, Waiting, World, process_of};
+use super::{Caller, Failure, Passes, Side, Socket, Tells, Waiting, World, process_of};
 
 impl World {
     /// How often the loop has polled.
@@ -25,6 +25,15 @@ impl World {
     /// From now on streams are like pipes: their two directions end together.
     pub(crate) fn without_half_close(&self) {
         self.0.half_close.set(false);
+    }
+
+    pub(crate) fn passes(&self, passes: Passes) {
+        self.0.passes.set(passes);
+    }
+
+    /// Whether somebody else has the listener with this index.
+    pub(crate) fn is_handed_on(&self, listener: usize) -> bool {
+        self.0.listeners.borrow()[listener].is_handed_on
     }
 
     pub(crate) fn leave_reserves(&self, count: usize) {
@@ -130,6 +139,11 @@ impl Caller {
     /// Sends no more, but still reads.
     pub(crate) fn shut_down(&self) {
         self.ends(Side::ShutDown);
+    }
+
+    /// The listener that has come along.
+    pub(crate) fn passed(&self) -> Option<usize> {
+        self.pipe().passed
     }
 
     /// How long the flush may take behind which the loop's side was closed.
