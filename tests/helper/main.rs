@@ -1,5 +1,7 @@
 //! Helpers from outside: real processes, and all that can go wrong with them.
 
+#[path = "../util/freeze.rs"]
+mod freeze;
 #[path = "../util/mod.rs"]
 mod util;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sidewire::{Acquired, SingleInstance, SingleInstanceBuilder};
 
+use crate::freeze::freeze;
 use crate::stage::{PATIENT, STARTS, Start, command, expect};
 use crate::starts::left_over;
 use crate::util::{unique, watchdog};
@@ -92,16 +93,14 @@ fn a_killed_instance_blocks_nobody_even_if_its_children_live_on() {
     }
 }
 
-/// It is stopped: its kernel takes connections, and nobody answers.
-#[cfg(unix)]
+/// It is stopped: the system takes connections, and nobody answers.
 #[test]
 fn an_instance_that_hangs_is_told_and_replaced_when_it_is_killed() {
     let _watchdog = watchdog(110);
     let app = unique("app");
     let mut start = started(&mut command(&app, 0));
     let pid = start.child.id();
-    // SAFETY: takes numbers; the process is our child and was not waited for.
-    assert_eq!(unsafe { libc::kill(pid.cast_signed(), libc::SIGSTOP) }, 0);
+    freeze(pid);
     let error = builder(&app, "x").deadline(SECOND).acquire().expect_err("it is stopped");
     assert!(error.is_hung(), "{error}");
     assert!(error.to_string().contains(&format!("pid {pid}")), "{error}");

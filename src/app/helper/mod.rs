@@ -244,7 +244,8 @@ impl Helper {
 
     /// Kills its process, if there is one now, and all that it has started: at once, without asking, and without waiting
     /// for the end. What follows is what follows when it crashes: all that wait for an answer get an error, and it is
-    /// restarted if that was asked for. So one that hangs makes room for the next. [`stop`](Helper::stop) is for good, and
+    /// restarted if that was asked for. So one that hangs makes room for the next. A call that is begun before it has ended
+    /// may still go to this one, and get its error. [`stop`](Helper::stop) is for good, and
     /// this cuts it short.
     ///
     /// # Errors
