@@ -63,7 +63,7 @@ impl Channel {
 
     fn open_pipe(name: &PipeName, deadline: Deadline) -> io::Result<Channel> {
         let handle = pipe::open(name, deadline)?;
-        let peer = Peer::new(pipe::server_credentials(handle.as_handle()), None);
+        let peer = Peer::new(pipe::server_credentials_at_first(handle.as_handle())?, None);
         let duplex = Duplex::new(Object::pipe(handle))?;
         Ok(Channel { duplex, peer, pipe: Some(name.text().clone()) })
     }
@@ -271,6 +271,23 @@ impl std::fmt::Debug for Channel {
 mod tests {
     use super::*;
     use crate::{BindOptions, Listener};
+
+    /// Else a server that leaves, which is to be waited for, would be a stranger, who is refused.
+    #[test]
+    fn a_server_that_has_left_is_no_unknown_one() {
+        let name = format!("sidewire-left-{}", std::process::id());
+        let listener = Listener::bind(&Endpoint::Pipe(name), &BindOptions::default()).unwrap();
+        let StreamAddress::Pipe(name) = names::stream_address(listener.endpoint()).unwrap() else {
+            panic!("no pipe")
+        };
+        let handle = pipe::open(&name, Deadline::after(None)).unwrap();
+        assert!(pipe::server_credentials_at_first(handle.as_handle()).unwrap().is_some());
+        drop(listener);
+        match pipe::server_credentials_at_first(handle.as_handle()) {
+            Ok(credentials) => assert!(credentials.is_some(), "Windows may know it for longer"),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
 
     /// What keeps the name of a server that was killed from the next one.
     #[test]

@@ -206,15 +206,27 @@ pub(super) fn server_pid(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
 
 /// What the system says about who made the pipe; that it says nothing is a fact, too.
 pub(super) fn server_credentials(pipe: BorrowedHandle<'_>) -> Option<Credentials> {
-    match security::owner_and_integrity(pipe) {
-        Ok((sid, integrity)) => {
-            Some(Credentials::new(User::Sid(sid), server_pid(pipe).ok(), Some(integrity)))
+    ask_for_server(pipe).inspect_err(|error| log::debug!("the owner of a pipe: {error}")).ok()
+}
+
+/// The same of a pipe that was opened just now. Of one that its server has left meanwhile the system may know nothing:
+/// that is an end like others, not a server that nobody knows.
+pub(super) fn server_credentials_at_first(pipe: BorrowedHandle<'_>) -> io::Result<Option<Credentials>> {
+    match ask_for_server(pipe) {
+        Ok(credentials) => Ok(Some(credentials)),
+        Err(error) if is_end(&error) || !is_open(pipe) => {
+            Err(io::Error::new(io::ErrorKind::ConnectionReset, error))
         }
         Err(error) => {
             log::debug!("the owner of a pipe: {error}");
-            None
+            Ok(None)
         }
     }
+}
+
+fn ask_for_server(pipe: BorrowedHandle<'_>) -> io::Result<Credentials> {
+    let (sid, integrity) = security::owner_and_integrity(pipe)?;
+    Ok(Credentials::new(User::Sid(sid), server_pid(pipe).ok(), Some(integrity)))
 }
 
 /// Whether the other end is still open, or has left bytes that nobody has read yet.
