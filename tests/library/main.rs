@@ -9,6 +9,7 @@ mod both_ways;
 mod both_ways_load;
 mod brought;
 mod classic;
+mod conversations;
 mod crowds;
 mod deadlines;
 mod deferred;
@@ -16,6 +17,7 @@ mod deferred;
 mod describe;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.
 mod descriptors;
+mod either;
 mod endpoints;
 mod error_texts;
 mod events;
