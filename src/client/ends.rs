@@ -15,6 +15,13 @@ use sidewire_wire::{Executed, ResultCode};
 /// anew in less.
 const SILENCE: Duration = Duration::from_millis(1);
 
+impl<W: Wake> State<W> {
+    /// Whether it may have ended unseen since it was last used.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.caller.end().is_none() && self.now.elapsed() >= SILENCE
+    }
+}
+
 impl<M: Medium> SharedConnection<M> {
     /// What it means for a request that it was not answered.
     pub(crate) fn explain(
@@ -30,7 +37,7 @@ impl<M: Medium> SharedConnection<M> {
     /// meanwhile, nothing is sent to nobody.
     pub(crate) fn has_ended(&self) -> bool {
         let mut state = self.lock();
-        if state.caller.end().is_none() && state.now.elapsed() >= SILENCE {
+        if state.is_silent() {
             state = M::look(self, state);
         }
         state.caller.end().is_some()

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+#[cfg(feature = "serde")]
+use sidewire_platform::Endpoint;
 
 use super::line::{Line, deadline_in};
 use super::waiting::{Connection, Place, Timer};
@@ -105,6 +107,11 @@ impl Events {
     /// Why the connection has ended, once all events that had come were taken.
     pub async fn next(&mut self) -> Option<Result<Event>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.place.connection.endpoint()
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event>> {

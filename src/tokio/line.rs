@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
-use ::tokio::task::spawn_blocking;
+use ::tokio::task::{spawn_blocking, yield_now};
 use sidewire_platform::Endpoint;
 
 use super::waiting::{Connection, Place, Task, Tasks, Timer};
@@ -127,6 +127,10 @@ impl Lasting<Tasks> {
         deadline: Option<Instant>,
     ) -> Result<Arc<Connection>> {
         let mut timer = Timer::default();
+        if self.current().lock().is_silent() {
+            // The runtime looks what has come meanwhile: on some systems only that tells of the connection's end.
+            yield_now().await;
+        }
         loop {
             let next = poll_fn(|context| {
                 loop {

@@ -53,6 +53,8 @@ mod line;
 mod parts;
 mod pending;
 mod requests;
+#[cfg(feature = "serde")]
+pub mod typed;
 mod waiting;
 
 use std::time::{Duration, Instant};

@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+#[cfg(feature = "serde")]
+use sidewire_platform::Endpoint;
 
 use super::line::{Line, deadline_in};
 use super::waiting::{Connection, Timer};
@@ -89,6 +91,11 @@ impl Parts {
     /// Why there are no more.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.connection.endpoint()
     }
 
     fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>>> {

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "serde")]
+use sidewire_platform::Endpoint;
+
 use super::line::Line;
 use super::requests::Request;
 use super::waiting::{Connection, Timer};
@@ -72,6 +75,11 @@ impl Pending {
         if let Course::Open(seat) = self.course {
             self.connection.cancel(seat);
         }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        self.connection.endpoint()
     }
 
     fn poll_open(&mut self, seat: Seat, context: &mut Context<'_>) -> Poll<Result<Response>> {

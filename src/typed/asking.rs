@@ -69,7 +69,7 @@ impl<E> AskError<E> {
 
 impl<E> AskError<E> {
     /// Of a call to this endpoint.
-    pub(super) fn at(self, endpoint: &Endpoint) -> AskError<E> {
+    pub(crate) fn at(self, endpoint: &Endpoint) -> AskError<E> {
         match self {
             AskError::App(error) => AskError::App(error),
             AskError::Call(error) => AskError::Call(error.at(endpoint)),
