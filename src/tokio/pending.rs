@@ -15,8 +15,7 @@ use super::requests::Request;
 use super::waiting::{Connection, Timer};
 use crate::client::{Asked, Response, explain_request};
 use crate::error::{Error, Kind, Result};
-use sidewire_wire::Executed;
-use sidewire_wire::caller::{Outcome, Seat};
+use sidewire_wire::caller::Seat;
 
 /// A call that was started; from [`Client::start`](super::Client::start). It is a future, which gives the reply.
 ///
@@ -85,7 +84,7 @@ impl Pending {
     fn poll_open(&mut self, seat: Seat, context: &mut Context<'_>) -> Poll<Result<Response>> {
         let Pending { connection, deadline, timer, .. } = self;
         let (state, outcome) = ready!(connection.poll_seat(seat, *deadline, timer, context));
-        let result = connection.result(&state, outcome.unwrap_or(Outcome::TimedOut(Executed::Perhaps)));
+        let result = connection.answer(&state, outcome, *deadline);
         drop(state);
         self.course = Course::Told;
         std::mem::take(&mut self.asked).end(self.connection.endpoint(), &result);

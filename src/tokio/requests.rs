@@ -7,14 +7,14 @@ use super::Client;
 use super::line::{Line, deadline_in};
 use super::parts::Parts;
 use super::pending::Pending;
-use super::waiting::{Connection, Place};
-use crate::client::{Asked, Carried, Response, explain_request, remaining};
+use super::waiting::{Connection, Place, Task};
+use crate::client::{Asked, Carried, Response, State, explain_request, remaining};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::Executed;
 use sidewire_wire::caller::{Outcome, Purpose, Seat};
 use sidewire_wire::frame::timeout_ms;
 use sidewire_wire::memory::NoMemory;
+use sidewire_wire::{Executed, ResultCode};
 
 /// A request in the making; from [`Client::request`].
 ///
@@ -185,12 +185,30 @@ impl Connection {
         let id = begun.await?;
         let place = Place::new(self, Some(Seat::Call(id)), deadline);
         let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
-        let response = place.wait(|state, outcome| {
-            self.result(state, outcome.unwrap_or(Outcome::TimedOut(Executed::Perhaps)))
-        });
+        let response = place.wait(|state, outcome| self.answer(state, outcome, deadline));
         let response = response.await;
         asked.end(self.endpoint(), &response);
         response
+    }
+
+    /// What has come of a call. Timers are late by up to a millisecond, so the server, which was told the time limit,
+    /// may say first that it is over.
+    pub(super) fn answer(
+        &self,
+        state: &State<Task>,
+        outcome: Option<Outcome>,
+        deadline: Option<Instant>,
+    ) -> Result<Response> {
+        let is_late = |at: Instant| at <= Instant::now();
+        let outcome = match outcome {
+            Some(Outcome::Reply(reply))
+                if reply.rc == ResultCode::TIMED_OUT && deadline.is_some_and(is_late) =>
+            {
+                None
+            }
+            outcome => outcome,
+        };
+        self.result(state, outcome.unwrap_or(Outcome::TimedOut(Executed::Perhaps)))
     }
 
     async fn start(&self, request: &Request<'_>) -> Result<(Seat, Asked)> {

@@ -245,6 +245,82 @@ fn a_client_survives_its_runtime_as_one_whose_connection_has_ended() {
     running.stop().expect("the server ends well");
 }
 
+/// Values, in the same three ways.
+#[cfg(feature = "serde")]
+mod values {
+    use sidewire::typed::{AskError, Fault, Part};
+    use sidewire::{Server, Unsent, WhenSlow};
+
+    use crate::util::{fresh, start, usual, watchdog};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Count(u32);
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct TooMany(u32);
+
+    impl std::fmt::Display for TooMany {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{} are too many", self.0)
+        }
+    }
+
+    impl std::error::Error for TooMany {}
+
+    impl Fault for TooMany {}
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Counted {
+        to: u32,
+    }
+
+    sidewire::messages! {
+        5 => Count -> String, progress u32, error TooMany;
+    }
+
+    sidewire::events! {
+        6 => Counted;
+    }
+
+    #[test]
+    fn tasks_ask_with_values() {
+        let _watchdog = watchdog(60);
+        let mut server = Server::new(());
+        server.publishes::<Counted>(WhenSlow::DropNewest);
+        let remote = server.remote().expect("a remote");
+        server.serve_later::<Count>(move |(), Count(to), _request, mut responder| {
+            if to > 100 {
+                return responder.fail(TooMany(to));
+            }
+            let remote = remote.clone();
+            std::thread::spawn(move || {
+                for number in 1..=to {
+                    responder.progress(number)?;
+                }
+                remote.publish_event(&Counted { to }).expect("room");
+                responder.reply(format!("up to {to}"));
+                Ok::<_, Unsent>(())
+            });
+        });
+        let (running, bound) = start(server, [usual(&fresh("local"))]);
+        super::on_both(async || {
+            let client = super::open(&bound[0]).await;
+            let mut events = client.subscribe_to::<Counted>().await.expect("a topic");
+            assert_eq!(client.ask(&Count(3)).await.expect("an answer"), "up to 3");
+            assert_eq!(events.next().await.expect("one").expect("an event").to, 3);
+            let error = client.asking(&Count(101)).start().await.expect("start").await.expect_err("too many");
+            assert!(matches!(error, AskError::App(TooMany(101))), "{error}");
+            let mut parts = client.asking(&Count(2)).stream().await.expect("a stream");
+            let mut seen = Vec::new();
+            while let Some(part) = parts.next().await {
+                seen.push(part.expect("no failure"));
+            }
+            assert_eq!(seen, [Part::Progress(1), Part::Progress(2), Part::Reply("up to 2".into())]);
+        });
+        running.stop().expect("the server ends well");
+    }
+}
+
 /// Ten thousand tasks on a hundred connections, or fewer where that would take long.
 #[test]
 fn a_crowd_of_tasks_is_served() {

@@ -21,6 +21,8 @@ mod stats;
 mod store;
 mod stream;
 mod survey;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod texts;
 
 // C, Python and netcat over Unix sockets; their peers on Windows are not to be had under Wine.
