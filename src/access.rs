@@ -45,6 +45,11 @@ impl OwnIdentity {
         OwnIdentity { user, integrity: None }
     }
 
+    /// Whether that is our own user, and nobody else.
+    pub(crate) fn is(&self, user: &User) -> bool {
+        user.is_known() && *user == self.user
+    }
+
     /// Whether that is our own user, or root or SYSTEM.
     pub(crate) fn is_one_of_us(&self, user: &User) -> bool {
         user.is_known() && (*user == self.user || user.is_superuser())

@@ -106,7 +106,7 @@ pub mod typed;
 pub use access::Access;
 pub use app::{
     Acquired, Activation, Activations, Helper, HelperBuilder, HelperState, HelperStates, OtherInstance,
-    Presence, Restart, SingleInstance, SingleInstanceBuilder, Start, outlive_parent,
+    Presence, Restart, SingleInstance, SingleInstanceBuilder, Start, Stopped, outlive_parent, stop_server,
 };
 pub use client::{
     Build, Client, Connect, Event, Events, Parts, PeerReply, PeerRequest, PeerResponder, Pending,
@@ -150,7 +150,7 @@ const _: () = {
         User,
     )>();
     shared::<(Limits, ListenerLimits, ConnectionLimits)>();
-    shared::<(Build, Presence, Start)>();
+    shared::<(Build, Presence, Start, Stopped)>();
     shared::<(Client, Connect, RawDatagrams, RawStream, RequestBuilder<'_>, Response)>();
     shared::<(Answer<'_>, PeerHandle<()>, PeerInfo, PeerReply, PeerRequest<'_>, PeerResponder)>();
     shared::<(Event, Events, Parts, Pending, Reconnect, Reconnected, RefusedBy, Renewal, WhenSlow)>();

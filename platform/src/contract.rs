@@ -15,8 +15,8 @@ use std::time::Duration;
 use mio::{Interest, Poll, Registry, Token};
 
 use super::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, InstanceLock, Listener, Owned, ParentChannel,
-    PollDescriptor, Program, Reserve, StartLock, Started, Stream,
+    Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess, InstanceLock,
+    Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started, Stream,
 };
 use crate::{
     Address, BindOptions, Busy, Claim, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User,
@@ -32,6 +32,8 @@ const _: () = {
     is_shared::<DatagramChannel>();
     is_shared::<ChildProcess>();
     is_shared::<ParentChannel>();
+    is_shared::<ExpectedProcess>();
+    is_shared::<ForeignProcess>();
     is_shared::<Owned>();
     is_shared::<PollDescriptor>();
     is_shared::<Program>();
@@ -174,6 +176,15 @@ const _: fn(&mut Program) -> io::Result<Started> = Program::start;
 const _: fn(&Started) -> u32 = Started::pid;
 const _: fn(&mut Started) -> io::Result<Option<ExitStatus>> = Started::try_wait;
 const _: fn(&mut Started) -> io::Result<()> = Started::kill;
+const _: fn(&Channel) -> io::Result<ExpectedProcess> = ExpectedProcess::at;
+const _: fn(&ExpectedProcess, &Channel, Option<Duration>) -> io::Result<ForeignProcess> =
+    ExpectedProcess::meet;
+const _: fn(&ForeignProcess) -> u32 = ForeignProcess::id;
+const _: fn(&ForeignProcess) -> &User = ForeignProcess::user;
+const _: fn(&ForeignProcess) -> io::Result<()> = ForeignProcess::ask_to_end;
+const _: fn(&ForeignProcess, Option<Duration>) -> io::Result<bool> = ForeignProcess::wait;
+const _: fn() -> io::Result<Vec<Endpoint>> = super::local_endpoints;
+
 const _: fn(&Endpoint) -> io::Result<Result<StartLock, Busy>> = StartLock::try_acquire;
 const _: fn(&StartLock, Busy) = StartLock::tell;
 

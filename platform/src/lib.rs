@@ -21,11 +21,12 @@
 //! | `inherited.rs` | [`ParentChannel`] | that channel, in the program |
 //! | `manager.rs` | [`activated`], [`tell_manager`] | the service manager: sockets that it hands over, what it is told |
 //! | `detached.rs` | [`Program`], [`Started`] | a program that outlives whoever starts it |
+//! | `foreign.rs` | [`ExpectedProcess`], [`ForeignProcess`] | the process that serves at the other end of a channel |
 //! | `start_lock.rs` | [`StartLock`] | who starts a server at an endpoint, or leaves |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
 //! | `instance.rs` | [`InstanceLock`], [`allow_foreground`] | who is the one instance of an app |
-//! | `names.rs` | (private) | endpoint names to system addresses |
+//! | `names.rs` | [`local_endpoints`] | endpoint names to system addresses, and which names there are |
 //! | `poll.rs` | [`PollDescriptor`] | a poll as a descriptor, for other loops |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
@@ -74,6 +75,9 @@
 //! killed or not, nor what a child that has ended has started itself, unless it takes pains to. Its
 //! id stays its own until it was waited for, and nothing is signalled afterwards.
 //!
+//! **Foreign processes.** [`ForeignProcess`] is one that we have not started, by the system's own reference to it: what
+//! is asked to end, or waited for, is never another one that has got its number since.
+//!
 //! **Instances.** [`InstanceLock::claim`] never waits; of any number of processes that ask at a time exactly one gets
 //! the lock of an app, and has it until it drops it or ends, however it ends. Whoever does not, finds the one that does
 //! at [`InstanceLock::endpoint`], as soon as that listens there.
@@ -120,10 +124,11 @@ pub use manager::Notice;
 #[cfg(feature = "tokio")]
 pub use os::AsyncChannel;
 pub use os::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, InstanceLock, Listener, Owned, ParentChannel,
-    PollDescriptor, Program, Reserve, StartLock, Started, Stream, activated, allow_foreground,
-    current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit, encode_text,
-    is_descriptor_limit, raise_descriptor_limit, standard_error, stream_schemes, tell_manager, user_name,
+    Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess, InstanceLock,
+    Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started, Stream, activated,
+    allow_foreground, current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit,
+    encode_text, is_descriptor_limit, local_endpoints, raise_descriptor_limit, standard_error,
+    stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

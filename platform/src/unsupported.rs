@@ -63,6 +63,51 @@ impl fmt::Display for Owned {
     }
 }
 
+/// The process that serves at the other end of a channel.
+#[derive(Debug)]
+pub enum ExpectedProcess {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/foreign.rs.
+impl ExpectedProcess {
+    pub fn at(channel: &Channel) -> io::Result<ExpectedProcess> {
+        match *channel {}
+    }
+    pub fn meet(&self, _channel: &Channel, _timeout: Option<Duration>) -> io::Result<ForeignProcess> {
+        match *self {}
+    }
+}
+
+/// A process that others have started.
+#[derive(Debug)]
+pub enum ForeignProcess {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/foreign.rs.
+impl ForeignProcess {
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match *self {}
+    }
+    #[must_use]
+    pub fn user(&self) -> &User {
+        match *self {}
+    }
+    pub fn ask_to_end(&self) -> io::Result<()> {
+        match *self {}
+    }
+    pub fn wait(&self, _timeout: Option<Duration>) -> io::Result<bool> {
+        match *self {}
+    }
+}
+
+/// The `local:` endpoints of this user.
+///
+/// # Errors
+///
+/// Always.
+pub fn local_endpoints() -> io::Result<Vec<Endpoint>> {
+    unsupported()
+}
+
 /// A bound stream endpoint.
 #[derive(Debug)]
 pub enum Listener {}
@@ -649,6 +694,7 @@ mod tests {
             PollDescriptor::of(&Poll::new().unwrap()).unwrap_err(),
             Reserve::new().unwrap_err(),
             activated().unwrap_err(),
+            local_endpoints().unwrap_err(),
             tell_manager(&[]).unwrap_err(),
             Owned(()).endpoint().unwrap_err(),
             current_user().unwrap_err(),

@@ -54,6 +54,19 @@ fn help_teaches() {
         ),
         ("stats", &["Exit status: 0", "--json", "--type", "type 5"]),
         ("describe", &["Exit status: 0", "--json", "question mark", "1 the server does not describe itself"]),
+        (
+            "stop",
+            &[
+                "Exit status: 0",
+                "1 one is not",
+                "--all",
+                "--wait",
+                "--json",
+                "SIGTERM",
+                "nobody listens",
+                "systemctl",
+            ],
+        ),
         ("demo", &["Exit status: 0", "helper"]),
     ] {
         let outcome = stage.run([command, "--help"]).expect(0);
@@ -72,7 +85,7 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "stats", "describe", "watch", "demo"] {
+    for command in ["serve", "call", "ping", "stats", "describe", "stop", "watch", "demo"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper"), "{text}");

@@ -45,6 +45,9 @@ mod removed;
 mod signals;
 #[cfg(unix)]
 mod squatting;
+// The system has to tell which process serves.
+#[cfg(any(target_os = "linux", windows))]
+mod stop;
 // What only /proc, strace and setpriv show.
 #[cfg(target_os = "linux")]
 mod accepting;

@@ -217,6 +217,39 @@ fn the_overflow_uid_is_nobody() {
     eventually(PATIENCE, &name, || server.log().contains(&name));
 }
 
+/// Neither what policy keeps out, nor what has let everyone in; and what root may do, its tool does not.
+#[test]
+fn nobody_stops_the_server_of_another_user() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    for access in [&[][..], ANYONE] {
+        let mut annas = town.serve(ANNA, &abstract_name(), access);
+        let endpoint = annas.process.endpoints[0].to_string();
+        for user in [BERT, ROOT] {
+            let text =
+                Started::new(&mut town.command(user, &["stop", &endpoint]), b"").finish().expect(1).text();
+            assert!(text.starts_with(&format!("{endpoint}: not stopped: ")), "{text}");
+            assert!(text.contains(&format!("belongs to another user (uid {ANNA})")), "{text}");
+        }
+        assert!(annas.process.child.try_wait().expect("look").is_none());
+        stays_well(&town, ANNA, &annas);
+    }
+    // Root's server is trusted by all, and stopped by nobody else.
+    let mut roots = town.serve(ROOT, &abstract_name(), ANYONE);
+    let endpoint = roots.process.endpoints[0].to_string();
+    let text = Started::new(&mut town.command(ANNA, &["stop", &endpoint]), b"").finish().expect(1).text();
+    let pid = roots.process.child.id();
+    assert!(
+        text.contains(&format!("its process, pid {pid}, belongs to uid 0, and this is uid {ANNA}")),
+        "{text}"
+    );
+    assert!(roots.process.child.try_wait().expect("look").is_none());
+    assert!(roots.log().contains("may not ask the server to stop"), "{}", roots.log());
+    // Its own user ends it.
+    let own = Started::new(&mut town.command(ROOT, &["stop", &endpoint]), b"").finish().expect(0);
+    assert_eq!(own.text(), format!("{endpoint}: stopped (pid {pid}, asked)\n"));
+}
+
 /// Where somebody else's server has taken the place of the one before, nothing is sent to it, nor is it tried again.
 #[test]
 fn a_client_does_not_connect_anew_to_a_stranger() {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio", target_os = "linux", target_os = "android"))]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,7 +91,7 @@ impl Channel {
         Channel::new(socket, transport)
     }
 
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", target_os = "linux", target_os = "android"))]
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

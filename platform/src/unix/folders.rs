@@ -1,9 +1,11 @@
 //! `local:NAME`: the user's private folders, in which `NAME.sock` is put and looked for.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, chmod, lstat, mkdir};
@@ -111,6 +113,19 @@ impl Folders {
             }
         }
         paths
+    }
+
+    /// The names of what lies in these folders and may be a server's socket, each once.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let private = self.candidates().filter(|folder| check(folder, self.uid).is_ok());
+        for entry in private.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+            let may_be = entry.file_type().is_ok_and(|kind| kind.is_socket() || kind.is_symlink());
+            let name = entry.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".sock"));
+            names.extend(name.filter(|_| may_be).map(str::to_owned));
+        }
+        names
     }
 
     /// Where a server's link leads (see [`local`](super::local)), if that is a private folder too;
@@ -272,6 +287,25 @@ mod tests {
             error.to_string().contains("absolute") && error.to_string().contains("not a folder"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn names_are_those_of_sockets_in_private_folders_each_once() {
+        let (root, folders) = folders(Some("session"));
+        for (folder, mode) in [("session", 0o700), ("run", 0o755), ("tmp", 0o700)] {
+            make(&root.path().join(folder), mode);
+        }
+        let bind =
+            |place: &str| drop(std::os::unix::net::UnixListener::bind(root.path().join(place)).unwrap());
+        for place in
+            ["session/a.sock", "tmp/a.sock", "tmp/b.sock", "run/c.sock", "tmp/d.socket", "tmp/.e.sock"]
+        {
+            bind(place);
+        }
+        symlink(root.path().join("session/f.sock"), root.path().join("tmp/f.sock")).unwrap();
+        fs::write(root.path().join("tmp/g.sock"), "").unwrap();
+        assert_eq!(folders.names().into_iter().collect::<Vec<_>>(), [".e", "a", "b", "f"]);
+        assert!("local:.e".parse::<crate::Endpoint>().is_err(), "which is no name");
     }
 
     #[test]

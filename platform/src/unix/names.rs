@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
 use socket2::SockAddr;
 
+use super::folders::Folders;
 use crate::endpoint::Endpoint;
 use crate::peer::Address;
 
@@ -171,6 +172,23 @@ pub(super) fn address(address: &SockAddr) -> Address {
         return Address::Abstract(name.to_vec());
     }
     address.as_pathname().map_or(Address::Unnamed, |path| Address::Path(path.to_owned()))
+}
+
+/// The `local:` endpoints of this user that there seem to be; also some that nobody serves any more.
+///
+/// # Errors
+///
+/// What the system says.
+///
+/// # Platform-specific behavior
+///
+/// Unix: what lies in the folders of `local:` and is called `NAME.sock`, whoever has put it there. Windows: the pipes
+/// with the user's SID in the name. Those of the instances of apps ([`InstanceLock`](crate::InstanceLock)) are left out.
+#[allow(clippy::unnecessary_wraps)] // Elsewhere the system is asked for all names at once.
+pub fn local_endpoints() -> io::Result<Vec<Endpoint>> {
+    let names = Folders::of_this_process().names();
+    let servers = names.iter().filter(|name| !name.ends_with(".instance"));
+    Ok(servers.filter_map(|name| format!("local:{name}").parse().ok()).collect())
 }
 
 /// Bytes as a text of the system; any will do here.

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::windows::io::{AsHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +108,11 @@ impl Channel {
     pub(super) fn into_parts(self) -> (Object, Peer, Option<Arc<str>>) {
         let Channel { duplex, peer, pipe } = self;
         (duplex.into_object(), peer, pipe)
+    }
+
+    /// Calls this with the pipe, if it is one that is open.
+    pub(super) fn with_pipe<R>(&self, ask: impl FnOnce(BorrowedHandle<'_>) -> R) -> Option<R> {
+        self.duplex.object().with_pipe(ask)
     }
 
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who

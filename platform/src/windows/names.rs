@@ -1,6 +1,7 @@
 //! Endpoint names to system names and addresses.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::{Endpoint, User, hosts};
 /// Most characters of a pipe's whole name ("CreateNamedPipeW function",
 /// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
 const PIPE_NAME_MAX: usize = 256;
+/// The folder of all pipes.
+const PIPES: &str = r"\\.\pipe\";
 
 /// The address of a stream endpoint on this system.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl PipeName {
     /// Names", learn.microsoft.com/windows/win32/ipc/pipe-names), and only administrators may create
     /// `ProtectedPrefix\Administrators\x`.
     pub(super) fn new(name: &str) -> io::Result<PipeName> {
-        let text = format!(r"\\.\pipe\{name}");
+        let text = format!("{PIPES}{name}");
         let length = text.encode_utf16().count();
         if length > PIPE_NAME_MAX {
             return Err(invalid(format!(
@@ -155,6 +158,38 @@ fn local_pipe(name: &str) -> io::Result<PipeName> {
     }
 }
 
+/// The `local:` endpoints of this user that there seem to be; also some that nobody serves any more.
+///
+/// # Errors
+///
+/// What the system says.
+///
+/// # Platform-specific behavior
+///
+/// Unix: what lies in the folders of `local:` and is called `NAME.sock`, whoever has put it there. Windows: the pipes
+/// with the user's SID in the name. Those of the instances of apps ([`InstanceLock`](crate::InstanceLock)) are left out.
+pub fn local_endpoints() -> io::Result<Vec<Endpoint>> {
+    let own = local_pipe("")?;
+    let Some(prefix) = own.text().strip_prefix(PIPES) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(PIPES)? {
+        // Some names are none that a file could have.
+        let Ok(name) = entry.map(|entry| entry.file_name()) else { continue };
+        found.extend(name.to_str().and_then(|name| endpoint_of(name, prefix)));
+    }
+    found.sort_by_key(Endpoint::to_string);
+    found.dedup();
+    Ok(found)
+}
+
+fn endpoint_of(pipe: &str, prefix: &str) -> Option<Endpoint> {
+    let (start, name) = pipe.split_at_checked(prefix.len())?;
+    let is_session = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_instance = name.rsplit_once(".instance-").is_some_and(|(_, number)| is_session(number));
+    let is_ours = start.eq_ignore_ascii_case(prefix) && !is_instance;
+    is_ours.then(|| format!("local:{name}").parse().ok()).flatten()
+}
+
 /// Bytes as a text of the system, which has to be Unicode.
 pub(crate) fn os_string(bytes: &[u8]) -> Option<OsString> {
     std::str::from_utf8(bytes).ok().map(OsString::from)
@@ -179,6 +214,32 @@ mod tests {
         assert_eq!(pipe(r"pipe:LOCAL\x").unwrap(), r"\\.\pipe\LOCAL\x");
         assert_eq!(pipe("local:app").unwrap(), format!(r"\\.\pipe\sidewire-{user}-app"));
         assert_eq!(pipe("tcp:127.0.0.1:80").unwrap(), "[127.0.0.1:80]");
+    }
+
+    #[test]
+    fn whoever_serves_at_a_local_name_is_found() {
+        let own = Endpoint::Local(format!("Found-{}", std::process::id()));
+        let listener = crate::Listener::bind(&own, &crate::BindOptions::default()).unwrap();
+        assert_eq!(local_endpoints().unwrap().iter().filter(|found| **found == own).count(), 1);
+        drop(listener);
+        let channel = crate::Channel::connect(&own, None);
+        assert!(channel.is_err() || !local_endpoints().unwrap().contains(&own));
+    }
+
+    #[test]
+    fn names_of_servers_are_told_from_others() {
+        let found = |pipe| endpoint_of(pipe, "sidewire-S-1-").map(|endpoint| endpoint.to_string());
+        assert_eq!(found("sidewire-S-1-app").as_deref(), Some("local:app"));
+        assert_eq!(found("Sidewire-s-1-a.instance-x").as_deref(), Some("local:a.instance-x"));
+        for other in [
+            "sidewire-S-2-app",
+            "sidewire",
+            "sidewire-S-1-",
+            "sidewire-S-1-a.instance-12",
+            "sidewire-S-1-a b",
+        ] {
+            assert_eq!(found(other), None, "{other}");
+        }
     }
 
     #[test]

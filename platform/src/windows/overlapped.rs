@@ -1,7 +1,7 @@
 //! Overlapped operations on a pipe or a socket: one system call a function.
 
 use std::io;
-use std::os::windows::io::{AsHandle, AsRawHandle, AsRawSocket, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, AsRawSocket, BorrowedHandle, OwnedHandle};
 use std::ptr;
 use std::sync::{PoisonError, RwLock};
 
@@ -76,6 +76,17 @@ impl Object {
                 None => false,
             },
             Object::Tcp(_) => false,
+        }
+    }
+
+    /// Calls this with the pipe, if it is one that is open.
+    pub(super) fn with_pipe<R>(&self, ask: impl FnOnce(BorrowedHandle<'_>) -> R) -> Option<R> {
+        match self {
+            Object::Pipe(end) => {
+                let handle = end.0.read().unwrap_or_else(PoisonError::into_inner);
+                handle.as_ref().map(|handle| ask(handle.as_handle()))
+            }
+            Object::Tcp(_) => None,
         }
     }
 

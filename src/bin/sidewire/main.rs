@@ -12,6 +12,7 @@ mod ping;
 mod serve;
 mod sleep;
 mod stats;
+mod stop;
 mod store;
 mod stream;
 mod text;
@@ -29,7 +30,7 @@ use sidewire::{Access, Endpoint};
 ///
 /// Exit status: 0 done
 ///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, or a
-///                row of demo, failed
+///                row of demo, failed; stop: a server is still there
 ///              2 usage: a bad endpoint or argument
 ///              3 call, ping, stats, describe, watch: nobody listens, or refused
 ///              4 call, ping, stats, describe, watch: timed out
@@ -52,6 +53,7 @@ enum Command {
     Watch(watch::Args),
     Stats(stats::Args),
     Describe(describe::Args),
+    Stop(stop::Args),
     Demo(demo::Args),
     #[command(hide = true)]
     DemoHelper(demo::HelperArgs),
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Describe(args) => describe::run(&args),
+        Command::Stop(args) => stop::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
     }

@@ -20,7 +20,7 @@ pub(crate) const GREETING: &[u8] = b"hello, this is server!";
 
 /// A server with the store's handlers and no endpoint yet.
 pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
-    let mut server = Server::builder(GREETING.to_vec()).types(TYPES).build()?;
+    let mut server = Server::builder(GREETING.to_vec()).types(TYPES).may_be_stopped().build()?;
     server.on(GET, |value, _request, reply| {
         reply.write(value);
         Ok(())
