@@ -86,7 +86,11 @@ where
         Err(error) if error.is_not_listening() => return Ok(Stopped::Absent),
         connected => connected?,
     };
-    let (answer, process) = Asking { endpoint: &endpoint, channel, until }.ask()?;
+    let (answer, process) = match (Asking { endpoint: &endpoint, channel, until }).ask() {
+        // It may just have been ending, or was killed.
+        Err(error) if error.is_protocol() && is_absent(&connect) => return Ok(Stopped::Absent),
+        asked => asked?,
+    };
     let pid = process.id();
     let stopped = match answer {
         Answer::Granted | Answer::Denied(ResultCode::SHUTTING_DOWN) => Stopped::Asked { pid },
@@ -106,6 +110,10 @@ where
         }
         Err(error) => Err(Error::os(STOP, &endpoint, error)),
     }
+}
+
+fn is_absent(connect: &Connect) -> bool {
+    connect.connect().is_err_and(|error| error.is_not_listening())
 }
 
 /// The end of the time for all of it.

@@ -246,7 +246,8 @@ fn nobody_stops_the_server_of_another_user() {
     assert!(roots.process.child.try_wait().expect("look").is_none());
     assert!(roots.log().contains("may not ask the server to stop"), "{}", roots.log());
     // Its own user ends it.
-    let own = Started::new(&mut town.command(ROOT, &["stop", &endpoint]), b"").finish().expect(0);
+    let own =
+        Started::new(&mut town.command(ROOT, &["stop", &endpoint, "--wait", "50"]), b"").finish().expect(0);
     assert_eq!(own.text(), format!("{endpoint}: stopped (pid {pid}, asked)\n"));
 }
 
