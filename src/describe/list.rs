@@ -144,9 +144,9 @@ impl List {
     /// Adds a message. Everything that it is made of derives [`JsonSchema`].
     pub fn message<M>(&mut self)
     where
-        M: Message + JsonSchema,
-        M::Reply: JsonSchema,
-        M::Progress: JsonSchema,
+        M: Message + Described,
+        M::Reply: Described,
+        M::Progress: Described,
         M::Error: ErrorSchema,
     {
         let (part, number, name, about) = (self.part, M::TYPE, M::NAME, M::ABOUT);
@@ -155,7 +155,7 @@ impl List {
     }
 
     /// Adds an event that the server publishes. Everything that it is made of derives [`JsonSchema`].
-    pub fn event<E: Event + JsonSchema>(&mut self) {
+    pub fn event<E: Event + Described>(&mut self) {
         let (number, name, about, encoding) = (E::TYPE, E::NAME, E::ABOUT, E::Codec::NAME);
         let schemas = |generator: &mut SchemaGenerator| vec![("event", generator.subschema_for::<E>())];
         self.entries.push(Entry { part: Part::Events, number, name, about, encoding, schemas });
@@ -169,9 +169,9 @@ impl List {
 
 fn of_message<M>(generator: &mut SchemaGenerator) -> Schemas
 where
-    M: Message + JsonSchema,
-    M::Reply: JsonSchema,
-    M::Progress: JsonSchema,
+    M: Message + Described,
+    M::Reply: Described,
+    M::Progress: Described,
     M::Error: ErrorSchema,
 {
     let mut schemas =
@@ -189,6 +189,16 @@ impl fmt::Debug for Entry {
         write!(f, "{:?} {} {}", self.part, self.number, self.name)
     }
 }
+
+/// What has a schema: every type that derives [`JsonSchema`]. Nobody implements this.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no schema",
+    label = "no `JsonSchema`",
+    note = "add `#[derive(schemars::JsonSchema)]` to `{Self}`, or leave its message out of the contract"
+)]
+pub trait Described: JsonSchema {}
+
+impl<T: JsonSchema> Described for T {}
 
 /// The schema of what a message may fail with: of every [`Fault`] that derives [`JsonSchema`]; a [`Failure`] has none,
 /// since it travels as a text.

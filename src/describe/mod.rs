@@ -66,7 +66,7 @@ mod macros;
 mod serving;
 
 pub use client::WhenDiffers;
-pub use list::{Asks, Contract, ErrorSchema, List};
+pub use list::{Asks, Contract, Described, ErrorSchema, List};
 
 /// The hash of a contract, as it is in the hellos of those who keep to it: for [`App::contract`](crate::App::contract)
 /// where it is not set by [`Server::describe`](crate::Server::describe) or [`Connect::contract`](crate::Connect::contract).

@@ -74,7 +74,7 @@ fn messages_are_called_by_their_names() {
 fn others_do_not() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    let server = stage.serve(&stage.all_streams(), &["--access", "anyone"]);
+    let server = stage.serve(&stage.verified_streams(), &[]);
     for endpoint in server.endpoints.iter().map(ToString::to_string) {
         let lacking =
             |outcome: Outcome| outcome.expect(1).prints("").mentions("this server does not describe itself");
