@@ -127,7 +127,7 @@ fn serve(endpoints: &[&OsStr]) -> Result<(), Box<dyn Error>> {
         let found = notes.iter().filter(|note| note.text.contains(&find.text) && has_tag(note));
         Ok(found.cloned().collect())
     });
-    server.describe::<Api>()?; // when all is served, and nobody can connect yet
+    server.describe::<Api>()?; // when all is served
     server.stop_on_signals()?;
     let printer = Printer::new()?;
     for &text in endpoints {

@@ -72,7 +72,7 @@ impl Connect {
     }
 
     /// Holds a server to what it was to be.
-    pub(super) fn hold_to_build(&self, theirs: Option<App>) -> Result<()> {
+    pub(crate) fn hold_to_build(&self, theirs: Option<App>) -> Result<()> {
         let ours = self.own_app();
         #[cfg(feature = "describe")]
         self.hold_to_contract(ours.as_ref(), theirs.as_ref())?;

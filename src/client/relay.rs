@@ -244,8 +244,10 @@ impl Contact {
         Contact(connect.adopt(endpoint, channel, fate))
     }
 
-    pub(crate) fn shake_hands(&self, deadline: Option<Instant>) -> Result<()> {
-        self.0.shake_hands(deadline)
+    /// `connect`: what it was made with, which also says of which build the helper has to be.
+    pub(crate) fn shake_hands(&self, connect: &Connect, deadline: Option<Instant>) -> Result<()> {
+        self.0.shake_hands(deadline)?;
+        connect.hold_to_build(self.0.peer_app())
     }
 
     /// Whether what comes unasked is to be read at once.

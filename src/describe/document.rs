@@ -13,10 +13,10 @@ use sidewire_wire::App;
 const FORMAT: u32 = 1;
 
 /// The document's text.
-pub(super) fn text(list: &List, app: Option<&App>, hash: &[u8; 32]) -> String {
+pub(super) fn text(list: &List, app: &App, hash: &[u8; 32]) -> String {
     let mut document = Map::new();
     document.insert("format".into(), FORMAT.into());
-    if let Some(app) = app.filter(|app| !app.name().is_empty() || !app.version().is_empty()) {
+    if !app.name().is_empty() || !app.version().is_empty() {
         document.insert("app".into(), json!({ "name": app.name(), "version": app.version() }));
     }
     let digits = hash.iter().map(|byte| format!("{byte:02x}"));

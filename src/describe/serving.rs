@@ -10,12 +10,12 @@ impl<S, T: Threads> Server<S, T> {
     /// version, to everybody who is let in and asks ([`DESCRIPTION`](crate::DESCRIPTION)). The contract's hash is in its
     /// hellos from then on.
     ///
-    /// Call it when all handlers and topics are set, and before the first endpoint is opened. See
-    /// [`describe`](crate::describe) for an example.
+    /// Call it when all handlers and topics are set, and before the server runs: who is connected already has its
+    /// hello. See [`describe`](crate::describe) for an example.
     ///
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input), with what to do, if a message has no handler or an event no
-    /// topic; two of them have the same number; an endpoint was opened already; the app has another contract's hash; or a
+    /// topic; two of them have the same number; the app has another contract's hash; or a
     /// handler of type 65,535 is in the way.
     pub fn describe<C: Contract>(&mut self) -> Result<()> {
         let list = List::of::<C>();

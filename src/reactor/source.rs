@@ -182,6 +182,14 @@ impl<Y: System> Source<Y> {
 }
 
 impl<Y: System> Reactor<Y> {
+    /// From now on hellos say this of the application, wherever somebody comes in.
+    #[cfg(feature = "describe")]
+    pub(crate) fn set_app(&mut self, app: &sidewire_wire::App) {
+        for source in &mut self.sources {
+            Arc::make_mut(&mut source.site.settings).app = Some(app.clone());
+        }
+    }
+
     /// The number of one more source.
     pub(super) fn next_number(&self) -> io::Result<u16> {
         let number = u16::try_from(self.sources.len()).ok().filter(|number| *number < MAX_SOURCES);

@@ -10,14 +10,9 @@ impl<S, T: Threads> Server<S, T> {
     pub(crate) fn describe_as(
         &mut self,
         hash: [u8; 32],
-        describe: impl FnOnce(Option<&App>) -> String,
+        describe: impl FnOnce(&App) -> String,
     ) -> Result<()> {
         let invalid = |why: &str| Err(Error::invalid("describe the server", why));
-        if !self.endpoints.is_empty() {
-            return invalid(
-                "an endpoint was opened already, whose hellos lack the contract: call `describe` before",
-            );
-        }
         if self.has_handler(DESCRIPTION) {
             return invalid(
                 "type 65535, by which servers are asked to describe themselves, has a handler: give that another",
@@ -30,7 +25,10 @@ impl<S, T: Threads> Server<S, T> {
             );
         }
         *app = std::mem::take(app).contract(hash);
-        self.dispatch.description = Some(describe(self.app.as_ref()).into());
+        self.dispatch.description = Some(describe(app).into());
+        if let Some(reactor) = &mut self.core.reactor {
+            reactor.set_app(app);
+        }
         Ok(())
     }
 

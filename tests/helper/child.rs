@@ -67,6 +67,8 @@ fn role() {
             sleep();
         }
         "parent" => parent(),
+        #[cfg(feature = "describe")]
+        "describes" => crate::contracts::serve(),
         role => panic!("no role: {role:?}"),
     }
     process::exit(0);

@@ -7,6 +7,8 @@ mod util;
 
 mod breaks;
 mod child;
+#[cfg(feature = "describe")]
+mod contracts;
 mod deaths;
 mod example;
 #[cfg(target_os = "linux")] // Signals, shells, and /proc.

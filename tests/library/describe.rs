@@ -210,9 +210,19 @@ fn what_is_in_the_way_is_said_at_once() {
     server.serve::<Pack>(|(), _| Ok(0));
     server.publishes::<Changed>(WhenSlow::DropNewest);
     assert!(objection(&mut server).contains("hash already"));
+}
+
+/// As long as nobody has heard a hello.
+#[test]
+fn it_may_listen_before() {
+    let _watchdog = watchdog(10);
     let mut server = undescribed();
-    server.listen(usual(&all_streams()[0])).expect("listen");
-    assert!(objection(&mut server).contains("call `describe` before"));
+    let bound = server.listen(usual(&all_streams()[0])).expect("listen");
+    server.describe::<Whole>().expect("described");
+    let running = server.spawn().expect("spawn");
+    let app = client(&bound).peer_app().expect("an app");
+    assert_eq!((app.name(), app.contract_hash()), ("org.example.pack", Some(contract_hash::<Whole>())));
+    running.stop().expect("the server ends well");
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl HelperBuilder {
         self
     }
 
-    /// Sets what clients have in general: limits, time limits of calls, what our hello says of us. What concerns endpoints
+    /// Sets what clients have in general: limits, time limits of calls, what our hello says of us, of which build the
+    /// helper has to be. What concerns endpoints
     /// and other users, the classic layout and reconnecting, means nothing here.
     pub fn options(mut self, options: impl FnOnce(Connect) -> Connect) -> HelperBuilder {
         self.connect = options(self.connect);

@@ -112,7 +112,7 @@ impl Run {
         if keeping.is_stopping() {
             contact.leave();
         }
-        contact.shake_hands(deadline)?;
+        contact.shake_hands(keeping.connect(), deadline)?;
         self.course().was_ready = true;
         keeping.ready(&contact);
         Ok(contact)
