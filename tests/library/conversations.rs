@@ -94,9 +94,9 @@ fn large_calls_at_a_time_go_both_ways() {
             store(),
             |listen| listen,
             |endpoint| {
-                let (client, payload) = (client(driver, endpoint), vec![7; 4 << 20]);
+                let (client, payload) = (client(driver, endpoint), vec![7; 3 << 20]);
                 thread::scope(|scope| {
-                    for _ in 0..4 {
+                    for _ in 0..3 {
                         scope.spawn(|| {
                             assert!(client.call(ECHO, &payload).expect("a reply").payload() == payload);
                         });

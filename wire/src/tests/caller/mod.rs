@@ -9,6 +9,7 @@ mod roles;
 mod rules;
 mod started;
 mod stories;
+mod told;
 
 use std::cell::Cell;
 use std::rc::Rc;
