@@ -47,6 +47,7 @@ impl fmt::Debug for Closing {
 impl<M: Medium> SharedConnection<M> {
     /// Tells of the connection's end, if that is why this has failed. If more is known of it, or soon will be, that
     /// becomes the error.
+    #[inline]
     pub(crate) fn told<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Err(error) if error.lost().is_some() || error.is_closed() => {
