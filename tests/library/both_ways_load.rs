@@ -74,7 +74,7 @@ fn payload(thread: usize, number: usize, length: usize) -> Vec<u8> {
 #[test]
 fn a_hundred_threads_call_both_ways_on_one_connection() {
     let _watchdog = watchdog(300);
-    for (endpoint, each) in crowded_streams(if cfg!(windows) { 100 } else { 1000 }) {
+    for (endpoint, each) in crowded_streams(if cfg!(windows) { 400 } else { 1000 }) {
         a_hundred_threads_call_both_ways(&endpoint, each);
     }
 }

@@ -78,6 +78,8 @@ fn three_hundred_threads_share_one_client() {
 /// Small calls must not wait in vain behind large ones, nor large ones be torn apart.
 #[test]
 fn small_and_large_calls_of_one_client_do_not_mix() {
+    // A pipe of Wine's moves 4 KiB at a time.
+    const ROUNDS: usize = if cfg!(windows) { 2 } else { 5 };
     let _watchdog = watchdog(60);
     let large = (0..3_000_000u32).map(|at| (at % 251) as u8).collect::<Vec<_>>();
     on_every_stream(
@@ -87,7 +89,7 @@ fn small_and_large_calls_of_one_client_do_not_mix() {
             let client = client(endpoint);
             let work = |number: usize| {
                 let size = if number.is_multiple_of(4) { large.len() } else { number };
-                for _ in 0..5 {
+                for _ in 0..ROUNDS {
                     let reply = client.call(ECHO, &large[..size]).expect("call");
                     assert!(reply.payload() == &large[..size], "{size} bytes come back as others");
                 }
