@@ -4,7 +4,7 @@ use std::thread;
 
 use sidewire::{Client, Connect, Counters, Endpoint, Limits, Listen, Server};
 
-use super::{Raw, all_streams, classic, frame, start, store_with, usual, usual_access};
+use super::{PATIENCE, Raw, all_streams, classic, frame, start, store_with, usual, usual_access};
 
 /// A layout, and for the classic one how its frames are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,9 @@ impl Dialect {
         }
     }
 
+    /// One that waits for as long as a busy machine may take.
     pub(crate) fn client(self, endpoint: &Endpoint) -> Client {
-        self.connect(endpoint).open().expect("connect")
+        self.connect(endpoint).timeout(PATIENCE).call_timeout(PATIENCE).open().expect("connect")
     }
 
     /// A raw connection that is ready for requests.
