@@ -56,7 +56,7 @@ fn come_and_go(place: &Place, Crowd { processes, clients, rounds, pause }: Crowd
 }
 
 /// `SIDEWIRE_ROUNDS` says how many times as many rounds there are.
-fn times() -> usize {
+pub(crate) fn times() -> usize {
     std::env::var("SIDEWIRE_ROUNDS").map_or(1, |times| times.parse().expect("a number"))
 }
 

@@ -13,6 +13,7 @@ use sidewire::{
     ServerBuilder,
 };
 
+use crate::crowd::times;
 use crate::program::{Place, everywhere};
 use crate::util::{fresh, until, watchdog};
 
@@ -62,22 +63,30 @@ fn build<S>(app: App, state: S, set: impl FnOnce(ServerBuilder<S>) -> ServerBuil
 struct Fates {
     answered: Vec<u64>,
     not_executed: Vec<u64>,
+    longest: Duration,
+}
+
+/// Servers that follow one another so fast count as one that lets everybody in and ends: behind that, there are pauses.
+fn steadfast() -> Reconnect {
+    Reconnect::new().attempts(1000).pauses(Duration::from_millis(1), Duration::from_millis(20))
 }
 
 /// Calls until it is told to stop, at this pace, and says what became of each.
 fn load(connect: Connect, numbers: &AtomicU64, pace: Duration, goes_on: &AtomicBool) -> Result<Fates, Error> {
-    let client = connect.reconnect(Reconnect::new().attempts(1000)).call_timeout(AMPLE).open()?;
+    let client = connect.reconnect(steadfast()).call_timeout(AMPLE).open()?;
     let (mut fates, begun) = (Fates::default(), Instant::now());
     for turn in 1.. {
         if !goes_on.load(Ordering::Relaxed) {
             break;
         }
         let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let called = Instant::now();
         match client.call(EXECUTE, number.to_le_bytes()) {
             Ok(_) => fates.answered.push(number),
             Err(error) if error.executed() == Executed::Never => fates.not_executed.push(number),
             Err(error) => return Err(error),
         }
+        fates.longest = fates.longest.max(called.elapsed());
         let ahead = (pace * turn).saturating_sub(begun.elapsed());
         std::thread::sleep(ahead);
     }
@@ -87,7 +96,7 @@ fn load(connect: Connect, numbers: &AtomicU64, pace: Duration, goes_on: &AtomicB
 /// The same with many at a time, which are not sent again.
 fn load_in_windows(connect: Connect, numbers: &AtomicU64, goes_on: &AtomicBool) -> Result<Fates, Error> {
     const WINDOW: usize = 16;
-    let client = connect.reconnect(Reconnect::new().attempts(1000)).call_timeout(AMPLE).open()?;
+    let client = connect.reconnect(steadfast()).call_timeout(AMPLE).open()?;
     let mut fates = Fates::default();
     while goes_on.load(Ordering::Relaxed) {
         let mut window = Vec::new();
@@ -109,8 +118,7 @@ fn load_in_windows(connect: Connect, numbers: &AtomicU64, goes_on: &AtomicBool) 
 
 /// The version that answers now.
 fn version(place: &Place, numbers: &AtomicU64) -> Result<String, Error> {
-    let client =
-        place.connect_only().reconnect(Reconnect::new().attempts(1000)).call_timeout(AMPLE).open()?;
+    let client = place.connect_only().reconnect(steadfast()).call_timeout(AMPLE).open()?;
     let number = numbers.fetch_add(1, Ordering::Relaxed);
     let answer = client.call(EXECUTE, number.to_le_bytes())?;
     Ok(String::from_utf8_lossy(answer.payload()).into_owned())
@@ -154,6 +162,8 @@ fn succession(place: &Place, servers: usize) -> (usize, usize, Duration) {
             fates.map(|fates| fates.unwrap_or_else(|error| panic!("{error}"))).collect::<Vec<_>>()
         });
     let took = begun.elapsed();
+    let longest = fates.iter().map(|fates| fates.longest).max().unwrap_or_default();
+    println!("{}: the longest call took {longest:?}", place.endpoint);
     let presence = place.connect_only().presence().expect("a look");
     match presence {
         // By the system's word: it has called listen(2) once more.
@@ -193,7 +203,7 @@ fn judge(place: &Place, fates: &[Fates]) -> (usize, usize) {
 #[test]
 fn every_call_is_answered_once_while_one_server_follows_another() {
     let _watchdog = watchdog(300);
-    let servers = if cfg!(windows) { 4 } else { 6 };
+    let servers = 1 + times() * if cfg!(windows) { 3 } else { 5 };
     for place in everywhere().filter(|place| place.endpoint.has_credentials()) {
         let (answered, not_executed, took) = succession(&place, servers);
         let endpoint = &place.endpoint;
@@ -298,4 +308,42 @@ fn the_older_one_is_told_and_the_newer_one_owns_what_is_there() {
     assert_eq!(presence.expect("a look"), Presence::Absent);
     let mut last = with("1");
     last.listen(&endpoint).expect("nothing is left of the others");
+}
+
+/// One that asks, and ends before it has said that it has the endpoint, costs nothing: no descriptor, no client.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_that_dies_in_the_middle_changes_nothing() {
+    use std::os::unix::net::UnixStream;
+
+    let _watchdog = watchdog(60);
+    let endpoint = fresh("unix");
+    let Endpoint::Unix(path) = &endpoint else { panic!("{endpoint}") };
+    let app = || App::new("app", "1");
+    let mut older = build(app(), (), |builder| builder.gives_way(AMPLE));
+    older.on(1, |(), _request, _reply| Ok(()));
+    older.listen(&endpoint).expect("listen");
+    let running = older.spawn().expect("spawn");
+    let client = Connect::to(&endpoint).expect("an endpoint").open().expect("connect");
+    client.call(1, b"").expect("an answer");
+    let mut hello = vec![0xD1, 0x53, 0x57, 0xD1, 0, 0, 1, 1];
+    hello.extend([0; 4].into_iter().chain([2, 0, 0, 0]).chain([0, 1, 0, 0].repeat(3)).chain([0; 20]));
+    hello.extend([4, 0, 3, 0, b'a', b'p', b'p', 5, 0, 1, 0, b'1']);
+    hello[4] = u8::try_from(hello.len()).expect("short");
+    let open = || std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
+    let before = open();
+    for dies_after in [0, 1, 4, 48, hello.len()].repeat(10) {
+        let mut newer = UnixStream::connect(path).expect("connect");
+        newer.write_all(&hello[..dies_after]).expect("it takes that");
+        if dies_after == hello.len() {
+            // The descriptor that comes along is dropped by the system, as that of a process which is killed.
+            newer.read_exact(&mut [0; 72]).expect("a hello");
+        }
+        drop(newer);
+        client.call(1, b"").expect("it goes on");
+    }
+    until("all have gone", || open() <= before);
+    let mut newer = build(app(), (), |builder| builder);
+    newer.listen(Listen::from(&endpoint).take_over(AMPLE)).expect("the last one gets it");
+    running.stop().expect("it has ended well");
 }

@@ -1,4 +1,5 @@
-//! Servers that leave when nobody needs them: `serve --exit-when-idle`, and the example `on_demand`.
+//! Servers that leave when nobody needs them: `serve --exit-when-idle`, and the example `on_demand`; or when another
+//! takes over: `serve --take-over`.
 
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +26,25 @@ fn serve_leaves_when_its_last_client_has_gone() {
         if let sidewire::Endpoint::Unix(path) = stage.seen_from_here(&server.endpoints[0]) {
             assert!(!path.exists(), "{}", path.display());
         }
+    }
+}
+
+#[test]
+fn one_serve_takes_over_from_another() {
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    for endpoint in stage.all_streams().into_iter().filter(|endpoint| !endpoint.starts_with("tcp:")) {
+        let mut older = stage.serve(&[&endpoint], &["--take-over"]);
+        let bound = older.endpoints[0].to_string();
+        stage.run(["call", &bound, "2", "kept by nobody"]).expect(0);
+        let newer = stage.serve(&[&endpoint], &["--take-over"]);
+        assert!(older.wait(PATIENCE).success(), "{endpoint}");
+        let said = stage.run(["call", &bound, "1"]).expect(0).stdout;
+        assert!(said.starts_with(b"hello, this is server!"), "{endpoint}");
+        // One that gives way to nobody.
+        let plain = stage.run(["serve", &endpoint]).expect(1).stderr;
+        assert!(plain.contains(&endpoint), "{plain}");
+        drop(newer);
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{Endpoint, Error, Listen, Server};
+use sidewire::{App, Endpoint, EndpointKind, Error, Listen, Server, ServerBuilder};
 
 use crate::output::{self, complain};
 use crate::{Who, store};
@@ -20,8 +20,8 @@ use crate::{Who, store};
 ///
 /// When all endpoints are open it prints a line `listening ENDPOINT` for each, with the address
 /// really bound. It serves until Ctrl-C, SIGTERM or SIGHUP (those that are ignored when it starts, as
-/// nohup does, stay ignored), or until nobody needs it (--exit-when-idle), and leaves no file behind. A
-/// second signal ends it at once.
+/// nohup does, stay ignored), until nobody needs it (--exit-when-idle), or until another takes over
+/// (--take-over), and leaves no file behind. A second signal ends it at once.
 ///
 /// With --activated it serves on the sockets that systemd, or another service manager that does as it does, has
 /// opened for it (LISTEN_FDS), besides ENDPOINT if one is given. The manager is told when it is ready and when it
@@ -59,7 +59,14 @@ pub(crate) struct Args {
     /// Stop when no client was connected for so long; at first it is waited for one for 5 s at least
     #[arg(long, value_name = "SECONDS", value_parser = idle_seconds)]
     exit_when_idle: Option<Duration>,
+    /// Take the endpoint over from a `serve --take-over` of no newer version that runs there, and
+    /// leave it to the next one; clients that reconnect go on. Not over tcp, nor with datagrams
+    #[arg(long, conflicts_with = "activated", verbatim_doc_comment)]
+    take_over: bool,
 }
+
+/// How long that may take, and then what the older one has accepted.
+const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// Unlike a time limit, this may be 0.
 fn idle_seconds(text: &str) -> Result<Duration, String> {
@@ -83,7 +90,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
     // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
-    let made = store::server().and_then(|mut server| {
+    let made = store::server_with(|builder| gives_way(builder, args)).and_then(|mut server| {
         server.stop_on_signals()?;
         args.exit_when_idle.map_or(Ok(()), |after| server.exit_when_idle(after)).map(|()| server)
     });
@@ -107,6 +114,14 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Of the app by which servers with this option know each other.
+fn gives_way(builder: ServerBuilder<Vec<u8>>, args: &Args) -> ServerBuilder<Vec<u8>> {
+    match args.take_over {
+        true => builder.app(App::new("sidewire serve", env!("CARGO_PKG_VERSION"))).gives_way(TAKE_OVER),
+        false => builder,
     }
 }
 
@@ -137,7 +152,13 @@ fn places(args: &Args) -> Result<Vec<Listen>, String> {
             );
         }
     }
-    places.extend(args.endpoints.iter().map(Listen::from));
+    places.extend(args.endpoints.iter().map(|endpoint| {
+        let can_be_taken_over = endpoint.has_credentials() && endpoint.kind() == EndpointKind::Stream;
+        match args.take_over && can_be_taken_over {
+            true => Listen::from(endpoint).take_over(TAKE_OVER),
+            false => Listen::from(endpoint),
+        }
+    }));
     Ok(places)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sidewire::{Server, WhenSlow};
+use sidewire::{Server, ServerBuilder, WhenSlow};
 
 use crate::{call_back, count, sleep, stats};
 
@@ -20,7 +20,14 @@ pub(crate) const GREETING: &[u8] = b"hello, this is server!";
 
 /// A server with the store's handlers and no endpoint yet.
 pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
-    let mut server = Server::builder(GREETING.to_vec()).types(TYPES).may_be_stopped().build()?;
+    server_with(|builder| builder)
+}
+
+/// The same with other options.
+pub(crate) fn server_with(
+    set: impl FnOnce(ServerBuilder<Vec<u8>>) -> ServerBuilder<Vec<u8>>,
+) -> sidewire::Result<Server<Vec<u8>>> {
+    let mut server = set(Server::builder(GREETING.to_vec()).types(TYPES).may_be_stopped()).build()?;
     server.on(GET, |value, _request, reply| {
         reply.write(value);
         Ok(())

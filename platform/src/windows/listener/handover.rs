@@ -88,3 +88,65 @@ fn cant_be_passed() -> io::Error {
         "only a listener of this machine can be passed on, not one of TCP",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll, Token};
+    use std::time::Duration;
+
+    const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn accepted(listener: &mut Listener, poll: &mut Poll) -> Stream {
+        loop {
+            match listener.accept(poll.registry(), Token(0)) {
+                Ok(stream) => return stream,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            poll.poll(&mut Events::with_capacity(8), SOON).unwrap();
+        }
+    }
+
+    #[test]
+    fn whoever_comes_behind_the_handover_comes_to_the_newer_one() {
+        let endpoint = Endpoint::Pipe(format!("sidewire-handover-{}", std::process::id()));
+        let (mut poll, options) = (Poll::new().unwrap(), BindOptions::default());
+        let mut older = Listener::bind(&endpoint, &options).unwrap();
+        older.register(poll.registry(), Token(0)).unwrap();
+        let channel = Channel::connect(&endpoint, SOON).unwrap();
+        let mut asks = accepted(&mut older, &mut poll);
+        assert_eq!(older.pass(&asks, b"hello").unwrap(), 0);
+        // One that is not taken in the end.
+        drop(Listener::take_over(&endpoint, &options, &channel, None).unwrap());
+        let mut newer = Listener::take_over(&endpoint, &options, &channel, None).unwrap();
+        older.hand_on(poll.registry());
+        newer.own(&options).unwrap();
+        newer.register(poll.registry(), Token(0)).unwrap();
+        for _ in 0..options.pending_instances + 1 {
+            let _client = Channel::connect(&endpoint, SOON).unwrap();
+            accepted(&mut newer, &mut poll).deregister(poll.registry()).unwrap();
+            let nobody = older.accept(poll.registry(), Token(0)).unwrap_err();
+            assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+        }
+        asks.deregister(poll.registry()).unwrap();
+        older.deregister(poll.registry()).unwrap();
+        drop((older, asks, channel));
+        let _client = Channel::connect(&endpoint, SOON).unwrap();
+        accepted(&mut newer, &mut poll).deregister(poll.registry()).unwrap();
+        newer.deregister(poll.registry()).unwrap();
+    }
+
+    #[test]
+    fn one_of_tcp_is_passed_to_nobody() {
+        let (mut poll, options) = (Poll::new().unwrap(), BindOptions::default());
+        let mut listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        listener.register(poll.registry(), Token(0)).unwrap();
+        let channel = Channel::connect(listener.endpoint(), SOON).unwrap();
+        let mut stream = accepted(&mut listener, &mut poll);
+        assert_eq!(listener.pass(&stream, b"x").unwrap_err().kind(), io::ErrorKind::Unsupported);
+        let taken = Listener::take_over(listener.endpoint(), &options, &channel, None);
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        stream.deregister(poll.registry()).unwrap();
+        listener.deregister(poll.registry()).unwrap();
+    }
+}
