@@ -57,8 +57,8 @@ enum Attempt {
 
 /// How far a conversation is.
 enum Stage {
-    /// The hello is to come.
-    Asked,
+    /// The hello is to come, all of it; this has come with its beginning.
+    Asked(Option<Owned>),
     /// It was said that we have it.
     Has(Listener),
     Taken(Listener),
@@ -163,7 +163,7 @@ impl<'a> TakingOver<'a> {
     fn converse(&mut self, channel: &Channel) -> Result<Attempt> {
         channel.expect_passed();
         let mut connection = Connection::initiator(Arc::clone(&self.settings), random_id(), Instant::now());
-        let (mut stage, mut buffer) = (Stage::Asked, [0; ROOM]);
+        let (mut stage, mut buffer) = (Stage::Asked(None), [0; ROOM]);
         loop {
             let exchanged = self.exchange(channel, &mut connection, &mut buffer);
             let (count, passed) = match exchanged {
@@ -173,7 +173,10 @@ impl<'a> TakingOver<'a> {
                     return if may_pass(&error) { Ok(Attempt::Again(Some(error))) } else { Err(error) };
                 }
             };
-            stage = match self.take(channel, &mut connection, &buffer[..count], passed, stage)? {
+            if let (Stage::Asked(before), Some(passed)) = (&mut stage, passed) {
+                *before = Some(passed);
+            }
+            stage = match self.take(channel, &mut connection, &buffer[..count], stage)? {
                 Ok(Stage::Taken(mut listener)) => {
                     if let Err(error) = listener.own(self.options) {
                         log::warn!("{}: taken over, but not as it was asked for: {error}", self.endpoint);
@@ -207,7 +210,6 @@ impl<'a> TakingOver<'a> {
         channel: &Channel,
         connection: &mut Connection,
         bytes: &[u8],
-        passed: Option<Owned>,
         stage: Stage,
     ) -> Result<Result<Stage>> {
         let (mut is_open, mut farewell) = (false, None);
@@ -227,18 +229,13 @@ impl<'a> TakingOver<'a> {
             return if may_pass(&error) { Ok(Err(error)) } else { Err(error) };
         }
         let stage = match stage {
-            Stage::Asked if is_open => {
+            // A goodbye behind the hello tells more than what is missing then.
+            Stage::Asked(passed) if is_open && farewell.is_none() => {
                 let listener = Listener::take_over(self.endpoint, self.options, channel, passed);
-                let listener = listener.map_err(|error| self.failed(error));
-                // What goodbye is behind its hello tells more.
-                if farewell.is_none() {
-                    let listener = listener?;
-                    let told = connection.push_notify(0, &[]);
-                    told.map_err(|_| self.failed(io::ErrorKind::OutOfMemory.into()))?;
-                    Stage::Has(listener)
-                } else {
-                    Stage::Asked
-                }
+                let listener = listener.map_err(|error| self.failed(error))?;
+                let told = connection.push_notify(0, &[]);
+                told.map_err(|_| self.failed(io::ErrorKind::OutOfMemory.into()))?;
+                Stage::Has(listener)
             }
             stage => stage,
         };
