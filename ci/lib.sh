@@ -16,6 +16,10 @@ wine_packages=(wine wine64)
 mkdir -p "$logs"
 export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 
+# More at a time than there are cores: many tests wait for time to pass, or for another process.
+threads=$(($(nproc) + 2))
+export NEXTEST_TEST_THREADS=$threads RUST_TEST_THREADS=$threads
+
 # The script's own header comment is its help text.
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
@@ -26,7 +30,8 @@ fail() {
     exit 1
 }
 
-# run NAME SECONDS COMMAND...: one step. Its output is shown, and kept in target/ci/NAME.log.
+# run NAME SECONDS COMMAND...: one step. Its output is shown, and kept in target/ci/NAME.log; how long it took, in
+# target/ci/times.
 # The command gets a process group of its own, so that a timeout or Ctrl-C ends all of it.
 run() {
     local name=$1 limit=$2 status=0 began=$SECONDS viewer
@@ -43,6 +48,7 @@ run() {
     wait "$job" || status=$?
     wait "$viewer" || true
     job=
+    printf '%5d s  %s\n' $((SECONDS - began)) "$name" >>"$logs/times"
     [ "$status" -eq 0 ] || step "$name: FAILED ($status) after $((SECONDS - began)) s of at most $limit"
     return "$status"
 }
