@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use postcard::Deserializer;
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,10 +45,9 @@ impl Codec for Postcard {
     const NAME: &'static str = "postcard";
 
     fn encode<T: Serialize + ?Sized>(value: &T, out: &mut impl Write) -> Result<(), CodecError> {
-        match postcard::to_io(value, out) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(CodecError::new(words(&error))),
-        }
+        let sink = Sink { out, buffer: [0; SINK], len: 0 };
+        let written = postcard::serialize_with_flavor(value, sink);
+        written.map_err(|error| CodecError::new(words(&error)))
     }
 
     fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
@@ -63,6 +63,57 @@ impl Codec for Postcard {
     }
 }
 
+/// Bytes that go on together: postcard gives most of them one by one.
+const SINK: usize = 64;
+
+/// Where postcard writes.
+struct Sink<'a, W> {
+    out: &'a mut W,
+    buffer: [u8; SINK],
+    len: usize,
+}
+
+impl<W: Write> Sink<'_, W> {
+    fn flush(&mut self) -> postcard::Result<()> {
+        let bytes = &self.buffer[..self.len];
+        self.len = 0;
+        self.out.write_all(bytes).map_err(|_| postcard::Error::SerializeBufferFull)
+    }
+}
+
+impl<W: Write> Flavor for Sink<'_, W> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        if self.len == SINK {
+            self.flush()?;
+        }
+        self.buffer[self.len] = byte;
+        self.len += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if bytes.len() > SINK - self.len {
+            self.flush()?;
+        }
+        match self.buffer.get_mut(self.len..self.len + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.len += bytes.len();
+                Ok(())
+            }
+            None => self.out.write_all(bytes).map_err(|_| postcard::Error::SerializeBufferFull),
+        }
+    }
+
+    fn finalize(mut self) -> postcard::Result<()> {
+        self.flush()
+    }
+}
+
 /// Its own words speak of its inside.
 fn words(error: &postcard::Error) -> String {
     use postcard::Error;
@@ -75,6 +126,7 @@ fn words(error: &postcard::Error) -> String {
         Error::DeserializeBadChar => "a character is none",
         Error::DeserializeBadUtf8 => "a text is not UTF-8",
         Error::DeserializeBadOption => "it is neither there (1) nor not (0)",
+        Error::SerializeBufferFull => "there is no room for it",
         Error::SerdeSerCustom | Error::CollectStrError => "the value refuses to be written",
         Error::SerdeDeCustom => "the value is not allowed",
         error => return error.to_string(),
