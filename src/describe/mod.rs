@@ -52,11 +52,13 @@
 //! The numbers, names and encodings of messages and events, and the schemas of their types, both as they are read and
 //! as they are written: with the names of types and fields, what is required, and the order of fields and variants,
 //! since that matters to [`Postcard`](crate::typed::Postcard). Not the app's name and version, nor any comments, with
-//! one exception: which variants of an enum have one, if some do and others don't. It is the same on every system, with every compiler, and
-//! whatever the order in which messages are listed.
+//! one exception: which variants of an enum have one, if some do and others don't. It is the same on every system, with
+//! every compiler, and whatever the order in which messages are listed.
 //!
-//! One change it does not see: variants without fields stand together in a schema, so where they stand among
-//! others is not known.
+//! Two things a schema does not tell, and so the hash does not see when they change, although
+//! [`Postcard`](crate::typed::Postcard) does: where variants without fields stand among the others of their enum, and
+//! whether an option is one of an option. And another release of `schemars` may write a schema in another way: then the
+//! hash is another, of the same types.
 
 mod canonical;
 mod client;

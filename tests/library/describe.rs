@@ -353,6 +353,12 @@ one_message!(wider: struct Ask { a: u16, b: Option<String>, c: u8 });
 one_message!(lenient: struct Ask { #[serde(default)] a: u8, b: Option<String>, c: u8 });
 one_message!(renamed: struct Ask { a: u8, b: Option<String>, d: u8 });
 
+one_message!(choice: enum Ask { A, B(u8) });
+one_message!(more_choice: enum Ask { A, C, B(u8) });
+one_message!(choice_turned: enum Ask { A, B(u8), C(u8) });
+one_message!(choice_turned_again: enum Ask { A, C(u8), B(u8) });
+one_message!(choice_commented: enum Ask { #[doc = "One."] A, #[doc = "Two."] B(u8) });
+
 #[test]
 fn the_hash_knows_what_matters_and_nothing_else() {
     let original = contract_hash::<original::Api>();
@@ -365,10 +371,15 @@ fn the_hash_knows_what_matters_and_nothing_else() {
         contract_hash::<lenient::Api>(),
         contract_hash::<renamed::Api>(),
         contract_hash::<Asks<original::Api>>(),
+        contract_hash::<choice::Api>(),
+        contract_hash::<more_choice::Api>(),
+        contract_hash::<choice_turned::Api>(),
+        contract_hash::<choice_turned_again::Api>(),
     ];
     all.sort_unstable();
     all.dedup();
-    assert_eq!(all.len(), 7, "each is another");
+    assert_eq!(all.len(), 11, "each is another");
+    assert_eq!(contract_hash::<choice_commented::Api>(), contract_hash::<choice::Api>(), "comments");
     assert_eq!(contract_hash::<Whole>(), contract_hash::<(Told, (JsonApi, Api), Asks<Callbacks>, Api)>());
     // Known, so that it is the same on all systems, with all compilers and releases.
     let digits: String = original.iter().map(|byte| format!("{byte:02x}")).collect();
