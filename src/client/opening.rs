@@ -206,7 +206,7 @@ impl Connect {
     }
 
     /// Whether it is not this thread that would have to answer.
-    fn check_thread(&self, address: impl FnOnce() -> Option<Address>) -> Result<()> {
+    pub(crate) fn check_thread(&self, address: impl FnOnce() -> Option<Address>) -> Result<()> {
         if loops::serves(&self.endpoint, address) {
             return Err(self.invalid(WAITS_FOR_ITSELF).not_executed());
         }

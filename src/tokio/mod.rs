@@ -94,6 +94,7 @@ impl Connect {
         if self.endpoint().kind() != EndpointKind::Stream {
             return Err(self.invalid("the async client is for streams, and this endpoint carries datagrams"));
         }
+        self.check_thread(|| None)?;
         let (call_timeout, closing) = (self.call_time_limit(), self.closing());
         Ok(Client { line: Line::open(self, closing.clone()).await?, call_timeout, closing })
     }

@@ -651,6 +651,23 @@ fn signs_of_life_and_what_classic_has_not() {
     });
 }
 
+/// A connection that the program has already.
+#[test]
+fn over_a_connection_that_is_there() {
+    let _watchdog = watchdog(60);
+    with_each(|driver| {
+        let (running, bound) = start(store(), [usual(&fresh("tcp"))]);
+        let Endpoint::Tcp { port, .. } = bound[0] else { panic!("{bound:?}") };
+        let over = || Connect::over(TcpStream::connect(("127.0.0.1", port)).expect("connect"));
+        let error = driver.open(over()).err().expect("nobody knows whose it is");
+        assert!(error.is_refused() || error.is_invalid_input(), "{error}");
+        let client = driver.open(over().access(sidewire::Access::Anyone)).expect("connect");
+        assert_eq!(client.call(ECHO, b"here").expect("a reply").payload(), b"here");
+        drop(client);
+        running.stop().expect("the server ends well");
+    });
+}
+
 /// The same words, too.
 #[test]
 fn connections_that_do_not_come_about() {

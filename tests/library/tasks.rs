@@ -245,6 +245,52 @@ fn a_client_survives_its_runtime_as_one_whose_connection_has_ended() {
     running.stop().expect("the server ends well");
 }
 
+/// Some give up at once, some a little later, some only look and never come back.
+#[test]
+fn crowds_of_whom_many_give_up_lose_no_reply() {
+    let _watchdog = watchdog(60);
+    on_every_stream(
+        store(),
+        |listen| listen,
+        |endpoint| {
+            on_both(async || {
+                let client = Arc::new(open(endpoint).await);
+                let crowd: Vec<_> = (0..60_u32)
+                    .map(|number| {
+                        let client = Arc::clone(&client);
+                        tokio::spawn(async move {
+                            let mut left = Vec::new();
+                            for round in 0..20_u32 {
+                                let payload = [number.to_le_bytes(), round.to_le_bytes()].concat();
+                                match (number + round) % 4 {
+                                    0 => {
+                                        let mut call = client.start(ECHO, &payload).await.expect("start");
+                                        drop(polled_once(Pin::new(&mut call)).await);
+                                        left.push(call);
+                                    }
+                                    1 => drop(polled_once(pin!(client.call(ECHO, &payload))).await),
+                                    2 => {
+                                        let limit = Duration::from_micros(u64::from(round) * 50);
+                                        drop(tokio::time::timeout(limit, client.call(ECHO, &payload)).await);
+                                    }
+                                    _ => {
+                                        let reply = client.call(ECHO, &payload).await.expect("a reply");
+                                        assert_eq!(reply.payload(), payload);
+                                    }
+                                }
+                            }
+                        })
+                    })
+                    .collect();
+                for task in crowd {
+                    task.await.expect("a task");
+                }
+                assert_eq!(client.call(ECHO, b"last").await.expect("a reply").payload(), b"last");
+            });
+        },
+    );
+}
+
 /// Values, in the same three ways.
 #[cfg(feature = "serde")]
 mod values {

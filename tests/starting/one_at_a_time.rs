@@ -52,6 +52,33 @@ fn of_many_starters_at_one_moment_one_starts_the_server() {
     end(&place, pids[0]);
 }
 
+/// Tasks wait for whoever starts it as threads do.
+#[cfg(feature = "tokio")]
+#[test]
+fn of_many_tasks_one_starts_the_server() {
+    let _watchdog = watchdog(120);
+    let place = Place::at(fresh("local"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let pids = runtime.block_on(async {
+        let starters = [(); 4].map(|()| {
+            let connect = place.connect(WHILE);
+            tokio::spawn(async move {
+                let client = connect.open_async().await.unwrap_or_else(|error| panic!("{error}"));
+                let answer = client.call(crate::program::PID, b"").await.expect("an answer");
+                String::from_utf8_lossy(answer.payload()).parse::<u32>().expect("a number")
+            })
+        });
+        let mut pids = Vec::new();
+        for starter in starters {
+            pids.push(starter.await.expect("a starter"));
+        }
+        pids
+    });
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    assert_eq!(place.servers(), 1);
+    end(&place, pids[0]);
+}
+
 #[test]
 fn a_server_outlives_who_has_started_it() {
     let _watchdog = watchdog(120);
