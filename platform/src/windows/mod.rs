@@ -45,6 +45,7 @@
 //!   an elevated instance is known; that sessions have objects of their own (the pipe has the session's number in its
 //!   name); that `AllowSetForegroundWindow` lets the instance put its window in front (there is
 //!   no display where the tests run);
+//! * which pipes there are (`local_endpoints`): Wine 8 does not tell;
 //! * about datagrams: what `udp.rs` and `mailslot.rs` list.
 
 #[cfg(feature = "tokio")]

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let targets = match targets(args) {
         Ok(targets) => targets,
         Err(error) => {
-            complain(&error);
+            complain(&format!("--all: {error}"));
             return ExitCode::FAILURE;
         }
     };
