@@ -72,8 +72,12 @@ pub mod protocol {
 #[doc = include_str!("../docs/guide-helper.md")]
 pub mod helper_guide {}
 
-/// Its examples are to compile.
-#[cfg(doctest)]
+#[cfg(all(any(doc, doctest), feature = "serde"))]
+#[doc = include_str!("../docs/guide-typed.md")]
+pub mod typed_guide {}
+
+/// Its examples are to compile, those of features, too.
+#[cfg(all(doctest, feature = "serde"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 

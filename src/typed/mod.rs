@@ -32,6 +32,9 @@
 //! # running.stop()?;
 //! # Ok::<(), sidewire::Error>(())
 //! ```
+//!
+//! The [guide](crate::typed_guide) goes through all of it: errors, progress, events, encodings, and what becomes of bytes
+//! that are no such message.
 
 pub(crate) mod asking;
 mod bounded;
