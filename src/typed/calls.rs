@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::asking::{answered, failed, progress, reply};
 use super::{AskError, Message};
 use crate::client;
+use crate::error::Error;
 
 /// A message that was asked, to be waited for; from [`Asking::start`](super::Asking::start). All else is as with
 /// [`Pending`](crate::Pending).
@@ -94,17 +95,17 @@ impl<M: Message> Parts<M> {
     /// Waits for the answer, and tells `progress` of what comes before.
     ///
     /// # Errors
-    /// As [`Client::ask`](crate::Client::ask).
-    pub fn wait(mut self, mut progress: impl FnMut(M::Progress)) -> Result<M::Reply, AskError<M::Error>> {
-        loop {
-            match self.next() {
-                Some(part) => match part? {
-                    Part::Progress(part) => progress(part),
-                    Part::Reply(reply) => return Ok(reply),
-                },
-                None => unreachable!("the last item is the answer, or an error"),
+    /// As [`Client::ask`](crate::Client::ask); and [`is_invalid_input`](Error::is_invalid_input) if the end was told
+    /// before.
+    pub fn wait(self, mut progress: impl FnMut(M::Progress)) -> Result<M::Reply, AskError<M::Error>> {
+        for part in self {
+            match part? {
+                Part::Progress(part) => progress(part),
+                Part::Reply(reply) => return Ok(reply),
             }
         }
+        let error = Error::invalid("call", "what became of this call was told before");
+        Err(AskError::Call(error.of_type(M::TYPE)))
     }
 
     /// Tells the server that nobody needs more: as [`Parts::cancel`](crate::Parts::cancel).

@@ -7,7 +7,19 @@ use std::thread;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Codec, CodecError, Postcard};
+use super::{
+    AskError, Codec, CodecError, Events, Parts, PeerResponder, Pending, Postcard, Received, Responder,
+};
+
+crate::messages! { 1 => Wrapped; }
+crate::events! { 1 => Wrapped; }
+
+/// What other threads may be given, as its untyped like.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<(AskError, CodecError, Events<Wrapped>, Received<Wrapped>)>();
+    shared::<(Parts<Wrapped>, PeerResponder<Wrapped>, Pending<Wrapped>, Responder<Wrapped>)>();
+};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Everything {

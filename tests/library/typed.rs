@@ -196,15 +196,19 @@ fn what_is_asked_is_answered_on_every_stream() {
         let percents = [0, 50, 100].map(|percent| Part::Progress(Percent(percent)));
         assert!(parts.starts_with(&percents), "{parts:?}");
         assert_eq!(parts[3..], [Part::Reply(Packed { bytes: 3 })]);
+        let mut parts = client.asking(&pack).stream().expect("start");
+        assert_eq!(parts.by_ref().count(), 4);
+        let Err(AskError::Call(error)) = parts.wait(|_| ()) else { panic!("its end was told") };
+        assert!(error.is_invalid_input(), "{error}");
         let mut heard = Vec::new();
         let parts = client.asking(&pack).stream().expect("start");
         let packed = parts.wait(|Percent(percent)| heard.push(percent)).expect("an answer");
         assert_eq!((packed.bytes, heard), (3, vec![0, 50, 100]));
         let pending = client.asking(&GetStatus).timeout(Duration::from_secs(60)).start().expect("start");
-        assert_eq!(pending.wait().expect("an answer").packed, ["a", "bcd", "bcd"]);
+        assert_eq!(pending.wait().expect("an answer").packed, ["a", "bcd", "bcd", "bcd"]);
         let last =
-            events.by_ref().map(|event| event.expect("an event")).find(|event| event.folders.len() == 3);
-        assert_eq!(last.expect("an event").into_event().folders, ["a", "bcd", "bcd"]);
+            events.by_ref().map(|event| event.expect("an event")).find(|event| event.folders.len() == 4);
+        assert_eq!(last.expect("an event").into_event().folders, ["a", "bcd", "bcd", "bcd"]);
     });
 }
 
