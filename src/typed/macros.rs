@@ -65,29 +65,10 @@ macro_rules! messages {
         $crate::messages! { contract $vis $name; encoding $codec; $($entries)* }
     };
     (encoding $codec:ty; $($entries:tt)*) => {
-        $crate::messages! { @in $codec; $($entries)* }
+        $crate::messages_in! { $codec; $($entries)* }
     };
-    (@in $codec:ty; $(
-        $(#[doc = $about:literal])*
-        $number:literal => $message:ident $(-> $reply:ty)? $(, progress $progress:ty)? $(, error $error:ty)?;
-    )*) => {
-        $(impl $crate::typed::Message for $message {
-            const TYPE: u16 = $number;
-            const NAME: &'static str = ::core::stringify!($message);
-            const ABOUT: &'static str = ::core::concat!($($about, "\n"),*).trim_ascii();
-            type Reply = $crate::messages!(@either $($reply)?, ());
-            type Progress = $crate::messages!(@either $($progress)?, $crate::typed::Never);
-            type Error = $crate::messages!(@either $($error)?, $crate::Failure);
-            type Codec = $codec;
-        })*
-        const _: () = $crate::typed::numbers_differ(
-            &[$((::core::stringify!($message), $number as u16)),*],
-        );
-    };
-    (@either , $default:ty) => { $default };
-    (@either $given:ty, $default:ty) => { $given };
     ($($entries:tt)*) => {
-        $crate::messages! { @in $crate::typed::Postcard; $($entries)* }
+        $crate::messages_in! { $crate::typed::Postcard; $($entries)* }
     };
 }
 
@@ -114,9 +95,44 @@ macro_rules! events {
         $crate::events! { contract $vis $name; encoding $codec; $($entries)* }
     };
     (encoding $codec:ty; $($entries:tt)*) => {
-        $crate::events! { @in $codec; $($entries)* }
+        $crate::events_in! { $codec; $($entries)* }
     };
-    (@in $codec:ty; $($(#[doc = $about:literal])* $number:literal => $event:ident;)*) => {
+    ($($entries:tt)*) => {
+        $crate::events_in! { $crate::typed::Postcard; $($entries)* }
+    };
+}
+
+/// The entries of [`messages!`](crate::messages). A macro of its own, so that the compiler points at what is
+/// wrong in them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! messages_in {
+    (@either , $default:ty) => { $default };
+    (@either $given:ty, $default:ty) => { $given };
+    ($codec:ty; $(
+        $(#[doc = $about:literal])*
+        $number:literal => $message:ident $(-> $reply:ty)? $(, progress $progress:ty)? $(, error $error:ty)?;
+    )*) => {
+        $(impl $crate::typed::Message for $message {
+            const TYPE: u16 = $number;
+            const NAME: &'static str = ::core::stringify!($message);
+            const ABOUT: &'static str = ::core::concat!($($about, "\n"),*).trim_ascii();
+            type Reply = $crate::messages_in!(@either $($reply)?, ());
+            type Progress = $crate::messages_in!(@either $($progress)?, $crate::typed::Never);
+            type Error = $crate::messages_in!(@either $($error)?, $crate::Failure);
+            type Codec = $codec;
+        })*
+        const _: () = $crate::typed::numbers_differ(
+            &[$((::core::stringify!($message), $number as u16)),*],
+        );
+    };
+}
+
+/// The same of [`events!`](crate::events).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! events_in {
+    ($codec:ty; $($(#[doc = $about:literal])* $number:literal => $event:ident;)*) => {
         $(impl $crate::typed::Event for $event {
             const TYPE: u16 = $number;
             const NAME: &'static str = ::core::stringify!($event);
@@ -126,9 +142,6 @@ macro_rules! events {
         const _: () = $crate::typed::numbers_differ(
             &[$((::core::stringify!($event), $number as u16)),*],
         );
-    };
-    ($($entries:tt)*) => {
-        $crate::events! { @in $crate::typed::Postcard; $($entries)* }
     };
 }
 
