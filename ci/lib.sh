@@ -16,6 +16,10 @@ wine_packages=(wine wine64)
 mkdir -p "$logs"
 export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never
 
+# Without line tables, and from nothing also without what would help to build it again, the builds take a third
+# less, and a quarter of the room.
+export CARGO_PROFILE_DEV_DEBUG=0
+[ -d "$target/debug" ] || export CARGO_INCREMENTAL=0
 # More at a time than there are cores: many tests wait for time to pass, or for another process.
 threads=$(($(nproc) + 2))
 export NEXTEST_TEST_THREADS=$threads RUST_TEST_THREADS=$threads
