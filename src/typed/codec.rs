@@ -36,7 +36,9 @@ pub trait Codec: 'static {
 /// and nothing says where a field begins or what it is called: both sides must be of the same definition.
 ///
 /// A value may nest 128 levels deep, and have as many elements as the payload has bytes, and 1,024 more: those
-/// of lists whose elements take no bytes at all.
+/// of lists whose elements take no bytes at all. In memory each of them takes what its type takes, however short it
+/// is as bytes: in a list of `Option<Large>` a byte makes room for a `Large`. Where strangers send such lists,
+/// `Option<Box<Large>>` is what they should hold, or [`max_payload`](crate::Limits::max_payload) what is low.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Postcard {}
@@ -136,7 +138,12 @@ fn words(error: &postcard::Error) -> String {
 
 /// JSON: for messages that programs in other languages send, too.
 ///
-/// A value may nest 128 levels deep.
+/// A value may nest 128 levels deep. Its elements take memory as with [`Postcard`].
+///
+/// Two kinds of types are not for strangers' bytes, in any JSON: enums with `#[serde(untagged)]` that contain
+/// themselves in more than one variant, since serde tries one after the other on each level, which takes twice as long
+/// with each; and those that contain themselves without any brackets (`Wrap(Option<Box<Self>>)`), of which serde finds no end
+/// in a value that fits none of them. With `#[serde(tag = "..")]`, or no attribute, neither happens.
 #[cfg(feature = "json")]
 #[derive(Debug)]
 #[non_exhaustive]
@@ -168,9 +175,10 @@ pub struct CodecError {
 }
 
 impl CodecError {
-    /// For this reason.
+    /// For this reason. Most of it may be what a stranger has sent: the beginning is kept, and what would drive a
+    /// terminal is escaped.
     pub fn new(why: impl fmt::Display) -> CodecError {
-        CodecError { why: why.to_string(), field: String::new() }
+        CodecError { why: harmless(&why.to_string()), field: String::new() }
     }
 
     /// In this field of the value.
@@ -185,6 +193,24 @@ impl CodecError {
     pub fn field(&self) -> &str {
         &self.field
     }
+}
+
+/// Most bytes of a reason.
+const LONGEST: usize = 300;
+
+fn harmless(why: &str) -> String {
+    let mut text = String::new();
+    for character in why[..why.floor_char_boundary(LONGEST)].chars() {
+        match character {
+            // The encodings' own words have quotes.
+            ' '..='~' => text.push(character),
+            other => text.extend(other.escape_debug()),
+        }
+    }
+    if why.len() > LONGEST {
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for CodecError {

@@ -210,7 +210,11 @@ impl<F: Fault> Fails for F {
     }
 
     fn rc(&self) -> ResultCode {
-        ResultCode::new(self.code())
+        match self.code() {
+            code @ 1.. => ResultCode::new(code),
+            // As its own server would have answered.
+            _ => ResultCode::HANDLER_FAILED,
+        }
     }
 }
 

@@ -172,6 +172,48 @@ fn it_says_which_field_is_wrong() {
     }
 }
 
+/// What is wrong may be all that somebody has sent, and goes to logs and terminals.
+#[cfg(feature = "json")]
+#[test]
+fn what_it_says_of_a_strangers_bytes_is_short_and_drives_no_terminal() {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        #[serde(default)]
+        _known: u8,
+    }
+    let hostile = format!("\u{1b}]0;x\u{7}\u{202e}{}", "\u{e9}".repeat(100_000));
+    // JSON has such characters only escaped, or beyond ASCII.
+    let text = serde_json::to_string(&hostile).expect("a text");
+    for error in [
+        refused::<super::Json, Strict>(format!("{{{text}:1}}").as_bytes()),
+        refused::<super::Json, Shape>(text.as_bytes()),
+        refused::<super::Json, u8>(text.as_bytes()),
+    ] {
+        let said = error.to_string();
+        let is_plain =
+            said.chars().all(|character| character == '\u{e9}' || matches!(character, ' '..='~' | '…'));
+        assert!(is_plain && said.len() < 1000, "{} bytes: {:.300}", said.len(), said.escape_debug());
+    }
+}
+
+/// A server that keeps to no rules may send an error whose code is none.
+#[test]
+fn an_error_has_a_positive_code_whoever_sends_it() {
+    #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+    #[error("bad")]
+    struct Bad(i32);
+    impl super::Fault for Bad {
+        fn code(&self) -> i32 {
+            self.0
+        }
+    }
+    for (code, expected) in [(7, 7), (0, -10), (-8, -10)] {
+        let error = crate::Error::from(super::AskError::App(Bad(code)));
+        assert_eq!(error.result_code().map(|rc| rc.code()), Some(expected));
+    }
+}
+
 /// A length is only a word: of 2^60 nothings, too, each of which would be there at once.
 #[test]
 fn lengths_are_not_believed() {
@@ -232,6 +274,52 @@ fn nesting_ends_before_the_stack_does() {
             refused::<super::Json, serde_json::Value>("[".repeat(1 << 20).as_bytes());
             let error = refused::<super::Json, Endless>(b"1");
             assert!(error.to_string().starts_with("it nests deeper than 128 levels"), "{error}");
+        }
+    });
+    thread.expect("a thread").join().expect("it holds");
+}
+
+/// What serde reads twice: from a copy of its own, which only the text's own nesting bounds.
+#[cfg(feature = "json")]
+#[test]
+fn what_serde_copies_first_ends_before_the_stack_does() {
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[allow(dead_code, reason = "read only")]
+    enum Either {
+        Number(i64),
+        Node { left: Box<Either>, right: Option<Box<Either>> },
+        List(Vec<Either>),
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "t")]
+    #[allow(dead_code, reason = "read only")]
+    enum Tagged {
+        Leaf,
+        Node { inside: Vec<Tagged> },
+    }
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "read only")]
+    struct Flat {
+        #[serde(flatten)]
+        rest: BTreeMap<String, Flat>,
+    }
+    let thread = thread::Builder::new().stack_size(1 << 20).spawn(|| {
+        let nested =
+            |open: &str, middle: &str, close: &str, times| open.repeat(times) + middle + &close.repeat(times);
+        // As deep as it goes, and deeper.
+        for (times, is_read) in [(60, true), (1000, false)] {
+            let list = nested("[", "1", "]", times);
+            let node = nested(r#"{"left":"#, "1", "}", times);
+            let tagged = nested(r#"{"t":"Node","inside":["#, r#"{"t":"Leaf"}"#, "]}", times);
+            let flat = nested(r#"{"a":"#, "{}", "}", times);
+            let results = [
+                super::Json::decode::<Tagged>(tagged.as_bytes()).is_ok(),
+                super::Json::decode::<Flat>(flat.as_bytes()).is_ok(),
+                super::Json::decode::<Either>(list.as_bytes()).is_ok(),
+                super::Json::decode::<Either>(node.as_bytes()).is_ok(),
+            ];
+            assert_eq!(results, [is_read; 4], "{times} levels");
         }
     });
     thread.expect("a thread").join().expect("it holds");
