@@ -43,7 +43,7 @@ pub(crate) use {
     closing::Closing,
     events::{Renewed, SUBSCRIBE, WAIT as WAIT_FOR_EVENTS},
     journal::Asked,
-    lasting::{Lasting, Next},
+    lasting::{Bounds, Lasting, Next},
     leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, remaining},
     line::Carried,
     medium::{Bell, Medium},

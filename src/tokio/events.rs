@@ -202,12 +202,22 @@ impl Listening {
     }
 
     async fn subscribe(&self, topic: u16, deadline: Option<Instant>) -> Result<()> {
-        let Listening { connection, seat } = self;
-        let answer = connection.subscribe(*seat, topic, deadline).await;
-        if answer.is_err() {
-            connection.unsubscribe(*seat, topic);
-        }
-        answer
+        let unaccepted = Unaccepted { place: self, topic };
+        self.connection.subscribe(self.seat, topic, deadline).await?;
+        std::mem::forget(unaccepted);
+        Ok(())
+    }
+}
+
+/// A subscription in the making: dropped, or refused, it is none.
+struct Unaccepted<'p> {
+    place: &'p Listening,
+    topic: u16,
+}
+
+impl Drop for Unaccepted<'_> {
+    fn drop(&mut self) {
+        self.place.connection.unsubscribe(self.place.seat, self.topic);
     }
 }
 

@@ -7,11 +7,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
-use ::tokio::task::{spawn_blocking, yield_now};
+use ::tokio::task::{AbortHandle, JoinHandle, yield_now};
 use sidewire_platform::Endpoint;
 
 use super::waiting::{Connection, Place, Task, Tasks, Timer};
-use crate::client::{Closing, Connect, Lasting, Next};
+use crate::client::{Bounds, Closing, Connect, Lasting, Next};
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::caller::Purpose;
 
@@ -122,7 +122,7 @@ impl Connection {
 impl Lasting<Tasks> {
     /// The connection; a new one if the last one has ended, by then.
     async fn connection(
-        &self,
+        self: &Arc<Self>,
         operation: &'static str,
         deadline: Option<Instant>,
     ) -> Result<Arc<Connection>> {
@@ -151,30 +151,51 @@ impl Lasting<Tasks> {
                 Next::Use(connection) => return Ok(connection),
                 Next::Late(error) => return Err(error),
                 Next::GivenUp(error) => return Err(self.given_up(&error, operation)),
-                Next::Attempt => self.attempt(deadline).await,
+                Next::Attempt => self.attempt(deadline).await?,
                 Next::Wait(_) => {}
             }
         }
     }
 
-    /// One that is dropped in the middle leaves its turn to the next.
-    async fn attempt(&self, deadline: Option<Instant>) {
-        let mut attempt = Attempt(Some(self));
-        let bounds = self.bounds(deadline);
+    /// In a task of its own, since all others wait for it, whether or not this one is polled on. One that is dropped in
+    /// the middle ends it, and leaves its turn to the next.
+    async fn attempt(self: &Arc<Self>, deadline: Option<Instant>) -> Result<()> {
+        let (attempt, bounds) = (Attempt(Some(Arc::clone(self))), self.bounds(deadline));
         let connect = self.connect().clone().timeout(bounds.limit);
-        let result = strive(&connect, deadline, None, Some(self)).await;
-        attempt.0 = None;
-        self.note_attempt(result, bounds);
+        let task = runtime(&connect)?.spawn(async move {
+            let result = strive(&connect, deadline, None, attempt.0.as_deref()).await;
+            attempt.note(result, bounds);
+        });
+        let _ends_with_us = Aborted(task.abort_handle());
+        finished(self.connect(), task).await
     }
 }
 
-struct Attempt<'a>(Option<&'a Lasting<Tasks>>);
+/// One that nobody has noted when it is dropped was cut short.
+struct Attempt(Option<Arc<Lasting<Tasks>>>);
 
-impl Drop for Attempt<'_> {
+impl Attempt {
+    fn note(mut self, result: Result<Arc<Connection>>, bounds: Bounds) {
+        if let Some(lasting) = self.0.take() {
+            lasting.note_attempt(result, bounds);
+        }
+    }
+}
+
+impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(lasting) = self.0 {
+        if let Some(lasting) = &self.0 {
             lasting.drop_attempt();
         }
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct Aborted(AbortHandle);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -220,15 +241,23 @@ async fn run_blocking<T: Send + 'static>(
     connect: &Connect,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    let error = |text: &str| Error::new("connect to", connect.endpoint(), Kind::InvalidInput(text.into()));
-    if Handle::try_current().is_err() {
-        return Err(error("there is no Tokio runtime here"));
-    }
-    match spawn_blocking(work).await {
+    finished(connect, runtime(connect)?.spawn_blocking(work)).await
+}
+
+fn runtime(connect: &Connect) -> Result<Handle> {
+    Handle::try_current().map_err(|_| impossible(connect, "there is no Tokio runtime here"))
+}
+
+async fn finished<T>(connect: &Connect, task: JoinHandle<T>) -> Result<T> {
+    match task.await {
         Ok(done) => Ok(done),
         Err(failed) if failed.is_panic() => resume_unwind(failed.into_panic()),
-        Err(_) => Err(error("the Tokio runtime ends")),
+        Err(_) => Err(impossible(connect, "the Tokio runtime ends")),
     }
+}
+
+fn impossible(connect: &Connect, why: &str) -> Error {
+    Error::new("connect to", connect.endpoint(), Kind::InvalidInput(why.into()))
 }
 
 pub(super) fn deadline_in(timeout: Option<Duration>) -> Option<Instant> {

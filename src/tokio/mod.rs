@@ -34,7 +34,8 @@
 //!
 //! **Connecting** itself blocks for as long as the system does, usually microseconds, so it runs on a thread that the
 //! runtime keeps for that (`spawn_blocking`), within the [time limit](Connect::timeout). If the future is dropped meanwhile
-//! the thread comes to its end by itself, and closes what it has opened.
+//! the thread comes to its end by itself, and closes what it has opened. A client that [connects
+//! anew](crate::Connect::reconnect) does so in a task of its own, which ends with the future that needed a connection first.
 //!
 //! **The runtime**, of either flavour, needs I/O and time (`enable_all`), or it panics. A client belongs to the runtime in
 //! which it was connected: when that ends, so does the connection.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sidewire::tokio::{Client, Events, Pending};
-use sidewire::{Endpoint, Server};
+use sidewire::{Endpoint, Reconnect, Server};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::util::fake::{Fake, send, take, take_request, wait_for_the_end};
@@ -17,6 +17,8 @@ use crate::util::{Gate, connect, frame, fresh, on_every_stream, start, store, us
 const CHANGED: u16 = 1;
 const ECHO: u16 = 4;
 const REPLY: u8 = 2;
+const EVENT: u8 = 4;
+const UNSUBSCRIBE: u8 = 6;
 const CANCEL: u8 = 7;
 
 /// Both flavours.
@@ -97,6 +99,33 @@ async fn polled_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
+/// PROTOCOL K6. The other topics go on.
+#[test]
+fn whoever_drops_a_subscription_in_the_making_does_not_listen() {
+    let _watchdog = watchdog(60);
+    on_both(async || {
+        let fake = Fake::v1(|stream| {
+            let first = take_request(stream);
+            send(stream, &frame(REPLY, 1, first, 0, b""));
+            let dropped = take_request(stream);
+            assert_eq!(take(stream, 16), frame(CANCEL, 0, dropped, 0, b""));
+            // It had come too late.
+            send(stream, &frame(REPLY, 2, dropped, 0, b""));
+            send(stream, &frame(EVENT, 2, 1, 0, b"unwanted"));
+            send(stream, &frame(EVENT, 1, 1, 0, b"wanted"));
+            let unsubscribed = take(stream, 16);
+            assert_eq!((unsubscribed[4], unsubscribed[6]), (UNSUBSCRIBE, 2));
+            wait_for_the_end(stream);
+        });
+        let client = fake.connect().open_async().await.expect("connect");
+        let mut events = client.subscribe(1).await.expect("a topic");
+        assert!(polled_once(pin!(events.add(2))).await.is_pending());
+        assert_eq!(events.next().await.expect("one").expect("an event").payload(), b"wanted");
+        drop(client);
+        fake.join();
+    });
+}
+
 /// Each of them may have been the one that was to be woken.
 #[test]
 fn futures_that_nobody_polls_any_more_hold_nobody_up() {
@@ -143,6 +172,36 @@ fn futures_that_nobody_polls_any_more_hold_nobody_up() {
             });
         },
     );
+}
+
+/// The one that was first looks for the next server.
+#[test]
+fn a_future_that_nobody_polls_any_more_does_not_keep_others_from_connecting_anew() {
+    let _watchdog = watchdog(60);
+    on_both(async || {
+        let endpoint = fresh("local");
+        let (running, bound) = start(store(), [usual(&endpoint)]);
+        let client = connect(&bound[0]).reconnect(Reconnect::new()).open_async().await.expect("connect");
+        running.stop().expect("the server ends well");
+        let (running, _) = start(store(), [usual(&endpoint)]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        {
+            let (mut dropped, mut first) =
+                (Box::pin(client.call(ECHO, b"")), pin!(client.call(ECHO, b"first")));
+            for _ in 0..2 {
+                assert!(polled_once(dropped.as_mut()).await.is_pending());
+            }
+            drop(dropped);
+            for _ in 0..2 {
+                assert!(polled_once(first.as_mut()).await.is_pending());
+            }
+            let second = client.request(ECHO).timeout(Duration::from_secs(10)).send(b"second").await;
+            assert_eq!(second.expect("a reply").payload(), b"second");
+            assert_eq!(first.await.expect("a reply").payload(), b"first");
+        }
+        drop(client);
+        running.stop().expect("the server ends well");
+    });
 }
 
 #[test]
