@@ -5,6 +5,8 @@ mod freeze;
 #[path = "../util/mod.rs"]
 mod util;
 
+#[cfg(feature = "serde")]
+mod app;
 mod breaks;
 mod child;
 #[cfg(feature = "describe")]

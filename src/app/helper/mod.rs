@@ -7,6 +7,7 @@
 //! | `run` | one run: the process, its channel, how it ends |
 //! | `draining` | its streams, read all the time (`words` the last lines, `telling` how many the log gets) |
 //! | `states` | what is told of it |
+//! | `typed` | asking it with values |
 
 mod builder;
 mod draining;
@@ -14,6 +15,8 @@ mod keeping;
 mod run;
 mod states;
 mod telling;
+#[cfg(feature = "serde")]
+mod typed;
 mod words;
 
 use std::process::Command;
