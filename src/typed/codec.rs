@@ -38,7 +38,7 @@ pub trait Codec: 'static {
 /// A value may nest 128 levels deep, and have as many elements as the payload has bytes, and 1,024 more: those
 /// of lists whose elements take no bytes at all. In memory each of them takes what its type takes, however short it
 /// is as bytes: in a list of `Option<Large>` a byte makes room for a `Large`. Where strangers send such lists,
-/// `Option<Box<Large>>` is what they should hold, or [`max_payload`](crate::Limits::max_payload) what is low.
+/// `Option<Box<Large>>` is what they should hold, or [`max_payload`](crate::ConnectionLimits::max_payload) what is low.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Postcard {}
