@@ -19,7 +19,10 @@ use crate::error::{Error, Result};
 /// without another program in it ends at a signal, as it would have without this.
 ///
 /// Windows: Ctrl-C, Ctrl-Break, and the end of the console, of the user's session and of the
-/// system. After the last three the system ends the process as soon as all handlers have
+/// system; and the event `Local\sidewire-stop-PID`, which is what SIGTERM is elsewhere: `sidewire stop` sets it. From
+/// the first `StopSignals` of a process on, and as long as the process, it is there for the user's own processes of
+/// this session that have no lower integrity. Should somebody have taken its name, that is logged, and there is none.
+/// After the end of console, session and system the system ends the process as soon as all handlers have
 /// returned, so ours returns when the last `StopSignals` was dropped, after 4 s at most. The end of
 /// sessions is not told to programs that load user32.dll or gdi32.dll, and is none of a service's
 /// concern (SetConsoleCtrlHandler).

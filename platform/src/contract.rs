@@ -179,6 +179,7 @@ const _: fn(&mut Started) -> io::Result<()> = Started::kill;
 const _: fn(&Channel) -> io::Result<ExpectedProcess> = ExpectedProcess::at;
 const _: fn(&ExpectedProcess, &Channel, Option<Duration>) -> io::Result<ForeignProcess> =
     ExpectedProcess::meet;
+const _: &str = ForeignProcess::REQUEST;
 const _: fn(&ForeignProcess) -> u32 = ForeignProcess::id;
 const _: fn(&ForeignProcess) -> &User = ForeignProcess::user;
 const _: fn(&ForeignProcess) -> io::Result<()> = ForeignProcess::ask_to_end;

@@ -83,6 +83,8 @@ pub enum ForeignProcess {}
 
 #[allow(missing_docs, clippy::missing_errors_doc)] // See unix/foreign.rs.
 impl ForeignProcess {
+    pub const REQUEST: &'static str = "no way";
+
     #[must_use]
     pub fn id(&self) -> u32 {
         match *self {}

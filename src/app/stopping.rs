@@ -27,7 +27,7 @@ pub enum Stopped {
         /// Of which this was the id.
         pid: u32,
     },
-    /// It does not allow that. Its process got SIGTERM, and has ended.
+    /// It does not allow that. Its process got SIGTERM, or on Windows the event that stands for it, and has ended.
     Signalled {
         /// Of which this was the id.
         pid: u32,
@@ -42,7 +42,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// A server that [may be stopped](crate::ServerBuilder::may_be_stopped) is asked over the endpoint, and ends in order:
 /// accepted calls finish, its clients are told goodbye. One that does not allow it, or knows no such thing, gets
-/// SIGTERM. Nobody is ever killed: a server that does not end in `timeout` is an error, which names its process.
+/// SIGTERM, or on Windows what stands for it: an event that is there for a program that has called
+/// [`Server::stop_on_signals`](crate::Server::stop_on_signals). Nobody is ever killed: a server that does not end in `timeout` is an error, which names its process.
 ///
 /// Only servers of our own user are ended, whoever asks (root's, for root). The process is the one that has answered,
 /// by the system's word, not the one that has opened the socket, which may be a service manager; and it is held while
@@ -67,8 +68,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// whoever is there is no Sidewire server, and was left alone.
 ///
 /// # Platform-specific behavior
-/// Linux: servers in other pid namespaces can't be seen. Windows: there is no SIGTERM, so a server that does not allow it
-/// can't be asked. Elsewhere: [`is_unsupported`](Error::is_unsupported).
+/// Linux: servers in other pid namespaces can't be seen. Windows: a server that neither allows it nor stops on signals
+/// can't be asked, nor can one of another session that only does the latter. Elsewhere: [`is_unsupported`](Error::is_unsupported).
 pub fn stop_server<E>(endpoint: E, timeout: Duration) -> Result<Stopped>
 where
     E: TryInto<Endpoint>,
@@ -103,10 +104,13 @@ where
     match process.wait(Some(until.left().max(LAST_WORDS))) {
         Ok(true) => Ok(stopped),
         Ok(false) => {
-            let done =
-                if matches!(stopped, Stopped::Asked { .. }) { "was asked to stop" } else { "got SIGTERM" };
+            let how = match stopped {
+                Stopped::Signalled { .. } => format!(" ({})", ForeignProcess::REQUEST),
+                _ => String::new(),
+            };
             let error = Error::new(STOP, &endpoint, Kind::TimedOut);
-            Err(error.with_note(|_| format!("its process, pid {pid}, {done} and is still there")))
+            Err(error
+                .with_note(|_| format!("its process, pid {pid}, was asked to stop{how} and is still there")))
         }
         Err(error) => Err(Error::os(STOP, &endpoint, error)),
     }
@@ -254,8 +258,8 @@ fn signal(endpoint: &Endpoint, process: &ForeignProcess, rc: ResultCode) -> Resu
     match process.ask_to_end() {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             let why = format!(
-                "it does not allow that ({rc}), and {error}; end its process, pid {pid}, in its own way, or by the \
-                 Task Manager"
+                "it does not allow that (may_be_stopped; {rc}), and {error}; end its process, pid {pid}, in its own \
+                 way, or by the Task Manager"
             );
             Err(Error::new(STOP, endpoint, Kind::Refused { by: RefusedBy::Server(rc), why }))
         }

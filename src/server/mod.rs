@@ -433,7 +433,8 @@ impl<S, T: Threads> Server<S, T> {
     }
 
     /// Has this server stopped, as by [`Remote::stop`], when the user or the system asks this
-    /// process to end: by Ctrl-C, SIGTERM, SIGHUP, or the end of the console. [`run`](Server::run) then
+    /// process to end: by Ctrl-C, SIGTERM (on Windows the event by which `sidewire stop` and
+    /// [`stop_server`](crate::stop_server) ask), SIGHUP, or the end of the console. [`run`](Server::run) then
     /// returns, and what `main` still does is done in order; without this the process would end at
     /// once. Call it before the first [`listen`](Server::listen), so that a signal which comes early
     /// leaves no socket file either.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sidewire::{Listen, Server, on_data};
 
+use crate::getset::example;
 use crate::stage::{Outcome, SIDEWIRE, Stage};
 use crate::util::{PATIENCE, Process, announce, unique, watchdog};
 
@@ -139,7 +140,7 @@ fn its_program_can_be_replaced_then() {
     }
 }
 
-/// Windows has no signal: there it stays, and it is said what can be done.
+/// Windows has no signal: there one that does not stop on signals stays, and it is said what can be done.
 #[test]
 fn one_that_does_not_allow_it_gets_a_signal() {
     let _watchdog = watchdog(120);
@@ -156,9 +157,28 @@ fn one_that_does_not_allow_it_gets_a_signal() {
             let text = outcome.expect(1).text();
             let starts = format!("{endpoint}: not stopped: refused: it does not allow that");
             assert!(text.starts_with(&starts) && text.contains(&format!("pid {pid}")), "{text}");
+            assert!(text.contains("may_be_stopped") && text.contains("stop_on_signals"), "{text}");
             assert!(is_running(&mut server));
         }
     }
+}
+
+/// As by Ctrl-C, though nobody has allowed it; on Windows by an event.
+#[test]
+fn one_that_stops_on_signals_ends_in_order() {
+    let _watchdog = watchdog(120);
+    let stage = Stage::new();
+    let by = if cfg!(windows) { "stop event" } else { "SIGTERM" };
+    for endpoint in stage.verified_streams() {
+        let mut server = Process::start(&mut stage.command(example("getset"), ["serve", &endpoint]), 1);
+        let pid = server.child.id();
+        let line = format!("{endpoint}: stopped (pid {pid}, {by})\n");
+        stop(&stage, &[&endpoint]).expect(0).prints(line);
+        assert!(!is_running(&mut server), "{endpoint}");
+        assert_eq!(server.wait(PATIENCE).code(), Some(0), "it ended in order");
+        stop(&stage, &[&endpoint]).expect(0).prints(format!("{endpoint}: nobody listens\n"));
+    }
+    assert!(stage.files().is_empty(), "{:?}", stage.files());
 }
 
 #[test]

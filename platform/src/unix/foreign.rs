@@ -58,6 +58,13 @@ pub struct ForeignProcess {
 }
 
 impl ForeignProcess {
+    /// How it is asked to end, for messages.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: `SIGTERM`. Windows: `stop event`.
+    pub const REQUEST: &'static str = "SIGTERM";
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -82,7 +89,8 @@ impl ForeignProcess {
     ///
     /// # Platform-specific behavior
     ///
-    /// Unix: SIGTERM. Windows: [`io::ErrorKind::Unsupported`], there is no such thing.
+    /// Unix: SIGTERM. Windows: an event for which processes wait that have a [`StopSignals`](crate::StopSignals);
+    /// [`io::ErrorKind::Unsupported`] for others.
     pub fn ask_to_end(&self) -> io::Result<()> {
         system::ask_to_end(&self.process)
     }

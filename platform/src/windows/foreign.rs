@@ -8,8 +8,8 @@ use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
 use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION};
 
 use super::channel::Channel;
-use super::pipe;
 use super::wait::wait_for_any;
+use super::{pipe, stop_event};
 use crate::User;
 use crate::deadline::Deadline;
 
@@ -83,6 +83,9 @@ pub struct ForeignProcess {
 }
 
 impl ForeignProcess {
+    /// How it is asked to end, for messages.
+    pub const REQUEST: &'static str = "stop event";
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -95,14 +98,17 @@ impl ForeignProcess {
         &self.user
     }
 
-    /// There is no way to ask.
+    /// Sets its event, for which it waits if it has a [`StopSignals`](crate::StopSignals). Nothing happens when it
+    /// has ended.
     ///
     /// # Errors
     ///
-    /// `Unsupported`, always.
+    /// `Unsupported` for one that has none, or is in another session; `PermissionDenied` for one of higher integrity.
     pub fn ask_to_end(&self) -> io::Result<()> {
-        let text = "Windows has no way to ask a process of another console to end";
-        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        match stop_event::ask(self.pid, &self.user) {
+            Err(_) if self.wait(Some(Duration::ZERO))? => Ok(()),
+            asked => asked,
+        }
     }
 
     /// Waits for its end (`None`: however long that takes), and says whether it has come.

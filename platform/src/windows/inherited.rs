@@ -9,6 +9,7 @@ use std::{env, fmt, io, ptr, thread};
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
 use widestring::U16CString;
 use windows_sys::Win32::Security::Cryptography::{BCRYPT_USE_SYSTEM_PREFERRED_RNG, BCryptGenRandom};
+use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
 use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_SYNCHRONIZE};
 
 use super::channel::Channel;
@@ -154,7 +155,7 @@ pub(super) fn create_end(secret: &Secret, descriptor: &SecurityDescriptor) -> io
 }
 
 fn open_end(secret: &Secret) -> io::Result<Event> {
-    Event::open_named(&secret.end()?)
+    Event::open_named(&secret.end()?, SYNCHRONIZE)
 }
 
 /// What a parent and its child know and nobody else.

@@ -40,7 +40,7 @@
 //! * that a TCP reset reads as `ConnectionReset` (Wine 8 reads it as end of stream);
 //! * about child processes: that no handle beside the standard streams is inherited, that a child is in its
 //!   job from its first moment and ends with it, and that there is no window, are seen under Wine; that nobody
-//!   else gets hold of pipe and event by their rights is not;
+//!   else gets hold of pipe and event by their rights is not, nor of the event by which `sidewire stop` asks;
 //! * that the object of an app's instance can be opened for reading only from below its integrity level, which is how
 //!   an elevated instance is known; that sessions have objects of their own (the pipe has the session's number in its
 //!   name); that `AllowSetForegroundWindow` lets the instance put its window in front (there is
@@ -85,6 +85,7 @@ mod signals;
 mod standard;
 mod start;
 mod start_lock;
+mod stop_event;
 mod stream;
 mod tcp;
 mod text;

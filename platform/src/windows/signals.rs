@@ -1,4 +1,5 @@
-//! Ctrl-C and its kin (SetConsoleCtrlHandler): the system calls a handler on a thread of its own.
+//! Ctrl-C and its kin (SetConsoleCtrlHandler): the system calls a handler on a thread of its own. And what another
+//! process asks of this one, which is the same.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 use windows_sys::core::BOOL;
 
 use super::process::end_at_once;
+use super::stop_event;
 use crate::stop;
 
 /// Whether the handler is set.
@@ -33,6 +35,7 @@ pub(crate) fn take_signals() -> io::Result<()> {
     }
     set_handler(true)?;
     IS_SET.store(true, Ordering::SeqCst);
+    stop_event::listen();
     Ok(())
 }
 
@@ -79,7 +82,7 @@ extern "system" fn on_event(event: u32) -> BOOL {
     }
 }
 
-/// What a parent asks of its child: the same as Ctrl-C, as far as anybody hears that; otherwise what the
+/// What a parent asks of its child, or `sidewire stop` of a server: the same as Ctrl-C, as far as anybody hears that; otherwise what the
 /// system does then.
 pub(super) fn on_terminate() {
     if !IS_SET.load(Ordering::SeqCst) || on_event(CTRL_C_EVENT) == FALSE {

@@ -7,10 +7,10 @@ use std::ptr;
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
 use widestring::U16CStr;
 use windows_sys::Win32::Foundation::{
-    ERROR_BROKEN_PIPE, HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
+    ERROR_ALREADY_EXISTS, ERROR_BROKEN_PIPE, GetLastError, HANDLE, INVALID_HANDLE_VALUE, WAIT_FAILED,
+    WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
-use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
 use windows_sys::Win32::System::IO::{
     CreateIoCompletionPort, GetQueuedCompletionStatus, OVERLAPPED, PostQueuedCompletionStatus,
 };
@@ -46,7 +46,7 @@ impl Event {
     }
 
     /// An event that another process may open by its name, and that one wait is told of each time that
-    /// it is set.
+    /// it is set. Nobody may have made it before.
     pub(super) fn create_named(name: &U16CStr, descriptor: &SecurityDescriptor) -> io::Result<Event> {
         let mut attributes = SECURITY_ATTRIBUTES {
             nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
@@ -57,18 +57,24 @@ impl Event {
         // SAFETY: the name is NUL-terminated; name and descriptor are borrowed and `attributes` lives on
         // this stack until the call returns, which copies them.
         let handle = unsafe { CreateEventW(&raw const attributes, 0, 0, name.as_ptr()) };
+        // SAFETY: takes no arguments. Also set when the call succeeds.
+        let code = unsafe { GetLastError() };
         if handle.is_null() {
-            return Err(io::Error::last_os_error());
+            return Err(io::Error::from_raw_os_error(code.cast_signed()));
         }
         // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
-        Ok(Event(unsafe { OwnedHandle::from_raw_handle(handle) }))
+        let event = Event(unsafe { OwnedHandle::from_raw_handle(handle) });
+        if code == ERROR_ALREADY_EXISTS {
+            return Err(io::Error::from_raw_os_error(code.cast_signed()));
+        }
+        Ok(event)
     }
 
-    /// Opens such an event, to wait for it.
-    pub(super) fn open_named(name: &U16CStr) -> io::Result<Event> {
+    /// Opens such an event for what these rights are good for.
+    pub(super) fn open_named(name: &U16CStr, access: u32) -> io::Result<Event> {
         const INHERIT: i32 = 0;
         // SAFETY: the name is NUL-terminated, and borrowed until the call returns.
-        let handle = unsafe { OpenEventW(SYNCHRONIZE, INHERIT, name.as_ptr()) };
+        let handle = unsafe { OpenEventW(access, INHERIT, name.as_ptr()) };
         if handle.is_null() {
             return Err(io::Error::last_os_error());
         }
@@ -77,7 +83,8 @@ impl Event {
     }
 
     pub(super) fn set(&self) {
-        // SAFETY: the handle is open as long as `self`. It can't fail on an event of our own.
+        // SAFETY: the handle is open as long as `self`. It can't fail on an event that was made by us, or
+        // opened for that.
         unsafe { SetEvent(self.0.as_raw_handle()) };
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sidewire::{Endpoint, Error, Stopped, stop_server};
+use sidewire_platform::ForeignProcess;
 
 use crate::call::seconds;
 use crate::output::{self, Printed, complain};
@@ -14,8 +15,9 @@ use crate::output::{self, Printed, complain};
 ///
 /// A server that allows it (sidewire serve does) is asked over its endpoint: it finishes what it has
 /// accepted, says goodbye to its clients, and ends. Others get SIGTERM; on Windows, where there is no such
-/// thing, they can't be asked. Nobody is killed: what does not end in time is still there. All are asked
-/// at once, then all are waited for.
+/// thing, the event that stands for it, if they wait for one (those with Server::stop_on_signals do, and are
+/// reached from their own session). Nobody is killed: what does not end in time is still there. All are asked at
+/// once, then all are waited for.
 ///
 /// Only servers of your own user are ended; root, too, ends only its own (sudo -u USER sidewire stop
 /// ends others'). The process is that which answers, not that which has opened the socket, as systemd
@@ -23,7 +25,7 @@ use crate::output::{self, Printed, complain};
 ///
 /// Prints a line for each endpoint:
 ///   ENDPOINT: stopped (pid 4711, asked)       it has ended, as it was asked to
-///   ENDPOINT: stopped (pid 4711, SIGTERM)     it has ended
+///   ENDPOINT: stopped (pid 4711, SIGTERM)     it has ended; on Windows "stop event" stands there
 ///   ENDPOINT: nobody listens                  which is as good
 ///   ENDPOINT: left alone: REASON              of --all: no Sidewire server
 ///   ENDPOINT: not stopped: REASON             which names the process, if it is known
@@ -152,7 +154,7 @@ impl Outcome {
     fn text(&self, endpoint: &Endpoint) -> String {
         match self {
             Outcome::Stopped { pid, by_signal } => {
-                let by = if *by_signal { "SIGTERM" } else { "asked" };
+                let by = if *by_signal { ForeignProcess::REQUEST } else { "asked" };
                 format!("{endpoint}: stopped (pid {pid}, {by})\n")
             }
             Outcome::Absent => format!("{endpoint}: nobody listens\n"),
