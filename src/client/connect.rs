@@ -246,7 +246,8 @@ impl Connect {
     /// for only later has not been missed: it is kept. It may be called for nothing. That a call's time is up is not
     /// told.
     ///
-    /// Whoever reads runs it, so there has to be a [reader](super::Client::spawn_reader), and it should not take long.
+    /// Whoever reads runs it, so there has to be a [reader](super::Client::spawn_reader), and it should not take long. It
+    /// may use the client, but not wait for it.
     ///
     /// ```
     /// use std::sync::mpsc;

@@ -33,8 +33,18 @@ impl<M: Medium> SharedConnection<M> {
         explain(&state.caller, self.endpoint(), state.breakage.as_ref(), operation, outcome)
     }
 
+    /// Whether it may have ended unseen.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.lock().is_silent()
+    }
+
+    /// Whether it takes no more calls, as far as is known.
+    pub(crate) fn is_known_to_end(&self) -> bool {
+        self.lock().caller.end().is_some()
+    }
+
     /// Whether it takes no more calls. What came since it was last used is looked at first: if it has ended
-    /// meanwhile, nothing is sent to nobody.
+    /// meanwhile, nothing is sent to nobody. Under no lock: whoever is told of what has come may use the client.
     pub(crate) fn has_ended(&self) -> bool {
         let mut state = self.lock();
         if state.is_silent() {

@@ -117,10 +117,10 @@ impl<M: Medium> Lasting<M> {
         self.lock().reconnecting.has_given_up()
     }
 
-    /// Sees whether the connection has ended.
+    /// Sees whether the connection is known to have ended.
     fn note_an_end(&self, state: &mut State<M>) {
         let now = Instant::now();
-        if !state.reconnecting.is_connected() || !state.connection.has_ended() {
+        if !state.reconnecting.is_connected() {
             return;
         }
         let Some(lost) = state.connection.reason(&state.connection.lock()) else { return };
@@ -246,6 +246,12 @@ impl Lasting {
         deadline: Option<Instant>,
     ) -> Result<Arc<SharedConnection>> {
         let mut state = self.lock();
+        if state.connection.is_silent() {
+            let connection = Arc::clone(&state.connection);
+            drop(state);
+            connection.has_ended();
+            state = self.lock();
+        }
         loop {
             match self.next(&mut state, operation, deadline) {
                 Next::Use(connection) => return Ok(connection),

@@ -113,9 +113,17 @@ impl Relay {
         gap: Gap,
     ) -> Result<Arc<SharedConnection>> {
         let mut state = self.lock();
+        if let Course::Up(connection) = &state.course
+            && connection.is_silent()
+        {
+            let connection = Arc::clone(connection);
+            drop(state);
+            connection.has_ended();
+            state = self.lock();
+        }
         loop {
             let why = match &state.course {
-                Course::Up(connection) if !connection.has_ended() => return Ok(Arc::clone(connection)),
+                Course::Up(connection) if !connection.is_known_to_end() => return Ok(Arc::clone(connection)),
                 Course::Up(connection) => {
                     connection.ask_why();
                     None

@@ -127,10 +127,13 @@ impl Lasting<Tasks> {
         deadline: Option<Instant>,
     ) -> Result<Arc<Connection>> {
         let mut timer = Timer::default();
-        if self.current().lock().is_silent() {
+        let connection = self.current();
+        if connection.is_silent() {
             // The runtime looks what has come meanwhile: on some systems only that tells of the connection's end.
             yield_now().await;
+            connection.has_ended();
         }
+        drop(connection);
         loop {
             let next = poll_fn(|context| {
                 loop {

@@ -2,13 +2,13 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{
-    Connect, Endpoint, Error, Events, Executed, Reconnect, Reconnected, RefusedBy, Renewal, ResultCode,
-    Server, wait_any,
+    Client, Connect, Endpoint, Error, Events, Executed, Reconnect, Reconnected, RefusedBy, Renewal,
+    ResultCode, Server, wait_any,
 };
 
 use crate::util::fake::{answer, send, take_hello, take_request, wait_for_the_end};
@@ -525,5 +525,26 @@ fn a_topic_that_has_gone_ends_its_subscription() {
     assert_eq!(error.result_code(), Some(ResultCode::NO_HANDLER), "{error}");
     assert!(events.next().is_none() && !client.is_closed());
     drop((client, events));
+    running.stop().expect("the server ends well");
+}
+
+/// Also of an end that the next call finds.
+#[test]
+fn whoever_is_told_that_something_has_come_may_use_the_client() {
+    let _watchdog = watchdog(60);
+    let (running, bound) = start(store(), [usual(&fresh("local"))]);
+    let told = Arc::new(OnceLock::<Arc<Client>>::new());
+    let (client, (sender, times)) = (Arc::clone(&told), mpsc::channel());
+    let connect = connect(&bound[0]).reconnect(quick().attempts(1000)).on_arrival(move || {
+        let _ = client.get().map(|client| client.is_closed());
+        let _ = sender.send(());
+    });
+    let client = Arc::new(connect.open().expect("connect"));
+    told.set(Arc::clone(&client)).expect("once");
+    running.stop().expect("the server ends well");
+    let (running, _) = start(store(), [usual(&bound[0])]);
+    assert_eq!(client.call(ECHO, b"x").expect("a reply").payload(), b"x");
+    times.try_recv().expect("it was told");
+    client.close();
     running.stop().expect("the server ends well");
 }

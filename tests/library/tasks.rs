@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::util::fake::{Fake, send, take, take_request, wait_for_the_end};
 use crate::util::{Gate, connect, frame, fresh, on_every_stream, start, store, usual, watchdog};
 
 const CHANGED: u16 = 1;
+const SET: u16 = 2;
 const ECHO: u16 = 4;
 const REPLY: u8 = 2;
 const EVENT: u8 = 4;
@@ -460,6 +461,100 @@ fn a_crowd_of_tasks_is_served() {
         });
     }
     running.stop().expect("the server ends well");
+}
+
+/// Also while a connection's end is looked for, and whatever is told may ask.
+#[test]
+fn whoever_is_told_that_something_has_come_may_use_the_client() {
+    let _watchdog = watchdog(20);
+    on_both(async || {
+        let endpoint = fresh("local");
+        let (running, bound) = start(store(), [usual(&endpoint)]);
+        let (told, times) = (Arc::new(OnceLock::<Arc<Client>>::new()), Arc::new(AtomicUsize::new(0)));
+        let (client, counted) = (Arc::clone(&told), Arc::clone(&times));
+        let connect = connect(&bound[0]).reconnect(Reconnect::new()).on_arrival(move || {
+            let _ = client.get().map(|client| client.is_closed());
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let client = Arc::new(connect.open_async().await.expect("connect"));
+        told.set(Arc::clone(&client)).expect("once");
+        running.stop().expect("the server ends well");
+        let (running, _) = start(store(), [usual(&endpoint)]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(client.call(ECHO, b"x").await.expect("a reply").payload(), b"x");
+        assert!(times.load(Ordering::Relaxed) > 0);
+        client.close();
+        running.stop().expect("the server ends well");
+    });
+}
+
+/// Whoever is dropped may have been woken for all. A wakeup that is lost is a call that takes too long.
+#[test]
+fn no_wakeup_is_lost_with_those_who_are_dropped() {
+    let _watchdog = watchdog(60);
+    let endpoint = fresh("local");
+    let mut server = store();
+    server.on(SOON_AFTER, |_, request, reply| {
+        let (responder, payload) = (reply.defer()?, request.payload().to_vec());
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(u64::from(payload[0])));
+            responder.reply(payload);
+        });
+        Ok(())
+    });
+    let (running, bound) = start(server, [usual(&endpoint)]);
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let connect =
+                connect(&bound[0]).call_timeout(Duration::from_secs(10)).reconnect(Reconnect::new());
+            let client = Arc::new(connect.open_async().await.expect("connect"));
+            let tasks = (0..24_u64).map(|number| {
+                let client = Arc::clone(&client);
+                tokio::spawn(async move {
+                    let mut random = number * 7919 + 1;
+                    for _ in 0..60 {
+                        random = random
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1_442_695_040_888_963_407);
+                        one_of_many(&client, (random >> 33) as u32).await;
+                    }
+                })
+            });
+            for task in tasks.collect::<Vec<_>>() {
+                task.await.expect("a task");
+            }
+            assert_eq!(client.call(ECHO, b"last").await.expect("a reply").payload(), b"last");
+        });
+    }
+    running.stop().expect("the server ends well");
+}
+
+const SOON_AFTER: u16 = 9;
+
+async fn one_of_many(client: &Client, random: u32) {
+    let payload = vec![random as u8; if random.is_multiple_of(11) { 300_000 } else { 20 }];
+    let patience = Duration::from_micros(u64::from(random >> 8) % 2000);
+    let what = if random.is_multiple_of(3) { SOON_AFTER } else { ECHO };
+    match random % 8 {
+        0..4 => {
+            let reply = client.call(what, &payload).await.expect("a reply");
+            assert!(reply.payload() == payload);
+        }
+        4 => drop(tokio::time::timeout(patience, client.call(what, &payload)).await),
+        5 => drop(polled_once(pin!(client.call(what, &payload))).await),
+        6 => {
+            let started = client.start(what, &payload).await.expect("start");
+            if let Ok(reply) = tokio::time::timeout(patience, started).await {
+                assert!(reply.expect("a reply").payload() == payload);
+            }
+        }
+        _ => {
+            let mut events = client.subscribe(CHANGED).await.expect("a topic");
+            client.call(SET, b"x").await.expect("set");
+            assert!(events.next().await.expect("one").is_ok());
+            drop(polled_once(pin!(events.next())).await);
+        }
+    }
 }
 
 /// What tasks may be given.
