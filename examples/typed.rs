@@ -2,11 +2,16 @@
 //!
 //! cargo run --features serde --example typed
 
+mod support;
+
+use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 
 use serde::{Deserialize, Serialize};
-use sidewire::typed::{AskError, Fault};
+use sidewire::typed::{AskError, Fault, Part};
 use sidewire::{Client, Server, WhenSlow};
+use support::{finish, print};
 
 #[derive(Serialize, Deserialize)]
 struct GetStatus;
@@ -75,7 +80,11 @@ fn serve() -> sidewire::Result<Server<Vec<String>>> {
     Ok(server)
 }
 
-fn main() -> sidewire::Result<()> {
+fn main() -> ExitCode {
+    finish("typed", "", Some(run()))
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let name = format!("local:typed-{}", std::process::id());
     let mut server = serve()?;
     server.listen(name.as_str())?;
@@ -83,17 +92,20 @@ fn main() -> sidewire::Result<()> {
 
     let client = Client::connect(name.as_str())?;
     let mut changes = client.subscribe_to::<Changed>()?;
-    let pack = Pack { folder: "pictures".into() };
-    let bytes = client.asking(&pack).stream()?.wait(|Percent(percent)| println!("{percent} %"))?;
-    println!("packed to {bytes} bytes");
+    for part in client.asking(&Pack { folder: "pictures".into() }).stream()? {
+        match part? {
+            Part::Progress(Percent(percent)) => print(format!("{percent} %\n"))?,
+            Part::Reply(bytes) => print(format!("packed to {bytes} bytes\n"))?,
+        }
+    }
     match client.ask(&Pack { folder: String::new() }) {
-        Err(AskError::App(PackError::NoFolder(name))) => println!("no folder {name:?}"),
-        other => println!("{} bytes of nothing", other?),
+        Err(AskError::App(PackError::NoFolder(name))) => print(format!("no folder {name:?}\n"))?,
+        other => print(format!("{} bytes of nothing\n", other?))?,
     }
     if let Some(change) = changes.next().transpose()? {
-        println!("{} folders now", change.folders);
+        print(format!("{} folders now\n", change.folders))?;
     }
-    println!("packed: {}", client.ask(&GetStatus)?.packed.join(", "));
+    print(format!("packed: {}\n", client.ask(&GetStatus)?.packed.join(", ")))?;
     drop(client);
     running.stop()?;
     Ok(())
