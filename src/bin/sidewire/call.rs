@@ -307,6 +307,12 @@ fn connect(args: &Args, timeout: Option<Duration>) -> Result<Client, Error> {
     }
 }
 
+/// Says why one of the other commands has failed. `is_open`: the connection was there.
+pub(crate) fn failed(error: &Error, is_open: bool) -> ExitCode {
+    complain(error);
+    ExitCode::from(status(error, is_open))
+}
+
 /// The exit status. `is_open`: the connection was there.
 pub(crate) fn status(error: &Error, is_open: bool) -> u8 {
     if error.result_code().is_some() {

@@ -8,7 +8,7 @@ use sidewire::{DESCRIPTION, Endpoint};
 use crate::Who;
 use crate::call::{self, seconds};
 use crate::description::{Description, NoDescription};
-use crate::output::{self, Printed, complain};
+use crate::output::{self, complain};
 
 /// Shows what a server says of itself: its messages and events, with their types
 ///
@@ -46,10 +46,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> ExitCode {
     let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
         Ok(client) => client,
-        Err(error) => {
-            complain(&error);
-            return ExitCode::from(call::status(&error, false));
-        }
+        Err(error) => return call::failed(&error, false),
     };
     let description = match Description::ask(&client, args.timeout) {
         Ok(description) => description,
@@ -60,10 +57,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     };
     let text = if args.json { description.json() } else { description.readable() };
-    match output::print(text.as_bytes()) {
-        Printed::Lost => ExitCode::from(7),
-        Printed::Whole | Printed::ReaderLeft => ExitCode::SUCCESS,
-    }
+    output::print(text.as_bytes()).status()
 }
 
 /// The exit status, and what to say.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Says on standard error what went wrong. If that fails there is nobody left to tell: the exit
@@ -27,6 +28,16 @@ pub(crate) enum Printed {
     ReaderLeft,
     /// Not all, and it was said so on standard error.
     Lost,
+}
+
+impl Printed {
+    /// The exit status of a command that has done all but that.
+    pub(crate) fn status(self) -> ExitCode {
+        match self {
+            Printed::Whole | Printed::ReaderLeft => ExitCode::SUCCESS,
+            Printed::Lost => ExitCode::from(7),
+        }
+    }
 }
 
 /// Writes to standard output, for as long as its reader takes.

@@ -52,10 +52,7 @@ struct Pings {
 pub(crate) fn run(args: &Args) -> ExitCode {
     let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
         Ok(client) => client,
-        Err(error) => {
-            complain(&error);
-            return ExitCode::from(call::status(&error, false));
-        }
+        Err(error) => return call::failed(&error, false),
     };
     let (sender, stop) = mpsc::channel::<()>();
     let interrupt = move || {

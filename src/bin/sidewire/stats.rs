@@ -9,7 +9,7 @@ use sidewire::{Endpoint, Stats};
 
 use crate::Who;
 use crate::call::{self, seconds};
-use crate::output::{self, Printed, complain};
+use crate::output::{self, complain};
 use crate::store::STATISTICS;
 
 /// Shows what a server has done: its connections, requests, bytes, and how long its handlers take
@@ -49,17 +49,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> ExitCode {
     let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
         Ok(client) => client,
-        Err(error) => {
-            complain(&error);
-            return ExitCode::from(call::status(&error, false));
-        }
+        Err(error) => return call::failed(&error, false),
     };
     let payload = match client.call(args.msg_type, b"") {
         Ok(response) => response.into_payload(),
-        Err(error) => {
-            complain(&error);
-            return ExitCode::from(call::status(&error, true));
-        }
+        Err(error) => return call::failed(&error, true),
     };
     let Ok(Value::Object(members)) = serde_json::from_slice(&payload) else {
         complain(&format!("{}: type {} is not answered with a JSON object", args.endpoint, args.msg_type));
@@ -69,10 +63,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         true => format!("{}\n", Value::Object(members)),
         false => readable(&members),
     };
-    match output::print(text.as_bytes()) {
-        Printed::Lost => ExitCode::from(7),
-        Printed::Whole | Printed::ReaderLeft => ExitCode::SUCCESS,
-    }
+    output::print(text.as_bytes()).status()
 }
 
 /// A line for each member.

@@ -57,16 +57,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> ExitCode {
     let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
         Ok(client) => Arc::new(client),
-        Err(error) => return fail(&error, false),
+        Err(error) => return call::failed(&error, false),
     };
     let watched = Arc::clone(&client);
     // What waits then ends, and says so.
     let _signals = StopSignals::watch(move || watched.close()).inspect_err(|error| complain(error));
     match watch(args, &client) {
-        Ok(Printed::Whole | Printed::ReaderLeft) => ExitCode::SUCCESS,
-        Ok(Printed::Lost) => ExitCode::from(7),
+        Ok(printed) => printed.status(),
         Err(error) if error.is_closed() => ExitCode::SUCCESS,
-        Err(error) => fail(&error, true),
+        Err(error) => call::failed(&error, true),
     }
 }
 
@@ -86,11 +85,6 @@ fn watch(args: &Args, client: &Client) -> Result<Printed, Error> {
         }
     }
     Ok(Printed::Whole)
-}
-
-fn fail(error: &Error, is_open: bool) -> ExitCode {
-    complain(error);
-    ExitCode::from(call::status(error, is_open))
 }
 
 fn text(event: &Event) -> String {
