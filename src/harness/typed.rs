@@ -6,7 +6,8 @@ use std::task::Poll;
 
 use super::{Client, ClientBuilder, calls, events};
 use crate::error::{Error, Result};
-use crate::typed::asking::{Answered, answered, encoded, failed, progress, reply};
+use crate::typed::asking::{answered, encoded};
+use crate::typed::calls::{Item, item};
 use crate::typed::serving::written;
 use crate::typed::{AskError, Event, Message, Part, Received, decode};
 
@@ -154,9 +155,6 @@ pub struct Parts<M: Message> {
     message: PhantomData<fn() -> M>,
 }
 
-/// One item.
-type Item<M> = Result<Part<<M as Message>::Progress, <M as Message>::Reply>, AskError<<M as Message>::Error>>;
-
 impl<M: Message> Parts<M> {
     /// The next part, if it has come; `Ready(None)` behind the end. No time passes.
     pub fn poll(&mut self) -> Poll<Option<Item<M>>> {
@@ -172,14 +170,7 @@ impl<M: Message> Parts<M> {
     }
 
     fn item(&mut self, next: Option<Result<Vec<u8>>>) -> Option<Item<M>> {
-        let item = match next {
-            Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
-            Some(Err(error)) => Err(failed::<M>(error)),
-            None => {
-                let answer: Answered<M> = reply::<M>(self.parts.as_ref()?.response()?.payload());
-                answer.map(Part::Reply)
-            }
-        };
+        let item = item::<M>(next, self.parts.as_ref()?.response())?;
         if !matches!(item, Ok(Part::Progress(_))) {
             self.parts = None;
         }

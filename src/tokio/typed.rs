@@ -11,7 +11,8 @@ use futures_core::Stream;
 
 use super::{Client, RequestBuilder};
 use crate::error::{Error, Result};
-use crate::typed::asking::{Answered, answered, encoded, failed, progress, reply};
+use crate::typed::asking::{Answered, answered, encoded};
+use crate::typed::calls::{Item, item};
 use crate::typed::{AskError, Event, Message, Part, Received};
 
 impl Client {
@@ -152,9 +153,6 @@ pub struct Parts<M> {
     message: PhantomData<fn() -> M>,
 }
 
-/// One item.
-type Item<M> = Result<Part<<M as Message>::Progress, <M as Message>::Reply>, AskError<<M as Message>::Error>>;
-
 impl<M: Message> Parts<M> {
     /// What comes next; `None` behind the end.
     ///
@@ -171,15 +169,9 @@ impl<M: Message> Parts<M> {
         }
     }
 
-    /// What this is. The end of the untyped parts is the answer.
     fn item(&mut self, next: Option<Result<Vec<u8>>>) -> Option<Item<M>> {
         let parts = self.parts.take()?;
-        let item = match next {
-            Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
-            Some(Err(error)) => Err(failed::<M>(error)),
-            None => reply::<M>(parts.response()?.payload()).map(Part::Reply),
-        };
-        let item = item.map_err(|error| error.at(parts.endpoint()));
+        let item = item::<M>(next, parts.response())?.map_err(|error| error.at(parts.endpoint()));
         if let Ok(Part::Progress(_)) = item {
             self.parts = Some(parts);
         }

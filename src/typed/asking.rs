@@ -248,13 +248,13 @@ pub(crate) fn answered<M: Message>(response: Result<Response, Error>) -> Answere
 }
 
 /// What a reply means whose code is 0.
-pub(crate) fn reply<M: Message>(payload: &[u8]) -> Answered<M> {
+pub(super) fn reply<M: Message>(payload: &[u8]) -> Answered<M> {
     let reply = M::Codec::decode(payload);
     reply.map_err(|error| AskError::Call(unreadable::<M>("the reply", &error)))
 }
 
 /// What an error means: one of the application's own has a positive code, and is one.
-pub(crate) fn failed<M: Message>(error: Error) -> AskError<M::Error> {
+pub(super) fn failed<M: Message>(error: Error) -> AskError<M::Error> {
     let is_apps = error.result_code().is_some_and(|rc| rc.code() > 0) && !error.is_explanation();
     let read = if is_apps { M::Error::read::<M::Codec>(error.payload()) } else { None };
     match read {
@@ -265,7 +265,7 @@ pub(crate) fn failed<M: Message>(error: Error) -> AskError<M::Error> {
 }
 
 /// What a part of a reply tells.
-pub(crate) fn progress<M: Message>(part: &[u8]) -> Result<M::Progress, AskError<M::Error>> {
+pub(super) fn progress<M: Message>(part: &[u8]) -> Result<M::Progress, AskError<M::Error>> {
     let progress = M::Codec::decode(part);
     progress.map_err(|error| AskError::Call(unreadable::<M>("the progress", &error)))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::asking::{answered, failed, progress, reply};
 use super::{AskError, Message};
-use crate::client;
+use crate::client::{self, Response};
 use crate::error::Error;
 
 /// A message that was asked, to be waited for; from [`Asking::start`](super::Asking::start). All else is as with
@@ -85,7 +85,20 @@ pub struct Parts<M: Message> {
 }
 
 /// One item.
-type Item<M> = Result<Part<<M as Message>::Progress, <M as Message>::Reply>, AskError<<M as Message>::Error>>;
+pub(crate) type Item<M> =
+    Result<Part<<M as Message>::Progress, <M as Message>::Reply>, AskError<<M as Message>::Error>>;
+
+/// What this is that comes next. The end of the untyped parts is the answer.
+pub(crate) fn item<M: Message>(
+    next: Option<Result<Vec<u8>, Error>>,
+    answer: Option<&Response>,
+) -> Option<Item<M>> {
+    Some(match next {
+        Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
+        Some(Err(error)) => Err(failed::<M>(error)),
+        None => reply::<M>(answer?.payload()).map(Part::Reply),
+    })
+}
 
 impl<M: Message> Parts<M> {
     pub(super) fn of(parts: client::Parts) -> Parts<M> {
@@ -121,15 +134,9 @@ impl<M: Message> Parts<M> {
         parts.poll().map(|next| self.item(next))
     }
 
-    /// What this is. The end of the untyped parts is the answer.
-    fn item(&mut self, next: Option<crate::Result<Vec<u8>>>) -> Option<Item<M>> {
+    fn item(&mut self, next: Option<Result<Vec<u8>, Error>>) -> Option<Item<M>> {
         let parts = self.parts.take()?;
-        let item = match next {
-            Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
-            Some(Err(error)) => Err(failed::<M>(error)),
-            None => reply::<M>(parts.response()?.payload()).map(Part::Reply),
-        };
-        let item = item.map_err(|error| error.at(parts.endpoint()));
+        let item = item::<M>(next, parts.response())?.map_err(|error| error.at(parts.endpoint()));
         if let Ok(Part::Progress(_)) = item {
             self.parts = Some(parts);
         }

@@ -38,7 +38,7 @@
 
 pub(crate) mod asking;
 mod bounded;
-mod calls;
+pub(crate) mod calls;
 mod codec;
 mod events;
 mod macros;
