@@ -46,6 +46,19 @@
 //!
 //! An app that starts its server itself, as its helper, begins with [`Helper`] and its [guide](helper_guide).
 //!
+//! # Features
+//! None is on unless it is asked for; what each costs is in the README.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `serde` | `sidewire::typed`: messages and events that are Rust types, and a guide, `sidewire::typed_guide` |
+//! | `json` | their encoding in JSON, `typed::Json` |
+//! | `describe` | `sidewire::describe`: servers that describe themselves, and contracts |
+//! | `tokio` | `sidewire::tokio`: the client for tasks |
+//! | `harness` | `sidewire::harness`: tests of handlers in memory |
+//! | `cli` | the command-line tool, and nothing in the library |
+//!
+//! # More
 //! What is on the wire is described in [`PROTOCOL.md`](protocol), so that programs in other languages
 //! can take part, and rule by rule in its [reference](protocol::reference); how the library is built, in
 //! [`ARCHITECTURE.md`](architecture).
