@@ -29,14 +29,22 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct Peer {
     pub(super) caller: Caller<Awake>,
     line: Line,
-    is_closed: bool,
-    reads: bool,
+    state: State,
     /// Of one who reads all the time, so that time limits are kept.
     reader: Seat,
     handlers: HashMap<u16, Handler>,
     /// Whom it talks to.
     pub(super) server: Identity,
     endpoint: Endpoint,
+}
+
+/// What it does at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reads,
+    /// As a process that hangs, or is slow.
+    Hangs,
+    Closed,
 }
 
 /// What a look at a seat brings.
@@ -60,17 +68,17 @@ impl Peer {
             caller.serve();
         }
         let reader = caller.stand_by(Awake);
-        Peer { caller, line, is_closed: false, reads: true, reader, handlers, server, endpoint }
+        Peer { caller, line, state: State::Reads, reader, handlers, server, endpoint }
     }
 
     /// Sends what there is to send, reads what has come, and answers what the server asks. Says whether there was
     /// anything.
     pub(super) fn exchange(&mut self, now: Instant) -> bool {
-        if self.is_closed {
+        if self.state == State::Closed {
             return false;
         }
         let has_sent = self.send(now);
-        let has_come = self.reads && self.read(now);
+        let has_come = self.state == State::Reads && self.read(now);
         while let Some(incoming) = self.caller.take_incoming() {
             self.handle(incoming);
         }
@@ -133,8 +141,12 @@ impl Peer {
 
     /// From now on it takes no more than lies in a socket's buffer, or reads again.
     pub(super) fn set_reads(&mut self, reads: bool) {
-        self.reads = reads;
-        self.line.takes(if reads { usize::MAX } else { BUFFER });
+        if self.state == State::Closed {
+            return;
+        }
+        let (state, room) = if reads { (State::Reads, usize::MAX) } else { (State::Hangs, BUFFER) };
+        self.state = state;
+        self.line.takes(room);
     }
 
     /// When one of the connection's own time limits passes.
@@ -149,7 +161,7 @@ impl Peer {
     pub(super) fn judge(&mut self, now: Instant) -> bool {
         let due = self.deadline(now).filter(|at| *at <= now);
         // Of one who does not read it is not known who is late.
-        if due.is_none() || !self.reads {
+        if due.is_none() || self.state == State::Hangs {
             return false;
         }
         self.take(None, Came::Nothing, now);
@@ -188,15 +200,15 @@ impl Peer {
     /// Ends without a word, as a process that dies.
     pub(super) fn abort(&mut self) {
         self.caller.close();
-        if !self.is_closed {
-            self.is_closed = true;
+        if self.state != State::Closed {
+            self.state = State::Closed;
             self.line.reset();
         }
     }
 
     fn hang_up(&mut self) {
-        if !self.is_closed {
-            self.is_closed = true;
+        if self.state != State::Closed {
+            self.state = State::Closed;
             self.line.close();
         }
     }
