@@ -23,6 +23,8 @@ const TAKE_OVER: &str = "take over";
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 /// Room for what comes at a time: a hello, and not much behind it.
 const ROOM: usize = 2048;
+/// How long a server that was told that we have its endpoint gets to say whether it has let go, when the time is up.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// One effort to get an endpoint that another server has.
 pub(super) struct TakingOver<'a> {
@@ -163,11 +165,21 @@ impl<'a> TakingOver<'a> {
     fn converse(&mut self, channel: &Channel) -> Result<Attempt> {
         channel.expect_passed();
         let mut connection = Connection::initiator(Arc::clone(&self.settings), random_id(), Instant::now());
-        let (mut stage, mut buffer) = (Stage::Asked(None), [0; ROOM]);
+        let (mut stage, mut buffer, mut until) = (Stage::Asked(None), [0; ROOM], self.until);
         loop {
-            let exchanged = self.exchange(channel, &mut connection, &mut buffer);
+            let exchanged = exchange(channel, &mut connection, &mut buffer, until);
             let (count, passed) = match exchanged {
                 Ok(exchanged) => exchanged,
+                // It may be letting go just now. If it has not, it does not when it finds our end.
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut
+                        && matches!(stage, Stage::Has(_))
+                        && until == self.until
+                        && channel.shutdown_write().is_ok() =>
+                {
+                    until = Instant::now() + LAST_WORD;
+                    continue;
+                }
                 Err(error) => {
                     let error = self.failed(error);
                     return if may_pass(&error) { Ok(Attempt::Again(Some(error))) } else { Err(error) };
@@ -188,20 +200,6 @@ impl<'a> TakingOver<'a> {
                 Err(error) => return Ok(Attempt::Again(Some(error))),
             };
         }
-    }
-
-    /// Sends what is to be sent, and waits for what comes.
-    fn exchange(
-        &self,
-        channel: &Channel,
-        connection: &mut Connection,
-        buffer: &mut [u8],
-    ) -> io::Result<(usize, Option<Owned>)> {
-        while connection.has_unsent() {
-            let count = channel.send(connection.unsent(), Some(self.left()))?;
-            connection.mark_sent(count, Instant::now());
-        }
-        channel.recv_passed(buffer, Some(self.left()))
     }
 
     /// What has come, and how far we are with it. The inner error: it may go better another time.
@@ -265,6 +263,21 @@ impl<'a> TakingOver<'a> {
     }
 }
 
+/// Sends what is to be sent, and waits for what comes.
+fn exchange(
+    channel: &Channel,
+    connection: &mut Connection,
+    buffer: &mut [u8],
+    until: Instant,
+) -> io::Result<(usize, Option<Owned>)> {
+    let left = || Some(until.saturating_duration_since(Instant::now()));
+    while connection.has_unsent() {
+        let count = channel.send(connection.unsent(), left())?;
+        connection.mark_sent(count, Instant::now());
+    }
+    channel.recv_passed(buffer, left())
+}
+
 fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::ResourceBusy)
 }
@@ -274,4 +287,79 @@ fn may_pass(error: &Error) -> bool {
     error.is_peer_gone()
         || error.is_timeout()
         || matches!(error.refused_by(), Some(RefusedBy::Server(ResultCode::BUSY | ResultCode::SHUTTING_DOWN)))
+}
+
+#[cfg(all(test, not(windows)))]
+mod tests {
+    use mio::{Poll, Token};
+    use sidewire_platform::Stream;
+
+    use super::*;
+    use sidewire_wire::Tasks;
+
+    const WITHIN: Duration = Duration::from_millis(300);
+
+    /// What comes next. Empty: nothing more comes.
+    fn read(stream: &mut Stream) -> Vec<u8> {
+        let mut bytes = [0; ROOM];
+        loop {
+            match stream.read(&mut bytes) {
+                Ok(count) => return bytes[..count].to_vec(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// A server that gives way, but is so slow that the newer one's time is up when it says so.
+    fn give_way_late(mut listener: Listener) {
+        let poll = Poll::new().unwrap();
+        listener.register(poll.registry(), Token(0)).unwrap();
+        let mut accept = || loop {
+            match listener.accept(poll.registry(), Token(0)) {
+                Ok(stream) => return stream,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        // The first is a look whether anybody is there.
+        drop(accept());
+        let mut stream = accept();
+        let mut settings = Settings::new(ConnectionLimits::default(), Classic::Refused);
+        settings.grants = Tasks::default().and(Task::Handover);
+        let mut connection = Connection::responder(Arc::new(settings), Instant::now());
+        let mut has_asked = false;
+        loop {
+            let bytes = read(&mut stream);
+            if bytes.is_empty() {
+                break;
+            }
+            connection.receive(&bytes, &Cell::new(usize::MAX), &mut |connection, event| {
+                if let Event::Asks { .. } = event {
+                    connection.grant();
+                }
+            });
+            if !std::mem::replace(&mut has_asked, true) {
+                let count = listener.pass(&stream, connection.unsent()).unwrap();
+                connection.mark_sent(count, Instant::now());
+            }
+        }
+        listener.hand_on(poll.registry());
+        connection.goodbye(ResultCode::OK);
+        stream.write(connection.unsent()).unwrap();
+    }
+
+    /// Otherwise nobody would have it.
+    #[test]
+    fn what_was_let_go_in_the_last_moment_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::Unix(folder.path().join("s"));
+        let options = BindOptions::default();
+        let listener = Listener::bind(&endpoint, &options).unwrap();
+        let older = thread::spawn(move || give_way_late(listener));
+        let us = OwnIdentity::look_up().unwrap();
+        let taken = TakingOver::new(&endpoint, &options, None, us, WITHIN).listener();
+        older.join().unwrap();
+        drop(taken.unwrap());
+        assert!(!folder.path().join("s").exists(), "it was ours");
+    }
 }

@@ -179,6 +179,23 @@ fn one_that_dies_before_it_has_said_so_changes_nothing() {
     }
 }
 
+/// As when this one was stopped for longer than the other waited. PROTOCOL J11
+#[test]
+fn one_that_has_said_so_and_given_up_since_changes_nothing() {
+    for ends in [Caller::close, Caller::reset, Caller::shut_down] {
+        let mut stage = older();
+        let client = stage.client();
+        let (newer, _) = stage.newer();
+        newer.send(&takes_over());
+        ends(&newer);
+        assert!(stage.run(ms(10_000)));
+        assert!(!stage.world.is_handed_on(0));
+        client.send(&v1_request(1, 3));
+        assert!(stage.turn());
+        assert!(client.receive().ends_with(b"xxx"));
+    }
+}
+
 /// PROTOCOL J12
 #[test]
 fn of_two_that_ask_one_gets_it() {
