@@ -61,6 +61,21 @@ impl<M: Medium> SharedConnection<M> {
         }
     }
 
+    /// Closes a connection that no other follows.
+    pub(crate) fn close_and_tell(&self) {
+        self.close();
+        self.tell_end();
+    }
+
+    /// Whether one that no other follows has ended; what has come is looked at first.
+    pub(crate) fn is_over(&self) -> bool {
+        let has_ended = self.has_ended();
+        if has_ended {
+            self.tell_end();
+        }
+        has_ended
+    }
+
     /// Tells of the connection's end, if it has come.
     pub(crate) fn tell_end(&self) {
         let Some(closing) = &self.closing else { return };

@@ -187,10 +187,7 @@ impl Line {
 
     pub(super) fn close(&self) {
         match self {
-            Line::Once(connection) => {
-                connection.close();
-                connection.tell_end();
-            }
+            Line::Once(connection) => connection.close_and_tell(),
             Line::Lasting(lasting) => lasting.close(),
             Line::Relayed(relay) => relay.close(),
         }
@@ -199,13 +196,7 @@ impl Line {
     /// Whether it has ended for good. What has come is looked at first.
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Line::Once(connection) => {
-                let has_ended = connection.has_ended();
-                if has_ended {
-                    connection.tell_end();
-                }
-                has_ended
-            }
+            Line::Once(connection) => connection.is_over(),
             Line::Lasting(lasting) => lasting.has_given_up(),
             Line::Relayed(relay) => relay.is_over(),
         }

@@ -69,16 +69,15 @@ impl Line {
 
     /// Reads, and runs what the server asks for, until there is no connection any more.
     pub(super) async fn run(&self) -> Result<()> {
+        if let Line::Once(connection) = self {
+            let end = connection.run().await;
+            connection.tell_end();
+            return end;
+        }
         loop {
             match self.connection("read from", None).await {
-                Ok(connection) => {
-                    let end = connection.run().await;
-                    if let Line::Once(connection) = self {
-                        connection.tell_end();
-                        return end;
-                    }
-                    // Whatever its end is, the next one is looked for.
-                }
+                // Whatever its end is, the next one is looked for.
+                Ok(connection) => drop(connection.run().await),
                 Err(error) if error.is_closed() => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -87,10 +86,7 @@ impl Line {
 
     pub(super) fn close(&self) {
         match self {
-            Line::Once(connection) => {
-                connection.close();
-                connection.tell_end();
-            }
+            Line::Once(connection) => connection.close_and_tell(),
             Line::Lasting(lasting) => lasting.close(),
         }
     }
@@ -98,13 +94,7 @@ impl Line {
     /// Whether it has ended for good. What has come is looked at first.
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Line::Once(connection) => {
-                let has_ended = connection.has_ended();
-                if has_ended {
-                    connection.tell_end();
-                }
-                has_ended
-            }
+            Line::Once(connection) => connection.is_over(),
             Line::Lasting(lasting) => lasting.has_given_up(),
         }
     }
