@@ -348,7 +348,7 @@ impl Client {
 
     /// Begins a request of this type that is to have options of its own.
     pub fn request(&self, msg_type: u16) -> RequestBuilder<'_> {
-        RequestBuilder::new(self, msg_type)
+        RequestBuilder::new(self, msg_type, self.call_timeout)
     }
 
     /// Whose process the server is, as far as the system tells; of the last one, if it has gone.

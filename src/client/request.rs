@@ -24,19 +24,27 @@ use sidewire_wire::Executed;
 /// assert!(!none.result_code().is_ok());
 /// # Ok::<(), sidewire::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[must_use = "nothing happens before send(), exchange(), start(), stream() or notify()"]
-pub struct RequestBuilder<'c> {
-    client: &'c Client,
-    msg_type: u16,
-    timeout: Option<Duration>,
-    is_safe: bool,
+pub struct RequestBuilder<'c, C = Client> {
+    pub(crate) client: &'c C,
+    pub(crate) msg_type: u16,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) is_safe: bool,
     gap: Gap,
 }
 
-impl RequestBuilder<'_> {
-    pub(super) fn new(client: &Client, msg_type: u16) -> RequestBuilder<'_> {
-        RequestBuilder { client, msg_type, timeout: client.call_timeout, is_safe: false, gap: Gap::Wait }
+impl<C> Clone for RequestBuilder<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for RequestBuilder<'_, C> {}
+
+impl<'c, C> RequestBuilder<'c, C> {
+    pub(crate) fn new(client: &'c C, msg_type: u16, timeout: Option<Duration>) -> RequestBuilder<'c, C> {
+        RequestBuilder { client, msg_type, timeout, is_safe: false, gap: Gap::Wait }
     }
 
     /// How long it may take, in place of what [`Connect::call_timeout`](super::Connect::call_timeout) says;
@@ -53,7 +61,9 @@ impl RequestBuilder<'_> {
         self.is_safe = true;
         self
     }
+}
 
+impl RequestBuilder<'_> {
     /// Says that it fails at once, as one that was not executed, if the [helper](crate::Helper) that it is for is not
     /// there: it has not become ready yet, or is being started anew. Otherwise such a request waits, within its time
     /// limit. With other clients this changes nothing.

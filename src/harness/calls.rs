@@ -3,6 +3,9 @@
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "serde")]
+use sidewire_platform::Endpoint;
+
 use super::client::Seated;
 use super::peer::Awake;
 use crate::client::Response;
@@ -73,6 +76,11 @@ impl Pending {
             self.client.caller(|caller| caller.cancel(seat));
             self.client.stage().settle();
         }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.client.stage().endpoint.clone()
     }
 
     fn end(&mut self, outcome: Option<Outcome>) -> Result<Response> {
@@ -156,6 +164,11 @@ impl Parts {
             None => Poll::Pending,
             Some(outcome) => Poll::Ready(self.come(Some(outcome)).transpose()),
         }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.client.stage().endpoint.clone()
     }
 
     fn come(&mut self, outcome: Option<Outcome>) -> Result<Option<Vec<u8>>> {

@@ -1,15 +1,17 @@
 //! Messages and events that are Rust types, in a harness (features `harness` and `serde`).
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::task::Poll;
 
+use sidewire_platform::Endpoint;
+
 use super::{Client, ClientBuilder, calls, events};
+use crate::client::Response;
 use crate::error::{Error, Result};
 use crate::typed::asking::{answered, encoded};
-use crate::typed::calls::{Item, item};
+use crate::typed::calls::{Item, UnderWay};
 use crate::typed::serving::written;
-use crate::typed::{AskError, Event, Message, Part, Received, decode};
+use crate::typed::{self, AskError, Event, Message, Received, decode};
 
 impl Client {
     /// Asks a message, and takes its answer: as [`Client::ask`](crate::Client::ask).
@@ -54,7 +56,7 @@ impl Client {
     /// # Errors
     /// As [`subscribe`](Client::subscribe).
     pub fn subscribe_to<E: Event>(&self) -> Result<Events<E>> {
-        Ok(Events { events: self.subscribe(E::TYPE)?, event: PhantomData })
+        Ok(Events::of(self.subscribe(E::TYPE)?))
     }
 }
 
@@ -90,7 +92,7 @@ impl<M: Message> Asking<'_, M> {
     /// As [`Client::start`].
     pub fn start(self) -> Result<Pending<M>> {
         let call = self.client.start(M::TYPE, self.encode()?)?;
-        Ok(Pending { call, message: PhantomData })
+        Ok(Pending::of(call))
     }
 
     /// Asks, to take the progress as it comes, and then the answer.
@@ -99,7 +101,7 @@ impl<M: Message> Asking<'_, M> {
     /// As [`Client::stream`].
     pub fn stream(self) -> Result<Parts<M>> {
         let parts = self.client.stream(M::TYPE, self.encode()?)?;
-        Ok(Parts { parts: Some(parts), message: PhantomData })
+        Ok(Parts::of(parts))
     }
 
     /// Tells the server this, and wants no answer.
@@ -117,11 +119,7 @@ impl<M: Message> Asking<'_, M> {
 }
 
 /// A message that was asked, to be waited for; from [`Asking::start`].
-#[must_use = "the call is cancelled when this is dropped"]
-pub struct Pending<M: Message> {
-    call: calls::Pending,
-    message: PhantomData<fn() -> M>,
-}
+pub type Pending<M> = typed::Pending<M, calls::Pending>;
 
 impl<M: Message> Pending<M> {
     /// What became of it, if that is known by now. No time passes.
@@ -139,21 +137,11 @@ impl<M: Message> Pending<M> {
     pub fn wait(self) -> Result<M::Reply, AskError<M::Error>> {
         answered::<M>(self.call.wait())
     }
-
-    /// Tells the server that nobody needs the answer any more.
-    pub fn cancel(&mut self) {
-        self.call.cancel();
-    }
 }
 
 /// The progress of a message, and then its answer; from [`Asking::stream`]. As an iterator it waits for each, and ends
 /// behind the answer, or behind an error. Dropped before its end it cancels the call.
-#[must_use = "the call is cancelled when this is dropped"]
-pub struct Parts<M: Message> {
-    /// `None` at its end.
-    parts: Option<calls::Parts>,
-    message: PhantomData<fn() -> M>,
-}
+pub type Parts<M> = typed::Parts<M, calls::Parts>;
 
 impl<M: Message> Parts<M> {
     /// The next part, if it has come; `Ready(None)` behind the end. No time passes.
@@ -161,39 +149,11 @@ impl<M: Message> Parts<M> {
         let Some(parts) = &mut self.parts else { return Poll::Ready(None) };
         parts.poll().map(|next| self.item(next))
     }
-
-    /// Tells the server that nobody needs more.
-    pub fn cancel(&mut self) {
-        if let Some(parts) = &mut self.parts {
-            parts.cancel();
-        }
-    }
-
-    fn item(&mut self, next: Option<Result<Vec<u8>>>) -> Option<Item<M>> {
-        let item = item::<M>(next, self.parts.as_ref()?.response())?;
-        if !matches!(item, Ok(Part::Progress(_))) {
-            self.parts = None;
-        }
-        Some(item)
-    }
-}
-
-impl<M: Message> Iterator for Parts<M> {
-    type Item = Item<M>;
-
-    fn next(&mut self) -> Option<Item<M>> {
-        let next = self.parts.as_mut()?.next();
-        self.item(next)
-    }
 }
 
 /// The events of one type, as they come; from [`Client::subscribe_to`]. Dropped, it unsubscribes. As an iterator it gives
 /// those that have come by now; one that can't be read is an [error](Error::is_protocol) in its place.
-#[must_use = "it unsubscribes when it is dropped"]
-pub struct Events<E: Event> {
-    events: events::Events,
-    event: PhantomData<fn() -> E>,
-}
+pub type Events<E> = typed::Events<E, events::Events>;
 
 impl<E: Event> Iterator for Events<E> {
     type Item = Result<Received<E>>;
@@ -203,27 +163,33 @@ impl<E: Event> Iterator for Events<E> {
     }
 }
 
+impl UnderWay for calls::Pending {
+    fn endpoint(&self) -> Endpoint {
+        self.endpoint()
+    }
+
+    fn cancel(&mut self) {
+        self.cancel();
+    }
+}
+
+impl UnderWay for calls::Parts {
+    fn endpoint(&self) -> Endpoint {
+        self.endpoint()
+    }
+
+    fn cancel(&mut self) {
+        self.cancel();
+    }
+
+    fn response(&self) -> Option<&Response> {
+        self.response()
+    }
+}
+
 impl<M: Message> fmt::Debug for Asking<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Asking").field(&M::NAME).finish()
-    }
-}
-
-impl<M: Message> fmt::Debug for Pending<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pending").field(&M::NAME).field(&self.call).finish()
-    }
-}
-
-impl<M: Message> fmt::Debug for Parts<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Parts").field(&M::NAME).field(&self.parts).finish()
-    }
-}
-
-impl<E: Event> fmt::Debug for Events<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Events").field(&E::NAME).field(&self.events).finish()
     }
 }
 
@@ -236,6 +202,7 @@ mod tests {
     use super::super::Harness;
     use super::*;
     use crate::server::Server;
+    use crate::typed::Part;
     use sidewire_wire::{ResultCode, WhenSlow};
 
     #[derive(Serialize, Deserialize)]

@@ -155,7 +155,7 @@ impl Client {
 
     /// Begins a request of this type that is to have options of its own.
     pub fn request(&self, msg_type: u16) -> RequestBuilder<'_> {
-        RequestBuilder::new(self, msg_type)
+        RequestBuilder::new(self, msg_type, self.call_timeout)
     }
 
     /// Waits until the system has taken all that is to be sent, within the client's call timeout.

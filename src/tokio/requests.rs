@@ -28,34 +28,9 @@ use sidewire_wire::{Executed, ResultCode};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
-#[must_use = "nothing happens before send(), exchange(), start(), stream() or notify()"]
-pub struct RequestBuilder<'c> {
-    client: &'c Client,
-    msg_type: u16,
-    timeout: Option<Duration>,
-    is_safe: bool,
-}
+pub type RequestBuilder<'c> = crate::client::RequestBuilder<'c, Client>;
 
-impl<'c> RequestBuilder<'c> {
-    pub(super) fn new(client: &'c Client, msg_type: u16) -> RequestBuilder<'c> {
-        RequestBuilder { client, msg_type, timeout: client.call_timeout, is_safe: false }
-    }
-
-    /// How long it may take, in place of what [`Connect::call_timeout`](crate::Connect::call_timeout) says;
-    /// `None` waits as long as the server lives.
-    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.timeout = timeout.into();
-        self
-    }
-
-    /// Says that it does no harm if it is executed twice: as
-    /// [`RequestBuilder::idempotent`](crate::RequestBuilder::idempotent).
-    pub fn idempotent(mut self) -> Self {
-        self.is_safe = true;
-        self
-    }
-
+impl crate::client::RequestBuilder<'_, Client> {
     /// Sends it, and waits for its reply. Dropped before that, it is cancelled: the server is told that nobody needs
     /// the answer any more.
     ///
@@ -72,7 +47,7 @@ impl<'c> RequestBuilder<'c> {
     /// # Errors
     /// As [`send`](RequestBuilder::send), but for result codes.
     pub async fn exchange(self, payload: impl AsRef<[u8]>) -> Result<Response> {
-        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
+        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = self;
         client.check_thread("call").map_err(|error| self.explain(error))?;
         let request =
             Request { msg_type, payload: payload.as_ref(), timeout, deadline: deadline_in(timeout), is_safe };
@@ -87,7 +62,7 @@ impl<'c> RequestBuilder<'c> {
     /// # Errors
     /// As [`send`](RequestBuilder::send), of which nothing was sent then.
     pub async fn start(self, payload: impl AsRef<[u8]>) -> Result<Pending> {
-        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
+        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = self;
         client.check_thread("call").map_err(|error| self.explain(error))?;
         let request =
             Request { msg_type, payload: payload.as_ref(), timeout, deadline: deadline_in(timeout), is_safe };
@@ -112,7 +87,7 @@ impl<'c> RequestBuilder<'c> {
     /// # Errors
     /// As [`RequestBuilder::notify`](crate::RequestBuilder::notify).
     pub async fn notify(self, payload: impl AsRef<[u8]>) -> Result<()> {
-        let RequestBuilder { client, msg_type, timeout, is_safe } = self;
+        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = self;
         let (payload, deadline) = (payload.as_ref(), deadline_in(timeout));
         client.check_thread("notify").map_err(|error| error.of_type(msg_type))?;
         let mut carried = Carried::begin("notify", is_safe);

@@ -1,6 +1,7 @@
 //! The client's side: asking with values.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use sidewire_platform::Endpoint;
@@ -131,8 +132,8 @@ impl Client {
     }
 
     /// Begins a request with this message that is to have options of its own, or is not to be waited for here.
-    pub fn asking<'c, M: Message>(&'c self, message: &'c M) -> Asking<'c, M> {
-        Asking { client: self, request: self.request(M::TYPE), message }
+    pub fn asking<'c, M: Message>(&'c self, message: &M) -> Asking<'c, M> {
+        Asking::of(self.request(M::TYPE), message, self.endpoint())
     }
 }
 
@@ -161,13 +162,18 @@ impl Client {
 /// # Ok::<(), sidewire::Error>(())
 /// ```
 #[must_use = "nothing happens before send(), start(), stream() or tell()"]
-pub struct Asking<'c, M: Message> {
-    client: &'c Client,
-    request: RequestBuilder<'c>,
-    message: &'c M,
+pub struct Asking<'c, M: Message, C = Client> {
+    pub(crate) request: RequestBuilder<'c, C>,
+    pub(crate) bytes: Result<Vec<u8>, Error>,
+    message: PhantomData<fn() -> M>,
 }
 
-impl<M: Message> Asking<'_, M> {
+impl<'c, M: Message, C> Asking<'c, M, C> {
+    pub(crate) fn of(request: RequestBuilder<'c, C>, message: &M, endpoint: &Endpoint) -> Asking<'c, M, C> {
+        let bytes = encoded(message).map_err(|why| Error::new("call", endpoint, why).of_type(M::TYPE));
+        Asking { request, bytes, message: PhantomData }
+    }
+
     /// As [`RequestBuilder::timeout`].
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.request = self.request.timeout(timeout);
@@ -179,7 +185,9 @@ impl<M: Message> Asking<'_, M> {
         self.request = self.request.idempotent();
         self
     }
+}
 
+impl<M: Message> Asking<'_, M> {
     /// As [`RequestBuilder::fail_fast`].
     pub fn fail_fast(mut self) -> Self {
         self.request = self.request.fail_fast();
@@ -191,8 +199,8 @@ impl<M: Message> Asking<'_, M> {
     /// # Errors
     /// As [`Client::ask`].
     pub fn send(self) -> Result<M::Reply, AskError<M::Error>> {
-        let response = self.request.send(self.encode()?);
-        answered::<M>(response).map_err(|error| error.at(self.client.endpoint()))
+        let response = self.request.send(self.bytes?);
+        answered::<M>(response).map_err(|error| error.at(self.request.client.endpoint()))
     }
 
     /// Asks, to be waited for later: as [`RequestBuilder::start`].
@@ -200,7 +208,7 @@ impl<M: Message> Asking<'_, M> {
     /// # Errors
     /// As [`RequestBuilder::start`].
     pub fn start(self) -> Result<Pending<M>, Error> {
-        Ok(Pending::of(self.request.start(self.encode()?)?))
+        Ok(Pending::of(self.request.start(self.bytes?)?))
     }
 
     /// Asks, to take the progress as it comes, and then the answer: as [`RequestBuilder::stream`].
@@ -208,7 +216,7 @@ impl<M: Message> Asking<'_, M> {
     /// # Errors
     /// As [`RequestBuilder::stream`].
     pub fn stream(self) -> Result<Parts<M>, Error> {
-        Ok(Parts::of(self.request.stream(self.encode()?)?))
+        Ok(Parts::of(self.request.stream(self.bytes?)?))
     }
 
     /// Tells the server this, and wants no answer: as [`RequestBuilder::notify`].
@@ -216,15 +224,11 @@ impl<M: Message> Asking<'_, M> {
     /// # Errors
     /// As [`RequestBuilder::notify`].
     pub fn tell(self) -> Result<(), Error> {
-        self.request.notify(self.encode()?)
-    }
-
-    fn encode(&self) -> Result<Vec<u8>, Error> {
-        encoded(self.message).map_err(|why| Error::new("call", self.client.endpoint(), why).of_type(M::TYPE))
+        self.request.notify(self.bytes?)
     }
 }
 
-impl<M: Message> fmt::Debug for Asking<'_, M> {
+impl<M: Message, C> fmt::Debug for Asking<'_, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asking").field("message", &M::NAME).finish_non_exhaustive()
     }

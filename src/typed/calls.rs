@@ -5,31 +5,57 @@ use std::marker::PhantomData;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::asking::{answered, failed, progress, reply};
+use sidewire_platform::Endpoint;
+
+use super::asking::{Answered, answered, failed, progress, reply};
 use super::{AskError, Message};
 use crate::client::{self, Response};
-use crate::error::Error;
+use crate::error::{Error, Result};
+
+/// A call under way of any client, for threads, tasks or tests, that takes and gives bytes.
+pub trait UnderWay {
+    /// Where it goes.
+    fn endpoint(&self) -> Endpoint;
+    /// Nobody needs more of it.
+    fn cancel(&mut self);
+    /// The final reply, where that is kept.
+    fn response(&self) -> Option<&Response> {
+        None
+    }
+}
 
 /// A message that was asked, to be waited for; from [`Asking::start`](super::Asking::start). All else is as with
 /// [`Pending`](crate::Pending).
 #[must_use = "the call is cancelled when this is dropped"]
-pub struct Pending<M: Message> {
-    call: client::Pending,
+pub struct Pending<M: Message, C = client::Pending> {
+    pub(crate) call: C,
     message: PhantomData<fn() -> M>,
 }
 
-impl<M: Message> Pending<M> {
-    pub(super) fn of(call: client::Pending) -> Pending<M> {
+impl<M: Message, C: UnderWay> Pending<M, C> {
+    pub(crate) fn of(call: C) -> Pending<M, C> {
         Pending { call, message: PhantomData }
     }
 
+    /// Tells the server that nobody needs the answer any more: as [`Pending::cancel`](crate::Pending::cancel).
+    pub fn cancel(&mut self) {
+        self.call.cancel();
+    }
+
+    /// What this means that came of it.
+    pub(crate) fn answered(&self, response: Result<Response>) -> Answered<M> {
+        answered::<M>(response).map_err(|error| error.at(&self.call.endpoint()))
+    }
+}
+
+impl<M: Message> Pending<M> {
     /// What became of it, if that is known by now: as [`Pending::poll`](crate::Pending::poll).
     ///
     /// # Errors
     /// As [`wait`](Pending::wait).
     pub fn poll(&mut self) -> Option<Result<M::Reply, AskError<M::Error>>> {
         let response = self.call.poll()?;
-        Some(answered::<M>(response).map_err(|error| error.at(self.call.endpoint())))
+        Some(self.answered(response))
     }
 
     /// Waits for the answer, within the call's own time limit.
@@ -47,16 +73,11 @@ impl<M: Message> Pending<M> {
     /// As [`wait`](Pending::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<M::Reply, AskError<M::Error>>> {
         let response = self.call.wait_timeout(timeout)?;
-        Some(answered::<M>(response).map_err(|error| error.at(self.call.endpoint())))
-    }
-
-    /// Tells the server that nobody needs the answer any more: as [`Pending::cancel`](crate::Pending::cancel).
-    pub fn cancel(&mut self) {
-        self.call.cancel();
+        Some(self.answered(response))
     }
 }
 
-impl<M: Message> fmt::Debug for Pending<M> {
+impl<M: Message, C: fmt::Debug> fmt::Debug for Pending<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pending").field(&M::NAME).field(&self.call).finish()
     }
@@ -78,9 +99,9 @@ pub enum Part<P, R> {
 /// As an iterator it waits for each part, as [`Parts`](crate::Parts) do. It ends behind the answer, or behind an
 /// error: the application's, or the call's. Progress that can't be read is an error, too, and ends it.
 #[must_use = "the call is cancelled when this is dropped"]
-pub struct Parts<M: Message> {
+pub struct Parts<M: Message, C = client::Parts> {
     /// `None` at its end.
-    parts: Option<client::Parts>,
+    pub(crate) parts: Option<C>,
     message: PhantomData<fn() -> M>,
 }
 
@@ -88,23 +109,35 @@ pub struct Parts<M: Message> {
 pub(crate) type Item<M> =
     Result<Part<<M as Message>::Progress, <M as Message>::Reply>, AskError<<M as Message>::Error>>;
 
-/// What this is that comes next. The end of the untyped parts is the answer.
-pub(crate) fn item<M: Message>(
-    next: Option<Result<Vec<u8>, Error>>,
-    answer: Option<&Response>,
-) -> Option<Item<M>> {
-    Some(match next {
-        Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
-        Some(Err(error)) => Err(failed::<M>(error)),
-        None => reply::<M>(answer?.payload()).map(Part::Reply),
-    })
-}
-
-impl<M: Message> Parts<M> {
-    pub(super) fn of(parts: client::Parts) -> Parts<M> {
+impl<M: Message, C: UnderWay> Parts<M, C> {
+    pub(crate) fn of(parts: C) -> Parts<M, C> {
         Parts { parts: Some(parts), message: PhantomData }
     }
 
+    /// Tells the server that nobody needs more: as [`Parts::cancel`](crate::Parts::cancel).
+    pub fn cancel(&mut self) {
+        if let Some(parts) = &mut self.parts {
+            parts.cancel();
+        }
+    }
+
+    /// What this is that comes next. The end of the untyped parts is the answer.
+    pub(crate) fn item(&mut self, next: Option<Result<Vec<u8>>>) -> Option<Item<M>> {
+        let parts = self.parts.take()?;
+        let item = match next {
+            Some(Ok(part)) => progress::<M>(&part).map(Part::Progress),
+            Some(Err(error)) => Err(failed::<M>(error)),
+            None => reply::<M>(parts.response()?.payload()).map(Part::Reply),
+        };
+        let item = item.map_err(|error| error.at(&parts.endpoint()));
+        if let Ok(Part::Progress(_)) = item {
+            self.parts = Some(parts);
+        }
+        Some(item)
+    }
+}
+
+impl<M: Message> Parts<M> {
     /// Waits for the answer, and tells `progress` of what comes before.
     ///
     /// # Errors
@@ -121,30 +154,14 @@ impl<M: Message> Parts<M> {
         Err(AskError::Call(error.of_type(M::TYPE)))
     }
 
-    /// Tells the server that nobody needs more: as [`Parts::cancel`](crate::Parts::cancel).
-    pub fn cancel(&mut self) {
-        if let Some(parts) = &mut self.parts {
-            parts.cancel();
-        }
-    }
-
     /// The next part, if it has come; `Ready(None)` behind the end. Never waits.
     pub fn poll(&mut self) -> Poll<Option<Item<M>>> {
         let Some(parts) = &mut self.parts else { return Poll::Ready(None) };
         parts.poll().map(|next| self.item(next))
     }
-
-    fn item(&mut self, next: Option<Result<Vec<u8>, Error>>) -> Option<Item<M>> {
-        let parts = self.parts.take()?;
-        let item = item::<M>(next, parts.response())?.map_err(|error| error.at(parts.endpoint()));
-        if let Ok(Part::Progress(_)) = item {
-            self.parts = Some(parts);
-        }
-        Some(item)
-    }
 }
 
-impl<M: Message> Iterator for Parts<M> {
+impl<M: Message, C: UnderWay + Iterator<Item = Result<Vec<u8>>>> Iterator for Parts<M, C> {
     type Item = Item<M>;
 
     fn next(&mut self) -> Option<Item<M>> {
@@ -153,8 +170,32 @@ impl<M: Message> Iterator for Parts<M> {
     }
 }
 
-impl<M: Message> fmt::Debug for Parts<M> {
+impl<M: Message, C: fmt::Debug> fmt::Debug for Parts<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Parts").field(&M::NAME).field(&self.parts).finish()
+    }
+}
+
+impl UnderWay for client::Pending {
+    fn endpoint(&self) -> Endpoint {
+        self.endpoint().clone()
+    }
+
+    fn cancel(&mut self) {
+        self.cancel();
+    }
+}
+
+impl UnderWay for client::Parts {
+    fn endpoint(&self) -> Endpoint {
+        self.endpoint().clone()
+    }
+
+    fn cancel(&mut self) {
+        self.cancel();
+    }
+
+    fn response(&self) -> Option<&Response> {
+        self.response()
     }
 }

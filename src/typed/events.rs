@@ -88,7 +88,7 @@ impl Client {
     /// # Errors
     /// As [`subscribe`](Client::subscribe).
     pub fn subscribe_to<E: Event>(&self) -> Result<Events<E>> {
-        Ok(Events { events: self.subscribe(E::TYPE)?, event: PhantomData })
+        Ok(Events::of(self.subscribe(E::TYPE)?))
     }
 }
 
@@ -98,9 +98,15 @@ impl Client {
 /// An event that can't be read is an [error](Error::is_protocol) in its place, and the next ones come all the
 /// same.
 #[must_use = "it unsubscribes when it is dropped"]
-pub struct Events<E: Event> {
-    events: client::Events,
+pub struct Events<E: Event, S = client::Events> {
+    pub(crate) events: S,
     event: PhantomData<fn() -> E>,
+}
+
+impl<E: Event, S> Events<E, S> {
+    pub(crate) fn of(events: S) -> Events<E, S> {
+        Events { events, event: PhantomData }
+    }
 }
 
 impl<E: Event> Events<E> {
@@ -129,7 +135,7 @@ impl<E: Event> Iterator for Events<E> {
     }
 }
 
-impl<E: Event> fmt::Debug for Events<E> {
+impl<E: Event, S: fmt::Debug> fmt::Debug for Events<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Events").field(&E::NAME).field(&self.events).finish()
     }
