@@ -6,6 +6,7 @@ use super::Response;
 use super::journal::Asked;
 use super::leader::{Guard, SharedConnection, State, Waiting};
 use super::medium::Medium;
+use super::request;
 use crate::error::{Error, Kind, Result};
 use crate::loops;
 use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat};
@@ -38,7 +39,7 @@ impl SharedConnection {
         let purpose = Purpose::Call(payload.len());
         let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
         let begun = state.caller.begin(msg_type, payload, timeout_ms(timeout), deadline, Waiting::here());
-        let id = begun.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))?;
+        let id = self.begun("call", begun)?;
         let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
         let (state, outcome) = self.wait(state, Seat::Call(id), deadline);
         let result = self.result(&state, outcome);
@@ -60,7 +61,7 @@ impl SharedConnection {
         let purpose = Purpose::Call(payload.len());
         let mut state = self.wait_for_leave(self.lock(), "call", purpose, until)?;
         let started = state.caller.start(msg_type, payload, timeout_ms(timeout), deadline);
-        let id = started.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))?;
+        let id = self.begun("call", started)?;
         if state.caller.unsent_len() >= TOGETHER {
             self.offer(&mut state);
         }
@@ -114,7 +115,8 @@ impl SharedConnection {
         let state = self.lock();
         self.check_notifies(&state)?;
         let mut state = self.wait_for_leave(state, "notify", Purpose::Notify(payload.len()), deadline)?;
-        self.push_notify(&mut state.caller, msg_type, payload)?;
+        let pushed = self.push_notify(&mut state.caller, msg_type, payload);
+        self.begun("notify", pushed)?;
         state = self.flush(state, None, deadline);
         self.check_sent(&state, "notify")
     }
@@ -162,15 +164,32 @@ impl<M: Medium> SharedConnection<M> {
         self.offer(&mut state);
     }
 
+    /// Says so where there was no memory for it.
+    #[inline]
+    pub(crate) fn begun<T>(&self, operation: &'static str, begun: Result<T, NoMemory>) -> Result<T> {
+        begun.map_err(|NoMemory| Error::no_memory(operation, self.endpoint(), Executed::Never))
+    }
+
+    /// What is told of the end of a call that was begun before.
+    pub(crate) fn concluded(
+        &self,
+        asked: Asked,
+        result: Result<Response>,
+        (msg_type, timeout): (u16, Option<Duration>),
+    ) -> Result<Response> {
+        asked.end(self.endpoint(), &result);
+        let result = self.told(result).and_then(|response| response.checked(self.endpoint()));
+        result.map_err(|error| request::explain(error, msg_type, timeout, self.channel().peer()))
+    }
+
     /// Puts a request that wants no answer into the outbox, which has room for it.
     pub(crate) fn push_notify(
         &self,
         caller: &mut Caller<M::Waiting>,
         msg_type: u16,
         payload: &[u8],
-    ) -> Result<()> {
-        let pushed = caller.notify(msg_type, payload);
-        pushed.map_err(|NoMemory| Error::no_memory("notify", self.endpoint(), Executed::Never))?;
+    ) -> Result<(), NoMemory> {
+        caller.notify(msg_type, payload)?;
         log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
         Ok(())
     }

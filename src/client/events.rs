@@ -9,9 +9,8 @@ use super::medium::Medium;
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
+use sidewire_wire::Layout;
 use sidewire_wire::caller::{Outcome, Published, Purpose, Seat};
-use sidewire_wire::memory::NoMemory;
-use sidewire_wire::{Executed, Layout};
 
 /// Something that a server has told those who had subscribed to a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,7 +299,7 @@ impl SharedConnection {
         self.check_has_events(&state)?;
         let mut state = self.wait_for_leave(state, SUBSCRIBE, Purpose::Call(0), deadline)?;
         let begun = state.caller.subscribe(seat, topic, deadline);
-        let id = begun.map_err(|NoMemory| Error::no_memory(SUBSCRIBE, self.endpoint(), Executed::Never))?;
+        let id = self.begun(SUBSCRIBE, begun)?;
         log::debug!("{}: subscribe to type {topic}, id {id}", self.endpoint());
         let call = Seat::Call(id);
         state.caller.attend(call, deadline, Waiting::here());

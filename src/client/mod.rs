@@ -47,6 +47,7 @@ pub(crate) use {
     leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, remaining},
     line::Carried,
     medium::{Bell, Medium},
+    parts::Coming,
     request::explain as explain_request,
 };
 

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use sidewire_platform::Channel;
+
 use super::journal::Asked;
 use super::leader::SharedConnection;
 use super::line::{Gap, Line, Terms};
+use super::medium::Medium;
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::Executed;
 use sidewire_wire::caller::{Outcome, Purpose, Seat};
-use sidewire_wire::memory::NoMemory;
 
 /// The parts of one reply, as they come; from [`Client::stream`](super::Client::stream). Dropped before its end,
 /// it cancels the call.
@@ -40,10 +41,72 @@ use sidewire_wire::memory::NoMemory;
 /// ```
 #[derive(Debug)]
 #[must_use = "the call is cancelled when this is dropped"]
-pub struct Parts {
-    connection: Arc<SharedConnection>,
+pub struct Parts(Coming);
+
+impl Parts {
+    pub(super) fn start(
+        line: &Line,
+        msg_type: u16,
+        payload: &[u8],
+        timeout: Option<Duration>,
+        gap: Gap,
+    ) -> Result<Parts> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let terms = Terms { deadline, is_safe: false, gap };
+        line.carry("call", terms, |connection| {
+            let begun = connection.start_stream(msg_type, payload, deadline)?;
+            Ok(Parts(Coming::begun(connection, begun, (msg_type, timeout))))
+        })
+    }
+
+    /// The final reply, once all parts were taken, if its result code is 0.
+    #[must_use]
+    pub fn response(&self) -> Option<&Response> {
+        self.0.response()
+    }
+
+    /// Tells the server that nobody needs more. Parts that were under way still come, and then the end: usually
+    /// "cancelled" (-8). Who waits for neither just drops it.
+    pub fn cancel(&mut self) {
+        self.0.cancel();
+    }
+
+    /// The next part, if it has come; `Ready(None)` behind the end. What has come is read first. Never waits, and no
+    /// time limit counts.
+    pub fn poll(&mut self) -> Poll<Option<Result<Vec<u8>>>> {
+        let Some(seat) = self.0.seat() else { return Poll::Ready(None) };
+        match self.0.connection.next_part(seat, Some(Duration::ZERO)) {
+            None => Poll::Pending,
+            outcome => Poll::Ready(self.0.come(outcome)),
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.0.connection.endpoint()
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Result<Vec<u8>>> {
+        let (seat, connection) = (self.0.seat()?, &self.0.connection);
+        if connection.waits_for_itself() {
+            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
+            return Some(Err(self.0.explained(Error::new("call", connection.endpoint(), kind))));
+        }
+        let outcome = connection.next_part(seat, self.0.timeout);
+        self.0.come(outcome)
+    }
+}
+
+/// A reply in parts, for threads and tasks: all but how they wait for it.
+#[derive(Debug)]
+pub(crate) struct Coming<M: Medium = Channel> {
+    pub(crate) connection: Arc<SharedConnection<M>>,
     msg_type: u16,
-    timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     asked: Asked,
     course: Course,
 }
@@ -57,109 +120,68 @@ enum Course {
     Failed,
 }
 
-impl Parts {
-    pub(super) fn start(
-        line: &Line,
-        msg_type: u16,
-        payload: &[u8],
-        timeout: Option<Duration>,
-        gap: Gap,
-    ) -> Result<Parts> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let terms = Terms { deadline, is_safe: false, gap };
-        line.carry("call", terms, |connection| {
-            let (seat, asked) = connection.start_stream(msg_type, payload, deadline)?;
-            let (connection, course) = (Arc::clone(connection), Course::Open(seat));
-            Ok(Parts { connection, msg_type, timeout, asked, course })
-        })
+impl<M: Medium> Coming<M> {
+    pub(crate) fn begun(
+        connection: &Arc<SharedConnection<M>>,
+        (seat, asked): (Seat, Asked),
+        (msg_type, timeout): (u16, Option<Duration>),
+    ) -> Coming<M> {
+        let (connection, course) = (Arc::clone(connection), Course::Open(seat));
+        Coming { connection, msg_type, timeout, asked, course }
     }
 
-    /// The final reply, once all parts were taken, if its result code is 0.
-    #[must_use]
-    pub fn response(&self) -> Option<&Response> {
+    /// Where the next part comes; `None` behind the end.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        match self.course {
+            Course::Open(seat) => Some(seat),
+            Course::Answered(_) | Course::Failed => None,
+        }
+    }
+
+    pub(crate) fn response(&self) -> Option<&Response> {
         match &self.course {
             Course::Answered(response) => Some(response),
             Course::Open(_) | Course::Failed => None,
         }
     }
 
-    /// Tells the server that nobody needs more. Parts that were under way still come, and then the end: usually
-    /// "cancelled" (-8). Who waits for neither just drops it.
-    pub fn cancel(&mut self) {
+    pub(crate) fn cancel(&mut self) {
         if let Course::Open(seat) = self.course {
             self.connection.cancel(seat);
         }
     }
 
-    /// The next part, if it has come; `Ready(None)` behind the end. What has come is read first. Never waits, and no
-    /// time limit counts.
-    pub fn poll(&mut self) -> Poll<Option<Result<Vec<u8>>>> {
-        let Course::Open(seat) = self.course else { return Poll::Ready(None) };
-        match self.connection.next_part(seat, Some(Duration::ZERO)) {
-            None => Poll::Pending,
-            Some(outcome) => {
-                let next = self.come(outcome);
-                Poll::Ready(self.explained(next).transpose())
-            }
-        }
-    }
-
-    #[cfg(feature = "serde")]
-    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
-        self.connection.endpoint()
-    }
-
-    fn next_part(&mut self, seat: Seat) -> Result<Option<Vec<u8>>> {
-        let error = |kind| Error::new("call", self.connection.endpoint(), kind);
-        if self.connection.waits_for_itself() {
-            return Err(error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
-        }
-        match self.connection.next_part(seat, self.timeout) {
-            Some(outcome) => self.come(outcome),
+    /// The item that this is. `None`: nothing came in time.
+    pub(crate) fn come(&mut self, outcome: Option<Outcome>) -> Option<Result<Vec<u8>>> {
+        let seat = self.seat()?;
+        let result = match outcome {
+            Some(Outcome::Part(part)) => return Some(Ok(part)),
+            Some(outcome) => self.connection.result(&self.connection.lock(), outcome),
             None => {
                 self.connection.drop_call(seat);
-                self.end(Err(error(Kind::TimedOut)))
+                Err(Error::new("call", self.connection.endpoint(), Kind::TimedOut))
+            }
+        };
+        let asked = std::mem::take(&mut self.asked);
+        match self.connection.concluded(asked, result, (self.msg_type, self.timeout)) {
+            Ok(response) => {
+                self.course = Course::Answered(response);
+                None
+            }
+            Err(error) => {
+                self.course = Course::Failed;
+                Some(Err(error))
             }
         }
     }
 
-    fn come(&mut self, outcome: Outcome) -> Result<Option<Vec<u8>>> {
-        match outcome {
-            Outcome::Part(part) => Ok(Some(part)),
-            Outcome::Reply(reply) => self.end(Ok(reply.into())),
-            outcome => {
-                let error = self.connection.explain(&self.connection.lock(), "call", outcome);
-                self.end(Err(error))
-            }
-        }
-    }
-
-    fn end(&mut self, result: Result<Response>) -> Result<Option<Vec<u8>>> {
-        self.course = Course::Failed;
-        std::mem::take(&mut self.asked).end(self.connection.endpoint(), &result);
-        self.course = Course::Answered(result?.checked(self.connection.endpoint())?);
-        Ok(None)
-    }
-
-    fn explained<P>(&self, next: Result<P>) -> Result<P> {
-        let peer = self.connection.channel().peer();
-        let told = self.connection.told(next);
-        told.map_err(|error| request::explain(error, self.msg_type, self.timeout, peer))
-    }
-}
-
-impl Iterator for Parts {
-    type Item = Result<Vec<u8>>;
-
-    fn next(&mut self) -> Option<Result<Vec<u8>>> {
-        let Course::Open(seat) = self.course else { return None };
-        let next = self.next_part(seat);
-        self.explained(next).transpose()
+    fn explained(&self, error: Error) -> Error {
+        request::explain(error, self.msg_type, self.timeout, self.connection.channel().peer())
     }
 }
 
 /// Nobody waits for more.
-impl Drop for Parts {
+impl<M: Medium> Drop for Coming<M> {
     fn drop(&mut self) {
         if let Course::Open(seat) = self.course {
             self.connection.drop_call(seat);
@@ -178,7 +200,7 @@ impl SharedConnection {
         let purpose = Purpose::Call(payload.len());
         let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
         let started = state.caller.stream(msg_type, payload, 0, None);
-        let id = started.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))?;
+        let id = self.begun("call", started)?;
         self.offer(&mut state);
         Ok((Seat::Call(id), Asked::begin(self.endpoint(), msg_type, id, payload.len())))
     }

@@ -205,10 +205,8 @@ impl Pending {
 
     /// What is told of this end.
     fn end(&mut self, result: Result<Response>) -> Result<Response> {
-        std::mem::take(&mut self.asked).end(self.connection.endpoint(), &result);
-        let result = self.connection.told(result);
-        let result = result.and_then(|response| response.checked(self.connection.endpoint()));
-        result.map_err(|error| self.explain(error))
+        let asked = std::mem::take(&mut self.asked);
+        self.connection.concluded(asked, result, (self.msg_type, self.timeout))
     }
 
     fn explain(&self, error: Error) -> Error {

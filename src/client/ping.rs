@@ -9,9 +9,8 @@ use super::medium::Medium;
 use super::{Client, Link};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
+use sidewire_wire::Layout;
 use sidewire_wire::caller::{Outcome, Purpose};
-use sidewire_wire::memory::NoMemory;
-use sidewire_wire::{Executed, Layout};
 
 const NONE_IN_CLASSIC: &str = "the classic layout has no pings";
 
@@ -55,7 +54,7 @@ impl SharedConnection {
         self.check_pings(&state)?;
         let mut state = self.wait_for_leave(state, "ping", Purpose::Notify(0), deadline)?;
         let seat = state.caller.ping(deadline, Waiting::here());
-        let seat = seat.map_err(|NoMemory| Error::no_memory("ping", self.endpoint(), Executed::Never))?;
+        let seat = self.begun("ping", seat)?;
         match self.wait(state, seat, deadline) {
             (_, Outcome::Ready) => Ok(()),
             (state, outcome) => Err(self.explain(&state, "ping", outcome)),

@@ -13,11 +13,10 @@ use sidewire_platform::Endpoint;
 
 use super::line::{Line, deadline_in};
 use super::waiting::{Connection, Place, Timer};
-use crate::client::{Event, Medium, Renewal, Renewed, SUBSCRIBE, WAIT_FOR_EVENTS, explain_request};
-use crate::error::{Error, Result};
+use crate::client::{Event, Medium, Renewal, Renewed, Response, SUBSCRIBE, WAIT_FOR_EVENTS, explain_request};
+use crate::error::Result;
 use sidewire_wire::Executed;
 use sidewire_wire::caller::{Outcome, Purpose, Seat};
-use sidewire_wire::memory::NoMemory;
 
 /// The events of one or more topics, as a [`Stream`]; from [`Client::subscribe`](super::Client::subscribe). Dropped, it
 /// unsubscribes.
@@ -231,23 +230,19 @@ impl Connection {
     async fn subscribe(&self, seat: Seat, topic: u16, deadline: Option<Instant>) -> Result<()> {
         self.check_has_events(&self.lock())?;
         let call = self.begin(SUBSCRIBE, Purpose::Call(0), deadline, |caller, task| {
-            let id = caller.subscribe(seat, topic, deadline);
-            let id = id.map_err(|NoMemory| Error::no_memory(SUBSCRIBE, self.endpoint(), Executed::Never))?;
-            caller.attend(Seat::Call(id), deadline, task);
-            Ok(Seat::Call(id))
+            let call = Seat::Call(caller.subscribe(seat, topic, deadline)?);
+            caller.attend(call, deadline, task);
+            Ok(call)
         });
         let place = Place::new(self, Some(call.await?), deadline);
         let answer = place.wait(|state, outcome| match outcome {
-            Some(Outcome::Reply(reply)) => Ok(reply.into()),
+            Some(Outcome::Reply(reply)) => Response::from(reply).checked_as(SUBSCRIBE, self.endpoint()),
             outcome => {
                 let outcome = outcome.unwrap_or(Outcome::TimedOut(Executed::Perhaps));
                 Err(self.explain(state, SUBSCRIBE, outcome))
             }
         });
-        answer
-            .await
-            .and_then(|response: crate::Response| response.checked_as(SUBSCRIBE, self.endpoint()))
-            .map(drop)
+        answer.await.map(drop)
     }
 }
 

@@ -13,7 +13,7 @@ use sidewire_platform::Endpoint;
 use super::line::Line;
 use super::requests::Request;
 use super::waiting::{Connection, Timer};
-use crate::client::{Asked, Response, explain_request};
+use crate::client::{Asked, Response};
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::caller::Seat;
 
@@ -84,11 +84,7 @@ impl Pending {
     fn poll_open(&mut self, seat: Seat, context: &mut Context<'_>) -> Poll<Result<Response>> {
         let Pending { connection, deadline, timer, .. } = self;
         let (state, outcome) = ready!(connection.poll_seat(seat, *deadline, timer, context));
-        let result = connection.answer(&state, outcome, *deadline);
-        drop(state);
-        self.course = Course::Told;
-        std::mem::take(&mut self.asked).end(self.connection.endpoint(), &result);
-        Poll::Ready(result)
+        Poll::Ready(connection.answer(&state, outcome, *deadline))
     }
 
     /// Over the next connection.
@@ -100,15 +96,6 @@ impl Pending {
             let response = request.exchange(&line).await;
             response.map_err(|error| error.for_request("call", executed))
         }))
-    }
-
-    fn told(&self, result: Result<Response>) -> Result<Response> {
-        let result = self.connection.told(result);
-        let result = result.and_then(|response| response.checked(self.connection.endpoint()));
-        result.map_err(|error| {
-            let peer = crate::client::Medium::peer(self.connection.channel());
-            explain_request(error, self.msg_type, self.timeout, peer)
-        })
     }
 }
 
@@ -124,21 +111,22 @@ impl Future for Pending {
                     let seat = *seat;
                     ready!(self.poll_open(seat, context))
                 }
-                Course::Again(going) => {
-                    let result = ready!(going.as_mut().poll(context));
-                    self.course = Course::Told;
-                    return Poll::Ready(self.told(result));
-                }
+                Course::Again(going) => ready!(going.as_mut().poll(context)),
                 Course::Told => {
                     let text = "what became of this call was told before";
                     Err(Error::new("call", self.connection.endpoint(), Kind::InvalidInput(text.into())))
                 }
             };
+            self.course = Course::Told;
             match (result, self.again.take()) {
                 (Err(error), Some(again)) if error.lost().is_some() => {
                     self.course = self.begin_again(again, &error);
                 }
-                (result, _) => return Poll::Ready(self.told(result)),
+                (result, _) => {
+                    let asked = std::mem::take(&mut self.asked);
+                    let of = (self.msg_type, self.timeout);
+                    return Poll::Ready(self.connection.concluded(asked, result, of));
+                }
             }
         }
     }

@@ -8,10 +8,10 @@ use super::line::{Line, deadline_in};
 use super::parts::Parts;
 use super::pending::Pending;
 use super::waiting::{Connection, Place, Task};
-use crate::client::{Asked, Carried, Response, State, explain_request, remaining};
+use crate::client::{Asked, Carried, Coming, Response, State, explain_request, remaining};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::caller::{Outcome, Purpose, Seat};
+use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat};
 use sidewire_wire::frame::timeout_ms;
 use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Executed, ResultCode};
@@ -47,11 +47,8 @@ impl crate::client::RequestBuilder<'_, Client> {
     /// # Errors
     /// As [`send`](RequestBuilder::send), but for result codes.
     pub async fn exchange(self, payload: impl AsRef<[u8]>) -> Result<Response> {
-        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = self;
-        client.check_thread("call").map_err(|error| self.explain(error))?;
-        let request =
-            Request { msg_type, payload: payload.as_ref(), timeout, deadline: deadline_in(timeout), is_safe };
-        request.exchange(&client.line).await.map_err(|error| self.explain(error))
+        let request = self.begin("call", payload.as_ref())?;
+        request.exchange(&self.client.line).await.map_err(|error| self.explain(error))
     }
 
     /// Starts it, to be waited for later, and sends it as far as that goes at once; the rest follows by itself.
@@ -62,11 +59,8 @@ impl crate::client::RequestBuilder<'_, Client> {
     /// # Errors
     /// As [`send`](RequestBuilder::send), of which nothing was sent then.
     pub async fn start(self, payload: impl AsRef<[u8]>) -> Result<Pending> {
-        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = self;
-        client.check_thread("call").map_err(|error| self.explain(error))?;
-        let request =
-            Request { msg_type, payload: payload.as_ref(), timeout, deadline: deadline_in(timeout), is_safe };
-        Pending::start(&client.line, &request).await.map_err(|error| self.explain(error))
+        let request = self.begin("call", payload.as_ref())?;
+        Pending::start(&self.client.line, &request).await.map_err(|error| self.explain(error))
     }
 
     /// Starts it, to take its reply in parts as they come. The time limit is that of each part; the server is told
@@ -75,10 +69,14 @@ impl crate::client::RequestBuilder<'_, Client> {
     /// # Errors
     /// As [`start`](RequestBuilder::start).
     pub async fn stream(self, payload: impl AsRef<[u8]>) -> Result<Parts> {
-        let RequestBuilder { client, msg_type, timeout, .. } = self;
-        client.check_thread("call").map_err(|error| self.explain(error))?;
-        let parts = Parts::start(&client.line, msg_type, payload.as_ref(), timeout).await;
-        parts.map_err(|error| self.explain(error))
+        let request = Request { is_safe: false, ..self.begin("call", payload.as_ref())? };
+        let Request { msg_type, payload, timeout, .. } = request;
+        let begun = request.carry("call", &self.client.line, |connection| async move {
+            let begin = |caller: &mut Caller<Task>| caller.stream(msg_type, payload, 0, None);
+            let begun = connection.start(&request, begin).await?;
+            Ok(Parts::of(Coming::begun(&connection, begun, (msg_type, timeout))))
+        });
+        begun.await.map_err(|error| self.explain(error))
     }
 
     /// Sends it as one that wants no answer. It is done when the request is in our outbox and what the channel takes
@@ -87,18 +85,17 @@ impl crate::client::RequestBuilder<'_, Client> {
     /// # Errors
     /// As [`RequestBuilder::notify`](crate::RequestBuilder::notify).
     pub async fn notify(self, payload: impl AsRef<[u8]>) -> Result<()> {
-        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = self;
-        let (payload, deadline) = (payload.as_ref(), deadline_in(timeout));
-        client.check_thread("notify").map_err(|error| error.of_type(msg_type))?;
-        let mut carried = Carried::begin("notify", is_safe);
-        loop {
-            let connection = client.line.connection("notify", deadline).await;
-            let connection = connection.map_err(|error| carried.stranded(error).of_type(msg_type))?;
-            match connection.notify(msg_type, payload, deadline).await {
-                Err(error) if client.line.is_lasting() && carried.goes_on(&error) => {}
-                notified => return connection.told(notified).map_err(|error| error.of_type(msg_type)),
-            }
-        }
+        let request = self.begin("notify", payload.as_ref())?;
+        let notify = |connection: Arc<Connection>| async move { connection.notify(&request).await };
+        let notified = request.carry("notify", &self.client.line, notify).await;
+        notified.map_err(|error| error.of_type(self.msg_type))
+    }
+
+    /// It begins now, in a task that may wait for it.
+    fn begin<'p>(&self, operation: &'static str, payload: &'p [u8]) -> Result<Request<'p>> {
+        let RequestBuilder { client, msg_type, timeout, is_safe, .. } = *self;
+        client.check_thread(operation).map_err(|error| error.of_type(msg_type))?;
+        Ok(Request { msg_type, payload, timeout, deadline: deadline_in(timeout), is_safe })
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -117,31 +114,39 @@ pub(super) struct Request<'p> {
 }
 
 impl Request<'_> {
-    /// Over the connection, and the next ones as long as it is lost with them and may go on.
-    pub(super) async fn exchange(&self, line: &Line) -> Result<Response> {
-        let mut carried = Carried::begin("call", self.is_safe);
+    /// Does this over the connection, and the next ones as long as it is lost with them and may go on.
+    async fn carry<T, F: Future<Output = Result<T>>>(
+        &self,
+        operation: &'static str,
+        line: &Line,
+        attempt: impl Fn(Arc<Connection>) -> F,
+    ) -> Result<T> {
+        let mut carried = Carried::begin(operation, self.is_safe);
         loop {
-            let connection = line.connection("call", self.deadline).await;
+            let connection = line.connection(operation, self.deadline).await;
             let connection = connection.map_err(|error| carried.stranded(error))?;
-            match connection.exchange(self).await {
+            match attempt(Arc::clone(&connection)).await {
                 Err(error) if line.is_lasting() && carried.goes_on(&error) => {}
-                exchanged => return connection.told(exchanged),
+                result => return connection.told(result),
             }
         }
     }
 
-    /// The same, but does not wait for the reply.
-    pub(super) async fn start(&self, line: &Line) -> Result<(Arc<Connection>, Seat, Asked)> {
-        let mut carried = Carried::begin("call", self.is_safe);
-        loop {
-            let connection = line.connection("call", self.deadline).await;
-            let connection = connection.map_err(|error| carried.stranded(error))?;
-            match connection.start(self).await {
-                Err(error) if line.is_lasting() && carried.goes_on(&error) => {}
-                Err(error) => return connection.told(Err(error)),
-                Ok((seat, asked)) => return Ok((connection, seat, asked)),
-            }
-        }
+    /// Until it is answered.
+    pub(super) async fn exchange(self, line: &Line) -> Result<Response> {
+        self.carry("call", line, |connection| async move { connection.exchange(&self).await }).await
+    }
+
+    /// Until it has begun.
+    pub(super) async fn start(self, line: &Line) -> Result<(Arc<Connection>, Seat, Asked)> {
+        let begun = self.carry("call", line, |connection| async move {
+            let Request { msg_type, payload, deadline, .. } = self;
+            let begin =
+                |caller: &mut Caller<Task>| caller.start(msg_type, payload, self.timeout_ms(), deadline);
+            let (seat, asked) = connection.start(&self, begin).await?;
+            Ok((connection, seat, asked))
+        });
+        begun.await
     }
 
     /// What the server is told: what is left.
@@ -154,14 +159,12 @@ impl Connection {
     async fn exchange(&self, request: &Request<'_>) -> Result<Response> {
         let Request { msg_type, payload, deadline, .. } = *request;
         let begun = self.begin("call", Purpose::Call(payload.len()), deadline, |caller, task| {
-            let id = caller.begin(msg_type, payload, request.timeout_ms(), deadline, task);
-            id.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))
+            caller.begin(msg_type, payload, request.timeout_ms(), deadline, task)
         });
         let id = begun.await?;
         let place = Place::new(self, Some(Seat::Call(id)), deadline);
         let asked = Asked::begin(self.endpoint(), msg_type, id, payload.len());
-        let response = place.wait(|state, outcome| self.answer(state, outcome, deadline));
-        let response = response.await;
+        let response = place.wait(|state, outcome| self.answer(state, outcome, deadline)).await;
         asked.end(self.endpoint(), &response);
         response
     }
@@ -186,49 +189,34 @@ impl Connection {
         self.result(state, outcome.unwrap_or(Outcome::TimedOut(Executed::Perhaps)))
     }
 
-    async fn start(&self, request: &Request<'_>) -> Result<(Seat, Asked)> {
-        let Request { msg_type, payload, deadline, .. } = *request;
-        let begun = self.begin("call", Purpose::Call(payload.len()), deadline, |caller, _| {
-            let id = caller.start(msg_type, payload, request.timeout_ms(), deadline);
-            id.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))
-        });
-        let id = begun.await?;
-        self.offer(&mut self.lock());
-        Ok((Seat::Call(id), Asked::begin(self.endpoint(), msg_type, id, payload.len())))
-    }
-
-    pub(super) async fn start_stream(
+    /// Begins what leaves as far as that goes at once, and is not waited for here.
+    async fn start(
         &self,
-        msg_type: u16,
-        payload: &[u8],
-        deadline: Option<Instant>,
+        request: &Request<'_>,
+        begin: impl FnOnce(&mut Caller<Task>) -> Result<u32, NoMemory>,
     ) -> Result<(Seat, Asked)> {
-        let begun = self.begin("call", Purpose::Call(payload.len()), deadline, |caller, _| {
-            let id = caller.stream(msg_type, payload, 0, None);
-            id.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Never))
-        });
-        let id = begun.await?;
+        let Request { msg_type, payload, deadline, .. } = *request;
+        let purpose = Purpose::Call(payload.len());
+        let id = self.begin("call", purpose, deadline, |caller, _| begin(caller)).await?;
         self.offer(&mut self.lock());
         Ok((Seat::Call(id), Asked::begin(self.endpoint(), msg_type, id, payload.len())))
     }
 
-    async fn notify(&self, msg_type: u16, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
+    async fn notify(&self, request: &Request<'_>) -> Result<()> {
+        let Request { msg_type, payload, deadline, .. } = *request;
         self.check_notifies(&self.lock())?;
-        let begun = self.begin("notify", Purpose::Notify(payload.len()), deadline, |caller, _| {
-            self.push_notify(caller, msg_type, payload)
-        });
-        begun.await?;
+        let purpose = Purpose::Notify(payload.len());
+        let push = |caller: &mut Caller<Task>, _| self.push_notify(caller, msg_type, payload);
+        self.begin("notify", purpose, deadline, push).await?;
         self.offer(&mut self.lock());
         Ok(())
     }
 
     pub(super) async fn ping(&self, deadline: Option<Instant>) -> Result<()> {
         self.check_pings(&self.lock())?;
-        let seat = self.begin("ping", Purpose::Notify(0), deadline, |caller, task| {
-            let seat = caller.ping(deadline, task);
-            seat.map_err(|NoMemory| Error::no_memory("ping", self.endpoint(), Executed::Never))
-        });
-        let place = Place::new(self, Some(seat.await?), deadline);
+        let ping = |caller: &mut Caller<Task>, task| caller.ping(deadline, task);
+        let seat = self.begin("ping", Purpose::Notify(0), deadline, ping).await?;
+        let place = Place::new(self, Some(seat), deadline);
         let answered = place.wait(|state, outcome| match outcome {
             Some(Outcome::Ready) => Ok(()),
             outcome => {

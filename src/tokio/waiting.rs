@@ -24,6 +24,7 @@ use sidewire_platform::{Address, AsyncChannel, Channel, Peer};
 use crate::client::{Bell as Rings, Guard, INBOX, LOOKS, Medium, Response, Sent, SharedConnection, State};
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::caller::{Caller, Outcome, Purpose, Seat, Step, Wake};
+use sidewire_wire::memory::NoMemory;
 
 /// A connection that tasks call on.
 pub(super) type Connection = SharedConnection<Tasks>;
@@ -133,7 +134,8 @@ impl Medium for Tasks {
             let outcome = Outcome::TimedOut(sidewire_wire::Executed::Never);
             return Err(connection.explain(&state, "notify", outcome));
         }
-        connection.push_notify(&mut state.caller, msg_type, payload)?;
+        let pushed = connection.push_notify(&mut state.caller, msg_type, payload);
+        connection.begun("notify", pushed)?;
         connection.offer(&mut state);
         Ok(())
     }
@@ -415,7 +417,7 @@ impl Connection {
         operation: &'static str,
         purpose: Purpose,
         deadline: Option<Instant>,
-        begin: impl FnOnce(&mut Caller<Task>, Task) -> Result<T>,
+        begin: impl FnOnce(&mut Caller<Task>, Task) -> Result<T, NoMemory>,
     ) -> Result<T> {
         let (mut place, mut begin) = (Place::new(self, None, deadline), Some(begin));
         poll_fn(|context| {
@@ -437,7 +439,9 @@ impl Connection {
             };
             place.seat = None;
             Poll::Ready(match (outcome, begin.take()) {
-                (Some(Outcome::Ready), Some(begin)) => begin(&mut state.caller, Task::of(context)),
+                (Some(Outcome::Ready), Some(begin)) => {
+                    self.begun(operation, begin(&mut state.caller, Task::of(context)))
+                }
                 (outcome, _) => {
                     let outcome = outcome.unwrap_or(Outcome::TimedOut(sidewire_wire::Executed::Never));
                     Err(self.unbegun(&state, operation, outcome))
