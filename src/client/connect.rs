@@ -330,7 +330,6 @@ impl Connect {
         self.on_closed.0.clone().map(Closing::new)
     }
 
-    #[cfg(feature = "tokio")]
     pub(crate) fn reconnects(&self) -> Option<Reconnect> {
         self.reconnect.clone()
     }

@@ -4,10 +4,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sidewire_platform::Endpoint;
+use sidewire_platform::{Channel, Endpoint};
 
+use super::Connect;
+use super::closing::Closing;
 use super::lasting::Lasting;
 use super::leader::SharedConnection;
+use super::medium::Medium;
 use super::relay::Relay;
 use crate::error::{Error, Result};
 use sidewire_wire::Executed;
@@ -16,12 +19,19 @@ use sidewire_wire::reconnecting::Lost;
 /// What calls go over.
 #[derive(Clone, Debug)]
 pub(super) enum Line {
-    /// One connection, to its end.
-    Once(Arc<SharedConnection>),
-    /// The client connects anew.
-    Lasting(Arc<Lasting>),
+    /// The client connects by itself.
+    Own(Own),
     /// Somebody else sees to it that there is a connection.
     Relayed(Arc<Relay>),
+}
+
+/// What a client makes itself, for threads or for tasks.
+#[derive(Debug)]
+pub(crate) enum Own<M: Medium = Channel> {
+    /// One connection, to its end.
+    Once(Arc<SharedConnection<M>>),
+    /// It connects anew.
+    Lasting(Arc<Lasting<M>>),
 }
 
 /// How a request is treated when there is no connection, or no more.
@@ -86,14 +96,14 @@ impl Carried {
 }
 
 /// A connection for the length of a call.
-pub(super) enum Held<'a> {
-    Once(&'a Arc<SharedConnection>),
-    Current(Arc<SharedConnection>),
+pub(crate) enum Held<'a, M: Medium = Channel> {
+    Once(&'a Arc<SharedConnection<M>>),
+    Current(Arc<SharedConnection<M>>),
 }
 
-impl Held<'_> {
+impl<M: Medium> Held<'_, M> {
     /// To keep.
-    pub(super) fn into_shared(self) -> Arc<SharedConnection> {
+    pub(crate) fn into_shared(self) -> Arc<SharedConnection<M>> {
         match self {
             Held::Once(connection) => Arc::clone(connection),
             Held::Current(connection) => connection,
@@ -101,10 +111,11 @@ impl Held<'_> {
     }
 }
 
-impl Deref for Held<'_> {
-    type Target = Arc<SharedConnection>;
+impl<M: Medium> Deref for Held<'_, M> {
+    type Target = Arc<SharedConnection<M>>;
 
-    fn deref(&self) -> &Arc<SharedConnection> {
+    #[inline]
+    fn deref(&self) -> &Arc<SharedConnection<M>> {
         match self {
             Held::Once(connection) => connection,
             Held::Current(connection) => connection,
@@ -112,16 +123,77 @@ impl Deref for Held<'_> {
     }
 }
 
+impl<M: Medium> Own<M> {
+    /// Of a client that was opened so; `closing` is whom it tells of its end.
+    pub(crate) fn of(
+        connect: Connect,
+        closing: Option<Closing>,
+        connection: Arc<SharedConnection<M>>,
+    ) -> Own<M> {
+        match connect.reconnects() {
+            None => Own::Once(connection),
+            Some(reconnect) => Own::Lasting(Arc::new(Lasting::new(connect, reconnect, closing, connection))),
+        }
+    }
+
+    /// Whether another connection follows one that has ended.
+    #[inline]
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Own::Lasting(_))
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        match self {
+            Own::Once(connection) => connection.endpoint(),
+            Own::Lasting(lasting) => lasting.endpoint(),
+        }
+    }
+
+    /// The connection, or the last one there was.
+    pub(crate) fn current(&self) -> Held<'_, M> {
+        match self {
+            Own::Once(connection) => Held::Once(connection),
+            Own::Lasting(lasting) => Held::Current(lasting.current()),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        match self {
+            Own::Once(connection) => connection.close_and_tell(),
+            Own::Lasting(lasting) => lasting.close(),
+        }
+    }
+
+    /// Whether it has ended for good. What has come is looked at first.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Own::Once(connection) => connection.is_over(),
+            Own::Lasting(lasting) => lasting.has_given_up(),
+        }
+    }
+}
+
+impl<M: Medium> Clone for Own<M> {
+    fn clone(&self) -> Own<M> {
+        match self {
+            Own::Once(connection) => Own::Once(Arc::clone(connection)),
+            Own::Lasting(lasting) => Own::Lasting(Arc::clone(lasting)),
+        }
+    }
+}
+
 impl Line {
     /// Whether another connection follows one that has ended.
     pub(super) fn is_lasting(&self) -> bool {
-        !matches!(self, Line::Once(_))
+        match self {
+            Line::Own(own) => own.is_lasting(),
+            Line::Relayed(_) => true,
+        }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         match self {
-            Line::Once(connection) => connection.endpoint(),
-            Line::Lasting(lasting) => lasting.endpoint(),
+            Line::Own(own) => own.endpoint(),
             Line::Relayed(relay) => relay.endpoint(),
         }
     }
@@ -129,8 +201,7 @@ impl Line {
     /// The connection, or the last one there was. `None`: there was none yet.
     pub(super) fn current(&self) -> Option<Held<'_>> {
         match self {
-            Line::Once(connection) => Some(Held::Once(connection)),
-            Line::Lasting(lasting) => Some(Held::Current(lasting.current())),
+            Line::Own(own) => Some(own.current()),
             Line::Relayed(relay) => relay.current().map(Held::Current),
         }
     }
@@ -142,8 +213,10 @@ impl Line {
 
     fn connection_on(&self, operation: &'static str, terms: Terms) -> Result<Held<'_>> {
         match self {
-            Line::Once(connection) => Ok(Held::Once(connection)),
-            Line::Lasting(lasting) => lasting.connection(operation, terms.deadline).map(Held::Current),
+            Line::Own(Own::Once(connection)) => Ok(Held::Once(connection)),
+            Line::Own(Own::Lasting(lasting)) => {
+                lasting.connection(operation, terms.deadline).map(Held::Current)
+            }
             Line::Relayed(relay) => relay.connection(operation, terms.deadline, terms.gap).map(Held::Current),
         }
     }
@@ -155,7 +228,7 @@ impl Line {
         terms: Terms,
         mut attempt: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
     ) -> Result<T> {
-        if let Line::Once(connection) = self {
+        if let Line::Own(Own::Once(connection)) = self {
             return connection.told(attempt(connection));
         }
         let mut carried = Carried::begin(operation, terms.is_safe);
@@ -170,7 +243,7 @@ impl Line {
 
     /// Reads, and runs what the server asks for, until there is no connection any more.
     pub(super) fn run(&self) -> Result<()> {
-        if let Line::Once(connection) = self {
+        if let Line::Own(Own::Once(connection)) = self {
             let end = connection.run();
             connection.tell_end();
             return end;
@@ -187,8 +260,7 @@ impl Line {
 
     pub(super) fn close(&self) {
         match self {
-            Line::Once(connection) => connection.close_and_tell(),
-            Line::Lasting(lasting) => lasting.close(),
+            Line::Own(own) => own.close(),
             Line::Relayed(relay) => relay.close(),
         }
     }
@@ -196,8 +268,7 @@ impl Line {
     /// Whether it has ended for good. What has come is looked at first.
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Line::Once(connection) => connection.is_over(),
-            Line::Lasting(lasting) => lasting.has_given_up(),
+            Line::Own(own) => own.is_closed(),
             Line::Relayed(relay) => relay.is_over(),
         }
     }
@@ -205,9 +276,9 @@ impl Line {
     /// Whether something outlives the client that has it.
     pub(super) fn is_shared(&self) -> bool {
         match self {
-            Line::Once(connection) => Arc::strong_count(connection) > 1,
+            Line::Own(Own::Once(connection)) => Arc::strong_count(connection) > 1,
             // One of the two is ours.
-            Line::Lasting(lasting) => {
+            Line::Own(Own::Lasting(lasting)) => {
                 Arc::strong_count(lasting) > 1 || Arc::strong_count(&lasting.current()) > 2
             }
             Line::Relayed(_) => true,

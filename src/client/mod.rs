@@ -45,7 +45,7 @@ pub(crate) use {
     journal::Asked,
     lasting::{Bounds, Lasting, Next},
     leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, remaining},
-    line::Carried,
+    line::{Carried, Own},
     medium::{Bell, Medium},
     parts::Coming,
     request::explain as explain_request,

@@ -7,9 +7,8 @@ use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKin
 
 use super::closing::Closing;
 use super::datagram::DatagramCalls;
-use super::lasting::Lasting;
 use super::leader::SharedConnection;
-use super::line::Line;
+use super::line::{Line, Own};
 use super::medium::Medium;
 use super::relay::Fate;
 use super::{Client, Connect, Link, RawDatagrams, RawStream};
@@ -43,12 +42,7 @@ impl Connect {
             let connection = connect.begin_stream(told.clone())?;
             connect.shake_hands(&connection, deadline).map(|()| connection)
         })?;
-        let line = match self.reconnect.clone() {
-            None => Line::Once(connection),
-            Some(reconnect) => {
-                Line::Lasting(Arc::new(Lasting::new(self, reconnect, closing.clone(), connection)))
-            }
-        };
+        let line = Line::Own(Own::of(self, closing.clone(), connection));
         Ok(Client { link: Link::Stream(line), call_timeout, closing })
     }
 

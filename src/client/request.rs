@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::Peer;
 
 use super::leader::remaining;
-use super::line::{Gap, Line, Terms};
+use super::line::{Gap, Line, Own, Terms};
 use super::{Client, Link, Parts, Pending, Response};
 use crate::error::{Error, Kind, Result};
 use crate::loops::WAITS_FOR_ITSELF;
@@ -143,7 +143,7 @@ impl RequestBuilder<'_> {
         let terms = self.terms(timeout);
         let deadline = terms.deadline;
         match &client.link {
-            Link::Stream(Line::Once(connection)) => {
+            Link::Stream(Line::Own(Own::Once(connection))) => {
                 connection.told(connection.exchange(msg_type, payload.as_ref(), timeout, deadline))
             }
             Link::Stream(line) => line.carry("call", terms, |connection| {

@@ -1,4 +1,4 @@
-//! What calls go over: one connection, or one after the other. And how each is opened.
+//! How tasks come by a connection, or by the next one, and how each is opened.
 
 use std::future::poll_fn;
 use std::panic::resume_unwind;
@@ -8,51 +8,22 @@ use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
 use ::tokio::task::{AbortHandle, JoinHandle, yield_now};
-use sidewire_platform::Endpoint;
 
 use super::waiting::{Connection, Place, Task, Tasks, Timer};
-use crate::client::{Bounds, Closing, Connect, Lasting, Next};
+use crate::client::{Bounds, Closing, Connect, Lasting, Next, Own};
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::caller::Purpose;
 
 /// What calls go over.
-#[derive(Clone, Debug)]
-pub(super) enum Line {
-    /// One connection, to its end.
-    Once(Arc<Connection>),
-    /// The client connects anew.
-    Lasting(Arc<Lasting<Tasks>>),
-}
+pub(super) type Line = Own<Tasks>;
 
 impl Line {
     /// Connects, with all that the options ask for.
     pub(super) async fn open(connect: Connect, closing: Option<Closing>) -> Result<Line> {
-        match connect.reconnects() {
-            None => Ok(Line::Once(strive(&connect, None, closing.as_ref(), None).await?)),
-            Some(reconnect) => {
-                let connection = strive(&connect, None, None, None).await?;
-                Ok(Line::Lasting(Arc::new(Lasting::new(connect, reconnect, closing, connection))))
-            }
-        }
-    }
-
-    pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Line::Lasting(_))
-    }
-
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        match self {
-            Line::Once(connection) => connection.endpoint(),
-            Line::Lasting(lasting) => lasting.endpoint(),
-        }
-    }
-
-    /// The connection, or the last one there was.
-    pub(super) fn current(&self) -> Arc<Connection> {
-        match self {
-            Line::Once(connection) => Arc::clone(connection),
-            Line::Lasting(lasting) => lasting.current(),
-        }
+        // What a connection tells of its end is the client's end unless others follow.
+        let told = closing.clone().filter(|_| connect.reconnects().is_none());
+        let connection = strive(&connect, None, told.as_ref(), None).await?;
+        Ok(Own::of(connect, closing, connection))
     }
 
     /// One to begin something on, which is new if the last one has ended.
@@ -81,21 +52,6 @@ impl Line {
                 Err(error) if error.is_closed() => return Ok(()),
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    pub(super) fn close(&self) {
-        match self {
-            Line::Once(connection) => connection.close_and_tell(),
-            Line::Lasting(lasting) => lasting.close(),
-        }
-    }
-
-    /// Whether it has ended for good. What has come is looked at first.
-    pub(super) fn is_closed(&self) -> bool {
-        match self {
-            Line::Once(connection) => connection.is_over(),
-            Line::Lasting(lasting) => lasting.has_given_up(),
         }
     }
 }
