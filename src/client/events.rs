@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sidewire_platform::Channel;
+
 use super::leader::{SharedConnection, State, Waiting};
 use super::line::Line;
 use super::medium::Medium;
@@ -80,10 +82,6 @@ impl Event {
 pub(crate) struct Renewed(Vec<(u16, Renewal)>);
 
 impl Renewed {
-    pub(crate) fn all(topics: &[u16], renewal: Renewal) -> Renewed {
-        Renewed(topics.iter().map(|topic| (*topic, renewal)).collect())
-    }
-
     pub(crate) fn event(&mut self, published: Published) -> Event {
         let place = self.0.iter().position(|(topic, _)| *topic == published.topic);
         Event::new(published, place.map(|place| self.0.swap_remove(place).1))
@@ -126,8 +124,7 @@ impl Renewed {
 #[must_use = "it unsubscribes when it is dropped"]
 pub struct Events {
     line: Line,
-    connection: Arc<SharedConnection>,
-    seat: Seat,
+    place: Listening,
     topics: Vec<u16>,
     renewed: Renewed,
     /// How long a subscribe may take.
@@ -146,10 +143,9 @@ enum Course {
 impl Events {
     /// Nothing is subscribed to yet.
     pub(super) fn of(line: &Line, timeout: Option<Duration>) -> Result<Events> {
-        let connection = line.connection(SUBSCRIBE, by(timeout))?.into_shared();
-        let seat = connection.lock().caller.listen();
+        let place = Listening::on(line.connection(SUBSCRIBE, by(timeout))?.into_shared());
         let (line, topics, renewed, course) = (line.clone(), Vec::new(), Renewed::default(), Course::Open);
-        Ok(Events { line, connection, seat, topics, renewed, timeout, course })
+        Ok(Events { line, place, topics, renewed, timeout, course })
     }
 
     /// Subscribes to one more topic: its events come among the others, in the order in which the server sends them.
@@ -159,7 +155,7 @@ impl Events {
     pub fn add(&mut self, topic: u16) -> Result<()> {
         let added = self.subscribe_over(topic);
         added.map_err(|error| {
-            request::explain(error, topic, self.timeout, self.connection.channel().peer())
+            request::explain(error, topic, self.timeout, self.place.connection.channel().peer())
         })?;
         if !self.topics.contains(&topic) {
             self.topics.push(topic);
@@ -176,19 +172,20 @@ impl Events {
             }
             match self.subscribe(topic, deadline) {
                 Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
-                result => return self.connection.told(result),
+                result => return self.place.connection.told(result),
             }
         }
     }
 
     fn subscribe(&self, topic: u16, deadline: Option<Instant>) -> Result<()> {
-        if self.connection.waits_for_itself() {
+        if self.place.connection.waits_for_itself() {
             return Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
         }
-        let answer = self.connection.subscribe(self.seat, topic, deadline);
-        let accepted = answer.and_then(|response| response.checked_as(SUBSCRIBE, self.connection.endpoint()));
+        let answer = self.place.connection.subscribe(self.place.seat, topic, deadline);
+        let accepted =
+            answer.and_then(|response| response.checked_as(SUBSCRIBE, self.place.connection.endpoint()));
         if accepted.is_err() {
-            self.connection.unsubscribe(self.seat, topic);
+            self.place.unsubscribe(topic);
         }
         accepted.map(|_| ())
     }
@@ -203,7 +200,7 @@ impl Events {
     }
 
     fn next_by(&mut self, until: Option<Instant>) -> Option<Result<Event>> {
-        if self.connection.waits_for_itself() {
+        if self.place.connection.waits_for_itself() {
             return Some(Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
         }
         loop {
@@ -213,17 +210,17 @@ impl Events {
                 let is_up = error.is_timeout() && until.is_some_and(|until| until <= Instant::now());
                 return if is_up { None } else { Some(Err(error)) };
             }
-            match self.connection.next_event(self.seat, until)? {
+            match self.place.connection.next_event(self.place.seat, until)? {
                 Ok(published) => return Some(Ok(self.renewed.event(published))),
                 Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
-                Err(error) => return Some(self.connection.told(Err(error))),
+                Err(error) => return Some(self.place.connection.told(Err(error))),
             }
         }
     }
 
     fn lose(&mut self) {
         if let Course::Open = self.course {
-            self.course = Course::Lost(self.connection.instance());
+            self.course = Course::Lost(self.place.connection.instance());
         }
     }
 
@@ -232,20 +229,14 @@ impl Events {
     fn renew(&mut self, until: Option<Instant>) -> Result<()> {
         let Course::Lost(before) = self.course else { return Ok(()) };
         loop {
-            let connection = self.line.connection(WAIT, until)?.into_shared();
-            let seat = connection.lock().caller.listen();
-            self.connection.drop_events(self.seat);
-            (self.connection, self.seat) = (connection, seat);
+            self.place = Listening::on(self.line.connection(WAIT, until)?.into_shared());
             let deadline = until.map(|until| until.max(Instant::now() + RENEWAL));
             let deadline = deadline.into_iter().chain(by(self.timeout)).min();
             match self.topics.iter().try_for_each(|topic| self.subscribe(*topic, deadline)) {
                 Err(error) if error.lost().is_some() => {}
                 Err(error) => return Err(error),
                 Ok(()) => {
-                    let after = self.connection.instance();
-                    let is_same = after.is_some() && before == after;
-                    let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
-                    self.renewed = Renewed::all(&self.topics, renewal);
+                    self.renewed = self.place.renewed(&self.topics, before);
                     self.course = Course::Open;
                     return Ok(());
                 }
@@ -255,11 +246,11 @@ impl Events {
 
     #[cfg(feature = "serde")]
     pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
-        self.connection.endpoint()
+        self.place.connection.endpoint()
     }
 
     fn error(&self, kind: Kind) -> Error {
-        Error::new(SUBSCRIBE, self.connection.endpoint(), kind)
+        Error::new(SUBSCRIBE, self.place.connection.endpoint(), kind)
     }
 }
 
@@ -278,7 +269,37 @@ impl Iterator for Events {
     }
 }
 
-impl Drop for Events {
+/// The seat of one who listens, for threads or for tasks.
+#[derive(Debug)]
+pub(crate) struct Listening<M: Medium = Channel> {
+    pub(crate) connection: Arc<SharedConnection<M>>,
+    pub(crate) seat: Seat,
+}
+
+impl<M: Medium> Listening<M> {
+    /// Nothing is subscribed to yet.
+    pub(crate) fn on(connection: Arc<SharedConnection<M>>) -> Listening<M> {
+        let seat = connection.lock().caller.listen();
+        Listening { connection, seat }
+    }
+
+    /// These topics were subscribed to here anew; `before` was the server.
+    pub(crate) fn renewed(&self, topics: &[u16], before: Option<[u8; 16]>) -> Renewed {
+        let after = self.connection.instance();
+        let is_same = after.is_some() && before == after;
+        let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
+        Renewed(topics.iter().map(|topic| (*topic, renewal)).collect())
+    }
+
+    /// The topic is not, or no longer, subscribed to.
+    pub(crate) fn unsubscribe(&self, topic: u16) {
+        let mut state = self.connection.lock();
+        state.caller.unsubscribe(self.seat, topic);
+        self.connection.offer(&mut state);
+    }
+}
+
+impl<M: Medium> Drop for Listening<M> {
     fn drop(&mut self) {
         self.connection.drop_events(self.seat);
     }
@@ -312,10 +333,7 @@ impl SharedConnection {
 
     fn next_event(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Published>> {
         let (state, outcome) = self.attend(seat, |_| until);
-        Some(match outcome? {
-            Outcome::Event(published) => Ok(published),
-            outcome => Err(self.explain(&state, WAIT, outcome)),
-        })
+        Some(self.event(&state, outcome?))
     }
 }
 
@@ -329,10 +347,12 @@ impl<M: Medium> SharedConnection<M> {
         Ok(())
     }
 
-    pub(crate) fn unsubscribe(&self, seat: Seat, topic: u16) {
-        let mut state = self.lock();
-        state.caller.unsubscribe(seat, topic);
-        self.offer(&mut state);
+    /// What this is that has come for one who listens.
+    pub(crate) fn event(&self, state: &State<M::Waiting>, outcome: Outcome) -> Result<Published> {
+        match outcome {
+            Outcome::Event(published) => Ok(published),
+            outcome => Err(self.explain(state, WAIT, outcome)),
+        }
     }
 
     /// Nobody listens there any more. In a forked child this says nothing.

@@ -41,7 +41,7 @@ use sidewire_wire::{App, Layout, ResultCode};
 #[cfg(feature = "tokio")]
 pub(crate) use {
     closing::Closing,
-    events::{Renewed, SUBSCRIBE, WAIT as WAIT_FOR_EVENTS},
+    events::{Listening, Renewed, SUBSCRIBE, WAIT as WAIT_FOR_EVENTS},
     journal::Asked,
     lasting::{Bounds, Lasting, Next},
     leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, remaining},

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,10 @@ use futures_core::Stream;
 use sidewire_platform::Endpoint;
 
 use super::line::{Line, deadline_in};
-use super::waiting::{Connection, Place, Timer};
-use crate::client::{Event, Medium, Renewal, Renewed, Response, SUBSCRIBE, WAIT_FOR_EVENTS, explain_request};
+use super::waiting::{Connection, Place, Tasks, Timer};
+use crate::client::{
+    Event, Listening, Medium, Renewed, Response, SUBSCRIBE, WAIT_FOR_EVENTS, explain_request,
+};
 use crate::error::Result;
 use sidewire_wire::Executed;
 use sidewire_wire::caller::{Outcome, Purpose, Seat};
@@ -42,7 +43,7 @@ use sidewire_wire::caller::{Outcome, Purpose, Seat};
 #[must_use = "it unsubscribes when it is dropped"]
 pub struct Events {
     line: Line,
-    place: Listening,
+    place: Listening<Tasks>,
     topics: Vec<u16>,
     renewed: Renewed,
     /// How long a subscribe may take.
@@ -51,16 +52,10 @@ pub struct Events {
     course: Course,
 }
 
-/// A seat of one who listens.
-struct Listening {
-    connection: Arc<Connection>,
-    seat: Seat,
-}
-
 enum Course {
     Open,
     /// The subscriptions have ended with their connection, of a server that was this one, and are renewed.
-    Lost(Option<[u8; 16]>, Pin<Box<dyn Future<Output = Result<Listening>> + Send>>),
+    Lost(Option<[u8; 16]>, Pin<Box<dyn Future<Output = Result<Listening<Tasks>>> + Send>>),
     Ended,
 }
 
@@ -118,18 +113,14 @@ impl Events {
             ready!(self.poll_renewal(context))?;
             let Listening { connection, seat } = &self.place;
             let (state, outcome) = ready!(connection.poll_seat(*seat, None, &mut self.timer, context));
-            let error = match outcome {
-                Some(Outcome::Event(published)) => return Poll::Ready(Ok(self.renewed.event(published))),
-                outcome => {
-                    let outcome = outcome.unwrap_or(Outcome::Ended(Executed::Perhaps));
-                    connection.explain(&state, WAIT_FOR_EVENTS, outcome)
-                }
-            };
+            let outcome = outcome.unwrap_or(Outcome::Ended(Executed::Perhaps));
+            let next = connection.event(&state, outcome);
             drop(state);
-            if error.lost().is_none() || !self.line.is_lasting() {
-                return Poll::Ready(connection.told(Err(error)));
+            match next {
+                Ok(published) => return Poll::Ready(Ok(self.renewed.event(published))),
+                Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
+                Err(error) => return Poll::Ready(connection.told(Err(error))),
             }
-            self.lose();
         }
     }
 
@@ -144,10 +135,7 @@ impl Events {
         let Course::Lost(before, renewing) = &mut self.course else { return Poll::Ready(Ok(())) };
         match ready!(renewing.as_mut().poll(context)) {
             Ok(place) => {
-                let after = place.connection.instance();
-                let is_same = after.is_some() && *before == after;
-                let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
-                self.renewed = Renewed::all(&self.topics, renewal);
+                self.renewed = place.renewed(&self.topics, *before);
                 (self.place, self.course) = (place, Course::Open);
                 Poll::Ready(Ok(()))
             }
@@ -161,7 +149,7 @@ impl Events {
 }
 
 /// Subscribes to all topics over the next connection.
-async fn renew(line: &Line, topics: &[u16], timeout: Option<Duration>) -> Result<Listening> {
+async fn renew(line: &Line, topics: &[u16], timeout: Option<Duration>) -> Result<Listening<Tasks>> {
     loop {
         let place = Listening::on(line.connection(WAIT_FOR_EVENTS, None).await?);
         let mut result = Ok(());
@@ -194,12 +182,7 @@ impl Stream for Events {
     }
 }
 
-impl Listening {
-    fn on(connection: Arc<Connection>) -> Listening {
-        let seat = connection.lock().caller.listen();
-        Listening { connection, seat }
-    }
-
+impl Listening<Tasks> {
     async fn subscribe(&self, topic: u16, deadline: Option<Instant>) -> Result<()> {
         let unaccepted = Unaccepted { place: self, topic };
         self.connection.subscribe(self.seat, topic, deadline).await?;
@@ -210,19 +193,13 @@ impl Listening {
 
 /// A subscription in the making: dropped, or refused, it is none.
 struct Unaccepted<'p> {
-    place: &'p Listening,
+    place: &'p Listening<Tasks>,
     topic: u16,
 }
 
 impl Drop for Unaccepted<'_> {
     fn drop(&mut self) {
-        self.place.connection.unsubscribe(self.place.seat, self.topic);
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.connection.drop_events(self.seat);
+        self.place.unsubscribe(self.topic);
     }
 }
 
