@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use sidewire::{
-    App, Connect, Endpoint, Error, Executed, Listen, Presence, Reconnect, RefusedBy, ResultCode, Server,
-    ServerBuilder,
+    App, Client, Connect, Endpoint, Error, Executed, Listen, Presence, Reconnect, RefusedBy, ResultCode,
+    Server, ServerBuilder,
 };
 
 use crate::crowd::times;
@@ -72,8 +72,7 @@ fn steadfast() -> Reconnect {
 }
 
 /// Calls until it is told to stop, at this pace, and says what became of each.
-fn load(connect: Connect, numbers: &AtomicU64, pace: Duration, goes_on: &AtomicBool) -> Result<Fates, Error> {
-    let client = connect.reconnect(steadfast()).call_timeout(AMPLE).open()?;
+fn load(client: &Client, numbers: &AtomicU64, pace: Duration, goes_on: &AtomicBool) -> Result<Fates, Error> {
     let (mut fates, begun) = (Fates::default(), Instant::now());
     for turn in 1.. {
         if !goes_on.load(Ordering::Relaxed) {
@@ -94,9 +93,8 @@ fn load(connect: Connect, numbers: &AtomicU64, pace: Duration, goes_on: &AtomicB
 }
 
 /// The same with many at a time, which are not sent again.
-fn load_in_windows(connect: Connect, numbers: &AtomicU64, goes_on: &AtomicBool) -> Result<Fates, Error> {
+fn load_in_windows(client: &Client, numbers: &AtomicU64, goes_on: &AtomicBool) -> Result<Fates, Error> {
     const WINDOW: usize = 16;
-    let client = connect.reconnect(steadfast()).call_timeout(AMPLE).open()?;
     let mut fates = Fates::default();
     while goes_on.load(Ordering::Relaxed) {
         let mut window = Vec::new();
@@ -136,31 +134,32 @@ fn succession(place: &Place, servers: usize) -> (usize, usize, Duration) {
     let (numbers, goes_on) = (AtomicU64::new(0), AtomicBool::new(true));
     let mut current = spawn(place, "give-way 1.0");
     until("the first one serves", || place.connect_only().open().is_ok());
+    // Before it is asked to go: whoever meets it just then is told to try again.
+    let open = |_| place.connect_only().reconnect(steadfast()).call_timeout(AMPLE).open().expect("connect");
+    let clients = (0..=CLIENTS).map(open).collect::<Vec<_>>();
     let begun = Instant::now();
-    let fates =
-        std::thread::scope(|scope| {
-            let (numbers, goes_on) = (&numbers, &goes_on);
-            let mut loads = Vec::new();
-            for _ in 0..CLIENTS {
-                loads.push(scope.spawn(|| {
-                    load(place.connect_only(), numbers, Duration::from_millis(1) * CLIENTS, goes_on)
-                }));
-            }
-            loads.push(scope.spawn(|| load_in_windows(place.connect_only(), numbers, goes_on)));
-            for minor in 1..servers {
-                let next = spawn(place, &format!("give-way 1.{minor}"));
-                let status = std::mem::replace(&mut current, next).wait().expect("wait for a process");
-                assert!(status.success(), "1.{}: {status}", minor - 1);
-                let answered = numbers.load(Ordering::Relaxed) + 500;
-                until("calls go on", || {
-                    numbers.load(Ordering::Relaxed) >= answered || loads.iter().any(|load| load.is_finished())
-                });
-                assert_eq!(version(place, numbers).expect("an answer"), format!("1.{minor}"));
-            }
-            goes_on.store(false, Ordering::Relaxed);
-            let fates = loads.into_iter().map(|load| load.join().expect("a client"));
-            fates.map(|fates| fates.unwrap_or_else(|error| panic!("{error}"))).collect::<Vec<_>>()
-        });
+    let fates = std::thread::scope(|scope| {
+        let (numbers, goes_on) = (&numbers, &goes_on);
+        let mut loads = Vec::new();
+        let (last, others) = clients.split_last().expect("clients");
+        for client in others {
+            loads.push(scope.spawn(|| load(client, numbers, Duration::from_millis(1) * CLIENTS, goes_on)));
+        }
+        loads.push(scope.spawn(|| load_in_windows(last, numbers, goes_on)));
+        for minor in 1..servers {
+            let next = spawn(place, &format!("give-way 1.{minor}"));
+            let status = std::mem::replace(&mut current, next).wait().expect("wait for a process");
+            assert!(status.success(), "1.{}: {status}", minor - 1);
+            let answered = numbers.load(Ordering::Relaxed) + 500;
+            until("calls go on", || {
+                numbers.load(Ordering::Relaxed) >= answered || loads.iter().any(|load| load.is_finished())
+            });
+            assert_eq!(version(place, numbers).expect("an answer"), format!("1.{minor}"));
+        }
+        goes_on.store(false, Ordering::Relaxed);
+        let fates = loads.into_iter().map(|load| load.join().expect("a client"));
+        fates.map(|fates| fates.unwrap_or_else(|error| panic!("{error}"))).collect::<Vec<_>>()
+    });
     let took = begun.elapsed();
     let longest = fates.iter().map(|fates| fates.longest).max().unwrap_or_default();
     println!("{}: the longest call took {longest:?}", place.endpoint);
