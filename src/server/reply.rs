@@ -76,6 +76,7 @@ impl<'a> Reply<'a> {
     /// Never fails. A reply that gets longer than [`room`](Reply::room) allows is answered "too
     /// large" (-3) and without payload; one that there is no memory for, "busy" (-6). What the handler has
     /// changed in the state by then stays changed: see [`try_write`](Reply::try_write).
+    #[inline]
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         if let Some(writer) = &mut self.writer {
             writer.write(bytes.as_ref());

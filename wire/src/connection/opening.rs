@@ -69,10 +69,16 @@ impl Connection {
     }
 
     /// Denies it: the initiator is told why, and the connection is over.
+    #[inline]
     pub fn deny(&mut self, why: &str) {
         if let Phase::Judging { .. } = self.phase {
-            self.fail(ProtocolError::NotGranted(why.to_owned()).into());
+            self.end_denied(why);
         }
+    }
+
+    #[cold]
+    fn end_denied(&mut self, why: &str) {
+        self.fail(ProtocolError::NotGranted(why.to_owned()).into());
     }
 
     pub(super) fn take_answer(&mut self, bytes: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
