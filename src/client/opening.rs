@@ -16,7 +16,7 @@ use crate::access::{Denied, OwnIdentity};
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::loops::{self, WAITS_FOR_ITSELF};
 use crate::random::random_id;
-use sidewire_wire::caller::Caller;
+use sidewire_wire::caller::{Caller, End};
 use sidewire_wire::{App, Classic, ResultCode, Settings};
 
 impl Connect {
@@ -123,9 +123,21 @@ impl Connect {
         shaken: Result<()>,
     ) -> Result<()> {
         let server = connection.channel().peer();
-        shaken.map_err(|error| explain(error, server, self.timeout))?;
+        shaken.map_err(|error| {
+            // A goodbye right behind its hello says the same as a hello which says so.
+            let is_leaving =
+                matches!(connection.lock().caller.end(), Some(End::Goodbye(ResultCode::SHUTTING_DOWN)));
+            let error = if is_leaving { self.shutting_down() } else { error };
+            explain(error, server, self.timeout)
+        })?;
         let held = self.hold_to_build(connection.peer_app());
         held.map_err(|error| error.with_note(|_| format!("that is {server}")))
+    }
+
+    fn shutting_down(&self) -> Error {
+        let rc = ResultCode::SHUTTING_DOWN;
+        let kind = Kind::Refused { by: RefusedBy::Server(rc), why: rc.to_string() };
+        Error::new("connect to", &self.endpoint, kind)
     }
 
     /// Connects to a server that knows no frames.

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{
-    App, Build, Connect, ConnectionLimits, Endpoint, Executed, Failure, Limits, Reconnect, Renewal,
-    ResultCode, Server, Unsent, WhenSlow,
+    App, Build, Connect, ConnectionLimits, Endpoint, Executed, Failure, Limits, Reconnect, RefusedBy,
+    Renewal, ResultCode, Server, Unsent, WhenSlow,
 };
 
 use crate::either::{Driver, How, SAFE, Talks, with_each, within};
@@ -131,6 +131,24 @@ fn what_is_dropped_is_cancelled_and_what_is_cancelled_says_so() {
         assert_eq!(error.result_code(), Some(ResultCode::CANCELLED), "{error}");
         assert_eq!(client.call(1, b"").expect("a reply").payload(), b"fine");
         drop(client);
+        fake.join();
+    });
+}
+
+/// As when it lets its endpoint go just then.
+#[test]
+fn a_goodbye_right_behind_the_hello_is_a_refusal() {
+    let _watchdog = watchdog(60);
+    with_each(|driver| {
+        let fake = Fake::new(|stream| {
+            take_hello(stream);
+            send(stream, &[answer(0, 1, 1), frame(GOODBYE, 0, 0, -9, b"")].concat());
+            wait_for_the_end(stream);
+        });
+        let error = driver.open(fake.connect()).err().expect("it leaves");
+        assert_eq!(error.refused_by(), Some(RefusedBy::Server(ResultCode::SHUTTING_DOWN)), "{error}");
+        assert_eq!(error.executed(), Executed::Never, "{error}");
+        assert!(error.to_string().contains("try again"), "{error}");
         fake.join();
     });
 }
