@@ -154,9 +154,12 @@ impl Listen {
     /// The older one lets nobody in any more, tells its clients to go on with the newer one, which
     /// [those that reconnect](crate::Connect::reconnect) do, finishes what it has accepted, and ends. Meanwhile this
     /// server serves already, as soon as it [runs](super::Server::run): what only one of them may have open at a time
-    /// is to be waited for. Until this returns the older one has changed nothing, and it goes on if this process dies.
+    /// is to be waited for. The older one goes on, and has changed nothing, if this process dies before it has the
+    /// endpoint. A client that connects just as the older one lets go may be told that it is shutting down (-9), and
+    /// to try again.
     ///
-    /// `within`: how long [`listen`](super::Server::listen) may take. Needs an [app](super::ServerBuilder::app) with a
+    /// `within`: how long [`listen`](super::Server::listen) may take; a second more if the older one is letting go just
+    /// then. Needs an [app](super::ServerBuilder::app) with a
     /// name and a version, by which the older one knows whom it gives way to; and is for frames only. A server with
     /// several endpoints gives all of them up with the first that is taken over: listen on that one first.
     ///
