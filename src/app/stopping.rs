@@ -89,7 +89,9 @@ where
     };
     let (answer, process) = match (Asking { endpoint: &endpoint, channel, until }).ask() {
         // It may just have been ending, or was killed.
-        Err(error) if error.is_protocol() && is_absent(&connect) => return Ok(Stopped::Absent),
+        Err(error) if error.is_protocol() && is_absent(&connect.within(until.left().max(LAST_WORDS))) => {
+            return Ok(Stopped::Absent);
+        }
         asked => asked?,
     };
     let pid = process.id();

@@ -1,5 +1,6 @@
 //! `sidewire stop`: ends servers, and returns when their processes are gone.
 
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -76,8 +77,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let ending: Vec<_> = targets.into_iter().map(|target| Ending::begin(target, args.wait)).collect();
     let mut status = 0;
     for Ending { target, thread } in ending {
-        let Ok(result) = thread.join() else { return ExitCode::FAILURE };
-        let Some(outcome) = Outcome::of(&target, result) else { continue };
+        let outcome = match thread.map(thread::JoinHandle::join) {
+            Ok(Ok(result)) => Outcome::of(&target, result),
+            Ok(Err(_)) => Some(Outcome::not_stopped("this program has a fault")),
+            Err(error) => Some(Outcome::not_stopped(&format!("no thread to ask it on: {error}"))),
+        };
+        let Some(outcome) = outcome else { continue };
         status = status.max(outcome.status());
         let line = if args.json { outcome.json(&target.endpoint) } else { outcome.text(&target.endpoint) };
         // That nobody reads is no reason not to stop the others.
@@ -89,7 +94,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// Those that are named, then all others there are.
-fn targets(args: &Args) -> Result<Vec<Target>, std::io::Error> {
+fn targets(args: &Args) -> io::Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     let others = if args.all { sidewire_platform::local_endpoints()? } else { Vec::new() };
     let named = args.endpoints.iter().cloned().map(|endpoint| Target { endpoint, is_named: true });
@@ -104,13 +109,14 @@ fn targets(args: &Args) -> Result<Vec<Target>, std::io::Error> {
 /// One that is being stopped.
 struct Ending {
     target: Target,
-    thread: thread::JoinHandle<Result<Stopped, Error>>,
+    /// Or why there is none.
+    thread: io::Result<thread::JoinHandle<Result<Stopped, Error>>>,
 }
 
 impl Ending {
     fn begin(target: Target, wait: Duration) -> Ending {
         let endpoint = target.endpoint.clone();
-        let thread = thread::spawn(move || stop_server(endpoint, wait));
+        let thread = thread::Builder::new().spawn(move || stop_server(endpoint, wait));
         Ending { target, thread }
     }
 }
@@ -142,6 +148,10 @@ impl Outcome {
                 Outcome::NotStopped { reason: reason(&error), is_usage }
             }
         })
+    }
+
+    fn not_stopped(reason: &str) -> Outcome {
+        Outcome::NotStopped { reason: reason.to_owned(), is_usage: false }
     }
 
     fn status(&self) -> u8 {
