@@ -90,7 +90,7 @@ pub mod helper_guide {}
 pub mod typed_guide {}
 
 /// Its examples are to compile, those of features, too.
-#[cfg(all(doctest, feature = "serde"))]
+#[cfg(all(doctest, feature = "serde", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 
@@ -139,8 +139,8 @@ pub use server::{
     Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
-    Address, Credentials, Endpoint, EndpointError, EndpointKind, Owned, Peer, PollDescriptor, Sid, User,
-    user_name,
+    Address, Attachment, Credentials, Endpoint, EndpointError, EndpointKind, Owned, Peer, PollDescriptor,
+    Sid, User, user_name,
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;

@@ -47,6 +47,18 @@ pub struct Limits {
     /// message type, and it is [counted](crate::Stats::slow_handlers). Default 100 ms; at least 2 ms are looked for;
     /// `Duration::MAX` says nothing.
     pub slow_handler: Duration,
+    /// How long the loop looks for something to do, again and again, before it sleeps. Default zero: it sleeps at once.
+    ///
+    /// Whoever sleeps has to be woken, which takes longer than a small request does: a loop that looks answers sooner,
+    /// and so does one that is told something by other threads ([`Responder`](crate::Responder),
+    /// [`Remote`](crate::Remote)). It takes a whole processor meanwhile, so it pays only where there is one to spare, and
+    /// where the next request usually comes within that time, from clients that do the same
+    /// ([`Connect::spin`](crate::Connect::spin)). On one processor for both it does harm, since who looks keeps the other
+    /// from answering.
+    ///
+    /// It is for each time that the loop would sleep, also when nobody is connected; so it is at most a second. A
+    /// [`turn`](crate::Server::turn) that is not to wait does not look for longer, either.
+    pub spin: Duration,
 }
 
 /// What one listener allows; part of [`Limits`], or its own by [`Listen::limits`](crate::Listen::limits).
@@ -80,6 +92,12 @@ impl Limits {
         }
         if self.turn_frames == 0 {
             return Err(Contradiction::new("turn_frames is 0: nothing could ever be handled"));
+        }
+        if self.spin > MAX_SPIN {
+            return Err(Contradiction::new(format!(
+                "spin ({:?}) is more than {MAX_SPIN:?}: that would be a loop that never sleeps",
+                self.spin
+            )));
         }
         self.check_listener(&self.listener)
     }
@@ -134,6 +152,7 @@ impl Default for Limits {
             turn_bytes: 1 << 20,
             turn_frames: 4_096,
             slow_handler: Duration::from_millis(100),
+            spin: Duration::ZERO,
         }
     }
 }
@@ -159,8 +178,13 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a handler, or all of one peer's together, may take before others get their turn: looked at now
 /// and then, so that it is a target and no bound.
 pub(crate) const TURN_TIME: Duration = Duration::from_millis(2);
+/// How long anybody may look for something before he sleeps.
+pub(crate) const MAX_SPIN: Duration = Duration::from_secs(1);
 /// Bytes of the one buffer that a loop reads into.
 pub(crate) const READ_BUFFER: usize = 256 << 10;
+/// Memory that large frames have gone through is kept so long for the next ones, at most 8 MiB in each of eight buffers:
+/// to have its pages made anew for each frame costs more than to copy it.
+pub(crate) const KEEP_LARGE: Duration = Duration::from_secs(1);
 /// Types in a dispatch table unless told otherwise.
 pub(crate) const DEFAULT_TYPES: usize = 256;
 /// Types in a dispatch table at most: what a u16 can say.
@@ -221,6 +245,8 @@ mod tests {
         };
         assert_eq!(said(|limits| limits.listener.max_connections = 0), "", "merely strict");
         assert!(said(|limits| limits.turn_bytes = 0).contains("turn_bytes is 0"));
+        assert!(said(|limits| limits.spin = Duration::from_secs(2)).contains("spin (2s) is more than 1s"));
+        assert_eq!(said(|limits| limits.spin = Duration::from_secs(1)), "");
         assert!(said(|limits| limits.turn_frames = 0).contains("turn_frames is 0"));
         assert!(said(|limits| limits.listener.connection.max_in_flight = 0).contains("max_in_flight is 0"));
         let first_byte = said(|limits| limits.listener.first_byte_timeout = Some(Duration::ZERO));

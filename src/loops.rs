@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use sidewire_platform::{Address, Credentials, Endpoint, Peer};
 
+use crate::error::{Error, Kind};
+
 /// Where a server serves.
 pub(crate) type Served = Vec<ServedAt>;
 
@@ -26,8 +28,13 @@ thread_local! {
     static SERVING: RefCell<Vec<Arc<Served>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a call that would wait for ever is told.
-pub(crate) const WAITS_FOR_ITSELF: &str = "a handler of that very server asks, which answers nobody before the handler \
+/// What is told whoever would wait for ever.
+#[cold]
+pub(crate) fn waits_for_itself(operation: &'static str, endpoint: &Endpoint) -> Error {
+    Error::new(operation, endpoint, Kind::InvalidInput(WAITS_FOR_ITSELF.into()))
+}
+
+const WAITS_FOR_ITSELF: &str = "a handler of that very server asks, which answers nobody before the handler \
      has returned; ask from another thread";
 
 /// This thread serves a server's clients until this is dropped.
@@ -44,6 +51,12 @@ impl Drop for Serving {
     fn drop(&mut self) {
         SERVING.with_borrow_mut(|serving| serving.pop());
     }
+}
+
+/// Whether this thread serves anybody.
+#[inline]
+pub(crate) fn is_serving() -> bool {
+    SERVING.try_with(|serving| !serving.borrow().is_empty()).unwrap_or(false)
 }
 
 /// Whether this thread serves for the server at `endpoint`. `address` is asked for that server's
@@ -75,11 +88,15 @@ fn serves_at(
 }
 
 /// The same of a server that we are connected to.
+#[inline]
 pub(crate) fn serves_peer(
     peer: &Peer,
     endpoint: &Endpoint,
     address: impl FnOnce() -> Option<Address>,
 ) -> bool {
+    if !is_serving() {
+        return false; // As nearly all threads, of which the system need not be asked.
+    }
     let pid = peer.credentials().and_then(Credentials::pid);
     let is_this_process = pid.is_none_or(|pid| pid == std::process::id());
     serves_at(endpoint, address, |at| is_this_process || at.is_adopted)

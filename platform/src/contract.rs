@@ -15,11 +15,13 @@ use std::time::Duration;
 use mio::{Interest, Poll, Registry, Token};
 
 use super::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess, InstanceLock,
-    Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started, Stream,
+    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess,
+    InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started,
+    Stream,
 };
 use crate::{
-    Address, BindOptions, Busy, Claim, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals, User,
+    Address, BindOptions, Busy, Carried, Claim, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals,
+    User,
 };
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
@@ -35,6 +37,7 @@ const _: () = {
     is_shared::<ExpectedProcess>();
     is_shared::<ForeignProcess>();
     is_shared::<Owned>();
+    is_shared::<Attachment>();
     is_shared::<PollDescriptor>();
     is_shared::<Program>();
     is_shared::<Started>();
@@ -45,6 +48,9 @@ const _: () = {
 };
 
 type TakeOver = fn(&Endpoint, &BindOptions, &Channel, Option<Owned>) -> io::Result<Listener>;
+type ReadAttached = fn(&mut Stream, &mut [u8]) -> io::Result<(usize, Carried)>;
+type RecvAttached = fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<(usize, Carried)>;
+type SendAttached = fn(&Channel, &[u8], &[Attachment], Option<Duration>) -> io::Result<usize>;
 type RecvPassed = fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<(usize, Option<Owned>)>;
 
 const _: fn(&Endpoint, &BindOptions) -> io::Result<Listener> = Listener::bind;
@@ -71,6 +77,9 @@ const _: fn(&mut Stream, &Registry) -> io::Result<()> = Stream::deregister;
 const _: fn(&mut Stream, &mut [u8]) -> io::Result<usize> = Stream::read;
 const _: fn(&mut Stream, &mut Vec<u8>, usize) -> io::Result<usize> = Stream::read_append;
 const _: fn(&mut Stream, &[u8]) -> io::Result<usize> = Stream::write;
+const _: fn(&mut Stream, &[io::IoSlice<'_>]) -> io::Result<usize> = Stream::write_vectored;
+const _: ReadAttached = Stream::read_attached;
+const _: fn(&mut Stream, &[io::IoSlice<'_>], &[Attachment]) -> io::Result<usize> = Stream::write_attached;
 const _: fn(&Stream) -> bool = Stream::has_half_close;
 const _: fn(&mut Stream) -> io::Result<()> = Stream::shutdown_write;
 const _: fn(&Stream) -> io::Result<Peer> = Stream::peer;
@@ -86,9 +95,14 @@ const _: fn(&Channel) -> io::Result<Address> = Channel::local_address;
 const _: fn(&Channel) -> io::Result<Address> = Channel::peer_address;
 const _: fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<usize> = Channel::recv;
 const _: fn(&Channel, &mut Vec<u8>, usize, Option<Duration>) -> io::Result<usize> = Channel::recv_append;
+const _: fn(&mut Channel, Duration) = Channel::spin;
 const _: fn(&Channel) = Channel::expect_passed;
 const _: RecvPassed = Channel::recv_passed;
 const _: fn(&Channel, &[u8], Option<Duration>) -> io::Result<usize> = Channel::send;
+const _: SendPieces = Channel::send_pieces;
+const _: fn(&Channel) = Channel::expect_attachments;
+const _: RecvAttached = Channel::recv_attached;
+const _: SendAttached = Channel::send_attached;
 const _: fn(&Channel) -> bool = Channel::has_half_close;
 const _: fn(&Channel) -> io::Result<()> = Channel::shutdown_write;
 const _: fn(&Channel) = Channel::shutdown;
@@ -114,6 +128,7 @@ const _: () = {
     const _: fn(&super::AsyncChannel) = super::AsyncChannel::hang_up;
 };
 
+type SendPieces = fn(&Channel, &[io::IoSlice<'_>], Option<Duration>) -> io::Result<usize>;
 type Ready = Box<dyn Fn() + Send + Sync>;
 
 const _: fn(&Endpoint, &BindOptions) -> io::Result<Datagrams> = Datagrams::bind;
@@ -163,6 +178,10 @@ const _: () = {
     comes_from::<std::net::TcpListener>();
     comes_from::<std::net::UdpSocket>();
 };
+/// The same of an attachment: `OwnedFd`; `OwnedHandle`.
+const _: fn(File) -> Attachment = Attachment::from;
+const _: fn(Attachment) -> File = Attachment::into_file;
+const _: fn(&Endpoint) -> bool = super::carries_attachments;
 const _: fn(&Owned) -> String = ToString::to_string;
 const _: fn(&Owned) -> io::Result<Endpoint> = Owned::endpoint;
 const _: fn(&Poll) -> io::Result<PollDescriptor> = PollDescriptor::of;

@@ -84,13 +84,14 @@
 //!
 //! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
 //! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
-//! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted. The one exception is a channel over
-//! which a [`Listener`] is expected.
+//! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted. The exceptions are a channel over
+//! which a [`Listener`] is expected, and where attachments were asked for.
 //!
 //! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
 
 use std::time::Duration;
 
+mod attachment;
 mod datagram;
 #[cfg(any(unix, windows))]
 mod deadline;
@@ -103,6 +104,7 @@ mod inherited;
 mod instance;
 mod manager;
 pub mod peer;
+mod spin;
 mod start;
 mod stop;
 mod tally;
@@ -117,6 +119,7 @@ mod os;
 #[path = "windows/mod.rs"]
 mod os;
 
+pub use attachment::{Carried, MAX_ATTACHMENTS};
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{Endpoint, EndpointError, EndpointKind};
 pub use instance::{Claim, Holder};
@@ -124,15 +127,16 @@ pub use manager::Notice;
 #[cfg(feature = "tokio")]
 pub use os::AsyncChannel;
 pub use os::{
-    Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess, InstanceLock,
-    Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started, Stream, activated,
-    allow_foreground, current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit,
-    encode_text, is_descriptor_limit, local_endpoints, raise_descriptor_limit, standard_error,
-    stream_schemes, tell_manager, user_name,
+    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess,
+    InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started,
+    Stream, activated, allow_foreground, carries_attachments, current_integrity, current_user,
+    datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit, local_endpoints,
+    raise_descriptor_limit, standard_error, stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};
 pub use peer::{Address, Credentials, Peer, Sid, User};
+pub use spin::Look;
 pub use start::Busy;
 pub use stop::StopSignals;
 pub use tally::Tally;
@@ -145,6 +149,9 @@ pub struct BindOptions {
     /// pipe's descriptor to "everyone may read and write" (0x12019b), with a label of medium integrity
     /// even if we are elevated; the default is the owner alone (and SYSTEM on Windows).
     pub anyone: bool,
+    /// Whether peers may attach something to what they send (SCM_RIGHTS, unix(7)), which we then read with
+    /// [`Stream::read_attached`]. Otherwise the system keeps it out, where it can (SO_PASSRIGHTS, Linux 6.16).
+    pub attachments: bool,
     /// How many connections the system queues before they are accepted (sockets).
     /// See listen(2); Linux cuts it to `net.core.somaxconn`.
     pub backlog: u32,
@@ -177,6 +184,7 @@ impl Default for BindOptions {
     fn default() -> Self {
         BindOptions {
             anyone: false,
+            attachments: false,
             backlog: i32::MAX as u32,
             pending_instances: 4,
             beyond_loopback: false,

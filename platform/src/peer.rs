@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 /// A user of this machine, as the kernel names one.
 ///
@@ -94,14 +95,25 @@ impl fmt::Display for Sid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     user: User,
-    pid: Option<u32>,
-    integrity: Option<u32>,
+    /// No process has the id 0. Four bytes, like the next: a server may have ten thousand that say nothing.
+    pid: Option<NonZeroU32>,
+    /// The highest that there is, of protected processes, is 0x5000.
+    integrity: Option<u16>,
 }
 
 impl Credentials {
-    /// As a kernel would state them.
+    /// As a kernel would state them. A process id of 0 is none.
     #[must_use]
     pub const fn new(user: User, pid: Option<u32>, integrity: Option<u32>) -> Credentials {
+        let pid = match pid {
+            Some(pid) => NonZeroU32::new(pid),
+            None => None,
+        };
+        let integrity = match integrity {
+            Some(level) if level > u16::MAX as u32 => Some(u16::MAX),
+            Some(level) => Some(level as u16),
+            None => None,
+        };
         Credentials { user, pid, integrity }
     }
 
@@ -117,7 +129,7 @@ impl Credentials {
     /// reused by the time it is looked at.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.pid
+        self.pid.map(NonZeroU32::get)
     }
 
     /// Windows: the client's mandatory integrity level (0x1000 low, 0x2000 medium, 0x3000 high,
@@ -125,7 +137,7 @@ impl Credentials {
     /// have set it up. `None` where there is no such thing.
     #[must_use]
     pub fn integrity(&self) -> Option<u32> {
-        self.integrity
+        self.integrity.map(u32::from)
     }
 }
 
@@ -236,6 +248,17 @@ mod tests {
         }
         assert_eq!(Sid::from_bytes(&[1, 2, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]), None);
         assert_eq!(Sid::from_bytes(&[1]), None);
+    }
+
+    /// Ten thousand idle connections have one each.
+    #[test]
+    fn credentials_are_small_and_keep_what_they_were_told() {
+        assert!(size_of::<Option<Peer>>() <= 32, "{}", size_of::<Option<Peer>>());
+        for (pid, integrity) in [(None, None), (Some(1), Some(0)), (Some(u32::MAX), Some(0x4000))] {
+            let told = Credentials::new(User::Uid(0), pid, integrity);
+            assert_eq!((told.pid(), told.integrity()), (pid, integrity));
+        }
+        assert_eq!(Credentials::new(User::Uid(0), Some(0), None).pid(), None);
     }
 
     #[test]

@@ -13,19 +13,43 @@ use std::time::Duration;
 
 use mio::{Interest, Poll, Registry, Token};
 
-use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
 use crate::instance::Claim;
 use crate::manager::Notice;
 use crate::peer::{Address, Peer, User};
 use crate::start::Busy;
+use crate::{BindOptions, Carried};
 
 #[path = "contract.rs"]
 mod contract;
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "Sidewire does not know this operating system"))
+}
+
+/// What a frame carries.
+#[derive(Debug)]
+pub struct Attachment(File);
+
+#[allow(missing_docs)] // See unix/attachment.rs.
+impl Attachment {
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.0
+    }
+}
+
+impl From<File> for Attachment {
+    fn from(file: File) -> Attachment {
+        Attachment(file)
+    }
+}
+
+#[allow(missing_docs)] // See unix/attachment.rs.
+#[must_use]
+pub fn carries_attachments(_endpoint: &Endpoint) -> bool {
+    false
 }
 
 /// What the program has opened itself.
@@ -200,6 +224,19 @@ impl Stream {
     pub fn write(&mut self, _buf: &[u8]) -> io::Result<usize> {
         match *self {}
     }
+    pub fn write_vectored(&mut self, _pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn read_attached(&mut self, _buf: &mut [u8]) -> io::Result<(usize, Carried)> {
+        match *self {}
+    }
+    pub fn write_attached(
+        &mut self,
+        _pieces: &[io::IoSlice<'_>],
+        _attachments: &[Attachment],
+    ) -> io::Result<usize> {
+        match *self {}
+    }
     #[must_use]
     pub fn has_half_close(&self) -> bool {
         match *self {}
@@ -297,6 +334,9 @@ impl Channel {
     pub fn peer_address(&self) -> io::Result<Address> {
         match *self {}
     }
+    pub fn spin(&mut self, _time: Duration) {
+        match *self {}
+    }
     pub fn recv(&self, _buf: &mut [u8], _timeout: Option<Duration>) -> io::Result<usize> {
         match *self {}
     }
@@ -311,6 +351,20 @@ impl Channel {
     pub fn expect_passed(&self) {
         match *self {}
     }
+    pub fn expect_attachments(&self) {
+        match *self {}
+    }
+    pub fn recv_attached(&self, _buf: &mut [u8], _timeout: Option<Duration>) -> io::Result<(usize, Carried)> {
+        match *self {}
+    }
+    pub fn send_attached(
+        &self,
+        _buf: &[u8],
+        _attachments: &[Attachment],
+        _timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        match *self {}
+    }
     pub fn recv_passed(
         &self,
         _buf: &mut [u8],
@@ -319,6 +373,9 @@ impl Channel {
         match *self {}
     }
     pub fn send(&self, _buf: &[u8], _timeout: Option<Duration>) -> io::Result<usize> {
+        match *self {}
+    }
+    pub fn send_pieces(&self, _pieces: &[io::IoSlice<'_>], _timeout: Option<Duration>) -> io::Result<usize> {
         match *self {}
     }
     #[must_use]

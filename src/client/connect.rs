@@ -41,7 +41,10 @@ pub struct Connect {
     /// Whether whoever is told of an error can say whom we talk to.
     pub(super) has_choice: bool,
     pub(super) timeout: Option<Duration>,
+    /// Whether frames may carry something.
+    pub(super) attachments: bool,
     pub(super) call_timeout: Option<Duration>,
+    pub(super) spin: Duration,
     pub(super) limits: ConnectionLimits,
     pub(super) app: Option<App>,
     pub(super) handlers: Handlers,
@@ -93,7 +96,9 @@ impl Connect {
             lower_integrity: false,
             has_choice: true,
             timeout: Some(CONNECT_TIMEOUT),
+            attachments: false,
             call_timeout: Some(CALL_TIMEOUT),
+            spin: Duration::ZERO,
             limits: ConnectionLimits::default(),
             app: None,
             handlers: Handlers::default(),
@@ -150,6 +155,19 @@ impl Connect {
         self
     }
 
+    /// How long a thread that waits for an answer looks for it, again and again, before it sleeps. Default zero: it
+    /// sleeps at once.
+    ///
+    /// Whoever sleeps has to be woken, which takes longer than most answers do. Looking takes a whole processor
+    /// meanwhile, so it pays only where the server has another one, answers within that time, and does the same
+    /// ([`Limits::spin`](crate::Limits::spin)). On one processor for both it does harm. At most a second. Of the threads that
+    /// share a client one looks, for all; a [reader](super::Client::spawn_reader) does so behind everything that comes. Over
+    /// datagrams, and for tasks (`tokio`), this changes nothing.
+    pub fn spin(mut self, time: Duration) -> Connect {
+        self.spin = time;
+        self
+    }
+
     /// Speaks the classic layout with short frames, for servers that know no other.
     pub fn classic(mut self) -> Connect {
         self.classic = Some(Classic::Short(CLASSIC_MAX));
@@ -159,6 +177,21 @@ impl Connect {
     /// Speaks the classic layout with frames of exactly `12 + bytes`, zero-padded.
     pub fn classic_fixed(mut self, bytes: u32) -> Connect {
         self.classic = Some(Classic::Fixed(bytes.min(CLASSIC_MAX)));
+        self
+    }
+
+    /// Lets requests and replies carry attachments: open files, ends of pipes, sockets. Default: not. Only servers that
+    /// [say so as well](crate::Listen::attachments) take part; what came with a reply is
+    /// [taken](super::Response::take_attachments) from it, and what nobody takes is closed with it. A server may make that
+    /// closing wait, as [`Listen::attachments`](crate::Listen::attachments) tells of clients.
+    ///
+    /// `open` fails with [`is_invalid_input`](Error::is_invalid_input) where they can't go: in the classic layout, over
+    /// datagrams, over a channel that was [given](Connect::over), and for tasks.
+    ///
+    /// # Platform-specific behavior
+    /// Unix: over Unix sockets (SCM_RIGHTS, unix(7)).
+    pub fn attachments(mut self, are_taken: bool) -> Connect {
+        self.attachments = are_taken;
         self
     }
 
@@ -330,13 +363,13 @@ impl Connect {
         self.on_closed.0.clone().map(Closing::new)
     }
 
-    pub(crate) fn reconnects(&self) -> Option<Reconnect> {
-        self.reconnect.clone()
+    #[cfg(feature = "tokio")]
+    pub(crate) fn takes_attachments(&self) -> bool {
+        self.attachments
     }
 
-    #[cfg(feature = "tokio")]
-    pub(crate) fn summons(&self) -> Option<Arc<dyn Summons>> {
-        self.summons.clone()
+    pub(crate) fn reconnects(&self) -> Option<Reconnect> {
+        self.reconnect.clone()
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {

@@ -210,25 +210,25 @@ impl DatagramCalls {
             true => self.closed("call", Executed::Perhaps),
             false => Error::os("call", self.endpoint(), error).for_request("call", Executed::Perhaps),
         };
-        let response =
-            receive_until(
-                socket,
-                deadline,
-                || self.is_closed(),
-                |bytes| {
-                    let reply = parse_reply(bytes, self.layout());
-                    let Some(Reply { rc, is_text, payload, .. }) =
-                        reply.filter(|reply| self.is_ours(reply, id, msg_type))
-                    else {
-                        log::debug!("{}: a datagram that answers nothing", self.endpoint());
-                        return None;
-                    };
-                    let payload = memory::copy(payload);
-                    Some(payload.map(|payload| {
-                        Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(true)
-                    }))
-                },
-            );
+        let response = receive_until(
+            socket,
+            deadline,
+            || self.is_closed(),
+            |bytes| {
+                let reply = parse_reply(bytes, self.layout());
+                let Some(Reply { rc, is_text, payload, .. }) =
+                    reply.filter(|reply| self.is_ours(reply, id, msg_type))
+                else {
+                    log::debug!("{}: a datagram that answers nothing", self.endpoint());
+                    return None;
+                };
+                let payload = memory::copy(payload);
+                Some(payload.map(|payload| {
+                    let payload = payload.into();
+                    Response { rc, payload, is_text, may_be_refusal: false, attached: None }.with_doubt(true)
+                }))
+            },
+        );
         response.map_err(os)?.map_err(|NoMemory| Error::no_memory("call", self.endpoint(), Executed::Perhaps))
     }
 

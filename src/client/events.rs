@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::Channel;
 
-use super::leader::{SharedConnection, State, Waiting};
-use super::line::Line;
-use super::medium::Medium;
+use super::leader::{SharedConnection, State, deadline_in, is_past};
+use super::line::{Line, Terms};
+use super::medium::{Medium, at_once};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
-use crate::loops::WAITS_FOR_ITSELF;
 use sidewire_wire::Layout;
-use sidewire_wire::caller::{Outcome, Published, Purpose, Seat};
+use sidewire_wire::caller::{Caller, Outcome, Published, Purpose, Seat};
 
 /// Something that a server has told those who had subscribed to a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +78,10 @@ impl Event {
 
 /// Topics whose next event is the first over another connection.
 #[derive(Debug, Default)]
-pub(crate) struct Renewed(Vec<(u16, Renewal)>);
+struct Renewed(Vec<(u16, Renewal)>);
 
 impl Renewed {
-    pub(crate) fn event(&mut self, published: Published) -> Event {
+    fn event(&mut self, published: Published) -> Event {
         let place = self.0.iter().position(|(topic, _)| *topic == published.topic);
         Event::new(published, place.map(|place| self.0.swap_remove(place).1))
     }
@@ -122,9 +121,76 @@ impl Renewed {
 /// ```
 #[derive(Debug)]
 #[must_use = "it unsubscribes when it is dropped"]
-pub struct Events {
-    line: Line,
-    place: Listening,
+pub struct Events(Subscribed);
+
+impl Events {
+    /// Of this topic.
+    pub(super) fn of(line: &Line, topic: u16, timeout: Option<Duration>) -> Result<Events> {
+        at_once(Subscribed::to(line, topic, timeout)).map(Events)
+    }
+
+    /// Subscribes to one more topic: its events come among the others, in the order in which the server sends them.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`](super::Client::subscribe); the others are still subscribed to then.
+    pub fn add(&mut self, topic: u16) -> Result<()> {
+        at_once(self.0.add(topic))
+    }
+
+    /// The next event, if one comes within `timeout`. With no time at all it is one that is there already.
+    ///
+    /// # Errors
+    /// Why the connection has ended, once all events that had come were taken.
+    /// [`is_invalid_input`](Error::is_invalid_input) in a handler of the very server.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Event>> {
+        self.next_by(Instant::now().checked_add(timeout)).transpose()
+    }
+
+    fn next_by(&mut self, until: Option<Instant>) -> Option<Result<Event>> {
+        if let Err(error) = self.0.place.connection.check_thread(SUBSCRIBE) {
+            return Some(Err(error));
+        }
+        loop {
+            if self.0.is_lost()
+                && let Err(error) = at_once(self.0.renew(until))
+            {
+                let is_up = error.is_timeout() && is_past(until) && !self.0.line.is_closed();
+                return if is_up { None } else { Some(Err(error)) };
+            }
+            let Listening { connection, seat } = &self.0.place;
+            let heard = connection.next_event(*seat, until)?;
+            if let Some(event) = self.0.heard(heard) {
+                return Some(event);
+            }
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.0.endpoint()
+    }
+}
+
+impl Iterator for Events {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Result<Event>> {
+        if self.0.has_ended() {
+            return None;
+        }
+        let next = self.next_by(None);
+        if !matches!(next, Some(Ok(_))) {
+            self.0.end();
+        }
+        next
+    }
+}
+
+/// The topics that somebody has subscribed to, for threads or for tasks: all but how they wait for the next event.
+#[derive(Debug)]
+pub(crate) struct Subscribed<M: Medium = Channel> {
+    line: Line<M>,
+    pub(crate) place: Listening<M>,
     topics: Vec<u16>,
     renewed: Renewed,
     /// How long a subscribe may take.
@@ -140,20 +206,21 @@ enum Course {
     Ended,
 }
 
-impl Events {
-    /// Nothing is subscribed to yet.
-    pub(super) fn of(line: &Line, timeout: Option<Duration>) -> Result<Events> {
-        let place = Listening::on(line.connection(SUBSCRIBE, by(timeout))?.into_shared());
-        let (line, topics, renewed, course) = (line.clone(), Vec::new(), Renewed::default(), Course::Open);
-        Ok(Events { line, place, topics, renewed, timeout, course })
+impl<M: Medium> Subscribed<M> {
+    /// To this topic.
+    pub(crate) async fn to(line: &Line<M>, topic: u16, timeout: Option<Duration>) -> Result<Subscribed<M>> {
+        line.check_thread(SUBSCRIBE).map_err(|error| error.of_type(topic))?;
+        let connection = line.connection(SUBSCRIBE, Terms::until(deadline_in(timeout), false)).await;
+        let place = Listening::on(connection.map_err(|error| error.of_type(topic))?.into_shared());
+        let (topics, renewed, course) = (Vec::new(), Renewed::default(), Course::Open);
+        let mut subscribed = Subscribed { line: line.clone(), place, topics, renewed, timeout, course };
+        subscribed.add(topic).await?;
+        Ok(subscribed)
     }
 
-    /// Subscribes to one more topic: its events come among the others, in the order in which the server sends them.
-    ///
-    /// # Errors
-    /// As [`Client::subscribe`](super::Client::subscribe); the others are still subscribed to then.
-    pub fn add(&mut self, topic: u16) -> Result<()> {
-        let added = self.subscribe_over(topic);
+    /// To one more topic.
+    pub(crate) async fn add(&mut self, topic: u16) -> Result<()> {
+        let added = self.subscribe_over(topic).await;
         added.map_err(|error| {
             request::explain(error, topic, self.timeout, self.place.connection.channel().peer())
         })?;
@@ -164,58 +231,33 @@ impl Events {
     }
 
     /// Over the connection, and the next ones as long as it is lost with them.
-    fn subscribe_over(&mut self, topic: u16) -> Result<()> {
-        let deadline = by(self.timeout);
+    async fn subscribe_over(&mut self, topic: u16) -> Result<()> {
+        let deadline = deadline_in(self.timeout);
         loop {
-            if let Course::Lost(_) = self.course {
-                self.renew(deadline)?;
+            if self.is_lost() {
+                self.renew(deadline).await?;
             }
-            match self.subscribe(topic, deadline) {
+            match self.place.subscribe(topic, deadline).await {
                 Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
                 result => return self.place.connection.told(result),
             }
         }
     }
 
-    fn subscribe(&self, topic: u16, deadline: Option<Instant>) -> Result<()> {
-        if self.place.connection.waits_for_itself() {
-            return Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
+    /// What this is that was heard; `None`: the subscriptions are to be [renewed](Subscribed::renew).
+    pub(crate) fn heard(&mut self, heard: Result<Published>) -> Option<Result<Event>> {
+        match heard {
+            Ok(published) => Some(Ok(self.renewed.event(published))),
+            Err(error) if error.lost().is_some() && self.line.is_lasting() => {
+                self.lose();
+                None
+            }
+            Err(error) => Some(self.place.connection.told(Err(error))),
         }
-        let answer = self.place.connection.subscribe(self.place.seat, topic, deadline);
-        let accepted =
-            answer.and_then(|response| response.checked_as(SUBSCRIBE, self.place.connection.endpoint()));
-        if accepted.is_err() {
-            self.place.unsubscribe(topic);
-        }
-        accepted.map(|_| ())
     }
 
-    /// The next event, if one comes within `timeout`. With no time at all it is one that is there already.
-    ///
-    /// # Errors
-    /// Why the connection has ended, once all events that had come were taken.
-    /// [`is_invalid_input`](Error::is_invalid_input) in a handler of the very server.
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Event>> {
-        self.next_by(Instant::now().checked_add(timeout)).transpose()
-    }
-
-    fn next_by(&mut self, until: Option<Instant>) -> Option<Result<Event>> {
-        if self.place.connection.waits_for_itself() {
-            return Some(Err(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
-        }
-        loop {
-            if let Course::Lost(_) = self.course
-                && let Err(error) = self.renew(until)
-            {
-                let is_up = error.is_timeout() && until.is_some_and(|until| until <= Instant::now());
-                return if is_up { None } else { Some(Err(error)) };
-            }
-            match self.place.connection.next_event(self.place.seat, until)? {
-                Ok(published) => return Some(Ok(self.renewed.event(published))),
-                Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
-                Err(error) => return Some(self.place.connection.told(Err(error))),
-            }
-        }
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.course, Course::Lost(_))
     }
 
     fn lose(&mut self) {
@@ -226,46 +268,55 @@ impl Events {
 
     /// Subscribes to all topics over the next connection, if there is one by then. What goes wrong on the way is
     /// tried again by whoever comes next.
-    fn renew(&mut self, until: Option<Instant>) -> Result<()> {
-        let Course::Lost(before) = self.course else { return Ok(()) };
-        loop {
-            self.place = Listening::on(self.line.connection(WAIT, until)?.into_shared());
-            let deadline = until.map(|until| until.max(Instant::now() + RENEWAL));
-            let deadline = deadline.into_iter().chain(by(self.timeout)).min();
-            match self.topics.iter().try_for_each(|topic| self.subscribe(*topic, deadline)) {
-                Err(error) if error.lost().is_some() => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    self.renewed = self.place.renewed(&self.topics, before);
-                    self.course = Course::Open;
-                    return Ok(());
+    async fn renew(&mut self, until: Option<Instant>) -> Result<()> {
+        let place = self.next_place(until).await?;
+        self.resume(place);
+        Ok(())
+    }
+
+    /// The next place to listen at, where all topics are subscribed to.
+    pub(crate) fn next_place(
+        &self,
+        until: Option<Instant>,
+    ) -> impl Future<Output = Result<Listening<M>>> + use<M> {
+        let (line, topics, timeout) = (self.line.clone(), self.topics.clone(), self.timeout);
+        async move {
+            loop {
+                let place =
+                    Listening::on(line.connection(WAIT, Terms::until(until, false)).await?.into_shared());
+                let deadline = until.map(|until| until.max(Instant::now() + RENEWAL));
+                let deadline = deadline.into_iter().chain(deadline_in(timeout)).min();
+                match place.subscribe_to_all(&topics, deadline).await {
+                    Err(error) if error.lost().is_some() => {}
+                    result => return result.map(|()| place),
                 }
             }
         }
     }
 
+    /// Goes on there.
+    pub(crate) fn resume(&mut self, place: Listening<M>) {
+        if let Course::Lost(before) = self.course {
+            let after = place.connection.instance();
+            let is_same = after.is_some() && before == after;
+            let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
+            self.renewed = Renewed(self.topics.iter().map(|topic| (*topic, renewal)).collect());
+            (self.place, self.course) = (place, Course::Open);
+        }
+    }
+
+    /// The last item was told.
+    pub(crate) fn end(&mut self) {
+        self.course = Course::Ended;
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.course, Course::Ended)
+    }
+
     #[cfg(feature = "serde")]
     pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
         self.place.connection.endpoint()
-    }
-
-    fn error(&self, kind: Kind) -> Error {
-        Error::new(SUBSCRIBE, self.place.connection.endpoint(), kind)
-    }
-}
-
-impl Iterator for Events {
-    type Item = Result<Event>;
-
-    fn next(&mut self) -> Option<Result<Event>> {
-        if let Course::Ended = self.course {
-            return None;
-        }
-        let next = self.next_by(None);
-        if !matches!(next, Some(Ok(_))) {
-            self.course = Course::Ended;
-        }
-        next
     }
 }
 
@@ -283,16 +334,22 @@ impl<M: Medium> Listening<M> {
         Listening { connection, seat }
     }
 
-    /// These topics were subscribed to here anew; `before` was the server.
-    pub(crate) fn renewed(&self, topics: &[u16], before: Option<[u8; 16]>) -> Renewed {
-        let after = self.connection.instance();
-        let is_same = after.is_some() && before == after;
-        let renewal = if is_same { Renewal::SameServer } else { Renewal::Restarted };
-        Renewed(topics.iter().map(|topic| (*topic, renewal)).collect())
+    async fn subscribe_to_all(&self, topics: &[u16], deadline: Option<Instant>) -> Result<()> {
+        for topic in topics {
+            self.subscribe(*topic, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, topic: u16, deadline: Option<Instant>) -> Result<()> {
+        let unaccepted = Unaccepted { place: self, topic };
+        self.connection.subscribe(self.seat, topic, deadline).await?;
+        std::mem::forget(unaccepted);
+        Ok(())
     }
 
     /// The topic is not, or no longer, subscribed to.
-    pub(crate) fn unsubscribe(&self, topic: u16) {
+    fn unsubscribe(&self, topic: u16) {
         let mut state = self.connection.lock();
         state.caller.unsubscribe(self.seat, topic);
         self.connection.offer(&mut state);
@@ -305,48 +362,54 @@ impl<M: Medium> Drop for Listening<M> {
     }
 }
 
-pub(crate) const SUBSCRIBE: &str = "subscribe";
-pub(crate) const WAIT: &str = "wait for events of";
+/// A subscription in the making: refused, or waited for no longer, it is none.
+struct Unaccepted<'p, M: Medium> {
+    place: &'p Listening<M>,
+    topic: u16,
+}
+
+impl<M: Medium> Drop for Unaccepted<'_, M> {
+    fn drop(&mut self) {
+        self.place.unsubscribe(self.topic);
+    }
+}
+
+const SUBSCRIBE: &str = "subscribe";
+const WAIT: &str = "wait for events of";
 /// What renewing subscriptions may take at least, once there is a connection.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-fn by(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
-}
-
 impl SharedConnection {
-    fn subscribe(&self, seat: Seat, topic: u16, deadline: Option<Instant>) -> Result<Response> {
-        let state = self.lock();
-        self.check_has_events(&state)?;
-        let mut state = self.wait_for_leave(state, SUBSCRIBE, Purpose::Call(0), deadline)?;
-        let begun = state.caller.subscribe(seat, topic, deadline);
-        let id = self.begun(SUBSCRIBE, begun)?;
-        log::debug!("{}: subscribe to type {topic}, id {id}", self.endpoint());
-        let call = Seat::Call(id);
-        state.caller.attend(call, deadline, Waiting::here());
-        let (state, outcome) = self.wait(state, call, deadline);
-        match outcome {
-            Outcome::Reply(reply) => Ok(reply.into()),
-            outcome => Err(self.explain(&state, SUBSCRIBE, outcome)),
-        }
-    }
-
     fn next_event(&self, seat: Seat, until: Option<Instant>) -> Option<Result<Published>> {
         let (state, outcome) = self.attend(seat, |_| until);
         Some(self.event(&state, outcome?))
     }
 }
 
-/// What takes no waiting.
 impl<M: Medium> SharedConnection<M> {
-    pub(crate) fn check_has_events(&self, state: &State<M::Waiting>) -> Result<()> {
-        if state.caller.layout() == Some(Layout::Classic) {
+    async fn subscribe(&self, seat: Seat, topic: u16, deadline: Option<Instant>) -> Result<()> {
+        self.check_thread(SUBSCRIBE)?;
+        if self.layout() == Layout::Classic {
             let text = "the classic layout has no events";
             return Err(Error::new(SUBSCRIBE, self.endpoint(), Kind::InvalidInput(text.into())));
         }
-        Ok(())
+        let subscribe = |caller: &mut Caller<_>, here| {
+            let call = Seat::Call(caller.subscribe(seat, topic, deadline)?);
+            caller.attend(call, deadline, here);
+            Ok(call)
+        };
+        let call = self.begin(SUBSCRIBE, Purpose::Call(0), deadline, subscribe).await?;
+        log::debug!("{}: subscribe to type {topic}, {call:?}", self.endpoint());
+        let accepted = match M::wait(self, call, deadline).await {
+            (_, Outcome::Reply(reply)) => Response::from(reply),
+            (state, outcome) => return Err(self.explain(&state, SUBSCRIBE, outcome)),
+        };
+        accepted.checked_as(SUBSCRIBE, self.endpoint()).map(drop)
     }
+}
 
+/// What takes no waiting.
+impl<M: Medium> SharedConnection<M> {
     /// What this is that has come for one who listens.
     pub(crate) fn event(&self, state: &State<M::Waiting>, outcome: Outcome) -> Result<Published> {
         match outcome {

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// A call under way. Where nobody wants to read of it, it costs a look at the level.
 #[derive(Debug, Default)]
-pub(crate) struct Asked(Option<Begun>);
+pub(crate) struct Asked(Option<Box<Begun>>);
 
 #[derive(Debug)]
 struct Begun {
@@ -19,15 +19,25 @@ struct Begun {
 }
 
 impl Asked {
+    #[inline]
     pub(crate) fn begin(endpoint: &Endpoint, msg_type: u16, id: u32, length: usize) -> Asked {
         Asked(log::log_enabled!(log::Level::Debug).then(|| {
             log::debug!("{endpoint}: request type {msg_type} id {id}, {length} bytes");
-            Begun { msg_type, id, at: Instant::now() }
+            Box::new(Begun { msg_type, id, at: Instant::now() })
         }))
     }
 
+    #[inline]
     pub(crate) fn end(self, endpoint: &Endpoint, result: &Result<Response>) {
-        let Some(Begun { msg_type, id, at }) = self.0 else { return };
+        if let Some(begun) = self.0 {
+            begun.end(endpoint, result);
+        }
+    }
+}
+
+impl Begun {
+    fn end(&self, endpoint: &Endpoint, result: &Result<Response>) {
+        let Begun { msg_type, id, at } = *self;
         let micros = at.elapsed().as_micros();
         match result {
             Ok(Response { rc, payload, .. }) => {

@@ -1,5 +1,6 @@
 //! A client's connection, and the ones that follow it if that was asked for.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,14 +21,14 @@ use sidewire_wire::{Executed, ResultCode};
 pub(crate) struct Lasting<M: Medium = Channel> {
     connect: Connect,
     reconnect: Reconnect,
-    closing: Option<Closing>,
+    pub(super) closing: Option<Closing>,
     state: Mutex<State<M>>,
     /// Rung when an attempt is over.
-    pub(crate) is_decided: M::Bell,
+    is_decided: M::Bell,
 }
 
 #[derive(Debug)]
-pub(crate) struct State<M: Medium> {
+struct State<M: Medium> {
     /// The last one, perhaps ended.
     connection: Arc<SharedConnection<M>>,
     /// The one that shakes hands.
@@ -39,26 +40,26 @@ pub(crate) struct State<M: Medium> {
     failure: Option<Error>,
 }
 
-type Guard<'a, M = Channel> = MutexGuard<'a, State<M>>;
-
 /// What whoever needs a connection does next.
 #[derive(Debug)]
-pub(crate) enum Next<M: Medium> {
+enum Next<M: Medium> {
     Use(Arc<SharedConnection<M>>),
-    /// Comes again when an attempt is over, or then.
-    Wait(Option<Instant>),
     /// Makes an attempt.
     Attempt,
     /// Has no time left.
     Late(Error),
-    /// Goes: see [`Lasting::given_up`].
+    /// Goes: no other connection will be sought.
     GivenUp(Error),
 }
 
+/// An attempt to connect anew, until it was noted. One that is dropped before was cut short, and the next may follow.
+#[derive(Debug)]
+pub(crate) struct Attempt<M: Medium>(Option<Arc<Lasting<M>>>);
+
 /// How an attempt is bounded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) limit: Option<Duration>,
+struct Bounds {
+    limit: Option<Duration>,
     /// Whether that is less than it would have if whoever makes it had more time.
     is_cut: bool,
 }
@@ -75,33 +76,53 @@ impl<M: Medium> Lasting<M> {
         Lasting { connect, reconnect, closing, state: Mutex::new(state), is_decided: M::Bell::default() }
     }
 
-    /// For one who needs a connection by then.
-    pub(crate) fn next(
+    /// The connection; a new one if the last one has ended, by then.
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        operation: &'static str,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<SharedConnection<M>>> {
+        let connection = self.current();
+        if connection.is_silent() {
+            M::settle().await;
+            connection.has_ended();
+        }
+        drop(connection);
+        loop {
+            let next = self.is_decided.until(&self.state, |state| self.next(state, operation, deadline));
+            match next.await {
+                Next::Use(connection) => return Ok(connection),
+                Next::Attempt => M::make(self.endpoint(), Attempt(Some(Arc::clone(self))), deadline).await?,
+                Next::Late(error) => return Err(error),
+                Next::GivenUp(error) => {
+                    self.tell(&error);
+                    return Err(error.for_request(operation, Executed::Never));
+                }
+            }
+        }
+    }
+
+    /// What one does who needs a connection by then. He waits until an attempt is over, or as long as this says.
+    fn next(
         &self,
         state: &mut State<M>,
         operation: &'static str,
         deadline: Option<Instant>,
-    ) -> Next<M> {
+    ) -> ControlFlow<Next<M>, Option<Instant>> {
         self.note_an_end(state);
         let now = Instant::now();
         let is_past = deadline.is_some_and(|deadline| deadline <= now);
-        match state.reconnecting.poll(now) {
+        ControlFlow::Break(match state.reconnecting.poll(now) {
             Turn::Connected => Next::Use(Arc::clone(&state.connection)),
             Turn::GivenUp => Next::GivenUp(state.end(self.connect.endpoint())),
             Turn::Wait { .. } if is_past => Next::Late(self.no_time(state, operation)),
-            Turn::Wait { until } => Next::Wait(until.into_iter().chain(deadline).min()),
+            Turn::Wait { until } => return ControlFlow::Continue(until.into_iter().chain(deadline).min()),
             Turn::Attempt if is_past => {
                 state.reconnecting.cut_short(now);
                 Next::Late(self.no_time(state, operation))
             }
             Turn::Attempt => Next::Attempt,
-        }
-    }
-
-    /// What is told one who needs a connection when no other will be sought. Under no lock.
-    pub(crate) fn given_up(&self, error: &Error, operation: &'static str) -> Error {
-        self.tell(error);
-        error.for_request(operation, Executed::Never)
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -133,7 +154,7 @@ impl<M: Medium> Lasting<M> {
     }
 
     /// How long an attempt may take that is to be over by then.
-    pub(crate) fn bounds(&self, deadline: Option<Instant>) -> Bounds {
+    fn bounds(&self, deadline: Option<Instant>) -> Bounds {
         let left = remaining(deadline);
         let limit = self.connect.time_limit();
         let is_cut = left.is_some_and(|left| limit.is_none_or(|limit| left < limit));
@@ -141,7 +162,7 @@ impl<M: Medium> Lasting<M> {
     }
 
     /// Notes how an attempt went.
-    pub(crate) fn note_attempt(&self, result: Result<Arc<SharedConnection<M>>>, bounds: Bounds) {
+    fn note_attempt(&self, result: Result<Arc<SharedConnection<M>>>, bounds: Bounds) {
         let mut state = self.lock();
         state.next = None;
         let now = Instant::now();
@@ -170,17 +191,7 @@ impl<M: Medium> Lasting<M> {
         }
     }
 
-    /// Whoever made the attempt has gone in the middle of it.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn drop_attempt(&self) {
-        let mut state = self.lock();
-        state.next = None;
-        state.reconnecting.cut_short(Instant::now());
-        drop(state);
-        self.is_decided.ring();
-    }
-
-    pub(crate) fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         match self.lock().reconnecting.has_given_up() {
             true => Err(Error::new("connect to", self.connect.endpoint(), Kind::Closed)),
             false => Ok(()),
@@ -188,18 +199,13 @@ impl<M: Medium> Lasting<M> {
     }
 
     /// Shows `close` a connection that has not shaken hands yet.
-    pub(crate) fn show(&self, connection: &Arc<SharedConnection<M>>) -> Result<()> {
+    pub(super) fn show(&self, connection: &Arc<SharedConnection<M>>) -> Result<()> {
         let mut state = self.lock();
         if state.reconnecting.has_given_up() {
             return Err(Error::new("connect to", self.connect.endpoint(), Kind::Closed));
         }
         state.next = Some(Arc::clone(connection));
         Ok(())
-    }
-
-    #[cfg(feature = "tokio")]
-    pub(crate) fn connect(&self) -> &Connect {
-        &self.connect
     }
 
     pub(crate) fn close(&self) {
@@ -232,62 +238,32 @@ impl<M: Medium> Lasting<M> {
         })
     }
 
-    pub(crate) fn lock(&self) -> Guard<'_, M> {
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// For threads.
-impl Lasting {
-    /// The connection; a new one if the last one has ended, by then.
-    pub(super) fn connection(
-        &self,
-        operation: &'static str,
-        deadline: Option<Instant>,
-    ) -> Result<Arc<SharedConnection>> {
-        let mut state = self.lock();
-        if state.connection.is_silent() {
-            let connection = Arc::clone(&state.connection);
-            drop(state);
-            connection.has_ended();
-            state = self.lock();
-        }
-        loop {
-            match self.next(&mut state, operation, deadline) {
-                Next::Use(connection) => return Ok(connection),
-                Next::Late(error) => return Err(error),
-                Next::GivenUp(error) => {
-                    drop(state);
-                    return Err(self.given_up(&error, operation));
-                }
-                Next::Wait(until) => state = self.wait(state, remaining(until)),
-                Next::Attempt => {
-                    drop(state);
-                    let bounds = self.bounds(deadline);
-                    self.note_attempt(self.open(bounds.limit, deadline), bounds);
-                    state = self.lock();
-                }
-            }
+impl<M: Medium> Attempt<M> {
+    /// Makes it, for one who needs a connection by then, and notes how it went.
+    pub(crate) async fn make(mut self, deadline: Option<Instant>) {
+        let Some(lasting) = &self.0 else { return };
+        let bounds = lasting.bounds(deadline);
+        let connect = lasting.connect.clone().timeout(bounds.limit);
+        let result = connect.strive(deadline, None, Some(lasting)).await;
+        if let Some(lasting) = self.0.take() {
+            lasting.note_attempt(result, bounds);
         }
     }
+}
 
-    /// An effort, which is to be over by then.
-    fn open(&self, limit: Option<Duration>, until: Option<Instant>) -> Result<Arc<SharedConnection>> {
-        self.connect.clone().timeout(limit).strive(until, |connect| {
-            let deadline = connect.deadline();
-            self.check_open()?;
-            let connection = connect.begin_stream(None)?;
-            self.show(&connection)?;
-            connect.shake_hands(&connection, deadline)?;
-            Ok(connection)
-        })
-    }
-
-    fn wait<'a>(&self, state: Guard<'a>, left: Option<Duration>) -> Guard<'a> {
-        match left {
-            None => self.is_decided.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => self.is_decided.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-        }
+impl<M: Medium> Drop for Attempt<M> {
+    fn drop(&mut self) {
+        let Some(lasting) = &self.0 else { return };
+        let mut state = lasting.lock();
+        state.next = None;
+        state.reconnecting.cut_short(Instant::now());
+        drop(state);
+        lasting.is_decided.ring();
     }
 }
 

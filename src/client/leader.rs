@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
 
+use super::attached;
 use super::closing::Closing;
 use super::handlers::Handlers;
 use super::medium::Medium;
@@ -56,7 +57,7 @@ pub(crate) struct State<W = Waiting> {
 }
 
 /// A thread that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Waiting(Thread);
 
 impl Waiting {
@@ -82,7 +83,7 @@ const LARGE: usize = 64 << 10;
 /// Bytes that the writer takes along while it waits without the lock.
 const WRITE_CHUNK: usize = 256 << 10;
 /// How long the writer waits for room in one go, should nobody read meanwhile.
-const WRITER_CHECK: Duration = Duration::from_millis(100);
+pub(super) const WRITER_CHECK: Duration = Duration::from_millis(100);
 
 impl<M: Medium> SharedConnection<M> {
     pub(super) fn new(
@@ -141,8 +142,13 @@ impl<M: Medium> SharedConnection<M> {
 
     /// The same, and says whether more is left. Whoever waits is to see to that.
     pub(crate) fn send_at_once(&self, state: &mut State<M::Waiting>) -> Sent {
-        while let Some(unsent) = state.caller.to_send() {
-            let result = self.channel.send_now(unsent);
+        loop {
+            let parcel = state.caller.next_parcel().cloned();
+            let Some(unsent) = state.caller.to_send() else { break };
+            let result = match parcel {
+                None => self.channel.send_now(unsent),
+                Some(parcel) => attached::send_now(&self.channel, unsent, &parcel),
+            };
             state.now = Instant::now();
             let now = state.now;
             match result {
@@ -165,7 +171,7 @@ impl<M: Medium> SharedConnection<M> {
     }
 
     /// Behind a failure: tells the server, if that goes without waiting, and closes.
-    fn close_if_failed(&self, state: &mut State<M::Waiting>) {
+    pub(super) fn close_if_failed(&self, state: &mut State<M::Waiting>) {
         let Some(words) = state.caller.poll_close() else { return };
         if words.is_empty() {
             return self.channel.hang_up();
@@ -280,16 +286,19 @@ impl SharedConnection {
         may_go: impl Fn(&Caller<Waiting>) -> bool,
     ) -> (Guard<'a>, Option<Outcome>) {
         loop {
+            let before = state.now;
             state = self.flush(state, Some(seat), until);
             if may_go(&state.caller) {
                 return (state, None);
             }
             let now = state.now;
+            // Whoever has just sent something has just looked at the clock.
+            let asked = (now != before).then_some(now);
             state = match state.caller.poll(seat, now) {
                 Step::Done(outcome) => return (state, Some(outcome)),
                 Step::Read { until: next } => match self.take_work(&mut state) {
                     Some(incoming) => self.serve(state, seats, until, incoming, Waiting::here),
-                    None => self.read(state, Some(seat), next).0,
+                    None => self.read(state, Some(seat), next, asked).0,
                 },
                 Step::Look => self.read_what_is_there(state, Some(seat)),
                 Step::Wait { until } => self.follow(state, until),
@@ -310,17 +319,21 @@ impl SharedConnection {
         state
     }
 
-    /// Leads: reads once. Says whether bytes came.
+    /// Leads: reads once. Says whether bytes came. `asked`: the time, if it is known.
     fn read<'a>(
         &'a self,
         mut state: Guard<'a>,
         seat: Option<Seat>,
         until: Option<Instant>,
+        asked: Option<Instant>,
     ) -> (Guard<'a>, bool) {
+        if state.caller.offers_attachments() {
+            return self.read_attached(state, seat, until, asked);
+        }
         let large = state.caller.begin_read(LARGE);
         let mut inbox = std::mem::take(&mut state.inbox);
         drop(state);
-        let asked = Instant::now();
+        let asked = asked.unwrap_or_else(Instant::now);
         let timeout = until.map(|until| whole_millis(until.saturating_duration_since(asked)));
         let (result, most, large) = match large {
             Some((mut partial, most)) => {
@@ -328,7 +341,9 @@ impl SharedConnection {
                 (result, most, Some(partial))
             }
             None => {
-                inbox.resize(INBOX, 0);
+                if inbox.len() != INBOX {
+                    inbox.resize(INBOX, 0);
+                }
                 (self.channel.recv(&mut inbox, timeout), INBOX, None)
             }
         };
@@ -351,7 +366,7 @@ impl SharedConnection {
             if state.caller.is_somebody_reading() || state.caller.is_over() {
                 break;
             }
-            let (read, has_come) = self.read(state, seat, Some(Instant::now()));
+            let (read, has_come) = self.read(state, seat, Some(Instant::now()), None);
             state = read;
             if !has_come {
                 break;
@@ -368,9 +383,11 @@ impl SharedConnection {
         seat: Option<Seat>,
         deadline: Option<Instant>,
     ) -> Guard<'a> {
-        while let Some(unsent) = state.caller.to_send() {
+        loop {
+            let parcel = state.caller.next_parcel().cloned();
+            let Some(unsent) = state.caller.to_send() else { break };
             // Usually the system takes it at once, and the lock need not be let go.
-            let mut result = self.channel.send(unsent, Some(Duration::ZERO));
+            let mut result = attached::send(&self.channel, unsent, parcel.as_ref(), Duration::ZERO);
             let mut asked = None;
             if is_timeout(&result) {
                 let chunk = &unsent[..unsent.len().min(WRITE_CHUNK)];
@@ -379,7 +396,7 @@ impl SharedConnection {
                 state.caller.begin_write(seat, now);
                 drop(state);
                 let patience = remaining(deadline).map_or(WRITER_CHECK, |left| left.min(WRITER_CHECK));
-                result = self.channel.send(&chunk, Some(patience));
+                result = attached::send(&self.channel, &chunk, parcel.as_ref(), patience);
                 state = self.lock();
             }
             state.now = Instant::now();
@@ -411,6 +428,12 @@ fn is_timeout<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
+/// When something is over that begins now.
+#[inline]
+pub(crate) fn deadline_in(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
 /// What is left, in whole milliseconds.
 pub(crate) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
     Some(whole_millis(deadline?.saturating_duration_since(Instant::now())))
@@ -418,8 +441,9 @@ pub(crate) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
 
 /// A channel remembers the time limit that it last set, so that calls with the same limit, one after the
 /// other, need not set it again.
-fn whole_millis(left: Duration) -> Duration {
-    Duration::from_millis(left.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+pub(super) fn whole_millis(left: Duration) -> Duration {
+    let part = u64::from(left.subsec_nanos().div_ceil(1_000_000));
+    Duration::from_millis(left.as_secs().saturating_mul(1000).saturating_add(part))
 }
 
 pub(super) fn is_past(deadline: Option<Instant>) -> bool {

@@ -1,51 +1,46 @@
 //! What a client's calls go over: one connection, or one after the other.
 
+use std::future::{Future, ready};
+use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sidewire_platform::{Channel, Endpoint};
+use sidewire_platform::{Address, Channel, Endpoint, Peer};
 
 use super::Connect;
 use super::closing::Closing;
 use super::lasting::Lasting;
-use super::leader::SharedConnection;
-use super::medium::Medium;
+use super::leader::{SharedConnection, deadline_in};
+use super::medium::{Medium, at_once};
 use super::relay::Relay;
-use crate::error::{Error, Result};
-use sidewire_wire::Executed;
+use crate::error::{Error, Kind, Result};
 use sidewire_wire::reconnecting::Lost;
+use sidewire_wire::{App, Executed, Layout};
 
-/// What calls go over.
-#[derive(Clone, Debug)]
-pub(super) enum Line {
-    /// The client connects by itself.
-    Own(Own),
-    /// Somebody else sees to it that there is a connection.
-    Relayed(Arc<Relay>),
-}
-
-/// What a client makes itself, for threads or for tasks.
+/// What calls go over, of threads or of tasks.
 #[derive(Debug)]
-pub(crate) enum Own<M: Medium = Channel> {
+pub(crate) enum Line<M: Medium = Channel> {
     /// One connection, to its end.
     Once(Arc<SharedConnection<M>>),
     /// It connects anew.
     Lasting(Arc<Lasting<M>>),
+    /// Somebody else sees to it that there is a connection.
+    Relayed(Arc<Relay<M>>),
 }
 
 /// How a request is treated when there is no connection, or no more.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    pub(super) deadline: Option<Instant>,
+pub(crate) struct Terms {
+    pub(crate) deadline: Option<Instant>,
     /// Whether it does no harm if it is executed twice.
-    pub(super) is_safe: bool,
-    pub(super) gap: Gap,
+    pub(crate) is_safe: bool,
+    pub(crate) gap: Gap,
 }
 
 /// What a request does that comes between two connections which somebody else makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(crate) enum Gap {
     /// It waits for the next one, within its time limit.
     Wait,
     Fail,
@@ -53,14 +48,14 @@ pub(super) enum Gap {
 
 impl Terms {
     /// Of one that waits.
-    pub(super) fn until(deadline: Option<Instant>, is_safe: bool) -> Terms {
+    pub(crate) fn until(deadline: Option<Instant>, is_safe: bool) -> Terms {
         Terms { deadline, is_safe, gap: Gap::Wait }
     }
 }
 
 /// A request that goes from one connection to the next.
 #[derive(Debug)]
-pub(crate) struct Carried {
+struct Carried {
     operation: &'static str,
     is_safe: bool,
     /// Whether it may have been, so far.
@@ -68,12 +63,12 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    pub(crate) fn begin(operation: &'static str, is_safe: bool) -> Carried {
+    fn begin(operation: &'static str, is_safe: bool) -> Carried {
         Carried { operation, is_safe, executed: Executed::Never }
     }
 
     /// Whether it is to be tried over the next connection, when this is what came of it over one.
-    pub(crate) fn goes_on(&mut self, error: &Error) -> bool {
+    fn goes_on(&mut self, error: &Error) -> bool {
         let goes_on = error.lost().is_some_and(|lost| lost.goes_on(self.is_safe));
         if goes_on {
             log::debug!("goes on over the next connection: {error}");
@@ -85,7 +80,7 @@ impl Carried {
     }
 
     /// What is told if there is no connection for it.
-    pub(crate) fn stranded(&self, error: Error) -> Error {
+    fn stranded(&self, error: Error) -> Error {
         let error = error.for_request(self.operation, self.executed);
         match self.executed {
             Executed::Never if error.is_timeout() => error.with_more("it was not sent"),
@@ -123,162 +118,210 @@ impl<M: Medium> Deref for Held<'_, M> {
     }
 }
 
-impl<M: Medium> Own<M> {
-    /// Of a client that was opened so; `closing` is whom it tells of its end.
-    pub(crate) fn of(
-        connect: Connect,
-        closing: Option<Closing>,
-        connection: Arc<SharedConnection<M>>,
-    ) -> Own<M> {
-        match connect.reconnects() {
-            None => Own::Once(connection),
-            Some(reconnect) => Own::Lasting(Arc::new(Lasting::new(connect, reconnect, closing, connection))),
-        }
+impl<M: Medium> Line<M> {
+    /// Connects, with all that the options ask for; `closing` is whom the client tells of its end.
+    pub(crate) async fn open(connect: Connect, closing: Option<Closing>) -> Result<Line<M>> {
+        let reconnect = connect.reconnects();
+        // What a connection tells of its end is the client's end unless others follow.
+        let told = closing.clone().filter(|_| reconnect.is_none());
+        let connection = connect.strive(None, told.as_ref(), None).await?;
+        Ok(match reconnect {
+            None => Line::Once(connection),
+            Some(reconnect) => Line::Lasting(Arc::new(Lasting::new(connect, reconnect, closing, connection))),
+        })
     }
 
     /// Whether another connection follows one that has ended.
     #[inline]
     pub(crate) fn is_lasting(&self) -> bool {
-        matches!(self, Own::Lasting(_))
+        !matches!(self, Line::Once(_))
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         match self {
-            Own::Once(connection) => connection.endpoint(),
-            Own::Lasting(lasting) => lasting.endpoint(),
-        }
-    }
-
-    /// The connection, or the last one there was.
-    pub(crate) fn current(&self) -> Held<'_, M> {
-        match self {
-            Own::Once(connection) => Held::Once(connection),
-            Own::Lasting(lasting) => Held::Current(lasting.current()),
-        }
-    }
-
-    pub(crate) fn close(&self) {
-        match self {
-            Own::Once(connection) => connection.close_and_tell(),
-            Own::Lasting(lasting) => lasting.close(),
-        }
-    }
-
-    /// Whether it has ended for good. What has come is looked at first.
-    pub(crate) fn is_closed(&self) -> bool {
-        match self {
-            Own::Once(connection) => connection.is_over(),
-            Own::Lasting(lasting) => lasting.has_given_up(),
-        }
-    }
-}
-
-impl<M: Medium> Clone for Own<M> {
-    fn clone(&self) -> Own<M> {
-        match self {
-            Own::Once(connection) => Own::Once(Arc::clone(connection)),
-            Own::Lasting(lasting) => Own::Lasting(Arc::clone(lasting)),
-        }
-    }
-}
-
-impl Line {
-    /// Whether another connection follows one that has ended.
-    pub(super) fn is_lasting(&self) -> bool {
-        match self {
-            Line::Own(own) => own.is_lasting(),
-            Line::Relayed(_) => true,
-        }
-    }
-
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        match self {
-            Line::Own(own) => own.endpoint(),
+            Line::Once(connection) => connection.endpoint(),
+            Line::Lasting(lasting) => lasting.endpoint(),
             Line::Relayed(relay) => relay.endpoint(),
         }
     }
 
     /// The connection, or the last one there was. `None`: there was none yet.
-    pub(super) fn current(&self) -> Option<Held<'_>> {
+    pub(crate) fn current(&self) -> Option<Held<'_, M>> {
         match self {
-            Line::Own(own) => Some(own.current()),
+            Line::Once(connection) => Some(Held::Once(connection)),
+            Line::Lasting(lasting) => Some(Held::Current(lasting.current())),
             Line::Relayed(relay) => relay.current().map(Held::Current),
         }
     }
 
     /// One to begin something on, which is new if the last one has ended.
-    pub(super) fn connection(&self, operation: &'static str, deadline: Option<Instant>) -> Result<Held<'_>> {
-        self.connection_on(operation, Terms::until(deadline, false))
-    }
-
-    fn connection_on(&self, operation: &'static str, terms: Terms) -> Result<Held<'_>> {
+    pub(crate) async fn connection(&self, operation: &'static str, terms: Terms) -> Result<Held<'_, M>> {
         match self {
-            Line::Own(Own::Once(connection)) => Ok(Held::Once(connection)),
-            Line::Own(Own::Lasting(lasting)) => {
-                lasting.connection(operation, terms.deadline).map(Held::Current)
-            }
-            Line::Relayed(relay) => relay.connection(operation, terms.deadline, terms.gap).map(Held::Current),
+            Line::Once(connection) => Ok(Held::Once(connection)),
+            Line::Lasting(lasting) => lasting.connection(operation, terms.deadline).await.map(Held::Current),
+            Line::Relayed(relay) => relay.connection(operation, terms).await.map(Held::Current),
         }
     }
 
     /// Does this on a connection, and on the next ones as long as it is lost with them and may go on.
-    pub(super) fn carry<T>(
+    pub(crate) async fn carry<T, F: Future<Output = Result<T>>>(
         &self,
         operation: &'static str,
         terms: Terms,
-        mut attempt: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
+        mut attempt: impl FnMut(Arc<SharedConnection<M>>) -> F,
     ) -> Result<T> {
-        if let Line::Own(Own::Once(connection)) = self {
-            return connection.told(attempt(connection));
-        }
         let mut carried = Carried::begin(operation, terms.is_safe);
         loop {
-            let connection = self.connection_on(operation, terms).map_err(|error| carried.stranded(error))?;
-            match attempt(&connection) {
-                Err(error) if carried.goes_on(&error) => {}
+            let connection = self.connection(operation, terms).await;
+            let connection = connection.map_err(|error| carried.stranded(error))?.into_shared();
+            match attempt(Arc::clone(&connection)).await {
+                Err(error) if self.is_lasting() && carried.goes_on(&error) => {}
                 result => return connection.told(result),
             }
         }
     }
 
     /// Reads, and runs what the server asks for, until there is no connection any more.
-    pub(super) fn run(&self) -> Result<()> {
-        if let Line::Own(Own::Once(connection)) = self {
-            let end = connection.run();
+    pub(crate) async fn run(&self) -> Result<()> {
+        self.check_thread("read from")?;
+        if let Line::Once(connection) = self {
+            let end = connection.run().await;
             connection.tell_end();
             return end;
         }
         loop {
-            match self.connection("read from", None) {
+            match self.connection("read from", Terms::until(None, false)).await {
                 // Whatever its end is, the next one is looked for.
-                Ok(connection) => drop(connection.run()),
+                Ok(connection) => drop(connection.run().await),
                 Err(error) if error.is_closed() => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    pub(super) fn close(&self) {
+    /// Waits until the system has taken all that is to be sent.
+    pub(crate) async fn flush(&self, timeout: Option<Duration>) -> Result<()> {
+        let Some(connection) = self.current() else { return Ok(()) };
+        connection.told(connection.send_all(deadline_in(timeout)).await)
+    }
+
+    pub(crate) fn close(&self) {
         match self {
-            Line::Own(own) => own.close(),
+            Line::Once(connection) => connection.close_and_tell(),
+            Line::Lasting(lasting) => lasting.close(),
             Line::Relayed(relay) => relay.close(),
         }
     }
 
+    /// Whoever was to be told of its end is not.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn tell_nobody(&self) {
+        let closing = match self {
+            Line::Once(connection) => &connection.closing,
+            Line::Lasting(lasting) => &lasting.closing,
+            Line::Relayed(relay) => &relay.closing,
+        };
+        closing.iter().for_each(Closing::forget);
+    }
+
     /// Whether it has ended for good. What has come is looked at first.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         match self {
-            Line::Own(own) => own.is_closed(),
+            Line::Once(connection) => connection.is_over(),
+            Line::Lasting(lasting) => lasting.has_given_up(),
             Line::Relayed(relay) => relay.is_over(),
         }
+    }
+}
+
+/// What a client tells of its connection, or of the last one there was.
+impl<M: Medium> Line<M> {
+    pub(crate) fn peer(&self) -> Peer {
+        self.current().map_or_else(Peer::unknown, |connection| connection.channel().peer().clone())
+    }
+
+    pub(crate) fn peer_app(&self) -> Option<App> {
+        self.current()?.peer_app()
+    }
+
+    /// Whether something may come that was not asked for.
+    pub(crate) fn check_reads_alone(&self) -> Result<()> {
+        match self.layout() {
+            Layout::V1 => Ok(()),
+            _ => Err(nothing_comes(self.endpoint())),
+        }
+    }
+
+    /// Whether this thread may wait for the server.
+    pub(crate) fn check_thread(&self, operation: &'static str) -> Result<()> {
+        self.current().map_or(Ok(()), |connection| connection.check_thread(operation))
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.current().map_or(Layout::V1, |connection| connection.layout())
+    }
+
+    pub(crate) fn request_limit(&self) -> Option<usize> {
+        Some(self.current()?.request_limit())
+    }
+
+    pub(crate) fn peer_address(&self) -> Result<Address> {
+        self.address("look up the server's address on", M::peer_address)
+    }
+
+    pub(crate) fn local_address(&self) -> Result<Address> {
+        self.address("look up our address on", M::local_address)
+    }
+
+    fn address(
+        &self,
+        operation: &'static str,
+        look_up: impl FnOnce(&M) -> io::Result<Address>,
+    ) -> Result<Address> {
+        let connection = self.current();
+        let connection =
+            connection.ok_or_else(|| Error::new(operation, self.endpoint(), Kind::NotListening))?;
+        look_up(connection.channel()).map_err(|error| Error::os(operation, self.endpoint(), error))
+    }
+}
+
+/// What is told whoever would wait for that in vain.
+pub(super) fn nothing_comes(endpoint: &Endpoint) -> Error {
+    let kind = Kind::InvalidInput("nothing comes there that was not asked for".into());
+    Error::new("read from", endpoint, kind)
+}
+
+impl<M: Medium> Clone for Line<M> {
+    fn clone(&self) -> Line<M> {
+        match self {
+            Line::Once(connection) => Line::Once(Arc::clone(connection)),
+            Line::Lasting(lasting) => Line::Lasting(Arc::clone(lasting)),
+            Line::Relayed(relay) => Line::Relayed(Arc::clone(relay)),
+        }
+    }
+}
+
+/// For threads.
+impl Line {
+    /// As [`carry`](Line::carry), and fast where there is one connection only.
+    pub(super) fn carry_now<T>(
+        &self,
+        operation: &'static str,
+        terms: Terms,
+        mut attempt: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
+    ) -> Result<T> {
+        if let Line::Once(connection) = self {
+            return connection.told(attempt(connection));
+        }
+        at_once(self.carry(operation, terms, |connection| ready(attempt(&connection))))
     }
 
     /// Whether something outlives the client that has it.
     pub(super) fn is_shared(&self) -> bool {
         match self {
-            Line::Own(Own::Once(connection)) => Arc::strong_count(connection) > 1,
+            Line::Once(connection) => Arc::strong_count(connection) > 1,
             // One of the two is ours.
-            Line::Own(Own::Lasting(lasting)) => {
+            Line::Lasting(lasting) => {
                 Arc::strong_count(lasting) > 1 || Arc::strong_count(&lasting.current()) > 2
             }
             Line::Relayed(_) => true,

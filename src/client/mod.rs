@@ -1,5 +1,6 @@
 //! The blocking client: no loop, no thread of its own.
 
+mod attached;
 mod build;
 mod calls;
 mod closing;
@@ -12,6 +13,7 @@ mod handlers;
 mod journal;
 mod lasting;
 mod leader;
+mod lending;
 mod line;
 mod medium;
 mod opening;
@@ -25,29 +27,28 @@ pub(crate) mod request;
 mod serving;
 mod summons;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sidewire_platform::{Address, Endpoint, Peer};
+use sidewire_platform::{Address, Attachment, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
-use crate::loops::{self, WAITS_FOR_ITSELF};
-#[cfg(not(feature = "tokio"))]
-use closing::Closing;
+use crate::loops;
 use datagram::DatagramCalls;
-use line::{Held, Line};
+use line::nothing_comes;
+use medium::at_once;
 use sidewire_wire::caller::Reply;
-use sidewire_wire::{App, Layout, ResultCode};
+use sidewire_wire::{App, Layout, Parcel, Payload, ResultCode};
 
+pub(crate) use {closing::Closing, line::Line};
 #[cfg(feature = "tokio")]
 pub(crate) use {
-    closing::Closing,
-    events::{Listening, Renewed, SUBSCRIBE, WAIT as WAIT_FOR_EVENTS},
-    journal::Asked,
-    lasting::{Bounds, Lasting, Next},
-    leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, remaining},
-    line::{Carried, Own},
+    events::{Listening, Subscribed},
+    lasting::Attempt,
+    leader::{Guard, INBOX, LOOKS, Sent, SharedConnection, State, deadline_in},
+    line::Terms,
     medium::{Bell, Medium},
     parts::Coming,
+    pending::{Begun, Course as StartedCourse, Started},
     request::explain as explain_request,
 };
 
@@ -112,9 +113,10 @@ enum Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     rc: ResultCode,
-    payload: Vec<u8>,
+    payload: Payload,
     is_text: bool,
     may_be_refusal: bool,
+    attached: Option<Parcel>,
 }
 
 impl Response {
@@ -130,10 +132,17 @@ impl Response {
         &self.payload
     }
 
-    /// The same, to keep.
+    /// The same, to keep. One of 64 KiB or more is moved to the beginning of its memory for that, which costs as much as a copy.
     #[must_use]
     pub fn into_payload(self) -> Vec<u8> {
-        self.payload
+        self.payload.into_vec()
+    }
+
+    /// What came with it besides its payload, for whoever asks first, of all that are clones of each other: open files,
+    /// ends of pipes, sockets. Nothing comes unless [`Connect::attachments`] says so.
+    #[must_use]
+    pub fn take_attachments(&self) -> Vec<Attachment> {
+        self.attached.as_ref().and_then(Parcel::take).unwrap_or_default()
     }
 
     /// Whether this may be the server's refusal instead of a handler's answer: "not permitted" or
@@ -145,20 +154,22 @@ impl Response {
     }
 
     /// As an error if the code is not 0.
+    #[inline]
     pub(crate) fn checked(self, endpoint: &Endpoint) -> Result<Response> {
         self.checked_as("call", endpoint)
     }
 
     /// The same of another operation than a call.
+    #[inline]
     pub(crate) fn checked_as(self, operation: &'static str, endpoint: &Endpoint) -> Result<Response> {
-        let Response { rc, payload, is_text, may_be_refusal } = self;
-        match rc {
-            ResultCode::OK => Ok(Response { rc, payload, is_text, may_be_refusal }),
-            rc => {
-                let kind = Kind::Answered { rc, payload, is_text, may_be_refusal };
-                Err(Error::new(operation, endpoint, kind))
-            }
-        }
+        if self.rc.is_ok() { Ok(self) } else { Err(self.into_error(operation, endpoint)) }
+    }
+
+    #[cold]
+    fn into_error(self, operation: &'static str, endpoint: &Endpoint) -> Error {
+        let Response { rc, payload, is_text, may_be_refusal, .. } = self;
+        let payload = payload.into_vec();
+        Error::new(operation, endpoint, Kind::Answered { rc, payload, is_text, may_be_refusal })
     }
 
     /// The same as one of whose request it is known whether replies to such can be refusals.
@@ -177,9 +188,9 @@ impl Response {
 
 impl From<Reply> for Response {
     fn from(reply: Reply) -> Response {
-        let Reply { rc, payload, is_text, is_classic_first, .. } = reply;
+        let Reply { rc, payload, is_text, is_classic_first, attached, .. } = reply;
         // Who is refused is told so at once, in reply to whatever it asks first.
-        Response { rc, payload, is_text, may_be_refusal: false }.with_doubt(is_classic_first)
+        Response { rc, payload, is_text, may_be_refusal: false, attached }.with_doubt(is_classic_first)
     }
 }
 
@@ -237,9 +248,7 @@ impl Client {
         let Link::Stream(line) = &self.link else { return Ok(()) };
         // Nobody would make room meanwhile.
         let timeout = if self.waits_for_itself() { Some(Duration::ZERO) } else { self.call_timeout };
-        let Some(connection) = line.current() else { return Ok(()) };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        connection.told(connection.send_all(deadline))
+        at_once(line.flush(timeout))
     }
 
     /// Reads on this thread, and [handles](Connect::on) what the server asks, until the connection is over: for
@@ -253,15 +262,7 @@ impl Client {
     /// [`is_timeout`](Error::is_timeout). [`is_invalid_input`](Error::is_invalid_input) as with
     /// [`spawn_reader`](Client::spawn_reader), and in a handler of that very server.
     pub fn run(&self) -> Result<()> {
-        let line = self.reads_alone()?;
-        if self.waits_for_itself() {
-            return Err(Error::new(
-                "read from",
-                self.endpoint(),
-                Kind::InvalidInput(WAITS_FOR_ITSELF.into()),
-            ));
-        }
-        line.run()
+        at_once(self.reads_alone()?.run())
     }
 
     /// Starts a thread that reads all the time, so that what the server asks is
@@ -281,11 +282,8 @@ impl Client {
     /// What can be read from although nobody has asked.
     fn reads_alone(&self) -> Result<&Line> {
         match &self.link {
-            Link::Stream(line) if self.layout() == Layout::V1 => Ok(line),
-            Link::Stream(_) | Link::Datagrams(_) => {
-                let kind = Kind::InvalidInput("nothing comes there that was not asked for".into());
-                Err(Error::new("read from", self.endpoint(), kind))
-            }
+            Link::Stream(line) => line.check_reads_alone().map(|()| line),
+            Link::Datagrams(calls) => Err(nothing_comes(calls.endpoint())),
         }
     }
 
@@ -326,11 +324,7 @@ impl Client {
     /// datagrams; otherwise as [`RequestBuilder::send`].
     pub fn subscribe(&self, topic: u16) -> Result<Events> {
         match &self.link {
-            Link::Stream(line) => {
-                let mut events = Events::of(line, self.call_timeout).map_err(|error| error.of_type(topic))?;
-                events.add(topic)?;
-                Ok(events)
-            }
+            Link::Stream(line) => Events::of(line, topic, self.call_timeout),
             Link::Datagrams(calls) => {
                 let kind = Kind::InvalidInput("datagrams bring no events".into());
                 Err(Error::new("subscribe", calls.endpoint(), kind).of_type(topic))
@@ -356,9 +350,7 @@ impl Client {
     #[must_use]
     pub fn peer(&self) -> Peer {
         match &self.link {
-            Link::Stream(line) => {
-                line.current().map_or_else(Peer::unknown, |connection| connection.channel().peer().clone())
-            }
+            Link::Stream(line) => line.peer(),
             Link::Datagrams(calls) => calls.peer().clone(),
         }
     }
@@ -369,7 +361,7 @@ impl Client {
     #[must_use]
     pub fn peer_app(&self) -> Option<App> {
         match &self.link {
-            Link::Stream(line) => line.current()?.peer_app(),
+            Link::Stream(line) => line.peer_app(),
             Link::Datagrams(_) => None,
         }
     }
@@ -380,11 +372,7 @@ impl Client {
     /// If the connection has ended.
     pub fn peer_address(&self) -> Result<Address> {
         match &self.link {
-            Link::Stream(line) => {
-                let operation = "look up the server's address on";
-                let address = self.present(line, operation)?.channel().peer_address();
-                address.map_err(|error| Error::os(operation, self.endpoint(), error))
-            }
+            Link::Stream(line) => line.peer_address(),
             Link::Datagrams(calls) => calls.addresses().server,
         }
     }
@@ -399,11 +387,7 @@ impl Client {
     /// If the connection has ended.
     pub fn local_address(&self) -> Result<Address> {
         match &self.link {
-            Link::Stream(line) => {
-                let operation = "look up our address on";
-                let address = self.present(line, operation)?.channel().local_address();
-                address.map_err(|error| Error::os(operation, self.endpoint(), error))
-            }
+            Link::Stream(line) => line.local_address(),
             Link::Datagrams(calls) => calls.addresses().local,
         }
     }
@@ -421,7 +405,7 @@ impl Client {
     #[must_use]
     pub fn layout(&self) -> Layout {
         match &self.link {
-            Link::Stream(line) => line.current().map_or(Layout::V1, |connection| connection.layout()),
+            Link::Stream(line) => line.layout(),
             Link::Datagrams(calls) => calls.layout(),
         }
     }
@@ -432,18 +416,27 @@ impl Client {
     #[must_use]
     pub fn request_limit(&self) -> Option<usize> {
         match &self.link {
-            Link::Stream(line) => Some(line.current()?.request_limit()),
+            Link::Stream(line) => line.request_limit(),
             Link::Datagrams(_) => None,
         }
     }
 
-    /// The connection, or the last one there was.
-    fn present<'a>(&self, line: &'a Line, operation: &'static str) -> Result<Held<'a>> {
-        line.current().ok_or_else(|| Error::new(operation, self.endpoint(), Kind::NotListening))
+    /// Whether this thread may wait for the server, which could not answer in the middle of one of its own handlers.
+    #[inline]
+    fn check_thread(&self, operation: &'static str) -> Result<()> {
+        if self.waits_for_itself() {
+            return Err(loops::waits_for_itself(operation, self.endpoint()));
+        }
+        Ok(())
     }
 
     /// Whether the server could not answer as long as this thread waits.
+    #[inline]
     fn waits_for_itself(&self) -> bool {
+        loops::is_serving() && self.waits_for_its_own()
+    }
+
+    fn waits_for_its_own(&self) -> bool {
         match &self.link {
             Link::Stream(line) => line.current().is_some_and(|connection| connection.waits_for_itself()),
             Link::Datagrams(calls) => {

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer};
+use sidewire_platform::{
+    Address, Channel, DatagramChannel, Endpoint, EndpointKind, Peer, carries_attachments,
+};
 
 use super::closing::Closing;
 use super::datagram::DatagramCalls;
+use super::lasting::Lasting;
 use super::leader::SharedConnection;
-use super::line::{Line, Own};
-use super::medium::Medium;
+use super::line::Line;
+use super::medium::{Medium, at_once};
 use super::relay::Fate;
 use super::{Client, Connect, Link, RawDatagrams, RawStream};
 use crate::access::{Denied, OwnIdentity};
 use crate::error::{Error, Kind, RefusedBy, Result};
-use crate::loops::{self, WAITS_FOR_ITSELF};
+use crate::limits::MAX_SPIN;
+use crate::loops;
 use crate::random::random_id;
 use sidewire_wire::caller::{Caller, End};
 use sidewire_wire::{App, Classic, ResultCode, Settings};
@@ -35,14 +39,7 @@ impl Connect {
             let calls = Box::new(DatagramCalls::open(self)?);
             return Ok(Client { link: Link::Datagrams(calls), call_timeout, closing });
         }
-        // What it tells of its end is the client's end unless others follow.
-        let told = closing.clone().filter(|_| self.reconnect.is_none());
-        let connection = self.strive(None, |connect| {
-            let deadline = connect.deadline();
-            let connection = connect.begin_stream(told.clone())?;
-            connect.shake_hands(&connection, deadline).map(|()| connection)
-        })?;
-        let line = Line::Own(Own::of(self, closing.clone(), connection));
+        let line = at_once(Line::open(self, closing.clone()))?;
         Ok(Client { link: Link::Stream(line), call_timeout, closing })
     }
 
@@ -57,12 +54,21 @@ impl Connect {
                 self.invalid("no server says of which build it is in the classic layout or over datagrams")
             );
         }
+        let takes_attachments = self.given.is_none() && carries_attachments(&self.endpoint);
+        if self.attachments && (is_classic_or_datagrams || !takes_attachments) {
+            return Err(
+                self.invalid("attachments are not supported here: they go with frames, over Unix sockets")
+            );
+        }
         self.check_options()?;
         self.check_given(self.classic.is_none())
     }
 
     /// Whether its numbers and texts can be.
     pub(crate) fn check_options(&self) -> Result<()> {
+        if self.spin > MAX_SPIN {
+            return Err(self.invalid(&format!("spin ({:?}) is more than {MAX_SPIN:?}", self.spin)));
+        }
         self.limits.check().map_err(|contradiction| self.invalid(&contradiction.to_string()))?;
         self.own_app().iter().try_for_each(App::check).map_err(|why| self.invalid(&why.to_string()))
     }
@@ -92,11 +98,23 @@ impl Connect {
         SharedConnection::new(channel, endpoint, caller, handlers, None, Some(fate))
     }
 
-    /// Opens the channel and begins to say hello.
-    pub(crate) fn begin_stream<M: Medium>(
+    /// One attempt, for a client that may be closed meanwhile.
+    pub(super) async fn open_once<M: Medium>(
         &self,
-        closing: Option<Closing>,
+        closing: Option<&Closing>,
+        lasting: Option<&Lasting<M>>,
     ) -> Result<Arc<SharedConnection<M>>> {
+        let deadline = self.deadline();
+        lasting.map_or(Ok(()), Lasting::check_open)?;
+        let (opening, closing) = (self.clone(), closing.cloned());
+        let connection = M::aside(&self.endpoint, move || opening.begin_stream(closing)).await??;
+        lasting.map_or(Ok(()), |lasting| lasting.show(&connection))?;
+        self.greeted(&connection, connection.shake_hands(deadline).await)?;
+        Ok(connection)
+    }
+
+    /// Opens the channel and begins to say hello.
+    fn begin_stream<M: Medium>(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection<M>>> {
         let channel = M::over(self.connect()?);
         let channel =
             channel.map_err(|error| Error::os("connect to", &self.endpoint, error).not_executed())?;
@@ -104,6 +122,10 @@ impl Connect {
         handlers.call_timeout = self.call_timeout;
         let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
         settings.app = self.own_app();
+        settings.attachments = self.attachments;
+        if self.attachments {
+            channel.expect_attachments();
+        }
         let now = Instant::now();
         let caller = match self.classic {
             Some(_) => Caller::classic(Arc::new(settings), now),
@@ -112,16 +134,8 @@ impl Connect {
         Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
     }
 
-    pub(super) fn shake_hands(&self, connection: &SharedConnection, deadline: Option<Instant>) -> Result<()> {
-        self.greeted(connection, connection.shake_hands(deadline))
-    }
-
     /// What has come of shaking hands; and holds the server to what it was to be.
-    pub(crate) fn greeted<M: Medium>(
-        &self,
-        connection: &SharedConnection<M>,
-        shaken: Result<()>,
-    ) -> Result<()> {
+    fn greeted<M: Medium>(&self, connection: &SharedConnection<M>, shaken: Result<()>) -> Result<()> {
         let server = connection.channel().peer();
         shaken.map_err(|error| {
             // A goodbye right behind its hello says the same as a hello which says so.
@@ -172,7 +186,8 @@ impl Connect {
     /// Opens the channel, and holds the server to the policy before anything is sent.
     pub(crate) fn connect(&self) -> Result<Channel> {
         if let Some(given) = &self.given {
-            let channel = given.take()?;
+            let mut channel = given.take()?;
+            channel.spin(self.spin);
             self.check(channel.peer())?;
             log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
             return Ok(channel);
@@ -180,7 +195,8 @@ impl Connect {
         self.check_verifiable()?;
         self.check_thread(|| None)?;
         let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();
-        let channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
+        let mut channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
+        channel.spin(self.spin);
         self.check(channel.peer())?;
         self.check_thread(|| channel.peer_address().ok())?;
         log::debug!("{}: connected to {}", self.endpoint, channel.peer().as_server());
@@ -214,7 +230,7 @@ impl Connect {
     /// Whether it is not this thread that would have to answer.
     pub(crate) fn check_thread(&self, address: impl FnOnce() -> Option<Address>) -> Result<()> {
         if loops::serves(&self.endpoint, address) {
-            return Err(self.invalid(WAITS_FOR_ITSELF).not_executed());
+            return Err(loops::waits_for_itself("connect to", &self.endpoint).not_executed());
         }
         Ok(())
     }

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sidewire_platform::Channel;
 
 use super::journal::Asked;
-use super::leader::SharedConnection;
+use super::leader::{SharedConnection, deadline_in};
 use super::line::{Gap, Line, Terms};
-use super::medium::Medium;
+use super::medium::{Medium, at_once};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
-use crate::loops::WAITS_FOR_ITSELF;
-use sidewire_wire::caller::{Outcome, Purpose, Seat};
+use sidewire_wire::caller::{Caller, Outcome, Seat};
 
 /// The parts of one reply, as they come; from [`Client::stream`](super::Client::stream). Dropped before its end,
 /// it cancels the call.
@@ -46,17 +45,11 @@ pub struct Parts(Coming);
 impl Parts {
     pub(super) fn start(
         line: &Line,
-        msg_type: u16,
-        payload: &[u8],
+        asked: (u16, &[u8]),
         timeout: Option<Duration>,
         gap: Gap,
     ) -> Result<Parts> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let terms = Terms { deadline, is_safe: false, gap };
-        line.carry("call", terms, |connection| {
-            let begun = connection.start_stream(msg_type, payload, deadline)?;
-            Ok(Parts(Coming::begun(connection, begun, (msg_type, timeout))))
-        })
+        at_once(Coming::start(line, asked, timeout, gap)).map(Parts)
     }
 
     /// The final reply, once all parts were taken, if its result code is 0.
@@ -83,7 +76,7 @@ impl Parts {
 
     #[cfg(feature = "serde")]
     pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
-        self.0.connection.endpoint()
+        self.0.endpoint()
     }
 }
 
@@ -92,9 +85,8 @@ impl Iterator for Parts {
 
     fn next(&mut self) -> Option<Result<Vec<u8>>> {
         let (seat, connection) = (self.0.seat()?, &self.0.connection);
-        if connection.waits_for_itself() {
-            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Some(Err(self.0.explained(Error::new("call", connection.endpoint(), kind))));
+        if let Err(error) = connection.check_thread("call") {
+            return Some(Err(self.0.explained(error)));
         }
         let outcome = connection.next_part(seat, self.0.timeout);
         self.0.come(outcome)
@@ -121,13 +113,22 @@ enum Course {
 }
 
 impl<M: Medium> Coming<M> {
-    pub(crate) fn begun(
-        connection: &Arc<SharedConnection<M>>,
-        (seat, asked): (Seat, Asked),
-        (msg_type, timeout): (u16, Option<Duration>),
-    ) -> Coming<M> {
-        let (connection, course) = (Arc::clone(connection), Course::Open(seat));
-        Coming { connection, msg_type, timeout, asked, course }
+    /// Begins a call whose reply may come in parts, each of which may take so long.
+    pub(crate) async fn start(
+        line: &Line<M>,
+        (msg_type, payload): (u16, &[u8]),
+        timeout: Option<Duration>,
+        gap: Gap,
+    ) -> Result<Coming<M>> {
+        let deadline = deadline_in(timeout);
+        let terms = Terms { deadline, is_safe: false, gap };
+        let begun = line.carry("call", terms, |connection| async move {
+            let stream = |caller: &mut Caller<_>| caller.stream(msg_type, payload, 0, None);
+            let begun = connection.start_with((msg_type, payload.len()), deadline, stream).await?;
+            Ok((connection, begun))
+        });
+        let (connection, (seat, asked)) = begun.await?;
+        Ok(Coming { connection, msg_type, timeout, asked, course: Course::Open(seat) })
     }
 
     /// Where the next part comes; `None` behind the end.
@@ -175,6 +176,11 @@ impl<M: Medium> Coming<M> {
         }
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.connection.endpoint()
+    }
+
     fn explained(&self, error: Error) -> Error {
         request::explain(error, self.msg_type, self.timeout, self.connection.channel().peer())
     }
@@ -190,21 +196,6 @@ impl<M: Medium> Drop for Coming<M> {
 }
 
 impl SharedConnection {
-    /// Begins a call whose reply may come in parts. Its request leaves at once, as far as the channel takes it.
-    fn start_stream(
-        &self,
-        msg_type: u16,
-        payload: &[u8],
-        deadline: Option<Instant>,
-    ) -> Result<(Seat, Asked)> {
-        let purpose = Purpose::Call(payload.len());
-        let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
-        let started = state.caller.stream(msg_type, payload, 0, None);
-        let id = self.begun("call", started)?;
-        self.offer(&mut state);
-        Ok((Seat::Call(id), Asked::begin(self.endpoint(), msg_type, id, payload.len())))
-    }
-
     /// What comes next at this seat. `None`: nothing in so much time.
     fn next_part(&self, seat: Seat, timeout: Option<Duration>) -> Option<Outcome> {
         let (mut state, outcome) = self.attend(seat, |now| now.checked_add(timeout?));

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sidewire_platform::Channel;
+
 use super::Response;
 use super::journal::Asked;
-use super::leader::{SharedConnection, is_past, remaining};
+use super::leader::{SharedConnection, is_past};
 use super::line::{Line, Terms};
+use super::medium::{Medium, at_once};
 use super::request;
 use crate::error::{Error, Kind, Result};
-use crate::loops::WAITS_FOR_ITSELF;
 use sidewire_wire::caller::Seat;
 
 /// A call that was started; from [`Client::start`](super::Client::start).
@@ -37,33 +39,7 @@ use sidewire_wire::caller::Seat;
 /// ```
 #[derive(Debug)]
 #[must_use = "a call is cancelled when this is dropped"]
-pub struct Pending {
-    connection: Arc<SharedConnection>,
-    msg_type: u16,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
-    asked: Asked,
-    course: Course,
-    again: Option<Again>,
-}
-
-/// Of a call that goes again over the next connection when it was lost with one.
-#[derive(Debug)]
-struct Again {
-    lasting: Line,
-    payload: Vec<u8>,
-}
-
-/// How far it is.
-#[derive(Debug)]
-enum Course {
-    Open(Seat),
-    /// Its connection has ended so, and it is to be sent again.
-    Lost(Error),
-    Decided(Result<Response>),
-    /// Whoever asked has it.
-    Told,
-}
+pub struct Pending(Started);
 
 impl Pending {
     pub(super) fn start(
@@ -74,21 +50,21 @@ impl Pending {
         terms: Terms,
     ) -> Result<Pending> {
         let deadline = terms.deadline;
-        let goes_again = line.is_lasting() && terms.is_safe;
-        let again = goes_again.then(|| Again { lasting: line.clone(), payload: payload.to_vec() });
-        line.carry("call", terms, |connection| {
-            let (seat, asked) = connection.start(msg_type, payload, timeout, deadline, deadline)?;
-            Ok((Arc::clone(connection), asked, Course::Open(seat)))
-        })
-        .map(|(connection, asked, course)| Pending {
-            connection,
-            msg_type,
-            timeout,
-            deadline,
-            asked,
-            course,
-            again,
-        })
+        if let Line::Once(connection) = line {
+            let (seat, asked) = match connection.start(msg_type, payload, timeout, deadline) {
+                Ok(started) => started,
+                Err(error) => return connection.told(Err(error)),
+            };
+            let (connection, course) = (Arc::clone(connection), Course::Open(seat));
+            let call = Started { connection, msg_type, timeout, deadline, asked, course, again: None };
+            return Ok(Pending(call));
+        }
+        let begun = line.carry_now("call", terms, |connection| {
+            let (seat, asked) = connection.start(msg_type, payload, timeout, deadline)?;
+            Ok((Arc::clone(connection), seat, asked))
+        });
+        let again = Again::of(line, payload, terms.is_safe);
+        Ok(Pending(Started::of(begun?, (msg_type, timeout, deadline), again)))
     }
 
     /// What became of the call, if that is known by now; what has come is read first. Never waits, unless it is to a
@@ -108,7 +84,7 @@ impl Pending {
     /// [`wait_timeout`](Pending::wait_timeout) have told what became of it before.
     pub fn wait(mut self) -> Result<Response> {
         self.check_thread()?;
-        self.outcome_by(None).unwrap_or_else(|| Err(self.explain(self.error(Kind::TimedOut))))
+        self.outcome_by(None).unwrap_or_else(|| Err(self.0.error(Kind::TimedOut)))
     }
 
     /// The same, but waits no longer than `timeout`. `None`: by then it was not known, and the call goes on.
@@ -127,50 +103,43 @@ impl Pending {
     ///
     /// In the classic layout there is no such word, and nothing happens.
     pub fn cancel(&mut self) {
-        if let Course::Open(seat) = self.course {
-            self.connection.cancel(seat);
-        }
+        self.0.cancel();
     }
 
     fn outcome_by(&mut self, until: Option<Instant>) -> Option<Result<Response>> {
-        let until = until.into_iter().chain(self.deadline).min();
+        if let Course::Open(seat) = self.0.course
+            && let Some(reply) = self.0.connection.take_reply(seat)
+        {
+            return Some(self.0.end(Ok(reply)));
+        }
+        self.wait_until(until)
+    }
+
+    fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<Response>> {
+        let until = until.into_iter().chain(self.0.deadline).min();
         loop {
-            match std::mem::replace(&mut self.course, Course::Told) {
-                Course::Open(seat) => match self.connection.outcome_of(seat, until) {
-                    None => {
-                        self.course = Course::Open(seat);
-                        return None;
+            match self.0.course {
+                Course::Open(seat) => {
+                    let result = self.0.connection.outcome_of(seat, until)?;
+                    if let Some(told) = self.0.came(result) {
+                        return Some(told);
                     }
-                    Some(Err(error)) if error.lost().is_some() && self.again.is_some() => {
-                        self.course = Course::Lost(error);
-                    }
-                    Some(result) => return Some(self.end(result)),
-                },
-                Course::Lost(why) => {
-                    self.course = self.next_course(why, until);
-                    if let Course::Lost(_) = self.course {
+                }
+                Course::Lost(_) => {
+                    self.send_again(until);
+                    if let Course::Lost(_) = self.0.course {
                         return None;
                     }
                 }
-                Course::Decided(result) => return Some(result),
-                Course::Told => {
-                    let text = "what became of this call was told before";
-                    return Some(Err(self.explain(self.error(Kind::InvalidInput(text.into())))));
-                }
+                Course::Decided(_) | Course::Told => return Some(self.0.tell()),
             }
         }
     }
 
-    /// Sends it once more.
-    fn send_again(&mut self, until: Option<Instant>) -> Result<Seat> {
-        let Some(Again { lasting, payload }) = &self.again else { return Err(self.error(Kind::Closed)) };
-        let (connection, seat, asked) = lasting.carry("call", Terms::until(until, true), |connection| {
-            let timeout = remaining(self.deadline);
-            let (seat, asked) = connection.start(self.msg_type, payload, timeout, self.deadline, until)?;
-            Ok((Arc::clone(connection), seat, asked))
-        })?;
-        (self.connection, self.asked) = (connection, asked);
-        Ok(seat)
+    /// Over the next connection, if there is one by then.
+    #[cold]
+    fn send_again(&mut self, until: Option<Instant>) {
+        self.0.go_on(at_once(self.0.again(until)));
     }
 
     /// Looks what became of it, without waiting for that; but if it is to be sent again, for a connection.
@@ -178,39 +147,168 @@ impl Pending {
         if self.is_decided()
             && let Some(result) = self.outcome_by(Some(Instant::now()))
         {
-            self.course = Course::Decided(result);
+            self.0.course = Course::Decided(result);
         }
-        if let Course::Lost(why) = &self.course {
-            self.course = self.next_course(why.clone(), until);
-        }
-    }
-
-    /// How one that was lost goes on: over the next connection, if there is one by then.
-    fn next_course(&mut self, why: Error, until: Option<Instant>) -> Course {
-        match self.send_again(until) {
-            Ok(seat) => Course::Open(seat),
-            Err(error) if error.is_timeout() && !is_past(self.deadline) => Course::Lost(why),
-            Err(error) => Course::Decided(self.end(Err(error.for_request("call", why.executed())))),
+        if let Course::Lost(_) = self.0.course {
+            self.send_again(until);
         }
     }
 
     /// Whether it is known what became of it, and was not told yet.
     fn is_decided(&self) -> bool {
-        match self.course {
-            Course::Open(seat) => self.connection.is_decided(seat),
+        match self.0.course {
+            Course::Open(seat) => self.0.connection.is_decided(seat),
             Course::Decided(_) => true,
             Course::Lost(_) | Course::Told => false,
         }
     }
 
-    /// What is told of this end.
+    fn is_lost(&self) -> bool {
+        matches!(self.0.course, Course::Lost(_))
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn endpoint(&self) -> &sidewire_platform::Endpoint {
+        self.0.endpoint()
+    }
+
+    fn check_thread(&self) -> Result<()> {
+        self.0.connection.check_thread("call").map_err(|error| self.0.explained(error))
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        match self.0.course {
+            Course::Open(seat) => Some(seat),
+            Course::Lost(_) | Course::Decided(_) | Course::Told => None,
+        }
+    }
+}
+
+/// A call that was started, for threads or for tasks: all but how they wait for its reply.
+#[derive(Debug)]
+pub(crate) struct Started<M: Medium = Channel> {
+    pub(crate) connection: Arc<SharedConnection<M>>,
+    msg_type: u16,
+    timeout: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
+    asked: Asked,
+    pub(crate) course: Course,
+    /// Boxed, since most have none.
+    again: Option<Box<Again<M>>>,
+}
+
+/// What has begun, and where.
+pub(crate) type Begun<M> = (Arc<SharedConnection<M>>, Seat, Asked);
+
+/// Of a call that goes again over the next connection when it was lost with one.
+#[derive(Debug)]
+struct Again<M: Medium> {
+    line: Line<M>,
+    payload: Vec<u8>,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(crate) enum Course {
+    Open(Seat),
+    /// Its connection has ended so, and it is to be sent again.
+    Lost(Error),
+    Decided(Result<Response>),
+    /// Whoever asked has it.
+    Told,
+}
+
+impl<M: Medium> Again<M> {
+    fn of(line: &Line<M>, payload: &[u8], is_safe: bool) -> Option<Box<Again<M>>> {
+        let goes_again = line.is_lasting() && is_safe;
+        goes_again.then(|| Box::new(Again { line: line.clone(), payload: payload.to_vec() }))
+    }
+}
+
+impl<M: Medium> Started<M> {
+    #[cfg(feature = "tokio")]
+    /// Begins it, if there is room for it in time, and sends it as far as that goes at once.
+    pub(crate) async fn start(
+        line: &Line<M>,
+        (msg_type, payload): (u16, &[u8]),
+        timeout: Option<Duration>,
+        terms: Terms,
+    ) -> Result<Started<M>> {
+        let deadline = terms.deadline;
+        let begun = begin(line, (msg_type, payload), deadline, terms).await?;
+        Ok(Started::of(begun, (msg_type, timeout, deadline), Again::of(line, payload, terms.is_safe)))
+    }
+
+    fn of(
+        (connection, seat, asked): Begun<M>,
+        (msg_type, timeout, deadline): (u16, Option<Duration>, Option<Instant>),
+        again: Option<Box<Again<M>>>,
+    ) -> Started<M> {
+        Started { connection, msg_type, timeout, deadline, asked, course: Course::Open(seat), again }
+    }
+
+    pub(crate) fn cancel(&self) {
+        if let Course::Open(seat) = self.course {
+            self.connection.cancel(seat);
+        }
+    }
+
+    /// What is told of this that came of it; `None`: it is to go [again](Started::again).
+    pub(crate) fn came(&mut self, result: Result<Response>) -> Option<Result<Response>> {
+        match result {
+            Err(error) if error.lost().is_some() && self.again.is_some() => {
+                self.course = Course::Lost(error);
+                None
+            }
+            result => Some(self.end(result)),
+        }
+    }
+
     fn end(&mut self, result: Result<Response>) -> Result<Response> {
+        self.course = Course::Told;
         let asked = std::mem::take(&mut self.asked);
         self.connection.concluded(asked, result, (self.msg_type, self.timeout))
     }
 
-    fn explain(&self, error: Error) -> Error {
-        request::explain(error, self.msg_type, self.timeout, self.connection.channel().peer())
+    /// Sends it once more, over the next connection, if there is one by then.
+    pub(crate) fn again(&self, until: Option<Instant>) -> impl Future<Output = Result<Begun<M>>> + use<M> {
+        let again = self.again.as_deref().map(|Again { line, payload }| (line.clone(), payload.clone()));
+        let closed = self.error(Kind::Closed);
+        let (msg_type, deadline) = (self.msg_type, self.deadline);
+        async move {
+            let Some((line, payload)) = again else { return Err(closed) };
+            begin(&line, (msg_type, &payload), deadline, Terms::until(until, true)).await
+        }
+    }
+
+    /// How one that was lost goes on, when this has come of sending it again.
+    pub(crate) fn go_on(&mut self, begun: Result<Begun<M>>) {
+        let Course::Lost(why) = &self.course else { return };
+        match begun {
+            Ok((connection, seat, asked)) => {
+                (self.connection, self.asked, self.course) = (connection, asked, Course::Open(seat));
+            }
+            Err(error) if error.is_timeout() && !is_past(self.deadline) && !self.has_given_up() => {}
+            Err(error) => {
+                let error = error.for_request("call", why.executed());
+                self.course = Course::Decided(self.end(Err(error)));
+            }
+        }
+    }
+
+    /// Whether no connection will come any more over which it could go.
+    fn has_given_up(&self) -> bool {
+        self.again.as_deref().is_none_or(|Again { line, .. }| line.is_closed())
+    }
+
+    /// What was decided, if nobody was told yet.
+    pub(crate) fn tell(&mut self) -> Result<Response> {
+        match std::mem::replace(&mut self.course, Course::Told) {
+            Course::Decided(result) => result,
+            Course::Open(_) | Course::Lost(_) | Course::Told => {
+                Err(self.error(Kind::InvalidInput("what became of this call was told before".into())))
+            }
+        }
     }
 
     #[cfg(feature = "serde")]
@@ -219,26 +317,29 @@ impl Pending {
     }
 
     fn error(&self, kind: Kind) -> Error {
-        Error::new("call", self.connection.endpoint(), kind)
+        self.explained(Error::new("call", self.connection.endpoint(), kind))
     }
 
-    fn check_thread(&self) -> Result<()> {
-        if self.connection.waits_for_itself() {
-            return Err(self.explain(self.error(Kind::InvalidInput(WAITS_FOR_ITSELF.into()))));
-        }
-        Ok(())
-    }
-
-    fn seat(&self) -> Option<Seat> {
-        match self.course {
-            Course::Open(seat) => Some(seat),
-            Course::Lost(_) | Course::Decided(_) | Course::Told => None,
-        }
+    fn explained(&self, error: Error) -> Error {
+        request::explain(error, self.msg_type, self.timeout, self.connection.channel().peer())
     }
 }
 
+async fn begin<M: Medium>(
+    line: &Line<M>,
+    asked: (u16, &[u8]),
+    deadline: Option<Instant>,
+    terms: Terms,
+) -> Result<Begun<M>> {
+    let begun = line.carry("call", terms, |connection| async move {
+        let (seat, asked) = connection.start_call(asked, deadline, terms.deadline).await?;
+        Ok((connection, seat, asked))
+    });
+    begun.await
+}
+
 /// Nobody waits for it any more.
-impl Drop for Pending {
+impl<M: Medium> Drop for Started<M> {
     fn drop(&mut self) {
         if let Course::Open(seat) = self.course {
             self.connection.drop_call(seat);
@@ -256,19 +357,22 @@ pub fn wait_any(calls: &mut [Pending], timeout: impl Into<Option<Duration>>) -> 
     let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         // Those that were lost with a connection go on over the next one, if there is one already.
-        calls.iter_mut().filter(|call| call.again.is_some()).for_each(|call| call.look(Some(Instant::now())));
+        calls
+            .iter_mut()
+            .filter(|call| call.0.again.is_some())
+            .for_each(|call| call.look(Some(Instant::now())));
         if let Some(index) = calls.iter().position(Pending::is_decided) {
             return Ok(index);
         }
-        if let Some(lost) = calls.iter_mut().find(|call| matches!(call.course, Course::Lost(_))) {
+        if let Some(lost) = calls.iter_mut().find(|call| call.is_lost()) {
             lost.look(until);
-            if let Course::Lost(_) = lost.course {
-                return Err(Error::new(OPERATION, lost.connection.endpoint(), Kind::TimedOut));
+            if lost.is_lost() {
+                return Err(Error::new(OPERATION, lost.0.connection.endpoint(), Kind::TimedOut));
             }
             continue;
         }
         let index = wait_at_one(calls, until)?;
-        if calls[index].again.is_none() {
+        if calls[index].0.again.is_none() {
             return Ok(index);
         }
     }
@@ -281,15 +385,15 @@ fn wait_at_one(calls: &mut [Pending], until: Option<Instant>) -> Result<usize> {
     let open = calls.iter().enumerate().filter_map(|(index, call)| Some((index, call.seat()?)));
     let (mut indices, mut seats): (Vec<_>, Vec<_>) = open.unzip();
     let has_least_time =
-        |index: &usize| calls[indices[*index]].deadline.map_or((1, None), |at| (0, Some(at)));
+        |index: &usize| calls[indices[*index]].0.deadline.map_or((1, None), |at| (0, Some(at)));
     let Some(first) = (0..indices.len()).min_by_key(has_least_time) else {
         return Err(Error::invalid(OPERATION, "there is none to wait for"));
     };
     indices.swap(0, first);
     seats.swap(0, first);
-    let Pending { connection, deadline, .. } = &calls[indices[0]];
+    let Started { connection, deadline, .. } = &calls[indices[0]].0;
     let error = |kind| Error::new(OPERATION, connection.endpoint(), kind);
-    if indices.iter().any(|index| !Arc::ptr_eq(&calls[*index].connection, connection)) {
+    if indices.iter().any(|index| !Arc::ptr_eq(&calls[*index].0.connection, connection)) {
         return Err(error(Kind::InvalidInput("they are calls of several clients".into())));
     }
     calls[indices[0]].check_thread()?;
@@ -298,11 +402,10 @@ fn wait_at_one(calls: &mut [Pending], until: Option<Instant>) -> Result<usize> {
         None => Err(error(Kind::TimedOut)),
         Some((which, None)) => Ok(indices[which]),
         Some((which, Some(result))) => {
-            let call = &mut calls[indices[which]];
-            call.course = match result {
-                Err(error) if error.lost().is_some() && call.again.is_some() => Course::Lost(error),
-                result => Course::Decided(call.end(result)),
-            };
+            let call = &mut calls[indices[which]].0;
+            if let Some(told) = call.came(result) {
+                call.course = Course::Decided(told);
+            }
             Ok(indices[which])
         }
     }

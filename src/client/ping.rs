@@ -1,16 +1,18 @@
 //! Signs of life.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sidewire_platform::Peer;
+
 use super::datagram::DatagramCalls;
-use super::leader::{SharedConnection, State, Waiting};
-use super::line::Terms;
-use super::medium::Medium;
+use super::leader::{SharedConnection, deadline_in};
+use super::line::{Line, Terms};
+use super::medium::{Medium, at_once};
 use super::{Client, Link};
 use crate::error::{Error, Kind, Result};
-use crate::loops::WAITS_FOR_ITSELF;
 use sidewire_wire::Layout;
-use sidewire_wire::caller::{Outcome, Purpose};
+use sidewire_wire::caller::{Caller, Outcome, Purpose};
 
 const NONE_IN_CLASSIC: &str = "the classic layout has no pings";
 
@@ -25,49 +27,55 @@ impl Client {
     /// [`RequestBuilder::notify`](crate::RequestBuilder::notify); [`is_invalid_input`](Error::is_invalid_input) also in
     /// the classic layout, which has no pings, and on a mailslot, from which nothing comes back.
     pub fn ping(&self, timeout: impl Into<Option<Duration>>) -> Result<Duration> {
-        if self.waits_for_itself() {
-            return Err(Error::new("ping", self.endpoint(), Kind::InvalidInput(WAITS_FOR_ITSELF.into())));
-        }
         let (timeout, begun) = (timeout.into(), Instant::now());
-        let deadline = timeout.and_then(|timeout: Duration| begun.checked_add(timeout));
-        let answered = match &self.link {
-            Link::Stream(line) => {
-                let terms = Terms::until(deadline, true);
-                line.carry("ping", terms, |connection| connection.ping(deadline))
+        match &self.link {
+            Link::Stream(line) => at_once(line.ping(timeout)),
+            Link::Datagrams(calls) => {
+                self.check_thread("ping")?;
+                measured(begun, calls.ping(deadline_in(timeout)), timeout, calls.peer())
             }
-            Link::Datagrams(calls) => calls.ping(deadline),
-        };
-        let explain = |error: Error| match timeout {
-            Some(timeout) if error.is_timeout() => {
-                error.with_note(|_| format!("no sign of life from {} within {timeout:?}", self.peer()))
-            }
-            _ => error,
-        };
-        answered.map_err(explain)?;
-        Ok(begun.elapsed())
+        }
     }
 }
 
-impl SharedConnection {
-    fn ping(&self, deadline: Option<Instant>) -> Result<()> {
-        let state = self.lock();
-        self.check_pings(&state)?;
-        let mut state = self.wait_for_leave(state, "ping", Purpose::Notify(0), deadline)?;
-        let seat = state.caller.ping(deadline, Waiting::here());
-        let seat = self.begun("ping", seat)?;
-        match self.wait(state, seat, deadline) {
-            (_, Outcome::Ready) => Ok(()),
-            (state, outcome) => Err(self.explain(&state, "ping", outcome)),
+impl<M: Medium> Line<M> {
+    /// Asks the server for a sign of life, over the next connection if there is no other.
+    pub(crate) async fn ping(&self, timeout: Option<Duration>) -> Result<Duration> {
+        self.check_thread("ping")?;
+        let (begun, deadline) = (Instant::now(), deadline_in(timeout));
+        let terms = Terms::until(deadline, true);
+        let ping = |connection: Arc<SharedConnection<M>>| async move { connection.ping(deadline).await };
+        measured(begun, self.carry("ping", terms, ping).await, timeout, &self.peer())
+    }
+}
+
+/// How long it took, or who gave no sign.
+fn measured(
+    begun: Instant,
+    answered: Result<()>,
+    timeout: Option<Duration>,
+    peer: &Peer,
+) -> Result<Duration> {
+    match (answered, timeout) {
+        (Ok(()), _) => Ok(begun.elapsed()),
+        (Err(error), Some(timeout)) if error.is_timeout() => {
+            Err(error.with_note(|_| format!("no sign of life from {peer} within {timeout:?}")))
         }
+        (Err(error), _) => Err(error),
     }
 }
 
 impl<M: Medium> SharedConnection<M> {
-    pub(crate) fn check_pings(&self, state: &State<M::Waiting>) -> Result<()> {
-        if state.caller.layout() == Some(Layout::Classic) {
+    async fn ping(&self, deadline: Option<Instant>) -> Result<()> {
+        if self.layout() == Layout::Classic {
             return Err(Error::new("ping", self.endpoint(), Kind::InvalidInput(NONE_IN_CLASSIC.into())));
         }
-        Ok(())
+        let ping = |caller: &mut Caller<_>, here| caller.ping(deadline, here);
+        let seat = self.begin("ping", Purpose::Notify(0), deadline, ping).await?;
+        match M::wait(self, seat, deadline).await {
+            (_, Outcome::Ready) => Ok(()),
+            (state, outcome) => Err(self.explain(&state, "ping", outcome)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sidewire_platform::{Address, Channel, DatagramChannel, Endpoint, Peer};
 
 use crate::error::{Error, Kind, Result};
-use crate::loops::{self, WAITS_FOR_ITSELF};
+use crate::loops;
 
 /// A stream of bytes to a server that knows no frames; from [`Connect::open_raw`](super::Connect::open_raw).
 ///
@@ -95,8 +95,7 @@ impl io::Read for &RawStream {
         let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
         let received = self.channel.recv(buf, timeout);
         if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Err(Error::new("read from", &self.endpoint, kind).into());
+            return Err(loops::waits_for_itself("read from", &self.endpoint).into());
         }
         received.map_err(|error| Error::os("read from", &self.endpoint, error).into())
     }
@@ -185,8 +184,7 @@ impl RawDatagrams {
         let timeout = if is_own { Some(Duration::ZERO) } else { self.timeout };
         let received = self.socket.receive(buffer, timeout);
         if is_own && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Err(Error::new("receive from", &self.endpoint, kind));
+            return Err(loops::waits_for_itself("receive from", &self.endpoint));
         }
         let received = received.map_err(|error| Error::os("receive from", &self.endpoint, error))?;
         if received.truncated {

@@ -1,37 +1,39 @@
 //! Connections that somebody else makes, one after the other: those to a helper.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
 
 use super::closing::Closing;
-use super::leader::{SharedConnection, is_past, remaining};
-use super::line::{Gap, Line};
+use super::leader::{SharedConnection, is_past};
+use super::line::{Gap, Line, Terms};
+use super::medium::{Bell, Medium, at_once};
 use super::{Client, Connect, Link};
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::Executed;
 
 /// What a client's calls go over whose connections come unasked, from whoever looks after its server.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub(crate) struct Relay<M: Medium = Channel> {
     connect: Connect,
-    state: Mutex<State>,
+    state: Mutex<State<M>>,
     /// The course has changed.
-    has_changed: Condvar,
-    closing: Option<Closing>,
+    has_changed: M::Bell,
+    pub(super) closing: Option<Closing>,
 }
 
 #[derive(Debug)]
-struct State {
+struct State<M: Medium> {
     /// The connection, or the last one there was.
-    last: Option<Arc<SharedConnection>>,
-    course: Course,
+    last: Option<Arc<SharedConnection<M>>>,
+    course: Course<M>,
 }
 
 #[derive(Debug)]
-enum Course {
-    Up(Arc<SharedConnection>),
+enum Course<M: Medium> {
+    Up(Arc<SharedConnection<M>>),
     /// Another one will come. Why the last one ended, if there was one.
     Awaited(Option<Error>),
     /// No other one will.
@@ -39,16 +41,6 @@ enum Course {
 }
 
 impl Relay {
-    /// Without a connection yet.
-    pub(crate) fn new(connect: &Connect) -> Relay {
-        Relay {
-            connect: connect.clone(),
-            state: Mutex::new(State { last: None, course: Course::Awaited(None) }),
-            has_changed: Condvar::new(),
-            closing: connect.closing(),
-        }
-    }
-
     /// This is the connection from now on, unless no other one was wanted.
     pub(crate) fn put_up(&self, contact: &Contact) {
         let connection = Arc::clone(&contact.0);
@@ -58,8 +50,20 @@ impl Relay {
             state.course = Course::Up(connection);
         }
         drop(state);
-        self.has_changed.notify_all();
+        self.has_changed.ring();
         self.connect.tell_arrival();
+    }
+}
+
+impl<M: Medium> Relay<M> {
+    /// Without a connection yet.
+    pub(crate) fn new(connect: &Connect) -> Relay<M> {
+        Relay {
+            connect: connect.clone(),
+            state: Mutex::new(State { last: None, course: Course::Awaited(None) }),
+            has_changed: M::Bell::default(),
+            closing: connect.closing(),
+        }
     }
 
     /// The connection has ended, for this reason, and another one is to come.
@@ -68,7 +72,7 @@ impl Relay {
         if !matches!(state.course, Course::Over(_)) {
             state.course = Course::Awaited(Some(why));
         }
-        self.has_changed.notify_all();
+        self.has_changed.ring();
     }
 
     /// No other connection will come. The first reason is the one that counts.
@@ -78,7 +82,7 @@ impl Relay {
             state.course = Course::Over(why.clone());
         }
         drop(state);
-        self.has_changed.notify_all();
+        self.has_changed.ring();
     }
 
     /// Tells whoever wants to hear of it that it is over.
@@ -101,49 +105,51 @@ impl Relay {
         self.connect.endpoint()
     }
 
-    pub(super) fn current(&self) -> Option<Arc<SharedConnection>> {
+    pub(super) fn current(&self) -> Option<Arc<SharedConnection<M>>> {
         self.lock().last.clone()
     }
 
     /// The connection; the next one if the last has ended, by then.
-    pub(super) fn connection(
+    pub(super) async fn connection(
         &self,
         operation: &'static str,
-        deadline: Option<Instant>,
-        gap: Gap,
-    ) -> Result<Arc<SharedConnection>> {
-        let mut state = self.lock();
-        if let Course::Up(connection) = &state.course
-            && connection.is_silent()
-        {
-            let connection = Arc::clone(connection);
-            drop(state);
+        terms: Terms,
+    ) -> Result<Arc<SharedConnection<M>>> {
+        let standing = match &self.lock().course {
+            Course::Up(connection) => Some(Arc::clone(connection)),
+            Course::Awaited(_) | Course::Over(_) => None,
+        };
+        if let Some(connection) = standing.filter(|connection| connection.is_silent()) {
             connection.has_ended();
-            state = self.lock();
         }
-        loop {
-            let why = match &state.course {
-                Course::Up(connection) if !connection.is_known_to_end() => return Ok(Arc::clone(connection)),
-                Course::Up(connection) => {
-                    connection.ask_why();
-                    None
-                }
-                Course::Awaited(why) => why.as_ref(),
-                Course::Over(why) => return Err(why.for_request(operation, Executed::Never)),
-            };
-            if gap == Gap::Fail {
-                return Err(self.absent(operation, Kind::NotListening, why));
+        self.has_changed.until(&self.state, |state| self.look(state, operation, terms)).await
+    }
+
+    /// What one hears who needs a connection. He waits for a change, or as long as this says.
+    fn look(
+        &self,
+        state: &mut State<M>,
+        operation: &'static str,
+        terms: Terms,
+    ) -> ControlFlow<Result<Arc<SharedConnection<M>>>, Option<Instant>> {
+        let why = match &state.course {
+            Course::Up(connection) if !connection.is_known_to_end() => {
+                return ControlFlow::Break(Ok(Arc::clone(connection)));
             }
-            if is_past(deadline) {
-                return Err(self.absent(operation, Kind::TimedOut, why));
+            Course::Up(connection) => {
+                connection.ask_why();
+                None
             }
-            state = match remaining(deadline) {
-                None => self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    self.has_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            Course::Awaited(why) => why.as_ref(),
+            Course::Over(why) => return ControlFlow::Break(Err(why.for_request(operation, Executed::Never))),
+        };
+        if terms.gap == Gap::Fail {
+            return ControlFlow::Break(Err(self.absent(operation, Kind::NotListening, why)));
         }
+        if is_past(terms.deadline) {
+            return ControlFlow::Break(Err(self.absent(operation, Kind::TimedOut, why)));
+        }
+        ControlFlow::Continue(terms.deadline)
     }
 
     pub(super) fn close(&self) {
@@ -163,7 +169,7 @@ impl Relay {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,7 +239,7 @@ impl Fate {
     }
 }
 
-impl SharedConnection {
+impl<M: Medium> SharedConnection<M> {
     /// Has whoever looks after the process see that the connection has ended.
     fn ask_why(&self) {
         if let Some(fate) = &self.fate {
@@ -254,7 +260,7 @@ impl Contact {
 
     /// `connect`: what it was made with, which also says of which build the helper has to be.
     pub(crate) fn shake_hands(&self, connect: &Connect, deadline: Option<Instant>) -> Result<()> {
-        self.0.shake_hands(deadline)?;
+        at_once(self.0.shake_hands(deadline))?;
         connect.hold_to_build(self.0.peer_app())
     }
 
@@ -265,7 +271,7 @@ impl Contact {
 
     /// Reads, and runs what the helper asks for, until the connection is over.
     pub(crate) fn run(&self) -> Result<()> {
-        self.0.run()
+        at_once(self.0.run())
     }
 
     /// Why the connection has ended, if it has. What has come is read first.

@@ -1,14 +1,14 @@
 //! One request: what it is, how long it may take, and what is made of its reply.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sidewire_platform::Peer;
+use sidewire_platform::{Attachment, Peer};
 
-use super::leader::remaining;
-use super::line::{Gap, Line, Own, Terms};
+use super::attached;
+use super::leader::{deadline_in, remaining};
+use super::line::{Gap, Line, Terms};
 use super::{Client, Link, Parts, Pending, Response};
 use crate::error::{Error, Kind, Result};
-use crate::loops::WAITS_FOR_ITSELF;
 use sidewire_wire::Executed;
 
 /// A request in the making; from [`Client::request`].
@@ -30,7 +30,7 @@ pub struct RequestBuilder<'c, C = Client> {
     pub(crate) client: &'c C,
     pub(crate) msg_type: u16,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) is_safe: bool,
+    is_safe: bool,
     gap: Gap,
 }
 
@@ -61,9 +61,73 @@ impl<'c, C> RequestBuilder<'c, C> {
         self.is_safe = true;
         self
     }
+
+    /// Of a request that begins now.
+    pub(crate) fn terms(&self, timeout: Option<Duration>) -> Terms {
+        Terms { deadline: deadline_in(timeout), is_safe: self.is_safe, gap: self.gap }
+    }
 }
 
 impl RequestBuilder<'_> {
+    /// Sends it with something that goes along: open files, ends of pipes, sockets; up to 16. The server then has them as
+    /// well, and ours are closed when this returns. Waits for the reply.
+    ///
+    /// Needs [`Connect::attachments`](super::Connect::attachments), and a server that
+    /// [takes them](crate::Listen::attachments).
+    ///
+    /// # Errors
+    /// As [`exchange`](RequestBuilder::exchange); [`is_invalid_input`](Error::is_invalid_input) where they can't go.
+    pub fn exchange_attached(
+        self,
+        payload: impl AsRef<[u8]>,
+        attachments: impl IntoIterator<Item = Attachment>,
+    ) -> Result<Response> {
+        let RequestBuilder { msg_type, timeout, .. } = self;
+        let (payload, parcel) = (payload.as_ref(), attached::parcel(attachments.into_iter().collect()));
+        let terms = self.terms(timeout);
+        let deadline = terms.deadline;
+        let result = self.line().and_then(|line| {
+            line.carry_now("call", terms, |connection| {
+                connection.exchange_attached((msg_type, payload), &parcel, remaining(deadline), deadline)
+            })
+        });
+        result.map_err(|error| self.explain(error))
+    }
+
+    /// The same, with a result code other than 0 as an error, as [`send`](RequestBuilder::send).
+    ///
+    /// # Errors
+    /// As [`exchange_attached`](RequestBuilder::exchange_attached), and result codes.
+    pub fn send_attached(
+        self,
+        payload: impl AsRef<[u8]>,
+        attachments: impl IntoIterator<Item = Attachment>,
+    ) -> Result<Response> {
+        let reply = self.exchange_attached(payload, attachments)?;
+        reply.checked(self.client.endpoint()).map_err(|error| error.of_type(self.msg_type))
+    }
+
+    /// Sends it as one that wants no answer, with something that goes along.
+    ///
+    /// # Errors
+    /// As [`notify`](RequestBuilder::notify); [`is_invalid_input`](Error::is_invalid_input) where they can't go.
+    pub fn notify_attached(
+        self,
+        payload: impl AsRef<[u8]>,
+        attachments: impl IntoIterator<Item = Attachment>,
+    ) -> Result<()> {
+        let RequestBuilder { msg_type, timeout, .. } = self;
+        let (payload, parcel) = (payload.as_ref(), attached::parcel(attachments.into_iter().collect()));
+        let terms = self.terms(timeout);
+        let deadline = terms.deadline;
+        let result = self.line().and_then(|line| {
+            line.carry_now("notify", terms, |connection| {
+                connection.notify_attached((msg_type, payload), &parcel, deadline)
+            })
+        });
+        result.map_err(|error| error.of_type(msg_type))
+    }
+
     /// Says that it fails at once, as one that was not executed, if the [helper](crate::Helper) that it is for is not
     /// there: it has not become ready yet, or is being started anew. Otherwise such a request waits, within its time
     /// limit. With other clients this changes nothing.
@@ -106,16 +170,12 @@ impl RequestBuilder<'_> {
 
     /// Over which calls can be started, by a thread that may wait for them.
     fn line(&self) -> Result<&Line> {
-        let invalid = |text: &str| {
-            let kind = Kind::InvalidInput(text.into());
-            Err(Error::new("call", self.client.endpoint(), kind).of_type(self.msg_type))
-        };
         let Link::Stream(line) = &self.client.link else {
-            return invalid("over datagrams one call follows the other, and none can be started; use call");
+            let text = "over datagrams one call follows the other, and none can be started; use call";
+            let kind = Kind::InvalidInput(text.into());
+            return Err(Error::new("call", self.client.endpoint(), kind).of_type(self.msg_type));
         };
-        if self.client.waits_for_itself() {
-            return invalid(WAITS_FOR_ITSELF);
-        }
+        self.client.check_thread("call").map_err(|error| error.of_type(self.msg_type))?;
         Ok(line)
     }
 
@@ -126,7 +186,8 @@ impl RequestBuilder<'_> {
     /// As [`start`](RequestBuilder::start).
     pub fn stream(self, payload: impl AsRef<[u8]>) -> Result<Parts> {
         let RequestBuilder { msg_type, timeout, gap, .. } = self;
-        let parts = self.line().and_then(|line| Parts::start(line, msg_type, payload.as_ref(), timeout, gap));
+        let asked = (msg_type, payload.as_ref());
+        let parts = self.line().and_then(|line| Parts::start(line, asked, timeout, gap));
         parts.map_err(|error| self.explain(error))
     }
 
@@ -136,17 +197,14 @@ impl RequestBuilder<'_> {
     /// As [`send`](RequestBuilder::send), but for result codes.
     pub fn exchange(self, payload: impl AsRef<[u8]>) -> Result<Response> {
         let RequestBuilder { client, msg_type, timeout, .. } = self;
-        if client.waits_for_itself() {
-            let kind = Kind::InvalidInput(WAITS_FOR_ITSELF.into());
-            return Err(Error::new("call", client.endpoint(), kind).of_type(msg_type));
-        }
+        client.check_thread("call").map_err(|error| error.of_type(msg_type))?;
         let terms = self.terms(timeout);
         let deadline = terms.deadline;
         match &client.link {
-            Link::Stream(Line::Own(Own::Once(connection))) => {
+            Link::Stream(Line::Once(connection)) => {
                 connection.told(connection.exchange(msg_type, payload.as_ref(), timeout, deadline))
             }
-            Link::Stream(line) => line.carry("call", terms, |connection| {
+            Link::Stream(line) => line.carry_now("call", terms, |connection| {
                 let left = remaining(deadline);
                 connection.exchange(msg_type, payload.as_ref(), left, deadline)
             }),
@@ -171,17 +229,12 @@ impl RequestBuilder<'_> {
         let terms = self.terms(timeout);
         let deadline = terms.deadline;
         match &client.link {
-            Link::Stream(line) => line
-                .carry("notify", terms, |connection| connection.notify(msg_type, payload.as_ref(), deadline)),
+            Link::Stream(line) => line.carry_now("notify", terms, |connection| {
+                connection.notify(msg_type, payload.as_ref(), deadline)
+            }),
             Link::Datagrams(calls) => calls.notify(msg_type, payload.as_ref(), deadline),
         }
         .map_err(|error| error.of_type(msg_type))
-    }
-
-    /// Of a request that begins now.
-    fn terms(&self, timeout: Option<Duration>) -> Terms {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Terms { deadline, is_safe: self.is_safe, gap: self.gap }
     }
 
     fn explain(&self, error: Error) -> Error {

@@ -11,9 +11,9 @@ use sidewire_platform::Endpoint;
 
 use super::Response;
 use super::handlers::{PeerReply, PeerRequest, To};
-use super::leader::{Guard, SharedConnection, State, Waiting};
+use super::leader::{Guard, SharedConnection, State, deadline_in};
 use super::line::Line;
-use super::medium::Medium;
+use super::medium::{Medium, at_once};
 use super::request::explain;
 use crate::error::{Error, Result};
 use sidewire_wire::caller::{End, Incoming, Seat};
@@ -221,22 +221,21 @@ impl SharedConnection {
 
     /// Until when what begins now may take.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.handlers.call_timeout.and_then(|timeout| Instant::now().checked_add(timeout))
-    }
-
-    /// Reads, and runs what the server asks for, until the connection is over.
-    pub(super) fn run(&self) -> Result<()> {
-        let mut state = self.lock();
-        let seat = state.caller.stand_by(Waiting::here());
-        let (mut state, _) = self.wait_until(state, seat, None, |_| false);
-        state.caller.leave(seat);
-        self.stood_by(&state)
+        deadline_in(self.handlers.call_timeout)
     }
 }
 
 impl<M: Medium> SharedConnection<M> {
+    /// Reads, and runs what the server asks for, until the connection is over.
+    pub(super) async fn run(&self) -> Result<()> {
+        let here = M::here().await;
+        let seat = self.lock().caller.stand_by(here);
+        let (state, _) = M::wait(self, seat, None).await;
+        self.stood_by(&state)
+    }
+
     /// What is said to one who has read until the end.
-    pub(crate) fn stood_by(&self, state: &State<M::Waiting>) -> Result<()> {
+    fn stood_by(&self, state: &State<M::Waiting>) -> Result<()> {
         match state.caller.end() {
             Some(End::Ours | End::Goodbye(ResultCode::OK | ResultCode::SHUTTING_DOWN)) => Ok(()),
             _ => Err(self.end(state)),
@@ -249,7 +248,7 @@ pub(super) fn spawn_reader(line: &Line) -> Result<()> {
     let line = line.clone();
     let builder = thread::Builder::new().name("sidewire-reader".into());
     let spawned = builder.spawn(move || {
-        let end = line.run();
+        let end = at_once(line.run());
         log::debug!("{}: its reader ends: {end:?}", line.endpoint());
     });
     spawned.map(drop).map_err(|error| Error::system("start a client's reader", error))

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Connect;
+use super::closing::Closing;
+use super::lasting::Lasting;
+use super::leader::SharedConnection;
+use super::medium::Medium;
 use crate::error::{Error, Result};
 use sidewire_platform::Endpoint;
 
 /// Knows what to do, for any number of efforts to connect.
 pub(crate) trait Summons: fmt::Debug + Send + Sync {
-    /// An effort begins, which is to be over by then.
+    /// An effort begins, which is to be over by then. Never waits.
     fn begin(&self, endpoint: &Endpoint, until: Option<Instant>) -> Box<dyn Effort>;
 }
 
@@ -25,6 +29,9 @@ pub(crate) trait Effort: Send {
     fn go_on(&mut self, error: Error) -> Result<()>;
 }
 
+/// One of a type that names no lifetime, which the compiler would lose where a task goes from thread to thread.
+struct Boxed(Box<dyn Effort>);
+
 impl Connect {
     /// Has this asked what to do where nobody can be reached.
     pub(crate) fn summon(mut self, summons: Arc<dyn Summons>) -> Connect {
@@ -32,19 +39,23 @@ impl Connect {
         self
     }
 
-    /// Does this until it succeeds or another attempt is not worth it.
-    pub(super) fn strive<T>(
+    /// Connects; where that is asked for, until somebody can be reached or another attempt is not worth it.
+    ///
+    /// `closing` is told of the connection's end; `lasting` is whose connection it will be, and may be closed meanwhile.
+    pub(super) async fn strive<M: Medium>(
         &self,
         until: Option<Instant>,
-        mut attempt: impl FnMut(&Connect) -> Result<T>,
-    ) -> Result<T> {
-        let Some(summons) = &self.summons else { return attempt(self) };
-        let mut effort = summons.begin(&self.endpoint, until);
+        closing: Option<&Closing>,
+        lasting: Option<&Lasting<M>>,
+    ) -> Result<Arc<SharedConnection<M>>> {
+        let Some(summons) = &self.summons else { return self.open_once(closing, lasting).await };
+        let mut effort = Boxed(summons.begin(&self.endpoint, until));
         loop {
-            match attempt(&self.within(effort.left())) {
-                Err(error) => effort.go_on(error)?,
+            let error = match self.within(effort.0.left()).open_once(closing, lasting).await {
+                Err(error) => error,
                 done => return done,
-            }
+            };
+            effort = M::aside(&self.endpoint, move || effort.0.go_on(error).map(|()| effort)).await??;
         }
     }
 

@@ -24,7 +24,7 @@ pub struct PeerInfo {
     pub layout: Option<Layout>,
     /// What its application says of itself, with its name and version.
     pub app: Option<App>,
-    /// Since when it is connected.
+    /// Since when it is connected, to a sixteenth of a second.
     pub since: SystemTime,
     /// Bytes that came from it.
     pub bytes_received: u64,
@@ -34,19 +34,24 @@ pub struct PeerInfo {
     pub calls_in_flight: usize,
 }
 
+/// How exactly it is known since when.
+const TICK: Duration = Duration::from_nanos(1_000_000_000 / 16);
+
 /// What is remembered of each connection for that. Small, since a server may have ten thousand.
 #[derive(Debug, Default)]
 pub(crate) struct Visit {
-    /// Nanoseconds from the loop's beginning.
-    since: u64,
+    /// Of the key by which it is found. It stands here since there is room.
+    pub(super) generation: u32,
+    /// [`TICK`]s from the loop's beginning, enough for eight years.
+    since: u32,
     read: u64,
     written: u64,
 }
 
 impl Visit {
     pub(super) fn begin(loops: Instant, now: Instant) -> Visit {
-        let since = now.saturating_duration_since(loops).as_nanos();
-        Visit { since: u64::try_from(since).unwrap_or(u64::MAX), read: 0, written: 0 }
+        let since = now.saturating_duration_since(loops).as_nanos() / TICK.as_nanos();
+        Visit { since: u32::try_from(since).unwrap_or(u32::MAX), ..Visit::default() }
     }
 
     #[inline]
@@ -64,7 +69,7 @@ impl<Y: System> Reactor<Y> {
         let mut peers = Vec::new();
         for (key, visit, link) in self.links.visits().filter(|(_, _, link)| link.was_opened()) {
             let Some(source) = self.sources.get(usize::from(link.source())) else { continue };
-            let age = lives.saturating_sub(Duration::from_nanos(visit.since));
+            let age = lives.saturating_sub(TICK * visit.since);
             let (layout, calls_in_flight) = match link.protocol() {
                 Protocol::Framed(connection) => (connection.layout(), connection.in_flight()),
                 Protocol::Plain(_) => (None, 0),
@@ -80,9 +85,10 @@ impl<Y: System> Reactor<Y> {
                 bytes_sent: visit.written,
                 calls_in_flight,
             };
-            peers.push((visit.since, info));
+            peers.push(((visit.since, key), info));
         }
-        peers.sort_by_key(|(since, _)| *since);
+        // Of those who came at a time the first one has the first key.
+        peers.sort_by_key(|(order, _)| *order);
         peers.into_iter().map(|(_, info)| info).collect()
     }
 

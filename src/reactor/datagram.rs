@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use sidewire_platform::{Address, Endpoint, Peer, Received};
 
+use super::aside::Aside;
 use super::budget::Budget;
-use super::deferred::{Caller, ReturnAddress};
+use super::deferred::{Attaching, Caller, ReturnAddress};
 use super::journal::Handled;
 use super::mailbox::Mailbox;
 use super::outgoing::{Outgoing, To};
@@ -246,7 +247,8 @@ impl<Y: System> Receiving<'_, Y> {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let number = self.socket.owed.next_number();
                 let caller = to.map_or(nobody.caller, |_| Caller::Datagram(self.number, number));
-                let back = ReturnAddress { mailbox: self.mailbox, caller, parts: None };
+                let back =
+                    ReturnAddress { mailbox: self.mailbox, caller, parts: None, attaching: Attaching::Never };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let handled = Handled::begin(ticket.id);
                 match service.request(&incoming, self.begin_reply(ticket)) {
@@ -254,12 +256,18 @@ impl<Y: System> Receiving<'_, Y> {
                         handled.end(&incoming, rc, format_args!("{}", Sender(from)));
                         self.send_scratch(to);
                     }
-                    Err(deferral) => {
-                        handled.defer(&incoming, format_args!("{}", Sender(from)));
-                        // The prefix of the reply that was begun.
-                        self.socket.scratch.clear();
-                        self.defer(number, to, *deferral);
-                    }
+                    Err(aside) => match *aside {
+                        Aside::Deferred(deferral) => {
+                            handled.defer(&incoming, format_args!("{}", Sender(from)));
+                            // The prefix of the reply that was begun.
+                            self.socket.scratch.clear();
+                            self.defer(number, to, deferral);
+                        }
+                        // Nothing is attached in datagrams.
+                        Aside::Attached { rc, .. } => {
+                            handled.end(&incoming, rc, format_args!("{}", Sender(from)))
+                        }
+                    },
                 }
                 return Some(Ran::Type(msg_type));
             }

@@ -18,13 +18,16 @@ use crate::counters::Counters;
 use crate::limits::{MAX_UNWANTED, UNWANTED_OVERHEAD};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{
-    Connection, ConnectionLimits, Failure, Owed, OwedId, Protocol, ReplyWriter, ResultCode, Ticket,
+    Connection, ConnectionLimits, Failure, MAX_ATTACHED, Owed, OwedId, Parcel, Protocol, ReplyWriter,
+    ResultCode, Ticket,
 };
 
 /// One call that is answered later: what the loop and those who work on it share.
 pub(crate) struct Call {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) caller: Caller,
+    /// Whether something may go with the answer that is no bytes.
+    attaches: bool,
     msg_type: AtomicI32,
     /// Bytes of its request's payload.
     length: AtomicU32,
@@ -98,6 +101,8 @@ impl fmt::Display for Unwanted {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Reply(ResultCode, Vec<u8>),
+    /// With what goes with it.
+    Attached(ResultCode, Vec<u8>, Parcel),
     Failure(Failure),
 }
 
@@ -109,17 +114,42 @@ impl Answer {
                 writer.write(payload);
                 writer.finish(*rc)
             }
+            Answer::Attached(..) => writer.fail(ResultCode::FEATURE_MISSING, CAN_NOT_GO),
             Answer::Failure(failure) => writer.fail(failure.result_code(), failure.text()),
         }
     }
+
+    /// The same to a call that is owed on this connection. `None`: nobody waits for it any more.
+    pub(super) fn send(&self, connection: &mut Connection, id: OwedId) -> Option<ResultCode> {
+        let Answer::Attached(rc, payload, parcel) = self else {
+            return Some(self.write(connection.begin_owed_reply(id)?));
+        };
+        let may_go = connection.may_attach(parcel.count().into());
+        let mut writer = connection.begin_owed_reply(id)?;
+        if !may_go {
+            return Some(writer.fail(ResultCode::BUSY, TOO_MANY_WAIT));
+        }
+        writer.write(payload);
+        let (rc, frame_len) = writer.complete_attached(*rc, parcel.count());
+        drop(writer);
+        if let Some(frame_len) = frame_len {
+            connection.attach(frame_len, parcel.clone());
+        }
+        Some(rc)
+    }
 }
+
+/// Why attachments do not go with an answer.
+pub(crate) const CAN_NOT_GO: &str = "attachments can't go to this client";
+/// Why they do not now.
+pub(crate) const TOO_MANY_WAIT: &str = "too many attachments wait to leave to this client";
 
 impl Call {
     /// Pays for its answer's place in the mailbox, so that nothing is in the way of that then.
     ///
     /// # Errors
     /// There is no memory for it, or there are too many already that nobody waits for, and that are not answered.
-    fn begin(mailbox: &Arc<Mailbox>, caller: Caller) -> Result<Arc<Call>, NoMemory> {
+    fn begin(mailbox: &Arc<Mailbox>, caller: Caller, attaches: bool) -> Result<Arc<Call>, NoMemory> {
         if mailbox.heap(caller).is_full() || !memory::has_room(size_of::<Call>()) {
             return Err(NoMemory);
         }
@@ -128,6 +158,7 @@ impl Call {
         let call = Arc::new(Call {
             mailbox: Arc::clone(mailbox),
             caller,
+            attaches,
             msg_type: AtomicI32::default(),
             length: AtomicU32::new(length),
             owed: OnceLock::new(),
@@ -150,6 +181,11 @@ impl Call {
     pub(super) fn is_for(&self, ticket: &Ticket) {
         self.msg_type.store(ticket.msg_type, Relaxed);
         self.length.store(ticket.cost, Relaxed);
+    }
+
+    /// Whether something may go with its answer that is no bytes.
+    pub(crate) fn attaches(&self) -> bool {
+        self.attaches
     }
 
     pub(super) fn msg_type(&self) -> i32 {
@@ -244,13 +280,45 @@ pub(crate) struct ReturnAddress<'a> {
     pub(super) caller: Caller,
     /// What bounds a part of the answer; `None`: it can't have any.
     pub(super) parts: Option<&'a ConnectionLimits>,
+    pub(super) attaching: Attaching,
+}
+
+/// Whether something that is no bytes may go with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attaching {
+    /// It was not agreed on.
+    Never,
+    /// Too many wait to leave to this peer already.
+    NotNow,
+    Fine,
+}
+
+impl Attaching {
+    #[inline(always)]
+    pub(super) fn to(connection: &Connection) -> Attaching {
+        if connection.attaches() { Attaching::as_agreed(connection) } else { Attaching::Never }
+    }
+
+    /// As many as there may be with one answer.
+    #[cold]
+    fn as_agreed(connection: &Connection) -> Attaching {
+        match connection.may_attach(MAX_ATTACHED) {
+            true => Attaching::Fine,
+            false => Attaching::NotNow,
+        }
+    }
 }
 
 impl<'a> ReturnAddress<'a> {
     /// Of what wants no answer.
     pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>, payload: &[u8]) -> ReturnAddress<'a> {
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        ReturnAddress { mailbox, caller: Caller::Nobody(length), parts: None }
+        ReturnAddress { mailbox, caller: Caller::Nobody(length), parts: None, attaching: Attaching::Never }
+    }
+
+    /// Whether something may go with the answer.
+    pub(crate) fn attaching(&self) -> Attaching {
+        self.attaching
     }
 
     /// Tells all who have subscribed to a topic.
@@ -265,7 +333,7 @@ impl<'a> ReturnAddress<'a> {
 
     /// Begins a call that is answered later: see [`Call::begin`].
     pub(crate) fn begin_call(&self) -> Result<Arc<Call>, NoMemory> {
-        Call::begin(self.mailbox, self.caller)
+        Call::begin(self.mailbox, self.caller, self.attaching != Attaching::Never)
     }
 }
 
@@ -416,7 +484,7 @@ impl<Y: System> Reactor<Y> {
             return None;
         }
         connection.flow_mut().lend(&mut self.memory.spare);
-        let rc = answer.write(connection.begin_owed_reply(id)?);
+        let rc = answer.send(connection, id)?;
         self.deferred.take(key, id);
         Some(rc)
     }

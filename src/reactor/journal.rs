@@ -7,7 +7,8 @@ use super::Incoming;
 use sidewire_wire::{Layout, ResultCode};
 
 /// A request that is being handled. Where nobody wants to read of it, it costs a look at the level.
-pub(super) struct Handled(Option<Begun>);
+/// Boxed, so that there is little to carry otherwise.
+pub(super) struct Handled(Option<Box<Begun>>);
 
 struct Begun {
     id: u32,
@@ -18,7 +19,7 @@ impl Handled {
     /// `id`: 0 where there is none.
     #[inline]
     pub(super) fn begin(id: u32) -> Handled {
-        Handled(log::log_enabled!(log::Level::Debug).then(|| Begun { id, at: Instant::now() }))
+        Handled(if log::log_enabled!(log::Level::Debug) { begin(id) } else { None })
     }
 
     /// It was answered. `who`: by what the lines of one peer can be told from others.
@@ -44,6 +45,11 @@ impl Handled {
             tell("notify", &begun, incoming, None, who);
         }
     }
+}
+
+#[cold]
+fn begin(id: u32) -> Option<Box<Begun>> {
+    Some(Box::new(Begun { id, at: Instant::now() }))
 }
 
 #[cold]

@@ -1,6 +1,7 @@
 //! One accepted stream: the platform's stream joined to what is spoken on it.
 
 mod about;
+mod attached;
 mod handing;
 mod handover;
 mod identity;
@@ -34,6 +35,7 @@ use crate::limits::Limits;
 use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
 
 pub(crate) use about::About;
+pub(crate) use attached::parcel;
 
 /// One stream of the loop with what is spoken on it. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
@@ -87,9 +89,28 @@ pub(crate) enum Task<'t> {
     Send,
 }
 
+/// What is left to do for a link behind its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Nothing, and nothing is under way: see [`is_at_rest`](Link::is_at_rest).
+    Peace,
+    /// Nothing now.
+    Nothing,
+    /// Something, for which no event will come.
+    Something,
+}
+
+impl Rest {
+    fn of(has_more: bool) -> Rest {
+        if has_more { Rest::Something } else { Rest::Nothing }
+    }
+}
+
 /// What the loop does with a link next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
+    /// Waits for an event, and has no deadline and holds nothing, as most do.
+    Rest,
     /// Waits for an event or its deadline.
     Wait,
     /// Goes on in the next turn, without an event.
@@ -148,6 +169,9 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// So many pieces are offered to a stream at once.
+const PIECES: usize = 8;
+
 /// A peer of whom nothing is known yet.
 static NOBODY: Peer = Peer::unknown();
 
@@ -205,35 +229,48 @@ impl<Y: System> Link<Y> {
         service: &mut impl Service,
     ) -> Next {
         let was_writing = self.wants_to_write();
-        let has_more = match task {
+        let rest = match task {
             Task::Work { to_the_end } => self.work(context, service, to_the_end),
-            Task::Publish(publications) => self.publish(publications, context),
-            Task::Send => self.send(context),
+            Task::Publish(publications) => Rest::of(self.publish(publications, context)),
+            Task::Send => Rest::of(self.send(context)),
         };
-        self.end_work(was_writing, has_more, context)
+        if rest == Rest::Peace && !was_writing {
+            self.give_back(context);
+            return Next::Rest;
+        }
+        self.end_work(was_writing, rest == Rest::Something, context)
+    }
+
+    /// Whether nothing is under way: no end, nothing that came or is to leave, no time limit, no call. With that
+    /// begins and ends the work for most requests, and whoever finds it so need not ask for each of these.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        self.ending == Ending::Open
+            && matches!(&self.protocol, Protocol::Framed(connection) if connection.is_at_rest())
     }
 
     /// Reads, handles, and writes as far as the system and the budget allow; and only then judges
     /// whose time was up when the system was last polled. `to_the_end`: not to take a short read for the
-    /// end of what there is, since the peer's end may stand behind it. Says whether there is more to do.
+    /// end of what there is, since the peer's end may stand behind it. Says what is left to do.
     #[inline]
-    fn work(&mut self, context: &mut Context<'_, Y>, service: &mut impl Service, to_the_end: bool) -> bool {
+    fn work(&mut self, context: &mut Context<'_, Y>, service: &mut impl Service, to_the_end: bool) -> Rest {
         let begun = context.scope.begun;
         let mut budget = context.budget();
-        let is_overdue = self.is_due(begun);
+        let was_at_rest = self.is_at_rest();
+        let is_overdue = !was_at_rest && self.is_due(begun);
         self.protocol.flow_mut().lend(&mut context.memory.spare);
-        self.open(context.scope, &budget, service);
-        // What others have put into its outbox does not wait for handlers of what comes now. If nobody is there
-        // any more, what he said before he left comes first.
-        if self.protocol.has_unsent() && !self.wants_to_write() {
-            let _ = self.write(context, &budget);
+        if !was_at_rest {
+            self.begin_work(context, &budget, service);
         }
         let unread = budget.bytes;
-        let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue);
+        let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue, was_at_rest);
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
         self.tell_ended(context);
         let mut more_to_write = self.flush(context, &budget);
+        if !(more_to_read | was_paused | is_overdue) && self.is_at_rest() {
+            return Rest::Peace;
+        }
         let resumed = was_paused && !self.protocol.is_paused();
         let may_go_on = self.protocol.has_room_for_parts();
         let more_to_handle = more_to_read || resumed || self.protocol.has_backlog() || may_go_on;
@@ -255,15 +292,36 @@ impl<Y: System> Link<Y> {
                 more_to_write = self.flush(context, &budget);
             }
         }
-        more_to_handle || more_to_write
+        Rest::of(more_to_handle || more_to_write)
+    }
+
+    /// What is to be done before anything is read.
+    fn begin_work(
+        &mut self,
+        context: &mut Context<'_, Y>,
+        budget: &Budget<'_, Y>,
+        service: &mut impl Service,
+    ) {
+        self.open(context.scope, budget, service);
+        // What others have put into its outbox does not wait for handlers of what comes now. If nobody is there
+        // any more, what he said before he left comes first.
+        if self.protocol.has_unsent() && !self.wants_to_write() {
+            let _ = self.write(context, budget);
+        }
+    }
+
+    /// Gives back the outbox's memory, if nothing is in it.
+    #[inline]
+    fn give_back(&mut self, context: &mut Context<'_, Y>) {
+        if let Some(buffer) = self.protocol.flow_mut().reclaim() {
+            context.memory.take_back(buffer);
+        }
     }
 
     /// Gives back what is not needed any more, and says how it goes on.
     #[inline]
     fn end_work(&mut self, was_writing: bool, has_more: bool, context: &mut Context<'_, Y>) -> Next {
-        if let Some(buffer) = self.protocol.flow_mut().reclaim() {
-            context.memory.take_back(buffer);
-        }
+        self.give_back(context);
         let was_discarding = self.ending.input() == Reading::Discards;
         self.settle();
         if self.is_over() {
@@ -322,7 +380,11 @@ impl<Y: System> Link<Y> {
             if bytes == 0 {
                 return Ok(true);
             }
-            match self.stream.write(self.protocol.unsent()) {
+            let written = match self.protocol.flow().is_in_pieces() || self.protocol.attaches() {
+                false => self.stream.write(self.protocol.unsent()),
+                true => self.write_unusual(),
+            };
+            match written {
                 Ok(count) => {
                     self.protocol.mark_sent(count, now);
                     bytes = bytes.saturating_sub(count.max(1));
@@ -506,6 +568,6 @@ mod tests {
     #[test]
     fn an_idle_link_is_small() {
         let ours = size_of::<Link<Os>>() - size_of::<Stream>();
-        assert!(ours <= 232, "{ours} bytes");
+        assert!(ours <= 224, "{ours} bytes");
     }
 }

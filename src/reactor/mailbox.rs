@@ -46,11 +46,32 @@ pub(crate) struct Mailbox {
     contents: Mutex<Contents>,
     /// Whether there is something in it: for the loop, which so need not ask for the lock.
     has_mail: AtomicBool,
+    /// Whether the loop looks for mail before it sleeps, or was woken for that: then nobody need wake it.
+    is_awake: AtomicBool,
     audience: Audience,
     parts: Together,
     heap: Heap,
     notifies: Heap,
     waker: Waker,
+}
+
+/// As long as it is there, a thread turns the loop. Then that goes and does something else, between turns or for good:
+/// whoever writes meanwhile wakes the loop, which is not left asleep over what was written just now either.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Turning(Arc<Mailbox>);
+
+impl Drop for Turning {
+    fn drop(&mut self) {
+        self.0.rest();
+    }
+}
+
+/// From here on this thread turns the loop.
+pub(crate) fn serve_from(mailbox: &Arc<Mailbox>, thread: ThreadMark) -> Turning {
+    mailbox.contents().turner = Turner::Turns(thread);
+    mailbox.wakes_up();
+    Turning(Arc::clone(mailbox))
 }
 
 /// Why a letter does not do what it is for.
@@ -81,8 +102,6 @@ struct Contents {
     /// How much was published so far.
     published: u64,
     turner: Turner,
-    /// Whether the loop was woken for what is in here.
-    is_woken: bool,
     /// Whether nobody will read any more.
     is_closed: bool,
 }
@@ -136,8 +155,8 @@ const KEEP: usize = 4096;
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker) -> Mailbox {
-        let (contents, has_mail, audience, parts, heap, notifies) = Default::default();
-        Mailbox { contents, has_mail, audience, parts, heap, notifies, waker }
+        let (contents, has_mail, is_awake, audience, parts, heap, notifies) = Default::default();
+        Mailbox { contents, has_mail, is_awake, audience, parts, heap, notifies, waker }
     }
 
     /// Who would be told of what is published, for whoever knows that.
@@ -264,16 +283,39 @@ impl Mailbox {
         self.deliver(contents)
     }
 
-    fn deliver(&self, mut contents: MutexGuard<'_, Contents>) -> io::Result<()> {
+    fn deliver(&self, contents: MutexGuard<'_, Contents>) -> io::Result<()> {
         // Under the lock, so that it is never false while something is there.
-        self.has_mail.store(true, Ordering::Release);
-        // Who writes in the loop's own turn is read before it sleeps.
-        if contents.is_woken || contents.turner.turns_here() {
-            return Ok(());
-        }
-        contents.is_woken = true;
+        self.has_mail.store(true, Ordering::SeqCst);
         drop(contents);
-        (self.waker)().inspect_err(|_| self.contents().is_woken = false)
+        // Of this and what the loop does before it sleeps one comes first: either it sees the mail, or we
+        // see that it sleeps.
+        match self.is_awake.swap(true, Ordering::SeqCst) {
+            true => Ok(()),
+            false => self.wake(),
+        }
+    }
+
+    fn wake(&self) -> io::Result<()> {
+        (self.waker)().inspect_err(|_| self.is_awake.store(false, Ordering::SeqCst))
+    }
+
+    /// The loop is about to sleep; whoever writes from now on wakes it. `false`: there is mail, and it is not to.
+    #[inline]
+    #[must_use]
+    pub(crate) fn falls_asleep(&self) -> bool {
+        self.is_awake.store(false, Ordering::SeqCst);
+        let may_sleep = !self.has_mail.load(Ordering::SeqCst);
+        if !may_sleep {
+            self.wakes_up();
+        }
+        may_sleep
+    }
+
+    /// The loop does not sleep, and will look for mail before it does.
+    #[inline]
+    pub(crate) fn wakes_up(&self) {
+        // Who does not see this yet wakes it for nothing, and that is all.
+        self.is_awake.store(true, Ordering::Relaxed);
     }
 
     /// Whether there is something to read.
@@ -282,23 +324,22 @@ impl Mailbox {
         self.has_mail.load(Ordering::Acquire)
     }
 
-    /// From here on this thread turns the loop.
-    pub(crate) fn serve_from(&self, thread: ThreadMark) {
-        self.contents().turner = Turner::Turns(thread);
-    }
-
-    /// That thread goes and does something else, between turns. Whoever writes meanwhile wakes the loop.
-    pub(crate) fn rest(&self) {
+    fn rest(&self) {
         let mut contents = self.contents();
         if let Turner::Turns(thread) = contents.turner {
             contents.turner = Turner::Rests(thread);
+        }
+        drop(contents);
+        if !self.falls_asleep()
+            && let Err(error) = self.wake()
+        {
+            log::error!("mail waits until the server's loop turns by itself: {error}");
         }
     }
 
     /// The word to stop, once. And how many letters were there then: those that come meanwhile are for later.
     pub(crate) fn open(&self) -> (Option<Duration>, usize) {
         let mut contents = self.contents();
-        contents.is_woken = false;
         let stop = match contents.stop {
             Stop::Within(grace) => {
                 contents.stop = Stop::Heard;
@@ -430,14 +471,14 @@ mod tests {
     }
 
     /// A mailbox, and how often the loop was woken.
-    fn counting() -> (Mailbox, Arc<AtomicUsize>) {
+    fn counting() -> (Arc<Mailbox>, Arc<AtomicUsize>) {
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
         let waker = move || {
             count.fetch_add(1, Ordering::Relaxed);
             Ok(())
         };
-        (Mailbox::new(Box::new(waker)), woken)
+        (Arc::new(Mailbox::new(Box::new(waker))), woken)
     }
 
     #[test]
@@ -447,41 +488,75 @@ mod tests {
             for _ in 0..3 {
                 mailbox.post(Letter::Run).expect("room");
             }
-            assert!(mailbox.has_mail());
+            assert!(mailbox.has_mail() && !mailbox.falls_asleep());
             assert_eq!((read(&mailbox).1.len(), woken.load(Ordering::Relaxed)), (3, expected));
-            assert!(!mailbox.has_mail());
+            assert!(!mailbox.has_mail() && mailbox.falls_asleep());
         }
     }
 
     #[test]
     fn nobody_wakes_the_loop_in_its_own_turn() {
         let (mailbox, woken) = counting();
-        mailbox.serve_from(ThreadMark::here());
+        let _turning = serve_from(&mailbox, ThreadMark::here());
         mailbox.post(Letter::Run).expect("room");
         assert_eq!((woken.load(Ordering::Relaxed), mailbox.has_mail()), (0, true));
-        std::thread::scope(|scope| scope.spawn(|| mailbox.post(Letter::Run)).join())
-            .expect("a thread")
-            .expect("room");
+        assert!(!mailbox.falls_asleep(), "it is read first");
+    }
+
+    #[test]
+    fn others_wake_the_loop_only_while_it_sleeps() {
+        let (mailbox, woken) = counting();
+        let _turning = serve_from(&mailbox, ThreadMark::here());
+        let post = || std::thread::scope(|scope| scope.spawn(|| mailbox.post(Letter::Run)).join());
+        for expected in [0, 1, 1] {
+            post().expect("a thread").expect("room");
+            assert_eq!((woken.load(Ordering::Relaxed), read(&mailbox).1.len()), (expected, 1));
+            match expected {
+                0 => assert!(mailbox.falls_asleep()),
+                _ => mailbox.wakes_up(),
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_rests_over_mail() {
+        let (mailbox, woken) = counting();
+        let turning = serve_from(&mailbox, ThreadMark::here());
+        mailbox.post(Letter::Run).expect("room");
+        drop(turning);
         assert_eq!(woken.load(Ordering::Relaxed), 1);
+        mailbox.post(Letter::Run).expect("room");
+        assert_eq!(woken.load(Ordering::Relaxed), 1, "it was woken already");
     }
 
     #[test]
     fn between_turns_everybody_wakes_the_loop() {
         let (mailbox, woken) = counting();
-        mailbox.serve_from(ThreadMark::here());
-        mailbox.rest();
+        drop(serve_from(&mailbox, ThreadMark::here()));
         assert!(mailbox.is_loops_thread(), "it must not wait for itself");
         mailbox.post(Letter::Run).expect("room");
         assert_eq!(woken.load(Ordering::Relaxed), 1);
     }
 
     #[test]
+    fn a_loop_that_has_panicked_does_not_pass_for_awake() {
+        let (mailbox, woken) = counting();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _turning = serve_from(&mailbox, ThreadMark::here());
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(panicked.is_err());
+        mailbox.post(Letter::Run).expect("room");
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
     fn a_full_mailbox_still_takes_what_a_handler_publishes() {
-        let mailbox = Mailbox::new(Box::new(|| Ok(())));
+        let mailbox = Arc::new(Mailbox::new(Box::new(|| Ok(()))));
         let publication = || Letter::Publish(Publication::of(7, b"x").expect("memory"));
         while mailbox.post(Letter::Run).is_ok() {}
         assert!(mailbox.post(publication()).is_err());
-        mailbox.serve_from(ThreadMark::here());
+        let _turning = serve_from(&mailbox, ThreadMark::here());
         assert!(mailbox.post(Letter::Run).is_err());
         mailbox.post(publication()).expect("its turn has an end");
         assert_eq!((read(&mailbox).1.len(), mailbox.next_publication()), (CAPACITY + 1, 1));

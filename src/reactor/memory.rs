@@ -2,10 +2,11 @@
 
 use sidewire_wire::{Buffer, ProtocolError};
 
+use super::schedule::{Target, Wakeup};
 use super::slots::Key;
 use super::system::System;
 use super::{Reactor, Service};
-use crate::limits::READ_BUFFER;
+use crate::limits::{KEEP_LARGE, READ_BUFFER};
 
 /// The loop's buffers, and its account of what its links hold.
 #[derive(Debug)]
@@ -14,6 +15,10 @@ pub(crate) struct Memory {
     pub(crate) buffer: Box<[u8]>,
     /// Outbox buffers that nobody needs right now.
     pub(crate) spare: Vec<Buffer>,
+    /// Whether any of them is large, and so is to be given back to the system in the end.
+    has_large: bool,
+    /// When that is done.
+    pub(super) wakeup: Wakeup,
     held: usize,
     most: usize,
 }
@@ -24,15 +29,32 @@ const SPARE_BUFFERS: usize = 8;
 impl Memory {
     /// Links may hold so many bytes together.
     pub(crate) fn new(most: usize) -> Memory {
-        Memory { buffer: vec![0; READ_BUFFER].into(), spare: Vec::new(), held: 0, most }
+        Memory {
+            buffer: vec![0; READ_BUFFER].into(),
+            spare: Vec::new(),
+            has_large: false,
+            wakeup: Wakeup::default(),
+            held: 0,
+            most,
+        }
     }
 
     /// Takes back what a link does not need any more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_back(&mut self, buffer: Buffer) {
         if buffer.is_worth_keeping() && self.spare.len() < SPARE_BUFFERS {
+            self.has_large |= buffer.is_large();
             self.spare.push(buffer);
+        } else {
+            give_up(buffer);
         }
+    }
+
+    /// Gives large buffers back to the system.
+    pub(super) fn trim(&mut self) {
+        self.wakeup.rang();
+        self.has_large = false;
+        self.spare.retain(|buffer| !buffer.is_large());
     }
 
     /// A link holds so much now; `account` is its own note of what it held before.
@@ -48,7 +70,23 @@ impl Memory {
     }
 }
 
+/// To the system.
+#[cold]
+fn give_up(buffer: Buffer) {
+    drop(buffer);
+}
+
 impl<Y: System> Reactor<Y> {
+    /// Sees to it that nobody keeps large buffers for long. Those in use are built anew then, which costs one frame in a
+    /// second what it costs all others without them.
+    #[inline]
+    pub(super) fn watch_large_buffers(&mut self) {
+        if self.memory.has_large && !self.memory.wakeup.is_armed() {
+            let at = self.system.now() + KEEP_LARGE;
+            self.schedule.arm(Target::Memory, at, &mut self.memory.wakeup);
+        }
+    }
+
     /// What is counted in two places is the same in both. Looks at everyone.
     pub(super) fn check_accounts(&self) {
         debug_assert_eq!(
@@ -60,6 +98,11 @@ impl<Y: System> Reactor<Y> {
             self.links.iter().all(|link| link.accounted == link.protocol().buffered()),
             "a link's account is what it holds"
         );
+    }
+
+    #[cfg(test)]
+    pub(super) fn keeps_large_buffers(&self) -> bool {
+        self.memory.spare.iter().any(Buffer::is_large)
     }
 
     #[cfg(test)]
@@ -87,7 +130,7 @@ impl<Y: System> Reactor<Y> {
     fn say_all(&mut self, key: Key, service: &mut impl Service) {
         let mut before = usize::MAX;
         while let Some(link) = self.links.get_mut(key) {
-            let unsent = link.protocol_mut().unsent().len();
+            let unsent = link.protocol().flow().waiting();
             if unsent >= before {
                 return;
             }

@@ -10,6 +10,7 @@
 
 mod accepting;
 mod adopting;
+mod aside;
 mod brought;
 mod budget;
 mod calls;
@@ -48,7 +49,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::PollDescriptor;
+use sidewire_platform::{Look, PollDescriptor};
 
 use crate::counters::Counters;
 use crate::limits::Limits;
@@ -57,7 +58,7 @@ use datagram::DatagramSocket;
 use deferred::Deferred;
 use idle::Idle;
 use link::{Context, Link, Next, PeerName, Quota, Scope, Task, Traffic};
-use mailbox::{Letter, Mailbox, ThreadMark};
+use mailbox::{Letter, Mailbox, ThreadMark, Turning};
 use memory::Memory;
 use schedule::{Schedule, Target, Wakeup};
 use site::Refusals;
@@ -67,12 +68,14 @@ use system::{Os, System};
 use topics::Topics;
 use watch::{Ran, Watch};
 
+pub(crate) use aside::Aside;
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
 pub use census::PeerInfo;
 pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub use deferred::Unwanted;
-pub(crate) use deferred::{Answer, Call, Deferral, ReturnAddress};
+pub(crate) use deferred::{Answer, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
+pub(crate) use link::parcel;
 pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
@@ -207,15 +210,11 @@ impl<Y: System> Reactor<Y> {
         Ok(number)
     }
 
-    /// From here on this thread turns it.
-    pub(crate) fn begin_turns(&mut self) {
-        self.mailbox.serve_from(ThreadMark::here());
+    /// From here on this thread turns it, until this is dropped.
+    pub(crate) fn begin_turns(&mut self) -> Turning {
+        let turning = mailbox::serve_from(&self.mailbox, ThreadMark::here());
         self.begin_idleness();
-    }
-
-    /// Until further turns that thread is about something else.
-    pub(crate) fn rest(&self) {
-        self.mailbox.rest();
+        turning
     }
 
     /// Polls once, for at most `timeout`, and handles what there is. A poll that was interrupted is no
@@ -227,7 +226,7 @@ impl<Y: System> Reactor<Y> {
             self.schedule.next().is_some() || self.schedule.has_queued() || self.stopping.is_some();
         self.judged = is_watched.then(|| self.system.now());
         let patience = self.patience(timeout);
-        let polled = self.system.poll(&mut events, patience);
+        let polled = self.poll(&mut events, patience);
         let result = match polled {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error),
@@ -242,6 +241,34 @@ impl<Y: System> Reactor<Y> {
         };
         self.events = Some(events);
         result
+    }
+
+    /// Looks for what there is, for as long as that pays, and then sleeps until something is.
+    fn poll(&mut self, events: &mut Y::Events, patience: Option<Duration>) -> io::Result<()> {
+        if patience == Some(Duration::ZERO) {
+            return self.system.poll(events, patience);
+        }
+        let mut left = patience;
+        if let Some(look) = Look::begin(self.limits.spin, patience, || self.system.now()) {
+            loop {
+                self.system.poll(events, Some(Duration::ZERO))?;
+                if Y::told(events).next().is_some() || self.mailbox.has_mail() {
+                    return Ok(());
+                }
+                let now = self.system.now();
+                if !look.goes_on(now) {
+                    left = look.left(patience, now);
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        if !self.mailbox.falls_asleep() {
+            left = Some(Duration::ZERO);
+        }
+        let polled = self.system.poll(events, left);
+        self.mailbox.wakes_up();
+        polled
     }
 
     /// How long to poll: not at all while somebody waits for the next turn.
@@ -306,6 +333,7 @@ impl<Y: System> Reactor<Y> {
                 self.read_mail(service);
             }
         }
+        self.watch_large_buffers();
     }
 
     fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
@@ -342,6 +370,9 @@ impl<Y: System> Reactor<Y> {
         let Traffic { read, written } = context.traffic;
         self.counters.bytes(read, written);
         visit.add(read, written);
+        if next == Next::Rest {
+            return self.memory.account(&mut link.accounted, 0);
+        }
         // It may still linger, but answers no more.
         if link.protocol().is_finishing() {
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
@@ -354,7 +385,7 @@ impl<Y: System> Reactor<Y> {
             Next::Again if self.schedule.queue(Target::Link(key), &mut link.wakeup).is_err() => {
                 return self.reap(key, service);
             }
-            Next::Again | Next::Wait => {}
+            Next::Again | Next::Wait | Next::Rest => {}
         }
         link.arm(key, &mut self.schedule);
     }
@@ -375,7 +406,7 @@ impl<Y: System> Reactor<Y> {
             }
             Target::Outgoing(number) => self.send_waiting(number),
             // They only ever have timers.
-            Target::Owed(_) | Target::Idle => {}
+            Target::Owed(_) | Target::Idle | Target::Memory => {}
             Target::Files => self.look(service),
         }
     }
@@ -385,6 +416,7 @@ impl<Y: System> Reactor<Y> {
         match target {
             Target::Files => self.look(service),
             Target::Idle => self.leave_if_idle(judged, service),
+            Target::Memory => self.memory.trim(),
             Target::Source(number) => {
                 let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
                 source.wakeup.rang();

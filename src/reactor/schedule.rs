@@ -19,6 +19,8 @@ pub(crate) enum Target {
     Files,
     /// The look whether anybody is connected.
     Idle,
+    /// Large buffers, which are given back.
+    Memory,
 }
 
 /// A target's own note of where it stands in the schedule.

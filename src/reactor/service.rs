@@ -2,21 +2,18 @@
 
 use sidewire_platform::{Address, Endpoint, Peer};
 
-use super::deferred::{Deferral, ReturnAddress};
+use super::aside::Aside;
+use super::deferred::ReturnAddress;
 use super::link::About;
 use super::system::Ends;
 use super::{CallNews, Closed, ConnectionId, Message, MessageReply, Order, Session};
-use sidewire_wire::{App, Failure, Layout, ReplyWriter, ResultCode, WhenSlow};
+use sidewire_wire::{App, Failure, Layout, Parcel, ReplyWriter, ResultCode, WhenSlow};
 
 /// Handles what peers send. Sources are told apart by the numbers that they got when they were added.
 pub(crate) trait Service {
     /// Handles a request. The reply is finished when this returns, which says how it went; or it comes later, by
     /// way of `incoming.back`.
-    fn request(
-        &mut self,
-        incoming: &Incoming<'_>,
-        reply: ReplyWriter<'_>,
-    ) -> Result<ResultCode, Box<Deferral>>;
+    fn request(&mut self, incoming: &Incoming<'_>, reply: ReplyWriter<'_>) -> Result<ResultCode, Box<Aside>>;
     /// Handles a request that wants no answer.
     fn notify(&mut self, incoming: &Incoming<'_>);
     /// Runs the next of the closures that wait for the state.
@@ -86,6 +83,11 @@ pub(crate) struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
+    /// What came with the frame that is handled now.
+    pub(crate) fn attached(&self) -> Option<&'a Parcel> {
+        self.about.as_ref()?.attached.as_ref()
+    }
+
     /// What the peer's application says of itself.
     pub(crate) fn app(&self) -> Option<&'a App> {
         self.about.as_ref()?.app.as_ref()

@@ -10,8 +10,8 @@ use sidewire_wire::memory;
 /// so that an event or a timer that comes late finds nobody instead of somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    index: u32,
     generation: u32,
+    index: u32,
 }
 
 /// Bits of a token: as many of the generation as stay beside the index. mio marks the events of
@@ -82,10 +82,9 @@ pub(crate) struct Slots<T> {
     capacity: usize,
 }
 
-/// Who is there, and what is remembered of his visit.
+/// Who is there, and what is remembered of his visit. The rest of his [`Key`] is where this stands.
 #[derive(Debug)]
 struct Entry<T> {
-    key: Key,
     visit: Visit,
     item: T,
 }
@@ -108,14 +107,15 @@ impl<T> Slots<T> {
 
     /// `None` if there is no token for it. Whoever has asked whether it [is full](Slots::is_full) has the
     /// memory, too.
-    pub(crate) fn insert(&mut self, item: T, visit: Visit) -> Option<Key> {
+    pub(crate) fn insert(&mut self, item: T, mut visit: Visit) -> Option<Key> {
         if self.entries.len() >= self.capacity {
             return None;
         }
         let generation = self.next_generation;
         let entry = self.entries.vacant_entry();
         let key = Key { index: u32::try_from(entry.key()).ok()?, generation };
-        entry.insert(Entry { key, visit, item });
+        visit.generation = generation;
+        entry.insert(Entry { visit, item });
         self.next_generation = next(generation);
         Some(key)
     }
@@ -123,12 +123,13 @@ impl<T> Slots<T> {
     #[inline]
     pub(crate) fn find(&self, token: Token) -> Option<Key> {
         let (index, token_generation) = unpack(token);
-        let key = self.entries.get(index as usize)?.key;
-        (key.generation & GENERATION_MASK == token_generation).then_some(key)
+        let generation = self.entries.get(index as usize)?.visit.generation;
+        (generation & GENERATION_MASK == token_generation).then_some(Key { generation, index })
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        self.entries.get(key.index as usize).filter(|entry| entry.key == key).map(|entry| &entry.item)
+        let entry = self.entries.get(key.index as usize)?;
+        (entry.visit.generation == key.generation).then_some(&entry.item)
     }
 
     #[inline]
@@ -140,7 +141,7 @@ impl<T> Slots<T> {
     #[inline]
     pub(crate) fn visit_mut(&mut self, key: Key) -> Option<(&mut T, &mut Visit)> {
         match self.entries.get_mut(key.index as usize) {
-            Some(entry) if entry.key.generation == key.generation => {
+            Some(entry) if entry.visit.generation == key.generation => {
                 Some((&mut entry.item, &mut entry.visit))
             }
             _ => None,
@@ -155,7 +156,7 @@ impl<T> Slots<T> {
     /// Who has the largest `measure`. Looks at everyone.
     pub(crate) fn largest_by<N: Ord>(&self, measure: impl Fn(&T) -> N) -> Option<Key> {
         let largest = self.entries.iter().max_by_key(|(_, entry)| measure(&entry.item));
-        largest.map(|(_, entry)| entry.key)
+        largest.map(key_of)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -163,18 +164,34 @@ impl<T> Slots<T> {
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
-        self.entries.iter().map(|(_, entry)| entry.key).collect()
+        self.entries.iter().map(key_of).collect()
     }
 
     /// All, with what is remembered of their visits.
     pub(crate) fn visits(&self) -> impl Iterator<Item = (Key, &Visit, &T)> {
-        self.entries.iter().map(|(_, entry)| (entry.key, &entry.visit, &entry.item))
+        self.entries.iter().map(|(index, entry)| (key_of((index, entry)), &entry.visit, &entry.item))
     }
+}
+
+/// Of whoever stands there.
+fn key_of<T>((index, entry): (usize, &Entry<T>)) -> Key {
+    Key { generation: entry.visit.generation, index: low(index) }
 }
 
 #[cfg(test)]
 mod tests {
+    use sidewire_platform::Stream;
+
     use super::*;
+    use crate::reactor::link::Link;
+    use crate::reactor::system::Os;
+
+    /// What ten thousand idle connections cost, each.
+    #[test]
+    fn a_place_with_an_idle_link_is_small() {
+        let ours = size_of::<Entry<Link<Os>>>() - size_of::<Stream>();
+        assert!(ours <= 248, "{ours} bytes");
+    }
 
     #[test]
     fn a_late_token_finds_nobody() {

@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::deferred::{Answer, Call, Caller, Deferred, Unwanted};
+use super::deferred::{Answer, Call, Caller, Deferred, TOO_MANY_WAIT, Unwanted};
 use super::mailbox::{Letter, Unposted};
 use super::slots::Key;
 use super::system::System;
 use super::{Reactor, Service};
 use crate::counters::Counters;
-use sidewire_wire::{Connection, OwedId, Parted, Protocol, ResultCode};
+use sidewire_wire::{Connection, Failure, MAX_ATTACHED_LEAVING, OwedId, Parted, Protocol, ResultCode};
 
 /// Parts of one reply that wait for the loop.
 pub(crate) struct Outlet {
@@ -25,13 +25,41 @@ pub(crate) struct Outlet {
     together: Together,
 }
 
-/// Bytes of parts that wait for the loop, of all replies.
+/// What waits for the loop, of all replies.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Together(Arc<AtomicUsize>);
+pub(crate) struct Together {
+    /// Bytes of parts.
+    bytes: Arc<AtomicUsize>,
+    /// Attachments behind parts.
+    attachments: Arc<AtomicUsize>,
+}
 
 impl Together {
     fn is_full(&self) -> bool {
-        self.0.load(Relaxed) >= TOGETHER
+        self.bytes.load(Relaxed) >= TOGETHER
+    }
+
+    /// A last word waits behind parts. What goes with it is open meanwhile, so where there is much it is another.
+    fn keep(&self, answer: Answer) -> (Answer, Option<Among>) {
+        let Answer::Attached(_, _, parcel) = &answer else { return (answer, None) };
+        let count = usize::from(parcel.count());
+        let among = Among { count, all: Arc::clone(&self.attachments) };
+        if self.attachments.fetch_add(count, Relaxed) + count <= MAX_ATTACHED_LEAVING {
+            return (answer, Some(among));
+        }
+        (Answer::Failure(Failure::new(ResultCode::BUSY, TOO_MANY_WAIT)), None)
+    }
+}
+
+/// So many attachments among all that wait, as long as it is there.
+struct Among {
+    count: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Among {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.count, Relaxed);
     }
 }
 
@@ -44,7 +72,7 @@ struct Queue {
     /// Who is to be called once there is room.
     ready: Option<Ready>,
     /// What follows the last part.
-    end: Option<Answer>,
+    end: Option<(Answer, Option<Among>)>,
 }
 
 /// What the loop knows of the parts.
@@ -187,14 +215,14 @@ impl Outlet {
 
     fn add(&self, queue: &mut Queue, bytes: usize) {
         queue.bytes += bytes;
-        self.together.0.fetch_add(bytes, Relaxed);
+        self.together.bytes.fetch_add(bytes, Relaxed);
     }
 
     /// So many, or all that there are.
     fn remove(&self, queue: &mut Queue, bytes: usize) {
         let bytes = bytes.min(queue.bytes);
         queue.bytes -= bytes;
-        self.together.0.fetch_sub(bytes, Relaxed);
+        self.together.bytes.fetch_sub(bytes, Relaxed);
     }
 
     /// Nobody waits for any of it any more.
@@ -214,7 +242,7 @@ impl Outlet {
         if queue.parts.is_empty() {
             return Err(answer);
         }
-        queue.end = Some(answer);
+        queue.end = Some(self.together.keep(answer));
         Ok(())
     }
 
@@ -237,7 +265,7 @@ impl Outlet {
                 if queue.pump == Pump::Told {
                     queue.pump = Pump::Idle;
                 }
-                return Pumped::All(queue.end.take());
+                return Pumped::All(queue.end.take().map(|(answer, _)| answer));
             };
             drop(queue);
             match connection.push_part(id, &part) {
@@ -284,7 +312,7 @@ impl Outlet {
 impl Drop for Outlet {
     fn drop(&mut self) {
         let bytes = self.queue().bytes;
-        self.together.0.fetch_sub(bytes, Relaxed);
+        self.together.bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -302,7 +330,7 @@ impl Deferred {
         match outlet.pump(connection, id, counters) {
             Pumped::Waits | Pumped::All(None) => {}
             Pumped::All(Some(answer)) => {
-                if let Some(rc) = connection.begin_owed_reply(id).map(|reply| answer.write(reply)) {
+                if let Some(rc) = answer.send(connection, id) {
                     self.take(key, id);
                     counters.answered(call.msg_type(), rc);
                 }

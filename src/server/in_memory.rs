@@ -56,9 +56,9 @@ impl<S, T: Threads> InMemory<S, T> {
 
     /// Handles what there is, without sleeping.
     pub(crate) fn turn(&mut self) {
-        self.reactor.begin_turns();
+        let turning = self.reactor.begin_turns();
         let turned = self.reactor.turn(Some(Duration::ZERO), &mut self.dispatch);
-        self.reactor.rest();
+        drop(turning);
         self.has_stopped = !matches!(turned, Ok(true));
     }
 

@@ -218,6 +218,26 @@ impl Listen {
         self
     }
 
+    /// Lets clients send attachments with their requests, and handlers with their replies: open files, ends of pipes,
+    /// sockets. Default: not. Only clients that [say so as well](crate::Connect::attachments) take part.
+    ///
+    /// A client may so fill the table of this process' descriptors: 16 on each of its connections, with the beginning of a
+    /// request, and what handlers [take](super::Request::take_attachments) and keep. What they do not take is closed behind
+    /// them. One that does not read its replies keeps what goes with them on its way; the system counts that for this
+    /// process' user (sendmsg(2), ETOOMANYREFS), whose other connections then break where something is to go along. And it
+    /// may make that closing wait, and all others with it: a TCP socket with SO_LINGER and unsent bytes (socket(7))
+    /// for as long as it says, a file for as long as a file system of the client's own likes. So only let clients attach
+    /// something that you trust as your own code.
+    ///
+    /// # Platform-specific behavior
+    /// Unix: over Unix sockets (SCM_RIGHTS, unix(7)). Elsewhere `listen` fails with
+    /// [`is_invalid_input`](Error::is_invalid_input).
+    #[must_use]
+    pub fn attachments(mut self, are_taken: bool) -> Listen {
+        self.bind.attachments = are_taken;
+        self
+    }
+
     /// Limits of its own. Default: [`Limits::listener`](crate::Limits::listener) of the server.
     #[must_use]
     pub fn limits(mut self, limits: ListenerLimits) -> Listen {

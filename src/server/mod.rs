@@ -485,12 +485,13 @@ impl<S, T: Threads> Server<S, T> {
     /// As [`turn`](Server::turn).
     pub fn run(&mut self) -> Result<()> {
         let _serving = loops::begin_serving(&self.served);
-        self.core.reactor()?.begin_turns();
+        let _turning = self.core.reactor()?.begin_turns();
         self.dispatch.manager.ready(self.endpoints.len());
         while self.turn_once(None)? {}
         Ok(())
     }
 
+    #[inline]
     fn turn_once(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let reactor = self.core.reactor()?;
         let turned = reactor.turn(timeout, &mut self.dispatch);
@@ -510,10 +511,16 @@ struct Core {
 }
 
 impl Core {
+    #[inline]
     fn reactor(&mut self) -> Result<&mut Reactor> {
-        if let Some(ref mut reactor) = self.reactor {
-            return Ok(reactor);
+        match self.reactor {
+            Some(ref mut reactor) => Ok(reactor),
+            None => self.begin(),
         }
+    }
+
+    #[cold]
+    fn begin(&mut self) -> Result<&mut Reactor> {
         let made = Reactor::new(self.limits.clone(), self.counters.clone());
         Ok(self.reactor.insert(made.map_err(|error| Error::system("set up a loop", error))?))
     }

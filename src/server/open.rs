@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Address, Datagrams, Endpoint, EndpointKind, Listener, descriptor_limit};
+use sidewire_platform::{
+    Address, Datagrams, Endpoint, EndpointKind, Listener, carries_attachments, descriptor_limit,
+};
 
 use super::taking_over::TakingOver;
 use super::{Listen, Server, Threads};
@@ -119,6 +121,7 @@ impl<'a> Plan<'a> {
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
         let parties = Parties::new(limits.share(access, descriptor_limit()));
         let mut settings = Settings::new(limits.connection, listen.classic.unwrap_or(by_address));
+        settings.attachments = listen.bind.attachments;
         settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
         settings.first_byte = first_byte;
         settings.instance = instance;
@@ -159,6 +162,9 @@ fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
                 "only an endpoint for frames on a stream can be taken over, which the server opens itself",
             );
         }
+    }
+    if listen.bind.attachments && (carries != Carries::Frames || !carries_attachments(&listen.endpoint)) {
+        return Some("attachments are not supported here: they go with frames, over Unix sockets");
     }
     match carries {
         Carries::Plain(_) if !is_stream => {

@@ -28,11 +28,9 @@ impl<S, T: Threads> Server<S, T> {
     /// If the system's poll itself fails. What goes wrong with single connections ends those only.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let _serving = loops::begin_serving(&self.served);
-        self.core.reactor()?.begin_turns();
+        let _turning = self.core.reactor()?.begin_turns();
         self.dispatch.manager.ready(self.endpoints.len());
-        let turned = self.turn_once(timeout);
-        self.core.reactor()?.rest();
-        turned
+        self.turn_once(timeout)
     }
 
     /// After how long the next [`turn`](Server::turn) is due, even if the [descriptor](Server::poll_descriptor) tells

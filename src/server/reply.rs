@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+use sidewire_platform::Attachment;
+
 use super::{ReplyStream, Responder};
-use crate::reactor::{Call, Deferral, ReturnAddress};
+use crate::reactor::{Aside, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT, parcel};
 use sidewire_wire::memory::NoMemory;
-use sidewire_wire::{Failure, ReplyWriter, ResultCode};
+use sidewire_wire::{Failure, MAX_ATTACHED, ReplyWriter, ResultCode};
 
 /// The answer to a request, written straight into the connection's outbox.
 ///
@@ -15,19 +17,70 @@ use sidewire_wire::{Failure, ReplyWriter, ResultCode};
 pub struct Reply<'a> {
     /// `None` for a request that wants no answer.
     writer: Option<ReplyWriter<'a>>,
-    /// Where it comes from in place of the writer, if it was deferred.
-    later: Option<Arc<Call>>,
+    how: How,
     back: &'a ReturnAddress<'a>,
     rc: ResultCode,
 }
 
+/// How it gets to whoever asked.
+#[derive(Debug)]
+enum How {
+    /// As what is written.
+    Written,
+    /// With these.
+    Attached(Vec<Attachment>),
+    /// From there in place of the writer, since it was deferred.
+    Later(Arc<Call>),
+}
+
+/// One more, of those that go with one answer.
+pub(super) fn add_to(these: &mut Vec<Attachment>, attachment: Attachment) -> Result<(), Failure> {
+    if these.len() >= MAX_ATTACHED {
+        return Err(Failure::new(ResultCode::TOO_LARGE, "16 attachments go with a reply, and no more"));
+    }
+    these.push(attachment);
+    Ok(())
+}
+
 impl<'a> Reply<'a> {
     pub(super) fn new(writer: ReplyWriter<'a>, back: &'a ReturnAddress<'a>) -> Reply<'a> {
-        Reply { writer: Some(writer), later: None, back, rc: ResultCode::OK }
+        Reply { writer: Some(writer), how: How::Written, back, rc: ResultCode::OK }
     }
 
     pub(super) fn discarded(back: &'a ReturnAddress<'a>) -> Reply<'a> {
-        Reply { writer: None, later: None, back, rc: ResultCode::OK }
+        Reply { writer: None, how: How::Written, back, rc: ResultCode::OK }
+    }
+
+    /// Whether this client takes [attachments](Reply::attach) now.
+    #[must_use]
+    pub fn can_attach(&self) -> bool {
+        self.writer.is_some() && self.back.attaching() == Attaching::Fine
+    }
+
+    /// Has an open file, an end of a pipe or a socket go with the reply, to be the client's as well; up to 16. They do
+    /// not if the reply fails, or is [deferred](Reply::defer): a deferred one has [its own](Responder::attach).
+    ///
+    /// Needs [`Listen::attachments`](super::Listen::attachments), and a client that takes them
+    /// ([`Connect::attachments`](crate::Connect::attachments)).
+    ///
+    /// # Errors
+    /// "Required feature missing" (-12), for the caller, where they can't go; "too large" (-3) from the seventeenth on;
+    /// "busy" (-6) if 240 that this client was sent before have not left: it does not read.
+    pub fn attach(&mut self, attachment: impl Into<Attachment>) -> Result<(), Failure> {
+        match self.back.attaching() {
+            Attaching::Fine if self.writer.is_some() => {}
+            Attaching::NotNow => return Err(Failure::new(ResultCode::BUSY, TOO_MANY_WAIT)),
+            Attaching::Fine | Attaching::Never => {
+                return Err(Failure::new(ResultCode::FEATURE_MISSING, CAN_NOT_GO));
+            }
+        }
+        if let How::Written = self.how {
+            self.how = How::Attached(Vec::new());
+        }
+        match &mut self.how {
+            How::Attached(these) => add_to(these, attachment.into()),
+            How::Written | How::Later(_) => Err(Failure::other("the request was deferred")),
+        }
     }
 
     /// Leaves the answer for later, to whoever has the [`Responder`]: a handler that would take long gives it to
@@ -44,7 +97,7 @@ impl<'a> Reply<'a> {
     /// so whoever works on them had better look whether they are [cancelled](Responder::cancellation). Notifies may hold
     /// as much. "Handler failed" (-10) the second time.
     pub fn defer(&mut self) -> Result<Responder, Failure> {
-        if self.later.is_some() {
+        if matches!(self.how, How::Later(_)) {
             return Err(Failure::other("the request was deferred already"));
         }
         let call = self.back.begin_call();
@@ -52,7 +105,7 @@ impl<'a> Reply<'a> {
             Failure::new(ResultCode::BUSY, "there is no room for one more that is answered later")
         })?;
         let responder = Responder::new(&call);
-        self.later = Some(call);
+        self.how = How::Later(call);
         Ok(responder)
     }
 
@@ -71,7 +124,8 @@ impl<'a> Reply<'a> {
         Ok(ReplyStream::new(responder))
     }
 
-    /// Appends to the reply's payload.
+    /// Appends to the reply's payload. A large piece (64 KiB or more) of the
+    /// [request's own](super::Request::payload) goes back without a copy; other large ones can be [given](Reply::give).
     ///
     /// Never fails. A reply that gets longer than [`room`](Reply::room) allows is answered "too
     /// large" (-3) and without payload; one that there is no memory for, "busy" (-6). What the handler has
@@ -83,7 +137,16 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// The same, and says at once if it does not fit, so that a handler can leave the state as it is:
+    /// Appends to the reply's payload without a copy, if it is large (64 KiB or more).
+    ///
+    /// Fails as [`write`](Reply::write) does.
+    pub fn give(&mut self, bytes: Vec<u8>) {
+        if let Some(writer) = &mut self.writer {
+            writer.give(bytes);
+        }
+    }
+
+    /// As [`write`](Reply::write), and says at once if it does not fit, so that a handler can leave the state as it is:
     ///
     /// ```
     /// # let mut server = sidewire::Server::new(Vec::new());
@@ -119,22 +182,34 @@ impl<'a> Reply<'a> {
     }
 
     /// Sends it, and says with what result code; unless it comes later.
-    #[inline]
-    pub(super) fn finish(mut self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
+    #[inline(always)]
+    pub(super) fn finish(mut self, result: Result<(), Box<Failure>>) -> Result<ResultCode, Box<Aside>> {
         // In place: to move it about would cost more than all the rest.
-        match (&mut self.writer, &self.later, result) {
-            (Some(writer), None, Ok(())) => Ok(writer.complete(self.rc)),
-            (_, _, result) => self.finish_otherwise(result),
+        if let (Some(writer), How::Written, Ok(())) = (&mut self.writer, &self.how, &result) {
+            let rc = writer.complete(self.rc);
+            // Nothing is left in it to be dropped.
+            std::mem::forget((self, result));
+            return Ok(rc);
         }
+        self.finish_otherwise(result)
     }
 
     #[cold]
-    fn finish_otherwise(self, result: Result<(), Failure>) -> Result<ResultCode, Box<Deferral>> {
-        match (self.writer, self.later, result) {
+    fn finish_otherwise(self, result: Result<(), Box<Failure>>) -> Result<ResultCode, Box<Aside>> {
+        match (self.writer, self.how, result) {
             (None, ..) => Ok(self.rc),
             (Some(writer), _, Err(failure)) => Ok(writer.fail(failure.result_code(), failure.text())),
-            (Some(writer), None, Ok(())) => Ok(writer.finish(self.rc)),
-            (Some(writer), Some(call), Ok(())) => Err(Box::new(Deferral { ticket: writer.withdraw(), call })),
+            (Some(writer), How::Written, Ok(())) => Ok(writer.finish(self.rc)),
+            (Some(mut writer), How::Attached(these), Ok(())) => {
+                let parcel = parcel(these);
+                match writer.complete_attached(self.rc, parcel.count()) {
+                    (rc, None) => Ok(rc),
+                    (rc, Some(frame_len)) => Err(Box::new(Aside::Attached { rc, frame_len, parcel })),
+                }
+            }
+            (Some(writer), How::Later(call), Ok(())) => {
+                Err(Box::new(Aside::Deferred(Deferral { ticket: writer.withdraw(), call })))
+            }
         }
     }
 }

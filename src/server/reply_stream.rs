@@ -1,5 +1,7 @@
 //! Answering in parts, from any thread.
 
+use sidewire_platform::Attachment;
+
 use super::{Cancellation, Responder};
 use crate::reactor::{IfFull, Unsent};
 use sidewire_wire::{Failure, ResultCode};
@@ -94,6 +96,20 @@ impl ReplyStream {
     pub fn on_ready(self, callback: impl FnOnce(ReplyStream) + Send + 'static) {
         let call = self.0.call().clone();
         call.when_ready(Box::new(move || callback(self)));
+    }
+
+    /// Whether this client takes [attachments](ReplyStream::attach).
+    #[must_use]
+    pub fn can_attach(&self) -> bool {
+        self.0.can_attach()
+    }
+
+    /// Has an open file, an end of a pipe or a socket go with the last word: see [`Responder::attach`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach(&mut self, attachment: impl Into<Attachment>) -> Result<(), Failure> {
+        self.0.attach(attachment)
     }
 
     /// Ends the reply with this payload and the result code 0.

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 
-use sidewire_platform::{Address, Endpoint, Peer};
+use sidewire_platform::{Address, Attachment, Endpoint, Peer};
 
 use super::connected::Locals;
 use crate::error::Error;
 use crate::reactor::{ConnectionId, Incoming, Origin, address_of};
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{App, Failure, Layout, ResultCode};
+use sidewire_wire::{App, Failure, Layout, Parcel, ResultCode};
 
 /// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
 pub struct Request<'a> {
@@ -44,6 +44,18 @@ impl<'a> Request<'a> {
     pub fn to_vec(&self) -> Result<Vec<u8>, Failure> {
         let copy = memory::copy(self.payload());
         copy.map_err(|NoMemory| Failure::new(ResultCode::BUSY, "the server has no memory for the payload"))
+    }
+
+    /// What came with the request besides its payload, for whoever asks first: open files, ends of pipes, sockets. Those
+    /// that nobody takes are closed when the handler returns. Nothing comes unless the listener
+    /// [takes attachments](super::Listen::attachments).
+    #[must_use]
+    pub fn take_attachments(&self) -> Vec<Attachment> {
+        let attached = match self.incoming.origin {
+            Origin::Stream(way) => way.attached(),
+            Origin::Datagram(_) => None,
+        };
+        attached.and_then(Parcel::take).unwrap_or_default()
     }
 
     /// Who asks, as far as the system tells.

@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::reactor::{Answer, Call, Unwanted};
+use sidewire_platform::Attachment;
+
+use super::reply::add_to;
+use crate::reactor::{Answer, CAN_NOT_GO, Call, Unwanted, parcel};
 use sidewire_wire::{Failure, ResultCode};
 
 /// Answers one request later, once, from whichever thread: from [`Reply::defer`](super::Reply::defer).
@@ -39,11 +42,31 @@ use sidewire_wire::{Failure, ResultCode};
 pub struct Responder {
     /// `None` when it has answered.
     call: Option<Arc<Call>>,
+    attachments: Vec<Attachment>,
 }
 
 impl Responder {
     pub(super) fn new(call: &Arc<Call>) -> Responder {
-        Responder { call: Some(Arc::clone(call)) }
+        Responder { call: Some(Arc::clone(call)), attachments: Vec::new() }
+    }
+
+    /// Whether this client takes [attachments](Responder::attach).
+    #[must_use]
+    pub fn can_attach(&self) -> bool {
+        self.call().attaches()
+    }
+
+    /// Has an open file, an end of a pipe or a socket go with the answer, as [`Reply::attach`](super::Reply::attach)
+    /// does. If at the time of the answer too many that this client was sent before have not left, it is answered "busy"
+    /// (-6) instead. They are closed with an answer that is a failure, or that nobody waits for.
+    ///
+    /// # Errors
+    /// "Required feature missing" (-12), for the caller, where they can't go; "too large" (-3) from the seventeenth on.
+    pub fn attach(&mut self, attachment: impl Into<Attachment>) -> Result<(), Failure> {
+        if !self.can_attach() {
+            return Err(Failure::new(ResultCode::FEATURE_MISSING, CAN_NOT_GO));
+        }
+        add_to(&mut self.attachments, attachment.into())
     }
 
     /// Answers with this payload and the result code 0. A payload that is larger than the caller takes is
@@ -54,7 +77,11 @@ impl Responder {
 
     /// The same with a result code.
     pub fn finish(mut self, rc: impl Into<ResultCode>, payload: impl Into<Vec<u8>>) {
-        self.answer(Answer::Reply(rc.into(), payload.into()));
+        let (rc, payload, these) = (rc.into(), payload.into(), std::mem::take(&mut self.attachments));
+        self.answer(match these.is_empty() {
+            true => Answer::Reply(rc, payload),
+            false => Answer::Attached(rc, payload, parcel(these)),
+        });
     }
 
     /// Answers that it could not be done.

@@ -20,8 +20,8 @@ use crate::error::{Error, Kind};
 #[cfg(feature = "describe")]
 use crate::limits::DESCRIPTION;
 use crate::reactor::{
-    CallNews, Closed, ConnectionId, Deferral, Incoming, Message, MessageReply, NotSent, Order, Service,
-    Session, Visitor,
+    Aside, CallNews, Closed, ConnectionId, Incoming, Message, MessageReply, NotSent, Order, Service, Session,
+    Visitor,
 };
 use sidewire_wire::{Excerpt, Failure, Layout, ReplyWriter, ResultCode, WhenSlow};
 
@@ -76,39 +76,40 @@ impl<S, T: Threads> Dispatch<S, T> {
         }
     }
 
-    /// Runs the handler. A panic is caught and becomes "handler failed".
-    #[inline]
-    fn handle(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
-        let msg_type = incoming.msg_type;
-        let entry = usize::try_from(msg_type).ok().and_then(|index| self.table.get_mut(index));
-        let handler = match entry {
-            Some(Some(handler)) => handler,
-            Some(None) => return self.without_handler(incoming, reply),
-            None => return self.beyond_table(msg_type, reply),
+    /// Runs the handler. A panic is caught and becomes "handler failed". Failures are boxed, so that those who have
+    /// none carry little.
+    #[inline(always)]
+    fn handle(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Box<Failure>> {
+        let entry = usize::try_from(incoming.msg_type).ok().and_then(|index| self.table.get_mut(index));
+        let Some(Some(handler)) = entry else {
+            return self.without_handler(incoming, reply).map_err(Box::new);
         };
         let state = &mut self.state;
         let request = Request::new(incoming, &self.locals);
-        caught(|| handler(state, &request, reply)).unwrap_or_else(|panic| {
-            self.panics.tell(Handler::Type(msg_type), incoming.endpoint, &panic);
-            Err(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
-        })
+        match caught(|| handler(state, &request, reply).map_err(Box::new)) {
+            Ok(result) => result,
+            Err(panic) => Err(self.panicked(incoming, &panic)),
+        }
     }
 
-    /// The table has this type, and nobody handles it.
+    #[cold]
+    fn panicked(&mut self, incoming: &Incoming<'_>, panic: &Panic) -> Box<Failure> {
+        self.panics.tell(Handler::Type(incoming.msg_type), incoming.endpoint, panic);
+        Box::new(Failure::new(ResultCode::HANDLER_FAILED, "the handler panicked"))
+    }
+
+    /// Nobody handles this type, or the table has none like it.
     #[cold]
     fn without_handler(&mut self, incoming: &Incoming<'_>, reply: &mut Reply<'_>) -> Result<(), Failure> {
         let msg_type = incoming.msg_type;
         if self.describe(msg_type, reply)? {
             return Ok(());
         }
+        if usize::try_from(msg_type).map_or(true, |index| index >= self.table.len()) {
+            return Err(beyond(msg_type));
+        }
         self.padding.notice(incoming);
         Err(Failure::new(ResultCode::NO_HANDLER, format!("type {msg_type} has no handler")))
-    }
-
-    /// The table has no such type.
-    #[cold]
-    fn beyond_table(&self, msg_type: i32, reply: &mut Reply<'_>) -> Result<(), Failure> {
-        if self.describe(msg_type, reply)? { Ok(()) } else { Err(beyond(msg_type)) }
     }
 
     /// Answers with the description, if that is what is asked for, and there is one.
@@ -176,18 +177,23 @@ impl<S, T: Threads> Dispatch<S, T> {
 }
 
 impl<S, T: Threads> Service for Dispatch<S, T> {
-    #[inline]
+    #[inline(always)]
     fn request(
         &mut self,
         incoming: &Incoming<'_>,
         writer: ReplyWriter<'_>,
-    ) -> Result<ResultCode, Box<Deferral>> {
+    ) -> Result<ResultCode, Box<Aside>> {
         self.counters.request(incoming.msg_type);
         let mut reply = Reply::new(writer, &incoming.back);
         let result = self.handle(incoming, &mut reply);
         let how = reply.finish(result);
-        if let Ok(rc) = how {
-            self.counters.answered(incoming.msg_type, rc);
+        match &how {
+            Ok(rc) => self.counters.answered(incoming.msg_type, *rc),
+            Err(aside) => {
+                if let Aside::Attached { rc, .. } = **aside {
+                    self.counters.answered(incoming.msg_type, rc);
+                }
+            }
         }
         how
     }
@@ -329,6 +335,7 @@ fn beyond(msg_type: i32) -> Failure {
 struct Panic(Box<dyn Any + Send>);
 
 /// Runs a handler. One that panics may leave the state half-changed; the docs of `Server::on` say so.
+#[inline]
 fn caught<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(run)).map_err(Panic)
 }

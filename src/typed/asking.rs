@@ -251,6 +251,12 @@ pub(crate) fn answered<M: Message>(response: Result<Response, Error>) -> Answere
     }
 }
 
+/// One asks for more of a call whose end was told.
+pub(super) fn ended<M: Message>() -> AskError<M::Error> {
+    let error = Error::invalid("call", "what became of this call was told before");
+    AskError::Call(error.of_type(M::TYPE))
+}
+
 /// What a reply means whose code is 0.
 pub(super) fn reply<M: Message>(payload: &[u8]) -> Answered<M> {
     let reply = M::Codec::decode(payload);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use sidewire_platform::Endpoint;
 
-use super::asking::{Answered, answered, failed, progress, reply};
+use super::asking::{Answered, answered, ended, failed, progress, reply};
 use super::{AskError, Message};
 use crate::client::{self, Response};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A call under way of any client, for threads, tasks or tests, that takes and gives bytes.
 pub trait UnderWay {
@@ -141,7 +141,7 @@ impl<M: Message> Parts<M> {
     /// Waits for the answer, and tells `progress` of what comes before.
     ///
     /// # Errors
-    /// As [`Client::ask`](crate::Client::ask); and [`is_invalid_input`](Error::is_invalid_input) if the end was told
+    /// As [`Client::ask`](crate::Client::ask); and [`is_invalid_input`](crate::Error::is_invalid_input) if the end was told
     /// before.
     pub fn wait(self, mut progress: impl FnMut(M::Progress)) -> Result<M::Reply, AskError<M::Error>> {
         for part in self {
@@ -150,8 +150,7 @@ impl<M: Message> Parts<M> {
                 Part::Reply(reply) => return Ok(reply),
             }
         }
-        let error = Error::invalid("call", "what became of this call was told before");
-        Err(AskError::Call(error.of_type(M::TYPE)))
+        Err(ended::<M>())
     }
 
     /// The next part, if it has come; `Ready(None)` behind the end. Never waits.

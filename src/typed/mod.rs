@@ -44,6 +44,8 @@ mod events;
 mod macros;
 mod peers;
 pub(crate) mod serving;
+#[cfg(feature = "tokio")]
+pub mod tasks;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use sidewire::Helper;
 
 use crate::child::{ECHO, EXIT, PRINT, own};
-use crate::util::{alone, watchdog};
+use crate::util::{PATIENCE, alone, watchdog};
 
 struct Lines(Mutex<Vec<String>>);
 
@@ -48,7 +48,8 @@ fn what_a_helper_prints_goes_to_the_log() {
         let line = "INFO a\\nWARN b\\u{1b}[2J: hello";
         assert!(lines.iter().any(|logged| logged == line), "{lines:#?}");
 
-        let helper = Helper::builder(own("floods")).name("babbles").spawn().expect("a helper");
+        let floods = Helper::builder(own("floods")).name("babbles").ready_within(PATIENCE);
+        let helper = floods.spawn().expect("a helper");
         helper.call(ECHO, "").expect("an answer");
         helper.call(EXIT, "1").expect_err("it exits");
         let lines = std::mem::take(&mut *LINES.0.lock().expect("no panic"));

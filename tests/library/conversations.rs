@@ -300,8 +300,16 @@ fn events_that_come_faster_than_they_are_taken() {
         }
         assert!((2..100).contains(&taken), "{taken}");
         client.call(7, b"last").expect("published");
-        let last = events.next().expect("one").expect("an event");
-        assert_eq!(taken + 1 + dropped + last.dropped(), 101);
+        // On a busy machine the event of the call before may come as late as this.
+        loop {
+            let event = events.next().expect("one").expect("an event");
+            taken += 1;
+            dropped += event.dropped();
+            if event.payload() == b"last" {
+                break;
+            }
+        }
+        assert_eq!(taken + dropped, 101);
         drop(client);
         running.stop().expect("the server ends well");
     });
@@ -557,6 +565,31 @@ fn only_what_is_safe_is_sent_again() {
         assert_eq!(safe.wait().expect("its reply").payload(), b"answer");
         assert_eq!(client.send(ECHO, b"3", SAFE).expect("a reply").payload(), b"answer");
         drop(client);
+        server.join().expect("the server");
+    });
+}
+
+/// However long it may take: the client connects to nobody else any more.
+#[test]
+fn a_started_call_ends_with_a_client_that_gives_up_on_a_silent_server() {
+    let _watchdog = watchdog(60);
+    with_each(|driver| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("its address").port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            take_hello(&mut stream);
+            send(&mut stream, &answer(0, 1, 1));
+            assert_ne!(take_request(&mut stream), 0);
+            drop(stream);
+            // The next one hears nothing.
+            wait_for_the_end(&mut listener.accept().expect("accept").0);
+        });
+        let connect = connect(&Endpoint::Tcp { host: "127.0.0.1".into(), port }).call_timeout(None);
+        let connect = connect.timeout(Duration::from_millis(200)).reconnect(quick().attempts(1));
+        let client = driver.open(connect).expect("connect");
+        let error = client.start(ECHO, b"x", SAFE).expect("start").wait().expect_err("nobody says hello");
+        assert!(client.is_closed() && error.to_string().contains("after 1 attempt"), "{error}");
         server.join().expect("the server");
     });
 }

@@ -5,6 +5,10 @@ mod util;
 
 mod adopted;
 mod arrival;
+#[cfg(target_os = "linux")] // Counting descriptors takes /proc.
+mod attached_later;
+#[cfg(target_os = "linux")] // Counting descriptors takes /proc.
+mod attachments;
 mod both_ways;
 mod both_ways_load;
 mod brought;
@@ -29,6 +33,7 @@ mod forked;
 mod frozen;
 mod held_up;
 mod hello;
+mod large;
 mod limits;
 #[cfg(all(feature = "serde", target_os = "linux"))] // Which is where the compiler is.
 mod mistakes;
@@ -41,6 +46,7 @@ mod reconnect;
 mod remote;
 mod server;
 mod slow;
+mod spinning;
 mod stop_again;
 mod stop_under_load;
 mod stopping;

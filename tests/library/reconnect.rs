@@ -313,7 +313,9 @@ fn a_server_that_ends_again_and_again_is_given_up() {
     const ATTEMPTS: u32 = 5;
     let scripts = (0..=ATTEMPTS).map(|_| v1(takes_one)).collect();
     let (endpoint, server) = scripted(scripts);
-    let client = connect(&endpoint).reconnect(quick().attempts(ATTEMPTS)).open().expect("connect");
+    // A connection that lasts longer than the longest pause is a new beginning.
+    let reconnect = quick().pauses(Duration::from_millis(5), PATIENCE).attempts(ATTEMPTS);
+    let client = connect(&endpoint).reconnect(reconnect).open().expect("connect");
     let error = client.request(ECHO).idempotent().send(b"x").expect_err("it never answers");
     assert!(error.is_peer_gone() && error.executed() == Executed::Perhaps, "{error}");
     assert!(client.is_closed());

@@ -175,18 +175,30 @@ fn futures_that_nobody_polls_any_more_hold_nobody_up() {
     );
 }
 
-/// The one that was first looks for the next server.
+/// The one that was first looks for the next server, which greets nobody as long as the gate is closed.
 #[test]
+#[allow(clippy::await_holding_lock, reason = "a server's thread waits for it, no task")]
 fn a_future_that_nobody_polls_any_more_does_not_keep_others_from_connecting_anew() {
+    const HOLD: u16 = 9;
     let _watchdog = watchdog(60);
     on_both(async || {
         let endpoint = fresh("local");
         let (running, bound) = start(store(), [usual(&endpoint)]);
         let client = connect(&bound[0]).reconnect(Reconnect::new()).open_async().await.expect("connect");
         running.stop().expect("the server ends well");
-        let (running, _) = start(store(), [usual(&endpoint)]);
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let (gate, mut server) = (Gate::default(), store());
+        let held = gate.clone();
+        server.on(HOLD, move |_, _, _| {
+            held.pass();
+            Ok(())
+        });
+        let (running, _) = start(server, [usual(&endpoint)]);
         {
+            let closed = gate.close();
+            open(&bound[0]).await.notify(HOLD, b"").await.expect("in the outbox");
+            while gate.came() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             let (mut dropped, mut first) =
                 (Box::pin(client.call(ECHO, b"")), pin!(client.call(ECHO, b"first")));
             for _ in 0..2 {
@@ -196,6 +208,7 @@ fn a_future_that_nobody_polls_any_more_does_not_keep_others_from_connecting_anew
             for _ in 0..2 {
                 assert!(polled_once(first.as_mut()).await.is_pending());
             }
+            drop(closed);
             let second = client.request(ECHO).timeout(Duration::from_secs(10)).send(b"second").await;
             assert_eq!(second.expect("a reply").payload(), b"second");
             assert_eq!(first.await.expect("a reply").payload(), b"first");
@@ -422,6 +435,11 @@ mod values {
                 seen.push(part.expect("no failure"));
             }
             assert_eq!(seen, [Part::Progress(1), Part::Progress(2), Part::Reply("up to 2".into())]);
+            assert!(parts.wait(|_| panic!("the end was told")).await.expect_err("no more").call().is_some());
+            let parts = client.asking(&Count(3)).stream().await.expect("a stream");
+            let mut progress = 0;
+            assert_eq!(parts.wait(|number| progress += number).await.expect("an answer"), "up to 3");
+            assert_eq!(progress, 6);
         });
         running.stop().expect("the server ends well");
     }

@@ -158,7 +158,9 @@ fn it_ends_when_the_server_closes() {
         client.say("hi\n");
         let outcome = client.wait().expect(0);
         let printed = String::from_utf8_lossy(&outcome.stdout).into_owned();
-        assert!(printed.contains("go away\n") && printed.ends_with("\nconnection closed\n"), "{printed}");
+        assert!(printed.contains("go away\n"), "{printed}");
+        // Whoever reads the keys may ask for more in the moment before the program ends.
+        assert!(printed.trim_end_matches("send: ").ends_with("\nconnection closed\n"), "{printed}");
     });
 }
 

@@ -45,7 +45,7 @@ fn it_succeeds_wherever_temporary_files_go() {
     for folder in [&long, &odd, &two_lines, &missing, &read_only, &"relative".into(), &"".into()] {
         let mut command = stage.sidewire(["demo", "--echoes", "10"]);
         let outcome = Started::new(command.env("TMPDIR", folder), b"").finish().expect(0);
-        assert_eq!(outcome.stderr, "", "{folder:?}");
+        assert_eq!(complaints(&outcome), [""; 0], "{folder:?}");
         assert!(outcome.text().ends_with("\nall right\n"), "{folder:?}: {outcome}");
         assert_eq!(outcome.text().lines().filter(|line| line.contains("µs")).count(), 7, "{outcome}");
     }
@@ -77,7 +77,7 @@ fn rows_that_cannot_be_shown_say_why() {
 
 /// A row for each endpoint, all steps right, and nothing left behind.
 fn check(stage: &Stage, outcome: &Outcome) {
-    assert_eq!(outcome.stderr, "");
+    assert_eq!(complaints(outcome), [""; 0]);
     let text = outcome.text();
     let schemes = [sidewire_platform::stream_schemes(), sidewire_platform::datagram_schemes()].concat();
     // A mailslot answers nothing.
@@ -93,6 +93,11 @@ fn check(stage: &Stage, outcome: &Outcome) {
     assert_eq!(stage.files(), [""; 0]);
     #[cfg(target_os = "linux")] // Elsewhere there is no /proc to look into.
     assert!(!is_alive(helper(outcome)), "{text}");
+}
+
+/// What it complains of, but for handlers that a busy machine has kept from going on.
+fn complaints(outcome: &Outcome) -> Vec<&str> {
+    outcome.stderr.lines().filter(|line| !line.contains(" held the loop for ")).collect()
 }
 
 /// The helper's process id.

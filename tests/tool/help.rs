@@ -18,6 +18,7 @@ fn help_teaches() {
                 "--classic-fixed",
                 "--access",
                 "--exit-when-idle",
+                "--spin",
                 "--take-over",
                 "SIGTERM",
                 "set-and-get",

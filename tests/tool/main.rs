@@ -7,6 +7,7 @@ mod call;
 mod demo;
 #[cfg(feature = "describe")]
 mod describe;
+mod files;
 mod getset;
 mod help;
 mod log;

@@ -3,16 +3,16 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
-use crate::by_id::ById;
 use crate::call_rules;
 use crate::credit::{credited, part_cost};
 use crate::error::ProtocolError;
+use crate::rising::Rising;
 
 /// Our calls on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     last_id: u32,
-    pending: ById<Pending>,
+    pending: Rising<Pending>,
     /// Classic replies carry no id: they come in the order of their requests.
     order: VecDeque<u32>,
     bytes: u64,
@@ -41,7 +41,7 @@ impl Asked {
 
     /// Whether this one is in flight.
     pub(crate) fn has(&self, id: u32) -> bool {
-        self.pending.contains_key(&id)
+        self.pending.contains(id)
     }
 
     /// Whether anybody waits for a reply.
@@ -55,17 +55,21 @@ impl Asked {
     }
 
     /// Notes a new v1 call and gives it an id.
+    #[inline]
     pub(crate) fn begin(&mut self, msg_type: i32, cost: u32) -> u32 {
         let before = self.last_id;
+        let mut pending = Pending { msg_type, cost, abandoned: false, deadline: None, balance: 0 };
         loop {
             self.last_id = self.last_id.wrapping_add(1);
-            if self.last_id != 0 && !self.pending.contains_key(&self.last_id) {
-                break;
+            if self.last_id == 0 {
+                continue;
+            }
+            match self.pending.insert_new(self.last_id, pending) {
+                Ok(()) => break,
+                Err(again) => pending = again,
             }
         }
-        debug_assert!(call_rules::check_id(self.last_id, before).is_ok(), "ids rise");
-        self.pending
-            .insert(self.last_id, Pending { msg_type, cost, abandoned: false, deadline: None, balance: 0 });
+        debug_assert!(call_rules::id_follows(self.last_id, before), "ids rise");
         self.bytes += u64::from(cost);
         self.last_id
     }
@@ -79,7 +83,7 @@ impl Asked {
 
     /// The caller no longer waits for this one.
     pub(crate) fn abandon(&mut self, id: u32) {
-        if let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) {
+        if let Some(pending) = self.pending.get_mut(id).filter(|pending| !pending.abandoned) {
             pending.abandoned = true;
             self.abandoned += 1;
             if let Some(at) = pending.deadline.take() {
@@ -90,13 +94,19 @@ impl Asked {
 
     /// This one is waited for until then.
     pub(crate) fn limit(&mut self, id: u32, at: Instant) {
-        if let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) {
+        if let Some(pending) = self.pending.get_mut(id).filter(|pending| !pending.abandoned) {
             let before = pending.deadline.replace(at);
             if let Some(before) = before {
                 self.deadlines.remove(&(before, id));
             }
             self.deadlines.insert((at, id));
         }
+    }
+
+    /// Whether one of them has a time limit.
+    #[inline]
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.deadlines.is_empty()
     }
 
     /// When the next one's time is over.
@@ -114,12 +124,12 @@ impl Asked {
     pub(crate) fn forget_behind(&mut self, last_id: u32) {
         let Asked { pending, bytes, abandoned, deadlines, .. } = self;
         pending.retain(|id, call| {
-            let is_accepted = !call_rules::is_behind(*id, last_id);
+            let is_accepted = !call_rules::is_behind(id, last_id);
             if !is_accepted {
                 *bytes -= u64::from(call.cost);
                 *abandoned -= usize::from(call.abandoned);
                 if let Some(at) = call.deadline {
-                    deadlines.remove(&(at, *id));
+                    deadlines.remove(&(at, id));
                 }
             }
             is_accepted
@@ -135,7 +145,7 @@ impl Asked {
         length: u32,
         begun_with: u32,
     ) -> Result<bool, ProtocolError> {
-        let pending = self.pending.get_mut(&id).ok_or(ProtocolError::UnknownReply(id))?;
+        let pending = self.pending.get_mut(id).ok_or(ProtocolError::UnknownReply(id))?;
         if pending.msg_type != msg_type {
             return Err(ProtocolError::WrongReplyType { asked: pending.msg_type, got: msg_type });
         }
@@ -149,7 +159,7 @@ impl Asked {
     /// The peer may send so many bytes of parts more for this call. Says whether it is worth telling: somebody
     /// waits for them.
     pub(crate) fn give_credit(&mut self, id: u32, amount: u32, begun_with: u32) -> bool {
-        let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.abandoned) else {
+        let Some(pending) = self.pending.get_mut(id).filter(|pending| !pending.abandoned) else {
             return false;
         };
         pending.balance = credited(pending.balance, amount, begun_with);
@@ -158,7 +168,7 @@ impl Asked {
 
     /// A v1 reply has come. Says whether somebody waits for it.
     pub(crate) fn finish(&mut self, id: u32, msg_type: i32) -> Result<bool, ProtocolError> {
-        let pending = self.pending.remove(&id).ok_or(ProtocolError::UnknownReply(id))?;
+        let pending = self.pending.remove(id).ok_or(ProtocolError::UnknownReply(id))?;
         self.bytes -= u64::from(pending.cost);
         self.abandoned -= usize::from(pending.abandoned);
         if let Some(at) = pending.deadline {
@@ -168,6 +178,17 @@ impl Asked {
             return Err(ProtocolError::WrongReplyType { asked: pending.msg_type, got: msg_type });
         }
         Ok(!pending.abandoned)
+    }
+
+    /// The same of one that is right and waited for, and has no time limit. False: it is not, and nothing has happened.
+    #[inline]
+    pub(crate) fn finish_plain(&mut self, id: u32, msg_type: u16) -> bool {
+        let cost = self.pending.remove_for(id, |pending| {
+            let is_right = pending.msg_type == i32::from(msg_type);
+            (is_right && !pending.abandoned && pending.deadline.is_none()).then_some(pending.cost)
+        });
+        self.bytes -= u64::from(cost.unwrap_or(0));
+        cost.is_some()
     }
 
     /// A classic reply has come. Says to which call, if somebody waits for it.

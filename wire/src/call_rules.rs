@@ -1,6 +1,5 @@
 //! What a call may not say, and what its caller is told then: the same on streams and in datagrams.
 
-use crate::error::ProtocolError;
 use crate::failure::Failure;
 use crate::frame::{Extension, Header, flags, split_extension};
 use crate::rc::ResultCode;
@@ -8,12 +7,9 @@ use crate::rc::ResultCode;
 /// Whether a call's id may follow the last one. Half the number space counts as "behind", so that ids
 /// may wrap; any may be the first.
 #[inline]
-pub(crate) fn check_id(id: u32, last: u32) -> Result<(), ProtocolError> {
+pub(crate) fn id_follows(id: u32, last: u32) -> bool {
     let step = id.wrapping_sub(last);
-    if id == 0 || step == 0 || (last != 0 && step > u32::MAX / 2) {
-        return Err(ProtocolError::BadId { id, last });
-    }
-    Ok(())
+    id != 0 && step != 0 && (step <= u32::MAX / 2 || last == 0)
 }
 
 /// Whether a call came behind the last one that was accepted; 0 if none was. Half the number space counts as

@@ -101,6 +101,7 @@ mod admission;
 mod channel;
 mod course;
 mod incoming;
+mod lending;
 mod listeners;
 mod parts;
 mod pings;
@@ -111,12 +112,14 @@ mod waiter;
 mod waiting;
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::connection::Connection;
 use crate::frame::HEADER_LEN;
 use crate::hello::Hello;
 use crate::layout::Layout;
+use crate::parcel::Arrived;
 use crate::settings::Settings;
 use course::Course;
 use seats::Seats;
@@ -132,6 +135,12 @@ pub trait Wake {
     fn wake(&self);
 }
 
+impl Wake for Waker {
+    fn wake(&self) {
+        self.wake_by_ref();
+    }
+}
+
 /// One connection of a client and all who wait on it, each of whom is woken through a `W`.
 ///
 /// | room | what it knows |
@@ -142,6 +151,7 @@ pub trait Wake {
 /// | `receiving` | whose each thing is that comes |
 /// | `incoming` | what the server asks of us |
 /// | `listeners` | who listens to which events, and has not taken them yet |
+/// | `lending` | requests whose payload is not copied |
 /// | `parts` | what came of streamed replies, and was not taken yet |
 /// | `seats` | the places of all, and which of them reads for all |
 /// | `pings` | who waits for a sign of life |
@@ -156,6 +166,8 @@ pub struct Caller<W> {
     hello: Option<Box<Hello>>,
     /// `None`: nothing is served here.
     incoming: Option<Box<incoming::Queue>>,
+    /// What came with the bytes that are taken next.
+    arrived: Option<Box<Arrived>>,
     /// Bytes that the channel has taken so far. A request behind them has not left.
     taken: u64,
     /// Whether something has come for which nobody waits.
@@ -181,7 +193,8 @@ impl<W: Wake> Caller<W> {
         Caller::new(connection, settings)
     }
 
-    fn new(connection: Connection, settings: Arc<Settings>) -> Caller<W> {
+    fn new(mut connection: Connection, settings: Arc<Settings>) -> Caller<W> {
+        connection.copy_payloads();
         Caller {
             connection,
             settings,
@@ -189,6 +202,7 @@ impl<W: Wake> Caller<W> {
             seats: Seats::new(),
             hello: None,
             incoming: None,
+            arrived: None,
             taken: 0,
             has_news: false,
         }
@@ -208,6 +222,21 @@ impl<W: Wake> Caller<W> {
     pub fn request_limit(&self) -> usize {
         let ours = self.settings.limits.outbox_hard.saturating_sub(HEADER_LEN);
         (self.connection.request_limit() as usize).min(ours)
+    }
+
+    /// Whether so many things may go with a request: see [`Connection::may_attach`].
+    pub fn may_attach(&self, count: usize) -> bool {
+        self.connection.may_attach(count)
+    }
+
+    /// Whether our hello says that frames may carry something, so that it is to be looked for with each read.
+    pub fn offers_attachments(&self) -> bool {
+        self.settings.attachments
+    }
+
+    /// Whether the server takes what goes with a request.
+    pub fn attaches(&self) -> bool {
+        self.connection.attaches()
     }
 
     /// Why the connection is at its end, or will be once the server has answered what it accepted.

@@ -35,6 +35,13 @@ impl Header {
     }
 }
 
+/// Fills in what a reply's header says of its payload.
+#[inline]
+pub(crate) fn complete(head: &mut [u8; HEADER_LEN], rc: i32, length: i32) {
+    NE::write_i32(&mut head[4..], rc);
+    NE::write_i32(&mut head[8..], length);
+}
+
 /// The type of a frame of which only the first four bytes have come.
 pub(crate) fn msg_type(first_four: &[u8; 4]) -> i32 {
     NE::read_i32(first_four)

@@ -88,6 +88,46 @@ impl Decoder {
         unit.inspect_err(|fatal| self.fail(fatal))
     }
 
+    /// An ordinary request, which is whole, and what is behind it. `None`: there may be anything else, which
+    /// [`next`](Decoder::next) tells.
+    #[inline]
+    pub(crate) fn next_ordinary<'b>(&self, input: &'b [u8]) -> Option<(Unit<'b>, &'b [u8])> {
+        match self.expects {
+            Expects::V1 { max_payload } => {
+                let (head, behind) = input.split_first_chunk()?;
+                let header = frame::Header::decode(head);
+                if !frame::is_ordinary_request(head) || header.length > max_payload {
+                    return None;
+                }
+                let (payload, rest) = behind.split_at_checked(header.length as usize)?;
+                Some((Unit::V1(header, payload), rest))
+            }
+            Expects::Classic(Classic::Short(limit)) => {
+                let (head, behind) = input.split_first_chunk()?;
+                let header = classic::Header::decode(head);
+                if header.length as u32 > limit.min(MOST) {
+                    return None;
+                }
+                let (payload, rest) = behind.split_at_checked(header.length as usize)?;
+                Some((Unit::Classic(header, payload), rest))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same of an ordinary answer (v1).
+    #[inline]
+    pub(crate) fn next_answer<'b>(&self, input: &'b [u8]) -> Option<(frame::Header, &'b [u8], &'b [u8])> {
+        let Expects::V1 { max_payload } = self.expects else { return None };
+        let (head, behind) = input.split_first_chunk()?;
+        let header = frame::Header::decode(head);
+        if !frame::is_ordinary_answer(&header) || header.length > max_payload {
+            return None;
+        }
+        let (payload, rest) = behind.split_at_checked(header.length as usize)?;
+        Some((header, payload, rest))
+    }
+
     #[cold]
     fn fail(&mut self, fatal: &Fatal) {
         self.expects = Expects::Nothing;

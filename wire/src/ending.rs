@@ -216,11 +216,11 @@ impl Protocol {
     /// Whether nothing is left to be said but the answer to the peer's goodbye. Most do not wait for it, so
     /// that it is no loss if it can't be written.
     #[must_use]
-    pub fn has_only_a_goodbye_left(&mut self) -> bool {
+    pub fn has_only_a_goodbye_left(&self) -> bool {
         self.says_goodbye()
             && self.is_finishing()
             && self.flow().failure().is_none()
-            && self.unsent().len() <= frame::HEADER_LEN
+            && self.flow().waiting() <= frame::HEADER_LEN
     }
 }
 

@@ -72,6 +72,9 @@ pub enum ProtocolError {
     /// A call on a connection that is not for calls, but for this.
     #[error("a connection that asks a server to {0} carries no calls")]
     CarriesNoCalls(Task),
+    /// What is wrong with descriptors or handles that came.
+    #[error("attachments: {0}")]
+    BadAttachments(&'static str),
     /// The other protocol's name.
     #[error("this looks like {0}, not like Sidewire; is the port right?")]
     OtherProtocol(&'static str),

@@ -1,6 +1,7 @@
 //! What a connection tells its owner.
 
 use crate::hello::Hello;
+use crate::parcel::Parcel;
 use crate::rc::ResultCode;
 use crate::reply::Ticket;
 use crate::task::Task;
@@ -91,6 +92,13 @@ pub enum Event<'b> {
     /// The initiator that was [granted](crate::Task::Handover) the endpoint has what it needs to serve there: from here on
     /// it is its own. It waits for a goodbye, which with 0 says that it may have it.
     TakesOver,
+    /// Something besides its bytes has come with a frame, on a connection that [attaches](crate::Connection::attaches).
+    Attached {
+        /// What.
+        parcel: Parcel,
+        /// What the frame says; `None` if there is nobody to be told.
+        then: Option<Box<Event<'b>>>,
+    },
     /// The peer will send no more requests, and executed none of ours behind `last_id`.
     Goodbye {
         /// Why: 0 if it is just done.

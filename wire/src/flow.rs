@@ -79,16 +79,35 @@ impl Flow {
         self.outbox.len() >= self.settings.limits.outbox_soft.max(1)
     }
 
+    /// Bytes that wait to be sent.
+    #[inline]
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether they lie in several pieces.
+    #[inline]
+    #[must_use]
+    pub fn is_in_pieces(&self) -> bool {
+        self.outbox.is_in_pieces()
+    }
+
     /// Lends the outbox memory out of `spare`.
     #[inline]
     pub fn lend(&mut self, spare: &mut Vec<Buffer>) {
         self.outbox.lend(spare);
     }
 
-    /// Takes the outbox's memory back, if it has nothing to send.
+    /// Takes the outbox's memory back, if it has nothing to send. If something that had to be sent could not be kept,
+    /// the stream is beyond repair from here on.
     #[inline]
     pub fn reclaim(&mut self) -> Option<Buffer> {
-        self.outbox.reclaim()
+        let mut buffer = self.outbox.reclaim()?;
+        if buffer.end_starving() {
+            self.fail(ProtocolError::STARVED);
+        }
+        Some(buffer)
     }
 
     /// Bytes of memory held for what has come and what is to leave.
@@ -103,6 +122,16 @@ impl Flow {
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.stalled_since.is_some()
+    }
+
+    /// Whether nothing waits, nothing has failed, and nobody is to be watched.
+    #[inline]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.failure.is_none()
+            && self.stalled_since.is_none()
+            && self.stash.is_empty()
+            && self.outbox.is_empty()
+            && self.settings.limits.idle_timeout.is_none()
     }
 
     /// How long a peer that was told everything may take to close.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
+use crate::parcel::MAX_ATTACHED;
+
 /// Bytes of a v1 header.
 pub const HEADER_LEN: usize = 16;
 
@@ -70,8 +72,13 @@ impl Kind {
 }
 
 /// A call's time limit as its request's header carries it: milliseconds, at least 1; 0 for none.
+#[inline]
 pub fn timeout_ms(timeout: Option<Duration>) -> i32 {
-    timeout.map_or(0, |timeout| timeout.as_millis().clamp(1, i32::MAX as u128) as i32)
+    const MOST: u64 = i32::MAX as u64;
+    timeout.map_or(0, |timeout| {
+        let millis = timeout.as_secs().min(MOST) * 1000 + u64::from(timeout.subsec_millis());
+        millis.clamp(1, MOST) as i32
+    })
 }
 
 /// The flag bits; all others must be zero.
@@ -129,6 +136,27 @@ impl Header {
     }
 }
 
+/// Fills in what a reply's header says of its payload.
+#[inline]
+pub(crate) fn complete(head: &mut [u8; HEADER_LEN], length: u32, flags: u8, rc: i32) {
+    LE::write_u32(&mut head[0..], length);
+    head[5] = flags;
+    LE::write_i32(&mut head[12..], rc);
+}
+
+/// Whether a header is that of a request without flags, and with no timeout or a valid one.
+#[inline]
+pub(crate) fn is_ordinary_request(head: &[u8; HEADER_LEN]) -> bool {
+    let kind_and_flags = LE::read_u16(&head[4..]);
+    kind_and_flags == Kind::Request as u16 && LE::read_i32(&head[12..]) >= 0
+}
+
+/// Whether a header is that of a final reply in one piece without extensions.
+#[inline]
+pub(crate) fn is_ordinary_answer(header: &Header) -> bool {
+    header.kind == Kind::Reply as u8 && header.flags & !flags::TEXT == 0
+}
+
 /// What stands in front of the payload proper.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Extension<'b> {
@@ -140,7 +168,8 @@ pub(crate) enum Extension<'b> {
     Malformed,
 }
 
-/// Splits the extension block (flag EXT) off a payload. No TLV is defined for it yet.
+/// Splits the extension block (flag EXT) off a payload. What goes with a frame is
+/// looked for elsewhere, where [both sides want it](announced).
 #[inline]
 pub(crate) fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
     if flags & flags::EXT == 0 {
@@ -158,6 +187,59 @@ pub(crate) fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
         }
     }
     Extension::Fine(proper)
+}
+
+/// The extension of a frame with which something goes: how many, in one byte.
+const ATTACHMENTS: u16 = MUST_UNDERSTAND | 1;
+/// Bytes of an extension block that says that and nothing else.
+pub(crate) const ATTACHED_BLOCK: usize = 7;
+/// Bytes that it costs in the payload of a frame if something goes with it.
+pub const ATTACHED_COST: usize = ATTACHED_BLOCK;
+
+/// What an extension block says of attachments.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Announced<'b> {
+    /// Nothing, or it can't be read.
+    Nothing,
+    /// Something that makes no sense.
+    Wrong,
+    /// How many there are; the rest of it is understood, or may be skipped. The payload proper follows.
+    Alone(u8, &'b [u8]),
+    /// How many there are, besides what must be understood and is not.
+    Among(u8),
+}
+
+/// Looks for attachments in the payload of a frame with the flag EXT.
+pub(crate) fn announced(payload: &[u8]) -> Announced<'_> {
+    let Some((length, rest)) = payload.split_at_checked(2) else { return Announced::Nothing };
+    let Some((block, proper)) = rest.split_at_checked(usize::from(LE::read_u16(length))) else {
+        return Announced::Nothing;
+    };
+    let (mut count, mut is_understood) = (None, true);
+    for tlv in Tlvs(block) {
+        match tlv {
+            None => return Announced::Nothing,
+            Some((ATTACHMENTS, &[number]))
+                if count.is_none() && (1..=MAX_ATTACHED).contains(&number.into()) =>
+            {
+                count = Some(number);
+            }
+            Some((ATTACHMENTS, _)) => return Announced::Wrong,
+            Some((tag, _)) => is_understood &= tag & MUST_UNDERSTAND == 0,
+        }
+    }
+    match count {
+        None => Announced::Nothing,
+        Some(count) if is_understood => Announced::Alone(count, proper),
+        Some(count) => Announced::Among(count),
+    }
+}
+
+/// The extension block of a frame with which so many go.
+pub(crate) fn announce(count: u8) -> [u8; ATTACHED_BLOCK] {
+    let ([length, _], [tag, tag_high]) =
+        ((ATTACHED_BLOCK as u16 - 2).to_le_bytes(), ATTACHMENTS.to_le_bytes());
+    [length, 0, tag, tag_high, 1, 0, count]
 }
 
 /// Bit of a TLV's tag: who does not know the tag must refuse.

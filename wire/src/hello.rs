@@ -36,6 +36,17 @@ mod tag {
     pub(super) const CONTRACT: u16 = 6;
 }
 
+/// What a hello can offer, by its bit.
+mod feature {
+    /// That frames carry descriptors or handles.
+    pub(super) const ATTACHMENTS: u32 = 4;
+}
+
+/// The features that our hello offers.
+pub(crate) fn offers(attachments: bool) -> u32 {
+    if attachments { feature::ATTACHMENTS } else { 0 }
+}
+
 /// What one side allows the other to send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
@@ -103,6 +114,12 @@ impl Hello {
     #[must_use]
     pub fn instance(&self) -> Option<[u8; 16]> {
         self.instance
+    }
+
+    /// Whether it lets frames carry something besides their bytes.
+    #[must_use]
+    pub fn offers_attachments(&self) -> bool {
+        self.offered & feature::ATTACHMENTS != 0
     }
 
     /// Our own hello, which requires nothing.

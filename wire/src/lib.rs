@@ -86,6 +86,7 @@
 //! |---|---|
 //! | `settings`, `limits`, `layout` | what an owner chooses |
 //! | `event` | what an owner is told |
+//! | `recipient` | to whom it is told, and requests in a shorter way |
 //! | [`frame`] | the v1 header, kinds, flags, extensions |
 //! | [`classic`] | the classic header |
 //! | `hello` | the v1 handshake |
@@ -96,9 +97,11 @@
 //! | `by_id` | a map by our own calls' ids |
 //! | `decoder` | where the next unit ends, and whether it may |
 //! | `outbox` | bytes on their way out |
+//! | `blocks` | large payloads among them, which stay where they are |
 //! | `asked` | what we asked and have no answer to yet |
 //! | `credit` | what a part of a reply costs, and how it is paid for |
 //! | `owed` | what we owe an answer later |
+//! | `parcel` | what goes with a frame and is no bytes |
 //! | `subscriptions` | who is told of what, in both directions |
 //! | `call_rules` | what a call may not say |
 //! | `flow` | what every stream has: bytes that wait, time, an end |
@@ -119,6 +122,7 @@
 
 mod app;
 mod asked;
+mod blocks;
 mod by_id;
 mod call_rules;
 pub mod caller;
@@ -141,12 +145,16 @@ mod limits;
 pub mod memory;
 mod outbox;
 mod owed;
+mod parcel;
+mod payload;
 mod pinged;
 mod plain;
 mod protocol;
 mod rc;
+mod recipient;
 pub mod reconnecting;
 mod reply;
+mod rising;
 mod settings;
 mod subscriptions;
 mod task;
@@ -154,6 +162,7 @@ mod task;
 mod tests;
 
 pub use app::App;
+pub use blocks::LARGE;
 pub use connection::{Connection, Input, Parted};
 pub use credit::part_cost;
 pub use ending::{Close, Ending, Fact, Reading, Said, Step, Way};
@@ -163,14 +172,18 @@ pub use excerpt::Excerpt;
 pub use executed::Executed;
 pub use failure::Failure;
 pub use flow::Flow;
+pub use frame::ATTACHED_COST;
 pub use hello::Hello;
 pub use layout::{Classic, Layout};
 pub use limits::{ConnectionLimits, Contradiction, LATE, REFUSAL_WAIT};
-pub use outbox::{Buffer, Outbox};
+pub use outbox::{Borrowed, Buffer, Outbox};
 pub use owed::{Owed, OwedId};
+pub use parcel::{Arrived, MAX_ATTACHED, MAX_ATTACHED_LEAVING, Parcel};
+pub use payload::Payload;
 pub use plain::{Cut, Plain};
 pub use protocol::Protocol;
 pub use rc::ResultCode;
+pub use recipient::Recipient;
 pub use reply::{ReplyWriter, Ticket};
 pub use settings::Settings;
 pub use subscriptions::{Pushed, WhenSlow};

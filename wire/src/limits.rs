@@ -32,6 +32,9 @@ pub struct ConnectionLimits {
     /// Bytes of events that wait in a client until whoever subscribed takes them, for each subscriber; each counts
     /// for 64 bytes more than its payload. Beyond that new ones are dropped, and counted. Default 1 MiB.
     pub event_queue: usize,
+    /// Attachments, descriptors or handles, that have come with frames of the peer and that nobody has taken yet; beyond
+    /// that the connection is closed. Default 256.
+    pub max_attachments: u32,
     /// From a peer's first byte to the end of its hello. Default 5 s.
     pub hello_timeout: Duration,
     /// From the first byte of a frame to its last. Default 10 s: at the largest payload that is
@@ -131,6 +134,7 @@ impl Default for ConnectionLimits {
             outbox_soft: 1 << 20,
             outbox_hard: 64 << 20,
             event_queue: 1 << 20,
+            max_attachments: 256,
             hello_timeout: Duration::from_secs(5),
             partial_frame_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(30),

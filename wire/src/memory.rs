@@ -4,6 +4,7 @@
 //! does not read, is reserved here. Small things of a fixed size, a link, a timer, the text of an
 //! error, are not: for them a margin is left.
 
+use std::cell::Cell;
 use std::collections::{HashMap, TryReserveError, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::hint::black_box;
@@ -22,6 +23,19 @@ impl From<TryReserveError> for NoMemory {
 
 /// What must be left over behind everything that is reserved here.
 const MARGIN: usize = 512 << 10;
+/// Bytes that are small: to see whether the margin is there costs more than such a copy, and need not be done for each.
+const SMALL: usize = 4 << 10;
+/// What copies of small ones may take of the margin on each thread before it is looked for anew: that of twenty threads is
+/// little more than half of it.
+const UNSEEN: usize = 16 << 10;
+/// What the smallest counts for.
+const LEAST: usize = 32;
+
+thread_local! {
+    /// What is left of that on this thread.
+    #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
+    static LEFT: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Makes room for `count` more bytes, and for some more if they are to be had, so that many small ones
 /// are not moved each time.
@@ -50,9 +64,16 @@ pub fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Result<(), NoMemory> {
 }
 
 /// A copy to keep.
+#[inline]
 pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, NoMemory> {
-    let mut copy = Vec::new();
-    reserve_exact(&mut copy, bytes.len())?;
+    let (mut copy, left) = (Vec::new(), LEFT.get());
+    if bytes.len() <= SMALL.min(left) {
+        copy.try_reserve_exact(bytes.len())?;
+        LEFT.set(left.saturating_sub(bytes.len().max(LEAST)));
+    } else {
+        reserve_exact(&mut copy, bytes.len())?;
+        LEFT.set(UNSEEN);
+    }
     copy.extend_from_slice(bytes);
     Ok(copy)
 }
@@ -77,17 +98,15 @@ pub(crate) fn reserve_entries<T>(queue: &mut VecDeque<T>, count: usize) -> Resul
     has_room(MARGIN).then_some(()).ok_or(NoMemory)
 }
 
-/// What is kept of a buffer that has much more memory than what is left in it needs: it may have held
-/// all that waited behind a turn's budget.
-pub(crate) fn trimmed(bytes: Vec<u8>) -> Vec<u8> {
+/// A copy to be kept in place of a buffer that has much more memory than what is left in it needs, which will be `end`
+/// bytes: it may have held all that waited behind a turn's budget. `None`: it is to be kept as it is.
+pub(crate) fn trimmed(bytes: &Vec<u8>, end: usize) -> Option<Vec<u8>> {
     if bytes.is_empty() {
-        return Vec::new();
+        return Some(Vec::new());
     }
-    if bytes.capacity() / 4 > bytes.len().max(1024) {
-        // Not shrunk in place: that can end the process.
-        return copy(&bytes).unwrap_or(bytes);
-    }
-    bytes
+    // Not shrunk in place: that can end the process.
+    let is_roomy = bytes.capacity() / 4 > bytes.len().max(end).max(1024);
+    is_roomy.then(|| copy(bytes).ok()).flatten()
 }
 
 /// Whether there is memory for so many bytes at this moment.

@@ -264,6 +264,12 @@ impl Register {
         next
     }
 
+    /// Whether one of them has a time limit.
+    #[inline]
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.deadlines.is_empty()
+    }
+
     /// When the next one's time is over.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -42,6 +42,12 @@ impl Pinged {
         self.open.pop_front().map(|ping| (ping.id, now.saturating_duration_since(ping.since)))
     }
 
+    /// Whether one of them may have a time limit.
+    #[inline]
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// When the next one's time is over.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -105,7 +105,7 @@ impl Plain {
             }
         } else {
             stash.drain(..used);
-            self.flow.stash = memory::trimmed(stash);
+            self.flow.stash = memory::trimmed(&stash, 0).unwrap_or(stash);
         }
     }
 

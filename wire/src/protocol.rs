@@ -1,5 +1,6 @@
 //! What a link speaks: frames, or bytes without frames. One interface for whoever owns the socket.
 
+use std::io::IoSlice;
 use std::time::Instant;
 
 use crate::connection::{Connection, Input};
@@ -103,6 +104,16 @@ impl Protocol {
         }
     }
 
+    /// Whether frames may carry something: see [`Connection::attaches`].
+    #[inline]
+    #[must_use]
+    pub fn attaches(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.attaches(),
+            Protocol::Plain(_) => false,
+        }
+    }
+
     /// The beginning of a large frame, to be read on in place: see [`Connection::take_large_partial`].
     #[inline]
     pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
@@ -149,6 +160,20 @@ impl Protocol {
         match self {
             Protocol::Framed(connection) => connection.unsent(),
             Protocol::Plain(plain) => plain.unsent(),
+        }
+    }
+
+    /// The same in the pieces that it lies in: see [`Connection::unsent_pieces`].
+    pub fn unsent_pieces<'a>(&'a mut self, pieces: &mut [IoSlice<'a>]) -> usize {
+        match self {
+            Protocol::Framed(connection) => connection.unsent_pieces(pieces),
+            Protocol::Plain(plain) => match (plain.unsent(), pieces) {
+                ([], _) | (_, []) => 0,
+                (unsent, [first, ..]) => {
+                    *first = IoSlice::new(unsent);
+                    1
+                }
+            },
         }
     }
 

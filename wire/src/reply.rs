@@ -1,10 +1,11 @@
 //! Answering one request: written straight into the connection's outbox.
 
 use super::classic;
-use super::frame::{self, Kind, flags};
+use super::frame::{self, ATTACHED_BLOCK, Kind, flags};
 use super::layout::Layout;
 use super::outbox::{Memory, Outbox};
 use super::rc::ResultCode;
+use crate::blocks::LARGE;
 use crate::memory::NoMemory;
 
 /// Names one accepted request that is owed exactly one final reply.
@@ -78,16 +79,16 @@ enum Fate {
 impl<'c> ReplyWriter<'c> {
     /// Behind what `outbox` holds. `limit`: bytes of payload that the caller takes; `pad_to`: to which
     /// classic frames of one size are filled up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(outbox: &'c mut Outbox, ticket: Ticket, limit: u32, pad_to: Option<u32>) -> Self {
         let memory = outbox.memory_mut();
         let header_len = header_len(ticket.layout);
         let fate = match memory.reserve_reply(header_len + pad_to.unwrap_or(0) as usize) {
             Ok(()) => {
-                // To be filled in at the end.
+                // As of a reply that says nothing: what there is more is filled in at the end.
                 match ticket.layout {
-                    Layout::Classic => memory.bytes().extend_from_slice(&[0; classic::HEADER_LEN]),
-                    Layout::V1 => memory.bytes().extend_from_slice(&[0; frame::HEADER_LEN]),
+                    Layout::Classic => memory.bytes().extend_from_slice(&classic_header(&ticket).encode()),
+                    Layout::V1 => memory.bytes().extend_from_slice(&v1_header(&ticket).encode()),
                 }
                 Fate::Fine
             }
@@ -97,8 +98,9 @@ impl<'c> ReplyWriter<'c> {
         ReplyWriter { memory, ticket, limit, pad_to, start, fate }
     }
 
-    /// Appends to the payload. What does not fit into the peer's limit is not written, and
-    /// the reply becomes "too large" when it is finished; "busy" if there is no memory for it.
+    /// Appends to the payload. A large piece of the request's own payload is not copied, once. What does not
+    /// fit into the peer's limit is not written, and the reply becomes "too large" when it is finished; "busy"
+    /// if there is no memory for it.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         if self.fate != Fate::Fine {
@@ -106,7 +108,25 @@ impl<'c> ReplyWriter<'c> {
         }
         if bytes.len() > self.room() {
             self.fate = Fate::TooLarge;
-        } else if self.memory.append(bytes).is_err() {
+            return;
+        }
+        let written = match bytes.len() < LARGE {
+            true => self.memory.append(bytes),
+            false => self.memory.append_large(bytes),
+        };
+        if written.is_err() {
+            self.fate = Fate::NoMemory;
+        }
+    }
+
+    /// The same without a copy, if they are many.
+    pub fn give(&mut self, bytes: Vec<u8>) {
+        if bytes.len() < LARGE || self.fate != Fate::Fine {
+            return self.write(&bytes);
+        }
+        if bytes.len() > self.room() {
+            self.fate = Fate::TooLarge;
+        } else if self.memory.give(bytes).is_err() {
             self.fate = Fate::NoMemory;
         }
     }
@@ -114,7 +134,7 @@ impl<'c> ReplyWriter<'c> {
     /// Payload bytes so far.
     #[inline]
     pub fn written(&mut self) -> usize {
-        self.memory.bytes().len() - self.start
+        self.memory.len_behind(self.start)
     }
 
     /// Payload bytes that may follow.
@@ -126,10 +146,11 @@ impl<'c> ReplyWriter<'c> {
     /// Throws the payload written so far away.
     #[inline]
     pub fn clear(&mut self) {
+        // What is lost has not even a header: the payload of the reply before it may stand here.
         if self.fate != Fate::Lost {
             self.fate = Fate::Fine;
+            self.memory.cut(self.start);
         }
-        self.memory.bytes().truncate(self.start);
     }
 
     /// Why not everything that was written is there.
@@ -151,6 +172,8 @@ impl<'c> ReplyWriter<'c> {
     /// [deferred](crate::Connection::defer).
     pub fn withdraw(mut self) -> Ticket {
         if self.fate != Fate::Lost {
+            self.memory.cut(self.start);
+            // Only bytes: where this header begins the payload of the reply before it may stand.
             self.memory.bytes().truncate(self.start - header_len(self.ticket.layout));
         }
         self.fate = Fate::Sealed;
@@ -167,10 +190,34 @@ impl<'c> ReplyWriter<'c> {
     /// The same for who can't give it away. What is written behind this is lost.
     #[inline]
     pub fn complete(&mut self, rc: ResultCode) -> ResultCode {
+        if self.fate == Fate::Fine {
+            return self.seal(rc, 0);
+        }
+        self.complete_otherwise(rc)
+    }
+
+    #[cold]
+    fn complete_otherwise(&mut self, rc: ResultCode) -> ResultCode {
         match self.shortfall() {
             Some((rc, text)) => self.seal_failure(rc, &text),
             None => self.seal(rc, 0),
         }
+    }
+
+    /// Completes a reply (v1) with which so many things go. Says which code it got, and how many bytes its frame has,
+    /// to be told with what goes with it to [`attach`](crate::Connection::attach); `None`: it failed, and they do not go.
+    pub fn complete_attached(&mut self, rc: ResultCode, count: u8) -> (ResultCode, Option<usize>) {
+        if self.fate == Fate::Fine && self.room() < ATTACHED_BLOCK {
+            self.fate = Fate::TooLarge;
+        }
+        if self.fate == Fate::Fine && self.memory.insert(self.start, &frame::announce(count)).is_err() {
+            self.fate = Fate::NoMemory;
+        }
+        if let Some((rc, text)) = self.shortfall() {
+            return (self.seal_failure(rc, &text), None);
+        }
+        let length = frame::HEADER_LEN + self.written();
+        (self.seal(rc, flags::EXT), Some(length))
     }
 
     /// Completes the reply with a result code and, where the layout has a place for it, a text
@@ -197,26 +244,17 @@ impl<'c> ReplyWriter<'c> {
         let (before, _) = self.memory.bytes().split_at_mut(self.start);
         match self.ticket.layout {
             Layout::Classic => {
-                let header =
-                    classic::Header { msg_type: self.ticket.msg_type, rc: rc.code(), length: length as i32 };
-                if let Some(place) = before.last_chunk_mut() {
-                    *place = header.encode();
+                if let Some(header) = before.last_chunk_mut() {
+                    classic::complete(header, rc.code(), length as i32);
                 }
                 if let Some(size) = self.pad_to {
-                    self.memory.bytes().resize(self.start + size as usize, 0);
+                    let bytes = self.memory.bytes();
+                    bytes.resize(bytes.len() + (size as usize).saturating_sub(length), 0);
                 }
             }
             Layout::V1 => {
-                let header = frame::Header {
-                    length: length as u32,
-                    kind: Kind::Reply as u8,
-                    flags,
-                    msg_type: self.ticket.msg_type as u16,
-                    id: self.ticket.id,
-                    rc: rc.code(),
-                };
-                if let Some(place) = before.last_chunk_mut() {
-                    *place = header.encode();
+                if let Some(header) = before.last_chunk_mut() {
+                    frame::complete(header, length as u32, flags, rc.code());
                 }
             }
         }
@@ -237,6 +275,19 @@ impl Drop for ReplyWriter<'_> {
 
 /// Most bytes of a text that explains a result code.
 const MAX_TEXT: usize = 1024;
+
+/// The header of an empty reply.
+#[inline]
+fn v1_header(ticket: &Ticket) -> frame::Header {
+    let msg_type = ticket.msg_type as u16;
+    frame::Header { length: 0, kind: Kind::Reply as u8, flags: 0, msg_type, id: ticket.id, rc: 0 }
+}
+
+/// The same in the classic layout.
+#[inline]
+fn classic_header(ticket: &Ticket) -> classic::Header {
+    classic::Header { msg_type: ticket.msg_type, rc: 0, length: 0 }
+}
 
 #[inline]
 fn header_len(layout: Layout) -> usize {

@@ -28,6 +28,9 @@ pub struct Settings {
     /// What initiators may ask of this responder besides calls. Each that asks is shown to the owner first:
     /// [`Event::Asks`](crate::Event::Asks).
     pub grants: Tasks,
+    /// Whether frames may carry something besides their bytes, if the other side takes it as well: see
+    /// [`receive_attached`](crate::Connection::receive_attached).
+    pub attachments: bool,
     /// What our hello asks of the responder, if the connection is for that.
     pub asks: Option<Task>,
 }
@@ -47,6 +50,7 @@ impl Settings {
             nonce: || [0; 16],
             app: None,
             grants: Tasks::default(),
+            attachments: false,
             asks: None,
         }
     }

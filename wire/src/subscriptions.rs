@@ -181,6 +181,12 @@ impl Subscriptions {
         self.ours.contains_key(&topic) || self.asked.iter().any(|(_, asked)| *asked == topic)
     }
 
+    /// Whether no subscribe waits for its answer.
+    #[inline]
+    pub(crate) fn are_answered(&self) -> bool {
+        self.asked.is_empty()
+    }
+
     /// A reply has come, perhaps to a subscribe.
     #[inline]
     pub(crate) fn answered(&mut self, id: u32, rc: ResultCode) {

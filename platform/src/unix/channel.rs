@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -14,6 +14,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::Attachment;
 use super::folders::Folders;
 use super::identity::euid;
 use super::names::{self, StreamAddress};
@@ -22,12 +23,14 @@ use super::passing::{self, Attached};
 use super::reasons;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of, micros};
+use crate::Carried;
 use crate::deadline::{Backoff, Deadline};
 use crate::endpoint::Endpoint;
 #[cfg(test)]
 use crate::fault::{self, Call};
 use crate::hosts;
 use crate::peer::{Address, Peer};
+use crate::spin::Look;
 
 /// One opened connection, blocking with timeouts. Dropping it closes it.
 ///
@@ -38,6 +41,8 @@ pub struct Channel {
     socket: Socket,
     peer: Peer,
     recv_timeout: SocketTimeout,
+    /// How long receiving looks before it sleeps.
+    spin: Duration,
     /// Set by [`Channel::shutdown`], after which the system would still hand out what had arrived.
     is_shut_down: AtomicBool,
 }
@@ -107,6 +112,7 @@ impl Channel {
             socket,
             peer,
             recv_timeout: SocketTimeout::new(Timeout::Recv),
+            spin: Duration::ZERO,
             is_shut_down: AtomicBool::new(false),
         }
     }
@@ -141,6 +147,15 @@ impl Channel {
         Ok(names::address(&self.socket.peer_addr()?))
     }
 
+    /// Has each wait of [`Channel::recv`] begin with looking, for so long, before it sleeps. At first it sleeps at once.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: recv(2) with MSG_DONTWAIT. Windows: one operation, whose event is asked.
+    pub fn spin(&mut self, time: Duration) {
+        self.spin = time;
+    }
+
     /// Waits for bytes, at most for `timeout` (`None`: without end; zero: not at all). `Ok(0)` is
     /// the end of the stream (or an empty buffer).
     ///
@@ -172,6 +187,7 @@ impl Channel {
         self.receive(timeout, |flags| socket::recv_append(&self.socket, buf, most, flags))
     }
 
+    #[inline]
     fn receive(
         &self,
         timeout: Option<Duration>,
@@ -180,12 +196,41 @@ impl Channel {
         if self.is_shut_down.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        self.recv_timeout.bound(&self.socket, timeout, |wait| recv(wait.recv_flags())).map_err(error_of)
+        let mut left = timeout;
+        if !self.spin.is_zero()
+            && let Some(look) = Look::begin(self.spin, timeout, Instant::now)
+        {
+            match look_for(look, &mut recv) {
+                Ok(done) => return done.map_err(error_of),
+                Err(now) => left = look.left(timeout, now).map(whole_millis),
+            }
+        }
+        self.recv_timeout.bound(&self.socket, left, |wait| recv(wait.recv_flags())).map_err(error_of)
     }
 
     /// Says, before anything is sent, that the server is to [pass](crate::Listener::pass) its listener.
     pub fn expect_passed(&self) {
         socket::take_descriptors(&self.socket);
+    }
+
+    /// Says, before anything is sent, that the server may attach something to what it sends.
+    pub fn expect_attachments(&self) {
+        socket::take_descriptors(&self.socket);
+    }
+
+    /// As [`Channel::recv`], with what the server has attached: see [`Stream::read_attached`](crate::Stream::read_attached).
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::recv`].
+    pub fn recv_attached(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<(usize, Carried)> {
+        let mut carried = Carried::Nothing;
+        let count = self.receive(timeout, |flags| {
+            let (count, came) = passing::receive_all(&self.socket, buf, flags)?;
+            carried = came;
+            Ok(count)
+        })?;
+        Ok((count, carried))
     }
 
     /// As [`Channel::recv`], with what the server has [passed](crate::Listener::pass) along with the bytes, if it has.
@@ -229,13 +274,52 @@ impl Channel {
     ///
     /// Unix: one system call, unless there is no room. Signals do not end the wait.
     pub fn send(&self, buf: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
+        self.send_by(timeout, |flags| socket::send(&self.socket, buf, flags))
+    }
+
+    /// As [`Channel::send`] of pieces that follow each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::send`].
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: all of them go in one system call, if there is room. Windows: a piece at a time.
+    pub fn send_pieces(&self, pieces: &[io::IoSlice<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+        self.send_by(timeout, |flags| socket::send_pieces(&self.socket, pieces, flags))
+    }
+
+    /// As [`Channel::send`], and these go with the first byte: see
+    /// [`Stream::write_attached`](crate::Stream::write_attached).
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::send`]; what sendmsg(2) says of descriptors.
+    pub fn send_attached(
+        &self,
+        buf: &[u8],
+        attachments: &[Attachment],
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.send_by(timeout, |flags| {
+            passing::send_all(&self.socket, &[io::IoSlice::new(buf)], attachments, flags)
+        })
+    }
+
+    #[inline]
+    fn send_by(
+        &self,
+        timeout: Option<Duration>,
+        send: impl Fn(SendFlags) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
         if self.is_shut_down.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         // The clock is not asked before there is something to wait for.
         let mut waiting = None;
         loop {
-            match socket::send(&self.socket, buf, SendFlags::DONTWAIT) {
+            match send(SendFlags::DONTWAIT) {
                 Err(Errno::AGAIN) if timeout == Some(Duration::ZERO) => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
@@ -311,6 +395,31 @@ impl Channel {
     pub fn hang_up(&self) {
         self.shutdown();
     }
+}
+
+/// The error is the time at which nothing had come for as long as it looked.
+fn look_for(
+    look: Look,
+    recv: &mut impl FnMut(RecvFlags) -> rustix::io::Result<usize>,
+) -> Result<rustix::io::Result<usize>, Instant> {
+    loop {
+        match recv(RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN | Errno::INTR) => {
+                let now = Instant::now();
+                if !look.goes_on(now) {
+                    return Err(now);
+                }
+                std::hint::spin_loop();
+            }
+            done => return Ok(done),
+        }
+    }
+}
+
+/// Rounded up: a socket remembers the last timeout, and need not be told again.
+fn whole_millis(timeout: Duration) -> Duration {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 fn connect_local(name: &str, folders: &Folders, deadline: Deadline) -> io::Result<Channel> {
@@ -504,6 +613,27 @@ mod tests {
         drop(script_of_bad_luck);
         let _script = script(&[fails(Call::Connect, libc::ENOMEM)]);
         assert_eq!(Channel::connect(&endpoint, SOON).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn looking_takes_its_time_and_then_sleeps() {
+        let (_folder, listener, endpoint) = server();
+        let mut channel = Channel::connect(&endpoint, SOON).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        // Too long for anybody to sleep: what comes is seen by looking.
+        channel.spin(Duration::from_secs(60));
+        let _script = script(&[fails(Call::Read, libc::EAGAIN), fails(Call::Read, libc::EINTR)]);
+        io::Write::write_all(&mut far, b"yes").unwrap();
+        assert_eq!(channel.recv(&mut [0; 9], SOON).unwrap(), 3);
+        channel.spin(Duration::from_millis(2));
+        let start = Instant::now();
+        let timeout = Some(Duration::from_millis(20));
+        assert_eq!(channel.recv(&mut [0; 9], timeout).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= Duration::from_millis(20));
+        // Who does not wait does not look, either.
+        channel.spin(Duration::from_secs(60));
+        let error = channel.recv(&mut [0; 9], Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

@@ -31,20 +31,24 @@ const ATTEMPTS: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Role {
     /// To listen for connections, so many of which may wait.
-    Listener { backlog: i32 },
+    Listener { backlog: i32, attachments: bool },
     /// To receive datagrams, each with its sender's credentials.
     Datagrams,
 }
 
 impl Role {
     pub(super) fn listener(options: &BindOptions) -> Role {
-        Role::Listener { backlog: i32::try_from(options.backlog).unwrap_or(i32::MAX) }
+        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        Role::Listener { backlog, attachments: options.attachments }
     }
 
     /// A socket of the right kind, as yet without a name.
     pub(super) fn socket(self) -> io::Result<Socket> {
         let socket = Socket::new(Domain::UNIX, self.kind(), None)?;
-        socket::refuse_descriptors(&socket);
+        match self {
+            Role::Listener { attachments: true, .. } => {}
+            _ => socket::refuse_descriptors(&socket),
+        }
         match self {
             Role::Listener { .. } => {}
             // Before bind(2), since what arrives earlier has none.
@@ -63,7 +67,7 @@ impl Role {
     /// The last step of binding.
     pub(super) fn start(self, socket: &Socket) -> io::Result<()> {
         match self {
-            Role::Listener { backlog } => socket.listen(backlog),
+            Role::Listener { backlog, .. } => socket.listen(backlog),
             Role::Datagrams => Ok(()),
         }
     }
@@ -276,7 +280,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    const LISTENER: Role = Role::Listener { backlog: 1 };
+    const LISTENER: Role = Role::Listener { backlog: 1, attachments: false };
 
     /// What binding in a new folder says, and what is left there.
     fn refused(role: Role, answers: &[(Call, Answer)]) -> (io::Error, usize) {

@@ -207,7 +207,7 @@ mod tests {
         }
 
         fn bind(&self, session: Option<&str>) -> io::Result<(Socket, Files)> {
-            let role = Role::Listener { backlog: 8 };
+            let role = Role::Listener { backlog: 8, attachments: false };
             bind("app", &self.seen_with(session), role, false, lifecycle::LOCK_PATIENCE)
         }
 

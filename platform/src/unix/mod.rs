@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tokio")]
 mod async_channel;
+mod attachment;
 mod bound;
 mod channel;
 mod child;
@@ -43,6 +44,7 @@ mod timeout;
 
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
+pub use attachment::{Attachment, carries_attachments};
 pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;

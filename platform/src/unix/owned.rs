@@ -73,7 +73,11 @@ impl Owned {
         match self.found()? {
             Found::Listener(transport) => {
                 let endpoint = self.bound(options, |host, port| Endpoint::Tcp { host, port })?;
-                Ok((self.prepared()?, transport, endpoint))
+                let socket = self.prepared()?;
+                if options.attachments {
+                    socket::take_descriptors(&socket);
+                }
+                Ok((socket, transport, endpoint))
             }
             found => Err(self.unfit("a listener", found)),
         }

@@ -1,5 +1,5 @@
-//! Descriptors that go from one process to another: one at a time, with bytes, over a Unix connection (SCM_RIGHTS,
-//! unix(7)).
+//! Descriptors that go from one process to another with bytes, over a Unix connection (SCM_RIGHTS, unix(7)): one, as a
+//! listener is passed, or up to sixteen, as frames carry them.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -8,7 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
+use super::Attachment;
 use super::socket::QUIET;
+#[cfg(test)]
+use crate::fault::{self, Call};
+use crate::{Carried, MAX_ATTACHMENTS};
 
 /// Sends bytes, and with the first of them a copy of a descriptor. Says how many went.
 pub(super) fn send(
@@ -26,6 +30,44 @@ pub(super) fn send(
     retry_on_intr(|| rustix::net::sendmsg(&socket, &[io::IoSlice::new(bytes)], &mut control, QUIET | flags))
 }
 
+/// Sends bytes, and with the first of them copies of these. Says how many bytes went.
+pub(super) fn send_all(
+    socket: impl AsFd,
+    pieces: &[io::IoSlice<'_>],
+    attachments: &[Attachment],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    let descriptors: Vec<_> = attachments.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_ATTACHMENTS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if descriptors.len() > MAX_ATTACHMENTS || !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::NOBUFS);
+    }
+    retry_on_intr(|| {
+        #[cfg(test)]
+        fault::strikes(Call::Write)?;
+        rustix::net::sendmsg(&socket, pieces, &mut control, QUIET | flags)
+    })
+}
+
+/// Receives bytes and what comes with them, at most as much as a frame may carry.
+pub(super) fn receive_all(
+    socket: impl AsFd,
+    buf: &mut [u8],
+    flags: RecvFlags,
+) -> rustix::io::Result<(usize, Carried)> {
+    let mut control = Control([0; rustix::cmsg_aligned_space!(ScmRights(MAX_ATTACHMENTS))]);
+    let (count, found, is_cut) = receive_with(socket, buf, &mut control, flags)?;
+    // Those that there is no room for are closed by the system, and the others with this (CVE-2020-12049).
+    let carried = match found.len() {
+        _ if is_cut => Carried::Cut,
+        0 => Carried::Nothing,
+        1..=MAX_ATTACHMENTS => Carried::These(found.into_iter().map(Attachment::from).collect()),
+        _ => Carried::Cut,
+    };
+    Ok((count, carried))
+}
+
 /// What came with bytes.
 #[derive(Debug)]
 pub(super) enum Attached {
@@ -36,34 +78,52 @@ pub(super) enum Attached {
 }
 
 /// Room for what is expected. What there is no room for the system closes, and says so (MSG_CTRUNC, recvmsg(2)).
-const CONTROL: usize = rustix::cmsg_aligned_space!(ScmRights(1));
-
 /// Aligned as the system's cmsghdr (cmsg(3)) is, or more.
 #[repr(C, align(8))]
-struct Control([u8; CONTROL]);
+struct Control<const ROOM: usize>([u8; ROOM]);
 
 #[cfg(not(target_vendor = "apple"))]
 const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 #[cfg(target_vendor = "apple")]
 const CLOSE_ON_EXEC: libc::c_int = 0;
 
-/// Receives bytes and what comes with them. Interruptions are the caller's, who knows how long to wait.
+/// Receives bytes and the one descriptor that may come with them. Interruptions are the caller's, who knows how long to wait.
 ///
 /// Not `rustix::net::recvmsg`: see [`message`](super::message).
-#[allow(clippy::unnecessary_cast)] // The lengths have other types on other systems.
 pub(super) fn receive(
     socket: impl AsFd,
     buf: &mut [u8],
     flags: RecvFlags,
 ) -> rustix::io::Result<(usize, Attached)> {
-    let mut control = Control([0; CONTROL]);
+    let mut control = Control([0; rustix::cmsg_aligned_space!(ScmRights(1))]);
+    let (count, mut found, is_cut) = receive_with(socket, buf, &mut control, flags)?;
+    let attached = match (found.pop(), found.is_empty() && !is_cut) {
+        (None, true) => Attached::Nothing,
+        (Some(descriptor), true) => Attached::One(descriptor),
+        _ => Attached::Unfit,
+    };
+    Ok((count, attached))
+}
+
+/// Receives bytes and descriptors, and says whether some of those were left out.
+#[allow(clippy::unnecessary_cast)] // The lengths have other types on other systems.
+fn receive_with<const ROOM: usize>(
+    socket: impl AsFd,
+    buf: &mut [u8],
+    control: &mut Control<ROOM>,
+    flags: RecvFlags,
+) -> rustix::io::Result<(usize, Vec<OwnedFd>, bool)> {
+    #[cfg(test)]
+    let length = fault::most(Call::Read)?.min(buf.len());
+    #[cfg(test)]
+    let buf = &mut buf[..length];
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     // SAFETY: msghdr is integers and pointers, for all of which zero is a value.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL as _;
+    header.msg_controllen = ROOM as _;
     let flags = flags.bits() as libc::c_int | CLOSE_ON_EXEC;
     // SAFETY: `header`, `part` and `control` are locals, `buf` is borrowed exclusively; all have the lengths that
     // are given. `socket` is borrowed, so open.
@@ -71,14 +131,12 @@ pub(super) fn receive(
     let Ok(count) = usize::try_from(count) else {
         return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
     };
-    let mut found = descriptors(&header);
-    let is_cut = header.msg_flags & libc::MSG_CTRUNC != 0;
-    let attached = match (found.pop(), found.is_empty() && !is_cut) {
-        (None, true) => Attached::Nothing,
-        (Some(descriptor), true) => Attached::One(descriptor),
-        _ => Attached::Unfit,
-    };
-    Ok((count, attached))
+    let found = descriptors(&header);
+    #[cfg(target_vendor = "apple")]
+    for descriptor in &found {
+        rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    Ok((count, found, header.msg_flags & libc::MSG_CTRUNC != 0))
 }
 
 /// The descriptors that the system has opened for us. All of them, so that none stays open unseen.
@@ -151,9 +209,7 @@ mod tests {
         }
         assert_eq!(came, b"beforewith itbehind");
         let passed = passed.unwrap();
-        if CLOSE_ON_EXEC != 0 {
-            assert!(rustix::io::fcntl_getfd(&passed).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-        }
+        assert!(rustix::io::fcntl_getfd(&passed).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         std::fs::File::from(passed).write_all(b"!").unwrap();
         let mut said = String::new();
         io::Read::read_to_string(&mut reader, &mut said).unwrap();
@@ -172,5 +228,45 @@ mod tests {
         }
         // Other tests of this process open some, too, but not seven for each time.
         assert!(open_descriptors() < before + 20);
+    }
+
+    /// CVE-2020-12049: who does not close what came with too much of it runs out of descriptors.
+    #[test]
+    fn up_to_sixteen_come_together_and_of_more_none_stays_open() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let attachment = || Attachment::from(io::pipe().unwrap().0);
+        let before = open_descriptors();
+        for count in [1, MAX_ATTACHMENTS] {
+            let attachments: Vec<_> = (0..count).map(|_| attachment()).collect();
+            assert_eq!(
+                send_all(
+                    &near,
+                    &[io::IoSlice::new(b"x"), io::IoSlice::new(b"y")],
+                    &attachments,
+                    SendFlags::empty()
+                )
+                .unwrap(),
+                2
+            );
+            let (length, carried) = receive_all(&far, &mut [0; 9], RecvFlags::empty()).unwrap();
+            assert!(matches!(carried, Carried::These(these) if these.len() == count) && length == 2);
+        }
+        let seventeen: Vec<_> = (0..=MAX_ATTACHMENTS).map(|_| attachment()).collect();
+        assert_eq!(
+            send_all(&near, &[io::IoSlice::new(b"x")], &seventeen, SendFlags::empty()).unwrap_err(),
+            Errno::NOBUFS
+        );
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(17))];
+        for _ in 0..20 {
+            let descriptors: Vec<_> = seventeen.iter().map(AsFd::as_fd).collect();
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            rustix::net::sendmsg(&near, &[io::IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+            let (length, carried) = receive_all(&far, &mut [0; 9], RecvFlags::empty()).unwrap();
+            assert!(matches!(carried, Carried::Cut) && length == 1);
+        }
+        drop(seventeen);
+        // Other tests of this process open some, too, but not twenty times sixteen.
+        assert!(open_descriptors() < before + 100);
     }
 }

@@ -1,12 +1,12 @@
 //! One system call a function, for what listeners, streams and channels share.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::BindOptions;
@@ -97,6 +97,19 @@ pub(super) fn send(socket: impl AsFd, buf: &[u8], flags: SendFlags) -> rustix::i
         #[cfg(test)]
         let buf = fault::cut(Call::Write, buf)?;
         rustix::net::send(&socket, buf, QUIET | flags)
+    })
+}
+
+/// The same of several pieces that follow each other.
+pub(super) fn send_pieces(
+    socket: impl AsFd,
+    pieces: &[IoSlice<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    retry_on_intr(|| {
+        #[cfg(test)]
+        fault::strikes(Call::Write)?;
+        rustix::net::sendmsg(&socket, pieces, &mut SendAncillaryBuffer::default(), QUIET | flags)
     })
 }
 

@@ -1,6 +1,6 @@
 //! Accepted connections.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,9 +11,12 @@ use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::SockRef;
 
+use super::Attachment;
 use super::names;
 use super::owned::Owned;
+use super::passing;
 use super::socket::{self, Transport};
+use crate::Carried;
 use crate::peer::{Address, Peer};
 
 /// One accepted connection, non-blocking, for use with mio. Dropping it closes it.
@@ -116,6 +119,44 @@ impl Stream {
     /// [`io::ErrorKind::ConnectionReset`] when the peer has gone. Never raises SIGPIPE.
     pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         Ok(socket::send(&self.socket, buf, SendFlags::empty())?)
+    }
+
+    /// As [`Stream::write`], of several pieces that follow each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::write`].
+    pub fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(socket::send_pieces(&self.socket, pieces, SendFlags::empty())?)
+    }
+
+    /// As [`Stream::read`], with what the peer has attached to what it sent. It ends where something is attached, so that
+    /// what comes belongs to the last bytes that were read. [`Stream::read`] itself has the system close what comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::read`].
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: descriptors (SCM_RIGHTS, unix(7)). Windows: never anything.
+    pub fn read_attached(&mut self, buf: &mut [u8]) -> io::Result<(usize, Carried)> {
+        Ok(retry_on_intr(|| passing::receive_all(&self.socket, buf, RecvFlags::empty()))?)
+    }
+
+    /// As [`Stream::write_vectored`], and these go with the first byte; one to [`MAX_ATTACHMENTS`](crate::MAX_ATTACHMENTS). They
+    /// have gone if any byte was taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::write`]; what sendmsg(2) says of descriptors, for example ETOOMANYREFS if too many of ours are on
+    /// their way.
+    pub fn write_attached(
+        &mut self,
+        pieces: &[IoSlice<'_>],
+        attachments: &[Attachment],
+    ) -> io::Result<usize> {
+        Ok(passing::send_all(&self.socket, pieces, attachments, SendFlags::empty())?)
     }
 
     /// Whether the two directions end separately.

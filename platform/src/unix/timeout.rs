@@ -55,6 +55,7 @@ impl SocketTimeout {
     /// A process that was stopped, or that did not get to run, may wake up long behind its deadline.
     /// What it waited for may have come in time: so the last call is one that does not wait, behind
     /// the deadline.
+    #[inline]
     pub(super) fn bound<T>(
         &self,
         socket: impl AsFd,
@@ -92,7 +93,8 @@ impl SocketTimeout {
 
 /// At least one: for the kernel, zero means without end. Rounded up: never to return too early.
 pub(super) fn micros(timeout: Duration) -> u64 {
-    u64::try_from(timeout.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+    let part = u64::from(timeout.subsec_nanos().div_ceil(1000));
+    timeout.as_secs().saturating_mul(1_000_000).saturating_add(part).max(1)
 }
 
 /// A timeout of ours is EAGAIN here. ETIMEDOUT is TCP giving up on a peer, and must not look like it.

@@ -7,6 +7,7 @@ use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Attachment;
 use super::duplex::Duplex;
 use super::names::{self, PipeName, StreamAddress};
 use super::overlapped::Object;
@@ -14,7 +15,7 @@ use super::owned::{Connection, Owned, PipeEnd};
 use super::stream::no_half_close;
 use super::{pipe, tcp};
 use crate::deadline::Deadline;
-use crate::{Address, Endpoint, Peer};
+use crate::{Address, Carried, Endpoint, Peer};
 
 /// The client's end of a connection.
 ///
@@ -148,6 +149,15 @@ impl Channel {
         }
     }
 
+    /// Has each wait of [`Channel::recv`] begin with looking, for so long, before it sleeps. At first it sleeps at once.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: recv(2) with MSG_DONTWAIT. Windows: one operation, whose event is asked.
+    pub fn spin(&mut self, time: Duration) {
+        self.duplex.spin(time);
+    }
+
     /// Waits for bytes, for at most `timeout` (`None`: without end; zero: not at all). `Ok(0)` is
     /// the end of the stream; on a pipe also the server's death, which Windows doesn't tell from an
     /// orderly end; and after [`Channel::shutdown`].
@@ -186,6 +196,32 @@ impl Channel {
     /// Says, before anything is sent, that the server is to [pass](crate::Listener::pass) its listener.
     pub fn expect_passed(&self) {}
 
+    /// Says, before anything is sent, that the server may attach something to what it sends.
+    pub fn expect_attachments(&self) {}
+
+    /// As [`Channel::recv`]: nothing is ever attached.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::recv`].
+    pub fn recv_attached(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<(usize, Carried)> {
+        Ok((self.recv(buf, timeout)?, Carried::Nothing))
+    }
+
+    /// As [`Channel::send`]: nothing can be attached.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::send`].
+    pub fn send_attached(
+        &self,
+        buf: &[u8],
+        _attachments: &[Attachment],
+        timeout: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.send(buf, timeout)
+    }
+
     /// As [`Channel::recv`], with what the server has [passed](crate::Listener::pass) along with the bytes: on Windows
     /// always nothing.
     ///
@@ -209,6 +245,18 @@ impl Channel {
     /// gone, and after [`Channel::shutdown`].
     pub fn send(&self, buf: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
         self.duplex.send(buf, timeout)
+    }
+
+    /// As [`Channel::send`] of the first of these pieces that is not empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::send`].
+    pub fn send_pieces(&self, pieces: &[io::IoSlice<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+        match pieces.iter().find(|piece| !piece.is_empty()) {
+            Some(piece) => self.send(piece, timeout),
+            None => self.send(&[], timeout),
+        }
     }
 
     /// Whether the two directions end separately: on sockets, not on pipes.

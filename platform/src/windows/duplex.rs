@@ -22,7 +22,7 @@ use std::net::Shutdown;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::ERROR_OPERATION_ABORTED;
 use windows_sys::Win32::System::IO::OVERLAPPED;
@@ -31,6 +31,7 @@ use super::overlapped::{Object, Started};
 use super::wait::{CompletionPort, Event, Wake};
 use super::{closing, pipe, tcp};
 use crate::deadline::Deadline;
+use crate::spin::Look;
 
 /// Most bytes of one read.
 const READ_MAX: usize = 1024 * 1024;
@@ -53,6 +54,8 @@ pub(super) struct Duplex {
     /// The event of the read under way. Held during the read.
     reader: Mutex<Event>,
     writer: Mutex<Writer>,
+    /// How long receiving looks before it sleeps.
+    spin: Duration,
 }
 
 /// The memory of the write under way. It belongs to the kernel while `in_flight` is some.
@@ -78,7 +81,12 @@ impl Duplex {
             port: OnceLock::new(),
             reader,
             writer: Mutex::new(Writer::new()),
+            spin: Duration::ZERO,
         })
+    }
+
+    pub(super) fn spin(&mut self, time: Duration) {
+        self.spin = time;
     }
 
     pub(super) fn object(&self) -> &Object {
@@ -146,7 +154,7 @@ impl Duplex {
         let started = unsafe { self.object.start_read(buf.as_mut_ptr().cast(), length, overlapped) }?;
         let wake = match started {
             Started::Finished => Ok(Wake::Finished),
-            Started::Pending => event.wait(&self.stop, deadline),
+            Started::Pending => self.wait_for_read(event, deadline),
         };
         if !matches!(wake, Ok(Wake::Finished)) {
             self.object.cancel(overlapped);
@@ -160,6 +168,19 @@ impl Duplex {
             (Ok(Wake::Stopped), Err(error)) if is_cancelled(&error) => Ok(0),
             (_, result) => result,
         }
+    }
+
+    /// Looks, if it is to, and then sleeps.
+    fn wait_for_read(&self, event: &Event, deadline: Deadline) -> io::Result<Wake> {
+        if let Some(look) = Look::begin(self.spin, deadline.remaining(), Instant::now) {
+            while look.goes_on(Instant::now()) {
+                match event.wait(&self.stop, Deadline::after(Some(Duration::ZERO))) {
+                    Ok(Wake::TimedOut) => std::hint::spin_loop(),
+                    woken => return woken,
+                }
+            }
+        }
+        event.wait(&self.stop, deadline)
     }
 
     /// Takes up to 64 KiB of `buf`, once the write before has ended, and returns without waiting for

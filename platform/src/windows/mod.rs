@@ -50,6 +50,7 @@
 
 #[cfg(feature = "tokio")]
 mod async_channel;
+mod attachment;
 mod channel;
 mod child;
 mod closing;
@@ -95,6 +96,7 @@ mod wait;
 
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
+pub use attachment::{Attachment, carries_attachments};
 pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;

@@ -10,11 +10,12 @@ use mio::windows::NamedPipe;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::Attachment;
 use super::owned::{Connection, Owned, PipeEnd};
 use super::{closing, pipe, security, tcp};
 #[cfg(test)]
 use crate::fault::{self, Call};
-use crate::{Address, Credentials, Peer, User};
+use crate::{Address, Carried, Credentials, Peer, User};
 
 /// What mio reads from a pipe at a time.
 const PIPE_READ: usize = 4 * 1024;
@@ -218,6 +219,47 @@ impl Stream {
             Inner::Pipe(pipe) => pipe.write(buf),
             Inner::Tcp(socket) => write_socket(socket, &buf[..buf.len().min(TCP_WRITE)]).map_err(tcp::error),
         }
+    }
+
+    /// As [`Stream::write`], of several pieces that follow each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::write`].
+    pub fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let most = match &self.0 {
+            Inner::Pipe(_) => pipe::BUFFER,
+            Inner::Tcp(_) => TCP_WRITE,
+        };
+        // As much as one write takes, in one buffer: neither mio's pipes nor its sockets here go without a copy.
+        let mut joined = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(most));
+        for piece in pieces {
+            let room = most - joined.len();
+            joined.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        self.write(&joined)
+    }
+
+    /// As [`Stream::read`]: nothing is ever attached.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::read`].
+    pub fn read_attached(&mut self, buf: &mut [u8]) -> io::Result<(usize, Carried)> {
+        Ok((self.read(buf)?, Carried::Nothing))
+    }
+
+    /// As [`Stream::write_vectored`]: nothing can be attached.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stream::write`].
+    pub fn write_attached(
+        &mut self,
+        pieces: &[io::IoSlice<'_>],
+        _attachments: &[Attachment],
+    ) -> io::Result<usize> {
+        self.write_vectored(pieces)
     }
 
     /// Whether the two directions end separately: on sockets, not on pipes.

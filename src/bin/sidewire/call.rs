@@ -289,7 +289,16 @@ pub(crate) fn connect_to(
     access: Option<Who>,
     timeout: Duration,
 ) -> Result<Client, Error> {
-    reach(endpoint, access)?.timeout(Some(timeout)).call_timeout(Some(timeout)).open()
+    connect_within(endpoint, access, timeout)?.open()
+}
+
+/// The same, to be opened with more options.
+pub(crate) fn connect_within(
+    endpoint: &Endpoint,
+    access: Option<Who>,
+    timeout: Duration,
+) -> Result<Connect, Error> {
+    Ok(reach(endpoint, access)?.timeout(Some(timeout)).call_timeout(Some(timeout)))
 }
 
 /// Whose server it may be, unless we are told, depends on whether anybody can tell.

@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Seconds that connecting, and each answer, may take
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     timeout: Duration,
+    /// Look for each answer for so many microseconds before sleeping; see serve --spin
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    spin: Option<u32>,
     /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
     #[arg(long, value_name = "WHO")]
     access: Option<Who>,
@@ -50,7 +53,10 @@ struct Pings {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
+    let spin = Duration::from_micros(args.spin.unwrap_or(0).into());
+    let opened = call::connect_within(&args.endpoint, args.access, args.timeout)
+        .and_then(|connect| connect.spin(spin).open());
+    let client = match opened {
         Ok(client) => client,
         Err(error) => return call::failed(&error, false),
     };

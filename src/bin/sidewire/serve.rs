@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{App, Endpoint, EndpointKind, Error, Listen, Server, ServerBuilder};
+use sidewire::{App, Endpoint, EndpointKind, Error, Limits, Listen, Server, ServerBuilder};
 
 use crate::output::{self, complain};
 use crate::{Who, store};
@@ -59,6 +59,11 @@ pub(crate) struct Args {
     /// Stop when no client was connected for so long; at first it is waited for one for 5 s at least
     #[arg(long, value_name = "SECONDS", value_parser = idle_seconds)]
     exit_when_idle: Option<Duration>,
+    /// Look for requests for so many microseconds before sleeping, which takes a whole processor;
+    /// for clients that do the same, as ping --spin does
+    #[arg(long, value_name = "MICROSECONDS", verbatim_doc_comment,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    spin: Option<u32>,
     /// Take the endpoint over from a `serve --take-over` of no newer version that runs there, and
     /// leave it to the next one; clients that reconnect go on. Not over tcp, nor with datagrams
     #[arg(long, conflicts_with = "activated", verbatim_doc_comment)]
@@ -90,10 +95,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
     // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
-    let made = store::server_with(|builder| gives_way(builder, args)).and_then(|mut server| {
-        server.stop_on_signals()?;
-        args.exit_when_idle.map_or(Ok(()), |after| server.exit_when_idle(after)).map(|()| server)
-    });
+    let made =
+        store::server_with(|builder| limited(gives_way(builder, args), args)).and_then(|mut server| {
+            server.stop_on_signals()?;
+            args.exit_when_idle.map_or(Ok(()), |after| server.exit_when_idle(after)).map(|()| server)
+        });
     let mut server = match made {
         Ok(server) => server,
         Err(error) => {
@@ -123,6 +129,12 @@ fn gives_way(builder: ServerBuilder<Vec<u8>>, args: &Args) -> ServerBuilder<Vec<
         true => builder.app(App::new("sidewire serve", env!("CARGO_PKG_VERSION"))).gives_way(TAKE_OVER),
         false => builder,
     }
+}
+
+fn limited(builder: ServerBuilder<Vec<u8>>, args: &Args) -> ServerBuilder<Vec<u8>> {
+    let mut limits = Limits::default();
+    limits.spin = Duration::from_micros(args.spin.unwrap_or(0).into());
+    builder.limits(limits)
 }
 
 /// Why it can't be served as the arguments say.

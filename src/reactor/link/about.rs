@@ -9,7 +9,7 @@ use super::super::slots::Key;
 use super::super::system::System;
 use super::{ConnectionId, Link, NOBODY, Service};
 use crate::reactor::Visitor;
-use sidewire_wire::{App, Layout, Protocol};
+use sidewire_wire::{App, Layout, Parcel, Protocol};
 
 /// Boxed: most links have none of it, and it should cost them next to nothing.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(crate) struct About {
     pub(crate) app: Option<App>,
     /// What broke the link.
     pub(crate) broken: Option<io::Error>,
+    /// What came with the frame that is handled now.
+    pub(crate) attached: Option<Parcel>,
     /// Since when requests wait here that came whole, and were not handled in that turn.
     pub(super) waiting_since: Option<Instant>,
 }

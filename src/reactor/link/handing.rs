@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use sidewire_platform::Peer;
 
+use super::super::aside::Aside;
 use super::super::budget::Budget;
-use super::super::deferred::{Caller, Deferred, ReturnAddress};
+use super::super::deferred::{Attaching, Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
 use super::super::source::Source;
 use super::super::system::System;
@@ -14,7 +15,7 @@ use super::super::watch::Ran;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::reactor::{CallNews, Visitor, Way};
-use sidewire_wire::{App, Connection, Event, Layout, ResultCode, Ticket, part_cost};
+use sidewire_wire::{App, Connection, Event, Layout, Recipient, ResultCode, Ticket, part_cost};
 
 /// Whose it is, and where is kept what comes of it.
 pub(super) struct Books<'a, Y: System> {
@@ -31,10 +32,34 @@ pub(super) struct Books<'a, Y: System> {
     pub(super) budget: &'a Budget<'a, Y>,
 }
 
+/// What a framed peer has sent, on its way to the service.
+pub(super) struct Handing<'a, Y: System, S> {
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) books: Books<'a, Y>,
+    pub(super) service: &'a mut S,
+}
+
+impl<Y: System, S: Service> Recipient for Handing<'_, Y, S> {
+    #[inline(always)]
+    fn request(&mut self, connection: &mut Connection, ticket: Ticket, payload: &[u8]) {
+        let Handing { scope, books, service } = self;
+        if let Some(ran) = scope.hand_over_request(books, connection, ticket, payload, *service) {
+            books.budget.handled(ran);
+        }
+    }
+
+    #[cold]
+    fn event(&mut self, connection: &mut Connection, event: Event<'_>) {
+        let Handing { scope, books, service } = self;
+        if let Some(ran) = scope.hand_over(books, connection, event, *service) {
+            books.budget.handled(ran);
+        }
+    }
+}
+
 impl Scope<'_> {
     /// Hands something that a framed peer has sent to the service. Says which handler that was for, if any.
-    #[inline]
-    pub(super) fn hand_over<Y: System>(
+    fn hand_over<Y: System>(
         &self,
         books: &mut Books<'_, Y>,
         connection: &mut Connection,
@@ -43,29 +68,7 @@ impl Scope<'_> {
     ) -> Option<Ran> {
         match event {
             Event::Request { ticket, payload } => {
-                let key = self.key;
-                if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, books) {
-                    self.refuse_late(connection, ticket);
-                    return None;
-                }
-                let (msg_type, layout) = (ticket.msg_type, ticket.layout);
-                // In the classic layout nothing comes before this.
-                if !*books.opened {
-                    *books.opened = true;
-                    service.connected(&self.visitor(books.peer, layout, None));
-                }
-                let parts = (layout == Layout::V1).then_some(&self.site.settings.limits);
-                let back = ReturnAddress { mailbox: self.mailbox, caller: Caller::Stream(key), parts };
-                let incoming = self.incoming(books, msg_type, layout, payload, back);
-                let handled = Handled::begin(ticket.id);
-                match service.request(&incoming, connection.begin_reply(ticket)) {
-                    Ok(rc) => handled.end(&incoming, rc, format_args!("#{key}")),
-                    Err(deferral) => {
-                        handled.defer(&incoming, format_args!("#{key}"));
-                        books.deferred.defer(key, connection, *deferral, self.begun);
-                    }
-                }
-                Some(Ran::Type(msg_type))
+                self.hand_over_request(books, connection, ticket, payload, service)
             }
             Event::Notify { msg_type, payload } => {
                 let back = ReturnAddress::nobody(self.mailbox, payload);
@@ -77,6 +80,48 @@ impl Scope<'_> {
             }
             other => self.hand_over_other(books, connection, other, service),
         }
+    }
+
+    /// The same of a request.
+    #[inline(always)]
+    fn hand_over_request<Y: System>(
+        &self,
+        books: &mut Books<'_, Y>,
+        connection: &mut Connection,
+        ticket: Ticket,
+        payload: &[u8],
+        service: &mut impl Service,
+    ) -> Option<Ran> {
+        let key = self.key;
+        if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, books) {
+            self.refuse_late(connection, ticket);
+            return None;
+        }
+        let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+        // In the classic layout nothing comes before this.
+        if !*books.opened {
+            *books.opened = true;
+            service.connected(&self.visitor(books.peer, layout, None));
+        }
+        let parts = (layout == Layout::V1).then_some(&self.site.settings.limits);
+        let (caller, attaching) = (Caller::Stream(key), Attaching::to(connection));
+        let back = ReturnAddress { mailbox: self.mailbox, caller, parts, attaching };
+        let incoming = self.incoming(books, msg_type, layout, payload, back);
+        let handled = Handled::begin(ticket.id);
+        match service.request(&incoming, connection.begin_reply(ticket)) {
+            Ok(rc) => handled.end(&incoming, rc, format_args!("#{key}")),
+            Err(aside) => match *aside {
+                Aside::Deferred(deferral) => {
+                    handled.defer(&incoming, format_args!("#{key}"));
+                    books.deferred.defer(key, connection, deferral, self.begun);
+                }
+                Aside::Attached { rc, frame_len, parcel } => {
+                    handled.end(&incoming, rc, format_args!("#{key}"));
+                    connection.attach(frame_len, parcel);
+                }
+            },
+        }
+        Some(Ran::Type(msg_type))
     }
 
     #[cold]
@@ -128,6 +173,14 @@ impl Scope<'_> {
                 *books.opened = true;
                 let is_told = service.connected(&self.visitor(books.peer, Layout::V1, hello.app()));
                 is_told.then_some(Ran::Connect)
+            }
+            Event::Attached { parcel, then } => {
+                books.about.get_or_insert_default().attached = Some(parcel);
+                let ran = then.and_then(|event| self.hand_over(books, connection, *event, service));
+                if let Some(about) = books.about {
+                    about.attached = None;
+                }
+                ran
             }
             Event::Asks { task, hello } => {
                 self.judge_task(books, connection, task, &hello);

@@ -6,12 +6,9 @@ use super::super::budget::Budget;
 use super::super::system::{StreamIo, System};
 use super::super::watch::Ran;
 use super::about::About;
-use super::handing::Books;
+use super::handing::{Books, Handing};
 use super::{Context, Link, NOBODY, Scope, Service};
-use sidewire_wire::{Fact, Protocol, Reading};
-
-/// Reads of at least this size go straight into the frame's own buffer.
-const LARGE: usize = 64 << 10;
+use sidewire_wire::{Fact, LARGE, Protocol, Reading};
 
 /// What a read has brought.
 struct Fresh {
@@ -30,20 +27,30 @@ impl<Y: System> Link<Y> {
         budget: &mut Budget<'_, Y>,
         service: &mut impl Service,
         to_the_end: bool,
+        was_at_rest: bool,
     ) -> bool {
+        if self.protocol.attaches() {
+            return self.fill_attached(context, budget, service);
+        }
+        // At rest there is none of what would be in the way of reading.
+        let mut may_just_read = was_at_rest;
         loop {
-            match self.ending.input() {
-                Reading::Handles => {}
-                Reading::Discards => return self.discard(&mut context.memory.buffer),
-                Reading::Rests => return false,
+            let mut has_backlog = false;
+            if !std::mem::take(&mut may_just_read) {
+                match self.ending.input() {
+                    Reading::Handles => {}
+                    Reading::Discards => return self.discard(&mut context.memory.buffer),
+                    Reading::Rests => return false,
+                }
+                if self.protocol.is_finishing() || self.protocol.is_paused() {
+                    return false;
+                }
+                if budget.is_over() {
+                    return true;
+                }
+                has_backlog = self.protocol.has_backlog();
             }
-            if self.protocol.is_finishing() || self.protocol.is_paused() {
-                return false;
-            }
-            if budget.is_over() {
-                return true;
-            }
-            let fresh = match self.protocol.has_backlog() {
+            let fresh = match has_backlog {
                 true => Fresh { in_buffer: 0, is_all: false },
                 false => match self.read(context, budget, to_the_end) {
                     Ok(Some(fresh)) => fresh,
@@ -76,6 +83,7 @@ impl<Y: System> Link<Y> {
     ) -> io::Result<Option<Fresh>> {
         let (count, in_buffer, wanted) = match self.protocol.take_large_partial(LARGE) {
             Some((mut partial, most)) => {
+                let most = most.min(budget.bytes.max(LARGE));
                 let result = self.stream.read_append(&mut partial, most);
                 self.protocol.put_back(partial);
                 (result?, 0, most)
@@ -114,12 +122,8 @@ impl<Y: System> Link<Y> {
             Protocol::Framed(connection) => {
                 let (deferred, topics) = (&mut *context.deferred, &mut *context.topics);
                 let (stream, system, at) = (&*stream, context.system, context.at);
-                let mut books = Books { peer, stream, system, at, about, opened, deferred, topics, budget };
-                connection.receive(bytes, &budget.units, &mut |connection, event| {
-                    if let Some(handler) = scope.hand_over(&mut books, connection, event, service) {
-                        budget.handled(handler);
-                    }
-                });
+                let books = Books { peer, stream, system, at, about, opened, deferred, topics, budget };
+                connection.receive_for(bytes, &budget.units, &mut Handing { scope, books, service });
                 About::note_backlog(about, connection.has_backlog(), scope.begun);
             }
             Protocol::Plain(plain) => plain.receive(bytes, &budget.units, &mut |plain, bytes| {
@@ -131,7 +135,7 @@ impl<Y: System> Link<Y> {
     }
 
     /// The peer sends no more.
-    fn end_input(&mut self, scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
+    pub(super) fn end_input(&mut self, scope: Scope<'_>, budget: &Budget<'_, Y>, service: &mut impl Service) {
         self.tell(Fact::PeerEnded);
         let Link { stream, protocol, peer, opened, source, .. } = self;
         let (peer, source) = (peer.as_ref().unwrap_or(&NOBODY), *source);
@@ -151,7 +155,7 @@ impl<Y: System> Link<Y> {
     }
 
     /// Throws input away until there is none, or the peer has closed.
-    fn discard(&mut self, buffer: &mut [u8]) -> bool {
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) -> bool {
         // A peer that never stops sending is cut off by the linger deadline, not by patience.
         for _ in 0..16 {
             match self.stream.read(buffer) {

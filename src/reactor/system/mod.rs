@@ -9,11 +9,11 @@ pub(crate) mod memory;
 mod os;
 
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
-use sidewire_platform::{Address, Endpoint, Peer, Received, SendBuffer, User};
+use sidewire_platform::{Address, Attachment, Carried, Endpoint, Peer, Received, SendBuffer, User};
 
 use super::mailbox::Waker;
 
@@ -93,6 +93,11 @@ pub(crate) trait StreamIo: Ends {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     fn read_append(&mut self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize>;
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// The same as `read`, with what is attached to the bytes.
+    fn read_attached(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Carried)>;
+    /// The same as `write`, with what goes with the first byte.
+    fn write_attached(&mut self, pieces: &[IoSlice<'_>], attachments: &[Attachment]) -> io::Result<usize>;
     fn has_half_close(&self) -> bool;
     fn shutdown_write(&mut self) -> io::Result<()>;
     fn peer(&self) -> io::Result<Peer>;

@@ -1,12 +1,12 @@
 //! The real system.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use sidewire_platform::{
-    Address, Busy, Datagrams, Endpoint, Listener, Peer, PollDescriptor, Received, Reserve, SendBuffer,
-    StartLock, Stream, User,
+    Address, Attachment, Busy, Carried, Datagrams, Endpoint, Listener, Peer, PollDescriptor, Received,
+    Reserve, SendBuffer, StartLock, Stream, User,
 };
 
 use super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
@@ -163,6 +163,18 @@ impl StreamIo for Stream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Stream::write(self, bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Stream::write_vectored(self, pieces)
+    }
+
+    fn read_attached(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Carried)> {
+        Stream::read_attached(self, buffer)
+    }
+
+    fn write_attached(&mut self, pieces: &[IoSlice<'_>], attachments: &[Attachment]) -> io::Result<usize> {
+        Stream::write_attached(self, pieces, attachments)
     }
 
     #[inline]

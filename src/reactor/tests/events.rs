@@ -152,7 +152,7 @@ fn many_subscribers_hold_nobody_up() {
 #[test]
 fn handlers_publish_no_faster_than_all_are_told() {
     let mut stage = Stage::new(|limits| limits.turn_frames = 512);
-    stage.reactor.begin_turns();
+    let _turning = stage.reactor.begin_turns();
     stage.service.publishes = Some(DROPS);
     // More than are told in one turn.
     let subscribers: Vec<_> = (0..257).map(|_| stage.subscriber(DROPS)).collect();

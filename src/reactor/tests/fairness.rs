@@ -1,7 +1,7 @@
 //! Nobody keeps the loop from the others.
 
 use super::*;
-use crate::limits::{READ_BUFFER, TURN_TIME};
+use crate::limits::{KEEP_LARGE, READ_BUFFER, TURN_TIME};
 
 #[test]
 fn a_turn_handles_so_many_frames_of_one_peer() {
@@ -95,4 +95,24 @@ fn what_a_turn_leaves_is_due_at_once() {
         assert_eq!(stage.reactor.next_timeout() == Some(Duration::ZERO), is_more);
     }
     assert_eq!(stage.reactor.next_timeout(), Some(ms(500)), "its idle timeout");
+}
+
+/// An idle server keeps no megabytes.
+#[test]
+fn the_memory_of_large_frames_is_given_back_in_a_second() {
+    let mut stage = Stage::new(|_| {});
+    let caller = stage.accepted();
+    caller.send(&v1_hello());
+    stage.turn();
+    caller.receive();
+    for id in 1..4 {
+        caller.send(&v1_request(id, 1 << 20));
+        stage.run(ms(1));
+        assert_eq!(caller.receive().len(), 16 + (1 << 20));
+        assert!(stage.reactor.keeps_large_buffers());
+    }
+    assert!(stage.reactor.memory_held() < 1 << 20, "no link has it");
+    stage.run(KEEP_LARGE);
+    assert!(!stage.reactor.keeps_large_buffers());
+    assert_eq!(stage.reactor.next_timeout(), None, "nothing wakes the loop for it any more");
 }

@@ -7,7 +7,7 @@ use crate::reactor::idle::FIRST_CLIENT;
 fn leaves_after(after: Duration) -> Stage {
     let mut stage = Stage::new(|_| {});
     stage.reactor.leave_when_idle(after);
-    stage.reactor.begin_turns();
+    drop(stage.reactor.begin_turns());
     stage
 }
 
@@ -43,13 +43,13 @@ fn time_counts_from_the_first_turn() {
     let mut stage = Stage::new(|_| {});
     stage.reactor.leave_when_idle(ms(0));
     stage.world.pass(FIRST_CLIENT);
-    stage.reactor.begin_turns();
+    drop(stage.reactor.begin_turns());
     assert!(stage.run(FIRST_CLIENT - ms(1)));
     let mut stage = Stage::new(|_| {});
-    stage.reactor.begin_turns();
+    drop(stage.reactor.begin_turns());
     stage.run(ms(60_000));
     stage.reactor.leave_when_idle(ms(0));
-    stage.reactor.begin_turns();
+    drop(stage.reactor.begin_turns());
     assert!(stage.run(FIRST_CLIENT - ms(1)));
     assert!(!stage.run(ms(1)));
 }

@@ -34,6 +34,7 @@ mod numbers;
 mod parts;
 mod pings;
 mod places;
+mod spinning;
 mod stops;
 mod streams;
 mod tasks;
@@ -103,7 +104,7 @@ impl Service for Recorder {
         &mut self,
         incoming: &Incoming<'_>,
         mut reply: ReplyWriter<'_>,
-    ) -> Result<ResultCode, Box<Deferral>> {
+    ) -> Result<ResultCode, Box<Aside>> {
         self.requests += 1;
         self.world.pass(self.takes);
         if let Some((number, time)) = self.slow_at
@@ -119,7 +120,7 @@ impl Service for Recorder {
                 return Ok(reply.fail(ResultCode::BUSY, "too many"));
             };
             self.deferred.push(Arc::clone(&call));
-            return Err(Box::new(Deferral { ticket: reply.withdraw(), call }));
+            return Err(Box::new(Aside::Deferred(Deferral { ticket: reply.withdraw(), call })));
         }
         match self.replies {
             Some(length) => reply.write(&vec![b'r'; length]),

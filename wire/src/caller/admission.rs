@@ -18,13 +18,36 @@ pub(super) enum Admission {
 
 impl<W: Wake> Caller<W> {
     /// Whether there is no need to queue: nothing is in the way of a request, and no time limit is near.
+    #[inline]
     pub fn may_begin(&self, purpose: Purpose) -> bool {
-        self.admits(purpose) == Admission::Now && self.connection.next_deadline().is_none()
+        if let Purpose::Call(length) = purpose
+            && self.admits_at_once(length)
+        {
+            return true;
+        }
+        self.is_admitted(purpose)
+    }
+
+    /// As most calls are: far from any limit.
+    #[inline]
+    fn admits_at_once(&self, length: usize) -> bool {
+        let connection = &self.connection;
+        let fits = length <= connection.request_limit() as usize
+            && connection.waiting().saturating_add(HEADER_LEN + length) < self.settings.limits.outbox_soft;
+        fits && connection.layout() == Some(Layout::V1)
+            && self.course.end().is_none()
+            && connection.may_call(length as u32)
+            && !connection.has_deadlines()
+    }
+
+    #[inline(never)]
+    fn is_admitted(&self, purpose: Purpose) -> bool {
+        matches!(self.admits(purpose), Admission::Now) && self.connection.next_deadline().is_none()
     }
 
     /// The same where the time is known: no time limit has passed.
     pub fn may_begin_at(&self, purpose: Purpose, now: Instant) -> bool {
-        self.admits(purpose) == Admission::Now && !self.is_overdue(now)
+        matches!(self.admits(purpose), Admission::Now) && !self.is_overdue(now)
     }
 
     pub(super) fn admits(&self, purpose: Purpose) -> Admission {
@@ -34,6 +57,8 @@ impl<W: Wake> Caller<W> {
         let (length, may_call) = match purpose {
             _ if self.connection.layout().is_none() => return Admission::Later,
             Purpose::Open => return Admission::Now,
+            Purpose::Flush if self.connection.has_unsent() => return Admission::Later,
+            Purpose::Flush => return Admission::Now,
             Purpose::Call(length) => {
                 (length, u32::try_from(length).is_ok_and(|length| self.connection.may_call(length)))
             }

@@ -8,6 +8,7 @@ use super::step::Came;
 use super::{Caller, Wake};
 use crate::connection::Input;
 use crate::memory;
+use crate::parcel::{Arrived, Parcel};
 use crate::rc::ResultCode;
 
 /// How long whoever reads waits in one go while something is not out, should nobody else send it.
@@ -36,6 +37,11 @@ impl<W: Wake> Caller<W> {
     /// Takes the large frame back, before [`end_read`](Caller::end_read).
     pub fn put_back(&mut self, partial: Vec<u8>) {
         self.connection.put_back(partial);
+    }
+
+    /// Something besides bytes has come with those that [`end_read`](Caller::end_read) is told of next.
+    pub fn arrived(&mut self, arrived: Arrived) {
+        self.arrived = Some(Box::new(arrived));
     }
 
     /// What the read found that began at `asked`. `seat` is the reader's, if he has one.
@@ -93,7 +99,14 @@ impl<W: Wake> Caller<W> {
 
 /// Sending.
 impl<W: Wake> Caller<W> {
+    /// What goes with the first byte [to be sent](Caller::to_send).
+    #[inline]
+    pub fn next_parcel(&self) -> Option<&Parcel> {
+        self.connection.next_parcel()
+    }
+
     /// What is to be sent now, if nobody is at it.
+    #[inline(always)]
     pub fn to_send(&mut self) -> Option<&[u8]> {
         let may_send =
             self.seats.writing_since().is_none() && !self.is_over() && self.connection.has_unsent();
@@ -159,12 +172,14 @@ impl<W: Wake> Caller<W> {
     /// Behind a failure, or when both have said goodbye and nobody waits for a reply: what is to be sent if the
     /// channel takes it at once, before it is closed. Ask after each read and write.
     pub fn poll_close(&mut self) -> Option<Vec<u8>> {
-        let is_said = self.connection.is_over() && self.course.is_leaving();
+        // Not in the middle of what is lent: the goodbye stands behind it.
+        let is_whole = self.connection.borrowed().is_none();
+        let is_said = self.connection.is_over() && self.course.is_leaving() && is_whole;
         if self.is_somebody_writing() || !(is_said || self.course.is_failing()) {
             return None;
         }
         self.course.finish();
-        let words = memory::copy(self.connection.unsent()).unwrap_or_default();
+        let words = memory::copy(self.connection.unaccompanied()).unwrap_or_default();
         self.connection.discard_output();
         self.taken += words.len() as u64;
         Some(words)
@@ -177,7 +192,7 @@ impl<W: Wake> Caller<W> {
             return None;
         }
         self.connection.goodbye(ResultCode::OK);
-        Some(self.connection.unsent())
+        Some(self.connection.unaccompanied())
     }
 
     /// Ends the connection from this side, at once: all who wait are woken, and learn it.
@@ -187,7 +202,7 @@ impl<W: Wake> Caller<W> {
 
     /// Ends the connection if one of its time limits has passed. While somebody waits for the channel to
     /// take more, what has happened there is known only as of when he began.
-    fn judge(&mut self, asked: Instant, input: Input) {
+    pub(super) fn judge(&mut self, asked: Instant, input: Input) {
         let known = self.seats.writing_since().map_or(asked, |since| since.min(asked));
         if self.connection.next_deadline().is_some_and(|at| at <= known) {
             self.connection.handle_timeout(known, input);

@@ -47,6 +47,11 @@ impl<W> Listeners<W> {
         Listeners { by_number: ById::default(), last_number: 0, unwanted: Vec::new() }
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
     fn add(&mut self) -> u32 {
         self.last_number = self.last_number.wrapping_add(1);
         let (topics, queue) = (Vec::new(), VecDeque::new());
@@ -184,7 +189,14 @@ impl<W: Wake> Caller<W> {
     }
 
     /// Tells the server to what nobody listens any more, as far as there is room.
+    #[inline]
     pub(super) fn unsubscribe_unwanted(&mut self) {
+        if !self.seats.listeners.unwanted.is_empty() {
+            self.unsubscribe_each();
+        }
+    }
+
+    fn unsubscribe_each(&mut self) {
         while let Some(topic) = self.seats.listeners.unwanted.last().copied() {
             if self.course.end().is_some() {
                 return self.seats.listeners.unwanted.clear();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::seats::{Call, State};
+use super::seats::{Answered, Seats, State};
 use super::{Caller, Wake};
 use crate::connection::Connection;
 use crate::credit::part_cost;
@@ -30,22 +30,23 @@ impl Parts {
     }
 }
 
-impl<W: Wake> Call<W> {
-    /// A part of its reply has come. Who did not [ask for parts](Caller::stream) gets none: his credit is given back at once.
-    /// Says whether there is nobody who will have to be told of it.
-    pub(super) fn take_part(&mut self, connection: &mut Connection, id: u32, payload: &[u8]) -> bool {
-        let Some(parts) = &mut self.parts else {
+impl<W: Wake> Seats<W> {
+    /// A part of a call's reply has come. Who did not [ask for parts](Caller::stream) gets none: his credit is given back
+    /// at once.
+    pub(super) fn take_part(&mut self, connection: &mut Connection, id: u32, payload: &[u8]) -> Answered {
+        let Some(call) = self.call_mut(id) else { return Answered::Nobody };
+        let Some(parts) = &mut call.parts else {
             connection.give_credit(id, cost(payload));
-            return true;
+            return Answered::Nobody;
         };
         if parts.push(payload).is_err() {
             connection.push_cancel(id);
             connection.abandon_call(id);
-            return self.answer(State::Lost);
+            return self.answer(id, || State::Lost);
         }
-        let State::Open(Some(waiter)) = &self.state else { return false };
+        let State::Open(Some(waiter)) = &call.state else { return Answered::News };
         waiter.waker.wake();
-        true
+        Answered::Waiter
     }
 }
 

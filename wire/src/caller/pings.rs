@@ -30,6 +30,11 @@ impl<W> Pings<W> {
         Pings { by_id: ById::default(), last_id: 0 }
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     pub(super) fn waiter(&self, id: u32) -> Option<&Waiter<W>> {
         match self.by_id.get(&id)? {
             Ping::Open(waiter) => Some(waiter),

@@ -9,6 +9,9 @@ use super::pings::Pings;
 use super::step::{Purpose, Reply};
 use super::waiter::Waiter;
 use crate::by_id::ById;
+use crate::parcel::Parcel;
+use crate::payload::Payload;
+use crate::rising::Rising;
 
 /// The place of one who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,9 @@ pub enum Seat {
 
 #[derive(Debug)]
 pub(super) struct Seats<W> {
-    calls: ById<Call<W>>,
+    calls: Rising<Call<W>>,
+    /// At how many of them somebody waits.
+    attended: usize,
     /// Those who only read; without a waiter while they handle something.
     standing: ById<Option<Waiter<W>>>,
     pub(super) listeners: Listeners<W>,
@@ -59,6 +64,17 @@ pub(super) enum State<W> {
     Answered(Reply),
     /// There was no memory for its reply.
     Lost,
+}
+
+/// Who has looked forward to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// Whoever waits at its seat, and was woken.
+    Waiter,
+    /// Whoever asks for it later.
+    News,
+    /// There is no such call.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -99,6 +115,10 @@ impl<W> Call<W> {
         self.parts.as_ref().is_some_and(|parts| !parts.is_empty())
     }
 
+    fn is_attended(&self) -> bool {
+        matches!(self.state, State::Open(Some(_)))
+    }
+
     /// Who waits for something to come.
     fn waiter(&self) -> Option<&Waiter<W>> {
         match &self.state {
@@ -108,19 +128,11 @@ impl<W> Call<W> {
     }
 }
 
-impl<W: Wake> Call<W> {
-    /// Somebody may have looked forward to this. Says whether anybody did.
-    pub(super) fn answer(&mut self, answer: State<W>) -> bool {
-        let State::Open(Some(waiter)) = std::mem::replace(&mut self.state, answer) else { return false };
-        waiter.waker.wake();
-        true
-    }
-}
-
 impl<W: Wake> Seats<W> {
     pub(super) fn new() -> Seats<W> {
         Seats {
-            calls: ById::default(),
+            calls: Rising::default(),
+            attended: 0,
             standing: ById::default(),
             listeners: Listeners::new(),
             pings: Pings::new(),
@@ -146,20 +158,74 @@ impl<W: Wake> Seats<W> {
     }
 
     /// Whoever waits for it is awake, and reads if nobody does.
+    #[inline]
     pub(super) fn add_call(&mut self, id: u32, call: Call<W>) {
-        let is_attended = call.waiter().is_some();
-        self.calls.insert(id, call);
+        let is_attended = call.is_attended();
+        // Ids come round, and a reply of long ago may never have been taken.
+        if let Err(call) = self.calls.insert_new(id, call) {
+            self.calls.remove(id);
+            self.calls.insert(id, call);
+        }
         if is_attended {
+            self.attended += 1;
             self.expect(Seat::Call(id));
         }
+    }
+
+    /// Somebody may have looked forward to this. Says whether anybody did; nor did he whose call is not there any more.
+    #[inline]
+    pub(super) fn answer(&mut self, id: u32, answer: impl FnOnce() -> State<W>) -> Answered {
+        let Some(call) = self.calls.get_mut(id) else { return Answered::Nobody };
+        let State::Open(Some(waiter)) = std::mem::replace(&mut call.state, answer()) else {
+            return Answered::News;
+        };
+        self.attended -= 1;
+        waiter.waker.wake();
+        Answered::Waiter
+    }
+
+    /// This came with a call's answer.
+    #[cold]
+    pub(super) fn attach(&mut self, id: u32, parcel: Parcel) {
+        if let Some(Call { state: State::Answered(reply), .. }) = self.calls.get_mut(id) {
+            reply.attached = Some(parcel);
+        }
+    }
+
+    /// And this, which is large and was left where it lay, is its payload.
+    #[cold]
+    pub(super) fn fill(&mut self, id: u32, payload: Payload) {
+        if let Some(Call { state: State::Answered(reply), .. }) = self.calls.get_mut(id) {
+            reply.payload = payload;
+        }
+    }
+
+    /// A call's reply, if it is there and no parts of it are left. Its seat is gone then.
+    #[inline]
+    pub(super) fn take_reply(&mut self, id: u32) -> Option<Reply> {
+        let reply = self.calls.remove_for(id, |call| {
+            let State::Answered(Reply { rc, is_text, is_classic_first, payload, attached }) = &mut call.state
+            else {
+                return None;
+            };
+            let (rc, is_text, is_classic_first) = (*rc, *is_text, *is_classic_first);
+            if call.parts.as_ref().is_some_and(|parts| !parts.is_empty()) {
+                return None;
+            }
+            let (payload, attached) = (std::mem::take(payload), attached.take());
+            Some(Reply { rc, is_text, is_classic_first, payload, attached })
+        })?;
+        self.replace_reader();
+        Some(reply)
     }
 
     /// The same for a seat that is there already.
     pub(super) fn attend(&mut self, seat: Seat, until: Option<Instant>, waker: W) {
         match seat {
             Seat::Call(id) => {
-                let Some(call) = self.calls.get_mut(&id).filter(|call| !call.has_parts()) else { return };
+                let Some(call) = self.calls.get_mut(id).filter(|call| !call.has_parts()) else { return };
                 let State::Open(waiter) = &mut call.state else { return };
+                self.attended += usize::from(waiter.is_none());
                 *waiter = Some(Waiter::new(waker, until.into_iter().chain(call.deadline).min()));
             }
             Seat::Reader(number) => {
@@ -183,8 +249,8 @@ impl<W: Wake> Seats<W> {
         for seat in seats {
             match seat {
                 Seat::Call(id) => {
-                    if let Some(Call { state: State::Open(waiter), .. }) = self.calls.get_mut(&id) {
-                        *waiter = None;
+                    if let Some(Call { state: State::Open(waiter), .. }) = self.calls.get_mut(id) {
+                        self.attended -= usize::from(waiter.take().is_some());
                     }
                 }
                 Seat::Reader(number) => {
@@ -204,11 +270,11 @@ impl<W: Wake> Seats<W> {
     }
 
     pub(super) fn call(&self, id: u32) -> Option<&Call<W>> {
-        self.calls.get(&id)
+        self.calls.get(id)
     }
 
     pub(super) fn call_mut(&mut self, id: u32) -> Option<&mut Call<W>> {
-        self.calls.get_mut(&id)
+        self.calls.get_mut(id)
     }
 
     pub(super) fn purpose(&self, number: u32) -> Option<Purpose> {
@@ -221,7 +287,7 @@ impl<W: Wake> Seats<W> {
                 let queued = self.queue.iter_mut().find(|queued| queued.number == number)?;
                 Some(&mut queued.waiter)
             }
-            Seat::Call(id) => match &mut self.calls.get_mut(&id)?.state {
+            Seat::Call(id) => match &mut self.calls.get_mut(id)?.state {
                 State::Open(waiter) => waiter.as_mut(),
                 State::Answered(_) | State::Lost => None,
             },
@@ -235,7 +301,10 @@ impl<W: Wake> Seats<W> {
     pub(super) fn leave(&mut self, seat: Seat) {
         match seat {
             Seat::Queue(number) => self.queue.retain(|queued| queued.number != number),
-            Seat::Call(id) => drop(self.calls.remove(&id)),
+            Seat::Call(id) => {
+                let was_attended = self.calls.remove(id).is_some_and(|call| call.is_attended());
+                self.attended -= usize::from(was_attended);
+            }
             Seat::Reader(number) => drop(self.standing.remove(&number)),
             Seat::Ping(id) => self.pings.remove(id),
             // Its listener is gone already.
@@ -250,13 +319,21 @@ impl<W: Wake> Seats<W> {
         let standing = self.standing.iter();
         let standing =
             standing.filter_map(|(number, waiter)| Some((Seat::Reader(*number), waiter.as_ref()?)));
-        let calls = self.calls.iter().filter_map(|(id, call)| Some((Seat::Call(*id), call.waiter()?)));
+        let most = if self.attended == 0 { 0 } else { usize::MAX };
+        let calls = self.calls.iter().take(most);
+        let calls = calls.filter_map(|(id, call)| Some((Seat::Call(id), call.waiter()?)));
         standing.chain(calls).chain(self.listeners.waiters()).chain(self.pings.waiters())
+    }
+
+    /// Whether none of them is there, as is plain to see.
+    #[inline]
+    fn are_none_waiting(&self) -> bool {
+        self.attended == 0 && self.standing.is_empty() && self.listeners.is_empty() && self.pings.is_empty()
     }
 
     fn waits_for_a_read(&self, seat: Seat) -> bool {
         match seat {
-            Seat::Call(id) => self.calls.get(&id).is_some_and(|call| call.waiter().is_some()),
+            Seat::Call(id) => self.calls.get(id).is_some_and(|call| call.waiter().is_some()),
             Seat::Reader(number) => self.standing.get(&number).is_some_and(Option::is_some),
             Seat::Events(number) => {
                 let listener = self.listeners.get(number);
@@ -268,6 +345,7 @@ impl<W: Wake> Seats<W> {
     }
 
     /// Whoever waits at this seat is awake, and polls next.
+    #[inline]
     pub(super) fn expect(&mut self, seat: Seat) {
         if self.reading == Reading::Nobody {
             self.reading = Reading::Appointed(seat);
@@ -276,6 +354,7 @@ impl<W: Wake> Seats<W> {
 
     /// Behind the going of somebody who may have been the one to read. If it was not he, there is nothing
     /// to do: where nobody is to read, nobody waits for it.
+    #[inline]
     fn replace_reader(&mut self) {
         match self.reading {
             Reading::Somebody => {}
@@ -287,10 +366,19 @@ impl<W: Wake> Seats<W> {
     /// Sees to it that somebody reads, if anybody waits for a reply. `awake` is whoever asks, and polls
     /// next. Somebody who waits for the channel to take more is passed over; he comes again.
     pub(super) fn appoint(&mut self, awake: Option<Seat>) {
+        debug_assert_eq!(
+            self.attended,
+            self.calls.iter().filter(|(_, call)| call.is_attended()).count(),
+            "who waits at calls is counted"
+        );
         match self.reading {
             Reading::Somebody => return,
             Reading::Appointed(seat) if self.can_read(seat) => return,
             Reading::Appointed(_) | Reading::Nobody => {}
+        }
+        if self.are_none_waiting() {
+            self.appoint_nobody(awake);
+            return;
         }
         if let Some(seat) = awake
             && self.can_read(seat)
@@ -308,6 +396,11 @@ impl<W: Wake> Seats<W> {
             self.reading = Reading::Appointed(seat);
             return;
         }
+        self.appoint_nobody(awake);
+    }
+
+    #[inline]
+    fn appoint_nobody(&mut self, awake: Option<Seat>) {
         self.reading = Reading::Nobody;
         // Nobody waits for what fills the limits: those who asked have given up.
         if awake.is_none() {
@@ -377,5 +470,37 @@ impl<W: Wake> Seats<W> {
     pub(super) fn wake_all(&self) {
         self.readers().for_each(|(_, waiter)| waiter.waker.wake());
         self.wake_queue();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rc::ResultCode;
+
+    impl Wake for () {
+        fn wake(&self) {}
+    }
+
+    fn call(state: State<()>) -> Call<()> {
+        Call { end: 0, deadline: None, state, parts: None }
+    }
+
+    /// Ids come round.
+    #[test]
+    fn a_call_takes_the_place_of_a_reply_that_nobody_took() {
+        let mut seats = Seats::new();
+        let old = Reply {
+            rc: ResultCode::OK,
+            is_text: false,
+            payload: b"long ago".to_vec().into(),
+            is_classic_first: false,
+            attached: None,
+        };
+        seats.add_call(7, call(State::Answered(old)));
+        seats.add_call(7, call(State::Open(None)));
+        assert_eq!(seats.take_reply(7), None, "it has no answer yet");
+        assert!(seats.calls.get(7).is_some_and(Call::is_open));
+        assert_eq!(seats.calls.len(), 1);
     }
 }

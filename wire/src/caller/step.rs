@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use crate::executed::Executed;
+use crate::parcel::Parcel;
+use crate::payload::Payload;
 use crate::rc::ResultCode;
 
 /// What a seat in the queue is taken for.
@@ -14,6 +16,8 @@ pub enum Purpose {
     Call(usize),
     /// To send a request that wants no answer.
     Notify(usize),
+    /// To wait until all that waits to be sent has left.
+    Flush,
 }
 
 /// What the owner of a seat does next.
@@ -83,9 +87,11 @@ pub struct Reply {
     /// Whether the payload is a text that explains it.
     pub is_text: bool,
     /// What came with it.
-    pub payload: Vec<u8>,
+    pub payload: Payload,
     /// Whether it is the first reply of a classic connection, as which a refusal comes.
     pub is_classic_first: bool,
+    /// What came with it besides bytes.
+    pub attached: Option<Parcel>,
 }
 
 /// What a server told those who had subscribed to a topic.

@@ -43,9 +43,8 @@ impl<W> Waiter<W> {
 
     /// Whether it is for others to go on: its time is up, and it has looked once more.
     pub(super) fn poll_patience(&mut self, now: Instant, is_read: bool) -> Patience {
-        let Some(late) = self.until.and_then(|until| now.checked_duration_since(until)) else {
-            return Patience::Waits;
-        };
+        let Some(until) = self.until.filter(|until| *until <= now) else { return Patience::Waits };
+        let late = now.saturating_duration_since(until);
         match self.last_look {
             LastLook::Due | LastLook::Readers { .. } if !is_read => {
                 self.last_look = LastLook::Taken;

@@ -5,12 +5,13 @@ use std::time::Instant;
 use super::admission::Admission;
 use super::listeners::Listener;
 use super::seats::{Call, Seat, State};
-use super::step::{Outcome, Purpose, Step};
+use super::step::{Outcome, Purpose, Reply, Step};
 use super::waiter::{Patience, Waiter};
 use super::{Caller, Wake};
 use crate::executed::Executed;
 use crate::layout::Layout;
 use crate::memory::NoMemory;
+use crate::parcel::Parcel;
 
 /// Taking a seat.
 impl<W: Wake> Caller<W> {
@@ -27,6 +28,7 @@ impl<W: Wake> Caller<W> {
 
     /// Begins a call, which [`may_begin`](Caller::may_begin) or whose seat in the queue was
     /// [ready](Outcome::Ready), and attends it. Returns its id, which tells its [seat](Seat::Call).
+    #[inline]
     pub fn begin(
         &mut self,
         msg_type: u16,
@@ -39,7 +41,23 @@ impl<W: Wake> Caller<W> {
         self.push_call(msg_type, payload, timeout_ms, deadline, Some(waiter))
     }
 
+    /// The same as [`begin`](Caller::begin) of a request with which something goes, which it
+    /// [may](Caller::may_attach). It takes [`ATTACHED_COST`](crate::ATTACHED_COST) bytes more of payload.
+    pub fn begin_attached(
+        &mut self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout_ms: i32,
+        deadline: Option<Instant>,
+        (parcel, waker): (Parcel, W),
+    ) -> Result<u32, NoMemory> {
+        let id = self.connection.push_request_attached(msg_type, payload, timeout_ms, parcel)?;
+        self.add_call(id, deadline, Some(Waiter::new(waker, deadline)));
+        Ok(id)
+    }
+
     /// The same, but nobody waits yet.
+    #[inline]
     pub fn start(
         &mut self,
         msg_type: u16,
@@ -50,6 +68,7 @@ impl<W: Wake> Caller<W> {
         self.push_call(msg_type, payload, timeout_ms, deadline, None)
     }
 
+    #[inline]
     fn push_call(
         &mut self,
         msg_type: u16,
@@ -64,6 +83,7 @@ impl<W: Wake> Caller<W> {
     }
 
     /// Of which the last bytes in the outbox ask.
+    #[inline]
     pub(super) fn add_call(&mut self, id: u32, deadline: Option<Instant>, waiter: Option<Waiter<W>>) {
         let end = self.taken + self.connection.waiting() as u64;
         self.seats.add_call(id, Call { end, deadline, state: State::Open(waiter), parts: None });
@@ -72,6 +92,14 @@ impl<W: Wake> Caller<W> {
     /// Puts a request that wants no answer into the outbox, on the same condition.
     pub fn notify(&mut self, msg_type: u16, payload: &[u8]) -> Result<(), NoMemory> {
         self.connection.push_notify(msg_type, payload)
+    }
+}
+
+/// With attachments.
+impl<W: Wake> Caller<W> {
+    /// The same as [`notify`](Caller::notify), with something that goes with it, which it [may](Caller::may_attach).
+    pub fn notify_attached(&mut self, msg_type: u16, payload: &[u8], parcel: Parcel) -> Result<(), NoMemory> {
+        self.connection.push_notify_attached(msg_type, payload, parcel)
     }
 }
 
@@ -110,18 +138,28 @@ impl<W: Wake> Caller<W> {
         }
     }
 
+    /// The reply to the call at this seat, if it is there: the seat is gone then. Otherwise [`poll`](Caller::poll), which
+    /// tells the same and all the rest, and needs to know the time.
+    #[inline]
+    pub fn take_reply(&mut self, seat: Seat) -> Option<Reply> {
+        match seat {
+            Seat::Call(id) => self.seats.take_reply(id),
+            Seat::Queue(_) | Seat::Reader(_) | Seat::Events(_) | Seat::Ping(_) => None,
+        }
+    }
+
     /// What the owner of this seat does next. Ask again once that is done.
     pub fn poll(&mut self, seat: Seat, now: Instant) -> Step {
         if let Some(outcome) = self.outcome(seat, now) {
             match seat {
                 Seat::Events(_) => self.seats.detach([seat]),
                 Seat::Call(_) if matches!(outcome, Outcome::Part(_)) => self.seats.detach([seat]),
+                Seat::Call(_) if matches!(outcome, Outcome::Reply(_)) => {}
                 Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Ping(_) => self.seats.leave(seat),
             }
             return Step::Done(outcome);
         }
         let is_read = self.seats.is_somebody_reading();
-        let is_overdue = self.is_overdue(now);
         let Some(waiter) = self.seats.waiter_mut(seat) else { return Step::NotYet };
         match waiter.poll_patience(now, is_read) {
             Patience::Waits => {}
@@ -131,13 +169,18 @@ impl<W: Wake> Caller<W> {
         let until = waiter.until();
         match seat {
             _ if is_read => Step::Wait { until },
-            Seat::Queue(_) if is_overdue => Step::Look,
-            // Whoever sends makes room, and reads meanwhile.
-            Seat::Queue(_) if self.connection.flow().is_backed_up() => Step::Wait { until },
+            Seat::Queue(_) if self.is_overdue(now) => Step::Look,
+            Seat::Queue(number) if self.is_for_the_sender(number) => Step::Wait { until },
             Seat::Queue(_) | Seat::Call(_) | Seat::Reader(_) | Seat::Events(_) | Seat::Ping(_) => {
                 Step::Read { until: earliest(until, self.look_at(now)) }
             }
         }
+    }
+
+    /// Whether one in the queue waits for whoever sends, who makes room, and reads meanwhile.
+    fn is_for_the_sender(&self, number: u32) -> bool {
+        let flushes = || self.seats.purpose(number) == Some(Purpose::Flush);
+        self.connection.flow().is_backed_up() || self.is_somebody_writing() && flushes()
     }
 
     /// Whoever waits at the seat has waited for as long as he wanted to.
@@ -194,20 +237,20 @@ impl<W: Wake> Caller<W> {
     }
 
     fn call_outcome(&mut self, id: u32) -> Option<Outcome> {
+        if let Some(reply) = self.seats.take_reply(id) {
+            return Some(Outcome::Reply(reply));
+        }
         if let Some(part) = self.next_part(id) {
             return Some(Outcome::Part(part));
         }
-        let call = self.seats.call_mut(id)?;
-        match &mut call.state {
-            State::Answered(_) => match std::mem::replace(&mut call.state, State::Lost) {
-                State::Answered(reply) => Some(Outcome::Reply(reply)),
-                State::Open(_) | State::Lost => Some(Outcome::Lost),
-            },
+        let call = self.seats.call(id)?;
+        match call.state {
+            // Whose reply is there has parts that were not taken.
+            State::Answered(_) => None,
             State::Lost => Some(Outcome::Lost),
             State::Open(_) => {
-                let end = call.end;
                 let is_ended = !self.course.may_answer(id);
-                is_ended.then(|| Outcome::Ended(self.executed(id, end)))
+                is_ended.then(|| Outcome::Ended(self.executed(id, call.end)))
             }
         }
     }

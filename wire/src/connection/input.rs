@@ -6,18 +6,20 @@ use std::time::Instant;
 
 use super::time::Partial;
 use super::{Connection, Phase, Role};
+use crate::blocks::LARGE;
 use crate::error::ProtocolError;
 use crate::event::Event;
 use crate::layout::Layout;
 use crate::memory::{self, NoMemory};
+use crate::recipient::{Each, Recipient};
 use crate::{classic, frame};
 
 /// What one call of [`Connection::receive`] may do, and with what.
-struct Turn<'t, F> {
-    budget: &'t Cell<usize>,
+pub(super) struct Turn<'t, R> {
+    pub(super) budget: &'t Cell<usize>,
     /// Bytes waiting to be sent at which the turn ends before its budget does.
     outbox_most: usize,
-    each: &'t mut F,
+    pub(super) each: &'t mut R,
 }
 
 impl Connection {
@@ -35,6 +37,12 @@ impl Connection {
         budget: &Cell<usize>,
         each: &mut impl FnMut(&mut Connection, Event<'_>),
     ) {
+        self.receive_for(fresh, budget, &mut Each(each));
+    }
+
+    /// The same for somebody who gets requests in another way than the rest.
+    #[inline]
+    pub fn receive_for(&mut self, fresh: &[u8], budget: &Cell<usize>, each: &mut impl Recipient) {
         let before = budget.get();
         let outbox_most = self.flow.outbox.len().saturating_add(self.flow.settings.limits.outbox_soft);
         let mut turn = Turn { budget, outbox_most, each };
@@ -67,18 +75,22 @@ impl Connection {
 
     /// Handles the units that begin in `stash`, taking from `fresh` just what completes them.
     /// Returns what is left of `fresh`.
-    fn receive_behind<'b, F: FnMut(&mut Connection, Event<'_>)>(
+    fn receive_behind<'b, R: Recipient>(
         &mut self,
         stash: &mut Vec<u8>,
         mut fresh: &'b [u8],
-        turn: &mut Turn<'_, F>,
+        turn: &mut Turn<'_, R>,
     ) -> &'b [u8] {
         while !stash.is_empty() {
+            let lends = stash.len() >= LARGE && self.lend_frame(stash);
             let mut view = &stash[..];
             self.parse(&mut view, turn);
             let left = view.len();
             let missing = self.decoder.measure(view).map_or(0, |length| length.saturating_sub(left));
-            stash.drain(..stash.len() - left);
+            if lends && let Some(blocks) = self.flow.outbox.blocks() {
+                blocks.end_lending(stash);
+            }
+            stash.drain(..stash.len().saturating_sub(left));
             let count = missing.min(fresh.len());
             if self.lost.is_none() && count > 0 && self.reserve(stash, count).is_err() {
                 *stash = self.lose(stash);
@@ -97,7 +109,39 @@ impl Connection {
             stash.extend_from_slice(used);
             fresh = later;
         }
+        if stash.is_empty() && stash.capacity() >= LARGE {
+            self.keep_memory(std::mem::take(stash));
+        }
         fresh
+    }
+
+    /// Where `stash` is one whole frame: its reply may have its memory.
+    fn lend_frame(&mut self, stash: &[u8]) -> bool {
+        let is_one = self.decoder.measure(stash) == Ok(stash.len());
+        if is_one && let Some(blocks) = self.flow.outbox.blocks() {
+            blocks.lend(stash);
+            return true;
+        }
+        false
+    }
+
+    /// Has the next large frame find the memory of one that is over. A server's loop sees to it that it is given back in
+    /// the end; a client has it as long as it is connected.
+    fn keep_memory(&mut self, frame: Vec<u8>) {
+        if let Some(blocks) = self.flow.outbox.blocks() {
+            blocks.keep(frame);
+        }
+    }
+
+    /// Moves the beginning of a large frame to memory that was kept, if there is any. That has its pages already, so it
+    /// is no more than the process has anyway, whatever the header says.
+    fn reuse_memory(&mut self, frame: &mut Vec<u8>, length: usize) {
+        if length >= LARGE
+            && length > frame.capacity()
+            && let Some(blocks) = self.flow.outbox.blocks()
+        {
+            blocks.reuse(frame);
+        }
     }
 
     /// Keeps what could not be handled yet.
@@ -110,6 +154,10 @@ impl Connection {
     }
 
     fn stash(&mut self, mut stash: Vec<u8>, rest: &[u8]) {
+        if stash.is_empty() {
+            let length = self.decoder.measure(rest).unwrap_or(0);
+            self.reuse_memory(&mut stash, length);
+        }
         if self.reserve(&mut stash, rest.len()).is_ok() {
             stash.extend_from_slice(rest);
             self.put_back(stash);
@@ -146,12 +194,12 @@ impl Connection {
     }
 
     /// Throws away what belongs to the payload that is being lost. Returns what is behind it.
-    fn skip<'b, F: FnMut(&mut Connection, Event<'_>)>(
+    fn skip<'b, R: Recipient>(
         &mut self,
         stash: &mut Vec<u8>,
         lost: NonZeroU32,
         fresh: &'b [u8],
-        turn: &mut Turn<'_, F>,
+        turn: &mut Turn<'_, R>,
     ) -> &'b [u8] {
         let Some((_, behind)) = fresh.split_at_checked(lost.get() as usize) else {
             // The subtrahend is less than what is lost.
@@ -161,35 +209,49 @@ impl Connection {
         turn.budget.set(turn.budget.get().saturating_sub(1));
         self.lost = None;
         if let Some(event) = self.interpret_lost(&std::mem::take(stash)) {
-            (turn.each)(self, event);
+            turn.each.event(self, event);
         }
         self.judge_turn(turn);
         behind
     }
 
-    fn parse<F: FnMut(&mut Connection, Event<'_>)>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, F>) {
-        while turn.budget.get() > 0 && !input.is_empty() && self.may_parse() {
-            if let Phase::Refusing(rc) = self.phase {
-                let Some(first) = input.first_chunk() else { return };
-                return self.answer_refusal(*first, rc);
-            }
-            match self.decoder.next(input) {
-                Ok(Some(unit)) => {
-                    turn.budget.set(turn.budget.get() - 1);
-                    if let Some(event) = self.interpret(unit) {
-                        (turn.each)(self, event);
-                    }
-                    self.judge_turn(turn);
-                }
-                Ok(None) => return,
-                Err(fatal) => self.fail(fatal),
+    fn parse<R: Recipient>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, R>) {
+        loop {
+            self.take_ordinary(input, turn);
+            self.take_answers(input, turn);
+            if input.is_empty() || turn.budget.get() == 0 || !self.may_parse() || !self.parse_one(input, turn)
+            {
+                return;
             }
         }
     }
 
+    /// Handles the next unit, if it is whole. Says whether it was.
+    #[inline(never)]
+    fn parse_one<R: Recipient>(&mut self, input: &mut &[u8], turn: &mut Turn<'_, R>) -> bool {
+        if let Phase::Refusing(rc) = self.phase {
+            if let Some(first) = input.first_chunk() {
+                self.answer_refusal(*first, rc);
+            }
+            return false;
+        }
+        match self.decoder.next(input) {
+            Ok(Some(unit)) => {
+                turn.budget.set(turn.budget.get() - 1);
+                if let Some(event) = self.interpret(unit) {
+                    turn.each.event(self, event);
+                }
+                self.judge_turn(turn);
+            }
+            Ok(None) => return false,
+            Err(fatal) => self.fail(fatal),
+        }
+        true
+    }
+
     /// Looks at what the replies have come to, and ends a turn that has made enough of them.
     #[inline]
-    fn judge_turn<F>(&mut self, turn: &mut Turn<'_, F>) {
+    pub(super) fn judge_turn<R>(&mut self, turn: &mut Turn<'_, R>) {
         if self.judge_outbox() >= turn.outbox_most {
             turn.budget.set(0);
         }
@@ -221,18 +283,30 @@ impl Connection {
     /// The beginning of a large frame that is still to come, and how many more bytes of it are
     /// worth reading now, straight behind it: `at_least` or more. To be given back with
     /// [`put_back`](Connection::put_back). Grows with what has really come, never by the header's
-    /// word alone.
+    /// word alone. Behind a large frame it may be empty: memory that was kept, to read into whatever comes.
     #[inline]
     pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
-        if self.flow.stash.is_empty() || self.lost.is_some() || !self.may_parse() {
+        match self.flow.stash.is_empty() {
+            true if !self.expects_large => None,
+            true => self.take_kept_memory(at_least),
+            false => self.take_partial(at_least),
+        }
+    }
+
+    #[inline(never)]
+    fn take_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
+        if self.lost.is_some() || !self.may_parse() {
             return None;
         }
         let missing = self.decoder.measure(&self.flow.stash).ok()?.checked_sub(self.flow.stash.len())?;
         if missing < at_least {
             return None;
         }
-        let most = missing.min(self.flow.stash.len().max(at_least));
         let mut partial = std::mem::take(&mut self.flow.stash);
+        let length = partial.len() + missing;
+        self.reuse_memory(&mut partial, length);
+        let room = partial.capacity() - partial.len();
+        let most = missing.min(partial.len().max(at_least).max(room));
         if self.reserve(&mut partial, most).is_err() {
             self.flow.stash = self.lose(&partial);
             return None;
@@ -240,10 +314,33 @@ impl Connection {
         Some((partial, most))
     }
 
-    /// Takes the frame back. Then, if it is longer, [`receive`](Connection::receive) with no bytes.
+    /// Where peers send one large frame after the other, the next one begins where it is to lie.
+    #[inline(never)]
+    fn take_kept_memory(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
+        if !self.may_parse() {
+            return None;
+        }
+        let memory = self.flow.outbox.blocks()?.take_kept(at_least)?;
+        let most = memory.capacity();
+        Some((memory, most))
+    }
+
+    /// Takes the frame back, or whatever has come. Then [`receive`](Connection::receive) with no bytes.
     #[inline]
     pub fn put_back(&mut self, partial: Vec<u8>) {
-        self.flow.stash = memory::trimmed(partial);
+        if partial.is_empty() {
+            return self.keep_memory(partial);
+        }
+        let length = self.decoder.measure(&partial).unwrap_or(0);
+        self.expects_large = length >= LARGE;
+        let end = if self.expects_large { length } else { 0 };
+        self.flow.stash = match memory::trimmed(&partial, end) {
+            Some(trimmed) => {
+                self.keep_memory(partial);
+                trimmed
+            }
+            None => partial,
+        };
     }
 
     /// Makes room for `count` more bytes, doubling up to the frame's end and no further.

@@ -82,6 +82,7 @@ impl Connection {
         self.decoder.expect_nothing();
         self.partial = None;
         self.phase = Phase::Concluding { goodbye };
+        self.drop_unclaimed();
         self.end_credit();
         self.settle();
     }
@@ -130,6 +131,7 @@ impl Connection {
         self.decoder.expect_nothing();
         self.pong_owed = None;
         self.partial = None;
+        self.drop_unclaimed();
         self.drop_owed();
     }
 

@@ -47,6 +47,10 @@ impl Connection {
         }
         let Some(head) = head.first_chunk() else { return Ok(None) };
         let header = Header::decode(head);
+        if header.flags & flags::EXT != 0 && self.attaches {
+            // Which of those that came belong to it was in its payload.
+            return Err(ProtocolError::NoMemory("a frame that attachments may have come with"));
+        }
         match Kind::from_byte(header.kind) {
             Some(Kind::Request | Kind::Subscribe | Kind::Unsubscribe) => {
                 let is_accepted = self.accept_call(&header)?;
@@ -84,6 +88,19 @@ impl Connection {
 
     #[inline]
     fn take_v1<'b>(&mut self, header: Header, payload: &'b [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
+        if header.flags & flags::EXT != 0 && self.attaches {
+            return self.take_extended(header, payload);
+        }
+        self.take_plain(header, payload)
+    }
+
+    /// The same of one with which nothing goes.
+    #[inline]
+    pub(super) fn take_plain<'b>(
+        &mut self,
+        header: Header,
+        payload: &'b [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
         let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
         match kind {
             Kind::Request => self.take_request(header, payload),

@@ -1,11 +1,14 @@
 //! One connection as a state machine: bytes and the time in, events, bytes and a deadline out.
 
+mod answers;
+mod attached;
 mod deferring;
 mod events;
 mod input;
 mod leaving;
 mod meaning;
 mod opening;
+mod ordinary;
 mod output;
 mod parts;
 mod pinging;
@@ -21,15 +24,19 @@ use crate::asked::Asked;
 use crate::decoder::Decoder;
 use crate::error::ProtocolError;
 use crate::flow::Flow;
-use crate::hello::{Allowance, Hello};
+use crate::hello::{self, Allowance, Hello};
 use crate::layout::Layout;
 use crate::owed::Register;
+use crate::parcel::Parcels;
 use crate::pinged::Pinged;
 use crate::rc::ResultCode;
 use crate::settings::Settings;
 use crate::subscriptions::Subscriptions;
 use crate::task::Task;
 use time::Partial;
+
+#[cfg(test)]
+pub(crate) use ordinary::without as without_the_short_way;
 
 pub use parts::Parted;
 pub use time::Input;
@@ -83,6 +90,8 @@ struct OpenCalls {
     topics: Subscriptions,
     /// Whose signs of life we wait for.
     pinged: Pinged,
+    /// What came, or is to leave, with frames. Boxed: few connections carry any.
+    parcels: Option<Box<Parcels>>,
 }
 
 /// What a peer takes whose hello has not come.
@@ -110,6 +119,8 @@ pub struct Connection {
     decoder: Decoder,
     phase: Phase,
     role: Role,
+    /// Whether both hellos say that frames may carry something.
+    attaches: bool,
     /// What the peer's hello allows us (v1).
     allowance: Allowance,
     /// Of a frame for which there is no memory only the header is in the stash; so many bytes of its
@@ -120,6 +131,8 @@ pub struct Connection {
     in_flight_bytes: u32,
     /// The peer's last request that was accepted.
     last_id: u32,
+    /// What came last belonged to a large frame, and so may what comes next.
+    expects_large: bool,
     /// The id of the pong, as bytes, which need no alignment: idle connections are to be small.
     pong_owed: Option<[u8; 4]>,
     /// Boxed, since most connections of a server have none.
@@ -146,6 +159,7 @@ impl Connection {
         let mut connection = Connection::new(settings, Decoder::v1(), Role::Initiator, Phase::Opening, now);
         let settings = &connection.flow.settings;
         let mut ours = Hello::ours(connection.our_allowance(), nonce, settings.app.clone());
+        ours.offered = hello::offers(settings.attachments);
         ours.required = settings.asks.map_or(0, Task::bit);
         ours.encode(None, connection.flow.outbox.bytes());
         connection.flow.wait_since(now);
@@ -164,11 +178,13 @@ impl Connection {
             decoder,
             phase,
             role,
+            attaches: false,
             allowance: NOTHING,
             lost: None,
             in_flight: 0,
             in_flight_bytes: 0,
             last_id: 0,
+            expects_large: false,
             pong_owed: None,
             open_calls: None,
             partial: None,
@@ -217,6 +233,20 @@ impl Connection {
     #[inline]
     pub fn is_finished(&self) -> bool {
         self.is_over() && self.flow.outbox.is_empty()
+    }
+
+    /// Whether it is open and nothing at all is under way: all that came is handled, all that was said has left,
+    /// nobody waits for anything, and no time limit runs. Then all questions of the table above have their answer,
+    /// which is no.
+    #[inline]
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Open
+            && self.open_calls.is_none()
+            && self.partial.is_none()
+            && self.pong_owed.is_none()
+            && self.in_flight == 0
+            && self.flow.is_at_rest()
     }
 
     /// Whether nothing more will be taken from the peer.

@@ -38,6 +38,7 @@ impl Connection {
             return self.take_task(task, theirs);
         }
         self.welcome(theirs.versions);
+        self.attaches = self.flow.settings.attachments && theirs.offers_attachments();
         self.open(theirs.allowance);
         Ok(Some(Event::Greeted(theirs.into())))
     }
@@ -86,6 +87,7 @@ impl Connection {
         theirs.instance = Some(answer.instance);
         match answer.status {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
+                self.attaches = self.flow.settings.attachments && theirs.offers_attachments();
                 self.open(theirs.allowance);
                 theirs.check_answer()?;
                 Ok(Some(Event::Opened(theirs.into())))
@@ -124,7 +126,8 @@ impl Connection {
         let settings = &self.flow.settings;
         // Who is refused may be a stranger.
         let app = settings.app.clone().filter(|_| status.is_ok());
-        let ours = Hello::ours(self.our_allowance(), (settings.nonce)(), app);
+        let mut ours = Hello::ours(self.our_allowance(), (settings.nonce)(), app);
+        ours.offered = hello::offers(settings.attachments && status.is_ok());
         ours.encode(Some(&answer), self.flow.outbox.bytes());
     }
 }

@@ -1,15 +1,20 @@
 //! Bytes out.
 
+use std::io::IoSlice;
 use std::time::Instant;
 
-use super::Connection;
+use super::{Connection, OpenCalls};
 use crate::error::ProtocolError;
 use crate::frame::{self, Header, Kind};
 use crate::memory::NoMemory;
 use crate::outbox::Left;
+use crate::payload::Payload;
 
 impl Connection {
-    /// What the socket should take next. Empty when there is nothing to do.
+    /// What the socket should take next. Empty when there is nothing to do. Where a
+    /// [payload is sent from where it lies](crate::ReplyWriter::give) there is more behind it:
+    /// [`unsent_pieces`](Connection::unsent_pieces). What goes with its first byte says
+    /// [`next_parcel`](Connection::next_parcel).
     #[inline]
     #[must_use]
     pub fn unsent(&mut self) -> &[u8] {
@@ -18,7 +23,40 @@ impl Connection {
         if self.flow.outbox.is_empty() {
             self.push_pong();
         }
-        self.flow.outbox.unsent()
+        let unsent = self.flow.outbox.unsent();
+        match self.open_calls.as_deref() {
+            Some(OpenCalls { parcels: Some(parcels), .. }) => &unsent[..unsent.len().min(parcels.until())],
+            _ => unsent,
+        }
+    }
+
+    /// The same in the pieces that it lies in, as many as there is room for. Says how many.
+    pub fn unsent_pieces<'a>(&'a mut self, pieces: &mut [IoSlice<'a>]) -> usize {
+        let first = self.unsent().len();
+        if self.parcels().is_some_and(|parcels| parcels.until() < usize::MAX) {
+            // Only the first, since something else goes with what is behind it.
+            let Some(piece) = pieces.first_mut() else { return 0 };
+            *piece = IoSlice::new(&self.flow.outbox.unsent()[..first]);
+            return 1;
+        }
+        self.flow.outbox.gather(pieces)
+    }
+
+    /// Has large payloads copied as others are: for an owner who takes what there is as one piece, and keeps no memory
+    /// between two frames.
+    pub(crate) fn copy_payloads(&mut self) {
+        self.flow.outbox.memory_mut().blocks().refuse();
+    }
+
+    /// Whoever is handed this payload keeps it where it lies, if it lies in a large frame of its own: so it does not become
+    /// less while others are handed what they get, and [`take_frame`](Connection::take_frame) gives it afterwards.
+    #[inline(never)]
+    pub(crate) fn keep_frame(&mut self, payload: &[u8]) -> bool {
+        self.flow.outbox.blocks().is_some_and(|blocks| blocks.keep_piece(payload))
+    }
+
+    pub(crate) fn take_frame(&mut self) -> Option<Payload> {
+        self.flow.outbox.blocks()?.take_frame()
     }
 
     /// Bytes that wait to be sent.
@@ -39,8 +77,13 @@ impl Connection {
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
         let left = self.flow.mark_sent(count, now);
         self.release(left);
-        if self.open_calls.as_ref().is_some_and(|calls| calls.topics.keeps_some()) {
-            self.push_kept();
+        if let Some(calls) = &mut self.open_calls {
+            if let Some(parcels) = &mut calls.parcels {
+                parcels.sent(count);
+            }
+            if calls.topics.keeps_some() {
+                self.push_kept();
+            }
         }
         self.watch_partial(now);
         self.check_accounts();
@@ -69,6 +112,9 @@ impl Connection {
     /// Nobody will take what is in the outbox.
     pub fn discard_output(&mut self) {
         self.pong_owed = None;
+        if let Some(parcels) = self.parcels_mut() {
+            parcels.discard();
+        }
         let left = self.flow.discard();
         self.release(left);
     }
@@ -80,6 +126,7 @@ impl Connection {
         self.in_flight_bytes -= left.bytes;
     }
 
+    #[inline]
     pub(super) fn push_frame(
         &mut self,
         kind: Kind,
@@ -91,12 +138,11 @@ impl Connection {
     ) {
         debug_assert!(u32::try_from(payload.len()).is_ok(), "whoever asks has looked at the limit");
         let header = Header { length: payload.len() as u32, kind: kind as u8, flags, msg_type, id, rc };
-        if self.flow.outbox.reserve(frame::HEADER_LEN + payload.len()).is_err() {
+        let memory = self.flow.outbox.memory_mut();
+        if memory.reserve(frame::HEADER_LEN + payload.len()).is_err() {
             return self.abandon(ProtocolError::STARVED);
         }
-        let bytes = self.flow.outbox.bytes();
-        bytes.extend_from_slice(&header.encode());
-        bytes.extend_from_slice(payload);
+        memory.push(&header, payload);
     }
 
     /// Asks the peer for a sign of life (v1): [`Event::Pong`](crate::Event::Pong). `id` goes up from ping to ping.

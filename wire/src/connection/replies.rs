@@ -9,10 +9,12 @@ use crate::event::Event;
 use crate::frame::{self, Extension, Header, Kind, flags, split_extension};
 use crate::layout::{Classic, Layout};
 use crate::memory::NoMemory;
+use crate::outbox::Borrowed;
 use crate::rc::ResultCode;
 
 impl Connection {
     /// Most payload bytes of a request of ours.
+    #[inline]
     pub fn request_limit(&self) -> u32 {
         match (self.layout(), self.flow.settings.classic) {
             (Some(Layout::V1), _) => self.allowance.max_payload.min(self.allowance.max_in_flight_bytes),
@@ -32,6 +34,7 @@ impl Connection {
     }
 
     /// Whether the peer's allowance leaves room for a call with so much payload.
+    #[inline]
     pub fn may_call(&self, payload_len: u32) -> bool {
         let (calls, bytes) =
             self.open_calls.as_ref().map_or((0, 0), |calls| (calls.asked.len(), calls.asked.bytes()));
@@ -49,19 +52,62 @@ impl Connection {
     /// Puts a request into the outbox and returns its id. The caller has looked at
     /// [`may_ask`](Connection::may_ask), [`request_limit`](Connection::request_limit) and
     /// [`may_call`](Connection::may_call).
+    #[inline]
     pub fn push_request(&mut self, msg_type: u16, payload: &[u8], timeout_ms: i32) -> Result<u32, NoMemory> {
-        let padded = match (self.decoder.layout(), self.flow.settings.classic) {
-            (Some(Layout::Classic), Classic::Fixed(size)) => payload.len().max(size as usize),
-            _ => payload.len(),
+        if self.decoder.layout() == Some(Layout::Classic) {
+            return self.push_classic_request(msg_type, payload);
+        }
+        let memory = self.flow.outbox.memory_mut();
+        memory.reserve(frame::HEADER_LEN + payload.len())?;
+        let asked = match &mut self.open_calls {
+            Some(calls) => &mut calls.asked,
+            none => &mut none.insert(Box::default()).asked,
         };
-        self.flow.outbox.reserve(frame::HEADER_LEN + padded)?;
+        let (length, kind) = (payload.len() as u32, Kind::Request as u8);
+        let id = asked.begin(i32::from(msg_type), length);
+        memory.push(&Header { length, kind, flags: 0, msg_type, id, rc: timeout_ms }, payload);
+        Ok(id)
+    }
+
+    /// The same (v1 only) of a request whose payload is not copied: whoever asks sends it himself, as
+    /// [`borrowed`](Connection::borrowed) says, and nobody else sends anything until then.
+    pub(crate) fn push_request_borrowed(
+        &mut self,
+        msg_type: u16,
+        payload: &[u8],
+        timeout_ms: i32,
+    ) -> Result<u32, NoMemory> {
+        let memory = self.flow.outbox.memory_mut();
+        memory.reserve_borrowed()?;
+        let asked = &mut self.open_calls.get_or_insert_default().asked;
+        let (length, kind) = (payload.len() as u32, Kind::Request as u8);
+        let id = asked.begin(i32::from(msg_type), length);
+        memory.push_borrowed(&Header { length, kind, flags: 0, msg_type, id, rc: timeout_ms });
+        Ok(id)
+    }
+
+    /// What whoever has lent a payload sends next, until all of it has left.
+    pub(crate) fn borrowed(&self) -> Option<Borrowed<'_>> {
+        self.flow.outbox.borrowed()
+    }
+
+    /// Whoever has lent `payload` can't wait: what has not left of it is copied. Where there is no memory for that the
+    /// connection can't go on.
+    pub(crate) fn end_borrowing(&mut self, payload: &[u8]) {
+        if self.flow.outbox.end_borrowing(payload).is_err() {
+            self.abandon(ProtocolError::STARVED);
+        }
+    }
+
+    #[cold]
+    fn push_classic_request(&mut self, msg_type: u16, payload: &[u8]) -> Result<u32, NoMemory> {
+        let padded = match self.flow.settings.classic {
+            Classic::Fixed(size) => payload.len().max(size as usize),
+            Classic::Short(_) | Classic::Refused => payload.len(),
+        };
+        self.flow.outbox.reserve(classic::HEADER_LEN + padded)?;
         let asked = &mut self.open_calls.get_or_insert_default().asked;
         let cost = payload.len() as u32;
-        if self.decoder.layout() != Some(Layout::Classic) {
-            let id = asked.begin(i32::from(msg_type), cost);
-            self.push_frame(Kind::Request, 0, msg_type, id, timeout_ms, payload);
-            return Ok(id);
-        }
         let id = asked.begin_in_order(i32::from(msg_type), cost);
         let header = classic::Header { msg_type: i32::from(msg_type), rc: 0, length: cost as i32 };
         let bytes = self.flow.outbox.bytes();

@@ -13,7 +13,7 @@ use crate::{call_rules, classic};
 
 impl Connection {
     /// Starts the answer to a request of the peer.
-    #[inline]
+    #[inline(always)]
     pub fn begin_reply(&mut self, ticket: Ticket) -> ReplyWriter<'_> {
         let (limit, pad_to) = match (ticket.layout, self.flow.settings.classic) {
             (Layout::V1, _) => (self.allowance.max_payload, None),
@@ -64,22 +64,48 @@ impl Connection {
         if !self.takes_calls()? {
             return Ok(false);
         }
-        call_rules::check_id(header.id, self.last_id)?;
-        // Ids may wrap, but not into a call that is still open.
-        if self.open_calls.as_ref().is_some_and(|calls| calls.owed.holds(header.id)) {
-            return Err(ProtocolError::BadId { id: header.id, last: self.last_id });
+        if !self.keeps_call_rules(header) {
+            return Err(self.broken_call_rule(header));
         }
+        self.count_call(header);
+        Ok(true)
+    }
+
+    /// Whether a call's id is behind the last one, and not in use; and whether one more may be in flight.
+    #[inline]
+    pub(super) fn keeps_call_rules(&self, header: &Header) -> bool {
         let ConnectionLimits { max_in_flight, max_in_flight_bytes, .. } = self.flow.settings.limits;
-        if self.in_flight >= max_in_flight {
-            return Err(ProtocolError::TooManyInFlight { what: "calls", limit: max_in_flight });
+        call_rules::id_follows(header.id, self.last_id)
+            && !self.owes(header.id)
+            && self.in_flight < max_in_flight
+            && header.length <= max_in_flight_bytes - self.in_flight_bytes
+    }
+
+    /// Ids may wrap, but not into a call that is still open.
+    #[inline]
+    fn owes(&self, id: u32) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| calls.owed.holds(id))
+    }
+
+    /// The first rule that such a call breaks.
+    #[cold]
+    fn broken_call_rule(&self, header: &Header) -> ProtocolError {
+        let ConnectionLimits { max_in_flight, max_in_flight_bytes, .. } = self.flow.settings.limits;
+        if !call_rules::id_follows(header.id, self.last_id) || self.owes(header.id) {
+            ProtocolError::BadId { id: header.id, last: self.last_id }
+        } else if self.in_flight >= max_in_flight {
+            ProtocolError::TooManyInFlight { what: "calls", limit: max_in_flight }
+        } else {
+            ProtocolError::TooManyInFlight { what: "bytes", limit: max_in_flight_bytes }
         }
-        if header.length > max_in_flight_bytes - self.in_flight_bytes {
-            return Err(ProtocolError::TooManyInFlight { what: "bytes", limit: max_in_flight_bytes });
-        }
+    }
+
+    /// Such a call is in flight from here on.
+    #[inline]
+    pub(super) fn count_call(&mut self, header: &Header) {
         self.in_flight += 1;
         self.in_flight_bytes += header.length;
         self.last_id = header.id;
-        Ok(true)
     }
 
     /// A notify that could not be executed as it is meant has nobody to be told.

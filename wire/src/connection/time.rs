@@ -51,10 +51,16 @@ impl Connection {
     #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.open_calls.is_none() && !self.is_watched() {
+        if !self.has_deadlines() {
             return None; // As for most, with every request.
         }
         self.earliest_deadline()
+    }
+
+    /// Whether any time limit may run, its own or one of calls.
+    #[inline]
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.is_watched() || self.open_calls.as_ref().is_some_and(|calls| calls.has_deadlines())
     }
 
     /// Whether one of its own time limits may run.
@@ -66,6 +72,7 @@ impl Connection {
             || self.flow.settings.limits.idle_timeout.is_some()
     }
 
+    #[inline(never)]
     fn earliest_deadline(&self) -> Option<Instant> {
         let calls = self.open_calls.as_ref().and_then(|calls| calls.next_deadline());
         match self.is_watched() {
@@ -139,6 +146,11 @@ impl Connection {
 }
 
 impl OpenCalls {
+    #[inline]
+    fn has_deadlines(&self) -> bool {
+        self.asked.has_deadlines() || self.owed.has_deadlines() || self.pinged.has_deadlines()
+    }
+
     /// When the time of one of them is over.
     #[inline]
     fn next_deadline(&self) -> Option<Instant> {

@@ -233,6 +233,23 @@ fn a_request_that_the_client_can_not_keep_is_an_error() {
     });
 }
 
+/// PROTOCOL X13. It was answered from outside of `receive`, and nobody has judged that yet.
+#[test]
+fn a_lost_answer_that_was_the_last_thing_to_do_ends_the_connection() {
+    let mut side = Side::open_responder(defaults());
+    side.answers = Answers::Later;
+    side.feed(&request(1, 4, b"later"));
+    let ticket = side.tickets.pop().expect("a request");
+    side.connection.flow_mut().outbox.memory_mut().starve();
+    side.connection.begin_reply(ticket).finish(ResultCode::OK);
+    assert!(!side.connection.has_unsent() && !side.connection.is_at_rest());
+    let buffer = side.connection.flow_mut().reclaim().expect("its memory");
+    assert_eq!(*side.failure(), ProtocolError::STARVED);
+    let mut other = Side::open_responder(defaults());
+    other.connection.flow_mut().lend(&mut vec![buffer]);
+    assert_eq!(other.ask(&request(1, 4, b"x")), [Frame::reply(1, 4, ResultCode::OK, b"x")]);
+}
+
 /// Others need the memory.
 #[test]
 fn who_is_shed_is_told_so_and_holds_nothing() {

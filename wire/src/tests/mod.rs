@@ -3,6 +3,7 @@
 //! [`Side`] is one connection and what became of it; the tests of single rules feed it bytes made
 //! by hand. [`pair`] joins two of them.
 
+mod attached;
 mod attacks;
 mod caller;
 mod classic;
@@ -13,9 +14,11 @@ mod events;
 mod frames;
 mod goodbye;
 mod hello;
+mod large;
 mod limits;
 mod memory;
 mod orders;
+mod ordinary;
 mod pair;
 mod parts;
 mod plain;
@@ -187,6 +190,7 @@ impl Side {
                 connection.grant();
             }
             Event::TakesOver => seen.push(Seen::TakesOver),
+            Event::Attached { .. } => unreachable!("nothing here attaches"),
             Event::Goodbye { rc, last_id } => seen.push(Seen::Goodbye { rc: rc.code(), last_id }),
         });
         connection.received(*now);

@@ -13,6 +13,7 @@ use super::super::lifecycle::Role;
 use super::super::names::{self, StreamAddress, invalid};
 use super::super::owned::Owned;
 use super::super::passing;
+use super::super::socket;
 use super::super::socket::{Buffers, Transport};
 use super::super::stream::Stream;
 use super::{Listener, Standing};
@@ -116,6 +117,10 @@ impl Listener {
     /// but for those who wait already. Windows: nothing is left to be done.
     pub fn own(&mut self, options: &BindOptions) -> io::Result<()> {
         let file = self.file.as_mut().map_or(Ok(()), BoundPath::own);
+        match options.attachments {
+            true => socket::take_descriptors(&self.socket),
+            false => socket::refuse_descriptors(&self.socket),
+        }
         Role::listener(options).start(&self.socket).and(file)
     }
 }
@@ -270,7 +275,7 @@ mod tests {
         let folders = |session| Folders::below_with(root.path(), session);
         let files =
             || ["a", "run", "tmp"].map(|name| std::fs::read_dir(root.path().join(name)).unwrap().count());
-        let role = Role::Listener { backlog: 8 };
+        let role = Role::Listener { backlog: 8, attachments: false };
         let (socket, older) =
             local::bind("app", &folders(Some("a")), role, false, lifecycle::LOCK_PATIENCE).unwrap();
         let location = |session| Location::Local { name: "app".into(), folders: folders(session) };

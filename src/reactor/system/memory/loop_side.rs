@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
-use sidewire_platform::{Address, Credentials, Endpoint, Peer, Received, SendBuffer, User};
+use sidewire_platform::{
+    Address, Attachment, Carried, Credentials, Endpoint, Peer, Received, SendBuffer, User,
+};
 
 use super::super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
 use super::{Failure, Passes, Pipe, Side, Socket, Tells, Waiting, World, process_of};
@@ -59,7 +61,8 @@ impl System for Memory {
         }
         self.0.told(events);
         if events.is_empty() {
-            self.0.pass(timeout.expect("nothing will ever happen, and the loop sleeps for ever"));
+            let sleep = timeout.expect("nothing will ever happen, and the loop sleeps for ever");
+            self.0.pass(sleep.max(inner.look.get()));
         }
         Ok(())
     }
@@ -260,6 +263,19 @@ impl StreamIo for MemoryStream {
         pipe.room -= count;
         pipe.to_caller.extend_from_slice(&bytes[..count]);
         Ok(count)
+    }
+
+    fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.write(&pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>())
+    }
+
+    /// Nothing is attached in memory.
+    fn read_attached(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Carried)> {
+        Ok((self.read(buffer)?, Carried::Nothing))
+    }
+
+    fn write_attached(&mut self, pieces: &[io::IoSlice<'_>], _: &[Attachment]) -> io::Result<usize> {
+        self.write_vectored(pieces)
     }
 
     fn has_half_close(&self) -> bool {

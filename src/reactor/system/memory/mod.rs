@@ -38,6 +38,8 @@ pub(crate) struct World(Rc<Inner>);
 struct Inner {
     now: Cell<Instant>,
     polls: Cell<usize>,
+    /// How long a poll takes that does not sleep and finds nothing.
+    look: Cell<Duration>,
     /// Polls that are interrupted before one is not.
     interrupted: Cell<usize>,
     waker: RefCell<Option<(Token, Arc<AtomicBool>)>>,
@@ -153,6 +155,7 @@ impl World {
         World(Rc::new(Inner {
             now: Cell::new(Instant::now()),
             polls: Cell::new(0),
+            look: Cell::new(Duration::ZERO),
             interrupted: Cell::new(0),
             waker: RefCell::default(),
             listeners: RefCell::default(),

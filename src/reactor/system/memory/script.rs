@@ -14,6 +14,11 @@ impl World {
         self.0.polls.get()
     }
 
+    /// From now on a poll that does not sleep and finds nothing takes so long.
+    pub(crate) fn looks_take(&self, time: Duration) {
+        self.0.look.set(time);
+    }
+
     pub(crate) fn interrupt_polls(&self, count: usize) {
         self.0.interrupted.set(count);
     }

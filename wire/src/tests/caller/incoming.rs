@@ -9,7 +9,7 @@ use crate::frame::Kind;
 use crate::tests::{Frame, GENEROUS, frame, frames, reply, request};
 use crate::{Executed, OwedId, ResultCode};
 
-fn serving() -> Scene {
+pub(super) fn serving() -> Scene {
     let mut scene = Scene::new(|_| {}, GENEROUS);
     scene.caller.serve();
     scene
@@ -20,13 +20,13 @@ fn notify(payload: &[u8]) -> Vec<u8> {
 }
 
 impl Scene {
-    fn takes_request(&mut self) -> Option<(OwedId, Vec<u8>)> {
+    pub(super) fn takes_request(&mut self) -> Option<(OwedId, Vec<u8>)> {
         let Incoming { owed, msg_type, payload } = self.caller.take_incoming()?;
         assert_eq!(msg_type, TYPE);
         Some((owed.expect("a request"), payload))
     }
 
-    fn answers(&mut self, id: OwedId, payload: &[u8]) -> bool {
+    pub(super) fn answers(&mut self, id: OwedId, payload: &[u8]) -> bool {
         let Some(mut reply) = self.caller.begin_reply(id) else { return false };
         reply.write(payload);
         reply.finish(ResultCode::OK);

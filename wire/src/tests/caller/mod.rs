@@ -2,6 +2,7 @@
 
 mod events;
 mod incoming;
+mod lending;
 mod parts;
 mod pending;
 mod pings;

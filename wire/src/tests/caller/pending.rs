@@ -28,7 +28,7 @@ fn id(seat: Seat) -> u32 {
 
 fn payload(step: Step) -> Vec<u8> {
     let Step::Done(Outcome::Reply(Reply { payload, .. })) = step else { panic!("{step:?}") };
-    payload
+    payload.into_vec()
 }
 
 #[test]

@@ -157,6 +157,30 @@ fn nothing_is_added_to_what_the_server_does_not_read() {
     }
 }
 
+#[test]
+fn whoever_flushes_is_woken_when_all_has_left() {
+    let mut scene = Scene::new(|_| {}, GENEROUS);
+    let (at_once, _) = scene.ask(Purpose::Flush);
+    assert_eq!(scene.poll(at_once), ready());
+    scene.caller.notify(TYPE, &[0; 84]).expect("memory");
+    let (seat, bell) = scene.ask(Purpose::Flush);
+    // Nobody sends, and the owner of the seat does not, either: then the server may be stuck, and is read from.
+    assert!(matches!(scene.poll(seat), Step::Read { until: Some(_) }));
+    for _ in 0..2 {
+        scene.caller.begin_write(None, scene.now);
+        assert_eq!(scene.poll(seat), Step::Wait { until: Some(scene.now + LIMIT) });
+        assert!(!bell.0.get());
+        scene.caller.sent(HEADER_LEN + 34, scene.now);
+    }
+    assert!(bell.0.take());
+    assert_eq!(scene.poll(seat), ready());
+    // A call that is under way does not hinder it.
+    scene.call(b"");
+    scene.sends(usize::MAX);
+    let (seat, _) = scene.ask(Purpose::Flush);
+    assert_eq!(scene.poll(seat), ready());
+}
+
 /// Those who had waited for room behind a channel that broke slept on: whoever had found that out wanted no
 /// reply, and left without a read.
 #[test]

@@ -1,4 +1,4 @@
-//! Asking with values, in tasks: what is in [`crate::typed`], over this client.
+//! Asking with values, in tasks: what is in [`crate::typed`], over [`crate::tokio`].
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -7,29 +7,16 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use sidewire_platform::Endpoint;
 
-use super::Client;
+use super::asking::{Answered, answered, ended};
+use super::calls::{Item, UnderWay};
+use super::{AskError, Event, Message, Part, Received};
 use crate::client::Response;
 use crate::error::Result;
-use crate::typed::asking::{Answered, answered};
-use crate::typed::calls::{Item, UnderWay};
-use crate::typed::{self, AskError, Event, Message, Received};
+use crate::tokio::{self, Client};
+use crate::typed;
 
 impl Client {
     /// Asks a message, and waits for its answer: as [`Client::ask`](crate::Client::ask).
-    ///
-    /// ```no_run
-    /// # async fn example() -> sidewire::Result<()> {
-    /// # #[derive(serde::Serialize, serde::Deserialize)]
-    /// # struct Pack { folder: String }
-    /// sidewire::messages! {
-    ///     2 => Pack -> u64;
-    /// }
-    ///
-    /// let client = sidewire::tokio::Client::connect("local:com.example.app").await?;
-    /// let bytes = client.ask(&Pack { folder: "/tmp/a".into() }).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// As [`Client::ask`](crate::Client::ask).
@@ -64,7 +51,7 @@ impl<M: Message> Asking<'_, M> {
         answered::<M>(response).map_err(|error| error.at(self.request.client.endpoint()))
     }
 
-    /// Asks, to be waited for later: as [`RequestBuilder::start`](super::RequestBuilder::start).
+    /// Asks, to be waited for later: as [`RequestBuilder::start`](crate::tokio::RequestBuilder::start).
     ///
     /// # Errors
     /// As there.
@@ -73,7 +60,7 @@ impl<M: Message> Asking<'_, M> {
     }
 
     /// Asks, to take the progress as it comes, and then the answer: as
-    /// [`RequestBuilder::stream`](super::RequestBuilder::stream).
+    /// [`RequestBuilder::stream`](crate::tokio::RequestBuilder::stream).
     ///
     /// # Errors
     /// As there.
@@ -81,7 +68,7 @@ impl<M: Message> Asking<'_, M> {
         Ok(Parts::of(self.request.stream(self.bytes?).await?))
     }
 
-    /// Tells the server this, and wants no answer: as [`RequestBuilder::notify`](super::RequestBuilder::notify).
+    /// Tells the server this, and wants no answer: as [`RequestBuilder::notify`](crate::tokio::RequestBuilder::notify).
     ///
     /// # Errors
     /// As there.
@@ -91,7 +78,7 @@ impl<M: Message> Asking<'_, M> {
 }
 
 /// A message that was asked: a future, which gives the answer; from [`Asking::start`].
-pub type Pending<M> = typed::Pending<M, super::Pending>;
+pub type Pending<M> = typed::Pending<M, tokio::Pending>;
 
 impl<M: Message> Future for Pending<M> {
     type Output = Answered<M>;
@@ -104,15 +91,33 @@ impl<M: Message> Future for Pending<M> {
 
 /// The progress of a message, and then its answer, as a [`Stream`]; from [`Asking::stream`]. It ends behind the answer, or
 /// behind an error. Dropped before its end it cancels the call.
-pub type Parts<M> = typed::Parts<M, super::Parts>;
+pub type Parts<M> = typed::Parts<M, tokio::Parts>;
 
 impl<M: Message> Parts<M> {
     /// What comes next; `None` behind the end.
     ///
     /// # Errors
-    /// As [`Client::ask`]; and for progress that can't be read, which ends it.
+    /// As [`Client::ask`](crate::Client::ask); and for progress that can't be read, which ends it.
     pub async fn next(&mut self) -> Option<Item<M>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// Waits for the answer, and tells `progress` of what comes before.
+    ///
+    /// # Errors
+    /// As [`Client::ask`](crate::Client::ask); and [`is_invalid_input`](crate::Error::is_invalid_input) if the end was
+    /// told before.
+    pub async fn wait(
+        mut self,
+        mut progress: impl FnMut(M::Progress),
+    ) -> Result<M::Reply, AskError<M::Error>> {
+        while let Some(part) = self.next().await {
+            match part? {
+                Part::Progress(part) => progress(part),
+                Part::Reply(reply) => return Ok(reply),
+            }
+        }
+        Err(ended::<M>())
     }
 }
 
@@ -129,13 +134,14 @@ impl<M: Message> Stream for Parts<M> {
 /// The events of one type, as a [`Stream`]; from [`Client::subscribe_to`]. Dropped, it unsubscribes.
 ///
 /// An event that can't be read is an [error](crate::Error::is_protocol) in its place, and the next ones come all the same.
-pub type Events<E> = typed::Events<E, super::Events>;
+pub type Events<E> = typed::Events<E, tokio::Events>;
 
 impl<E: Event> Events<E> {
     /// The next event; `None` behind the end.
     ///
     /// # Errors
-    /// As [`Events::next`](super::Events::next); [`is_protocol`](crate::Error::is_protocol) for one that can't be read.
+    /// Why the connection has ended, once all events that had come were taken;
+    /// [`is_protocol`](crate::Error::is_protocol) for one that can't be read.
     pub async fn next(&mut self) -> Option<Result<Received<E>>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -146,14 +152,14 @@ impl<E: Event> Stream for Events<E> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(Pin::new(&mut self.events).poll_next(context));
-        let received = |event| Received::of(event).map_err(|error| error.at(self.events.endpoint()));
+        let received = |event| Received::of(event).map_err(|error| error.at(self.events.topics.endpoint()));
         Poll::Ready(next.map(|event| event.and_then(received)))
     }
 }
 
-impl UnderWay for super::Pending {
+impl UnderWay for tokio::Pending {
     fn endpoint(&self) -> Endpoint {
-        self.endpoint().clone()
+        self.call.endpoint().clone()
     }
 
     fn cancel(&mut self) {
@@ -161,9 +167,9 @@ impl UnderWay for super::Pending {
     }
 }
 
-impl UnderWay for super::Parts {
+impl UnderWay for tokio::Parts {
     fn endpoint(&self) -> Endpoint {
-        self.endpoint().clone()
+        self.coming.endpoint().clone()
     }
 
     fn cancel(&mut self) {

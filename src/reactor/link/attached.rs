@@ -1,0 +1,107 @@
+//! Links whose frames may carry attachments. Others read and write without a look at any of this.
+
+use std::io::{self, IoSlice};
+
+use sidewire_platform::{Attachment, Carried};
+
+use super::super::budget::Budget;
+use super::super::system::{StreamIo, System};
+use super::about::About;
+use super::handing::{Books, Handing};
+use super::{Context, Link, PIECES, Service};
+use sidewire_wire::{Arrived, Parcel, Protocol, Reading};
+
+impl<Y: System> Link<Y> {
+    /// As [`fill`](Link::fill), with what is attached to the bytes.
+    #[cold]
+    pub(super) fn fill_attached(
+        &mut self,
+        context: &mut Context<'_, Y>,
+        budget: &mut Budget<'_, Y>,
+        service: &mut impl Service,
+    ) -> bool {
+        loop {
+            match self.ending.input() {
+                Reading::Handles => {}
+                Reading::Discards => return self.discard(&mut context.memory.buffer),
+                Reading::Rests => return false,
+            }
+            if self.protocol.is_finishing() || self.protocol.is_paused() {
+                return false;
+            }
+            if budget.is_over() {
+                return true;
+            }
+            if self.protocol.has_backlog() {
+                self.take_attached(0, Carried::Nothing, context, budget, service);
+                continue;
+            }
+            let (count, carried) = match self.stream.read_attached(&mut context.memory.buffer) {
+                Ok((0, _)) => {
+                    self.end_input(context.scope, budget, service);
+                    return false;
+                }
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    self.broke(error);
+                    return false;
+                }
+            };
+            budget.bytes = budget.bytes.saturating_sub(count);
+            context.traffic.read += count;
+            // A short read does not say that this is all: it ends where something is attached, before it or behind it.
+            self.take_attached(count, carried, context, budget, service);
+        }
+    }
+
+    fn take_attached(
+        &mut self,
+        count: usize,
+        carried: Carried,
+        context: &mut Context<'_, Y>,
+        budget: &Budget<'_, Y>,
+        service: &mut impl Service,
+    ) {
+        let Link { stream, protocol, peer, about, opened, ending, .. } = self;
+        let Protocol::Framed(connection) = protocol else { return };
+        let Some(peer) = peer.as_ref().filter(|_| !ending.is_over()) else { return };
+        let (bytes, scope) = (&context.memory.buffer[..count], &context.scope);
+        let (deferred, topics) = (&mut *context.deferred, &mut *context.topics);
+        let (stream, system, at) = (&*stream, context.system, context.at);
+        let books = Books { peer, stream, system, at, about, opened, deferred, topics, budget };
+        let mut handing = Handing { scope, books, service };
+        connection.receive_attached_for(bytes, arrived(carried), &budget.units, &mut handing);
+        About::note_backlog(about, connection.has_backlog(), scope.begun);
+        connection.received(budget.now());
+    }
+
+    /// Offers the stream what lies in several pieces, or may have something attached to its first byte.
+    #[inline(never)]
+    pub(super) fn write_unusual(&mut self) -> io::Result<usize> {
+        let Link { protocol, stream, .. } = self;
+        let parcel = match protocol {
+            Protocol::Framed(connection) => connection.next_parcel().cloned(),
+            Protocol::Plain(_) => None,
+        };
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let count = protocol.unsent_pieces(&mut pieces);
+        let pieces = &pieces[..count];
+        let Some(parcel) = parcel else { return stream.write_vectored(pieces) };
+        let written = parcel.look(|these: &Vec<Attachment>| stream.write_attached(pieces, these));
+        written.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+    }
+}
+
+fn arrived(carried: Carried) -> Arrived {
+    match carried {
+        Carried::Nothing => Arrived::Nothing,
+        Carried::These(these) => Arrived::Parcel(parcel(these)),
+        Carried::Cut => Arrived::Cut,
+    }
+}
+
+/// These, to go with a frame.
+pub(crate) fn parcel(attachments: Vec<Attachment>) -> Parcel {
+    Parcel::new(attachments.len().try_into().unwrap_or(u8::MAX), attachments)
+}

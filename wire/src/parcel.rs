@@ -1,0 +1,226 @@
+//! What goes with a frame and is no bytes: descriptors, handles. Here only how many they are counts.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most things that go with one frame.
+pub const MAX_ATTACHED: usize = 16;
+/// Most things that wait on one connection to leave with their frames.
+pub const MAX_ATTACHED_LEAVING: usize = 256;
+
+/// Things that go with one frame. What they are only whoever puts them in and takes them out knows.
+///
+/// Clones have the same things: whoever [takes](Parcel::take) first has them. Those that nobody takes are dropped with
+/// the last clone.
+#[derive(Clone)]
+pub struct Parcel(Arc<Inner>);
+
+struct Inner {
+    count: u8,
+    things: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Where they are counted as long as they wait to be taken.
+    scale: Mutex<Option<Scale>>,
+}
+
+/// How many things wait to be taken, of all that came on one connection.
+#[derive(Clone, Debug, Default)]
+struct Scale(Arc<AtomicU32>);
+
+impl Parcel {
+    /// So many things, which are these.
+    pub fn new<T: Any + Send>(count: u8, things: T) -> Parcel {
+        let things: Box<dyn Any + Send> = Box::new(things);
+        Parcel(Arc::new(Inner { count, things: Mutex::new(Some(things)), scale: Mutex::default() }))
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn count(&self) -> u8 {
+        self.0.count
+    }
+
+    /// The things, for whoever asks first.
+    #[must_use]
+    pub fn take<T: Any>(&self) -> Option<T> {
+        let things = self.0.things.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        self.0.unweigh();
+        things.downcast().ok().map(|things| *things)
+    }
+
+    /// Looks at them, if nobody has taken them.
+    pub fn look<T: Any, R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let things = self.0.things.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(look(things.as_ref()?.downcast_ref()?))
+    }
+
+    /// Counts them from now on, until they are taken or dropped. Says how many there are then.
+    fn weigh(&self, scale: &Scale) -> u32 {
+        let count = u32::from(self.0.count);
+        // One that comes from a connection and goes on over another has been counted there.
+        self.0.unweigh();
+        *self.0.scale.lock().unwrap_or_else(PoisonError::into_inner) = Some(scale.clone());
+        scale.0.fetch_add(count, Ordering::Relaxed) + count
+    }
+}
+
+impl Inner {
+    fn unweigh(&self) {
+        if let Some(scale) = self.scale.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            scale.0.fetch_sub(u32::from(self.count), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.unweigh();
+    }
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Parcel").field(&self.0.count).finish()
+    }
+}
+
+/// Whether they are clones of each other.
+impl PartialEq for Parcel {
+    fn eq(&self, other: &Parcel) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Parcel {}
+
+/// What a read brought besides bytes.
+#[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "whoever reads has to say which it was")]
+pub enum Arrived {
+    /// Nothing.
+    Nothing,
+    /// These.
+    Parcel(Parcel),
+    /// More than could be taken, and so none.
+    Cut,
+}
+
+/// The parcels of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Parcels {
+    /// Came with bytes whose frames have not been handled yet.
+    arrived: VecDeque<Parcel>,
+    /// Where, counted from the next byte that leaves, their frames begin that have not begun to leave.
+    leaving: VecDeque<(usize, Parcel)>,
+    /// Of all that came.
+    held: Scale,
+}
+
+impl Parcels {
+    /// One has come. False: with it too many wait to be taken.
+    pub(crate) fn arrive(&mut self, parcel: Parcel, most: u32) -> bool {
+        let is_fine = parcel.weigh(&self.held) <= most;
+        self.arrived.push_back(parcel);
+        is_fine
+    }
+
+    /// The one that came first.
+    pub(crate) fn claim(&mut self) -> Option<Parcel> {
+        self.arrived.pop_front()
+    }
+
+    /// How many no frame has claimed yet.
+    pub(crate) fn unclaimed(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// Nobody will claim them.
+    pub(crate) fn drop_unclaimed(&mut self) {
+        self.arrived.clear();
+    }
+
+    /// Whether so many more things may wait to leave.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        let waiting: usize = self.leaving.iter().map(|(_, parcel)| usize::from(parcel.count())).sum();
+        count <= MAX_ATTACHED && waiting + count <= MAX_ATTACHED_LEAVING
+    }
+
+    /// One is to leave with the frame that begins there.
+    pub(crate) fn send(&mut self, at: usize, parcel: Parcel) {
+        self.leaving.push_back((at, parcel));
+    }
+
+    /// The one that goes with the next byte.
+    pub(crate) fn next(&self) -> Option<&Parcel> {
+        let (at, parcel) = self.leaving.front()?;
+        (*at == 0).then_some(parcel)
+    }
+
+    /// Bytes that leave before those with which another one goes.
+    pub(crate) fn until(&self) -> usize {
+        self.leaving.iter().map(|(at, _)| *at).find(|at| *at > 0).unwrap_or(usize::MAX)
+    }
+
+    /// So many bytes have left, and what went with them.
+    pub(crate) fn sent(&mut self, count: usize) {
+        while self.leaving.front().is_some_and(|(at, _)| *at < count) {
+            self.leaving.pop_front();
+        }
+        for (at, _) in &mut self.leaving {
+            *at -= count;
+        }
+    }
+
+    /// Nothing more leaves.
+    pub(crate) fn discard(&mut self) {
+        self.leaving.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parcel_is_taken_once_and_counted_until_then() {
+        let mut parcels = Parcels::default();
+        let (first, second) = (Parcel::new(2, vec!['a', 'b']), Parcel::new(1, vec!['c']));
+        let clone = first.clone();
+        assert!(clone == first && first != second);
+        assert!(parcels.arrive(first, 3) && parcels.arrive(second, 3));
+        assert!(!parcels.arrive(Parcel::new(1, vec!['d']), 3));
+        assert_eq!(parcels.unclaimed(), 3);
+        assert_eq!(clone.look(Vec::<char>::len), Some(2));
+        let claimed = parcels.claim().expect("the first");
+        assert_eq!(claimed.take::<Vec<char>>(), Some(vec!['a', 'b']));
+        assert_eq!(clone.take::<Vec<char>>(), None);
+        assert_eq!(parcels.held.0.load(Ordering::Relaxed), 2);
+        parcels.drop_unclaimed();
+        assert_eq!(parcels.held.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn parcels_leave_with_the_first_byte_of_their_frame() {
+        let mut parcels = Parcels::default();
+        let (first, second) = (Parcel::new(1, ()), Parcel::new(1, ()));
+        parcels.send(3, first);
+        parcels.send(10, second);
+        assert_eq!((parcels.next(), parcels.until()), (None, 3));
+        parcels.sent(3);
+        assert_eq!((parcels.next().is_some(), parcels.until()), (true, 7));
+        parcels.sent(1);
+        assert_eq!((parcels.next(), parcels.until()), (None, 6));
+        parcels.sent(6);
+        assert_eq!((parcels.next().is_some(), parcels.until()), (true, usize::MAX));
+        parcels.sent(100);
+        assert_eq!((parcels.next(), parcels.until()), (None, usize::MAX));
+        assert!(parcels.has_room(MAX_ATTACHED) && !parcels.has_room(MAX_ATTACHED + 1));
+        (0..MAX_ATTACHED_LEAVING / MAX_ATTACHED)
+            .for_each(|at| parcels.send(at, Parcel::new(MAX_ATTACHED as u8, ())));
+        assert!(!parcels.has_room(1));
+        parcels.discard();
+        assert!(parcels.has_room(1));
+    }
+}

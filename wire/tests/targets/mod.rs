@@ -1,0 +1,226 @@
+//! What strangers can send, to be tried with any bytes: each target takes some, and panics if something is wrong.
+//!
+//! `fuzz/` gives them to libFuzzer; the test beside them plays random ones.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sidewire_wire::datagram;
+use sidewire_wire::{
+    Arrived, Classic, Connection, ConnectionLimits, Cut, Event, Layout, Parcel, Plain, ResultCode, Settings,
+};
+
+/// A target by its name.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// All that there are.
+pub(crate) const ALL: [Target; 6] = [
+    ("frames", frames),
+    ("classic", classic),
+    ("hello", hello),
+    ("attachments", attachments),
+    ("plain", plain),
+    ("datagrams", datagrams),
+];
+
+/// Takes its decisions from the first bytes, the rest is what is sent.
+struct Choices<'d>(&'d [u8]);
+
+impl<'d> Choices<'d> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    /// Up to so many of the bytes that are left.
+    fn bytes(&mut self, most: usize) -> &'d [u8] {
+        let (now, later) = self.0.split_at(most.min(self.0.len()));
+        self.0 = later;
+        now
+    }
+}
+
+fn settings(attachments: bool) -> Arc<Settings> {
+    let mut limits = ConnectionLimits::default();
+    // So that a few bytes reach them.
+    (limits.max_payload, limits.max_in_flight, limits.max_in_flight_bytes) = (4096, 8, 16 << 10);
+    (limits.outbox_soft, limits.outbox_hard, limits.max_attachments) = (4096, 32 << 10, 40);
+    let mut settings = Settings::new(limits, Classic::Short(64));
+    settings.attachments = attachments;
+    settings.web_is_error = true;
+    Arc::new(settings)
+}
+
+/// Answers each call with what it says.
+fn answer(connection: &mut Connection, event: Event<'_>) {
+    match event {
+        Event::Request { ticket, payload } => {
+            let mut reply = connection.begin_reply(ticket);
+            reply.write(payload);
+            reply.finish(ResultCode::OK);
+        }
+        Event::Subscribe { ticket } => drop(connection.accept_subscription(ticket)),
+        Event::Unsubscribe { ticket } => connection.end_subscription(ticket),
+        Event::Attached { then: Some(event), .. } => answer(connection, *event),
+        _ => {}
+    }
+}
+
+/// Shows it bytes as an owner does, and takes what it sends.
+fn show(connection: &mut Connection, bytes: &[u8], arrived: Option<Arrived>, now: Instant) {
+    let budget = Cell::new(usize::MAX);
+    match arrived {
+        None => connection.receive(bytes, &budget, &mut answer),
+        Some(arrived) => connection.receive_attached(bytes, arrived, &budget, &mut answer),
+    }
+    connection.received(now);
+    while connection.has_backlog() {
+        let (before, budget) = (connection.flow().buffered(), Cell::new(usize::MAX));
+        connection.mark_sent(connection.waiting(), now);
+        connection.receive(&[], &budget, &mut answer);
+        connection.received(now);
+        assert!(budget.get() < usize::MAX || connection.flow().buffered() < before, "nothing moves");
+    }
+    while connection.poll_owed(now).is_some() {}
+    while connection.has_unsent() {
+        let count = connection.unsent().len();
+        assert!(count > 0, "something is unsent, and it is nothing");
+        connection.mark_sent(count, now);
+    }
+    if let Some(failure) = connection.flow().failure() {
+        assert!(connection.is_finishing(), "{failure}");
+    }
+}
+
+/// Frames of v1 and what comes before them, in pieces of any size, to either side.
+pub(crate) fn frames(data: &[u8]) {
+    let (mut choices, now) = (Choices(data), Instant::now());
+    let connection = match choices.byte() % 3 {
+        0 => Connection::responder(settings(false), now),
+        1 => Connection::initiator(settings(false), [1; 16], now),
+        _ => open(false, now),
+    };
+    converse(connection, choices, now);
+}
+
+/// The same of the classic layout, short and of one size.
+pub(crate) fn classic(data: &[u8]) {
+    let (mut choices, now) = (Choices(data), Instant::now());
+    let (side, mut settings) = (choices.byte(), Settings::clone(&settings(false)));
+    settings.classic = match side & 1 {
+        0 => Classic::Short(64),
+        _ => Classic::Fixed(64),
+    };
+    let connection = match side & 2 {
+        0 => Connection::responder(Arc::new(settings), now),
+        _ => Connection::classic_initiator(Arc::new(settings), now),
+    };
+    converse(connection, choices, now);
+}
+
+fn converse(mut connection: Connection, mut choices: Choices<'_>, now: Instant) {
+    let _ = connection.push_request(1, b"asked", 0);
+    while !choices.0.is_empty() && !connection.is_finished() {
+        let most = usize::from(choices.byte());
+        show(&mut connection, choices.bytes(most), None, now);
+    }
+    connection.end_of_input();
+    assert!(connection.flow().buffered() < 1 << 20);
+}
+
+/// A hello with any numbers and any TLVs, both ways.
+pub(crate) fn hello(data: &[u8]) {
+    let now = Instant::now();
+    for of_responder in [false, true] {
+        let mut bytes = vec![0xD1, 0x53, 0x57, 0xD1, 0, 0];
+        bytes.extend_from_slice(&data[..data.len().min(1018)]);
+        let length = (bytes.len() as u16).to_le_bytes();
+        bytes[4..6].copy_from_slice(&length);
+        let mut connection = match of_responder {
+            false => Connection::responder(settings(true), now),
+            true => Connection::initiator(settings(true), [1; 16], now),
+        };
+        show(&mut connection, &bytes, Some(Arrived::Nothing), now);
+        if connection.attaches() {
+            assert!(bytes[8] & 4 != 0, "it was not offered");
+        }
+        if let Some(layout) = connection.layout() {
+            assert_eq!(layout, Layout::V1);
+        }
+    }
+}
+
+/// Frames that announce attachments, truly or not, with parcels that come anywhere.
+pub(crate) fn attachments(data: &[u8]) {
+    let (mut choices, now) = (Choices(data), Instant::now());
+    let mut connection = open(true, now);
+    assert!(connection.attaches());
+    let held = Arc::new(());
+    while !choices.0.is_empty() && !connection.is_finished() {
+        let (what, count) = (choices.byte(), choices.byte());
+        let parcel =
+            || Arrived::Parcel(Parcel::new(count % 18, vec![Arc::clone(&held); usize::from(count % 18)]));
+        let arrived = match what >> 6 {
+            0 | 1 => Arrived::Nothing,
+            2 => parcel(),
+            _ => {
+                if what & 1 == 0 {
+                    parcel()
+                } else {
+                    Arrived::Cut
+                }
+            }
+        };
+        let length = usize::from(choices.byte());
+        show(&mut connection, choices.bytes(length), Some(arrived), now);
+        assert!(Arc::strong_count(&held) <= 1 + 18, "at most one parcel waits for its frame");
+    }
+    connection.end_of_input();
+    drop(connection);
+    assert_eq!(Arc::strong_count(&held), 1, "all are dropped");
+}
+
+/// Bytes and lines.
+pub(crate) fn plain(data: &[u8]) {
+    let (mut choices, now) = (Choices(data), Instant::now());
+    let cut = match choices.byte() {
+        0..128 => Cut::Raw,
+        most => Cut::Lines { max: usize::from(most) - 127 },
+    };
+    let mut plain = Plain::new(settings(false), cut, now);
+    let (mut came, mut sent) = (0, 0);
+    while !choices.0.is_empty() && !plain.is_finishing() {
+        let most = usize::from(choices.byte());
+        let bytes = choices.bytes(most);
+        sent += bytes.len();
+        plain.receive(bytes, &Cell::new(usize::MAX), &mut |_, bytes| came += bytes.len());
+        plain.received(now);
+    }
+    plain.end_of_input(&mut |_, bytes| came += bytes.len());
+    assert!(came <= sent, "it hands over what has come, and no more");
+}
+
+/// One datagram, as a server and as a client see it.
+pub(crate) fn datagrams(data: &[u8]) {
+    for classic in [Classic::Short(64), Classic::Fixed(64), Classic::Refused] {
+        let parsed = format!("{:?}", datagram::parse(data, false, classic));
+        assert!(!parsed.is_empty());
+    }
+    for layout in [Layout::V1, Layout::Classic] {
+        if let Some(reply) = datagram::parse_reply(data, layout) {
+            assert!(reply.payload.len() <= data.len());
+        }
+    }
+}
+
+/// A responder behind the hello of a generous peer.
+fn open(attachments: bool, now: Instant) -> Connection {
+    let settings = settings(attachments);
+    let mut connection = Connection::responder(Arc::clone(&settings), now);
+    let mut peer = Connection::initiator(settings, [2; 16], now);
+    let hello = peer.unsent().to_vec();
+    show(&mut connection, &hello, None, now);
+    connection
+}
