@@ -29,9 +29,20 @@ pub(crate) struct Blocks {
     lent: Option<Range<usize>>,
     /// Memory of a large frame that is over, for the next one: its pages are there already.
     spent: Vec<u8>,
+    owner: Owner,
+}
+
+/// Whose outbox it is, by which what is large is copied or not.
+#[derive(Debug, Default)]
+enum Owner {
+    /// A server's on a stream: what is given stays where it is.
+    #[default]
+    Server,
+    /// A datagram's: everything is copied, since it leaves as one piece.
+    Datagram,
     /// A client's: everything is copied, since its last words leave as one piece, but for what one that waits has
     /// [lent](Blocks::borrow). Memory of large frames goes to those who get their payloads, and comes back here.
-    client: Option<Box<Client>>,
+    Client(Box<Client>),
 }
 
 /// What only a client's has.
@@ -88,7 +99,7 @@ impl Blocks {
     /// Bytes of memory held, also for the next ones.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.held + self.spent.capacity() + self.client.as_ref().map_or(0, |client| client.home.capacity())
+        self.held + self.spent.capacity() + self.client().map_or(0, |client| client.home.capacity())
     }
 
     /// Behind how many bytes of the outbox the first one is sent.
@@ -104,13 +115,33 @@ impl Blocks {
 
     /// From now on none are taken.
     #[inline]
-    pub(crate) fn refuse(&mut self) {
-        self.client = Some(Box::default());
+    pub(crate) fn copy_all(&mut self) {
+        self.owner = Owner::Datagram;
     }
 
+    /// They are a client's.
+    pub(crate) fn serve_client(&mut self) {
+        self.owner = Owner::Client(Box::default());
+    }
+
+    /// Whether whoever has a payload copies it into the outbox.
     #[inline]
-    pub(crate) fn is_refused(&self) -> bool {
-        self.client.is_some()
+    pub(crate) fn are_copied(&self) -> bool {
+        !matches!(self.owner, Owner::Server)
+    }
+
+    fn client(&self) -> Option<&Client> {
+        match &self.owner {
+            Owner::Client(client) => Some(client),
+            Owner::Server | Owner::Datagram => None,
+        }
+    }
+
+    fn client_mut(&mut self) -> Option<&mut Client> {
+        match &mut self.owner {
+            Owner::Client(client) => Some(client),
+            Owner::Server | Owner::Datagram => None,
+        }
     }
 
     /// Takes all of `bytes`, to be sent behind `at` bytes of the outbox. Where there is no memory for the note of it
@@ -152,7 +183,7 @@ impl Blocks {
 
     /// Takes `bytes` as a piece of the frame that is lent, if they are. Once: what is sent twice is copied.
     pub(crate) fn give_back(&mut self, at: usize, bytes: &[u8]) -> bool {
-        let Some(rest) = self.piece_of_lent(bytes).filter(|_| !self.is_refused()) else { return false };
+        let Some(rest) = self.piece_of_lent(bytes).filter(|_| !self.are_copied()) else { return false };
         if self.reserve().is_err() {
             return false;
         }
@@ -166,14 +197,14 @@ impl Blocks {
     /// then gives them. Not where another one was not taken yet, nor where it would not come back.
     pub(crate) fn keep_piece(&mut self, bytes: &[u8]) -> bool {
         let piece = self.piece_of_lent(bytes);
-        let Some(client) = self.client.as_mut().filter(|client| client.piece.is_none()) else { return false };
+        let Some(client) = self.client_mut().filter(|client| client.piece.is_none()) else { return false };
         client.piece = piece;
         client.piece.is_some()
     }
 
     /// What is kept of the last frame.
     pub(crate) fn take_frame(&mut self) -> Option<Payload> {
-        let client = self.client.as_mut()?;
+        let client = self.client_mut()?;
         let piece = client.piece.take()?;
         Some(client.home.payload(std::mem::take(&mut client.frame), piece))
     }
@@ -188,7 +219,7 @@ impl Blocks {
     /// It has been handled: the frame becomes the reply's that took a piece of it, or his who keeps one.
     pub(crate) fn end_lending(&mut self, frame: &mut Vec<u8>) {
         self.lent = None;
-        if let Some(client) = &mut self.client {
+        if let Some(client) = self.client_mut() {
             if client.piece.is_some() && client.frame.is_empty() {
                 client.frame = std::mem::take(frame);
             }
@@ -271,7 +302,7 @@ impl Blocks {
 
     /// Keeps the memory of a frame that is over for the next one, if it has the right size.
     pub(crate) fn keep(&mut self, mut frame: Vec<u8>) {
-        if let Some(client) = &self.client {
+        if let Some(client) = self.client() {
             return client.home.keep(frame);
         }
         if is_worth_keeping(&frame) && frame.capacity() > self.spent.capacity() {
@@ -290,7 +321,7 @@ impl Blocks {
 
     /// Memory that was kept, if it is at least so much.
     pub(crate) fn take_kept(&mut self, at_least: usize) -> Option<Vec<u8>> {
-        match &self.client {
+        match self.client() {
             Some(client) => client.home.take(at_least),
             None => (self.spent.capacity() >= at_least).then(|| std::mem::take(&mut self.spent)),
         }

@@ -194,7 +194,7 @@ impl<W: Wake> Caller<W> {
     }
 
     fn new(mut connection: Connection, settings: Arc<Settings>) -> Caller<W> {
-        connection.copy_payloads();
+        connection.serve_client();
         Caller {
             connection,
             settings,

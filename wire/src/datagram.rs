@@ -232,7 +232,7 @@ pub fn begin_reply(outbox: &mut Outbox, ticket: Ticket, largest: usize, rule: Cl
         (Layout::Classic, Classic::Fixed(size)) => (size, Some(size)),
         (Layout::Classic, Classic::Refused) => (0, None),
     };
-    outbox.memory_mut().blocks().refuse();
+    outbox.memory_mut().blocks().copy_all();
     ReplyWriter::begin(outbox, ticket, limit, pad_to)
 }
 

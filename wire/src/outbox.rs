@@ -152,7 +152,7 @@ impl Memory {
         if self.is_starved {
             return Err(NoMemory);
         }
-        if self.blocks.is_refused() {
+        if self.blocks.are_copied() {
             return self.append(&bytes);
         }
         self.blocks.give(self.bytes.len(), bytes)

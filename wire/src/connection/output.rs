@@ -42,10 +42,10 @@ impl Connection {
         self.flow.outbox.gather(pieces)
     }
 
-    /// Has large payloads copied as others are: for an owner who takes what there is as one piece, and keeps no memory
-    /// between two frames.
-    pub(crate) fn copy_payloads(&mut self) {
-        self.flow.outbox.memory_mut().blocks().refuse();
+    /// From now on large payloads go as they do for a client: copied into what leaves as one piece, and kept by those
+    /// they came for.
+    pub(crate) fn serve_client(&mut self) {
+        self.flow.outbox.memory_mut().blocks().serve_client();
     }
 
     /// Whoever is handed this payload keeps it where it lies, if it lies in a large frame of its own: so it does not become
