@@ -115,6 +115,8 @@ mod reactor;
 mod server;
 mod signals;
 mod stats;
+#[cfg(feature = "token")]
+mod token;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 #[cfg(feature = "serde")]
@@ -145,6 +147,8 @@ pub use sidewire_platform::{
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
 pub use stats::{Histogram, Stats};
+#[cfg(feature = "token")]
+pub use token::Token;
 
 /// What other threads may be given, on every system. Only what a handler is lent stays on its thread:
 /// `Request`, `Session` and `MessageReply` reach into the loop.

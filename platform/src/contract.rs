@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -213,6 +214,9 @@ const _: fn(&str) -> io::Result<Endpoint> = InstanceLock::endpoint;
 const _: fn(u32) -> bool = super::allow_foreground;
 const _: fn(&OsStr) -> Vec<u8> = super::encode_text;
 const _: fn(&[u8]) -> Option<OsString> = super::decode_text;
+
+const _: fn(&Path, &[u8]) -> io::Result<()> = super::create_private_file;
+const _: fn(&Path, usize) -> io::Result<Vec<u8>> = super::read_private_file;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

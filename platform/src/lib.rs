@@ -28,6 +28,7 @@
 //! | `instance.rs` | [`InstanceLock`], [`allow_foreground`] | who is the one instance of an app |
 //! | `names.rs` | [`local_endpoints`] | endpoint names to system addresses, and which names there are |
 //! | `poll.rs` | [`PollDescriptor`] | a poll as a descriptor, for other loops |
+//! | `private.rs` | [`create_private_file`], [`read_private_file`] | files for secrets |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
@@ -104,6 +105,8 @@ mod inherited;
 mod instance;
 mod manager;
 pub mod peer;
+#[cfg(any(unix, windows))]
+mod private;
 mod spin;
 mod start;
 mod stop;
@@ -129,9 +132,10 @@ pub use os::AsyncChannel;
 pub use os::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess,
     InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started,
-    Stream, activated, allow_foreground, carries_attachments, current_integrity, current_user,
-    datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit, local_endpoints,
-    raise_descriptor_limit, standard_error, stream_schemes, tell_manager, user_name,
+    Stream, activated, allow_foreground, carries_attachments, create_private_file, current_integrity,
+    current_user, datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit,
+    local_endpoints, raise_descriptor_limit, read_private_file, standard_error, stream_schemes, tell_manager,
+    user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 #[cfg(feature = "tokio")]
 use std::task;
@@ -50,6 +51,16 @@ impl From<File> for Attachment {
 #[must_use]
 pub fn carries_attachments(_endpoint: &Endpoint) -> bool {
     false
+}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/private.rs.
+pub fn create_private_file(_path: &Path, _bytes: &[u8]) -> io::Result<()> {
+    unsupported()
+}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/private.rs.
+pub fn read_private_file(_path: &Path, _most: usize) -> io::Result<Vec<u8>> {
+    unsupported()
 }
 
 /// What the program has opened itself.

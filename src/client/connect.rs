@@ -16,6 +16,8 @@ use super::handlers::{Handlers, PeerReply, PeerRequest};
 use super::summons::Summons;
 use crate::access::Access;
 use crate::error::{Error, Kind, Result};
+#[cfg(feature = "token")]
+use crate::token::Token;
 use sidewire_wire::{App, Classic, ConnectionLimits, Failure};
 
 /// A connection to be opened, with options. [`Client::connect`](super::Client::connect) is the short form.
@@ -57,6 +59,9 @@ pub struct Connect {
     #[cfg(feature = "describe")]
     pub(super) contract: Option<([u8; 32], WhenDiffers)>,
     pub(super) summons: Option<Arc<dyn Summons>>,
+    /// What both sides are to prove that they know.
+    #[cfg(feature = "token")]
+    pub(super) token: Option<Token>,
 }
 
 /// Whom to tell of the client's end.
@@ -109,7 +114,39 @@ impl Connect {
             #[cfg(feature = "describe")]
             contract: None,
             summons: None,
+            #[cfg(feature = "token")]
+            token: None,
         }
+    }
+
+    /// Asks the server to prove that it knows this token, and proves to it that we know it, before anything else is said.
+    /// Where the system does not say who serves (`tcp:`), a token is what [`Access::SameUser`] hangs on. The server has to
+    /// [ask for it](crate::Listen::token).
+    ///
+    /// # Errors
+    /// [`open`](Connect::open) says [`is_protocol`](Error::is_protocol) if the server does not know it, or asks for none;
+    /// nothing was sent to it then but a hello. [`is_invalid_input`](Error::is_invalid_input) for datagrams, streams
+    /// without frames and the classic layout, and for a [file](crate::Token::file) that others may read.
+    #[cfg(feature = "token")]
+    pub fn token(mut self, token: Token) -> Connect {
+        self.token = Some(token);
+        self
+    }
+
+    /// Whether the server has to prove something.
+    pub(super) fn has_token(&self) -> bool {
+        #[cfg(feature = "token")]
+        return self.token.is_some();
+        #[cfg(not(feature = "token"))]
+        return false;
+    }
+
+    /// What it has to prove that it knows.
+    pub(super) fn key(&self) -> std::io::Result<Option<Arc<dyn sidewire_wire::Token>>> {
+        #[cfg(feature = "token")]
+        return self.token.as_ref().map(Token::of_client).transpose();
+        #[cfg(not(feature = "token"))]
+        return Ok(None);
     }
 
     /// The same, but there.

@@ -60,6 +60,11 @@ impl Connect {
                 self.invalid("attachments are not supported here: they go with frames, over Unix sockets")
             );
         }
+        if self.has_token() && is_classic_or_datagrams {
+            return Err(
+                self.invalid("a token goes with frames on a stream, and the classic layout knows none")
+            );
+        }
         self.check_options()?;
         self.check_given(self.classic.is_none())
     }
@@ -113,6 +118,10 @@ impl Connect {
         Ok(connection)
     }
 
+    fn no_token(&self, error: std::io::Error) -> Error {
+        Error::os("connect to", &self.endpoint, error).not_executed()
+    }
+
     /// Opens the channel and begins to say hello.
     fn begin_stream<M: Medium>(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection<M>>> {
         let channel = M::over(self.connect()?);
@@ -123,6 +132,7 @@ impl Connect {
         let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
         settings.app = self.own_app();
         settings.attachments = self.attachments;
+        settings.token = self.key().map_err(|error| self.no_token(error))?;
         if self.attachments {
             channel.expect_attachments();
         }
@@ -163,6 +173,9 @@ impl Connect {
         if self.endpoint.kind() != EndpointKind::Stream {
             return Err(self.invalid("this endpoint carries datagrams, not a stream of bytes"));
         }
+        if self.has_token() {
+            return Err(self.invalid("a token goes with frames"));
+        }
         self.check_given(false)?;
         self.check_unsummoned()?;
         let channel = self.connect()?;
@@ -177,6 +190,9 @@ impl Connect {
     pub fn open_messages(self) -> Result<RawDatagrams> {
         if self.endpoint.kind() == EndpointKind::Stream {
             return Err(self.invalid("this endpoint carries a stream of bytes, not datagrams"));
+        }
+        if self.has_token() {
+            return Err(self.invalid("a token goes with frames"));
         }
         self.check_unsummoned()?;
         let socket = self.connect_datagrams()?;
@@ -219,10 +235,13 @@ impl Connect {
                 self.invalid("port 0 is for servers, for which the system chooses one; write that one")
             );
         }
-        if self.access.needs_credentials() && !self.endpoint.can_verify_server() {
-            return Err(
-                self.invalid("nobody vouches for who serves there; say Access::Anyone if that may be anyone")
-            );
+        if self.access.needs_credentials()
+            && !self.is_verified_otherwise()
+            && !self.endpoint.can_verify_server()
+        {
+            return Err(self.invalid(
+                "nobody vouches for who serves there; use a token, or say Access::Anyone if that may be anyone",
+            ));
         }
         Ok(())
     }
@@ -235,7 +254,15 @@ impl Connect {
         Ok(())
     }
 
+    /// Whether the system need not say who serves there, since the token will.
+    fn is_verified_otherwise(&self) -> bool {
+        self.has_token() && self.given.is_none() && !self.endpoint.can_verify_server()
+    }
+
     fn check(&self, server: &Peer) -> Result<()> {
+        if self.is_verified_otherwise() {
+            return Ok(());
+        }
         let own_identity =
             OwnIdentity::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
         self.access.admits_server(server, &own_identity, self.lower_integrity).map_err(|denied| {

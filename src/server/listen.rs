@@ -9,6 +9,8 @@ use sidewire_platform::{BindOptions, Endpoint, Owned};
 use crate::access::Access;
 use crate::error::Error;
 use crate::limits::ListenerLimits;
+#[cfg(feature = "token")]
+use crate::token::Token;
 use sidewire_wire::Classic;
 
 /// An endpoint to listen on, with options. [`Server::listen`](super::Server::listen) also takes
@@ -31,6 +33,9 @@ pub struct Listen {
     pub(super) limits: Option<ListenerLimits>,
     /// How long it may take to take the endpoint over, if that is to be done.
     pub(super) take_over: Option<Duration>,
+    /// What clients have to prove that they know.
+    #[cfg(feature = "token")]
+    pub(super) token: Option<Token>,
     adopted: Option<Adopted>,
 }
 
@@ -218,6 +223,49 @@ impl Listen {
         self
     }
 
+    /// Serves only clients that prove that they know this token, and proves to them that the server knows it. Where the
+    /// system does not say who connects (`tcp:`), a token is what [`Access::SameUser`] hangs on: whoever can read its file
+    /// is that user. Elsewhere it is asked for besides.
+    ///
+    /// ```no_run
+    /// use sidewire::{Listen, Server, Token};
+    ///
+    /// let mut server = Server::new(());
+    /// server.listen(Listen::on("tcp:127.0.0.1:4711")?.token(Token::file("/run/user/1000/app.token")))?;
+    /// # Ok::<(), sidewire::Error>(())
+    /// ```
+    ///
+    /// Before a client has proved it, 1,024 bytes of it are read at most, nothing is executed, and no handler hears of it.
+    /// The classic layout knows no token, and is refused; so are [take-overs](Listen::take_over), and asking the server to
+    /// [stop](crate::stop). What follows on the connection is neither encrypted nor signed.
+    ///
+    /// # Errors
+    /// [`listen`](super::Server::listen) says [`is_invalid_input`](Error::is_invalid_input) where it can't be: datagrams,
+    /// streams without frames, and with the classic layout asked for; and what is wrong with the
+    /// [file](crate::Token::file).
+    #[cfg(feature = "token")]
+    #[must_use]
+    pub fn token(mut self, token: Token) -> Listen {
+        self.token = Some(token);
+        self
+    }
+
+    /// Whether clients have to prove something.
+    pub(super) fn has_token(&self) -> bool {
+        #[cfg(feature = "token")]
+        return self.token.is_some();
+        #[cfg(not(feature = "token"))]
+        return false;
+    }
+
+    /// What they have to prove that they know.
+    pub(super) fn key(&self) -> io::Result<Option<Arc<dyn sidewire_wire::Token>>> {
+        #[cfg(feature = "token")]
+        return self.token.as_ref().map(Token::of_server).transpose();
+        #[cfg(not(feature = "token"))]
+        return Ok(None);
+    }
+
     /// Lets clients send attachments with their requests, and handlers with their replies: open files, ends of pipes,
     /// sockets. Default: not. Only clients that [say so as well](crate::Connect::attachments) take part.
     ///
@@ -382,6 +430,8 @@ impl From<Endpoint> for Listen {
             bind: BindOptions::default(),
             limits: None,
             take_over: None,
+            #[cfg(feature = "token")]
+            token: None,
             adopted: None,
         }
     }

@@ -10,13 +10,13 @@ use sidewire_platform::{
 
 use super::taking_over::TakingOver;
 use super::{Listen, Server, Threads};
-use crate::access::OwnIdentity;
+use crate::access::{Access, OwnIdentity};
 use crate::error::{Error, Kind, Result};
 use crate::limits::ListenerLimits;
 use crate::loops::ServedAt;
 use crate::random::random_id;
 use crate::reactor::{Carries, Greets, Parties, Reactor, Site, Tallies, address_of};
-use sidewire_wire::{App, Classic, Settings, Tasks};
+use sidewire_wire::{App, Classic, Settings, Tasks, Token};
 
 /// An endpoint that may be opened: nothing that is known beforehand carries against it.
 pub(super) struct Plan<'a> {
@@ -28,6 +28,7 @@ pub(super) struct Plan<'a> {
     app: Option<App>,
     grants: Tasks,
     gives_way: Option<Duration>,
+    token: Option<Arc<dyn Token>>,
 }
 
 /// An endpoint that clients can reach.
@@ -77,8 +78,9 @@ impl<'a> Plan<'a> {
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
         let own_identity = OwnIdentity::look_up().map_err(|error| Error::bind(endpoint, error))?;
+        let token = listen.key().map_err(|error| Error::bind(endpoint, error))?;
         let (limits, gives_way) = (own_limits.clone(), server.gives_way);
-        Ok(Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way })
+        Ok(Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way, token })
     }
 
     fn open_stream(self, reactor: &mut Reactor) -> Result<Opened> {
@@ -115,9 +117,12 @@ impl<'a> Plan<'a> {
 
     /// What all who come there have in common.
     pub(super) fn site(self, bound: &Endpoint) -> Site {
-        let Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way } = self;
-        let access = listen.access;
-        let by_address = if is_local(bound) { Classic::default() } else { Classic::Refused };
+        let Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way, token } = self;
+        // Where the system vouches for nobody, who knows the token is who may come in: until he has proved it, anyone.
+        let is_vouched_for = token.is_none() || listen.endpoint.has_credentials();
+        let access = if is_vouched_for { listen.access } else { Access::Anyone };
+        let is_classic = is_local(bound) && token.is_none();
+        let by_address = if is_classic { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
         let parties = Parties::new(limits.share(access, descriptor_limit()));
         let mut settings = Settings::new(limits.connection, listen.classic.unwrap_or(by_address));
@@ -128,6 +133,7 @@ impl<'a> Plan<'a> {
         settings.nonce = random_id;
         settings.app = app;
         settings.grants = grants;
+        settings.token = token;
         Site {
             endpoint: bound.clone(),
             carries,
@@ -148,9 +154,14 @@ impl<'a> Plan<'a> {
 /// Why there can't be such an endpoint at all.
 fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
     let is_stream = listen.endpoint.kind() == EndpointKind::Stream;
-    if listen.access.needs_credentials() && !listen.endpoint.has_credentials() {
+    if listen.has_token()
+        && let Some(text) = token_objection(listen, carries)
+    {
+        return Some(text);
+    }
+    if listen.access.needs_credentials() && !listen.endpoint.has_credentials() && !listen.has_token() {
         return Some(
-            "nobody vouches for who connects here; say Access::Anyone if anyone on this machine may",
+            "nobody vouches for who connects here; ask for a token, or say Access::Anyone if anyone on this machine may",
         );
     }
     if listen.take_over.is_some() {
@@ -175,6 +186,20 @@ fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
         }
         Carries::Frames | Carries::Plain(_) | Carries::Messages => None,
     }
+}
+
+/// Why no token can be asked for there.
+fn token_objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
+    if listen.endpoint.kind() != EndpointKind::Stream || carries != Carries::Frames {
+        return Some("a token goes with frames on a stream");
+    }
+    if !matches!(listen.classic, None | Some(Classic::Refused)) {
+        return Some("the classic layout knows no token");
+    }
+    if listen.take_over.is_some() {
+        return Some("where a token is asked for nothing can be taken over");
+    }
+    None
 }
 
 /// Whether the system says for certain whose process each peer is. Of a connection that the program has brought

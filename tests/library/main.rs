@@ -55,6 +55,8 @@ mod streams;
 #[cfg(feature = "tokio")]
 mod tasks;
 mod timeouts;
+#[cfg(feature = "token")]
+mod token;
 #[cfg(feature = "serde")]
 mod typed;
 mod v1;

@@ -25,6 +25,7 @@ mod survey;
 #[cfg(feature = "tokio")]
 mod tasks;
 mod texts;
+mod token;
 
 // C, Python and netcat over Unix sockets; their peers on Windows are not to be had under Wine.
 #[cfg(unix)]

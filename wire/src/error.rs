@@ -144,6 +144,18 @@ pub enum ProtocolError {
     /// What the initiator asks for with its hello is not for it to have; why.
     #[error("{0}")]
     NotGranted(String),
+    /// The initiator does not prove that it knows the token.
+    #[error("a token is asked for here, and the other side does not prove that it knows it")]
+    Unproven,
+    /// The responder asks for a token, and we have none.
+    #[error("the server asks for a token")]
+    TokenNeeded,
+    /// The responder does not prove that it knows our token.
+    #[error("the server asks for no token, and so does not prove that it knows ours")]
+    NoProof,
+    /// It proves that it knows another one.
+    #[error("the server has another token")]
+    WrongProof,
     /// A classic peer where none is served.
     #[error("the classic layout is not served here")]
     ClassicRefused,
@@ -183,6 +195,7 @@ impl ProtocolError {
                 | ProtocolError::TooManyInFlight { .. }
                 | ProtocolError::NoMemory(_)
                 | ProtocolError::TooMuchBuffered { .. }
+                | ProtocolError::Unproven
         )
     }
 
@@ -198,7 +211,12 @@ impl ProtocolError {
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,
             ProtocolError::FeatureMissing(_) => ResultCode::FEATURE_MISSING,
-            ProtocolError::ClassicRefused | ProtocolError::NotGranted(_) => ResultCode::NOT_PERMITTED,
+            ProtocolError::ClassicRefused
+            | ProtocolError::NotGranted(_)
+            | ProtocolError::Unproven
+            | ProtocolError::TokenNeeded
+            | ProtocolError::NoProof
+            | ProtocolError::WrongProof => ResultCode::NOT_PERMITTED,
             ProtocolError::Refused { rc, .. } => *rc,
             _ => ResultCode::MALFORMED,
         }

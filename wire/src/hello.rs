@@ -10,6 +10,7 @@ use super::frame::{MUST_UNDERSTAND, Tlvs, push_tlv};
 use super::rc::ResultCode;
 use super::task::Task;
 use crate::excerpt::Excerpt;
+use crate::token::PROOF_LEN;
 
 /// The first four bytes of a v1 stream: negative as an i32 in either byte order, so no classic type.
 pub(crate) const MAGIC: [u8; 4] = [0xD1, 0x53, 0x57, 0xD1];
@@ -81,6 +82,8 @@ pub(crate) struct Answer {
     pub(crate) version: u8,
     pub(crate) instance: [u8; 16],
     pub(crate) text: String,
+    /// That it knows the token, where one is asked for.
+    pub(crate) proof: Option<[u8; PROOF_LEN]>,
 }
 
 /// For log lines: who that is, and what they take.
@@ -161,6 +164,9 @@ impl Hello {
         if let Some(app) = self.app.as_ref() {
             push_app(out, app);
         }
+        if let Some(proof) = answer.and_then(|answer| answer.proof) {
+            push_tlv(out, tag::TOKEN_PROOF, &proof);
+        }
         let length = out.len() - start;
         debug_assert!(length <= MAX_LEN);
         LE::write_u16(&mut out[start + 4..], length as u16);
@@ -170,7 +176,7 @@ impl Hello {
     /// may look different in versions that we do not know.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Hello, ProtocolError> {
         let (hello, tlvs) = Hello::decode_common(bytes)?;
-        hello.with_tlvs(tlvs, |_| {})
+        hello.with_tlvs(tlvs, |_, _| Ok(()))
     }
 
     /// What this initiator asks of us besides calls, if we have all that it can't do without.
@@ -209,8 +215,19 @@ impl Hello {
             version: fixed[4],
             instance: fixed[8..24].try_into().unwrap_or_default(),
             text: String::new(),
+            proof: None,
         };
-        let hello = hello.with_tlvs(tlvs, |text| answer.text = text)?;
+        let hello = hello.with_tlvs(tlvs, |tag, value| {
+            match tag {
+                tag::REFUSAL_TEXT => answer.text = String::from_utf8_lossy(value).into_owned(),
+                tag::TOKEN_PROOF => match value.try_into() {
+                    Ok(proof) => answer.proof = Some(proof),
+                    Err(_) => return Err(ProtocolError::BadHello("the proof of a token is not 32 bytes")),
+                },
+                _ => {}
+            }
+            Ok(())
+        })?;
         Ok((hello, answer))
     }
 
@@ -242,14 +259,19 @@ impl Hello {
         Ok((hello, rest))
     }
 
-    fn with_tlvs(mut self, tlvs: &[u8], mut refusal: impl FnMut(String)) -> Result<Hello, ProtocolError> {
+    /// `of_answer` gets what only a responder's hello says.
+    fn with_tlvs(
+        mut self,
+        tlvs: &[u8],
+        mut of_answer: impl FnMut(u16, &[u8]) -> Result<(), ProtocolError>,
+    ) -> Result<Hello, ProtocolError> {
         for tlv in Tlvs(tlvs) {
             let Some((tag, value)) = tlv else {
                 return Err(ProtocolError::BadHello("a TLV runs over the end"));
             };
             match tag {
                 tag::SOFTWARE => self.software = String::from_utf8_lossy(value).into_owned(),
-                tag::REFUSAL_TEXT => refusal(String::from_utf8_lossy(value).into_owned()),
+                tag::REFUSAL_TEXT | tag::TOKEN_PROOF => of_answer(tag, value)?,
                 tag::APP_NAME => self.app.get_or_insert_default().set_name(value),
                 tag::APP_VERSION => self.app.get_or_insert_default().set_version(value),
                 tag::CONTRACT => {
@@ -258,7 +280,6 @@ impl Hello {
                     };
                     self.app.get_or_insert_default().set_contract(hash);
                 }
-                tag::TOKEN_PROOF => {}
                 _ if tag & MUST_UNDERSTAND != 0 => self.unknown_tag = self.unknown_tag.or(Some(tag)),
                 _ => {}
             }
@@ -275,6 +296,28 @@ fn push_app(out: &mut Vec<u8>, app: &App) {
     }
     if let Some(hash) = app.contract_hash() {
         push_tlv(out, tag::CONTRACT, &hash);
+    }
+}
+
+/// Puts the proof into a responder's hello, which ends with the place for it.
+pub(crate) fn set_proof(bytes: &mut [u8], proof: [u8; PROOF_LEN]) {
+    if let Some(place) = bytes.last_chunk_mut() {
+        *place = proof;
+    }
+}
+
+/// Makes zeros of the proof in a responder's hello: of the last one, which is the one that counts.
+pub(crate) fn clear_proof(bytes: &mut [u8]) {
+    let Some(tlvs) = bytes.get(RESPONDER_LEN..) else { return };
+    let (mut run, mut place) = (Tlvs(tlvs), None);
+    while let Some(Some((tag, value))) = run.next() {
+        if tag == tag::TOKEN_PROOF {
+            let end = bytes.len() - run.0.len();
+            place = Some(end - value.len()..end);
+        }
+    }
+    if let Some(place) = place {
+        bytes[place].fill(0);
     }
 }
 

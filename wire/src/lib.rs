@@ -92,6 +92,7 @@
 //! | `hello` | the v1 handshake |
 //! | `app` | the application, as its hello names it |
 //! | `task` | what a connection may be for besides calls |
+//! | `token` | what both sides may have to prove that they know |
 //! | `executed` | whether a request without an answer may have run |
 //! | `failure` | why a request was not served |
 //! | `by_id` | a map by our own calls' ids |
@@ -160,6 +161,7 @@ mod subscriptions;
 mod task;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use app::App;
 pub use blocks::LARGE;
@@ -188,3 +190,4 @@ pub use reply::{ReplyWriter, Ticket};
 pub use settings::Settings;
 pub use subscriptions::{Pushed, WhenSlow};
 pub use task::{Task, Tasks};
+pub use token::{PROOF_LEN, Token};

@@ -1,11 +1,13 @@
 //! What an owner sets for its connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::App;
 use crate::layout::Classic;
 use crate::limits::ConnectionLimits;
 use crate::task::{Task, Tasks};
+use crate::token::Token;
 
 /// What all connections of a listener, or of a client, have in common.
 #[derive(Clone, Debug)]
@@ -33,12 +35,14 @@ pub struct Settings {
     pub attachments: bool,
     /// What our hello asks of the responder, if the connection is for that.
     pub asks: Option<Task>,
+    /// What both sides have to prove that they know before anything is executed.
+    pub token: Option<Arc<dyn Token>>,
 }
 
 impl Settings {
     /// With these, and nothing else that is out of the ordinary: HTTP and TLS are not looked for, a
     /// peer may be silent for ever, instance id and nonces are zero, the application has no name, and
-    /// nothing is asked or granted besides calls.
+    /// nothing is asked or granted besides calls, and no token is asked for.
     #[must_use]
     pub fn new(limits: ConnectionLimits, classic: Classic) -> Settings {
         Settings {
@@ -52,6 +56,7 @@ impl Settings {
             grants: Tasks::default(),
             attachments: false,
             asks: None,
+            token: None,
         }
     }
 }

@@ -31,6 +31,7 @@ mod owner;
 mod passing;
 mod placed;
 mod poll;
+mod private;
 mod process;
 mod reasons;
 mod signals;
@@ -60,6 +61,7 @@ pub use names::local_endpoints;
 pub(crate) use names::os_string;
 pub use owned::Owned;
 pub use poll::PollDescriptor;
+pub use private::{create_private_file, read_private_file};
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]

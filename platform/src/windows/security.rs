@@ -252,7 +252,7 @@ unsafe fn label(labels: *const ACL) -> io::Result<u32> {
 /// # Safety
 ///
 /// `sid` is null or points to a valid SID that stays there until this returns.
-unsafe fn copy_sid(sid: PSID) -> io::Result<Sid> {
+pub(super) unsafe fn copy_sid(sid: PSID) -> io::Result<Sid> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidData, "the system gave no valid SID");
     if sid.is_null() {
         return Err(invalid());

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sidewire::{Access, Client, Connect, Endpoint, EndpointKind, Error, Parts, Response};
+use sidewire::{Client, Endpoint, EndpointKind, Error, Parts, Response};
 
-use crate::Who;
 use crate::describe;
 use crate::description::{Description, harmless};
 use crate::output::{self, Patient, Printed, complain};
 use crate::stream;
 use crate::text::{escaped, hexadecimal};
+use crate::whom::Whom;
 
 /// Sends one request and prints the reply's bytes
 ///
@@ -72,9 +72,8 @@ pub(crate) struct Args {
     /// Print the reply's bytes as hexadecimal digits
     #[arg(long)]
     pub(crate) hex: bool,
-    /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
-    #[arg(long, value_name = "WHO")]
-    access: Option<Who>,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 /// What is to be called.
@@ -120,11 +119,8 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args) -> ExitCode {
-    if let (Some(Who::SameUser), false) = (args.access, args.endpoint.can_verify_server()) {
-        let endpoint = &args.endpoint;
-        complain(&format!(
-            "{endpoint}: nobody vouches for who serves there; add '--access anyone' if that may be anyone"
-        ));
+    if let Some(objection) = args.whom.objection(&args.endpoint) {
+        complain(&objection);
         return ExitCode::from(2);
     }
     let args = Arc::new(args);
@@ -283,32 +279,8 @@ fn read_input(data: &mut Vec<u8>, most: usize) -> Result<bool, Failure> {
     Ok(data.len() > most)
 }
 
-/// A connection for one of the other commands.
-pub(crate) fn connect_to(
-    endpoint: &Endpoint,
-    access: Option<Who>,
-    timeout: Duration,
-) -> Result<Client, Error> {
-    connect_within(endpoint, access, timeout)?.open()
-}
-
-/// The same, to be opened with more options.
-pub(crate) fn connect_within(
-    endpoint: &Endpoint,
-    access: Option<Who>,
-    timeout: Duration,
-) -> Result<Connect, Error> {
-    Ok(reach(endpoint, access)?.timeout(Some(timeout)).call_timeout(Some(timeout)))
-}
-
-/// Whose server it may be, unless we are told, depends on whether anybody can tell.
-fn reach(endpoint: &Endpoint, access: Option<Who>) -> Result<Connect, Error> {
-    let by_scheme = if endpoint.can_verify_server() { Access::SameUser } else { Access::Anyone };
-    Ok(Connect::to(endpoint)?.access(access.map_or(by_scheme, Access::from)))
-}
-
 fn connect(args: &Args, timeout: Option<Duration>) -> Result<Client, Error> {
-    let connect = reach(&args.endpoint, args.access)?.timeout(timeout).call_timeout(timeout);
+    let connect = args.whom.within(&args.endpoint, timeout)?;
     match args.classic_fixed {
         Some(bytes) => connect.classic_fixed(bytes).open(),
         None if args.classic => connect.classic().open(),

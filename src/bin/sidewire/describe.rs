@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use sidewire::{DESCRIPTION, Endpoint};
 
-use crate::Who;
 use crate::call::{self, seconds};
 use crate::description::{Description, NoDescription};
 use crate::output::{self, complain};
+use crate::whom::Whom;
 
 /// Shows what a server says of itself: its messages and events, with their types
 ///
@@ -38,13 +38,12 @@ pub(crate) struct Args {
     /// Seconds that all of it may take
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     timeout: Duration,
-    /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
-    #[arg(long, value_name = "WHO")]
-    access: Option<Who>,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
+    let client = match args.whom.connect_to(&args.endpoint, args.timeout) {
         Ok(client) => client,
         Err(error) => return call::failed(&error, false),
     };

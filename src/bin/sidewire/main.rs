@@ -17,6 +17,7 @@ mod store;
 mod stream;
 mod text;
 mod watch;
+mod whom;
 
 use std::process::ExitCode;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sidewire::{Client, Endpoint, StopSignals};
 
-use crate::Who;
 use crate::call::{self, seconds};
 use crate::output::{self, Printed, complain};
+use crate::whom::Whom;
 
 /// Asks a server for signs of life, and says how long each took
 ///
@@ -40,9 +40,8 @@ pub(crate) struct Args {
     /// Look for each answer for so many microseconds before sleeping; see serve --spin
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     spin: Option<u32>,
-    /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
-    #[arg(long, value_name = "WHO")]
-    access: Option<Who>,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 /// What has come of them.
@@ -54,8 +53,8 @@ struct Pings {
 
 pub(crate) fn run(args: &Args) -> ExitCode {
     let spin = Duration::from_micros(args.spin.unwrap_or(0).into());
-    let opened = call::connect_within(&args.endpoint, args.access, args.timeout)
-        .and_then(|connect| connect.spin(spin).open());
+    let opened =
+        args.whom.within(&args.endpoint, Some(args.timeout)).and_then(|connect| connect.spin(spin).open());
     let client = match opened {
         Ok(client) => client,
         Err(error) => return call::failed(&error, false),

@@ -1,10 +1,11 @@
 //! `sidewire serve`: hosts the built-in store.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{App, Endpoint, EndpointKind, Error, Limits, Listen, Server, ServerBuilder};
+use sidewire::{App, Endpoint, EndpointKind, Error, Limits, Listen, Server, ServerBuilder, Token};
 
 use crate::output::{self, complain};
 use crate::{Who, store};
@@ -33,9 +34,9 @@ use crate::{Who, store};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Where to listen (tcp and udp need --access anyone): local:NAME, unix:/PATH,
-    /// abstract:NAME, pipe:NAME, tcp:HOST:PORT,
-    /// unixgram:/PATH, abstractgram:NAME, udp:HOST:PORT, mailslot:NAME
+    /// Where to listen: local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, unixgram:/PATH,
+    /// abstractgram:NAME, mailslot:NAME, udp:HOST:PORT (which needs --access anyone), tcp:HOST:PORT
+    /// (which needs that, or --token-file)
     #[arg(value_name = "ENDPOINT", value_parser = crate::endpoint_parser(), default_value = "local:sidewire",
           default_value_if("activated", "true", None), verbatim_doc_comment)]
     endpoints: Vec<Endpoint>,
@@ -59,6 +60,11 @@ pub(crate) struct Args {
     /// Stop when no client was connected for so long; at first it is waited for one for 5 s at least
     #[arg(long, value_name = "SECONDS", value_parser = idle_seconds)]
     exit_when_idle: Option<Duration>,
+    /// Serve only clients that prove that they know the key in this file, and prove the same to
+    /// them; it is created, for this user alone, if it is not there. For streams, and without the
+    /// classic layout; '--token-file FILE' of the other commands uses it
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    token_file: Option<PathBuf>,
     /// Look for requests for so many microseconds before sleeping, which takes a whole processor;
     /// for clients that do the same, as ping --spin does
     #[arg(long, value_name = "MICROSECONDS", verbatim_doc_comment,
@@ -140,10 +146,10 @@ fn limited(builder: ServerBuilder<Vec<u8>>, args: &Args) -> ServerBuilder<Vec<u8
 /// Why it can't be served as the arguments say.
 fn objection(args: &Args) -> Option<String> {
     let unverified = args.endpoints.iter().find(|endpoint| !endpoint.has_credentials());
-    if let (Some(endpoint), Who::SameUser) = (unverified, args.access) {
+    if let (Some(endpoint), Who::SameUser, None) = (unverified, args.access, &args.token_file) {
         return Some(format!(
-            "{endpoint}: nobody vouches for who connects here; \
-             add '--access anyone' if every process of this machine may"
+            "{endpoint}: nobody vouches for who connects here; add '--token-file FILE', \
+             or '--access anyone' if every process of this machine may"
         ));
     }
     let has_host = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tcp { .. } | Endpoint::Udp { .. });
@@ -176,6 +182,9 @@ fn places(args: &Args) -> Result<Vec<Listen>, String> {
 
 fn listen<S>(server: &mut Server<S>, listen: Listen, args: &Args) -> Result<(), Error> {
     let mut listen = listen.access(args.access.into());
+    if let Some(file) = &args.token_file {
+        listen = listen.token(Token::file(file));
+    }
     if let Some(bytes) = args.classic_max {
         listen = listen.classic_max(bytes);
     }

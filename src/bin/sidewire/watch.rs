@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use sidewire::{Client, Endpoint, Error, Event, StopSignals};
 
-use crate::Who;
 use crate::call::{self, seconds};
 use crate::output::{self, Printed, complain};
 use crate::text::{escaped, hexadecimal};
+use crate::whom::Whom;
 
 /// Subscribes to message types of a server and prints their events, a line each
 ///
@@ -49,13 +49,12 @@ pub(crate) struct Args {
     /// Seconds that connecting, and each subscription, may take
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     timeout: Duration,
-    /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
-    #[arg(long, value_name = "WHO")]
-    access: Option<Who>,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let client = match call::connect_to(&args.endpoint, args.access, args.timeout) {
+    let client = match args.whom.connect_to(&args.endpoint, args.timeout) {
         Ok(client) => Arc::new(client),
         Err(error) => return call::failed(&error, false),
     };

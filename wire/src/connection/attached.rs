@@ -66,7 +66,10 @@ impl Connection {
         if self.is_finishing() {
             return self.drop_unclaimed();
         }
-        let is_opening = matches!(self.phase, Phase::Opening | Phase::Refusing(_) | Phase::Judging { .. });
+        let is_opening = matches!(
+            self.phase,
+            Phase::Opening | Phase::Refusing(_) | Phase::Judging { .. } | Phase::Proving
+        );
         let may_wait = usize::from(self.attaches && !is_opening && !self.flow.stash.is_empty());
         if unclaimed > may_wait && !self.has_backlog() {
             self.drop_unclaimed();

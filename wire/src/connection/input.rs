@@ -244,6 +244,8 @@ impl Connection {
                 self.judge_turn(turn);
             }
             Ok(None) => return false,
+            // Whatever else there is, is no proof.
+            Err(_) if self.phase == Phase::Proving => self.fail(ProtocolError::Unproven.into()),
             Err(fatal) => self.fail(fatal),
         }
         true
@@ -357,7 +359,7 @@ impl Connection {
     #[inline]
     pub(super) fn watch_partial(&mut self, now: Instant) {
         // As behind most requests.
-        if self.flow.stash.is_empty() && self.partial.is_none() {
+        if self.flow.stash.is_empty() && self.partial.is_none() && self.phase != Phase::Proving {
             return;
         }
         self.judge_partial(now);
@@ -367,7 +369,10 @@ impl Connection {
         if matches!(self.phase, Phase::Refusing(_)) {
             return;
         }
-        if self.flow.stash.is_empty() || !self.may_parse() || self.has_backlog() {
+        if self.phase == Phase::Proving {
+            // With what is to come behind it, the hello is not whole yet.
+            self.partial.get_or_insert_with(|| Box::new(Partial::since(now)));
+        } else if self.flow.stash.is_empty() || !self.may_parse() || self.has_backlog() {
             self.partial = None;
         } else {
             self.partial.get_or_insert_with(|| Box::new(Partial::since(now)));

@@ -20,7 +20,7 @@ impl Connection {
                 }
             }
             Phase::Open | Phase::Administering(_) => self.conclude(false),
-            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } => self.finish(),
+            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } | Phase::Proving => self.finish(),
             Phase::Leaving
             | Phase::Parting
             | Phase::Answering { .. }
@@ -36,7 +36,7 @@ impl Connection {
             Phase::Open | Phase::Administering(_) => self.conclude(self.layout() == Some(Layout::V1)),
             Phase::Leaving | Phase::Parting => self.conclude(false),
             Phase::Answering { goodbye } => self.conclude(goodbye),
-            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } => self.finish(),
+            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } | Phase::Proving => self.finish(),
             Phase::Concluding { .. } | Phase::Finishing => {}
         }
     }
@@ -152,7 +152,8 @@ impl Connection {
             (
                 _,
                 Some(Layout::V1),
-                Phase::Open
+                Phase::Proving
+                | Phase::Open
                 | Phase::Administering(_)
                 | Phase::Leaving
                 | Phase::Parting

@@ -1,6 +1,6 @@
 //! What units mean: who asks, who answers, and what neither is.
 
-use super::{Connection, Role};
+use super::{Connection, Phase, Role};
 use crate::classic;
 use crate::decoder::Unit;
 use crate::error::ProtocolError;
@@ -17,6 +17,7 @@ impl Connection {
             Unit::Hello(bytes) if self.role == Role::Responder => self.take_hello(bytes),
             Unit::Hello(bytes) => self.take_answer(bytes),
             Unit::Classic(header, payload) => self.take_classic(header, payload),
+            Unit::V1(header, payload) if self.phase == Phase::Proving => self.take_proof(&header, payload),
             Unit::V1(header, payload) => self.take_v1(header, payload),
         };
         result.unwrap_or_else(|error| {
@@ -124,7 +125,7 @@ impl Connection {
                 self.take_credit(header, payload)?;
                 Ok(None)
             }
-            // No token was asked for.
+            // No token was asked for, or it was proved before.
             Kind::Auth => Ok(None),
             Kind::Pong => Ok(Some(Event::Pong { id: header.id })),
         }

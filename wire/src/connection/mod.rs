@@ -12,6 +12,7 @@ mod ordinary;
 mod output;
 mod parts;
 mod pinging;
+mod proving;
 mod replies;
 mod requests;
 mod time;
@@ -33,6 +34,7 @@ use crate::rc::ResultCode;
 use crate::settings::Settings;
 use crate::subscriptions::Subscriptions;
 use crate::task::Task;
+use proving::Proving;
 use time::Partial;
 
 #[cfg(test)]
@@ -58,6 +60,8 @@ enum Phase {
         task: Task,
         versions: (u8, u8),
     },
+    /// The initiator has our hello, and is still to prove that it knows the token.
+    Proving,
     Open,
     /// The same, but for this instead of calls.
     Administering(Task),
@@ -92,6 +96,8 @@ struct OpenCalls {
     pinged: Pinged,
     /// What came, or is to leave, with frames. Boxed: few connections carry any.
     parcels: Option<Box<Parcels>>,
+    /// Until both sides know that the other one knows the token.
+    proving: Option<Box<Proving>>,
 }
 
 /// What a peer takes whose hello has not come.
@@ -162,6 +168,7 @@ impl Connection {
         ours.offered = hello::offers(settings.attachments);
         ours.required = settings.asks.map_or(0, Task::bit);
         ours.encode(None, connection.flow.outbox.bytes());
+        connection.expect_proof();
         connection.flow.wait_since(now);
         connection
     }

@@ -37,6 +37,9 @@ impl Connection {
         if let Some(task) = theirs.task()? {
             return self.take_task(task, theirs);
         }
+        if self.flow.settings.token.is_some() {
+            return self.ask_for_proof(bytes, theirs);
+        }
         self.welcome(theirs.versions);
         self.attaches = self.flow.settings.attachments && theirs.offers_attachments();
         self.open(theirs.allowance);
@@ -50,6 +53,9 @@ impl Connection {
 
     /// Who asks for this is judged by our owner.
     fn take_task(&mut self, task: Task, theirs: Hello) -> Result<Option<Event<'static>>, ProtocolError> {
+        if self.flow.settings.token.is_some() {
+            return Err(ProtocolError::NotGranted(format!("where a token is asked for nobody may {task}")));
+        }
         if !self.flow.settings.grants.include(task) {
             return Err(ProtocolError::NotGranted(format!("this server is not to be asked to {task}")));
         }
@@ -87,6 +93,7 @@ impl Connection {
         theirs.instance = Some(answer.instance);
         match answer.status {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
+                self.prove(bytes, &answer)?;
                 self.attaches = self.flow.settings.attachments && theirs.offers_attachments();
                 self.open(theirs.allowance);
                 theirs.check_answer()?;
@@ -119,15 +126,30 @@ impl Connection {
     }
 
     pub(super) fn push_answer(&mut self, status: ResultCode, version: u8, text: String) {
-        let answer = Answer { status, version, instance: self.flow.settings.instance, text };
+        let answer = self.answer(status, version, text);
+        let bytes = self.encode_answer(&answer);
+        self.push_hello(&bytes);
+    }
+
+    pub(super) fn answer(&self, status: ResultCode, version: u8, text: String) -> Answer {
+        Answer { status, version, instance: self.flow.settings.instance, text, proof: None }
+    }
+
+    pub(super) fn encode_answer(&self, answer: &Answer) -> Vec<u8> {
+        let (settings, is_ok) = (&self.flow.settings, answer.status.is_ok());
+        // Who is refused may be a stranger.
+        let app = settings.app.clone().filter(|_| is_ok);
+        let mut ours = Hello::ours(self.our_allowance(), (settings.nonce)(), app);
+        ours.offered = hello::offers(settings.attachments && is_ok);
+        let mut bytes = Vec::new();
+        ours.encode(Some(answer), &mut bytes);
+        bytes
+    }
+
+    pub(super) fn push_hello(&mut self, bytes: &[u8]) {
         if self.flow.outbox.reserve(hello::MAX_LEN).is_err() {
             return self.abandon(ProtocolError::STARVED);
         }
-        let settings = &self.flow.settings;
-        // Who is refused may be a stranger.
-        let app = settings.app.clone().filter(|_| status.is_ok());
-        let mut ours = Hello::ours(self.our_allowance(), (settings.nonce)(), app);
-        ours.offered = hello::offers(settings.attachments && status.is_ok());
-        ours.encode(Some(&answer), self.flow.outbox.bytes());
+        self.flow.outbox.bytes().extend_from_slice(bytes);
     }
 }

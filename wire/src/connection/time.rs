@@ -131,7 +131,7 @@ impl Connection {
             Phase::Opening if partial_since.is_none() => {
                 (self.flow.silent_for(self.flow.settings.first_byte), Expired::FirstByte)
             }
-            Phase::Opening => (after(partial_since, limits.hello_timeout), Expired::Hello),
+            Phase::Opening | Phase::Proving => (after(partial_since, limits.hello_timeout), Expired::Hello),
             _ => (after(partial_since, limits.partial_frame_timeout), Expired::PartialFrame),
         };
         // Whom we owe an answer has every right to be silent.

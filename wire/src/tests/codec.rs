@@ -43,12 +43,13 @@ fn hellos() -> impl Strategy<Value = Hello> {
 }
 
 fn answers() -> impl Strategy<Value = Answer> {
-    (any::<i32>(), any::<u8>(), any::<[u8; 16]>(), "\\PC{0,40}").prop_map(
-        |(status, version, instance, text)| Answer {
+    (any::<i32>(), any::<u8>(), any::<[u8; 16]>(), "\\PC{0,40}", any::<Option<[u8; 32]>>()).prop_map(
+        |(status, version, instance, text, proof)| Answer {
             status: ResultCode::new(status),
             version,
             instance,
             text,
+            proof,
         },
     )
 }

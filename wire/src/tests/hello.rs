@@ -93,7 +93,7 @@ fn an_initiator_names_both_ranges_too() {
         let mut side = Side::initiator(defaults());
         side.sent();
         let mut bytes = Vec::new();
-        let answer = Answer { status, version: 3, instance: [0; 16], text: String::new() };
+        let answer = Answer { status, version: 3, instance: [0; 16], text: String::new(), proof: None };
         Hello { versions: (3, 4), ..Hello::ours(GENEROUS, [0; 16], None) }.encode(Some(&answer), &mut bytes);
         side.feed(&bytes);
         let text = side.failure().to_string();
@@ -180,7 +180,8 @@ fn answers_that_make_no_sense_are_fatal() {
 fn a_refusal_keeps_its_code_and_its_text() {
     let mut bytes = Vec::new();
     let text = "not today".to_owned();
-    let answer = Answer { status: ResultCode::NOT_PERMITTED, version: 0, instance: [0; 16], text };
+    let answer =
+        Answer { status: ResultCode::NOT_PERMITTED, version: 0, instance: [0; 16], text, proof: None };
     Hello::ours(GENEROUS, [0; 16], None).encode(Some(&answer), &mut bytes);
     let mut side = Side::initiator(defaults());
     side.feed(&bytes);
@@ -285,7 +286,8 @@ fn names_need_not_be_text() {
 #[test]
 fn a_long_text_in_a_hello_is_cut_between_characters() {
     let text = format!("x{}", "\u{20ac}".repeat(300));
-    let answer = Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text: text.clone() };
+    let answer =
+        Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text: text.clone(), proof: None };
     let mut bytes = Vec::new();
     Hello::ours(GENEROUS, [0; 16], None).encode(Some(&answer), &mut bytes);
     let (_, cut) = Hello::decode_answer(&bytes).unwrap();
@@ -354,7 +356,7 @@ fn a_refusal_names_no_app() {
 fn the_largest_hello_fits() {
     let app = App::new("n".repeat(128), "v".repeat(128)).contract([1; 32]);
     let text = "t".repeat(600);
-    let answer = Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text };
+    let answer = Answer { status: ResultCode::BUSY, version: 0, instance: [0; 16], text, proof: None };
     let mut bytes = Vec::new();
     Hello::ours(GENEROUS, [0; 16], Some(app.clone())).encode(Some(&answer), &mut bytes);
     let (theirs, answer) = Hello::decode_answer(&bytes).expect("a hello");

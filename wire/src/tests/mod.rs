@@ -25,6 +25,7 @@ mod plain;
 mod properties;
 mod tasks;
 mod time;
+mod token;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -349,7 +350,8 @@ fn hello(allowance: Allowance) -> Vec<u8> {
 /// A responder's hello that says yes.
 fn answer(allowance: Allowance) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let answer = Answer { status: ResultCode::OK, version: 1, instance: [5; 16], text: String::new() };
+    let answer =
+        Answer { status: ResultCode::OK, version: 1, instance: [5; 16], text: String::new(), proof: None };
     Hello::ours(allowance, [4; 16], None).encode(Some(&answer), &mut bytes);
     bytes
 }

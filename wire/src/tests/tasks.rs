@@ -49,7 +49,8 @@ fn an_initiator_asks_with_a_bit_of_its_hello() {
         // As a server does that knows no such bits.
         let mut bytes = Vec::new();
         let text = "feature bits".to_owned();
-        let answer = Answer { status: ResultCode::FEATURE_MISSING, version: 0, instance: [0; 16], text };
+        let answer =
+            Answer { status: ResultCode::FEATURE_MISSING, version: 0, instance: [0; 16], text, proof: None };
         Hello::ours(GENEROUS, [0; 16], None).encode(Some(&answer), &mut bytes);
         side.feed(&bytes);
         assert_eq!(side.failure().rc(), ResultCode::FEATURE_MISSING);

@@ -1,0 +1,53 @@
+//! Whom the commands of a client talk to, and how they are connected.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sidewire::{Access, Client, Connect, Endpoint, Error, Token};
+
+use crate::Who;
+
+/// Whose server it may be.
+#[derive(clap::Args)]
+pub(crate) struct Whom {
+    /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
+    #[arg(long, value_name = "WHO")]
+    access: Option<Who>,
+    /// Prove that we know the key in this file, and have the server prove the same: see
+    /// serve --token-file
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    token_file: Option<PathBuf>,
+}
+
+impl Whom {
+    /// Why that can't be asked for there.
+    pub(crate) fn objection(&self, endpoint: &Endpoint) -> Option<String> {
+        let is_unverified = self.token_file.is_none() && !endpoint.can_verify_server();
+        matches!((self.access, is_unverified), (Some(Who::SameUser), true)).then(|| {
+            format!(
+                "{endpoint}: nobody vouches for who serves there; add '--token-file FILE', \
+                 or '--access anyone' if that may be anyone"
+            )
+        })
+    }
+
+    /// A connection with the usual options.
+    pub(crate) fn connect_to(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Client, Error> {
+        self.within(endpoint, Some(timeout))?.open()
+    }
+
+    /// The same, to be opened with more options. Whose server it may be, unless we are told, depends on whether anybody
+    /// can tell.
+    pub(crate) fn within(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Connect, Error> {
+        let by_scheme = match endpoint.can_verify_server() || self.token_file.is_some() {
+            true => Access::SameUser,
+            false => Access::Anyone,
+        };
+        let access = self.access.map_or(by_scheme, Access::from);
+        let connect = Connect::to(endpoint)?.access(access).timeout(timeout).call_timeout(timeout);
+        Ok(match &self.token_file {
+            Some(file) => connect.token(Token::file(file)),
+            None => connect,
+        })
+    }
+}
