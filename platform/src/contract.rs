@@ -16,13 +16,13 @@ use std::time::Duration;
 use mio::{Interest, Poll, Registry, Token};
 
 use super::{
-    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess,
-    InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started,
-    Stream,
+    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Executable, ExpectedProcess,
+    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve,
+    StartLock, Started, Stream,
 };
 use crate::{
-    Address, BindOptions, Busy, Carried, Claim, Endpoint, Notice, Peer, Received, SendBuffer, StopSignals,
-    User,
+    Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, SendBuffer,
+    StopSignals, User,
 };
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
@@ -35,6 +35,7 @@ const _: () = {
     is_shared::<DatagramChannel>();
     is_shared::<ChildProcess>();
     is_shared::<ParentChannel>();
+    is_shared::<Executable>();
     is_shared::<ExpectedProcess>();
     is_shared::<ForeignProcess>();
     is_shared::<Owned>();
@@ -84,6 +85,8 @@ const _: fn(&mut Stream, &[io::IoSlice<'_>], &[Attachment]) -> io::Result<usize>
 const _: fn(&Stream) -> bool = Stream::has_half_close;
 const _: fn(&mut Stream) -> io::Result<()> = Stream::shutdown_write;
 const _: fn(&Stream) -> io::Result<Peer> = Stream::peer;
+const _: fn(&Stream, &[Group]) -> io::Result<bool> = Stream::is_member;
+const _: fn(&Stream) -> io::Result<Executable> = Stream::executable;
 const _: fn(&Stream) -> io::Result<Address> = Stream::local_address;
 const _: fn(&Stream) -> io::Result<Address> = Stream::peer_address;
 const _: fn(Stream, Duration) = Stream::close_flushed;
@@ -92,6 +95,8 @@ const _: fn(Stream) = Stream::abort;
 const _: fn(&Endpoint, Option<Duration>) -> io::Result<Channel> = Channel::connect;
 const _: fn(Owned) -> io::Result<Channel> = Channel::from_owned;
 const _: fn(&Channel) -> &Peer = Channel::peer;
+const _: fn(&Channel, &[Group]) -> io::Result<bool> = Channel::is_member;
+const _: fn(&Channel) -> io::Result<Executable> = Channel::executable;
 const _: fn(&Channel) -> io::Result<Address> = Channel::local_address;
 const _: fn(&Channel) -> io::Result<Address> = Channel::peer_address;
 const _: fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<usize> = Channel::recv;
@@ -128,6 +133,12 @@ const _: () = {
     const _: fn(&super::AsyncChannel) = super::AsyncChannel::shutdown;
     const _: fn(&super::AsyncChannel) = super::AsyncChannel::hang_up;
 };
+
+const _: fn() -> io::Result<()> = Executable::can_be_told;
+const _: fn(&Path) -> io::Result<Executable> = Executable::at;
+const _: fn() -> io::Result<Executable> = Executable::own;
+const _: fn(&Executable) -> &Path = Executable::path;
+const _: fn(&Executable, &Executable) -> bool = Executable::is_same;
 
 type SendPieces = fn(&Channel, &[io::IoSlice<'_>], Option<Duration>) -> io::Result<usize>;
 type Ready = Box<dyn Fn() + Send + Sync>;

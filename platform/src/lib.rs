@@ -22,6 +22,7 @@
 //! | `manager.rs` | [`activated`], [`tell_manager`] | the service manager: sockets that it hands over, what it is told |
 //! | `detached.rs` | [`Program`], [`Started`] | a program that outlives whoever starts it |
 //! | `foreign.rs` | [`ExpectedProcess`], [`ForeignProcess`] | the process that serves at the other end of a channel |
+//! | `executable.rs` | [`Executable`] | which program a process runs |
 //! | `start_lock.rs` | [`StartLock`] | who starts a server at an endpoint, or leaves |
 //! | `identity.rs` | [`current_user`], [`current_integrity`], [`user_name`] | who we are, and how a user is called |
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
@@ -88,7 +89,8 @@
 //! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted. The exceptions are a channel over
 //! which a [`Listener`] is expected, and where attachments were asked for.
 //!
-//! **Peers.** Facts only, as values: [`Peer`]. What follows from them is the caller's policy.
+//! **Peers.** Facts only, as values: [`Peer`]. What takes the system longer is told when it is asked for:
+//! [`Stream::is_member`], [`Stream::executable`], and the same of a [`Channel`]. What follows from them is the caller's policy.
 
 use std::time::Duration;
 
@@ -130,16 +132,16 @@ pub use manager::Notice;
 #[cfg(feature = "tokio")]
 pub use os::AsyncChannel;
 pub use os::{
-    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, ExpectedProcess, ForeignProcess,
-    InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve, StartLock, Started,
-    Stream, activated, allow_foreground, carries_attachments, create_private_file, current_integrity,
-    current_user, datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit,
-    local_endpoints, raise_descriptor_limit, read_private_file, standard_error, stream_schemes, tell_manager,
-    user_name,
+    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Executable, ExpectedProcess,
+    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve,
+    StartLock, Started, Stream, activated, allow_foreground, carries_attachments, create_private_file,
+    current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit, encode_text,
+    is_descriptor_limit, local_endpoints, raise_descriptor_limit, read_private_file, standard_error,
+    stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};
-pub use peer::{Address, Credentials, Peer, Sid, User};
+pub use peer::{Address, Credentials, Group, Peer, Sid, User};
 pub use spin::Look;
 pub use start::Busy;
 pub use stop::StopSignals;
@@ -153,6 +155,13 @@ pub struct BindOptions {
     /// pipe's descriptor to "everyone may read and write" (0x12019b), with a label of medium integrity
     /// even if we are elevated; the default is the owner alone (and SYSTEM on Windows).
     pub anyone: bool,
+    /// Other users who may connect or send, besides the owner. A pipe's descriptor names them. A Unix socket has no list
+    /// of users: it gets mode 0666, and who is there is to be asked for ([`Stream::peer`]).
+    pub users: Vec<User>,
+    /// Groups whose members may. A pipe's descriptor names them; a Unix socket is given to the group, with mode 0660, if
+    /// it is only one, no other users are named, and we may give it away; else it gets mode 0666
+    /// ([`Stream::is_member`]).
+    pub groups: Vec<Group>,
     /// Whether peers may attach something to what they send (SCM_RIGHTS, unix(7)), which we then read with
     /// [`Stream::read_attached`]. Otherwise the system keeps it out, where it can (SO_PASSRIGHTS, Linux 6.16).
     pub attachments: bool,
@@ -184,10 +193,20 @@ pub struct BindOptions {
     pub keepalive: Option<Duration>,
 }
 
+impl BindOptions {
+    /// Whether others than the owner may reach it.
+    #[must_use]
+    pub fn lets_in_others(&self) -> bool {
+        self.anyone || !self.users.is_empty() || !self.groups.is_empty()
+    }
+}
+
 impl Default for BindOptions {
     fn default() -> Self {
         BindOptions {
             anyone: false,
+            users: Vec::new(),
+            groups: Vec::new(),
             attachments: false,
             backlog: i32::MAX as u32,
             pending_instances: 4,

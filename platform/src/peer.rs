@@ -50,11 +50,57 @@ impl fmt::Display for User {
     }
 }
 
+/// A group of users of this machine, as the kernel names one.
+///
+/// Both variants exist on every system so that programs need no `cfg`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Group {
+    /// A group id (Unix).
+    Gid(u32),
+    /// A security identifier (Windows), such as `S-1-5-32-545` for `BUILTIN\Users`.
+    Sid(Sid),
+}
+
+/// As [`OVERFLOW_UID`], of groups (`/proc/sys/kernel/overflowgid`).
+const OVERFLOW_GID: u32 = 65534;
+
+impl Group {
+    /// Whether this value can stand for one certain group; see [`User::is_known`].
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        *self != Group::Gid(OVERFLOW_GID)
+    }
+}
+
+/// `gid 1000`, or `S-1-5-32-545`.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Group::Gid(gid) => write!(f, "gid {gid}"),
+            Group::Sid(sid) => sid.fmt(f),
+        }
+    }
+}
+
 /// A Windows security identifier in its binary form (MS-DTYP 2.4.2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sid(Box<[u8]>);
 
 impl Sid {
+    /// `S-1-AUTHORITY-SUB-SUB-…`: `Sid::new(5, &[32, 545])` is `BUILTIN\Users`, `Sid::new(5, &[4])` whoever
+    /// has logged on at this machine (`INTERACTIVE`). `None` if the authority has more than 48 bits,
+    /// or there are more than 15 of the others.
+    #[must_use]
+    pub fn new(authority: u64, sub_authorities: &[u32]) -> Option<Sid> {
+        let [0, 0, authority @ ..] = authority.to_be_bytes() else { return None };
+        let count = u8::try_from(sub_authorities.len()).ok()?;
+        let mut bytes = vec![1, count];
+        bytes.extend_from_slice(&authority);
+        bytes.extend(sub_authorities.iter().flat_map(|sub| sub.to_le_bytes()));
+        Sid::from_bytes(&bytes)
+    }
+
     /// Takes the binary form: revision, count of sub-authorities, 6 bytes of authority
     /// (big-endian), then the sub-authorities (u32, little-endian). `None` if it is not one.
     #[must_use]
@@ -248,6 +294,10 @@ mod tests {
         }
         assert_eq!(Sid::from_bytes(&[1, 2, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0]), None);
         assert_eq!(Sid::from_bytes(&[1]), None);
+        let users = Sid::new(5, &[32, 545]).unwrap();
+        assert_eq!(users.to_string(), "S-1-5-32-545");
+        assert_eq!(Sid::from_bytes(users.as_bytes()), Some(users));
+        assert_eq!((Sid::new(1 << 48, &[]), Sid::new(5, &[0; 16])), (None, None));
     }
 
     /// Ten thousand idle connections have one each.
@@ -265,5 +315,6 @@ mod tests {
     fn overflow_uid_names_nobody() {
         assert!(!User::Uid(65534).is_known());
         assert!(User::Uid(0).is_known() && User::Uid(0).is_superuser());
+        assert!(Group::Gid(0).is_known() && !Group::Gid(65534).is_known());
     }
 }

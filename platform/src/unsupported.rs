@@ -18,7 +18,7 @@ use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
 use crate::instance::Claim;
 use crate::manager::Notice;
-use crate::peer::{Address, Peer, User};
+use crate::peer::{Address, Group, Peer, User};
 use crate::start::Busy;
 use crate::{BindOptions, Carried};
 
@@ -108,6 +108,31 @@ impl ExpectedProcess {
         match *channel {}
     }
     pub fn meet(&self, _channel: &Channel, _timeout: Option<Duration>) -> io::Result<ForeignProcess> {
+        match *self {}
+    }
+}
+
+/// The file of a program.
+#[derive(Debug)]
+pub enum Executable {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/executable.rs.
+impl Executable {
+    pub fn can_be_told() -> io::Result<()> {
+        unsupported()
+    }
+    pub fn at(_path: &Path) -> io::Result<Executable> {
+        unsupported()
+    }
+    pub fn own() -> io::Result<Executable> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match *self {}
+    }
+    #[must_use]
+    pub fn is_same(&self, _other: &Executable) -> bool {
         match *self {}
     }
 }
@@ -258,6 +283,12 @@ impl Stream {
     pub fn peer(&self) -> io::Result<Peer> {
         match *self {}
     }
+    pub fn is_member(&self, _groups: &[Group]) -> io::Result<bool> {
+        match *self {}
+    }
+    pub fn executable(&self) -> io::Result<Executable> {
+        match *self {}
+    }
     pub fn local_address(&self) -> io::Result<Address> {
         match *self {}
     }
@@ -331,6 +362,12 @@ pub enum Channel {}
 impl Channel {
     pub fn connect(_endpoint: &Endpoint, _timeout: Option<Duration>) -> io::Result<Channel> {
         unsupported()
+    }
+    pub fn is_member(&self, _groups: &[Group]) -> io::Result<bool> {
+        match *self {}
+    }
+    pub fn executable(&self) -> io::Result<Executable> {
+        match *self {}
     }
     pub fn from_owned(_owned: Owned) -> io::Result<Channel> {
         unsupported()

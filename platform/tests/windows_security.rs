@@ -12,7 +12,10 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
 use mio::{Events, Interest, Poll, Token};
-use sidewire_platform::{BindOptions, Channel, Endpoint, Listener, Stream, current_integrity, current_user};
+use sidewire_platform::{
+    BindOptions, Channel, Endpoint, Executable, Group, Listener, Sid, Stream, User, current_integrity,
+    current_user,
+};
 use widestring::{U16CStr, U16CString};
 use windows_support::*;
 use windows_sys::Win32::Foundation::LocalFree;
@@ -138,6 +141,52 @@ fn descriptor_reads_back_as_set() {
         let pipe = options().open(path(listener.endpoint())).unwrap();
         assert_eq!(Descriptor::of(&pipe).text(), Descriptor::parse(&expected).text());
     }
+}
+
+/// Who is named gets what a client needs, and the label is that of ordinary processes: so an elevated server that
+/// names its own user lets in the ordinary processes of that.
+#[test]
+fn a_descriptor_names_those_who_may_connect() {
+    let _watchdog = Watchdog::new();
+    let user = current_user().unwrap();
+    let sid = |subs: &[u32]| Sid::new(5, subs).unwrap();
+    let mut bind = BindOptions::default();
+    bind.users = vec![User::Sid(sid(&[20])), user.clone(), User::Uid(7)];
+    bind.groups = vec![Group::Sid(sid(&[32, 545])), Group::Gid(7)];
+    let listener = Listener::bind(&random_pipe(), &bind).unwrap();
+    let named = ["S-1-5-20", &user.to_string(), "S-1-5-32-545"].map(|sid| format!("(A;;0x12019b;;;{sid})"));
+    let (named, level) = (named.concat(), current_integrity().unwrap().min(0x2000));
+    let expected = format!("O:{user}D:P(A;;FA;;;{user})(A;;FA;;;SY){named}S:(ML;;NW;;;S-1-16-{level})");
+    let pipe = options().open(path(listener.endpoint())).unwrap();
+    assert_eq!(Descriptor::of(&pipe).text(), Descriptor::parse(&expected).text());
+}
+
+/// Of a client: its groups and its program. Of a server: its program.
+#[test]
+fn more_is_told_of_peers_when_it_is_asked_for() {
+    let _watchdog = Watchdog::new();
+    let endpoint = random_pipe();
+    let mut channel = None;
+    let (mut stream, mut file, listener, mut poll) = accepted(&endpoint, || {
+        let file = options().open(path(&endpoint)).unwrap();
+        channel = Some(Channel::connect(&endpoint, SECOND).unwrap());
+        file
+    });
+    file.write_all(b"x").unwrap();
+    while stream.read(&mut [0; 8]).is_err() {
+        poll.poll(&mut Events::with_capacity(16), SECOND).unwrap();
+    }
+    let group = |authority, subs: &[u32]| Group::Sid(Sid::new(authority, subs).unwrap());
+    let (everyone, nobody) = (group(1, &[0]), group(5, &[21, 1, 2, 3, 54321]));
+    assert!(stream.is_member(&[nobody.clone(), everyone.clone()]).unwrap());
+    assert!(!stream.is_member(&[nobody, Group::Gid(0)]).unwrap());
+    let (own, channel) = (Executable::own().unwrap(), channel.unwrap());
+    assert!(stream.executable().unwrap().is_same(&own));
+    assert!(channel.executable().unwrap().is_same(&own));
+    assert_eq!(channel.is_member(&[everyone]).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    drop((file, listener));
+    // The client has gone, and its number may be another's.
+    assert_eq!(stream.executable().unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]

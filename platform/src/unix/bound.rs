@@ -13,6 +13,7 @@ use super::lifecycle::{self, LOCK_PATIENCE, Role};
 use super::local::{self, Files};
 use super::lock::PathLock;
 use super::placed::{Placed, SocketFile};
+use super::rights::Rights;
 use crate::peer::Address;
 
 /// What a bound socket has in the file system, and how it got there.
@@ -23,7 +24,7 @@ pub(super) struct BoundPath {
     files: Files,
     location: Location,
     role: Role,
-    anyone: bool,
+    rights: Rights,
     /// Whose files they are.
     uid: u32,
 }
@@ -36,19 +37,19 @@ pub(super) enum Location {
 }
 
 impl Location {
-    fn bind(&self, role: Role, anyone: bool, patience: Duration) -> io::Result<(Socket, Files)> {
+    fn bind(&self, role: Role, rights: Rights, patience: Duration) -> io::Result<(Socket, Files)> {
         match self {
-            Location::Path(path) => lifecycle::bind(path, role, anyone, patience)
+            Location::Path(path) => lifecycle::bind(path, role, rights, patience)
                 .map(|(socket, file)| (socket, Files { links: Vec::new(), socket: file })),
-            Location::Local { name, folders } => local::bind(name, folders, role, anyone, patience),
+            Location::Local { name, folders } => local::bind(name, folders, role, rights, patience),
         }
     }
 }
 
 impl BoundPath {
-    pub(super) fn bind(location: Location, role: Role, anyone: bool) -> io::Result<(Socket, BoundPath)> {
-        let (socket, files) = location.bind(role, anyone, LOCK_PATIENCE)?;
-        Ok((socket, BoundPath { files, location, role, anyone, uid: euid() }))
+    pub(super) fn bind(location: Location, role: Role, rights: Rights) -> io::Result<(Socket, BoundPath)> {
+        let (socket, files) = location.bind(role, rights, LOCK_PATIENCE)?;
+        Ok((socket, BoundPath { files, location, role, rights, uid: euid() }))
     }
 
     /// Of a socket that another has bound, by this name, and passes on. The files stay the other's until they are
@@ -56,7 +57,7 @@ impl BoundPath {
     pub(super) fn take_over(
         location: Location,
         role: Role,
-        anyone: bool,
+        rights: Rights,
         name: &Address,
     ) -> io::Result<BoundPath> {
         let (path, folders) = match (&location, name) {
@@ -69,14 +70,14 @@ impl BoundPath {
         let Some(placed) = Placed::socket(&path, &found) else { return Err(lifecycle::in_the_way(&path)) };
         let links = folders.map_or_else(Vec::new, |(name, folders)| local::links_to(&path, name, folders));
         let files = Files { links, socket: SocketFile::of_another(placed) };
-        Ok(BoundPath { files, location, role, anyone, uid: euid() })
+        Ok(BoundPath { files, location, role, rights, uid: euid() })
     }
 
     /// They are ours from now on.
     pub(super) fn own(&mut self) -> io::Result<()> {
         self.files.links.iter_mut().for_each(SocketFile::own);
         self.files.socket.own();
-        self.files.socket.set_mode(lifecycle::mode(self.anyone))
+        self.files.socket.set_rights(self.rights)
     }
 
     /// They are another's from now on.
@@ -105,7 +106,7 @@ impl BoundPath {
             let text = "the socket's file has gone, and a new one would belong to another user";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        self.location.bind(self.role, self.anyone, Duration::ZERO).map(Some)
+        self.location.bind(self.role, self.rights, Duration::ZERO).map(Some)
     }
 
     /// These are the files from now on.

@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::Attachment;
+use super::executable::{self, Executable};
 use super::folders::Folders;
 use super::identity::euid;
 use super::names::{self, StreamAddress};
@@ -29,7 +30,7 @@ use crate::endpoint::Endpoint;
 #[cfg(test)]
 use crate::fault::{self, Call};
 use crate::hosts;
-use crate::peer::{Address, Peer};
+use crate::peer::{Address, Group, Peer};
 use crate::spin::Look;
 
 /// One opened connection, blocking with timeouts. Dropping it closes it.
@@ -127,6 +128,33 @@ impl Channel {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Whether the server is in one of these groups; as [`Stream::is_member`](crate::Stream::is_member).
+    ///
+    /// # Errors
+    ///
+    /// What the system says; that it does not tell.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: the groups of who called listen(2), at that time. Windows: of a pipe's server nobody tells.
+    pub fn is_member(&self, groups: &[Group]) -> io::Result<bool> {
+        socket::is_member(&self.socket, groups)
+    }
+
+    /// The program of the server's process; as [`Stream::executable`](crate::Stream::executable).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: of the process that has called listen(2): of a service manager, where that has opened the socket. Windows:
+    /// of the process that has made the pipe's instance.
+    pub fn executable(&self) -> io::Result<Executable> {
+        executable::of_peer(&self.socket)
     }
 
     /// The address of this end.

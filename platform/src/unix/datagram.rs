@@ -23,6 +23,7 @@ use super::listener::{bind_host, bound_to};
 use super::message;
 use super::names::{self, DatagramAddress};
 use super::owned::Owned;
+use super::rights::Rights;
 use super::socket::{self, Buffers};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
@@ -48,7 +49,7 @@ pub struct Datagrams {
     /// Whether others than our own user and root can send. Counts where the system does not tell
     /// who has sent.
     #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
-    anyone: bool,
+    others: bool,
 }
 
 impl Datagrams {
@@ -70,7 +71,7 @@ impl Datagrams {
     ///
     /// # Platform-specific behavior
     ///
-    /// Unix: sockets in the file system have mode 0600, or 0666 for [`BindOptions::anyone`]; on
+    /// Unix: sockets in the file system have mode 0600, or what [`BindOptions::anyone`], `users` and `groups` say; on
     /// Linux at all times, on the BSDs and macOS from shortly after bind(2). Next to the path,
     /// `PATH.lock` exists while a server starts and while it goes. `abstractgram:` sockets have no
     /// mode: whoever shares the network namespace can send, and only a check of
@@ -81,7 +82,7 @@ impl Datagrams {
         let (socket, file, endpoint) = match names::datagram_address(endpoint)? {
             DatagramAddress::Path(path) => {
                 let location = Location::Path(path.to_owned());
-                let (socket, file) = BoundPath::bind(location, role, options.anyone)?;
+                let (socket, file) = BoundPath::bind(location, role, Rights::of(options))?;
                 set_buffers(&socket, buffers)?;
                 (socket, Some(file), endpoint.clone())
             }
@@ -101,13 +102,13 @@ impl Datagrams {
         socket.set_nonblocking(true)?;
         let own = names::address(&socket.local_addr()?);
         let former = Vec::new();
-        Ok(Datagrams { file, socket, former, buffers, endpoint, own, anyone: options.anyone })
+        Ok(Datagrams { file, socket, former, buffers, endpoint, own, others: options.lets_in_others() })
     }
 
     /// Of a datagram socket that the program has already, as a service manager hands it over. It becomes
     /// non-blocking, which concerns all copies of it (fcntl(2), F_SETFL), and close-on-exec. Its rights stay
     /// as they are, and dropping this removes nothing from the file system. Of the options count the buffers,
-    /// [`BindOptions::beyond_loopback`] and [`BindOptions::anyone`], which says whom it lets in.
+    /// [`BindOptions::beyond_loopback`] and those that say whom it lets in.
     ///
     /// # Errors
     ///
@@ -125,7 +126,7 @@ impl Datagrams {
         socket.set_nonblocking(true)?;
         let own = names::address(&socket.local_addr()?);
         let former = Vec::new();
-        Ok(Datagrams { file: None, socket, former, buffers, endpoint, own, anyone: options.anyone })
+        Ok(Datagrams { file: None, socket, former, buffers, endpoint, own, others: options.lets_in_others() })
     }
 
     /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.
@@ -290,7 +291,7 @@ impl Datagrams {
     /// known, and to no symbolic link; /proc must be there. (So a program whose real and effective users
     /// differ is not answered at a path, since its file has the one and its datagrams tell the other.)
     /// Other systems tell no credentials; there an endpoint that is bound for its owner alone answers at
-    /// any path but its own, and one for [`BindOptions::anyone`] at none. Clients bound to an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
+    /// any path but its own, and one for others at none. Clients bound to an abstract name, as [`DatagramChannel`](crate::DatagramChannel) is on Linux, have no such file,
     /// but must be in our network namespace to be answered.
     pub fn send(&mut self, bytes: &[u8], to: &Address, owner: Option<&User>) -> io::Result<()> {
         let address = names::answer_address(to)?;
@@ -377,7 +378,7 @@ impl Datagrams {
         address: &SocketAddrAny,
         _owner: Option<&User>,
     ) -> io::Result<rustix::io::Result<usize>> {
-        if self.anyone {
+        if self.others {
             return Err(refused("who has sent from this path is not known"));
         }
         let found = rustix::fs::stat(path)?;

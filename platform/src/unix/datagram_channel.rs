@@ -13,6 +13,7 @@ use socket2::{Protocol, SockAddr, Socket, Type};
 use super::datagram::{set_default_buffers, too_large};
 use super::names::{self, DatagramAddress};
 use super::placed::SocketFile;
+use super::rights::Rights;
 use super::timeout::{SocketTimeout, Wait, error_of};
 use super::{message, owner, reasons, socket};
 use crate::datagram::Received;
@@ -228,7 +229,8 @@ fn connect_by_file(
     // Who sends to us is of no concern: only what comes from the server is taken.
     let is_ours =
         server.is_some_and(|server| *server.user() == crate::peer::User::Uid(super::identity::euid()));
-    let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, !is_ours, LOCK_PATIENCE);
+    let rights = if is_ours { Rights::Owner } else { Rights::Everyone };
+    let bind = |path: &Path| lifecycle::bind(path, Role::Datagrams, rights, LOCK_PATIENCE);
     let (socket, file) = bind(&beside).or_else(|error| {
         let place = Folders::of_this_process().private_path(&name);
         place.and_then(|path| bind(&path)).map_err(|_| {
@@ -290,7 +292,7 @@ fn unix_socket() -> io::Result<(Socket, Option<SocketFile>)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("client-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = Folders::of_this_process().private_path(&name)?;
-    let (socket, file) = lifecycle::bind(&path, Role::Datagrams, false, LOCK_PATIENCE)?;
+    let (socket, file) = lifecycle::bind(&path, Role::Datagrams, Rights::Owner, LOCK_PATIENCE)?;
     set_default_buffers(&socket);
     Ok((socket, Some(file)))
 }

@@ -16,6 +16,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::file::is_socket;
 use super::lock::{PathLock, unwritable};
 use super::placed::{Placed, SocketFile};
+use super::rights::{PRIVATE, Rights};
 use super::{names, socket};
 use crate::BindOptions;
 #[cfg(test)]
@@ -82,19 +83,19 @@ impl Role {
 pub(super) fn bind(
     path: &Path,
     role: Role,
-    anyone: bool,
+    rights: Rights,
     patience: Duration,
 ) -> io::Result<(Socket, SocketFile)> {
     names::path_address(path)?;
     let lock = PathLock::acquire(path, patience)?;
-    bind_locked(path, role, anyone, &lock)
+    bind_locked(path, role, rights, &lock)
 }
 
 /// The same for who has the path's lock.
 pub(super) fn bind_locked(
     path: &Path,
     role: Role,
-    anyone: bool,
+    rights: Rights,
     lock: &PathLock,
 ) -> io::Result<(Socket, SocketFile)> {
     let address = names::path_address(path)?;
@@ -104,15 +105,12 @@ pub(super) fn bind_locked(
     let found = Placed::look(path)?;
     let Some(placed) = Placed::socket(path, &found) else { return Err(in_the_way(path)) };
     let started = match protected {
-        Err(error) if !anyone => was_unreachable(path, &found, role, error),
+        Err(error) if rights == Rights::Owner => was_unreachable(path, &found, role, error),
         _ => Ok(()),
     };
-    let mode = mode(anyone);
-    let started = started.and_then(|()| match Mode::from_raw_mode(found.st_mode) == mode {
-        true => Ok(()),
-        // The umask has taken something away, or was all that could.
-        false => placed.set_mode(mode),
-    });
+    let is_set = rights == Rights::Owner && Mode::from_raw_mode(found.st_mode) == PRIVATE;
+    // The umask has taken something away, or was all that could.
+    let started = started.and_then(|()| if is_set { Ok(()) } else { placed.set_rights(rights) });
     match started.and_then(|()| role.start(&socket)) {
         Ok(()) => Ok((socket, SocketFile::new(placed))),
         Err(error) => {
@@ -143,13 +141,6 @@ fn was_unreachable(path: &Path, found: &Stat, role: Role, error: Errno) -> io::R
     }
     Ok(())
 }
-
-/// Of a socket's file.
-pub(super) fn mode(anyone: bool) -> Mode {
-    if anyone { Mode::from_raw_mode(0o666) } else { PRIVATE }
-}
-
-const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Whether bind(2) gives the file the mode of the descriptor (less the umask), so that no moment
 /// comes at which it has another. Where it does not, fchmod(2) refuses sockets, and the mode is
@@ -286,7 +277,7 @@ mod tests {
     fn refused(role: Role, answers: &[(Call, Answer)]) -> (io::Error, usize) {
         let folder = tempfile::tempdir().unwrap();
         let _script = script(answers);
-        let error = bind(&folder.path().join("s"), role, false, LOCK_PATIENCE).unwrap_err();
+        let error = bind(&folder.path().join("s"), role, Rights::Owner, LOCK_PATIENCE).unwrap_err();
         (error, fs::read_dir(folder.path()).unwrap().count())
     }
 
@@ -318,7 +309,7 @@ mod tests {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         for role in [LISTENER, Role::Datagrams] {
             let _script = script(&[refuses]);
-            let (_socket, _file) = bind(&path, role, false, LOCK_PATIENCE).unwrap();
+            let (_socket, _file) = bind(&path, role, Rights::Owner, LOCK_PATIENCE).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         }
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -327,7 +318,7 @@ mod tests {
         drop(open);
         if is_open {
             let _script = script(&[refuses]);
-            let error = bind(&path, Role::Datagrams, false, LOCK_PATIENCE).unwrap_err();
+            let error = bind(&path, Role::Datagrams, Rights::Owner, LOCK_PATIENCE).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
             assert!(error.to_string().contains("umask 077") && !path.exists(), "{error}");
         }

@@ -19,6 +19,7 @@ use super::folders::Folders;
 use super::lifecycle::Role;
 use super::names::{self, StreamAddress};
 use super::owned::Owned;
+use super::rights::Rights;
 use super::socket::{self, Buffers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
@@ -74,7 +75,7 @@ impl Listener {
     ///
     /// # Platform-specific behavior
     ///
-    /// Unix: sockets in the file system have mode 0600, or 0666 for [`BindOptions::anyone`], from
+    /// Unix: sockets in the file system have mode 0600, or what [`BindOptions::anyone`], `users` and `groups` say, from
     /// the moment that anyone can connect. Next to the path, `PATH.lock` exists while a listener
     /// starts and while it goes; a file system without flock(2) is locked by fcntl(2) (Linux), and one
     /// with neither gets a warning in the log, and keeps a dead server's socket until somebody removes
@@ -97,7 +98,7 @@ impl Listener {
     fn open(endpoint: &Endpoint, options: &BindOptions) -> io::Result<Listener> {
         let role = Role::listener(options);
         let at_path = |location| {
-            BoundPath::bind(location, role, options.anyone)
+            BoundPath::bind(location, role, Rights::of(options))
                 .map(|(socket, file)| (socket, Some(file), Transport::Unix, endpoint.clone()))
         };
         let (socket, file, transport, endpoint) = match names::stream_address(endpoint)? {

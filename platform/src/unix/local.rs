@@ -21,6 +21,7 @@ use super::lifecycle::{self, Probe, Role};
 use super::lock::PathLock;
 use super::names;
 use super::placed::{Placed, SocketFile};
+use super::rights::Rights;
 
 /// What a server has put into the folders, in the order in which it is to be removed.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(super) fn bind(
     name: &str,
     folders: &Folders,
     role: Role,
-    anyone: bool,
+    rights: Rights,
     patience: Duration,
 ) -> io::Result<(Socket, Files)> {
     let (candidates, mut refused) = folders.for_server(name);
@@ -54,7 +55,7 @@ pub(super) fn bind(
     }
     for Held { candidate, lock } in &held {
         remove_dead_link(&candidate.path);
-        match lifecycle::bind_locked(&candidate.path, role, anyone, lock) {
+        match lifecycle::bind_locked(&candidate.path, role, rights, lock) {
             Ok((socket, file)) => {
                 let links = if candidate.is_common { Vec::new() } else { make_links(&held, &candidate.path) };
                 return Ok((socket, Files { links, socket: file }));
@@ -208,7 +209,7 @@ mod tests {
 
         fn bind(&self, session: Option<&str>) -> io::Result<(Socket, Files)> {
             let role = Role::Listener { backlog: 8, attachments: false };
-            bind("app", &self.seen_with(session), role, false, lifecycle::LOCK_PATIENCE)
+            bind("app", &self.seen_with(session), role, Rights::Owner, lifecycle::LOCK_PATIENCE)
         }
 
         fn assert_taken(&self, session: Option<&str>) {

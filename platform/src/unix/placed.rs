@@ -2,13 +2,15 @@
 
 use std::io;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use rustix::fs::{Mode, Stat, lstat, readlink, unlink};
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use rustix::fs::CWD;
+use rustix::fs::{AtFlags, Gid, Mode, Stat, chownat, lstat, readlink, unlink};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::fs::{OFlags, chmod, fstat, open as open_file, stat};
 use rustix::io::Errno;
@@ -17,6 +19,7 @@ use super::file::{Identity, is_socket};
 use super::lock::{PathLock, unwritable};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::owner;
+use super::rights::Rights;
 
 /// How long a listener waits for the lock when it goes. It needs it less; see [`SocketFile`].
 const LOCK_PATIENCE_AT_END: Duration = Duration::from_millis(250);
@@ -51,8 +54,8 @@ impl SocketFile {
         self.maker = Some(process::id());
     }
 
-    pub(super) fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        self.placed.set_mode(mode)
+    pub(super) fn set_rights(&self, rights: Rights) -> io::Result<()> {
+        self.placed.set_rights(rights)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -153,20 +156,35 @@ impl Placed {
         }
     }
 
-    /// By a handle that is known to be our file, not by the path, which in a folder of someone else
+    /// Lets in whom these rights say. A group that we are not in can't be given it (chown(2)); then everybody may come.
+    pub(super) fn set_rights(&self, rights: Rights) -> io::Result<()> {
+        match rights {
+            Rights::Group(gid) if !self.give_to(gid)? => self.set_mode(Rights::Everyone.mode()),
+            _ => self.set_mode(rights.mode()),
+        }
+    }
+
+    /// A handle that is known to be our file, unlike the path, which in a folder of someone else
     /// may by now be a symbolic link to something of ours.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn set_mode(&self, mode: Mode) -> io::Result<()> {
+    fn handle(&self) -> io::Result<(OwnedFd, Stat)> {
         let failed = |error| unwritable(error, "can't set the mode of", &self.path);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = open_file(&self.path, flags, Mode::empty()).map_err(failed)?;
         let found = fstat(&handle).map_err(failed)?;
-        if !self.is(&found) {
-            return Err(io::Error::new(
+        match self.is(&found) {
+            true => Ok((handle, found)),
+            false => Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
                 "the socket was replaced by someone else at once",
-            ));
+            )),
         }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        let failed = |error| unwritable(error, "can't set the mode of", &self.path);
+        let (handle, found) = self.handle()?;
         // fchmod(2) takes no such handle, but it has a path of its own (open(2), O_PATH).
         match chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), mode) {
             Err(Errno::NOENT) => {}
@@ -186,9 +204,29 @@ impl Placed {
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn set_mode(&self, mode: Mode) -> io::Result<()> {
-        use rustix::fs::{AtFlags, CWD, chmodat};
+    fn set_mode(&self, mode: Mode) -> io::Result<()> {
+        use rustix::fs::chmodat;
         Ok(chmodat(CWD, &self.path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes it a group's, if we may.
+    fn give_to(&self, gid: u32) -> io::Result<bool> {
+        match self.change_group(Gid::from_raw(gid))? {
+            Ok(()) => Ok(true),
+            Err(Errno::PERM) => Ok(false),
+            Err(error) => Err(unwritable(error, "can't set the group of", &self.path)),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn change_group(&self, group: Gid) -> io::Result<Result<(), Errno>> {
+        let (handle, _) = self.handle()?;
+        Ok(chownat(&handle, "", None, Some(group), AtFlags::EMPTY_PATH))
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn change_group(&self, group: Gid) -> io::Result<Result<(), Errno>> {
+        Ok(chownat(CWD, &self.path, None, Some(group), AtFlags::SYMLINK_NOFOLLOW))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::BindOptions;
 use crate::datagram::SendBuffer;
 #[cfg(test)]
 use crate::fault::{self, Call};
-use crate::peer::{Credentials, Peer, User};
+use crate::peer::{Credentials, Group, Peer, User};
 
 /// What carries a connection; decides what the system knows about the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,12 +221,80 @@ pub(super) fn parent(socket: impl AsFd) -> Credentials {
     Credentials::new(user, pid.or_else(parent), None)
 }
 
+/// Whether the peer was in one of these groups when it called connect(2) or listen(2), or its effective group is one.
+///
+/// SO_PEERGROUPS (linux/net/core/sock.c, from Linux 4.13 on) tells the supplementary ones, of which the effective one
+/// need not be any (credentials(7)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn is_member(socket: impl AsFd, groups: &[Group]) -> io::Result<bool> {
+    let own = peer_ucred(socket.as_fd())?.gid;
+    Ok(is_one_of(own, groups) || peer_groups(socket.as_fd())?.into_iter().any(|gid| is_one_of(gid, groups)))
+}
+
+fn is_one_of(gid: libc::gid_t, groups: &[Group]) -> bool {
+    let group = Group::Gid(gid);
+    group.is_known() && groups.contains(&group)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<libc::gid_t>> {
+    use std::os::fd::AsRawFd;
+
+    // As many as most processes have; a second look is for all that there are.
+    let mut groups: Vec<libc::gid_t> = vec![0; 32];
+    loop {
+        let mut length = size_of_val(groups.as_slice()) as libc::socklen_t;
+        // SAFETY: `groups` and `length` are locals that outlive the call, `length` is the size of what `groups` holds,
+        // and gid_t is an integer, valid whatever the kernel writes. `socket` is borrowed, so open.
+        let status = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = length as usize / size_of::<libc::gid_t>();
+        if status == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // They were told once and for all, so that their number does not change.
+        if Errno::from_io_error(&error) != Some(Errno::RANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
+/// As above, but here the system tells the effective group only (getpeereid(3)).
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn is_member(socket: impl AsFd, groups: &[Group]) -> io::Result<bool> {
+    if is_one_of(peer_ids(socket.as_fd())?.1, groups) {
+        return Ok(true);
+    }
+    let text = "this system tells the first group of a peer, and no more";
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
 /// The peer's effective user and process at the time of connect(2) or listen(2) (SO_PEERCRED, unix(7)).
+///
+/// No process id stands for one outside of our pid namespace.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let found = peer_ucred(socket)?;
+    let pid = u32::try_from(found.pid).ok().filter(|&pid| pid != 0);
+    Ok(Credentials::new(User::Uid(found.uid), pid, None))
+}
+
+/// What the system notes of the peer at the time of connect(2) or listen(2).
 ///
 /// Not `rustix::net::sockopt::socket_peercred`: its process id can't be 0, which is what the kernel
 /// says about a process outside our pid namespace (a container's socket, mounted into another).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+fn peer_ucred(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     use std::os::fd::AsRawFd;
 
     let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
@@ -242,25 +310,23 @@ fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
             &raw mut length,
         )
     };
-    if status != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let pid = u32::try_from(found.pid).ok().filter(|&pid| pid != 0);
-    Ok(Credentials::new(User::Uid(found.uid), pid, None))
+    if status == 0 { Ok(found) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The peer's effective user at the time of connect(2) or listen(2) (getpeereid(3)).
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    Ok(Credentials::new(User::Uid(peer_ids(socket)?.0), None, None))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn peer_ids(socket: BorrowedFd<'_>) -> io::Result<(libc::uid_t, libc::gid_t)> {
     use std::os::fd::AsRawFd;
 
     let (mut uid, mut gid) = (0, 0);
     // SAFETY: `uid` and `gid` are locals that outlive the call; `socket` is borrowed, so open.
     let status = unsafe { libc::getpeereid(socket.as_raw_fd(), &raw mut uid, &raw mut gid) };
-    if status != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(Credentials::new(User::Uid(uid), None, None))
+    if status == 0 { Ok((uid, gid)) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Ends one direction or both. A connection that has ended already is no failure.
@@ -326,6 +392,14 @@ mod tests {
         assert_eq!(*credentials.user(), User::Uid(super::super::identity::euid()));
         if cfg!(target_os = "linux") {
             assert_eq!(credentials.pid(), Some(std::process::id()));
+        }
+        let own = Group::Gid(rustix::process::getegid().as_raw());
+        assert!(is_member(&near, &[Group::Gid(4711), own]).unwrap());
+        if cfg!(target_os = "linux") {
+            assert!(!is_member(&near, &[]).unwrap());
+            for gid in rustix::process::getgroups().unwrap() {
+                assert!(is_member(&near, &[Group::Gid(gid.as_raw())]).unwrap());
+            }
         }
     }
 }

@@ -12,12 +12,13 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::SockRef;
 
 use super::Attachment;
+use super::executable::{self, Executable};
 use super::names;
 use super::owned::Owned;
 use super::passing;
 use super::socket::{self, Transport};
 use crate::Carried;
-use crate::peer::{Address, Peer};
+use crate::peer::{Address, Group, Peer};
 
 /// One accepted connection, non-blocking, for use with mio. Dropping it closes it.
 ///
@@ -144,8 +145,8 @@ impl Stream {
         Ok(retry_on_intr(|| passing::receive_all(&self.socket, buf, RecvFlags::empty()))?)
     }
 
-    /// As [`Stream::write_vectored`], and these go with the first byte; one to [`MAX_ATTACHMENTS`](crate::MAX_ATTACHMENTS). They
-    /// have gone if any byte was taken.
+    /// As [`Stream::write_vectored`], and these go with the first byte; one to
+    /// [`MAX_ATTACHMENTS`](crate::MAX_ATTACHMENTS). They have gone if any byte was taken.
     ///
     /// # Errors
     ///
@@ -195,6 +196,37 @@ impl Stream {
     /// ours, nor on the BSDs and macOS. Windows pipes tell only after a first read.
     pub fn peer(&self) -> io::Result<Peer> {
         socket::peer(&self.socket, self.transport)
+    }
+
+    /// Whether the peer is in one of these groups, its own one included.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; that it does not tell.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: the groups at the time of connect(2) (SO_PEERGROUPS, unix(7)); other systems than Linux tell the
+    /// effective one only. Windows: those that the token of a pipe's client has enabled, behind the first read; of a
+    /// pipe's server nobody tells.
+    pub fn is_member(&self, groups: &[Group]) -> io::Result<bool> {
+        socket::is_member(&self.socket, groups)
+    }
+
+    /// The program of the process that is the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if it has ended or is out of sight, [`io::ErrorKind::PermissionDenied`] if the system
+    /// does not let us look, [`io::ErrorKind::Unsupported`] if it can't tell.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: of the process that has called connect(2), whoever has the socket now. Linux from 6.5 on; of another
+    /// user's process, or one with privileges of its own, only root sees it. Windows: of the process that has opened the
+    /// pipe's client end; over TCP nobody tells.
+    pub fn executable(&self) -> io::Result<Executable> {
+        executable::of_peer(&self.socket)
     }
 
     /// The address of this end.

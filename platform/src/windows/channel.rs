@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::Attachment;
 use super::duplex::Duplex;
+use super::executable::{self, Executable};
 use super::names::{self, PipeName, StreamAddress};
 use super::overlapped::Object;
 use super::owned::{Connection, Owned, PipeEnd};
 use super::stream::no_half_close;
 use super::{pipe, tcp};
 use crate::deadline::Deadline;
-use crate::{Address, Carried, Endpoint, Peer};
+use crate::{Address, Carried, Endpoint, Group, Peer};
 
 /// The client's end of a connection.
 ///
@@ -122,6 +123,25 @@ impl Channel {
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Nobody tells of a pipe's server, nor of one over TCP, which groups it is in.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, always.
+    pub fn is_member(&self, _groups: &[Group]) -> io::Result<bool> {
+        Err(executable::untold("which groups it is in"))
+    }
+
+    /// The program of the process that has made this instance of the pipe.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Stream::executable`](crate::Stream::executable).
+    pub fn executable(&self) -> io::Result<Executable> {
+        self.with_pipe(|pipe| executable::of_peer(pipe, pipe::server_pid(pipe)?))
+            .unwrap_or_else(|| Err(executable::untold("which program it is")))
     }
 
     /// Our end's address: none on a pipe.

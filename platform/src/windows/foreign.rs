@@ -63,7 +63,8 @@ impl ExpectedProcess {
     }
 }
 
-fn open(pid: u32) -> io::Result<OwnedHandle> {
+/// A process by its number, held from here on.
+pub(super) fn open(pid: u32) -> io::Result<OwnedHandle> {
     const INHERIT: i32 = 0;
     // SAFETY: only values are given.
     let handle = unsafe { OpenProcess(SYNCHRONIZE | PROCESS_QUERY_LIMITED_INFORMATION, INHERIT, pid) };

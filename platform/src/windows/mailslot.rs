@@ -337,9 +337,9 @@ fn descriptor(options: &BindOptions) -> io::Result<SecurityDescriptor> {
 
 /// As for a pipe (`security.rs`), with the rights of a mailslot.
 fn sddl(user: &Sid, integrity: u32, options: &BindOptions) -> String {
-    let everyone = if options.anyone { format!("(A;;{WRITER_ACCESS:#x};;;WD)") } else { String::new() };
+    let others = security::others(WRITER_ACCESS, options);
     let label = security::label_level(integrity, options);
-    format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){everyone}S:(ML;;NW;;;S-1-16-{label})")
+    format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){others}S:(ML;;NW;;;S-1-16-{label})")
 }
 
 /// What these locks guard is whole at every moment, so a panic elsewhere does no harm.

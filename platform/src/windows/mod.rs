@@ -32,6 +32,8 @@
 //! * that the clients of a server that was killed keep its pipe's name (under Wine they don't), that
 //!   such a pipe can't be opened, which is how [`Listener::bind`] tells it from another server's, and
 //!   that disconnecting them frees the name (the waiting itself is tested without a pipe);
+//! * that groups which a token has for denying only are none of a client's, and what the name of a running program's
+//!   file is once somebody has renamed that;
 //! * that a refused TCP connect on loopback fails at once (`SIO_TCP_INITIAL_RTO`; Wine has no such
 //!   delay in the first place), and that `SO_EXCLUSIVEADDRUSE` keeps others off a port (in which
 //!   case a second server may be told WSAEACCES), and that a backlog over 200 needs a hint;
@@ -63,6 +65,7 @@ mod datagram_channel;
 mod detached;
 mod duplex;
 mod environment;
+mod executable;
 mod foreign;
 mod identity;
 mod inet;
@@ -103,6 +106,7 @@ pub use child::ChildProcess;
 pub use datagram::Datagrams;
 pub use datagram_channel::DatagramChannel;
 pub use detached::{Program, Started};
+pub use executable::Executable;
 pub use foreign::{ExpectedProcess, ForeignProcess};
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;

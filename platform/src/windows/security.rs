@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::mem::offset_of;
-use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
@@ -11,10 +11,10 @@ use widestring::U16CString;
 use windows_sys::Win32::Foundation::{ERROR_NO_TOKEN, HANDLE, LocalFree};
 use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
 use windows_sys::Win32::Security::{
-    ACE_HEADER, ACL, GetAce, GetLengthSid, GetTokenInformation, LABEL_SECURITY_INFORMATION,
-    LookupAccountSidW, OWNER_SECURITY_INFORMATION, PSID, RevertToSelf, SYSTEM_MANDATORY_LABEL_ACE,
-    TOKEN_ACCESS_MASK, TOKEN_IMPERSONATE, TOKEN_INFORMATION_CLASS, TOKEN_MANDATORY_LABEL, TOKEN_QUERY,
-    TOKEN_USER, TokenIntegrityLevel, TokenUser,
+    ACE_HEADER, ACL, CheckTokenMembership, GetAce, GetLengthSid, GetTokenInformation,
+    LABEL_SECURITY_INFORMATION, LookupAccountSidW, OWNER_SECURITY_INFORMATION, PSID, RevertToSelf,
+    SYSTEM_MANDATORY_LABEL_ACE, TOKEN_ACCESS_MASK, TOKEN_IMPERSONATE, TOKEN_INFORMATION_CLASS,
+    TOKEN_MANDATORY_LABEL, TOKEN_QUERY, TOKEN_USER, TokenIntegrityLevel, TokenUser,
 };
 use windows_sys::Win32::System::Pipes::ImpersonateNamedPipeClient;
 use windows_sys::Win32::System::SystemServices::SYSTEM_MANDATORY_LABEL_ACE_TYPE;
@@ -22,7 +22,7 @@ use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken, SetThreadToken,
 };
 
-use crate::{BindOptions, Sid};
+use crate::{BindOptions, Group, Sid, User};
 
 /// The integrity level of sandboxed processes ("Well-known SIDs",
 /// learn.microsoft.com/windows/win32/secauthz/well-known-sids: S-1-16-4096).
@@ -40,7 +40,6 @@ pub(super) const CLIENT_ACCESS: u32 = 0x0012_019b;
 
 /// The descriptor that a listener's pipe gets.
 pub(super) fn descriptor(options: &BindOptions) -> io::Result<SecurityDescriptor> {
-    use std::os::windows::io::AsHandle;
     let token = process_token()?;
     let user = token_user(token.as_handle())?;
     let integrity = token_integrity(token.as_handle())?;
@@ -53,20 +52,37 @@ pub(super) fn descriptor(options: &BindOptions) -> io::Result<SecurityDescriptor
 ///
 /// * `O:` the user, not the Administrators group, which would own what an elevated process makes
 ///   by default: clients check the owner, and are mostly not elevated.
-/// * `D:P` full access (GA) for the user and SYSTEM (SY), nothing inherited, nobody else.
+/// * `D:P` full access (GA) for the user and SYSTEM (SY), nothing inherited; for those whom the options
+///   name, what a client needs; nobody else.
 /// * `S:(ML;;NW;;;…)` no writing (NW) from below this integrity level, and so no connecting.
 fn sddl(user: &Sid, integrity: u32, options: &BindOptions) -> String {
-    let everyone = if options.anyone { format!("(A;;{CLIENT_ACCESS:#x};;;WD)") } else { String::new() };
+    let others = others(CLIENT_ACCESS, options);
     let label = label_level(integrity, options);
-    format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){everyone}S:(ML;;NW;;;S-1-16-{label})")
+    format!("O:{user}D:P(A;;GA;;;{user})(A;;GA;;;SY){others}S:(ML;;NW;;;S-1-16-{label})")
 }
 
-/// The integrity level of the label on what a process of this one listens on. Who lets everyone in does
+/// The entries for those other than the owner who may have this access.
+pub(super) fn others(access: u32, options: &BindOptions) -> String {
+    if options.anyone {
+        return format!("(A;;{access:#x};;;WD)");
+    }
+    let users = options.users.iter().filter_map(|user| match user {
+        User::Sid(sid) => Some(sid),
+        User::Uid(_) => None,
+    });
+    let groups = options.groups.iter().filter_map(|group| match group {
+        Group::Sid(sid) => Some(sid),
+        Group::Gid(_) => None,
+    });
+    users.chain(groups).map(|sid| format!("(A;;{access:#x};;;{sid})")).collect()
+}
+
+/// The integrity level of the label on what a process of this one listens on. Who names others does
 /// not mean elevated processes only.
 pub(super) fn label_level(integrity: u32, options: &BindOptions) -> u32 {
     match options {
         BindOptions { lower_integrity: true, .. } => integrity.min(LOW_INTEGRITY),
-        BindOptions { anyone: true, .. } => integrity.min(MEDIUM_INTEGRITY),
+        options if options.lets_in_others() => integrity.min(MEDIUM_INTEGRITY),
         _ => integrity,
     }
 }
@@ -146,6 +162,34 @@ pub(super) fn token_user(token: BorrowedHandle<'_>) -> io::Result<Sid> {
     let user = unsafe { buffer.as_ptr().cast::<TOKEN_USER>().read() };
     // SAFETY: the SID lies in `buffer`, which lives until the end of this function.
     unsafe { copy_sid(user.User.Sid) }
+}
+
+/// Whether the client at the other end of a server's pipe is in one of these groups, as far as its token has
+/// them enabled: a group that only denies, such as that of the administrators for one who is not elevated, is none.
+///
+/// "CheckTokenMembership function",
+/// learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-checktokenmembership. It takes an
+/// impersonation token, which that of a client is.
+pub(super) fn client_is_member(pipe: BorrowedHandle<'_>, groups: &[Group]) -> io::Result<bool> {
+    let token = client_token(pipe)?;
+    for group in groups {
+        if let Group::Sid(sid) = group
+            && is_member(token.as_handle(), sid)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_member(token: BorrowedHandle<'_>, sid: &Sid) -> io::Result<bool> {
+    let aligned = aligned(sid);
+    let mut is_member = 0;
+    // SAFETY: the handle is borrowed, hence open; the copy of the SID and `is_member` live until the call returns.
+    let ok = unsafe {
+        CheckTokenMembership(token.as_raw_handle(), aligned.as_ptr().cast_mut().cast(), &raw mut is_member)
+    };
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(is_member != 0) }
 }
 
 /// A token's mandatory integrity level.
@@ -265,14 +309,17 @@ pub(super) unsafe fn copy_sid(sid: PSID) -> io::Result<Sid> {
     Sid::from_bytes(bytes).ok_or_else(invalid)
 }
 
-/// `DOMAIN\name` of a SID.
-pub(super) fn account_name(sid: &Sid) -> io::Result<String> {
-    // A copy that is aligned as the system wants its SIDs (four bytes).
-    let mut aligned: Vec<u32> = sid
-        .as_bytes()
+/// A copy that is aligned as the system wants its SIDs (four bytes).
+fn aligned(sid: &Sid) -> Vec<u32> {
+    sid.as_bytes()
         .chunks_exact(4)
         .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
-        .collect();
+        .collect()
+}
+
+/// `DOMAIN\name` of a SID.
+pub(super) fn account_name(sid: &Sid) -> io::Result<String> {
+    let mut aligned = aligned(sid);
     let (mut name, mut domain) = ([0u16; 257], [0u16; 257]);
     let (mut name_size, mut domain_size) = (257, 257);
     let mut kind = 0;
@@ -318,7 +365,13 @@ mod tests {
         assert!(sddl(&user, 0x2000, &options).contains("(A;;GA;;;SY)(A;;0x12019b;;;WD)S:"));
         assert!(sddl(&user, 0x3000, &options).ends_with("S:(ML;;NW;;;S-1-16-4096)"));
         descriptor(&options).unwrap();
-        // Everyone can't mean those only who are elevated, too.
+        options.anyone = false;
+        options.users = vec![User::Sid(Sid::new(5, &[20]).unwrap()), User::Uid(7)];
+        options.groups = vec![Group::Sid(Sid::new(5, &[32, 545]).unwrap()), Group::Gid(7)];
+        let named = "(A;;GA;;;SY)(A;;0x12019b;;;S-1-5-20)(A;;0x12019b;;;S-1-5-32-545)S:";
+        assert!(sddl(&user, 0x2000, &options).contains(named));
+        descriptor(&options).unwrap();
+        // Others can't mean those only who are elevated, too.
         options.lower_integrity = false;
         assert!(sddl(&user, 0x3000, &options).ends_with("S:(ML;;NW;;;S-1-16-8192)"));
         assert!(sddl(&user, 0x4000, &options).ends_with("S:(ML;;NW;;;S-1-16-8192)"));

@@ -11,11 +11,12 @@ use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
 use super::Attachment;
+use super::executable::{self, Executable};
 use super::owned::{Connection, Owned, PipeEnd};
 use super::{closing, pipe, security, tcp};
 #[cfg(test)]
 use crate::fault::{self, Call};
-use crate::{Address, Carried, Credentials, Peer, User};
+use crate::{Address, Carried, Credentials, Group, Peer, User};
 
 /// What mio reads from a pipe at a time.
 const PIPE_READ: usize = 4 * 1024;
@@ -309,6 +310,35 @@ impl Stream {
             }
             Inner::Tcp(socket) => Ok(Peer::new(None, Some(socket.peer_addr().map_err(tcp::error)?))),
         }
+    }
+
+    /// Whether a pipe's client is in one of these groups, and its token has that enabled. Behind the first read.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` of a pipe's server, and over TCP; what the system says.
+    pub fn is_member(&self, groups: &[Group]) -> io::Result<bool> {
+        match &self.0 {
+            Inner::Pipe(pipe) if pipe.end == PipeEnd::Server => {
+                security::client_is_member(pipe::handle(&pipe.pipe), groups)
+            }
+            Inner::Pipe(_) | Inner::Tcp(_) => Err(executable::untold("which groups it is in")),
+        }
+    }
+
+    /// The program of the process at the pipe's other end.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if it has ended, `PermissionDenied` if the system does not let us look, `Unsupported` over TCP.
+    pub fn executable(&self) -> io::Result<Executable> {
+        let Inner::Pipe(pipe) = &self.0 else { return Err(executable::untold("which program it is")) };
+        let handle = pipe::handle(&pipe.pipe);
+        let pid = match pipe.end {
+            PipeEnd::Server => pipe::client_pid(handle),
+            PipeEnd::Client => pipe::server_pid(handle),
+        };
+        executable::of_peer(handle, pid?)
     }
 
     /// Our end's address: the pipe's name, or the socket's address.

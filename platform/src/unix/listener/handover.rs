@@ -13,6 +13,7 @@ use super::super::lifecycle::Role;
 use super::super::names::{self, StreamAddress, invalid};
 use super::super::owned::Owned;
 use super::super::passing;
+use super::super::rights::Rights;
 use super::super::socket;
 use super::super::socket::{Buffers, Transport};
 use super::super::stream::Stream;
@@ -91,7 +92,8 @@ impl Listener {
             }
             StreamAddress::Inet { .. } => return Err(cant_be_passed()),
         };
-        let file = location.map(|location| BoundPath::take_over(location, role, options.anyone, &theirs));
+        let file =
+            location.map(|location| BoundPath::take_over(location, role, Rights::of(options), &theirs));
         // As a listener's is already. It concerns all copies.
         socket.set_nonblocking(true)?;
         Ok(Listener {
@@ -277,10 +279,10 @@ mod tests {
             || ["a", "run", "tmp"].map(|name| std::fs::read_dir(root.path().join(name)).unwrap().count());
         let role = Role::Listener { backlog: 8, attachments: false };
         let (socket, older) =
-            local::bind("app", &folders(Some("a")), role, false, lifecycle::LOCK_PATIENCE).unwrap();
+            local::bind("app", &folders(Some("a")), role, Rights::Owner, lifecycle::LOCK_PATIENCE).unwrap();
         let location = |session| Location::Local { name: "app".into(), folders: folders(session) };
         let name = Address::Path(Path::new(&root.path().join("a/app.sock")).to_owned());
-        let mut newer = BoundPath::take_over(location(None), role, false, &name).unwrap();
+        let mut newer = BoundPath::take_over(location(None), role, Rights::Owner, &name).unwrap();
         newer.own().unwrap();
         std::mem::forget(older);
         assert_eq!(files(), [1, 1, 1]);
