@@ -122,7 +122,7 @@ pub mod tokio;
 #[cfg(feature = "serde")]
 pub mod typed;
 
-pub use access::Access;
+pub use access::{Access, Rules, current_user};
 pub use app::{
     Acquired, Activation, Activations, Helper, HelperBuilder, HelperState, HelperStates, OtherInstance,
     Presence, Restart, SingleInstance, SingleInstanceBuilder, Start, Stopped, outlive_parent, stop_server,
@@ -141,8 +141,8 @@ pub use server::{
     Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
-    Address, Attachment, Credentials, Endpoint, EndpointError, EndpointKind, Owned, Peer, PollDescriptor,
-    Sid, User, user_name,
+    Address, Attachment, Credentials, Endpoint, EndpointError, EndpointKind, Group, Owned, Peer,
+    PollDescriptor, Sid, User, user_name,
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
@@ -156,7 +156,8 @@ const _: () = {
     const fn sent<T: Send>() {}
     const fn shared<T: Send + Sync>() {}
 
-    shared::<(Access, Address, App, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
+    shared::<(Access, Group, Rules)>();
+    shared::<(Address, App, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
     shared::<(
         Error,
         Executed,

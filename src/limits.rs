@@ -70,15 +70,15 @@ pub struct ListenerLimits {
     /// Connections that it holds at a time. Further ones are answered "busy" (-6) and
     /// closed. Default 16,384: an idle one costs about a quarter of a KiB besides its descriptor.
     pub max_connections: usize,
-    /// Of these places, how many connections of one peer may hold on a listener for
-    /// [`Access::Anyone`](crate::Access::Anyone): of one user where the system names it, else of one IP
+    /// Of these places, how many connections of one peer may hold on a listener for others than our own
+    /// user ([`Access`](crate::Access)): of one user where the system names it, else of one IP
     /// address (IPv6: of one /64; all loopback addresses are one). Further ones are answered "busy" (-6).
     /// Our own user and the system's may hold all, where the system names them. Default `None`: all but a
     /// quarter of them, or of the descriptors that the process may have when it listens, if those are
     /// fewer. Over TCP all users of this machine look alike.
     pub max_connections_per_peer: Option<usize>,
     /// From the connection to the peer's first byte; on streams without frames to the first byte either
-    /// way. Default `None`: on listeners for [`Access::Anyone`](crate::Access::Anyone) 10 s, or a minute
+    /// way. Default `None`: on listeners for others than our own user 10 s, or a minute
     /// without frames, where people may type; on others no limit. A time that is set holds whoever may
     /// connect; `Some(Duration::MAX)` is no limit.
     pub first_byte_timeout: Option<Duration>,
@@ -125,21 +125,21 @@ impl Limits {
 
 impl ListenerLimits {
     /// How many places of a listener one peer may hold, in a process that may have so many descriptors.
-    pub(crate) fn share(&self, access: Access, descriptors: u64) -> usize {
+    pub(crate) fn share(&self, access: &Access, descriptors: u64) -> usize {
         let places = self.max_connections.min(usize::try_from(descriptors).unwrap_or(usize::MAX));
-        match access {
-            Access::SameUser => usize::MAX,
-            Access::Anyone => self.max_connections_per_peer.unwrap_or(places - places / 4),
+        match access.lets_in_others() {
+            false => usize::MAX,
+            true => self.max_connections_per_peer.unwrap_or(places - places / 4),
         }
     }
 
     /// How long a peer may be silent at first.
-    pub(crate) fn first_byte(&self, access: Access, has_frames: bool) -> Option<Duration> {
-        match (self.first_byte_timeout, access, has_frames) {
+    pub(crate) fn first_byte(&self, access: &Access, has_frames: bool) -> Option<Duration> {
+        match (self.first_byte_timeout, access.lets_in_others(), has_frames) {
             (Some(time), ..) => Some(time),
-            (None, Access::SameUser, _) => None,
-            (None, Access::Anyone, true) => Some(FIRST_BYTE),
-            (None, Access::Anyone, false) => Some(FIRST_BYTE_OF_PEOPLE),
+            (None, false, _) => None,
+            (None, true, true) => Some(FIRST_BYTE),
+            (None, true, false) => Some(FIRST_BYTE_OF_PEOPLE),
         }
     }
 }
@@ -215,9 +215,9 @@ mod tests {
     #[test]
     fn one_peer_has_its_share_of_places_or_of_descriptors() {
         let mut limits = ListenerLimits { max_connections: 100, ..ListenerLimits::default() };
-        let share = |limits: &ListenerLimits, descriptors| limits.share(Access::Anyone, descriptors);
+        let share = |limits: &ListenerLimits, descriptors| limits.share(&Access::Anyone, descriptors);
         assert_eq!([u64::MAX, 100, 40, 0].map(|descriptors| share(&limits, descriptors)), [75, 75, 30, 0]);
-        assert_eq!(limits.share(Access::SameUser, 40), usize::MAX);
+        assert_eq!(limits.share(&Access::SameUser, 40), usize::MAX);
         limits.max_connections_per_peer = Some(90);
         assert_eq!(share(&limits, 40), 90, "who sets it has decided");
     }
@@ -226,7 +226,7 @@ mod tests {
     fn strangers_may_be_silent_for_so_long_at_first() {
         let first = |set, access, has_frames| {
             let limits = ListenerLimits { first_byte_timeout: set, ..ListenerLimits::default() };
-            limits.first_byte(access, has_frames).map(|time| time.as_secs())
+            limits.first_byte(&access, has_frames).map(|time| time.as_secs())
         };
         assert_eq!([true, false].map(|has_frames| first(None, Access::SameUser, has_frames)), [None, None]);
         assert_eq!(first(None, Access::Anyone, true), Some(10));

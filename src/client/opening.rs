@@ -15,7 +15,7 @@ use super::line::Line;
 use super::medium::{Medium, at_once};
 use super::relay::Fate;
 use super::{Client, Connect, Link, RawDatagrams, RawStream};
-use crate::access::{Denied, OwnIdentity};
+use crate::access::{Access, Asked, NotAsked, OwnIdentity, Policy};
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::limits::MAX_SPIN;
 use crate::loops;
@@ -204,16 +204,16 @@ impl Connect {
         if let Some(given) = &self.given {
             let mut channel = given.take()?;
             channel.spin(self.spin);
-            self.check(channel.peer())?;
+            self.hold(&self.policy()?, channel.peer(), &channel)?;
             log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
             return Ok(channel);
         }
-        self.check_verifiable()?;
+        let policy = self.check_verifiable()?;
         self.check_thread(|| None)?;
         let os = |error| Error::os("connect to", &self.endpoint, error).not_executed();
         let mut channel = Channel::connect(&self.endpoint, self.timeout).map_err(os)?;
         channel.spin(self.spin);
-        self.check(channel.peer())?;
+        self.hold(&policy, channel.peer(), &channel)?;
         self.check_thread(|| channel.peer_address().ok())?;
         log::debug!("{}: connected to {}", self.endpoint, channel.peer().as_server());
         Ok(channel)
@@ -221,15 +221,16 @@ impl Connect {
 
     /// The same for datagrams.
     pub(super) fn connect_datagrams(&self) -> Result<DatagramChannel> {
-        self.check_verifiable()?;
+        let policy = self.check_verifiable()?;
         let os = |error| Error::os("connect to", &self.endpoint, error);
         let socket = DatagramChannel::connect(&self.endpoint).map_err(os)?;
-        self.check(socket.peer())?;
+        self.hold(&policy, socket.peer(), &NotAsked)?;
         log::debug!("{}: a socket for {}", self.endpoint, socket.peer());
         Ok(socket)
     }
 
-    fn check_verifiable(&self) -> Result<()> {
+    /// Whether it can be told whose server it is; and by which policy that is judged.
+    fn check_verifiable(&self) -> Result<Policy> {
         if let Endpoint::Tcp { port: 0, .. } | Endpoint::Udp { port: 0, .. } = self.endpoint {
             return Err(
                 self.invalid("port 0 is for servers, for which the system chooses one; write that one")
@@ -243,7 +244,15 @@ impl Connect {
                 "nobody vouches for who serves there; use a token, or say Access::Anyone if that may be anyone",
             ));
         }
-        Ok(())
+        match self.access.objection(&self.endpoint) {
+            Some(text) => Err(self.invalid(text)),
+            None => self.policy(),
+        }
+    }
+
+    fn policy(&self) -> Result<Policy> {
+        Policy::set_up(&self.access, self.lower_integrity)
+            .map_err(|error| Error::os("connect to", &self.endpoint, error))
     }
 
     /// Whether it is not this thread that would have to answer.
@@ -256,26 +265,25 @@ impl Connect {
 
     /// Whether the system need not say who serves there, since the token will.
     fn is_verified_otherwise(&self) -> bool {
-        self.has_token() && self.given.is_none() && !self.endpoint.can_verify_server()
+        let is_asked_for = self.has_token() && self.access == Access::SameUser;
+        is_asked_for && self.given.is_none() && !self.endpoint.can_verify_server()
     }
 
-    fn check(&self, server: &Peer) -> Result<()> {
+    /// Holds a server to the policy. `more`: what the system tells of it besides.
+    fn hold(&self, policy: &Policy, server: &Peer, more: &impl Asked) -> Result<()> {
         if self.is_verified_otherwise() {
             return Ok(());
         }
-        let own_identity =
-            OwnIdentity::look_up().map_err(|error| Error::os("connect to", &self.endpoint, error))?;
-        self.access.admits_server(server, &own_identity, self.lower_integrity).map_err(|denied| {
-            let advice = match denied {
-                _ if !self.has_choice => "",
-                Denied::LowerIntegrity { .. } => {
-                    "; access for anyone would allow it; so would lower_integrity"
-                }
-                Denied::Unknown | Denied::OtherUser(_) => "; access for anyone would allow it",
+        policy.admits_server(server, more).map_err(|denied| {
+            let rule = match policy.access() {
+                Access::SameUser | Access::Anyone => String::new(),
+                access @ Access::Rules(_) => format!(", by {access}"),
             };
-            let why = format!("we do not talk to that server: {denied}");
+            let advice = if self.has_choice { format!("; {}", denied.remedy()) } else { String::new() };
+            let why = format!("we do not talk to that server{rule}: {denied}");
+            let us = policy.us();
             Error::new("connect to", &self.endpoint, Kind::Refused { by: RefusedBy::OurAccess, why })
-                .with_note(|_| format!("that is {}, this is {own_identity}{advice}", server.as_server()))
+                .with_note(|_| format!("that is {}, this is {us}{advice}", server.as_server()))
         })
     }
 }
@@ -287,8 +295,8 @@ fn explain(error: Error, server: &Peer, timeout: Option<Duration>) -> Error {
         if error.was_refused_with(ResultCode::NOT_PERMITTED) {
             let us = OwnIdentity::look_up().map_or_else(|_| "another user".into(), |us| us.to_string());
             format!(
-                "the server is {server}, this is {us}; unless it is told to let anyone in, it serves processes of \
-                 its own user, and root"
+                "the server is {server}, this is {us}; unless it is told to let others in, it serves processes of \
+                 its own user, and root; its log says by which rule it has refused this one"
             )
         } else if error.was_refused_with(ResultCode::BUSY) {
             format!("the server, {server}, has no room for another connection; try again later")
@@ -313,8 +321,10 @@ mod tests {
     fn what_would_let_us_in_is_said_to_those_who_can_say_it() {
         let other = Credentials::new(User::Uid(4711), Some(1), None);
         let connect = Connect::at(Endpoint::Local("app".into()));
-        let said =
-            |connect: Connect| connect.check(&Peer::new(Some(other.clone()), None)).expect_err("another");
+        let said = |connect: Connect| {
+            let peer = Peer::new(Some(other.clone()), None);
+            connect.hold(&connect.policy().expect("a policy"), &peer, &NotAsked).expect_err("another")
+        };
         let (free, bound) = (said(connect.clone()), said(connect.without_choice()));
         assert_eq!([&free, &bound].map(Error::refused_by), [Some(RefusedBy::OurAccess); 2]);
         assert!(

@@ -36,12 +36,13 @@ impl<Y: System> Reactor<Y> {
     pub(crate) fn bring(
         &mut self,
         stream: Y::Stream,
-        access: Access,
+        access: &Access,
         site: impl FnOnce() -> Site,
     ) -> io::Result<()> {
         self.takes_endpoints()?;
-        let is_like =
-            |source: &Source<Y>| matches!(source.socket, Socket::Brought(_)) && source.site.access == access;
+        let is_like = |source: &Source<Y>| {
+            matches!(source.socket, Socket::Brought(_)) && source.site.policy.access() == access
+        };
         let number = match self.sources.iter().find(|source| is_like(source)) {
             Some(source) => source.number(),
             None => {

@@ -18,6 +18,7 @@ use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
 use super::watch::{Ran, Watch};
 use super::{Incoming, Origin, Service};
+use crate::access::NotAsked;
 use crate::counters::Counters;
 use sidewire_wire::datagram::{self, Parsed};
 use sidewire_wire::frame::Kind;
@@ -87,7 +88,7 @@ impl<D: DatagramIo> DatagramSocket<D> {
         }
         let patience = site.settings.limits.write_stall_timeout;
         Ok(DatagramSocket {
-            out: Outgoing::new(socket, site.own_identity.clone(), counters, patience),
+            out: Outgoing::new(socket, site.us().clone(), counters, patience),
             retry: Wakeup::default(),
             owed: OwedDatagrams::default(),
             scratch: Outbox::default(),
@@ -211,12 +212,15 @@ impl<Y: System> Receiving<'_, Y> {
         if matches!(self.site.endpoint, Endpoint::Mailslot(_)) {
             return true;
         }
-        let Site { access, own_identity, lower_integrity, endpoint, tallies, .. } = &self.site;
-        let Err(denied) = access.admits_client(peer, own_identity, *lower_integrity) else { return true };
+        let Site { policy, endpoint, tallies, .. } = &self.site;
+        let Err(denied) = policy.admits_client(peer, &NotAsked) else { return true };
         self.socket.out.counters.refused();
         if let Some(count) = tallies.refused.next_worth_telling() {
             let from = Sender(from);
-            log::warn!("{endpoint}: refused a datagram of {peer} ({from}): {denied}; {count} so far");
+            let (access, remedy) = (policy.access(), denied.remedy());
+            log::warn!(
+                "{endpoint}: refused a datagram of {peer} ({from}) by {access}: {denied}; {remedy}; {count} so far"
+            );
         }
         false
     }

@@ -450,7 +450,7 @@ impl<Y: System> Reactor<Y> {
         if let Some(source) = self.sources.get_mut(usize::from(link.source())) {
             source.connections -= usize::from(link.quota().takes_a_place());
             if let (Quota::CountedForPeer, Some(peer)) = (link.quota(), link.peer()) {
-                source.site.parties.leave(peer, &source.site.own_identity);
+                source.site.parties.leave(peer, source.site.us());
             }
             report_end(key, &link, &mut source.site, &self.counters);
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);

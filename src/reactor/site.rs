@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sidewire_platform::{Endpoint, Peer, Tally};
 
 use super::parties::Parties;
-use crate::access::{Access, Denied, OwnIdentity};
+use crate::access::{Asked, Denied, OwnIdentity, Policy};
 use crate::counters::Counters;
 use crate::limits::MAX_REFUSING;
 use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode, Settings};
@@ -25,9 +25,7 @@ pub(crate) struct Site {
     /// If it is left to a newer server: how long what was accepted before may take then.
     pub(crate) gives_way: Option<Duration>,
     pub(crate) greets: Greets,
-    pub(crate) access: Access,
-    pub(crate) lower_integrity: bool,
-    pub(crate) own_identity: OwnIdentity,
+    pub(crate) policy: Policy,
     pub(crate) settings: Arc<Settings>,
     /// Places for connections.
     pub(crate) max_connections: usize,
@@ -145,20 +143,26 @@ impl Site {
 
     /// Whether a peer may ask for more than calls: only our own user may, whoever may connect.
     pub(super) fn admits_task(&self, peer: &Peer) -> Result<(), Denied> {
-        Access::SameUser.admits_client(peer, &self.own_identity, false)
+        self.us().admits_client(peer, false)
     }
 
-    /// Holds a peer to the policy of this listener. `unknown`: why the system doesn't tell who it is.
+    /// Who we are.
+    pub(crate) fn us(&self) -> &OwnIdentity {
+        self.policy.us()
+    }
+
+    /// Holds a peer to the policy of this listener. `more`: what the system tells of it besides. `unknown`: why the system doesn't tell who it is.
     pub(crate) fn identify(
         &self,
         peer: &Peer,
+        more: &impl Asked,
         unknown: Option<&io::Error>,
         protocol: &mut Protocol,
         refusals: &mut Refusals,
         now: Instant,
     ) -> Admission {
-        match self.access.admits_client(peer, &self.own_identity, self.lower_integrity) {
-            Ok(()) => match self.parties.enter(peer, &self.own_identity) {
+        match self.policy.admits_client(peer, more) {
+            Ok(()) => match self.parties.enter(peer, self.us()) {
                 Ok(()) => Admission::Admitted,
                 Err(held) => {
                     if let Some(count) = self.tallies.crowded.next_worth_telling() {
@@ -172,9 +176,12 @@ impl Site {
             },
             Err(denied) => {
                 if let Some(count) = self.tallies.refused.next_worth_telling() {
-                    let endpoint = &self.endpoint;
+                    let (endpoint, access, remedy) = (&self.endpoint, self.policy.access(), denied.remedy());
                     let why = unknown.map(|error| format!(" ({error})")).unwrap_or_default();
-                    log::warn!("{endpoint}: refused a connection from {peer}: {denied}{why}; {count} so far");
+                    log::warn!(
+                        "{endpoint}: refused a connection from {peer} by {access}: {denied}{why}; {remedy}; \
+                         {count} so far"
+                    );
                 }
                 refusals.refuse(protocol, ResultCode::NOT_PERMITTED, now)
             }

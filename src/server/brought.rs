@@ -45,7 +45,7 @@ impl<S, T: Threads> Server<S, T> {
         let listen = Listen::from(Endpoint::Unnamed(OWN.into())).access(access);
         let plan = Plan::new(&listen, Carries::Frames, self)?;
         let reactor = self.core.reactor()?;
-        reactor.bring(stream, access, || plan.site(&listen.endpoint)).map_err(os)
+        reactor.bring(stream, &listen.access, || plan.site(&listen.endpoint)).map_err(os)
     }
 
     /// Serves the process that has started this one. Its hello goes out when the loop first turns.

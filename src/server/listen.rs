@@ -215,11 +215,11 @@ impl Listen {
         }
     }
 
-    /// Who may connect. Default [`Access::SameUser`].
+    /// Who may connect. Default [`Access::SameUser`]. What can't be kept is said by `listen`: see [`Access`].
     #[must_use]
     pub fn access(mut self, access: Access) -> Listen {
+        (self.bind.anyone, self.bind.users, self.bind.groups) = access.reach();
         self.access = access;
-        self.bind.anyone = access == Access::Anyone;
         self
     }
 

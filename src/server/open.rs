@@ -10,7 +10,7 @@ use sidewire_platform::{
 
 use super::taking_over::TakingOver;
 use super::{Listen, Server, Threads};
-use crate::access::{Access, OwnIdentity};
+use crate::access::{Access, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::limits::ListenerLimits;
 use crate::loops::ServedAt;
@@ -23,7 +23,7 @@ pub(super) struct Plan<'a> {
     listen: &'a Listen,
     carries: Carries,
     limits: ListenerLimits,
-    own_identity: OwnIdentity,
+    policy: Policy,
     instance: [u8; 16],
     app: Option<App>,
     grants: Tasks,
@@ -77,10 +77,14 @@ impl<'a> Plan<'a> {
         }
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
-        let own_identity = OwnIdentity::look_up().map_err(|error| Error::bind(endpoint, error))?;
+        // Where the system vouches for nobody, the token is what tells the same user: until it is proved, anyone may come.
+        let is_told_by_token = listen.has_token() && !listen.endpoint.has_credentials();
+        let access = if is_told_by_token { &Access::Anyone } else { &listen.access };
+        let policy = Policy::set_up(access, listen.bind.lower_integrity)
+            .map_err(|error| Error::bind(endpoint, error))?;
         let token = listen.key().map_err(|error| Error::bind(endpoint, error))?;
         let (limits, gives_way) = (own_limits.clone(), server.gives_way);
-        Ok(Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way, token })
+        Ok(Plan { listen, carries, limits, policy, instance, app, grants, gives_way, token })
     }
 
     fn open_stream(self, reactor: &mut Reactor) -> Result<Opened> {
@@ -88,7 +92,7 @@ impl<'a> Plan<'a> {
         let failed = |error| Error::bind(endpoint, error);
         reactor.takes_endpoints().map_err(failed)?;
         let taking = self.listen.take_over.map(|within| {
-            TakingOver::new(endpoint, options, self.app.clone(), self.own_identity.clone(), within)
+            TakingOver::new(endpoint, options, self.app.clone(), self.policy.us().clone(), within)
         });
         let (listener, lock) = match (taking, self.listen.take_socket().map_err(failed)?) {
             (Some(taking), _) => taking.listener()?,
@@ -117,10 +121,8 @@ impl<'a> Plan<'a> {
 
     /// What all who come there have in common.
     pub(super) fn site(self, bound: &Endpoint) -> Site {
-        let Plan { listen, carries, limits, own_identity, instance, app, grants, gives_way, token } = self;
-        // Where the system vouches for nobody, who knows the token is who may come in: until he has proved it, anyone.
-        let is_vouched_for = token.is_none() || listen.endpoint.has_credentials();
-        let access = if is_vouched_for { listen.access } else { Access::Anyone };
+        let Plan { listen, carries, limits, policy, instance, app, grants, gives_way, token } = self;
+        let access = policy.access();
         let is_classic = is_local(bound) && token.is_none();
         let by_address = if is_classic { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
@@ -140,9 +142,7 @@ impl<'a> Plan<'a> {
             is_adopted: listen.is_adopted(),
             gives_way,
             greets: Greets::They,
-            access,
-            lower_integrity: listen.bind.lower_integrity,
-            own_identity,
+            policy,
             settings: Arc::new(settings),
             max_connections: limits.max_connections,
             tallies: Tallies::default(),
@@ -163,6 +163,9 @@ fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
         return Some(
             "nobody vouches for who connects here; ask for a token, or say Access::Anyone if anyone on this machine may",
         );
+    }
+    if let Some(text) = listen.access.objection(&listen.endpoint) {
+        return Some(text);
     }
     if listen.take_over.is_some() {
         if !listen.endpoint.has_credentials() {
@@ -198,6 +201,12 @@ fn token_objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
     }
     if listen.take_over.is_some() {
         return Some("where a token is asked for nothing can be taken over");
+    }
+    if listen.access.needs_credentials()
+        && listen.access != Access::SameUser
+        && !listen.endpoint.has_credentials()
+    {
+        return Some("nobody vouches for who connects here; by a token only the same user is told");
     }
     None
 }

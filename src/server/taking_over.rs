@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{BindOptions, Busy, Channel, Endpoint, Listener, Owned, StartLock};
 
-use crate::access::{Access, OwnIdentity};
+use crate::access::OwnIdentity;
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::random::random_id;
 use sidewire_wire::{App, Classic, Connection, ConnectionLimits, Event, ResultCode, Settings, Task};
@@ -154,7 +154,7 @@ impl<'a> TakingOver<'a> {
 
     /// Whether it is a server that we say anything to.
     fn check(&self, channel: &Channel) -> Result<()> {
-        Access::SameUser.admits_server(channel.peer(), &self.us, false).map_err(|denied| {
+        self.us.admits_server(channel.peer(), false).map_err(|denied| {
             let why = format!("we take over from no such server: {denied}");
             Error::new(TAKE_OVER, self.endpoint, Kind::Refused { by: RefusedBy::OurAccess, why })
                 .with_note(|_| format!("that is {}, this is {}", channel.peer().as_server(), self.us))

@@ -44,12 +44,13 @@ fn serve_pairs<S: Into<Owned>>(pair: impl Fn() -> (S, S), access: Access) {
     let mut ours = Vec::new();
     for _ in 0..3 {
         let (near, far) = pair();
-        server.serve_stream(far, access).expect("a stream");
+        server.serve_stream(far, access.clone()).expect("a stream");
         ours.push(near);
     }
     let remote = server.remote().expect("a loop");
     let running = server.spawn().expect("spawn");
-    let clients = ours.into_iter().map(|near| Connect::over(near).access(access).open().expect("a client"));
+    let clients =
+        ours.into_iter().map(|near| Connect::over(near).access(access.clone()).open().expect("a client"));
     let clients: Vec<_> = clients.collect();
     clients.iter().for_each(echoes);
     assert_eq!(remote.peers().expect("it runs").len(), 3);

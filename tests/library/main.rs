@@ -3,6 +3,7 @@
 #[path = "../util/mod.rs"]
 mod util;
 
+mod access;
 mod adopted;
 mod arrival;
 #[cfg(target_os = "linux")] // Counting descriptors takes /proc.

@@ -54,6 +54,8 @@ mod stop;
 #[cfg(target_os = "linux")]
 mod accepting;
 #[cfg(target_os = "linux")]
+mod access;
+#[cfg(target_os = "linux")]
 mod frozen;
 #[cfg(target_os = "linux")]
 mod idle;

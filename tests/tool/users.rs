@@ -8,20 +8,20 @@ use std::process::Command;
 use crate::stage::{GREETING, Outcome, SIDEWIRE, Stage, Started, eventually, signal};
 use crate::util::{PATIENCE, Process, unique, watchdog};
 
-const ANNA: u32 = 12345;
-const BERT: u32 = 12346;
-const ROOT: u32 = 0;
-const ANYONE: &[&str] = &["--access", "anyone"];
+pub(crate) const ANNA: u32 = 12345;
+pub(crate) const BERT: u32 = 12346;
+pub(crate) const ROOT: u32 = 0;
+pub(crate) const ANYONE: &[&str] = &["--access", "anyone"];
 
 /// A place that all users can look into, with the tool in it, and a folder of Anna's.
-struct Town {
-    stage: Stage,
-    tool: PathBuf,
+pub(crate) struct Town {
+    pub(crate) stage: Stage,
+    pub(crate) tool: PathBuf,
 }
 
 impl Town {
     /// `None`, and a line that says so, unless we are root.
-    fn new() -> Option<Town> {
+    pub(crate) fn new() -> Option<Town> {
         if sidewire_platform::current_user().expect("who we are") != sidewire_platform::User::Uid(ROOT) {
             println!("not root: nobody else's processes can be started, and this test does nothing");
             return None;
@@ -44,9 +44,13 @@ impl Town {
         command
     }
 
-    fn serve(&self, user: u32, endpoint: &str, access: &[&str]) -> Server {
+    pub(crate) fn serve(&self, user: u32, endpoint: &str, access: &[&str]) -> Server {
+        self.serve_as(self.command(user, &[&["serve", endpoint], access].concat()))
+    }
+
+    /// The same by this command.
+    pub(crate) fn serve_as(&self, mut command: Command) -> Server {
         let log = self.stage.path(&unique("log"));
-        let mut command = self.command(user, &[&["serve", endpoint], access].concat());
         let process = Process::start(command.stderr(File::create(&log).expect("a file")), 1);
         Server { process, log }
     }
@@ -57,7 +61,7 @@ impl Town {
         connect.reconnect(sidewire::Reconnect::new()).open().expect("connect")
     }
 
-    fn call(&self, user: u32, server: &Server, options: &[&str]) -> (Outcome, u32) {
+    pub(crate) fn call(&self, user: u32, server: &Server, options: &[&str]) -> (Outcome, u32) {
         let endpoint = server.process.endpoints[0].to_string();
         let mut command =
             self.command(user, &[&["call", &endpoint, "1", "--timeout", "9"], options].concat());
@@ -67,14 +71,14 @@ impl Town {
     }
 
     /// It works, and nobody complains.
-    fn works(&self, user: u32, server: &Server, options: &[&str]) {
+    pub(crate) fn works(&self, user: u32, server: &Server, options: &[&str]) {
         let (outcome, _) = self.call(user, server, options);
         assert_eq!(outcome.expect(0).prints(GREETING).stderr, "");
         assert_eq!(server.log(), "");
     }
 
     /// The kernel refuses the caller; the server does not hear of it.
-    fn refused_by_kernel(&self, user: u32, server: &Server, options: &[&str]) {
+    pub(crate) fn refused_by_kernel(&self, user: u32, server: &Server, options: &[&str]) {
         let (outcome, _) = self.call(user, server, options);
         // Whose it is that keeps us out, and who we are.
         let outcome = outcome.expect(3).prints("").mentions("refused").mentions("ermission denied");
@@ -92,7 +96,7 @@ impl Town {
     }
 
     /// The server refuses a caller that would have talked to it, and both say so.
-    fn refused_by_server(&self, user: u32, server: &Server, options: &[&str]) {
+    pub(crate) fn refused_by_server(&self, user: u32, server: &Server, options: &[&str]) {
         for layout in [&[][..], &["--classic"]] {
             let (outcome, pid) = self.call(user, server, &[options, layout].concat());
             outcome.expect(3).prints("").mentions("not permitted (-5)");
@@ -107,18 +111,18 @@ impl Town {
     }
 }
 
-struct Server {
-    process: Process,
+pub(crate) struct Server {
+    pub(crate) process: Process,
     log: PathBuf,
 }
 
 impl Server {
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log")
     }
 }
 
-fn abstract_name() -> String {
+pub(crate) fn abstract_name() -> String {
     format!("abstract:{}", unique("users"))
 }
 

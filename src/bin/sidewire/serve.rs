@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use sidewire::{App, Endpoint, EndpointKind, Error, Limits, Listen, Server, ServerBuilder, Token};
+use sidewire::{
+    Access, App, Endpoint, EndpointKind, Error, Group, Limits, Listen, Server, ServerBuilder, Sid, Token,
+    User,
+};
 
 use crate::output::{self, complain};
 use crate::{Who, store};
@@ -53,6 +56,16 @@ pub(crate) struct Args {
     /// Who may connect, to every endpoint of this command
     #[arg(long, value_name = "WHO", default_value = "same-user")]
     access: Who,
+    /// Let this user's processes connect, too: a uid, or on Windows a SID; said again, more of them
+    #[arg(long, value_name = "USER", value_parser = user)]
+    allow_user: Vec<User>,
+    /// Let members of this group connect, too: a gid, or on Windows a SID; said again, more of them
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    allow_group: Vec<Group>,
+    /// Of all who may connect, let in only those that run this program (an absolute path). It keeps
+    /// programs apart, not those who run them: the same user may trace it, or put code into it
+    #[arg(long, value_name = "PATH", verbatim_doc_comment)]
+    allow_program: Option<PathBuf>,
     /// Let tcp and udp bind addresses that other machines may reach, as 0.0.0.0; nothing is
     /// encrypted. Classic clients are refused there without --classic-max or --classic-fixed
     #[arg(long, verbatim_doc_comment)]
@@ -82,6 +95,40 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 /// Unlike a time limit, this may be 0.
 fn idle_seconds(text: &str) -> Result<Duration, String> {
     if text.parse() == Ok(0.0) { Ok(Duration::ZERO) } else { crate::call::seconds(text) }
+}
+
+fn user(text: &str) -> Result<User, String> {
+    text.parse().map(User::Uid).or_else(|_| sid(text).map(User::Sid))
+}
+
+fn group(text: &str) -> Result<Group, String> {
+    text.parse().map(Group::Gid).or_else(|_| sid(text).map(Group::Sid))
+}
+
+/// `S-1-5-32-545`.
+fn sid(text: &str) -> Result<Sid, String> {
+    let parse = || {
+        let mut numbers = text.strip_prefix("S-1-")?.split('-');
+        let authority = numbers.next()?.parse().ok()?;
+        let sub_authorities: Vec<u32> = numbers.map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        Sid::new(authority, &sub_authorities)
+    };
+    parse().ok_or_else(|| "expected a number as in 'id -u' and 'id -g', or a SID as in S-1-5-32-545".into())
+}
+
+/// Who may connect.
+fn access(args: &Args) -> Access {
+    let mut access = Access::from(args.access);
+    if !args.allow_user.is_empty() {
+        access = access.or_users(args.allow_user.clone());
+    }
+    if !args.allow_group.is_empty() {
+        access = access.or_groups(args.allow_group.clone());
+    }
+    match &args.allow_program {
+        Some(path) => access.and_program(path),
+        None => access,
+    }
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -181,7 +228,7 @@ fn places(args: &Args) -> Result<Vec<Listen>, String> {
 }
 
 fn listen<S>(server: &mut Server<S>, listen: Listen, args: &Args) -> Result<(), Error> {
-    let mut listen = listen.access(args.access.into());
+    let mut listen = listen.access(access(args));
     if let Some(file) = &args.token_file {
         listen = listen.token(Token::file(file));
     }

@@ -7,12 +7,15 @@ use sidewire::{Access, Client, Connect, Endpoint, Error, Token};
 
 use crate::Who;
 
-/// Whose server it may be.
+// Options of all commands that connect: a comment for the code, since one for people would be each command's.
 #[derive(clap::Args)]
 pub(crate) struct Whom {
     /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
     #[arg(long, value_name = "WHO")]
     access: Option<Who>,
+    /// Talk to a server only that runs this program (an absolute path)
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// Prove that we know the key in this file, and have the server prove the same: see
     /// serve --token-file
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
@@ -43,7 +46,10 @@ impl Whom {
             true => Access::SameUser,
             false => Access::Anyone,
         };
-        let access = self.access.map_or(by_scheme, Access::from);
+        let mut access = self.access.map_or(by_scheme, Access::from);
+        if let Some(path) = &self.program {
+            access = access.and_program(path);
+        }
         let connect = Connect::to(endpoint)?.access(access).timeout(timeout).call_timeout(timeout);
         Ok(match &self.token_file {
             Some(file) => connect.token(Token::file(file)),

@@ -45,7 +45,7 @@ impl<Y: System> Link<Y> {
             }
         };
         if !self.quota.is_refused() {
-            match site.identify(&peer, unknown.as_ref(), &mut self.protocol, refusals, now) {
+            match site.identify(&peer, &self.stream, unknown.as_ref(), &mut self.protocol, refusals, now) {
                 Admission::Admitted => self.quota = Quota::CountedForPeer,
                 Admission::Refused if heard => self.quota = Quota::RefusedLate,
                 Admission::Refused => self.quota = Quota::Refused,

@@ -16,6 +16,7 @@ use mio::{Interest, Token};
 use sidewire_platform::{Address, Attachment, Carried, Endpoint, Peer, Received, SendBuffer, User};
 
 use super::mailbox::Waker;
+use crate::access::Asked;
 
 pub(crate) use os::Os;
 
@@ -86,7 +87,7 @@ pub(crate) trait Ends: Debug {
 }
 
 /// One accepted connection.
-pub(crate) trait StreamIo: Ends {
+pub(crate) trait StreamIo: Ends + Asked {
     /// Whether a read that did not fill its buffer has emptied the connection.
     const SHORT_READ_DRAINS: bool;
 

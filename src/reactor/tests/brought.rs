@@ -37,7 +37,7 @@ impl Stage {
     fn brings(&mut self, user: u32) -> Caller {
         let (stream, peer) = self.world.pair(user);
         let site = self.site("local:own", Access::SameUser, Carries::Frames);
-        self.reactor.bring(stream, Access::SameUser, || site).expect("a place");
+        self.reactor.bring(stream, &Access::SameUser, || site).expect("a place");
         peer
     }
 }

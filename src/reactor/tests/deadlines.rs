@@ -156,7 +156,7 @@ fn strangers_have_so_long_to_say_something() {
         let set = |limits: &mut Limits| {
             limits.listener.first_byte_timeout = own.map(Duration::from_secs);
         };
-        let mut stage = Stage::with(set, access, Carries::Frames);
+        let mut stage = Stage::with(set, access.clone(), Carries::Frames);
         let caller = stage.accepted();
         let time = Duration::from_secs(limit.unwrap_or(3600));
         stage.run(time - ms(1));

@@ -48,7 +48,7 @@ use sidewire_platform::{Endpoint, User};
 
 use super::system::memory::{Caller, Memory, World};
 use super::*;
-use crate::access::{Access, OwnIdentity};
+use crate::access::{Access, OwnIdentity, Policy};
 use sidewire_wire::{Classic, Cut, Failure, ReplyWriter, ResultCode, Settings, WhenSlow};
 
 /// Our own user.
@@ -257,20 +257,18 @@ impl Stage {
 
     fn site(&self, endpoint: &str, access: Access, carries: Carries) -> Site {
         let mut settings = Settings::new(self.limits.listener.connection.clone(), Classic::default());
-        settings.first_byte = self.limits.listener.first_byte(access, carries == Carries::Frames);
+        settings.first_byte = self.limits.listener.first_byte(&access, carries == Carries::Frames);
         Site {
             endpoint: endpoint.parse::<Endpoint>().expect("an endpoint"),
             carries,
             is_adopted: false,
             gives_way: None,
             greets: Greets::They,
-            access,
-            lower_integrity: false,
-            own_identity: OwnIdentity::of(User::Uid(WE)),
+            policy: Policy::of(&access, OwnIdentity::of(User::Uid(WE), None), false).expect("a policy"),
             settings: Arc::new(settings),
             max_connections: self.limits.listener.max_connections,
             tallies: Tallies::default(),
-            parties: Parties::new(self.limits.listener.share(access, u64::MAX)),
+            parties: Parties::new(self.limits.listener.share(&access, u64::MAX)),
         }
     }
 

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 use sidewire_platform::{
-    Address, Attachment, Carried, Credentials, Endpoint, Peer, Received, SendBuffer, User,
+    Address, Attachment, Carried, Credentials, Endpoint, Executable, Group, Peer, Received, SendBuffer, User,
 };
 
 use super::super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
 use super::{Failure, Passes, Pipe, Side, Socket, Tells, Waiting, World, process_of};
+use crate::access::{Asked, NotAsked};
 use crate::reactor::mailbox::Waker;
 
 /// The loop's side of a [`World`].
@@ -221,6 +222,17 @@ impl Ends for MemoryStream {
 
     fn local_address(&self) -> io::Result<Address> {
         Ok(Address::Unnamed)
+    }
+}
+
+/// Nothing more is known of who is in memory only.
+impl Asked for MemoryStream {
+    fn is_member(&self, groups: &[Group]) -> io::Result<bool> {
+        NotAsked.is_member(groups)
+    }
+
+    fn executable(&self) -> io::Result<Executable> {
+        NotAsked.executable()
     }
 }
 
