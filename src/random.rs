@@ -1,7 +1,8 @@
 //! Random numbers.
 
 /// 16 random bytes that tell one instance or connection from another. A system that has no
-/// randomness to give gets zeros and a line in its log: nothing secret hangs on these.
+/// randomness to give gets zeros and a line in its log: nothing secret hangs on these but tokens, which are not used with
+/// zeros.
 pub(crate) fn random_id() -> [u8; 16] {
     let mut bytes = [0; 16];
     if let Err(error) = getrandom::fill(&mut bytes) {

@@ -17,8 +17,12 @@ use subtle::ConstantTimeEq;
 /// [the protocol](crate::protocol::reference). For [`Listen::token`](crate::Listen::token) and
 /// [`Connect::token`](crate::Connect::token).
 ///
-/// What it does not do: nothing that follows is encrypted or signed, so whoever can listen on the way, or get into it,
-/// still can. On this machine's loopback that takes the administrator.
+/// What it does not do: nothing that follows is encrypted or signed. Whoever is dialled in place of the server, while that
+/// runs, can pass both hellos and the proofs on, and then read and write what he likes. So a client has to know the port:
+/// a server has one that is its own, not one that it has got by port 0 in an earlier run, and its clients write
+/// `127.0.0.1` or `[::1]`, not `localhost`, which is both. One key serves one server, since all who have it stand for each
+/// other. Strangers can't get in, but can take up to three quarters of the places, each for some seconds
+/// ([`ListenerLimits`](crate::ListenerLimits)), and a client that knows the key is then told to try again.
 #[derive(Clone)]
 pub struct Token(Source);
 
@@ -47,8 +51,10 @@ impl Token {
     ///
     /// # Platform-specific behavior
     /// Unix: the file is created with mode 0600; one that has any bit of 0077, or belongs to neither this user nor root, is
-    /// not used, nor a symbolic link. Windows: it is created with a descriptor of this user and SYSTEM; one that allows
-    /// anybody else but the Administrators anything is not used, nor a link.
+    /// not used, nor a symbolic link. What an access control list allows beyond the mode is not looked at (macOS, NFS).
+    /// Windows: it is created with a descriptor of this user and SYSTEM; one that allows anybody else but the Administrators
+    /// anything is not used, nor a link. Integrity levels don't count: a process of the same user with a lower one than the
+    /// server's can read the file.
     pub fn file(path: impl Into<PathBuf>) -> Token {
         Token(Source::File(path.into()))
     }

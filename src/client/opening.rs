@@ -69,6 +69,16 @@ impl Connect {
         self.check_given(self.classic.is_none())
     }
 
+    /// The same over a helper's channel.
+    pub(crate) fn check_helper_options(&self) -> Result<()> {
+        if self.has_token() {
+            return Err(
+                self.invalid("nobody but the helper is at the other end of its channel: it needs no token")
+            );
+        }
+        self.check_options()
+    }
+
     /// Whether its numbers and texts can be.
     pub(crate) fn check_options(&self) -> Result<()> {
         if self.spin > MAX_SPIN {
@@ -136,10 +146,13 @@ impl Connect {
         if self.attachments {
             channel.expect_attachments();
         }
-        let now = Instant::now();
+        let (nonce, now) = (random_id(), Instant::now());
+        if settings.token.is_some() && nonce == [0; 16] {
+            return Err(self.no_token(std::io::Error::other("the system has no random numbers")));
+        }
         let caller = match self.classic {
             Some(_) => Caller::classic(Arc::new(settings), now),
-            None => Caller::v1(Arc::new(settings), random_id(), now),
+            None => Caller::v1(Arc::new(settings), nonce, now),
         };
         Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
     }

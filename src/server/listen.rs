@@ -235,7 +235,7 @@ impl Listen {
     /// # Ok::<(), sidewire::Error>(())
     /// ```
     ///
-    /// Before a client has proved it, 1,024 bytes of it are read at most, nothing is executed, and no handler hears of it.
+    /// Before a client has proved it, 1,024 bytes of it are taken at most, nothing is executed, and no handler hears of it.
     /// The classic layout knows no token, and is refused; so are [take-overs](Listen::take_over), and asking the server to
     /// [stop](crate::stop). What follows on the connection is neither encrypted nor signed.
     ///

@@ -591,3 +591,35 @@ fn a_client_is_told_of_servers_that_lie() {
         std::fs::remove_file(path).expect("its file");
     });
 }
+
+/// A proof and a request with something attached that are there at the same time: one read would bring both.
+#[cfg(feature = "token")]
+#[test]
+fn what_goes_with_the_first_request_behind_a_proof_is_not_lost() {
+    use hmac::{Hmac, KeyInit, Mac};
+
+    let _watchdog = watchdog(30);
+    let endpoint = fresh("unix");
+    let (running, bound) = start(server(), [listen(&endpoint).token(sidewire::Token::new([1; 32]))]);
+    let Endpoint::Unix(path) = &bound[0] else { panic!("a path") };
+    let peer = Peer(UnixStream::connect(path).expect("connect"));
+    peer.0.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+    let ours = hello_that(true);
+    peer.send(&ours, &[]);
+    let answer = peer.read_hello();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[1; 32]).expect("a key");
+    [&b"client"[..], &ours, &answer].iter().for_each(|piece| mac.update(piece));
+    let auth = frame(11, 0, 0, 0, &mac.finalize().into_bytes());
+    let (go_on, held) = mpsc::channel::<()>();
+    let wait = move |_: &mut Vec<Attachment>| {
+        let _ = held.recv();
+    };
+    running.remote().with(wait).expect("the loop waits");
+    let (pipe, _writer) = std::io::pipe().expect("a pipe");
+    peer.send(&auth, &[]);
+    peer.send(&announcing(1, BACK, 1), &[pipe.as_fd()]);
+    drop(go_on);
+    let (kind, rc, payload) = peer.next().expect("a reply");
+    assert_eq!((kind, rc, payload.last()), (2, 0, Some(&b'1')), "{}", payload.escape_ascii());
+    running.stop().expect("stop");
+}

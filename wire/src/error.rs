@@ -147,6 +147,9 @@ pub enum ProtocolError {
     /// The initiator does not prove that it knows the token.
     #[error("a token is asked for here, and the other side does not prove that it knows it")]
     Unproven,
+    /// The system gives no random numbers, without which a proof of a token could be said again.
+    #[error("the system has no random numbers, and so no token can be proved")]
+    NoRandomness,
     /// The responder asks for a token, and we have none.
     #[error("the server asks for a token")]
     TokenNeeded,
@@ -196,6 +199,7 @@ impl ProtocolError {
                 | ProtocolError::NoMemory(_)
                 | ProtocolError::TooMuchBuffered { .. }
                 | ProtocolError::Unproven
+                | ProtocolError::NoRandomness
         )
     }
 
@@ -207,6 +211,7 @@ impl ProtocolError {
             | ProtocolError::OutboxFull(_)
             | ProtocolError::SlowSubscriber { .. }
             | ProtocolError::NoMemory(_)
+            | ProtocolError::NoRandomness
             | ProtocolError::TooMuchBuffered { .. } => ResultCode::BUSY,
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,

@@ -23,7 +23,8 @@ pub struct Settings {
     pub first_byte: Option<Duration>,
     /// The server's instance id, which tells clients of a restart.
     pub instance: [u8; 16],
-    /// Where a responder gets the random bytes of its hello from.
+    /// Where a responder gets the random bytes of its hello from. Where it asks for a [token](Settings::token) they have to
+    /// be random; zeros then refuse the initiator.
     pub nonce: fn() -> [u8; 16],
     /// What our hello says of the application. Whoever sets it has [checked](App::check) it.
     pub app: Option<App>,
@@ -35,7 +36,7 @@ pub struct Settings {
     pub attachments: bool,
     /// What our hello asks of the responder, if the connection is for that.
     pub asks: Option<Task>,
-    /// What both sides have to prove that they know before anything is executed.
+    /// What both sides have to prove that they know before anything is executed. A responder then refuses the classic layout.
     pub token: Option<Arc<dyn Token>>,
 }
 

@@ -1,6 +1,6 @@
 //! Small files that only their owner reads.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
-/// Creates a file with these bytes, which only this user may read. What is there already is left as it is.
+/// Creates a file with these bytes, which only this user may read. What is there already is left as it is; nobody sees a
+/// part of the file under its name, whenever this ends.
 ///
 /// # Errors
 ///
@@ -18,8 +19,11 @@ use rustix::process::geteuid;
 ///
 /// Unix: mode 0600, less what umask(2) takes away. Windows: a descriptor of this user and SYSTEM, and of nobody else.
 pub fn create_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes).inspect_err(|_| drop(std::fs::remove_file(path)))
+    let beside = crate::private::beside(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let placed = written.and_then(|()| fs::hard_link(&beside, path));
+    fs::remove_file(&beside).and(placed)
 }
 
 /// Reads such a file, at most so many bytes. Whether nobody else may read or write it, nor may have written it, is looked
@@ -59,7 +63,7 @@ fn objection(file: &File) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;

@@ -20,14 +20,17 @@ use windows_sys::Win32::Security::{
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CREATE_NEW, CreateFileW, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_REPARSE_POINT,
-    FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_READ,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_DELETE, FILE_SHARE_READ, MOVEFILE_WRITE_THROUGH, MoveFileExW,
+    SECURITY_IDENTIFICATION,
 };
 use windows_sys::Win32::System::SystemServices::{ACCESS_ALLOWED_ACE_TYPE, ACCESS_DENIED_ACE_TYPE};
 
+use super::reasons::invalid;
 use super::security::{copy_sid, process_token, token_user};
 use crate::{Sid, User};
 
-/// Creates a file with these bytes, which only this user may read. What is there already is left as it is.
+/// Creates a file with these bytes, which only this user may read. What is there already is left as it is; nobody sees a
+/// part of the file under its name, whenever this ends.
 ///
 /// # Errors
 ///
@@ -47,7 +50,8 @@ pub fn create_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         bInheritHandle: 0,
     };
     descriptor.write_to_security_attributes(&mut attributes);
-    let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+    let beside = crate::private::beside(path);
+    let (name, final_name) = (wide(&beside)?, wide(path)?);
     // SAFETY: the name ends with a NUL; it, the descriptor and `attributes` live until the call returns.
     let handle = unsafe {
         CreateFileW(
@@ -65,9 +69,28 @@ pub fn create_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
     let mut file = unsafe { File::from_raw_handle(handle) };
-    let written = file.write_all(bytes);
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drop(file);
-    written.inspect_err(|_| drop(std::fs::remove_file(path)))
+    let placed = written.and_then(|()| {
+        // SAFETY: both names end with a NUL, and live until the call returns. Without MOVEFILE_REPLACE_EXISTING a file
+        // that is there stays ("MoveFileExW function",
+        // learn.microsoft.com/windows/win32/api/winbase/nf-winbase-movefileexw).
+        match unsafe { MoveFileExW(name.as_ptr(), final_name.as_ptr(), MOVEFILE_WRITE_THROUGH) } {
+            0 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    });
+    placed.inspect_err(|_| drop(std::fs::remove_file(&beside)))
+}
+
+/// With a NUL behind it, and none within.
+fn wide(path: &Path) -> io::Result<Vec<u16>> {
+    let mut name: Vec<u16> = path.as_os_str().encode_wide().collect();
+    if name.contains(&0) {
+        return Err(invalid("a path can't hold a NUL character"));
+    }
+    name.push(0);
+    Ok(name)
 }
 
 /// Reads such a file, at most so many bytes. Whether nobody else may read or write it, nor may have written it, is looked
@@ -84,7 +107,9 @@ pub fn create_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// no link. Unix: it belongs to this user or to root, and has no bit of mode 0077.
 pub fn read_private_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
-    options.access_mode(GENERIC_READ).share_mode(FILE_SHARE_READ).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    options.access_mode(GENERIC_READ).share_mode(FILE_SHARE_READ | FILE_SHARE_DELETE);
+    // Should the path lead to a pipe, its server learns who we are and can do nothing in our name.
+    options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT).security_qos_flags(SECURITY_IDENTIFICATION);
     let file = options.open(path)?;
     if let Some(objection) = objection(&file)? {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, objection));

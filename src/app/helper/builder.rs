@@ -122,7 +122,7 @@ impl HelperBuilder {
         let name = name.or_else(|| Some(program.file_stem()?.to_string_lossy().into_owned()));
         let name = words::plain(&name.unwrap_or_else(|| "helper".into()));
         let connect = connect.for_endpoint(Endpoint::Unnamed(format!("helper {name}")));
-        connect.check_options()?;
+        connect.check_helper_options()?;
         let options = Options { name, connect, ready_within, patience, restart };
         Helper::begin(Keeping::new(options), command)
     }

@@ -70,6 +70,10 @@ impl<Y: System> Link<Y> {
             if fresh.is_all {
                 return false;
             }
+            // Both sides may have agreed on that just now.
+            if self.protocol.attaches() {
+                return self.fill_attached(context, budget, service);
+            }
         }
     }
 

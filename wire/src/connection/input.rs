@@ -290,6 +290,7 @@ impl Connection {
     pub fn take_large_partial(&mut self, at_least: usize) -> Option<(Vec<u8>, usize)> {
         match self.flow.stash.is_empty() {
             true if !self.expects_large => None,
+            _ if self.phase == Phase::Proving => self.take_proof_so_far(),
             true => self.take_kept_memory(at_least),
             false => self.take_partial(at_least),
         }
@@ -334,7 +335,7 @@ impl Connection {
             return self.keep_memory(partial);
         }
         let length = self.decoder.measure(&partial).unwrap_or(0);
-        self.expects_large = length >= LARGE;
+        self.expects_large = length >= LARGE || self.phase == Phase::Proving;
         let end = if self.expects_large { length } else { 0 };
         self.flow.stash = match memory::trimmed(&partial, end) {
             Some(trimmed) => {

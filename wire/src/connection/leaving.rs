@@ -20,7 +20,8 @@ impl Connection {
                 }
             }
             Phase::Open | Phase::Administering(_) => self.conclude(false),
-            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } | Phase::Proving => self.finish(),
+            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } => self.finish(),
+            Phase::Proving => self.leave_unproven(rc),
             Phase::Leaving
             | Phase::Parting
             | Phase::Answering { .. }
@@ -36,7 +37,8 @@ impl Connection {
             Phase::Open | Phase::Administering(_) => self.conclude(self.layout() == Some(Layout::V1)),
             Phase::Leaving | Phase::Parting => self.conclude(false),
             Phase::Answering { goodbye } => self.conclude(goodbye),
-            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } | Phase::Proving => self.finish(),
+            Phase::Refusing(_) | Phase::Opening | Phase::Judging { .. } => self.finish(),
+            Phase::Proving => self.leave_unproven(ResultCode::OK),
             Phase::Concluding { .. } | Phase::Finishing => {}
         }
     }

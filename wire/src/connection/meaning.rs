@@ -37,6 +37,9 @@ impl Connection {
     }
 
     fn take_lost(&mut self, head: &[u8]) -> Result<Option<Event<'static>>, ProtocolError> {
+        if self.phase == Phase::Proving {
+            return Err(ProtocolError::NoMemory("the proof of a token"));
+        }
         if self.layout() == Some(Layout::Classic) {
             let Some(head) = head.first_chunk() else { return Ok(None) };
             let header = classic::Header::decode(head);

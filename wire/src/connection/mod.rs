@@ -26,7 +26,7 @@ use crate::decoder::Decoder;
 use crate::error::ProtocolError;
 use crate::flow::Flow;
 use crate::hello::{self, Allowance, Hello};
-use crate::layout::Layout;
+use crate::layout::{Classic, Layout};
 use crate::owed::Register;
 use crate::parcel::Parcels;
 use crate::pinged::Pinged;
@@ -151,7 +151,9 @@ pub struct Connection {
 impl Connection {
     /// The side that was connected to.
     pub fn responder(settings: Arc<Settings>, now: Instant) -> Connection {
-        let decoder = Decoder::responder(settings.classic, settings.web_is_error);
+        // The classic layout knows no token.
+        let classic = if settings.token.is_some() { Classic::Refused } else { settings.classic };
+        let decoder = Decoder::responder(classic, settings.web_is_error);
         Connection::new(settings, decoder, Role::Responder, Phase::Opening, now)
     }
 

@@ -127,29 +127,25 @@ impl Connection {
 
     pub(super) fn push_answer(&mut self, status: ResultCode, version: u8, text: String) {
         let answer = self.answer(status, version, text);
-        let bytes = self.encode_answer(&answer);
-        self.push_hello(&bytes);
+        self.push_hello(&answer, (self.flow.settings.nonce)());
     }
 
     pub(super) fn answer(&self, status: ResultCode, version: u8, text: String) -> Answer {
         Answer { status, version, instance: self.flow.settings.instance, text, proof: None }
     }
 
-    pub(super) fn encode_answer(&self, answer: &Answer) -> Vec<u8> {
+    /// Says whether there was memory for it.
+    pub(super) fn push_hello(&mut self, answer: &Answer, nonce: [u8; 16]) -> bool {
+        if self.flow.outbox.reserve(hello::MAX_LEN).is_err() {
+            self.abandon(ProtocolError::STARVED);
+            return false;
+        }
         let (settings, is_ok) = (&self.flow.settings, answer.status.is_ok());
         // Who is refused may be a stranger.
         let app = settings.app.clone().filter(|_| is_ok);
-        let mut ours = Hello::ours(self.our_allowance(), (settings.nonce)(), app);
+        let mut ours = Hello::ours(self.our_allowance(), nonce, app);
         ours.offered = hello::offers(settings.attachments && is_ok);
-        let mut bytes = Vec::new();
-        ours.encode(Some(answer), &mut bytes);
-        bytes
-    }
-
-    pub(super) fn push_hello(&mut self, bytes: &[u8]) {
-        if self.flow.outbox.reserve(hello::MAX_LEN).is_err() {
-            return self.abandon(ProtocolError::STARVED);
-        }
-        self.flow.outbox.bytes().extend_from_slice(bytes);
+        ours.encode(Some(answer), self.flow.outbox.bytes());
+        true
     }
 }

@@ -1,15 +1,17 @@
 //! A token, which both sides prove to know: the responder in its hello, the initiator in a frame behind that.
 
+use std::fmt;
+
 use super::{Connection, Phase};
 use crate::error::ProtocolError;
 use crate::event::Event;
 use crate::frame::{self, Header, Kind};
 use crate::hello::{self, Answer, Hello};
+use crate::memory;
 use crate::rc::ResultCode;
 use crate::token::{CLIENT, PROOF_LEN, SERVER};
 
 /// What is kept until the other side has proved that it knows the token.
-#[derive(Debug)]
 pub(super) enum Proving {
     /// Our hello as it was sent, of which the responder's proof is.
     Asked(Vec<u8>),
@@ -17,8 +19,17 @@ pub(super) enum Proving {
     Answered { proof: [u8; PROOF_LEN], hello: Box<Hello> },
 }
 
+/// What a proof has to be is nobody's business before it has come.
+impl fmt::Debug for Proving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proving(..)")
+    }
+}
+
+/// Bytes of the frame with the initiator's proof.
+const PROOF_FRAME: usize = frame::HEADER_LEN + PROOF_LEN;
 /// The longest hello of an initiator that has to prove something: together with that it is 1,024 bytes.
-const MAX_HELLO: usize = hello::MAX_LEN - frame::HEADER_LEN - PROOF_LEN;
+const MAX_HELLO: usize = hello::MAX_LEN - PROOF_FRAME;
 
 impl Connection {
     /// Keeps our hello, which is all that is in the outbox, if the responder is to prove something.
@@ -48,21 +59,46 @@ impl Connection {
             return Err(ProtocolError::BadHello("longer than 976 bytes where a token is asked for"));
         }
         let Some(token) = self.flow.settings.token.clone() else { return Ok(None) };
+        let nonce = (self.flow.settings.nonce)();
+        if nonce == [0; 16] {
+            return Err(ProtocolError::NoRandomness);
+        }
         let version = hello::common_version(theirs.versions).unwrap_or(hello::VERSIONS.1);
-        let answer =
-            Answer { proof: Some([0; PROOF_LEN]), ..self.answer(ResultCode::OK, version, String::new()) };
-        let mut ours = self.encode_answer(&answer);
-        let proof = token.prove(&[SERVER, bytes, &ours]);
-        hello::set_proof(&mut ours, proof);
-        self.push_hello(&ours);
-        if self.is_over() {
+        let blank = Some([0; PROOF_LEN]);
+        let answer = Answer { proof: blank, ..self.answer(ResultCode::OK, version, String::new()) };
+        if !self.push_hello(&answer, nonce) {
             return Ok(None);
         }
-        let proof = token.prove(&[CLIENT, bytes, &ours]);
+        // Nothing else has been said so far.
+        let ours = self.flow.outbox.bytes();
+        let proof = token.prove(&[SERVER, bytes, ours]);
+        hello::set_proof(ours, proof);
+        let proof = token.prove(&[CLIENT, bytes, ours]);
         self.prove_later(Proving::Answered { proof, hello: Box::new(theirs) });
         self.phase = Phase::Proving;
         self.decoder.expect_v1(PROOF_LEN as u32);
+        // Read it apart from what is behind it: until it is right nobody wants that, nor what is attached to it.
+        self.expects_large = true;
         Ok(None)
+    }
+
+    /// What has come of it, and how much is missing.
+    pub(super) fn take_proof_so_far(&mut self) -> Option<(Vec<u8>, usize)> {
+        let missing = PROOF_FRAME.checked_sub(self.flow.stash.len()).filter(|missing| *missing > 0)?;
+        let mut partial = std::mem::take(&mut self.flow.stash);
+        if memory::reserve_exact(&mut partial, missing).is_err() {
+            self.fail(ProtocolError::NoMemory("the proof of a token").into());
+            return None;
+        }
+        Some((partial, missing))
+    }
+
+    /// Ends before the initiator has proved anything. It may have, and have sent requests: none of them was executed.
+    pub(super) fn leave_unproven(&mut self, rc: ResultCode) {
+        self.push_frame(Kind::Goodbye, 0, 0, 0, rc.code(), &[]);
+        if !self.is_over() {
+            self.finish();
+        }
     }
 
     /// The first frame of an initiator that has to prove something.
@@ -82,8 +118,11 @@ impl Connection {
         if !is_right {
             return Err(ProtocolError::Unproven);
         }
-        self.open_calls = None;
+        if self.open_calls.as_ref().is_some_and(|calls| calls.parcels.is_none()) {
+            self.open_calls = None;
+        }
         self.partial = None;
+        self.expects_large = false;
         self.phase = Phase::Opening;
         self.attaches = self.flow.settings.attachments && hello.offers_attachments();
         self.open(hello.allowance);

@@ -33,7 +33,15 @@ impl Token for Toy {
 }
 
 fn knowing(key: u64) -> Arc<Settings> {
-    settings(|settings| settings.token = Some(Arc::new(Toy(key))))
+    knowing_and(key, |_| ())
+}
+
+fn knowing_and(key: u64, change: impl FnOnce(&mut Settings)) -> Arc<Settings> {
+    settings(|settings| {
+        settings.token = Some(Arc::new(Toy(key)));
+        settings.nonce = || [2; 16];
+        change(settings);
+    })
 }
 
 /// Both, when each has said what it can.
@@ -122,13 +130,7 @@ fn whatever_comes_in_place_of_the_proof_ends_it_and_nothing_is_executed() {
 fn a_proof_is_of_this_conversation_and_of_this_side() {
     // Of another conversation, by the same server: its nonce is another one.
     let (_, of_another) = {
-        let (mut client, server) = met(
-            knowing(1),
-            settings(|settings| {
-                settings.token = Some(Arc::new(Toy(1)));
-                settings.nonce = || [3; 16];
-            }),
-        );
+        let (mut client, server) = met(knowing(1), knowing_and(1, |settings| settings.nonce = || [3; 16]));
         (server, client.sent())
     };
     let (mut server, _) = asking();
@@ -179,8 +181,7 @@ fn no_more_than_a_kibibyte_is_taken_before_the_proof() {
 /// PROTOCOL W6
 #[test]
 fn nobody_administers_where_a_token_is_asked_for() {
-    let mut server = Side::responder(settings(|settings| {
-        settings.token = Some(Arc::new(Toy(1)));
+    let mut server = Side::responder(knowing_and(1, |settings| {
         settings.grants = Tasks::default().and(Task::Stop);
     }));
     let mut bytes = hello(GENEROUS);
@@ -219,4 +220,49 @@ fn a_proof_that_nobody_asked_for_is_skipped() {
     let answers = server.ask(&[frame(Kind::Auth, 0, 0, 0, 0, &[1; 32]), request(1, 4, b"x")].concat());
     assert_eq!(answers.len(), 1);
     assert_eq!(server.connection.layout(), Some(Layout::V1));
+}
+
+/// What is behind the proof, and what may be attached to that, is read apart from it.
+#[test]
+fn no_more_is_read_in_place_than_the_proof() {
+    let (mut server, proof) = asking();
+    for (have, until) in [(0, 1), (1, 20), (20, 47), (47, 48)] {
+        let (mut partial, missing) = server.connection.take_large_partial(1 << 16).expect("the rest of it");
+        assert_eq!((partial.len(), missing), (have, 48 - have));
+        partial.extend_from_slice(&proof[have..until]);
+        server.connection.put_back(partial);
+        server.receive(&[]);
+    }
+    assert!(server.connection.take_large_partial(1 << 16).is_none());
+    assert_eq!(server.ask(&request(1, 4, b"x")).len(), 1);
+}
+
+/// It may have sent requests behind its proof.
+#[test]
+fn who_has_not_proved_it_yet_is_told_of_the_end() {
+    for close in [false, true] {
+        let (mut server, _) = asking();
+        match close {
+            true => server.connection.close(),
+            false => server.connection.goodbye(ResultCode::SHUTTING_DOWN),
+        }
+        let frames = server.frames();
+        assert_eq!((frames.len(), frames[0].kind, frames[0].id), (1, Kind::Goodbye as u8, 0));
+        assert!(server.connection.is_finished());
+    }
+}
+
+/// PROTOCOL W6
+#[test]
+fn the_classic_layout_is_refused_whatever_else_is_set() {
+    let mut server = Side::responder(knowing(1));
+    server.feed(&super::classic_request(4, b"hello"));
+    assert_eq!((server.seen(), server.failure()), (vec![], &ProtocolError::ClassicRefused));
+}
+
+#[test]
+fn without_random_numbers_nobody_is_served() {
+    let (client, server) = met(knowing(1), knowing_and(1, |settings| settings.nonce = || [0; 16]));
+    assert_eq!(*server.failure(), ProtocolError::NoRandomness);
+    assert_eq!(client.failure().rc(), ResultCode::BUSY);
 }
