@@ -159,7 +159,7 @@ fn a_crowd_of_others_does_not_hold_up_the_owner() {
     ] {
         let server = store();
         let counters = server.counters();
-        let (running, bound) = start(server, [Listen::from(fresh(scheme)).access(access)]);
+        let (running, bound) = start(server, [Listen::from(fresh(scheme)).access(access.clone())]);
         if let Endpoint::UnixGram(path) = &bound[0] {
             std::fs::set_permissions(path, Permissions::from_mode(0o666)).expect("chmod");
         }

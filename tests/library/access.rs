@@ -13,8 +13,17 @@ fn verified_streams() -> impl Iterator<Item = Endpoint> {
 
 /// What comes of connecting where server and client hold each other to this.
 fn connect(endpoint: &Endpoint, ours: &Access, theirs: &Access) -> Result<(), Error> {
+    // Both of us may be elevated, and a pipe for those who are named is labelled for ordinary processes.
+    connect_by(endpoint, theirs, |connect| connect.access(ours.clone()).lower_integrity())
+}
+
+fn connect_by(
+    endpoint: &Endpoint,
+    theirs: &Access,
+    with: impl FnOnce(Connect) -> Connect,
+) -> Result<(), Error> {
     let (running, bound) = start(store(), [Listen::from(endpoint).access(theirs.clone())]);
-    let opened = Connect::to(&bound[0]).expect("an endpoint").access(ours.clone()).open();
+    let opened = with(Connect::to(&bound[0]).expect("an endpoint")).open();
     let called = opened.and_then(|client| client.call(1, b"").map(|_| ()));
     running.stop().expect("an orderly end");
     called
@@ -107,6 +116,25 @@ fn users_who_are_named() {
         if !own.is_superuser() {
             refused(&Access::users([other.clone()]), &endpoint, &["who is not named", &other.to_string()]);
         }
+    }
+}
+
+/// An elevated server that names its own user is for the ordinary processes of that. An elevated client does not take its
+/// pipe for its server's, unless it says so, or names that user.
+#[test]
+fn an_elevated_server_for_ordinary_clients() {
+    let _watchdog = watchdog(60);
+    let own = Access::users([sidewire::current_user().expect("who we are")]);
+    if sidewire_platform::current_integrity().is_none_or(|level| level <= 0x2000) {
+        return println!("skipped: we are not elevated, or that says nothing here");
+    }
+    for endpoint in verified_streams() {
+        let error = connect_by(&endpoint, &own, |connect| connect).expect_err("it may be anybody's");
+        assert_eq!(error.refused_by(), Some(RefusedBy::OurAccess), "{error}");
+        assert!(error.to_string().contains("its integrity level is 0x2000, ours 0x3000"), "{error}");
+        connect_by(&endpoint, &own, Connect::lower_integrity).expect("let in");
+        connect_by(&endpoint, &own, |connect| connect.access(own.clone())).expect("let in");
+        connect_by(&endpoint, &Access::SameUser, |connect| connect).expect("let in");
     }
 }
 

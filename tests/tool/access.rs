@@ -113,8 +113,11 @@ fn one_program_is_let_in_and_another_is_not() {
         // What Anna may not see she does not let in, be it root's.
         town.refused_by_server(ROOT, &server, ANYONE);
         logs(&server, &["does not let us see which program"]);
-        town.refused_by_server(BERT, &server, ANYONE);
-        logs(&server, &["belongs to another user"]);
+        // At a path the kernel has kept him out already.
+        if endpoint.starts_with("abstract:") {
+            town.refused_by_server(BERT, &server, ANYONE);
+            logs(&server, &["belongs to another user"]);
+        }
         let (refused, _) = town.call(ANNA, &server, &["--program", &copy.tool.display().to_string()]);
         refused
             .expect(3)
