@@ -34,6 +34,7 @@
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
 //! | `text.rs` | [`encode_text`], [`decode_text`] | texts of the system as bytes |
+//! | `src/usage.rs` | `usage` (feature `cli`) | memory and descriptors of a child process, one file for all systems |
 //! | `mod.rs` | [`stream_schemes`], [`datagram_schemes`] | which endpoints this system has |
 //!
 //! `contract.rs` holds these signatures, and what threads may do with the types, as constants that each
@@ -113,6 +114,8 @@ mod spin;
 mod start;
 mod stop;
 mod tally;
+#[cfg(feature = "cli")]
+mod usage;
 
 #[cfg(not(any(unix, windows)))]
 #[path = "unsupported.rs"]
@@ -146,6 +149,8 @@ pub use spin::Look;
 pub use start::Busy;
 pub use stop::StopSignals;
 pub use tally::Tally;
+#[cfg(feature = "cli")]
+pub use usage::{Usage, usage};
 
 /// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,6 +76,20 @@ fn help_teaches() {
             ],
         ),
         ("demo", &["Exit status: 0", "helper"]),
+        (
+            "soak",
+            &[
+                "Exit status: 0",
+                "1 something did not",
+                "--minutes",
+                "--clients",
+                "--rate",
+                "--probes",
+                "memory flat",
+                "all let go",
+                "Ctrl-C",
+            ],
+        ),
     ] {
         let outcome = stage.run([command, "--help"]).expect(0);
         assert_eq!(outcome.stderr, "");
@@ -93,10 +107,10 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "stats", "describe", "stop", "watch", "demo"] {
+    for command in ["serve", "call", "ping", "stats", "describe", "stop", "watch", "demo", "soak"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
-    assert!(!text.contains("demo-helper"), "{text}");
+    assert!(!text.contains("demo-helper") && !text.contains("soak-server"), "{text}");
     for status in 0..=7 {
         let begins =
             |line: &str| line.trim_start_matches("Exit status:").trim().starts_with(&format!("{status} "));

@@ -17,6 +17,7 @@ mod ping;
 mod progress;
 mod reconnect;
 mod serve;
+mod soak;
 mod stage;
 mod stats;
 mod store;

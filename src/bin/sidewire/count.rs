@@ -4,7 +4,7 @@ use sidewire::{Failure, ReplyStream, ResultCode, Server, Unsent};
 
 use crate::text::decimal;
 
-const COUNT: u16 = 7;
+pub(crate) const COUNT: u16 = 7;
 
 /// Lets the store count for who asks: any number at a time, without a thread.
 pub(crate) fn serve<S>(server: &mut Server<S>) {

@@ -1,16 +1,15 @@
 //! `sidewire demo`: two processes talk over every endpoint that this system has.
 
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sidewire::{Access, Client, Connect, Endpoint, Listen, Peer, Server};
+use sidewire::{Access, Client, Connect, Endpoint, Listen, Peer};
 
 use sidewire_platform::{datagram_schemes, stream_schemes};
 
-use crate::output::{self, Patient, Printed, complain};
+use crate::offspring::{self, Offspring, Outcome, PATIENCE};
+use crate::output::{self, Printed, complain};
 use crate::serve;
 use crate::store::{self, ECHO, GET, GREETING, SET, SET_AND_GET};
 
@@ -38,10 +37,6 @@ pub(crate) struct HelperArgs {
     endpoints: Vec<Endpoint>,
 }
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
-/// How long the helper may take to get ready, and to end.
-const HELPER_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of one echo.
 const ECHO_SIZE: usize = 64;
 /// A type of the store's table without a handler, and what is answered to it.
@@ -76,13 +71,13 @@ impl Screen {
 }
 
 fn run_all(args: &Args, screen: &mut Screen) -> Outcome<bool> {
-    let mut helper = Helper::start(endpoints()?)?;
-    let (process, count) = (helper.child.id(), helper.places.iter().filter(|place| place.is_ok()).count());
+    let (mut helper, places) = start_helper(endpoints()?)?;
+    let (process, count) = (helper.child().id(), places.iter().filter(|place| place.is_ok()).count());
     screen.say(&format!("helper process {process} serves {count} endpoints"));
     screen.say("");
     screen.say(Row::HEAD);
     let mut all_right = true;
-    for place in &helper.places {
+    for place in &places {
         let row = Row::of(place, process, args.echoes);
         all_right &= row.is_right();
         screen.say(&row.to_string());
@@ -148,66 +143,22 @@ struct NotServed {
     why: String,
 }
 
-/// The helper process: this program again, with another command.
-struct Helper {
-    child: Child,
-    /// What it was asked to serve, as really bound.
-    places: Vec<Result<Endpoint, NotServed>>,
-}
-
-impl Helper {
-    fn start(places: Vec<Result<Endpoint, NotServed>>) -> Outcome<Helper> {
-        let asked = places.iter().filter_map(|place| place.as_ref().ok()).map(Endpoint::to_string);
-        let child = Command::new(std::env::current_exe()?)
-            .arg("demo-helper")
-            .args(asked)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut helper = Helper { child, places };
-        let Some(stdout) = helper.child.stdout.take() else { return Err("the helper has no output".into()) };
-        let (lines, ready) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if lines.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let until = Instant::now() + HELPER_PATIENCE;
-        for place in helper.places.iter_mut().filter(|place| place.is_ok()) {
-            let left = until.saturating_duration_since(Instant::now());
-            let line = ready.recv_timeout(left).map_err(|_| "the helper did not get ready")?;
-            let Ok(asked) = place else { continue };
-            *place = match line.strip_prefix("listening ") {
-                Some(bound) => Ok(bound.parse()?),
-                None => Err(NotServed { name: asked.to_string(), why: line }),
-            };
-        }
-        Ok(helper)
+/// Starts the helper with what it is to serve; returns it with what it serves, as really bound.
+fn start_helper(
+    mut places: Vec<Result<Endpoint, NotServed>>,
+) -> Outcome<(Offspring, Vec<Result<Endpoint, NotServed>>)> {
+    let asked = places.iter().filter_map(|place| place.as_ref().ok()).map(Endpoint::to_string);
+    let helper = Offspring::start("demo-helper", asked)?;
+    let until = Instant::now() + PATIENCE;
+    for place in places.iter_mut().filter(|place| place.is_ok()) {
+        let line = helper.line(until)?;
+        let Ok(asked) = place else { continue };
+        *place = match line.strip_prefix("listening ") {
+            Some(bound) => Ok(bound.parse()?),
+            None => Err(NotServed { name: asked.to_string(), why: line }),
+        };
     }
-
-    /// Closing its standard input tells it to end.
-    fn stop(&mut self) -> Outcome<ExitStatus> {
-        drop(self.child.stdin.take());
-        let until = Instant::now() + HELPER_PATIENCE;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Err("the helper did not end".into())
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
+    Ok((helper, places))
 }
 
 /// What the helper process runs: the store, until standard input ends.
@@ -232,19 +183,9 @@ fn help(args: &HelperArgs) -> Outcome<()> {
             Err(error) => lines += &format!("{error}\n"),
         }
     }
-    stop_with_input(&mut server)?;
+    offspring::stop_with_input(&mut server)?;
     serve::announce(lines);
     server.run()?;
-    Ok(())
-}
-
-/// So that the helper never outlives the demo, however that ends.
-fn stop_with_input<S: 'static>(server: &mut Server<S>) -> Outcome<()> {
-    let remote = server.remote()?;
-    std::thread::spawn(move || {
-        let _ = io::copy(&mut Patient::new(io::stdin().lock()), &mut io::sink());
-        let _ = remote.stop();
-    });
     Ok(())
 }
 

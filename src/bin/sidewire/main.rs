@@ -7,10 +7,12 @@ mod demo;
 mod describe;
 mod description;
 mod log;
+mod offspring;
 mod output;
 mod ping;
 mod serve;
 mod sleep;
+mod soak;
 mod stats;
 mod stop;
 mod store;
@@ -30,8 +32,8 @@ use sidewire::{Access, Endpoint};
 /// Set RUST_LOG=debug to see what happens on the connections.
 ///
 /// Exit status: 0 done
-///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, or a
-///                row of demo, failed; stop: a server is still there
+///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, a row of
+///                demo, or something that soak looks at, failed; stop: a server is still there
 ///              2 usage: a bad endpoint or argument
 ///              3 call, ping, stats, describe, watch: nobody listens, or refused
 ///              4 call, ping, stats, describe, watch: timed out
@@ -56,8 +58,11 @@ enum Command {
     Describe(describe::Args),
     Stop(stop::Args),
     Demo(demo::Args),
+    Soak(soak::Args),
     #[command(hide = true)]
     DemoHelper(demo::HelperArgs),
+    #[command(hide = true)]
+    SoakServer(soak::ServerArgs),
 }
 
 /// Who may be at the other end.
@@ -94,6 +99,8 @@ fn main() -> ExitCode {
         Command::Stop(args) => stop::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),
+        Command::Soak(args) => soak::run(&args),
+        Command::SoakServer(args) => soak::run_server(&args),
     }
 }
 

@@ -10,7 +10,7 @@ use sidewire::{Failure, Responder, ResultCode, Server};
 
 use crate::text::decimal;
 
-const SLEEP: u16 = 6;
+pub(crate) const SLEEP: u16 = 6;
 
 /// One that sleeps, by when it wakes and its number.
 type Sleepers = BTreeMap<(Instant, u64), Sleeper>;

@@ -12,7 +12,7 @@ pub(crate) const SET_AND_GET: u16 = 3;
 pub(crate) const ECHO: u16 = 4;
 pub(crate) const STATISTICS: u16 = 5;
 /// The topic of each new value.
-const CHANGED: u16 = 1;
+pub(crate) const CHANGED: u16 = 1;
 /// Types of the dispatch table; those without a handler answer "no handler" (-2).
 const TYPES: usize = 16;
 /// What the store holds at first.

@@ -1,0 +1,105 @@
+//! What a child process holds of the system: for the tool, which looks at a server for as long as it is tried.
+//!
+//! One file for all systems, since they have nothing in common here but the answer.
+
+use std::io;
+use std::process::Child;
+
+/// What a process holds at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes of memory that it has in use (Linux: VmRSS; Windows: its working set).
+    pub memory: u64,
+    /// Open descriptors (Linux), or handles (Windows).
+    pub descriptors: u64,
+}
+
+/// What this child holds now.
+///
+/// # Errors
+/// If it has ended, or the system does not tell (only Linux and Windows do).
+pub fn usage(child: &Child) -> io::Result<Usage> {
+    read(child)
+}
+
+/// proc(5).
+#[cfg(target_os = "linux")]
+fn read(child: &Child) -> io::Result<Usage> {
+    let folder = std::path::PathBuf::from(format!("/proc/{}", child.id()));
+    let status = std::fs::read_to_string(folder.join("status"))?;
+    // A process that has ended and that nobody has waited for has no memory.
+    let memory = resident(&status).ok_or_else(|| io::Error::other("the process has ended"))?;
+    let descriptors = std::fs::read_dir(folder.join("fd"))?.count() as u64;
+    Ok(Usage { memory, descriptors })
+}
+
+#[cfg(target_os = "linux")]
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// GetProcessHandleCount and GetProcessMemoryInfo (K32GetProcessMemoryInfo of kernel32).
+#[cfg(windows)]
+fn read(child: &Child) -> io::Result<Usage> {
+    use std::os::windows::io::AsRawHandle;
+    use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
+    use windows_sys::Win32::System::Threading::GetProcessHandleCount;
+
+    let (mut handles, mut counters) = (0, PROCESS_MEMORY_COUNTERS::default());
+    let size = size_of::<PROCESS_MEMORY_COUNTERS>() as u32;
+    // SAFETY: the child keeps its handle open, and the number outlives the call.
+    let counted = unsafe { GetProcessHandleCount(child.as_raw_handle(), &raw mut handles) };
+    if counted == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above; the structure is as long as its size says.
+    let measured = unsafe { K32GetProcessMemoryInfo(child.as_raw_handle(), &raw mut counters, size) };
+    if measured == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Usage { memory: counters.WorkingSetSize as u64, descriptors: handles.into() })
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn read(_child: &Child) -> io::Result<Usage> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not tell what a process holds"))
+}
+
+#[cfg(all(test, any(target_os = "linux", windows)))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_child_holds_something_until_it_ends() {
+        let program = if cfg!(windows) { "findstr" } else { "cat" };
+        let mut command = Command::new(program);
+        if cfg!(windows) {
+            command.arg("x");
+        }
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect(program);
+        let usage = usage(&child).expect("a living child");
+        assert!(usage.memory > 10_000 && usage.descriptors >= 3, "{usage:?}");
+        drop(child.stdin.take());
+        child.wait().expect("its end");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_read_in_kib() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    5108 kB\nRssAnon:\t 1 kB\n"), Some(5108 << 10));
+        assert_eq!(resident("Name:\tx\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_that_has_ended_holds_nothing() {
+        let mut child = Command::new("true").spawn().expect("true(1)");
+        child.wait().expect("its end");
+        usage(&child).expect_err("it has ended");
+    }
+}

@@ -1,0 +1,194 @@
+//! What has to hold all along, and whether it did.
+
+use std::time::Duration;
+
+use sidewire_platform::Usage;
+
+/// What is allowed. What the numbers are for is said in the command's help.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) p99: Duration,
+    pub(super) longest: Duration,
+    /// Clients that may be connected at a time, good and bad.
+    pub(super) clients: u64,
+}
+
+/// Memory may grow by a quarter, and by this, over the most that it was while the crowd came.
+pub(super) const SPARE_MEMORY: u64 = 16 << 20;
+/// Descriptors for each client: Windows has more than one for each.
+const DESCRIPTORS_EACH: u64 = 4;
+/// Descriptors that a server may have besides while the crowd is there: connections that are being closed.
+const CLOSING: u64 = 64;
+/// Descriptors that may be more at the end than before the first client: what the system's library opens
+/// when it is first needed.
+const SPARE_DESCRIPTORS: u64 = 8;
+/// Connections at the end: the one that asks how many there are.
+const OWN_CONNECTIONS: u64 = 1;
+
+/// How the server's memory and descriptors went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Course {
+    /// Before the first client.
+    pub(super) before: Usage,
+    /// The most while the crowd came.
+    pub(super) warm: Option<Usage>,
+    /// The most since.
+    pub(super) most: Usage,
+    /// The last while clients were there.
+    pub(super) last: Usage,
+    /// When all of them had gone; `None`: nobody could look.
+    pub(super) after: Option<Usage>,
+    /// Connections that the server counted then.
+    pub(super) connections_after: Option<u64>,
+}
+
+impl Course {
+    /// One look at it, while the crowd still comes, or later.
+    pub(super) fn saw(&mut self, usage: Usage, is_warming_up: bool) {
+        self.last = usage;
+        let most = if is_warming_up { self.warm.get_or_insert(usage) } else { &mut self.most };
+        most.memory = most.memory.max(usage.memory);
+        most.descriptors = most.descriptors.max(usage.descriptors);
+    }
+
+    /// When clients have gone, whether the server has let go of all that was theirs.
+    pub(super) fn has_settled(&self) -> bool {
+        let Some(after) = self.after else { return false };
+        after.descriptors <= self.before.descriptors + SPARE_DESCRIPTORS
+            && self.connections_after == Some(OWN_CONNECTIONS)
+    }
+}
+
+/// All that is judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    pub(super) answered: u64,
+    pub(super) wrong: u64,
+    pub(super) failed: u64,
+    pub(super) p99: Duration,
+    pub(super) longest: Duration,
+    pub(super) course: Course,
+    /// How the server ended, if not when and as it was asked to.
+    pub(super) end: Option<String>,
+    pub(super) panics: u64,
+}
+
+/// One thing that has to hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) name: &'static str,
+    pub(super) holds: bool,
+    pub(super) text: String,
+}
+
+/// In the order of the report.
+pub(super) fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Verdict> {
+    let Evidence { answered, wrong, failed, p99, longest, course, end, panics } = evidence;
+    let verdict = |name, holds, text| Verdict { name, holds, text };
+    let Course { before, most, after, connections_after, .. } = course;
+    let warm = course.warm.unwrap_or_default().memory;
+    let memory = warm + warm / 4 + SPARE_MEMORY;
+    let descriptors = before.descriptors + DESCRIPTORS_EACH * bounds.clients + CLOSING;
+    let highest = most.descriptors.max(course.warm.unwrap_or_default().descriptors);
+    let at_end = after.map_or("not known".into(), |after| after.descriptors.to_string());
+    let connections = connections_after.map_or("not known".into(), |count| count.to_string());
+    vec![
+        verdict("server lives", end.is_none(), end.clone().unwrap_or("it ended when it was asked to".into())),
+        verdict("no panic", *panics == 0, format!("{panics} panics")),
+        verdict("replies right", *wrong == 0 && *answered > 0, format!("{answered} answers, {wrong} wrong")),
+        verdict("all served", *failed == 0, format!("{failed} calls or connections of probes failed")),
+        verdict("memory flat", most.memory <= memory, {
+            format!("{} at most behind the warm-up, bound {}", mib(most.memory), mib(memory))
+        }),
+        verdict(
+            "descriptors bounded",
+            highest <= descriptors,
+            format!("{highest} at most, bound {descriptors}"),
+        ),
+        verdict("all let go", course.has_settled(), {
+            let bound = before.descriptors + SPARE_DESCRIPTORS;
+            format!(
+                "{at_end} descriptors at the end, bound {bound}; {connections} connections, bound {OWN_CONNECTIONS}"
+            )
+        }),
+        verdict("latency p99", p99 <= &bounds.p99, format!("{}, bound {}", ms(*p99), ms(bounds.p99))),
+        verdict("latency longest", longest <= &bounds.longest, {
+            format!("{}, bound {}", ms(*longest), ms(bounds.longest))
+        }),
+    ]
+}
+
+pub(super) fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+pub(super) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds =
+        Bounds { p99: Duration::from_millis(100), longest: Duration::from_secs(1), clients: 10 };
+
+    fn usage(mib: u64, descriptors: u64) -> Usage {
+        let mut usage = Usage::default();
+        (usage.memory, usage.descriptors) = (mib << 20, descriptors);
+        usage
+    }
+
+    fn good() -> Evidence {
+        let mut course = Course { before: usage(5, 12), ..Course::default() };
+        course.saw(usage(20, 20), true);
+        course.saw(usage(21, 22), false);
+        (course.after, course.connections_after) = (Some(usage(21, 12)), Some(1));
+        let (p99, longest) = (BOUNDS.p99, BOUNDS.longest);
+        Evidence { answered: 1, p99, longest, course, ..Evidence::default() }
+    }
+
+    /// What does not hold, if this is so besides.
+    fn broken(but: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
+        let mut evidence = good();
+        but(&mut evidence);
+        judge(&evidence, &BOUNDS).into_iter().filter(|verdict| !verdict.holds).map(|it| it.name).collect()
+    }
+
+    #[test]
+    fn all_can_hold() {
+        assert_eq!(broken(|_| ()), [""; 0]);
+    }
+
+    #[test]
+    fn each_can_fail_alone() {
+        let nano = Duration::from_nanos(1);
+        assert_eq!(broken(|it| it.end = Some("killed".into())), ["server lives"]);
+        assert_eq!(broken(|it| it.panics = 1), ["no panic"]);
+        assert_eq!(broken(|it| it.wrong = 1), ["replies right"]);
+        assert_eq!(broken(|it| it.answered = 0), ["replies right"]);
+        assert_eq!(broken(|it| it.failed = 1), ["all served"]);
+        // A quarter of 20 MiB, and 16.
+        assert_eq!(broken(|it| it.course.saw(usage(41, 20), false)), [""; 0]);
+        assert_eq!(broken(|it| it.course.saw(usage(42, 20), false)), ["memory flat"]);
+        assert_eq!(broken(|it| it.course.saw(usage(5, 12 + 40 + 64), false)), [""; 0]);
+        assert_eq!(broken(|it| it.course.saw(usage(5, 12 + 40 + 65), false)), ["descriptors bounded"]);
+        assert_eq!(broken(|it| it.course.saw(usage(5, 12 + 40 + 65), true)), ["descriptors bounded"]);
+        assert_eq!(broken(|it| it.course.after = Some(usage(5, 21))), ["all let go"]);
+        assert_eq!(broken(|it| it.course.after = None), ["all let go"]);
+        assert_eq!(broken(|it| it.course.connections_after = Some(2)), ["all let go"]);
+        assert_eq!(broken(|it| it.course.connections_after = None), ["all let go"]);
+        assert_eq!(broken(|it| it.p99 += nano), ["latency p99"]);
+        assert_eq!(broken(|it| it.longest += nano), ["latency longest"]);
+    }
+
+    #[test]
+    fn what_was_most_is_kept() {
+        let mut course = Course::default();
+        course.saw(usage(30, 5), true);
+        course.saw(usage(10, 9), true);
+        course.saw(usage(7, 3), false);
+        let (warm, most, last) = (course.warm, course.most, course.last);
+        assert_eq!((warm, most, last), (Some(usage(30, 9)), usage(7, 3), usage(7, 3)));
+    }
+}

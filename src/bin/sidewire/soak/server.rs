@@ -1,0 +1,102 @@
+//! The server that is tried: in a process of its own, so that its memory and descriptors are nobody else's.
+
+use std::process::{ExitCode, ExitStatus};
+use std::time::Instant;
+
+use serde_json::Value;
+use sidewire::{Access, Client, Endpoint, Listen, StopSignals};
+use sidewire_platform::Usage;
+
+use crate::offspring::{self, Offspring, Outcome, PATIENCE};
+use crate::output::{self, complain};
+use crate::store::STATISTICS;
+use crate::{call, serve, store};
+
+#[derive(clap::Args)]
+pub(crate) struct ServerArgs {
+    #[arg(value_parser = crate::endpoint_parser())]
+    endpoint: Endpoint,
+}
+
+/// What the process runs: the store with its usual limits, until standard input ends.
+pub(crate) fn run_server(args: &ServerArgs) -> ExitCode {
+    match serve(&args.endpoint) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(endpoint: &Endpoint) -> sidewire::Result<()> {
+    if let Err(error) = sidewire_platform::raise_descriptor_limit() {
+        log::info!("the limit of open descriptors stays as it is: {error}");
+    }
+    // Ctrl-C reaches both processes, and is for the other.
+    let _signals = StopSignals::watch(|| ())?;
+    let mut server = store::server()?;
+    let access = if endpoint.has_credentials() { Access::SameUser } else { Access::Anyone };
+    match server.listen(Listen::from(endpoint).access(access)) {
+        Ok(bound) => serve::announce(format!("listening {bound}\n")),
+        Err(error) => {
+            output::print(format!("{error}\n").as_bytes());
+            return Ok(());
+        }
+    }
+    offspring::stop_with_input(&mut server)?;
+    server.run()
+}
+
+/// That process, as the others see it.
+pub(super) struct Server {
+    process: Offspring,
+    pub(super) endpoint: Endpoint,
+    /// Asks it for its statistics.
+    client: Client,
+}
+
+impl Server {
+    pub(super) fn start(endpoint: &Endpoint) -> Outcome<Server> {
+        let process = Offspring::start_watched("soak-server", [endpoint.to_string()])?;
+        let line = process.line(Instant::now() + PATIENCE)?;
+        let Some(bound) = line.strip_prefix("listening ") else { return Err(line.into()) };
+        let endpoint = bound.parse()?;
+        let client = call::connect_to(&endpoint, None, PATIENCE)?;
+        Ok(Server { process, endpoint, client })
+    }
+
+    pub(super) fn usage(&self) -> std::io::Result<Usage> {
+        sidewire_platform::usage(self.process.child())
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.child().id()
+    }
+
+    /// What it says of itself.
+    pub(super) fn statistics(&self) -> Outcome<Value> {
+        Ok(serde_json::from_slice(self.client.call(STATISTICS, b"")?.payload())?)
+    }
+
+    /// Connections that it holds, ours included.
+    pub(super) fn connections(&self) -> Outcome<u64> {
+        self.statistics()?["connections"].as_u64().ok_or_else(|| "its statistics have no connections".into())
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub(super) fn end(&mut self) -> Option<ExitStatus> {
+        self.process.end().ok().flatten()
+    }
+
+    /// Ends it. What was wrong about that.
+    pub(super) fn stop(mut self) -> (Option<String>, u64) {
+        self.client.close();
+        let wrong = match self.process.stop() {
+            Ok(status) if status.success() => None,
+            Ok(status) => Some(format!("it ended with {status}")),
+            Err(error) => Some(error.to_string()),
+        };
+        (wrong, self.process.panics())
+    }
+}
