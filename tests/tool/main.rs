@@ -56,6 +56,7 @@ mod stop;
 mod accepting;
 #[cfg(target_os = "linux")]
 mod access;
+mod failing;
 #[cfg(target_os = "linux")]
 mod frozen;
 #[cfg(target_os = "linux")]
