@@ -35,9 +35,9 @@ fn is_plain(text: &str) -> bool {
     text.chars().all(is_visible) && text.trim() == text && !text.starts_with('"') && !text.starts_with("//")
 }
 
-fn is_visible(c: char) -> bool {
-    // The standard library escapes what can't be seen, and these three, which can.
-    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+pub(super) fn is_visible(c: char) -> bool {
+    // The standard library escapes what can't be seen, marks that have no letter to stand on, and these three.
+    matches!(c, ' '..='~') || format!("a{c}").escape_debug().count() == 2
 }
 
 fn write_quoted(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

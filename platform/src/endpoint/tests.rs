@@ -39,6 +39,10 @@ fn every_scheme_round_trips() {
         "tcp:LOCALHOST.:1",
         "tcp:xn--grn-ioa.example:1",
         "tcp:grün.example:1",
+        "tcp:ดี.example:1",
+        "pipe:ที่",
+        "unix:/tmp/e\u{301}",
+        "abstract:ที่",
     ] {
         let endpoint: Endpoint = text.parse().unwrap();
         assert_eq!(endpoint.to_string(), text);
@@ -167,6 +171,8 @@ fn what_is_refused_says_why() {
         ("tcp:a b:80", "can't hold ' '"),
         ("tcp:user@host:80", "can't hold '@'"),
         ("tcp:a/b:80", "can't hold '/'"),
+        ("pipe:a\u{202e}b", r"can't hold '\u{202e}'"),
+        ("mailslot:a\u{200b}", r"can't hold '\u{200b}'"),
         ("tcp:a..b:80", "empty"),
         ("tcp:999.1.1.1:80", "not an IPv4 address"),
         ("tcp:1.2.3.08:80", "not an IPv4 address"),

@@ -204,6 +204,10 @@ fn windows_name<'a>(scheme: &'static str, rest: &'a [u8]) -> Result<String, Faul
     if name.is_empty() || length > most {
         return Err(format!("the name has 1 to {most} characters, this one has {length}").into());
     }
+    if let Some(bad) = name.chars().find(|&c| !quoted::is_visible(c)) {
+        let bad = shown(bad.encode_utf8(&mut [0; 4]));
+        return Err(format!("the name can't hold '{bad}', which nobody can see").into());
+    }
     if name.contains('/') {
         return Err(
             r"the name can't hold a slash; the parts of one stand behind backslashes, as in LOCAL\x".into()
@@ -253,7 +257,7 @@ fn host_port<'a>(scheme: &'static str, rest: &'a [u8]) -> Result<(String, u16), 
 }
 
 fn name_or_v4(host: &str) -> Result<(), String> {
-    let fits = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let fits = |c: char| c.is_alphanumeric() && quoted::is_visible(c) || matches!(c, '.' | '-' | '_');
     if let Some(bad) = host.chars().find(|&c| !fits(c)) {
         return Err(format!("a host can't hold '{}'", shown(bad.encode_utf8(&mut [0; 4]))));
     }

@@ -2,6 +2,10 @@
 //!
 //! `fuzz/` gives them to libFuzzer; the test beside them plays random ones.
 
+mod operations;
+mod owner;
+mod pair;
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,17 +15,22 @@ use sidewire_wire::{
     Arrived, Classic, Connection, ConnectionLimits, Cut, Event, Layout, Parcel, Plain, ResultCode, Settings,
 };
 
+pub(crate) use operations::operations;
+pub(crate) use pair::pair;
+
 /// A target by its name.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All that there are.
-pub(crate) const ALL: [Target; 6] = [
+pub(crate) const ALL: [Target; 8] = [
     ("frames", frames),
     ("classic", classic),
     ("hello", hello),
     ("attachments", attachments),
     ("plain", plain),
     ("datagrams", datagrams),
+    ("operations", operations),
+    ("pair", pair),
 ];
 
 /// Takes its decisions from the first bytes, the rest is what is sent.
@@ -217,10 +226,20 @@ pub(crate) fn datagrams(data: &[u8]) {
 
 /// A responder behind the hello of a generous peer.
 fn open(attachments: bool, now: Instant) -> Connection {
-    let settings = settings(attachments);
-    let mut connection = Connection::responder(Arc::clone(&settings), now);
-    let mut peer = Connection::initiator(settings, [2; 16], now);
-    let hello = peer.unsent().to_vec();
-    show(&mut connection, &hello, None, now);
-    connection
+    opened(settings(attachments), now).1
+}
+
+/// Both sides behind their hellos.
+fn opened(settings: Arc<Settings>, now: Instant) -> (Connection, Connection) {
+    let mut initiator = Connection::initiator(Arc::clone(&settings), [2; 16], now);
+    let mut responder = Connection::responder(settings, now);
+    let hello = initiator.unsent().to_vec();
+    initiator.mark_sent(hello.len(), now);
+    responder.receive(&hello, &Cell::new(usize::MAX), &mut answer);
+    responder.received(now);
+    let hello = responder.unsent().to_vec();
+    responder.mark_sent(hello.len(), now);
+    initiator.receive(&hello, &Cell::new(usize::MAX), &mut answer);
+    initiator.received(now);
+    (initiator, responder)
 }
