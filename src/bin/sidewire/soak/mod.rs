@@ -77,10 +77,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     probes: u32,
     /// Seconds that 99 of 100 answers to probes take at most; on a busy machine they wait for others, too
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "2", value_parser = seconds)]
     p99: Duration,
     /// Seconds that each answer to a probe takes at most
-    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "15", value_parser = seconds)]
     longest: Duration,
     /// Seconds between two lines that say how it goes
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
