@@ -1,6 +1,6 @@
 #![no_main]
 
-#[allow(dead_code, reason = "each uses one of them")]
+#[allow(dead_code, unused_imports, reason = "each uses one of them")]
 #[path = "../../tests/random/targets.rs"]
 mod targets;
 
