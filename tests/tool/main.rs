@@ -56,6 +56,7 @@ mod stop;
 mod accepting;
 #[cfg(target_os = "linux")]
 mod access;
+#[cfg(target_os = "linux")]
 mod failing;
 #[cfg(target_os = "linux")]
 mod frozen;
