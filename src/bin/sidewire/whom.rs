@@ -8,7 +8,7 @@ use sidewire::{Access, Client, Connect, Endpoint, Error, Token};
 use crate::Who;
 
 // Options of all commands that connect: a comment for the code, since one for people would be each command's.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Whom {
     /// Whose server it may be [default: same-user; anyone for tcp and others where nobody can tell]
     #[arg(long, value_name = "WHO")]

@@ -9,10 +9,10 @@ use sidewire::{Client, Endpoint, Error, ResultCode};
 
 use super::ledger::Ledger;
 use super::pause::Pause;
-use crate::call;
 use crate::count::COUNT;
 use crate::sleep::SLEEP;
 use crate::store::{ECHO, GET, GREETING, SET};
+use crate::whom::Whom;
 
 /// Between two exchanges of one probe, at most.
 const BREATH: Duration = Duration::from_millis(10);
@@ -92,14 +92,14 @@ impl Probe<'_> {
 
     fn connect(&self) -> Result<Client, Error> {
         let begun = Instant::now();
-        let client = call::connect_to(self.endpoint, None, self.patience)?;
+        let client = Whom::default().connect_to(self.endpoint, self.patience)?;
         self.ledger().took(begun.elapsed());
         Ok(client)
     }
 
     /// A newcomer that speaks the classic layout.
     fn classic(&self, random: &mut Rng) -> Result<(), Fault> {
-        let client = call::connect_within(self.endpoint, None, self.patience)?.classic().open()?;
+        let client = Whom::default().within(self.endpoint, Some(self.patience))?.classic().open()?;
         let payload = bytes(random, 1000);
         let begun = Instant::now();
         let response = client.call(ECHO, &payload)?;

@@ -10,7 +10,8 @@ use sidewire_platform::Usage;
 use crate::offspring::{self, Offspring, Outcome, PATIENCE};
 use crate::output::{self, complain};
 use crate::store::STATISTICS;
-use crate::{call, serve, store};
+use crate::whom::Whom;
+use crate::{serve, store};
 
 #[derive(clap::Args)]
 pub(crate) struct ServerArgs {
@@ -62,7 +63,7 @@ impl Server {
         let line = process.line(Instant::now() + PATIENCE)?;
         let Some(bound) = line.strip_prefix("listening ") else { return Err(line.into()) };
         let endpoint = bound.parse()?;
-        let client = call::connect_to(&endpoint, None, PATIENCE)?;
+        let client = Whom::default().connect_to(&endpoint, PATIENCE)?;
         Ok(Server { process, endpoint, client })
     }
 
