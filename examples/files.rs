@@ -27,7 +27,7 @@ const USAGE: &str = "usage: files serve FOLDER [ENDPOINT]
        files cat NAME [ENDPOINT]
        files lines FILE [ENDPOINT]
 
-ENDPOINT is local:NAME (default local:files), unix:/PATH or abstract:NAME";
+ENDPOINT is local:NAME (default local:files), unix:/PATH, abstract:NAME or pipe:NAME";
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();

@@ -100,6 +100,7 @@ pub mod architecture {}
 
 mod access;
 mod app;
+mod attached;
 mod client;
 mod counters;
 #[cfg(feature = "describe")]

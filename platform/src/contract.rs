@@ -17,8 +17,8 @@ use mio::{Interest, Poll, Registry, Token};
 
 use super::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Executable, ExpectedProcess,
-    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve,
-    StartLock, Started, Stream,
+    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, PollDescriptor, Program,
+    Reserve, StartLock, Started, Stream,
 };
 use crate::{
     Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, SendBuffer,
@@ -40,6 +40,7 @@ const _: () = {
     is_shared::<ForeignProcess>();
     is_shared::<Owned>();
     is_shared::<Attachment>();
+    is_shared::<PeerProcess>();
     is_shared::<PollDescriptor>();
     is_shared::<Program>();
     is_shared::<Started>();
@@ -193,7 +194,11 @@ const _: () = {
 /// The same of an attachment: `OwnedFd`; `OwnedHandle`.
 const _: fn(File) -> Attachment = Attachment::from;
 const _: fn(Attachment) -> File = Attachment::into_file;
+const _: bool = Attachment::ARE_NAMED;
+const _: fn(&Attachment) -> io::Result<u32> = Attachment::name;
 const _: fn(&Endpoint) -> bool = super::carries_attachments;
+const _: fn(&Peer) -> io::Result<PeerProcess> = PeerProcess::of;
+const _: fn(&PeerProcess, &[u32]) -> io::Result<Vec<Attachment>> = PeerProcess::fetch;
 const _: fn(&Owned) -> String = ToString::to_string;
 const _: fn(&Owned) -> io::Result<Endpoint> = Owned::endpoint;
 const _: fn(&Poll) -> io::Result<PollDescriptor> = PollDescriptor::of;

@@ -136,11 +136,11 @@ pub use manager::Notice;
 pub use os::AsyncChannel;
 pub use os::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Executable, ExpectedProcess,
-    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PollDescriptor, Program, Reserve,
-    StartLock, Started, Stream, activated, allow_foreground, carries_attachments, create_private_file,
-    current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit, encode_text,
-    is_descriptor_limit, local_endpoints, raise_descriptor_limit, read_private_file, standard_error,
-    stream_schemes, tell_manager, user_name,
+    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, PollDescriptor, Program,
+    Reserve, StartLock, Started, Stream, activated, allow_foreground, carries_attachments,
+    create_private_file, current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit,
+    encode_text, is_descriptor_limit, local_endpoints, raise_descriptor_limit, read_private_file,
+    standard_error, stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};
@@ -168,7 +168,7 @@ pub struct BindOptions {
     /// ([`Stream::is_member`]).
     pub groups: Vec<Group>,
     /// Whether peers may attach something to what they send (SCM_RIGHTS, unix(7)), which we then read with
-    /// [`Stream::read_attached`]. Otherwise the system keeps it out, where it can (SO_PASSRIGHTS, Linux 6.16).
+    /// [`Stream::read_attached`]; on Windows, have us fetch it ([`PeerProcess`]). Otherwise the system keeps it out, where it can (SO_PASSRIGHTS, Linux 6.16).
     pub attachments: bool,
     /// How many connections the system queues before they are accepted (sockets).
     /// See listen(2); Linux cuts it to `net.core.somaxconn`.

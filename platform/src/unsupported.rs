@@ -39,6 +39,13 @@ impl Attachment {
     pub fn into_file(self) -> File {
         self.0
     }
+
+    pub const ARE_NAMED: bool = false;
+
+    #[allow(clippy::missing_errors_doc)]
+    pub fn name(&self) -> io::Result<u32> {
+        unsupported()
+    }
 }
 
 impl From<File> for Attachment {
@@ -61,6 +68,21 @@ pub fn create_private_file(_path: &Path, _bytes: &[u8]) -> io::Result<()> {
 #[allow(missing_docs, clippy::missing_errors_doc)] // See unix/private.rs.
 pub fn read_private_file(_path: &Path, _most: usize) -> io::Result<Vec<u8>> {
     unsupported()
+}
+
+/// Where what frames name is fetched from.
+#[derive(Debug)]
+pub struct PeerProcess(());
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/attachment.rs.
+impl PeerProcess {
+    pub fn of(_peer: &Peer) -> io::Result<PeerProcess> {
+        unsupported()
+    }
+
+    pub fn fetch(&self, _names: &[u32]) -> io::Result<Vec<Attachment>> {
+        unsupported()
+    }
 }
 
 /// What the program has opened itself.

@@ -3,20 +3,26 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Attachment, Carried, Channel};
+use sidewire_platform::{Attachment, Carried, Channel, Endpoint};
 
 use super::Response;
 use super::journal::Asked;
 use super::leader::{Guard, INBOX, SharedConnection, State, Waiting, whole_millis};
-use super::medium::Medium;
+use super::medium::{Medium, at_once};
+use crate::attached;
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::caller::{Purpose, Seat};
 use sidewire_wire::frame::timeout_ms;
-use sidewire_wire::{ATTACHED_COST, Arrived, MAX_ATTACHED, Parcel};
+use sidewire_wire::{Arrived, Attachments, MAX_ATTACHED, Parcel};
 
 /// These, to go with a request.
-pub(super) fn parcel(attachments: Vec<Attachment>) -> Parcel {
-    Parcel::new(attachments.len().try_into().unwrap_or(u8::MAX), attachments)
+pub(super) fn parcel(
+    attachments: impl IntoIterator<Item = Attachment>,
+    endpoint: &Endpoint,
+) -> Result<Parcel> {
+    attached::parcel(attachments.into_iter().collect()).map_err(|error| {
+        Error::new("attach to a request for", endpoint, Kind::InvalidInput(error.to_string())).not_executed()
+    })
 }
 
 impl SharedConnection {
@@ -28,7 +34,7 @@ impl SharedConnection {
         timeout: Option<Duration>,
         deadline: Option<Instant>,
     ) -> Result<Response> {
-        let purpose = Purpose::Call(payload.len() + ATTACHED_COST);
+        let purpose = Purpose::Call(payload.len() + parcel.cost());
         let mut state = self.wait_for_leave(self.lock(), "call", purpose, deadline)?;
         self.check_attaches(&state, "call", parcel)?;
         let with = (parcel.clone(), Waiting::here());
@@ -51,29 +57,42 @@ impl SharedConnection {
     ) -> Result<()> {
         let state = self.lock();
         self.check_notifies(&state)?;
-        let purpose = Purpose::Notify(payload.len() + ATTACHED_COST);
+        let purpose = Purpose::Notify(payload.len() + parcel.cost());
         let mut state = self.wait_for_leave(state, "notify", purpose, deadline)?;
         self.check_attaches(&state, "notify", parcel)?;
         let pushed = state.caller.notify_attached(msg_type, payload, parcel.clone());
         self.begun("notify", pushed)?;
         log::debug!("{}: notify type {msg_type}, {} bytes", self.endpoint(), payload.len());
         let state = self.flush(state, None, deadline);
-        self.check_sent(&state, "notify")
+        self.check_sent(&state, "notify")?;
+        drop(state);
+        if attached::HOW == Attachments::Named {
+            // Whoever closes the client now, or ends, would take them away from a server that has not got that far. What
+            // becomes of this says nothing of the notify, which has left.
+            let _ = at_once(self.ping(deadline));
+        }
+        Ok(())
     }
 
     fn check_attaches(&self, state: &State, operation: &'static str, parcel: &Parcel) -> Result<()> {
         let count = usize::from(parcel.count());
         let text = match () {
             () if count == 0 || count > MAX_ATTACHED => "1 to 16 attachments go with a request",
-            () if !state.caller.attaches() => {
-                "attachments go with requests if both Connect::attachments and Listen::attachments say so"
-            }
-            () if !state.caller.may_attach(count) => "too many attachments wait to be sent",
+            () if !state.caller.attaches() => NOT_AGREED,
+            () if !state.caller.may_attach(count) => "too many attachments wait to be sent, or to be taken",
             () => return Ok(()),
         };
         Err(Error::new(operation, self.endpoint(), Kind::InvalidInput(text.into())).not_executed())
     }
 }
+
+const NOT_AGREED: &str = match attached::HOW {
+    Attachments::Named => {
+        "attachments go with requests if both Connect::attachments and Listen::attachments say so, and both \
+         processes are one user's and have the same integrity level"
+    }
+    _ => "attachments go with requests if both Connect::attachments and Listen::attachments say so",
+};
 
 impl SharedConnection {
     /// As [`read`](SharedConnection::read) does, with what comes along with the bytes.
@@ -102,7 +121,7 @@ impl SharedConnection {
         let has_come = self.take_in(&mut state, result, (&inbox[..length], length), |caller, came, now| {
             match carried {
                 Carried::Nothing => {}
-                Carried::These(these) => caller.arrived(Arrived::Parcel(parcel(these))),
+                Carried::These(these) => caller.arrived(Arrived::Parcel(attached::came(these))),
                 Carried::Cut => caller.arrived(Arrived::Cut),
             }
             caller.end_read(seat, came, asked, now);

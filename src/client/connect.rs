@@ -226,7 +226,8 @@ impl Connect {
     /// datagrams, over a channel that was [given](Connect::over), and for tasks.
     ///
     /// # Platform-specific behavior
-    /// Unix: over Unix sockets (SCM_RIGHTS, unix(7)).
+    /// Unix: over Unix sockets (SCM_RIGHTS, unix(7)). Windows: handles over named pipes, but no sockets; both processes must be
+    /// one user's and have one integrity level, see [`Listen::attachments`](crate::Listen::attachments).
     pub fn attachments(mut self, are_taken: bool) -> Connect {
         self.attachments = are_taken;
         self

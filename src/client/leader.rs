@@ -295,7 +295,13 @@ impl SharedConnection {
             // Whoever has just sent something has just looked at the clock.
             let asked = (now != before).then_some(now);
             state = match state.caller.poll(seat, now) {
-                Step::Done(outcome) => return (state, Some(outcome)),
+                Step::Done(outcome) => {
+                    if matches!(&outcome, Outcome::Reply(reply) if reply.attached.is_some()) {
+                        // The server hears that it need not keep them any more.
+                        self.offer(&mut state);
+                    }
+                    return (state, Some(outcome));
+                }
                 Step::Read { until: next } => match self.take_work(&mut state) {
                     Some(incoming) => self.serve(state, seats, until, incoming, Waiting::here),
                     None => self.read(state, Some(seat), next, asked).0,
@@ -327,7 +333,7 @@ impl SharedConnection {
         until: Option<Instant>,
         asked: Option<Instant>,
     ) -> (Guard<'a>, bool) {
-        if state.caller.offers_attachments() {
+        if state.caller.is_accompanied() {
             return self.read_attached(state, seat, until, asked);
         }
         let large = state.caller.begin_read(LARGE);

@@ -16,12 +16,13 @@ use super::medium::{Medium, at_once};
 use super::relay::Fate;
 use super::{Client, Connect, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Asked, NotAsked, OwnIdentity, Policy};
+use crate::attached;
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::limits::MAX_SPIN;
 use crate::loops;
 use crate::random::random_id;
 use sidewire_wire::caller::{Caller, End};
-use sidewire_wire::{App, Classic, ResultCode, Settings};
+use sidewire_wire::{App, Attachments, Classic, ResultCode, Settings};
 
 impl Connect {
     /// Connects.
@@ -56,9 +57,9 @@ impl Connect {
         }
         let takes_attachments = self.given.is_none() && carries_attachments(&self.endpoint);
         if self.attachments && (is_classic_or_datagrams || !takes_attachments) {
-            return Err(
-                self.invalid("attachments are not supported here: they go with frames, over Unix sockets")
-            );
+            return Err(self.invalid(
+                "attachments are not supported here: they go with frames, over Unix sockets and pipes",
+            ));
         }
         if self.has_token() && is_classic_or_datagrams {
             return Err(
@@ -141,19 +142,27 @@ impl Connect {
         handlers.call_timeout = self.call_timeout;
         let mut settings = Settings::new(self.limits.clone(), self.classic.unwrap_or_default());
         settings.app = self.own_app();
-        settings.attachments = self.attachments;
-        settings.token = self.key().map_err(|error| self.no_token(error))?;
-        if self.attachments {
+        let source = match attached::HOW {
+            Attachments::Named if self.attachments => attached::source(channel.peer(), &self.endpoint),
+            _ => None,
+        };
+        // Who can fetch nothing does not say so.
+        if self.attachments && (attached::HOW != Attachments::Named || source.is_some()) {
+            settings.attachments = attached::HOW;
             channel.expect_attachments();
         }
+        settings.token = self.key().map_err(|error| self.no_token(error))?;
         let (nonce, now) = (random_id(), Instant::now());
         if settings.token.is_some() && nonce == [0; 16] {
             return Err(self.no_token(std::io::Error::other("the system has no random numbers")));
         }
-        let caller = match self.classic {
+        let mut caller = match self.classic {
             Some(_) => Caller::classic(Arc::new(settings), now),
             None => Caller::v1(Arc::new(settings), nonce, now),
         };
+        if let Some(source) = source {
+            caller.fetch_with(source);
+        }
         Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
     }
 

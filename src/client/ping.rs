@@ -66,7 +66,7 @@ fn measured(
 }
 
 impl<M: Medium> SharedConnection<M> {
-    async fn ping(&self, deadline: Option<Instant>) -> Result<()> {
+    pub(super) async fn ping(&self, deadline: Option<Instant>) -> Result<()> {
         if self.layout() == Layout::Classic {
             return Err(Error::new("ping", self.endpoint(), Kind::InvalidInput(NONE_IN_CLASSIC.into())));
         }

@@ -83,7 +83,9 @@ impl RequestBuilder<'_> {
         attachments: impl IntoIterator<Item = Attachment>,
     ) -> Result<Response> {
         let RequestBuilder { msg_type, timeout, .. } = self;
-        let (payload, parcel) = (payload.as_ref(), attached::parcel(attachments.into_iter().collect()));
+        let parcel =
+            attached::parcel(attachments, self.client.endpoint()).map_err(|error| self.explain(error))?;
+        let payload = payload.as_ref();
         let terms = self.terms(timeout);
         let deadline = terms.deadline;
         let result = self.line().and_then(|line| {
@@ -109,6 +111,10 @@ impl RequestBuilder<'_> {
 
     /// Sends it as one that wants no answer, with something that goes along.
     ///
+    /// # Platform-specific behavior
+    /// Windows: waits for a sign of life, behind which the server has fetched what goes along; not for longer than a call of
+    /// this client may take.
+    ///
     /// # Errors
     /// As [`notify`](RequestBuilder::notify); [`is_invalid_input`](Error::is_invalid_input) where they can't go.
     pub fn notify_attached(
@@ -117,7 +123,9 @@ impl RequestBuilder<'_> {
         attachments: impl IntoIterator<Item = Attachment>,
     ) -> Result<()> {
         let RequestBuilder { msg_type, timeout, .. } = self;
-        let (payload, parcel) = (payload.as_ref(), attached::parcel(attachments.into_iter().collect()));
+        let parcel =
+            attached::parcel(attachments, self.client.endpoint()).map_err(|error| self.explain(error))?;
+        let payload = payload.as_ref();
         let terms = self.terms(timeout);
         let deadline = terms.deadline;
         let result = self.line().and_then(|line| {

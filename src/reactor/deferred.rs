@@ -130,7 +130,7 @@ impl Answer {
             return Some(writer.fail(ResultCode::BUSY, TOO_MANY_WAIT));
         }
         writer.write(payload);
-        let (rc, frame_len) = writer.complete_attached(*rc, parcel.count());
+        let (rc, frame_len) = writer.complete_attached(*rc, parcel);
         drop(writer);
         if let Some(frame_len) = frame_len {
             connection.attach(frame_len, parcel.clone());
@@ -142,7 +142,8 @@ impl Answer {
 /// Why attachments do not go with an answer.
 pub(crate) const CAN_NOT_GO: &str = "attachments can't go to this client";
 /// Why they do not now.
-pub(crate) const TOO_MANY_WAIT: &str = "too many attachments wait to leave to this client";
+pub(crate) const TOO_MANY_WAIT: &str =
+    "too many attachments wait to leave to this client, or to be taken by it";
 
 impl Call {
     /// Pays for its answer's place in the mailbox, so that nothing is in the way of that then.

@@ -35,7 +35,6 @@ use crate::limits::Limits;
 use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
 
 pub(crate) use about::About;
-pub(crate) use attached::parcel;
 
 /// One stream of the loop with what is spoken on it. Kept small: a server may have ten thousand that do nothing.
 #[derive(Debug)]
@@ -380,7 +379,7 @@ impl<Y: System> Link<Y> {
             if bytes == 0 {
                 return Ok(true);
             }
-            let written = match self.protocol.flow().is_in_pieces() || self.protocol.attaches() {
+            let written = match self.protocol.flow().is_in_pieces() || self.protocol.is_accompanied() {
                 false => self.stream.write(self.protocol.unsent()),
                 true => self.write_unusual(),
             };

@@ -75,7 +75,6 @@ pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub use deferred::Unwanted;
 pub(crate) use deferred::{Answer, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
-pub(crate) use link::parcel;
 pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};

@@ -278,7 +278,11 @@ impl Listen {
     /// something that you trust as your own code.
     ///
     /// # Platform-specific behavior
-    /// Unix: over Unix sockets (SCM_RIGHTS, unix(7)). Elsewhere `listen` fails with
+    /// Unix: over Unix sockets (SCM_RIGHTS, unix(7)). Windows: handles over named pipes, but no sockets; frames name them, and
+    /// whoever gets a frame fetches them out of the other process. So both processes must be one user's and have one
+    /// integrity level: with others nothing is agreed on, as if they had not said so. What goes with a reply stays open here,
+    /// too, until the client has fetched it, or its connection ends. Look at what
+    /// [`Attachment::into_file`](crate::Attachment::into_file) says before files of others are read. Elsewhere, and over TCP, `listen` fails with
     /// [`is_invalid_input`](Error::is_invalid_input).
     #[must_use]
     pub fn attachments(mut self, are_taken: bool) -> Listen {

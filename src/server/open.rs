@@ -11,12 +11,13 @@ use sidewire_platform::{
 use super::taking_over::TakingOver;
 use super::{Listen, Server, Threads};
 use crate::access::{Access, Policy};
+use crate::attached;
 use crate::error::{Error, Kind, Result};
 use crate::limits::ListenerLimits;
 use crate::loops::ServedAt;
 use crate::random::random_id;
 use crate::reactor::{Carries, Greets, Parties, Reactor, Site, Tallies, address_of};
-use sidewire_wire::{App, Classic, Settings, Tasks, Token};
+use sidewire_wire::{App, Attachments, Classic, Settings, Tasks, Token};
 
 /// An endpoint that may be opened: nothing that is known beforehand carries against it.
 pub(super) struct Plan<'a> {
@@ -128,7 +129,7 @@ impl<'a> Plan<'a> {
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
         let parties = Parties::new(limits.share(access, descriptor_limit()));
         let mut settings = Settings::new(limits.connection, listen.classic.unwrap_or(by_address));
-        settings.attachments = listen.bind.attachments;
+        settings.attachments = if listen.bind.attachments { attached::HOW } else { Attachments::Never };
         settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
         settings.first_byte = first_byte;
         settings.instance = instance;
@@ -178,7 +179,7 @@ fn objection(listen: &Listen, carries: Carries) -> Option<&'static str> {
         }
     }
     if listen.bind.attachments && (carries != Carries::Frames || !carries_attachments(&listen.endpoint)) {
-        return Some("attachments are not supported here: they go with frames, over Unix sockets");
+        return Some("attachments are not supported here: they go with frames, over Unix sockets and pipes");
     }
     match carries {
         Carries::Plain(_) if !is_stream => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sidewire_platform::Attachment;
 
 use super::{ReplyStream, Responder};
-use crate::reactor::{Aside, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT, parcel};
+use crate::attached;
+use crate::reactor::{Aside, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
 use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Failure, MAX_ATTACHED, ReplyWriter, ResultCode};
 
@@ -37,6 +38,9 @@ enum How {
 pub(super) fn add_to(these: &mut Vec<Attachment>, attachment: Attachment) -> Result<(), Failure> {
     if these.len() >= MAX_ATTACHED {
         return Err(Failure::new(ResultCode::TOO_LARGE, "16 attachments go with a reply, and no more"));
+    }
+    if let Some(error) = attached::objection(&attachment) {
+        return Err(Failure::new(ResultCode::HANDLER_FAILED, error.to_string()));
     }
     these.push(attachment);
     Ok(())
@@ -201,8 +205,11 @@ impl<'a> Reply<'a> {
             (Some(writer), _, Err(failure)) => Ok(writer.fail(failure.result_code(), failure.text())),
             (Some(writer), How::Written, Ok(())) => Ok(writer.finish(self.rc)),
             (Some(mut writer), How::Attached(these), Ok(())) => {
-                let parcel = parcel(these);
-                match writer.complete_attached(self.rc, parcel.count()) {
+                let parcel = match attached::parcel(these) {
+                    Ok(parcel) => parcel,
+                    Err(error) => return Ok(writer.fail(ResultCode::HANDLER_FAILED, &error.to_string())),
+                };
+                match writer.complete_attached(self.rc, &parcel) {
                     (rc, None) => Ok(rc),
                     (rc, Some(frame_len)) => Err(Box::new(Aside::Attached { rc, frame_len, parcel })),
                 }

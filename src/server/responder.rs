@@ -7,7 +7,8 @@ use std::time::Duration;
 use sidewire_platform::Attachment;
 
 use super::reply::add_to;
-use crate::reactor::{Answer, CAN_NOT_GO, Call, Unwanted, parcel};
+use crate::attached;
+use crate::reactor::{Answer, CAN_NOT_GO, Call, Unwanted};
 use sidewire_wire::{Failure, ResultCode};
 
 /// Answers one request later, once, from whichever thread: from [`Reply::defer`](super::Reply::defer).
@@ -80,7 +81,10 @@ impl Responder {
         let (rc, payload, these) = (rc.into(), payload.into(), std::mem::take(&mut self.attachments));
         self.answer(match these.is_empty() {
             true => Answer::Reply(rc, payload),
-            false => Answer::Attached(rc, payload, parcel(these)),
+            false => match attached::parcel(these) {
+                Ok(parcel) => Answer::Attached(rc, payload, parcel),
+                Err(error) => Answer::Failure(Failure::new(ResultCode::HANDLER_FAILED, error.to_string())),
+            },
         });
     }
 

@@ -32,6 +32,8 @@ mod faults;
 mod forked;
 #[cfg(target_os = "linux")] // Signals, and /proc.
 mod frozen;
+#[cfg(windows)] // Elsewhere the system carries them.
+mod handles;
 mod held_up;
 mod hello;
 mod large;

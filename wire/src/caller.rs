@@ -119,8 +119,8 @@ use crate::connection::Connection;
 use crate::frame::HEADER_LEN;
 use crate::hello::Hello;
 use crate::layout::Layout;
-use crate::parcel::Arrived;
-use crate::settings::Settings;
+use crate::parcel::{Arrived, Fetch};
+use crate::settings::{Attachments, Settings};
 use course::Course;
 use seats::Seats;
 
@@ -229,9 +229,14 @@ impl<W: Wake> Caller<W> {
         self.connection.may_attach(count)
     }
 
-    /// Whether our hello says that frames may carry something, so that it is to be looked for with each read.
-    pub fn offers_attachments(&self) -> bool {
-        self.settings.attachments
+    /// Who fetches what the server's frames name: see [`Connection::fetch_with`].
+    pub fn fetch_with(&mut self, source: Box<dyn Fetch>) {
+        self.connection.fetch_with(source);
+    }
+
+    /// Whether our hello says that something may come beside the bytes, so that it is to be looked for with each read.
+    pub fn is_accompanied(&self) -> bool {
+        self.settings.attachments == Attachments::Carried
     }
 
     /// Whether the server takes what goes with a request.

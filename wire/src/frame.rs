@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use byteorder::{ByteOrder, LittleEndian as LE};
 
-use crate::parcel::MAX_ATTACHED;
+use crate::parcel::{MAX_ATTACHED, Parcel};
+use crate::settings::Attachments;
 
 /// Bytes of a v1 header.
 pub const HEADER_LEN: usize = 16;
@@ -191,55 +192,91 @@ pub(crate) fn split_extension(flags: u8, payload: &[u8]) -> Extension<'_> {
 
 /// The extension of a frame with which something goes: how many, in one byte.
 const ATTACHMENTS: u16 = MUST_UNDERSTAND | 1;
-/// Bytes of an extension block that says that and nothing else.
-pub(crate) const ATTACHED_BLOCK: usize = 7;
-/// Bytes that it costs in the payload of a frame if something goes with it.
-pub const ATTACHED_COST: usize = ATTACHED_BLOCK;
+/// The extension of a frame that names what goes with it: a u32 each.
+const NAMES: u16 = MUST_UNDERSTAND | 2;
+/// Bytes of an extension block besides what it says of attachments.
+const BLOCK_HEAD: usize = 6;
+/// The largest name. What is beyond stands for something else in each process ("pseudo handles").
+const LAST_NAME: u32 = i32::MAX as u32;
+/// Says that what frames have named was fetched: the first of the kinds that may be skipped. Its id is how many of the
+/// sender's frames this was done for, or given up, since the hellos.
+pub(crate) const TAKEN: u8 = FIRST_SKIPPABLE;
 
 /// What an extension block says of attachments.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announced<'b> {
     /// Nothing, or it can't be read.
     Nothing,
-    /// Something that makes no sense.
+    /// It says so twice.
     Wrong,
-    /// How many there are; the rest of it is understood, or may be skipped. The payload proper follows.
-    Alone(u8, &'b [u8]),
-    /// How many there are, besides what must be understood and is not.
-    Among(u8),
+    /// What it says; the rest of it is understood, or may be skipped. The payload proper follows.
+    Alone(&'b [u8], &'b [u8]),
+    /// What it says, besides what must be understood and is not.
+    Among(&'b [u8]),
 }
 
-/// Looks for attachments in the payload of a frame with the flag EXT.
-pub(crate) fn announced(payload: &[u8]) -> Announced<'_> {
+/// Looks for attachments, in either form, in the payload of a frame with the flag EXT.
+pub(crate) fn announced(payload: &[u8], how: Attachments) -> Announced<'_> {
+    let wanted = if how == Attachments::Named { NAMES } else { ATTACHMENTS };
     let Some((length, rest)) = payload.split_at_checked(2) else { return Announced::Nothing };
     let Some((block, proper)) = rest.split_at_checked(usize::from(LE::read_u16(length))) else {
         return Announced::Nothing;
     };
-    let (mut count, mut is_understood) = (None, true);
+    let (mut said, mut is_understood) = (None, true);
     for tlv in Tlvs(block) {
         match tlv {
             None => return Announced::Nothing,
-            Some((ATTACHMENTS, &[number]))
-                if count.is_none() && (1..=MAX_ATTACHED).contains(&number.into()) =>
-            {
-                count = Some(number);
+            Some((tag, value)) if tag == wanted => {
+                if said.replace(value).is_some() {
+                    return Announced::Wrong;
+                }
             }
-            Some((ATTACHMENTS, _)) => return Announced::Wrong,
             Some((tag, _)) => is_understood &= tag & MUST_UNDERSTAND == 0,
         }
     }
-    match count {
+    match said {
         None => Announced::Nothing,
-        Some(count) if is_understood => Announced::Alone(count, proper),
-        Some(count) => Announced::Among(count),
+        Some(value) if is_understood => Announced::Alone(value, proper),
+        Some(value) => Announced::Among(value),
     }
 }
 
-/// The extension block of a frame with which so many go.
-pub(crate) fn announce(count: u8) -> [u8; ATTACHED_BLOCK] {
-    let ([length, _], [tag, tag_high]) =
-        ((ATTACHED_BLOCK as u16 - 2).to_le_bytes(), ATTACHMENTS.to_le_bytes());
-    [length, 0, tag, tag_high, 1, 0, count]
+/// How many go with a frame that says this of them.
+pub(crate) fn count(value: &[u8]) -> Option<u8> {
+    let &[count] = value else { return None };
+    (1..=MAX_ATTACHED).contains(&count.into()).then_some(count)
+}
+
+/// What a frame names that says this.
+pub(crate) fn names(value: &[u8]) -> Option<Vec<u32>> {
+    let (names, rest) = value.as_chunks();
+    let names: Vec<u32> = names.iter().map(|name| u32::from_le_bytes(*name)).collect();
+    let are_fine = rest.is_empty()
+        && (1..=MAX_ATTACHED).contains(&names.len())
+        && names.iter().all(|name| (1..=LAST_NAME).contains(name));
+    are_fine.then_some(names)
+}
+
+/// Bytes that it costs in the payload of a frame if this goes with it.
+pub(crate) fn attached_cost(parcel: &Parcel) -> usize {
+    match parcel.names() {
+        [] => BLOCK_HEAD + 1,
+        names => BLOCK_HEAD + size_of_val(names),
+    }
+}
+
+/// The extension block of a frame with which this goes.
+pub(crate) fn announce(parcel: &Parcel) -> Vec<u8> {
+    let mut block = Vec::with_capacity(attached_cost(parcel));
+    block.extend_from_slice(&(attached_cost(parcel) as u16 - 2).to_le_bytes());
+    match parcel.names() {
+        [] => push_tlv(&mut block, ATTACHMENTS, &[parcel.count()]),
+        names => {
+            let value: Vec<u8> = names.iter().flat_map(|name| name.to_le_bytes()).collect();
+            push_tlv(&mut block, NAMES, &value);
+        }
+    }
+    block
 }
 
 /// Bit of a TLV's tag: who does not know the tag must refuse.

@@ -8,6 +8,7 @@ use super::app::App;
 use super::error::ProtocolError;
 use super::frame::{MUST_UNDERSTAND, Tlvs, push_tlv};
 use super::rc::ResultCode;
+use super::settings::Attachments;
 use super::task::Task;
 use crate::excerpt::Excerpt;
 use crate::token::PROOF_LEN;
@@ -39,13 +40,19 @@ mod tag {
 
 /// What a hello can offer, by its bit.
 mod feature {
-    /// That frames carry descriptors or handles.
-    pub(super) const ATTACHMENTS: u32 = 4;
+    /// That descriptors come along with frames.
+    pub(super) const CARRIED: u32 = 4;
+    /// That frames name handles.
+    pub(super) const NAMED: u32 = 8;
 }
 
 /// The features that our hello offers.
-pub(crate) fn offers(attachments: bool) -> u32 {
-    if attachments { feature::ATTACHMENTS } else { 0 }
+pub(crate) fn offers(attachments: Attachments) -> u32 {
+    match attachments {
+        Attachments::Never => 0,
+        Attachments::Carried => feature::CARRIED,
+        Attachments::Named => feature::NAMED,
+    }
 }
 
 /// What one side allows the other to send it.
@@ -119,10 +126,10 @@ impl Hello {
         self.instance
     }
 
-    /// Whether it lets frames carry something besides their bytes.
+    /// Whether it lets frames take something along in this way.
     #[must_use]
-    pub fn offers_attachments(&self) -> bool {
-        self.offered & feature::ATTACHMENTS != 0
+    pub fn offers(&self, attachments: Attachments) -> bool {
+        self.offered & offers(attachments) != 0
     }
 
     /// Our own hello, which requires nothing.

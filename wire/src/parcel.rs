@@ -6,9 +6,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::frame;
+
 /// Most things that go with one frame.
 pub const MAX_ATTACHED: usize = 16;
-/// Most things that wait on one connection to leave with their frames.
+/// Most things that wait on one connection to leave with their frames, or to be fetched.
 pub const MAX_ATTACHED_LEAVING: usize = 256;
 
 /// Things that go with one frame. What they are only whoever puts them in and takes them out knows.
@@ -20,6 +22,8 @@ pub struct Parcel(Arc<Inner>);
 
 struct Inner {
     count: u8,
+    /// What frames call them, where those [name](crate::Attachments::Named) what goes with them.
+    names: Vec<u32>,
     things: Mutex<Option<Box<dyn Any + Send>>>,
     /// Where they are counted as long as they wait to be taken.
     scale: Mutex<Option<Scale>>,
@@ -32,8 +36,27 @@ struct Scale(Arc<AtomicU32>);
 impl Parcel {
     /// So many things, which are these.
     pub fn new<T: Any + Send>(count: u8, things: T) -> Parcel {
+        Parcel::with(count, Vec::new(), things)
+    }
+
+    /// These things, which frames call so; each name from 1 to 2,147,483,647.
+    pub fn named<T: Any + Send>(names: Vec<u32>, things: T) -> Parcel {
+        Parcel::with(names.len().try_into().unwrap_or(u8::MAX), names, things)
+    }
+
+    fn with<T: Any + Send>(count: u8, names: Vec<u32>, things: T) -> Parcel {
         let things: Box<dyn Any + Send> = Box::new(things);
-        Parcel(Arc::new(Inner { count, things: Mutex::new(Some(things)), scale: Mutex::default() }))
+        Parcel(Arc::new(Inner { count, names, things: Mutex::new(Some(things)), scale: Mutex::default() }))
+    }
+
+    pub(crate) fn names(&self) -> &[u32] {
+        &self.0.names
+    }
+
+    /// Bytes that it costs in the payload of its frame.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        frame::attached_cost(self)
     }
 
     /// How many they are.
@@ -95,6 +118,12 @@ impl PartialEq for Parcel {
 
 impl Eq for Parcel {}
 
+/// Fetches what frames name from where their sender has it.
+pub trait Fetch: fmt::Debug + Send + Sync {
+    /// As many things as there are names. `None`: one of them can't be had, and the others are let go.
+    fn fetch(&self, names: &[u32]) -> Option<Parcel>;
+}
+
 /// What a read brought besides bytes.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_enums, reason = "whoever reads has to say which it was")]
@@ -114,6 +143,14 @@ pub(crate) struct Parcels {
     arrived: VecDeque<Parcel>,
     /// Where, counted from the next byte that leaves, their frames begin that have not begun to leave.
     leaving: VecDeque<(usize, Parcel)>,
+    /// Their frames, which name them, have left, and the peer has not said yet that it has fetched them.
+    kept: VecDeque<Parcel>,
+    /// How many of those that have left the peer was done with.
+    taken: u32,
+    /// How many frames that name something came and were dealt with.
+    fetched: u32,
+    /// Who fetches what the peer's frames name.
+    source: Option<Box<dyn Fetch>>,
     /// Of all that came.
     held: Scale,
 }
@@ -131,6 +168,32 @@ impl Parcels {
         self.arrived.pop_front()
     }
 
+    pub(crate) fn fetch_with(&mut self, source: Box<dyn Fetch>) {
+        self.source = Some(source);
+    }
+
+    pub(crate) fn can_fetch(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// How many that came wait to be taken.
+    pub(crate) fn held(&self) -> u32 {
+        self.held.0.load(Ordering::Relaxed)
+    }
+
+    /// What a frame names.
+    pub(crate) fn fetch(&mut self, names: &[u32]) -> Option<Parcel> {
+        let parcel = self.source.as_ref()?.fetch(names)?;
+        parcel.weigh(&self.held);
+        Some(parcel)
+    }
+
+    /// One more frame that names something was dealt with. Says how many those are.
+    pub(crate) fn count_fetched(&mut self) -> u32 {
+        self.fetched = self.fetched.wrapping_add(1);
+        self.fetched
+    }
+
     /// How many no frame has claimed yet.
     pub(crate) fn unclaimed(&self) -> usize {
         self.arrived.len()
@@ -143,7 +206,8 @@ impl Parcels {
 
     /// Whether so many more things may wait to leave.
     pub(crate) fn has_room(&self, count: usize) -> bool {
-        let waiting: usize = self.leaving.iter().map(|(_, parcel)| usize::from(parcel.count())).sum();
+        let parcels = self.leaving.iter().map(|(_, parcel)| parcel).chain(&self.kept);
+        let waiting: usize = parcels.map(|parcel| usize::from(parcel.count())).sum();
         count <= MAX_ATTACHED && waiting + count <= MAX_ATTACHED_LEAVING
     }
 
@@ -152,21 +216,23 @@ impl Parcels {
         self.leaving.push_back((at, parcel));
     }
 
-    /// The one that goes with the next byte.
+    /// The one that goes with the next byte. Those that have names stay.
     pub(crate) fn next(&self) -> Option<&Parcel> {
         let (at, parcel) = self.leaving.front()?;
-        (*at == 0).then_some(parcel)
+        (*at == 0 && parcel.names().is_empty()).then_some(parcel)
     }
 
     /// Bytes that leave before those with which another one goes.
     pub(crate) fn until(&self) -> usize {
-        self.leaving.iter().map(|(at, _)| *at).find(|at| *at > 0).unwrap_or(usize::MAX)
+        let mut going = self.leaving.iter().filter(|(at, parcel)| *at > 0 && parcel.names().is_empty());
+        going.next().map_or(usize::MAX, |(at, _)| *at)
     }
 
     /// So many bytes have left, and what went with them.
     pub(crate) fn sent(&mut self, count: usize) {
         while self.leaving.front().is_some_and(|(at, _)| *at < count) {
-            self.leaving.pop_front();
+            let left = self.leaving.pop_front().map(|(_, parcel)| parcel);
+            self.kept.extend(left.filter(|parcel| !parcel.names().is_empty()));
         }
         for (at, _) in &mut self.leaving {
             *at -= count;
@@ -176,6 +242,23 @@ impl Parcels {
     /// Nothing more leaves.
     pub(crate) fn discard(&mut self) {
         self.leaving.clear();
+        self.let_go();
+    }
+
+    /// Nothing more is fetched.
+    pub(crate) fn let_go(&mut self) {
+        self.kept.clear();
+    }
+
+    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be.
+    pub(crate) fn were_taken(&mut self, taken: u32) -> bool {
+        let more = taken.wrapping_sub(self.taken) as usize;
+        let is_fine = more <= self.kept.len();
+        if is_fine {
+            self.kept.drain(..more);
+            self.taken = taken;
+        }
+        is_fine
     }
 }
 

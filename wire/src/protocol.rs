@@ -104,12 +104,12 @@ impl Protocol {
         }
     }
 
-    /// Whether frames may carry something: see [`Connection::attaches`].
+    /// Whether something may come and go beside the bytes: see [`Connection::is_accompanied`].
     #[inline]
     #[must_use]
-    pub fn attaches(&self) -> bool {
+    pub fn is_accompanied(&self) -> bool {
         match self {
-            Protocol::Framed(connection) => connection.attaches(),
+            Protocol::Framed(connection) => connection.is_accompanied(),
             Protocol::Plain(_) => false,
         }
     }

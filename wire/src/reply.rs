@@ -1,12 +1,13 @@
 //! Answering one request: written straight into the connection's outbox.
 
 use super::classic;
-use super::frame::{self, ATTACHED_BLOCK, Kind, flags};
+use super::frame::{self, Kind, flags};
 use super::layout::Layout;
 use super::outbox::{Memory, Outbox};
 use super::rc::ResultCode;
 use crate::blocks::LARGE;
 use crate::memory::NoMemory;
+use crate::parcel::Parcel;
 
 /// Names one accepted request that is owed exactly one final reply.
 #[derive(Debug, PartialEq, Eq)]
@@ -204,13 +205,13 @@ impl<'c> ReplyWriter<'c> {
         }
     }
 
-    /// Completes a reply (v1) with which so many things go. Says which code it got, and how many bytes its frame has,
+    /// Completes a reply (v1) with which this goes. Says which code it got, and how many bytes its frame has,
     /// to be told with what goes with it to [`attach`](crate::Connection::attach); `None`: it failed, and they do not go.
-    pub fn complete_attached(&mut self, rc: ResultCode, count: u8) -> (ResultCode, Option<usize>) {
-        if self.fate == Fate::Fine && self.room() < ATTACHED_BLOCK {
+    pub fn complete_attached(&mut self, rc: ResultCode, parcel: &Parcel) -> (ResultCode, Option<usize>) {
+        if self.fate == Fate::Fine && self.room() < parcel.cost() {
             self.fate = Fate::TooLarge;
         }
-        if self.fate == Fate::Fine && self.memory.insert(self.start, &frame::announce(count)).is_err() {
+        if self.fate == Fate::Fine && self.memory.insert(self.start, &frame::announce(parcel)).is_err() {
             self.fate = Fate::NoMemory;
         }
         if let Some((rc, text)) = self.shortfall() {

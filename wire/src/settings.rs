@@ -9,6 +9,21 @@ use crate::limits::ConnectionLimits;
 use crate::task::{Task, Tasks};
 use crate::token::Token;
 
+/// How frames take along what is no bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "whoever moves the bytes has to know which it is")]
+pub enum Attachments {
+    /// Not at all.
+    #[default]
+    Never,
+    /// The transport carries them beside the bytes: see
+    /// [`receive_attached`](crate::Connection::receive_attached).
+    Carried,
+    /// Frames name them, and whoever gets a frame [fetches](crate::Fetch) what it names; until the sender hears that this
+    /// was done, it keeps them. A connection that [can't fetch](crate::Connection::fetch_with) agrees on none.
+    Named,
+}
+
 /// What all connections of a listener, or of a client, have in common.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -31,9 +46,8 @@ pub struct Settings {
     /// What initiators may ask of this responder besides calls. Each that asks is shown to the owner first:
     /// [`Event::Asks`](crate::Event::Asks).
     pub grants: Tasks,
-    /// Whether frames may carry something besides their bytes, if the other side takes it as well: see
-    /// [`receive_attached`](crate::Connection::receive_attached).
-    pub attachments: bool,
+    /// Whether frames may take something along that is no bytes, and how, if the other side does the same.
+    pub attachments: Attachments,
     /// What our hello asks of the responder, if the connection is for that.
     pub asks: Option<Task>,
     /// What both sides have to prove that they know before anything is executed. A responder then refuses the classic layout.
@@ -55,7 +69,7 @@ impl Settings {
             nonce: || [0; 16],
             app: None,
             grants: Tasks::default(),
-            attachments: false,
+            attachments: Attachments::Never,
             asks: None,
             token: None,
         }

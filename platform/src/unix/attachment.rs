@@ -1,11 +1,13 @@
 //! Descriptors that frames carry.
 
+use std::convert::Infallible;
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
+use crate::Peer;
 use crate::endpoint::Endpoint;
 
 /// Something that goes from one process to another with a frame: an open file, an end of a pipe, a socket. Dropping it
@@ -19,10 +21,22 @@ use crate::endpoint::Endpoint;
 pub struct Attachment(OwnedFd);
 
 impl Attachment {
+    /// Whether frames name them, instead of the system carrying them beside the bytes.
+    pub const ARE_NAMED: bool = false;
+
     /// As a file, which is what reads and writes; whatever it is, it stays that.
     #[must_use]
     pub fn into_file(self) -> File {
         self.0.into()
+    }
+
+    /// What frames call it.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`: here they have no names.
+    pub fn name(&self) -> io::Result<u32> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -102,8 +116,36 @@ impl From<UdpSocket> for Attachment {
 ///
 /// # Platform-specific behavior
 ///
-/// Unix: over Unix sockets.
+/// Unix: over Unix sockets. Windows: over named pipes, between processes of one user with the same integrity level.
 #[must_use]
 pub fn carries_attachments(endpoint: &Endpoint) -> bool {
     matches!(endpoint, Endpoint::Local(_) | Endpoint::Unix(_) | Endpoint::Abstract(_))
+}
+
+/// The process at the other end of a connection, as far as what its frames name can be fetched out of it.
+///
+/// # Platform-specific behavior
+///
+/// Unix: there is none, the system carries what goes with frames.
+#[derive(Debug)]
+pub struct PeerProcess(Infallible);
+
+impl PeerProcess {
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` on Unix.
+    pub fn of(_peer: &Peer) -> io::Result<PeerProcess> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Fetches what it calls so.
+    ///
+    /// # Errors
+    ///
+    /// None, since there is no such process.
+    pub fn fetch(&self, _names: &[u32]) -> io::Result<Vec<Attachment>> {
+        match self.0 {}
+    }
 }

@@ -47,7 +47,7 @@ mod timeout;
 
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
-pub use attachment::{Attachment, carries_attachments};
+pub use attachment::{Attachment, PeerProcess, carries_attachments};
 pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;

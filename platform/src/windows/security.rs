@@ -89,9 +89,15 @@ pub(super) fn label_level(integrity: u32, options: &BindOptions) -> u32 {
 
 /// This process's primary token, for queries.
 pub(super) fn process_token() -> io::Result<OwnedHandle> {
+    // SAFETY: GetCurrentProcess is a constant, which stands for a handle that is always open.
+    token_of(unsafe { BorrowedHandle::borrow_raw(GetCurrentProcess()) })
+}
+
+/// A process's primary token, for queries.
+pub(super) fn token_of(process: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let mut token = ptr::null_mut();
-    // SAFETY: GetCurrentProcess is a constant; `token` lives on this stack until the call returns.
-    if unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) } == 0 {
+    // SAFETY: the process is borrowed, hence open; `token` lives on this stack until the call returns.
+    if unsafe { OpenProcessToken(process.as_raw_handle(), TOKEN_QUERY, &raw mut token) } == 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded, so `token` is an open handle that nobody else owns.

@@ -1,15 +1,18 @@
-//! Links whose frames may carry attachments. Others read and write without a look at any of this.
+//! Links whose frames may come with attachments beside their bytes. Others read and write without a look at any of
+//! this.
 
 use std::io::{self, IoSlice};
 
 use sidewire_platform::{Attachment, Carried};
 
 use super::super::budget::Budget;
+use super::super::site::Site;
 use super::super::system::{StreamIo, System};
 use super::about::About;
 use super::handing::{Books, Handing};
 use super::{Context, Link, PIECES, Service};
-use sidewire_wire::{Arrived, Parcel, Protocol, Reading};
+use crate::attached;
+use sidewire_wire::{Arrived, Attachments, Protocol, Reading};
 
 impl<Y: System> Link<Y> {
     /// As [`fill`](Link::fill), with what is attached to the bytes.
@@ -93,15 +96,30 @@ impl<Y: System> Link<Y> {
     }
 }
 
-fn arrived(carried: Carried) -> Arrived {
-    match carried {
-        Carried::Nothing => Arrived::Nothing,
-        Carried::These(these) => Arrived::Parcel(parcel(these)),
-        Carried::Cut => Arrived::Cut,
+impl<Y: System> Link<Y> {
+    /// Where frames name what goes with them, sees to it that it can be fetched from whoever is there now.
+    #[inline]
+    pub(super) fn prepare_to_fetch(&mut self, site: &Site) {
+        if site.settings.attachments == Attachments::Named {
+            self.find_source(site);
+        }
+    }
+
+    #[cold]
+    fn find_source(&mut self, site: &Site) {
+        if let (Protocol::Framed(connection), Some(peer)) = (&mut self.protocol, &self.peer)
+            && !self.quota.is_refused()
+            && let Some(source) = attached::source(peer, &site.endpoint)
+        {
+            connection.fetch_with(source);
+        }
     }
 }
 
-/// These, to go with a frame.
-pub(crate) fn parcel(attachments: Vec<Attachment>) -> Parcel {
-    Parcel::new(attachments.len().try_into().unwrap_or(u8::MAX), attachments)
+fn arrived(carried: Carried) -> Arrived {
+    match carried {
+        Carried::Nothing => Arrived::Nothing,
+        Carried::These(these) => Arrived::Parcel(attached::came(these)),
+        Carried::Cut => Arrived::Cut,
+    }
 }

@@ -53,6 +53,7 @@ impl<Y: System> Link<Y> {
             }
         }
         self.peer = Some(peer);
+        self.prepare_to_fetch(site);
         Ok(())
     }
 }

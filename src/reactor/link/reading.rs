@@ -29,7 +29,7 @@ impl<Y: System> Link<Y> {
         to_the_end: bool,
         was_at_rest: bool,
     ) -> bool {
-        if self.protocol.attaches() {
+        if self.protocol.is_accompanied() {
             return self.fill_attached(context, budget, service);
         }
         // At rest there is none of what would be in the way of reading.
@@ -71,7 +71,7 @@ impl<Y: System> Link<Y> {
                 return false;
             }
             // Both sides may have agreed on that just now.
-            if self.protocol.attaches() {
+            if self.protocol.is_accompanied() {
                 return self.fill_attached(context, budget, service);
             }
         }

@@ -27,7 +27,7 @@ impl<W: Wake> Caller<W> {
         let large = None;
         let mut taking = Taking { seats, limits, hello, course, incoming, has_news, now, is_left, large };
         match arrived.take() {
-            None if !connection.attaches() => {
+            None if !connection.is_accompanied() => {
                 connection.receive_for(bytes, &Cell::new(usize::MAX), &mut taking);
             }
             arrived => {

@@ -42,7 +42,7 @@ impl<W: Wake> Caller<W> {
     }
 
     /// The same as [`begin`](Caller::begin) of a request with which something goes, which it
-    /// [may](Caller::may_attach). It takes [`ATTACHED_COST`](crate::ATTACHED_COST) bytes more of payload.
+    /// [may](Caller::may_attach). It [costs](Parcel::cost) a few bytes more of payload.
     pub fn begin_attached(
         &mut self,
         msg_type: u16,

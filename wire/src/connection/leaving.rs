@@ -107,6 +107,7 @@ impl Connection {
     /// partial frame is dropped. What is ready still goes out; classic peers, whose only way to
     /// end in order this is, also get what they are owed.
     pub fn end_of_input(&mut self) {
+        self.let_go();
         if self.is_finishing() {
             return;
         }

@@ -51,8 +51,8 @@ impl Connection {
         }
         let Some(head) = head.first_chunk() else { return Ok(None) };
         let header = Header::decode(head);
-        if header.flags & flags::EXT != 0 && self.attaches {
-            // Which of those that came belong to it was in its payload.
+        if header.flags & flags::EXT != 0 && self.attaches() {
+            // Which of those that came belong to it was in its payload; or what it names.
             return Err(ProtocolError::NoMemory("a frame that attachments may have come with"));
         }
         match Kind::from_byte(header.kind) {
@@ -92,7 +92,7 @@ impl Connection {
 
     #[inline]
     fn take_v1<'b>(&mut self, header: Header, payload: &'b [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
-        if header.flags & flags::EXT != 0 && self.attaches {
+        if header.flags & flags::EXT != 0 && self.attaches() {
             return self.take_extended(header, payload);
         }
         self.take_plain(header, payload)
@@ -105,7 +105,10 @@ impl Connection {
         header: Header,
         payload: &'b [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let Some(kind) = Kind::from_byte(header.kind) else { return Ok(None) };
+        let Some(kind) = Kind::from_byte(header.kind) else {
+            self.take_skippable(header)?;
+            return Ok(None);
+        };
         match kind {
             Kind::Request => self.take_request(header, payload),
             Kind::Subscribe | Kind::Unsubscribe => self.take_subscribe(header, payload),

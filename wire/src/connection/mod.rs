@@ -31,7 +31,7 @@ use crate::owed::Register;
 use crate::parcel::Parcels;
 use crate::pinged::Pinged;
 use crate::rc::ResultCode;
-use crate::settings::Settings;
+use crate::settings::{Attachments, Settings};
 use crate::subscriptions::Subscriptions;
 use crate::task::Task;
 use proving::Proving;
@@ -125,8 +125,8 @@ pub struct Connection {
     decoder: Decoder,
     phase: Phase,
     role: Role,
-    /// Whether both hellos say that frames may carry something.
-    attaches: bool,
+    /// How both hellos say that frames may take something along.
+    attaching: Attachments,
     /// What the peer's hello allows us (v1).
     allowance: Allowance,
     /// Of a frame for which there is no memory only the header is in the stash; so many bytes of its
@@ -187,7 +187,7 @@ impl Connection {
             decoder,
             phase,
             role,
-            attaches: false,
+            attaching: Attachments::Never,
             allowance: NOTHING,
             lost: None,
             in_flight: 0,

@@ -11,6 +11,7 @@ use crate::hello::{self, Allowance, Answer, Hello};
 use crate::layout::Layout;
 use crate::limits::MAX_CREDIT;
 use crate::rc::ResultCode;
+use crate::settings::Attachments;
 use crate::task::Task;
 
 impl Connection {
@@ -41,7 +42,7 @@ impl Connection {
             return self.ask_for_proof(bytes, theirs);
         }
         self.welcome(theirs.versions);
-        self.attaches = self.flow.settings.attachments && theirs.offers_attachments();
+        self.agree_on_attachments(&theirs);
         self.open(theirs.allowance);
         Ok(Some(Event::Greeted(theirs.into())))
     }
@@ -94,7 +95,7 @@ impl Connection {
         match answer.status {
             ResultCode::OK if (hello::VERSIONS.0..=hello::VERSIONS.1).contains(&answer.version) => {
                 self.prove(bytes, &answer)?;
-                self.attaches = self.flow.settings.attachments && theirs.offers_attachments();
+                self.agree_on_attachments(&theirs);
                 self.open(theirs.allowance);
                 theirs.check_answer()?;
                 Ok(Some(Event::Opened(theirs.into())))
@@ -140,11 +141,12 @@ impl Connection {
             self.abandon(ProtocolError::STARVED);
             return false;
         }
-        let (settings, is_ok) = (&self.flow.settings, answer.status.is_ok());
+        let is_ok = answer.status.is_ok();
+        let offered = if is_ok { self.attachments() } else { Attachments::Never };
         // Who is refused may be a stranger.
-        let app = settings.app.clone().filter(|_| is_ok);
+        let app = self.flow.settings.app.clone().filter(|_| is_ok);
         let mut ours = Hello::ours(self.our_allowance(), nonce, app);
-        ours.offered = hello::offers(settings.attachments && is_ok);
+        ours.offered = hello::offers(offered);
         ours.encode(Some(answer), self.flow.outbox.bytes());
         true
     }

@@ -145,6 +145,18 @@ impl Connection {
         memory.push(&header, payload);
     }
 
+    /// A frame of 16 bytes that answers each of the peer's of some kind: it is given up if it reads none of them.
+    pub(super) fn push_word(&mut self, kind: u8, id: u32) -> Result<(), ProtocolError> {
+        let (waiting, limits) = (self.flow.outbox.len(), &self.flow.settings.limits);
+        if waiting > limits.outbox_hard.saturating_add(self.asked_bytes()) {
+            return Err(ProtocolError::OutboxFull(waiting));
+        }
+        let memory = self.flow.outbox.memory_mut();
+        memory.reserve(frame::HEADER_LEN).map_err(|NoMemory| ProtocolError::STARVED)?;
+        memory.push(&Header { length: 0, kind, flags: 0, msg_type: 0, id, rc: 0 }, &[]);
+        Ok(())
+    }
+
     /// Asks the peer for a sign of life (v1): [`Event::Pong`](crate::Event::Pong). `id` goes up from ping to ping.
     pub fn push_ping(&mut self, id: u32) -> Result<(), NoMemory> {
         self.flow.outbox.reserve(frame::HEADER_LEN)?;

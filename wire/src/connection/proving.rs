@@ -124,7 +124,7 @@ impl Connection {
         self.partial = None;
         self.expects_large = false;
         self.phase = Phase::Opening;
-        self.attaches = self.flow.settings.attachments && hello.offers_attachments();
+        self.agree_on_attachments(&hello);
         self.open(hello.allowance);
         Ok(Some(Event::Greeted(hello)))
     }

@@ -17,10 +17,10 @@ use crate::hello::Allowance;
 use crate::memory::with_at_most;
 use crate::parcel::{Arrived, Parcel};
 use crate::rc::ResultCode;
-use crate::settings::Settings;
+use crate::settings::{Attachments, Settings};
 
 fn willing() -> Arc<Settings> {
-    settings(|settings| settings.attachments = true)
+    settings(|settings| settings.attachments = Attachments::Carried)
 }
 
 /// A responder behind the hello of a peer that wants them.
@@ -81,7 +81,7 @@ fn back(connection: &mut Connection, event: Event<'_>) {
     reply.write(payload);
     match parcel {
         None => drop(reply.finish(ResultCode::OK)),
-        Some(parcel) => match reply.complete_attached(ResultCode::OK, parcel.count()) {
+        Some(parcel) => match reply.complete_attached(ResultCode::OK, &parcel) {
             (_, None) => panic!("there is room"),
             (_, Some(frame_len)) => {
                 drop(reply);
@@ -163,10 +163,11 @@ fn what_goes_with_a_large_reply_goes_with_its_first_byte() {
             reply.write(&payload[..2 * LARGE]);
             reply.write(&head);
             reply.give(given.clone());
-            let (rc, frame_len) = reply.complete_attached(ResultCode::OK, 2);
+            let parcel = Parcel::new(2, id);
+            let (rc, frame_len) = reply.complete_attached(ResultCode::OK, &parcel);
             assert!(rc.is_ok());
             drop(reply);
-            connection.attach(frame_len.expect("there is room"), Parcel::new(2, id));
+            connection.attach(frame_len.expect("there is room"), parcel);
         };
         side.connection.receive(&frame[frame.len() - 1..], &Cell::new(9), &mut write);
     }
@@ -194,7 +195,8 @@ fn what_goes_with_a_large_reply_goes_with_its_first_byte() {
 #[test]
 fn without_memory_nobody_gets_what_another_frame_had() {
     let mut side = open();
-    let mut frame = request(1, 7, &[&frame::announce(1)[..], &vec![b'x'; 3 << 20]].concat());
+    let mut frame =
+        request(1, 7, &[&frame::announce(&Parcel::new(1, ()))[..], &vec![b'x'; 3 << 20]].concat());
     frame[5] = flags::EXT;
     with_at_most(1 << 20, || {
         let (most, last) = frame.split_at(frame.len() - 1);

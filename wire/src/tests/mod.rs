@@ -17,6 +17,7 @@ mod hello;
 mod large;
 mod limits;
 mod memory;
+mod named;
 mod orders;
 mod ordinary;
 mod pair;

@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use sidewire_wire::datagram;
 use sidewire_wire::{
-    Arrived, Classic, Connection, ConnectionLimits, Cut, Event, Layout, Parcel, Plain, ResultCode, Settings,
+    Arrived, Attachments, Classic, Connection, ConnectionLimits, Cut, Event, Fetch, Layout, Parcel, Plain,
+    ResultCode, Settings,
 };
 
 pub(crate) use operations::operations;
@@ -22,11 +23,12 @@ pub(crate) use pair::pair;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All that there are.
-pub(crate) const ALL: [Target; 8] = [
+pub(crate) const ALL: [Target; 9] = [
     ("frames", frames),
     ("classic", classic),
     ("hello", hello),
     ("attachments", attachments),
+    ("handles", handles),
     ("plain", plain),
     ("datagrams", datagrams),
     ("operations", operations),
@@ -51,7 +53,7 @@ impl<'d> Choices<'d> {
     }
 }
 
-fn settings(attachments: bool) -> Arc<Settings> {
+fn settings(attachments: Attachments) -> Arc<Settings> {
     let mut limits = ConnectionLimits::default();
     // So that a few bytes reach them.
     (limits.max_payload, limits.max_in_flight, limits.max_in_flight_bytes) = (4096, 8, 16 << 10);
@@ -107,9 +109,9 @@ fn show(connection: &mut Connection, bytes: &[u8], arrived: Option<Arrived>, now
 pub(crate) fn frames(data: &[u8]) {
     let (mut choices, now) = (Choices(data), Instant::now());
     let connection = match choices.byte() % 3 {
-        0 => Connection::responder(settings(false), now),
-        1 => Connection::initiator(settings(false), [1; 16], now),
-        _ => open(false, now),
+        0 => Connection::responder(settings(Attachments::Never), now),
+        1 => Connection::initiator(settings(Attachments::Never), [1; 16], now),
+        _ => open(Attachments::Never, now),
     };
     converse(connection, choices, now);
 }
@@ -117,7 +119,7 @@ pub(crate) fn frames(data: &[u8]) {
 /// The same of the classic layout, short and of one size.
 pub(crate) fn classic(data: &[u8]) {
     let (mut choices, now) = (Choices(data), Instant::now());
-    let (side, mut settings) = (choices.byte(), Settings::clone(&settings(false)));
+    let (side, mut settings) = (choices.byte(), Settings::clone(&settings(Attachments::Never)));
     settings.classic = match side & 1 {
         0 => Classic::Short(64),
         _ => Classic::Fixed(64),
@@ -148,8 +150,8 @@ pub(crate) fn hello(data: &[u8]) {
         let length = (bytes.len() as u16).to_le_bytes();
         bytes[4..6].copy_from_slice(&length);
         let mut connection = match of_responder {
-            false => Connection::responder(settings(true), now),
-            true => Connection::initiator(settings(true), [1; 16], now),
+            false => Connection::responder(settings(Attachments::Carried), now),
+            true => Connection::initiator(settings(Attachments::Carried), [1; 16], now),
         };
         show(&mut connection, &bytes, Some(Arrived::Nothing), now);
         if connection.attaches() {
@@ -164,7 +166,7 @@ pub(crate) fn hello(data: &[u8]) {
 /// Frames that announce attachments, truly or not, with parcels that come anywhere.
 pub(crate) fn attachments(data: &[u8]) {
     let (mut choices, now) = (Choices(data), Instant::now());
-    let mut connection = open(true, now);
+    let mut connection = open(Attachments::Carried, now);
     assert!(connection.attaches());
     let held = Arc::new(());
     while !choices.0.is_empty() && !connection.is_finished() {
@@ -191,6 +193,47 @@ pub(crate) fn attachments(data: &[u8]) {
     assert_eq!(Arc::strong_count(&held), 1, "all are dropped");
 }
 
+/// A process that has things by these names, and counts how many of them others have.
+#[derive(Debug)]
+struct Process(Arc<()>);
+
+impl Process {
+    const NAMES: [u32; 3] = [4, 8, 0x104];
+}
+
+impl Fetch for Process {
+    fn fetch(&self, names: &[u32]) -> Option<Parcel> {
+        assert!((1..=16).contains(&names.len()) && names.iter().all(|&name| 0 < name && name < 1 << 31));
+        let are_there = names.iter().all(|name| Process::NAMES.contains(name));
+        are_there.then(|| Parcel::new(names.len() as u8, vec![Arc::clone(&self.0); names.len()]))
+    }
+}
+
+/// Frames that name attachments, some of which are there, and words that some were taken, to one who sends and gets them.
+pub(crate) fn handles(data: &[u8]) {
+    let (mut choices, now) = (Choices(data), Instant::now());
+    let (theirs, ours) = (Arc::new(()), Arc::new(()));
+    let mut connection = open_to(Attachments::Named, Some(Process(Arc::clone(&theirs))), now);
+    assert!(connection.attaches() && !connection.is_accompanied());
+    while !choices.0.is_empty() && !connection.is_finished() {
+        let (what, length) = (choices.byte(), usize::from(choices.byte()));
+        let names = &Process::NAMES[..usize::from(what % 4)];
+        if what & 0x80 != 0 && !connection.is_finishing() && connection.may_attach(names.len()) {
+            let things = vec![Arc::clone(&ours); names.len()];
+            let parcel = Parcel::named(names.to_vec(), things);
+            connection.push_notify_attached(1, b"", parcel).expect("there is memory");
+        }
+        assert!(connection.next_parcel().is_none(), "nothing goes beside the bytes");
+        show(&mut connection, choices.bytes(length), None, now);
+        assert_eq!(Arc::strong_count(&theirs), 2, "what nobody takes is let go");
+        assert!(Arc::strong_count(&ours) <= 1 + 256, "so many wait to be taken, and no more");
+    }
+    connection.end_of_input();
+    assert_eq!(Arc::strong_count(&ours), 1, "nobody can take them any more");
+    drop(connection);
+    assert_eq!(Arc::strong_count(&theirs), 1);
+}
+
 /// Bytes and lines.
 pub(crate) fn plain(data: &[u8]) {
     let (mut choices, now) = (Choices(data), Instant::now());
@@ -198,7 +241,7 @@ pub(crate) fn plain(data: &[u8]) {
         0..128 => Cut::Raw,
         most => Cut::Lines { max: usize::from(most) - 127 },
     };
-    let mut plain = Plain::new(settings(false), cut, now);
+    let mut plain = Plain::new(settings(Attachments::Never), cut, now);
     let (mut came, mut sent) = (0, 0);
     while !choices.0.is_empty() && !plain.is_finishing() {
         let most = usize::from(choices.byte());
@@ -225,8 +268,21 @@ pub(crate) fn datagrams(data: &[u8]) {
 }
 
 /// A responder behind the hello of a generous peer.
-fn open(attachments: bool, now: Instant) -> Connection {
-    opened(settings(attachments), now).1
+fn open(attachments: Attachments, now: Instant) -> Connection {
+    open_to(attachments, None, now)
+}
+
+/// The same, who fetches from there what frames name.
+fn open_to(attachments: Attachments, process: Option<Process>, now: Instant) -> Connection {
+    let settings = settings(attachments);
+    let mut connection = Connection::responder(Arc::clone(&settings), now);
+    if let Some(process) = process {
+        connection.fetch_with(Box::new(process));
+    }
+    let mut peer = Connection::initiator(settings, [2; 16], now);
+    let hello = peer.unsent().to_vec();
+    show(&mut connection, &hello, None, now);
+    connection
 }
 
 /// Both sides behind their hellos.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sidewire_wire::{Classic, Connection, Settings};
+use sidewire_wire::{Attachments, Classic, Connection, Settings};
 
 use super::owner::Owner;
 use super::{Choices, opened, settings};
@@ -34,16 +34,16 @@ pub(crate) fn operations(data: &[u8]) {
 
 fn connection(role: u8, now: Instant) -> Connection {
     let fixed = || {
-        let mut settings = Settings::clone(&settings(false));
+        let mut settings = Settings::clone(&settings(Attachments::Never));
         settings.classic = Classic::Fixed(20);
         Arc::new(settings)
     };
     match role % 6 {
-        0 => Connection::responder(settings(false), now),
-        1 => opened(settings(false), now).1,
-        2 => opened(settings(false), now).0,
-        3 => Connection::initiator(settings(false), [1; 16], now),
-        4 => Connection::classic_initiator(settings(false), now),
+        0 => Connection::responder(settings(Attachments::Never), now),
+        1 => opened(settings(Attachments::Never), now).1,
+        2 => opened(settings(Attachments::Never), now).0,
+        3 => Connection::initiator(settings(Attachments::Never), [1; 16], now),
+        4 => Connection::classic_initiator(settings(Attachments::Never), now),
         _ => Connection::responder(fixed(), now),
     }
 }

@@ -1,0 +1,53 @@
+//! What goes with frames and is no bytes: between the system, which knows what it is, and the wire, which counts it.
+
+use std::io;
+
+use sidewire_platform::{Attachment, Endpoint, Peer, PeerProcess};
+use sidewire_wire::{Attachments, Fetch, Parcel};
+
+/// How frames take attachments along on this system, where they do.
+pub(crate) const HOW: Attachments = match Attachment::ARE_NAMED {
+    true => Attachments::Named,
+    false => Attachments::Carried,
+};
+
+/// These, which came with a frame.
+pub(crate) fn came(attachments: Vec<Attachment>) -> Parcel {
+    Parcel::new(attachments.len().try_into().unwrap_or(u8::MAX), attachments)
+}
+
+/// These, to go with a frame.
+pub(crate) fn parcel(attachments: Vec<Attachment>) -> io::Result<Parcel> {
+    if !Attachment::ARE_NAMED {
+        return Ok(came(attachments));
+    }
+    let names = attachments.iter().map(Attachment::name).collect::<io::Result<_>>()?;
+    Ok(Parcel::named(names, attachments))
+}
+
+/// Why this one can't go with any frame.
+pub(crate) fn objection(attachment: &Attachment) -> Option<io::Error> {
+    if Attachment::ARE_NAMED { attachment.name().err() } else { None }
+}
+
+/// Fetches what the frames of one peer name.
+#[derive(Debug)]
+struct Fetching(PeerProcess);
+
+impl Fetch for Fetching {
+    fn fetch(&self, names: &[u32]) -> Option<Parcel> {
+        let fetched = self.0.fetch(names);
+        fetched.map(came).map_err(|error| log::debug!("fetching what a frame names: {error}")).ok()
+    }
+}
+
+/// Who can fetch what this peer's frames name, if anybody can.
+pub(crate) fn source(peer: &Peer, endpoint: &Endpoint) -> Option<Box<dyn Fetch>> {
+    match PeerProcess::of(peer) {
+        Ok(process) => Some(Box::new(Fetching(process))),
+        Err(error) => {
+            log::debug!("{endpoint}: no attachments can be exchanged with {peer}: {error}");
+            None
+        }
+    }
+}
