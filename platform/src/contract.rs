@@ -13,12 +13,12 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use mio::{Interest, Poll, Registry, Token};
+use mio::{Interest, Token};
 
 use super::{
-    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Executable, ExpectedProcess,
-    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, PollDescriptor, Program,
-    Reserve, StartLock, Started, Stream,
+    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
+    ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
+    PollDescriptor, Program, Registry, Reserve, StartLock, Started, Stream, Waker,
 };
 use crate::{
     Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, SendBuffer,
@@ -41,6 +41,11 @@ const _: () = {
     is_shared::<Owned>();
     is_shared::<Attachment>();
     is_shared::<PeerProcess>();
+    is_shared::<Poll>();
+    is_shared::<Registry>();
+    is_shared::<Events>();
+    is_shared::<Event>();
+    is_shared::<Waker>();
     is_shared::<PollDescriptor>();
     is_shared::<Program>();
     is_shared::<Started>();
@@ -201,6 +206,25 @@ const _: fn(&Peer) -> io::Result<PeerProcess> = PeerProcess::of;
 const _: fn(&PeerProcess, &[u32]) -> io::Result<Vec<Attachment>> = PeerProcess::fetch;
 const _: fn(&Owned) -> String = ToString::to_string;
 const _: fn(&Owned) -> io::Result<Endpoint> = Owned::endpoint;
+
+const _: fn() -> io::Result<Poll> = Poll::new;
+const _: fn(&Poll) -> &Registry = Poll::registry;
+const _: fn(&mut Poll, &mut Events, Option<Duration>) -> io::Result<()> = Poll::poll;
+const _: fn(&Registry) -> io::Result<Registry> = Registry::try_clone;
+const _: fn(usize) -> Events = Events::with_capacity;
+const _: fn(&Events) -> bool = Events::is_empty;
+/// `iter` has a type of the system's own.
+const _: () = {
+    type List<'e> = <&'e Events as IntoIterator>::IntoIter;
+    const _: for<'e> fn(&'e Events) -> List<'e> = Events::iter;
+};
+const _: fn(&Event) -> Token = Event::token;
+const _: fn(&Event) -> bool = Event::is_readable;
+const _: fn(&Event) -> bool = Event::is_writable;
+const _: fn(&Event) -> bool = Event::is_read_closed;
+const _: fn(&Event) -> bool = Event::is_error;
+const _: fn(&Registry, Token) -> io::Result<Waker> = Waker::new;
+const _: fn(&Waker) -> io::Result<()> = Waker::wake;
 const _: fn(&Poll) -> io::Result<PollDescriptor> = PollDescriptor::of;
 
 const _: fn() -> io::Result<Vec<(String, Owned)>> = super::activated;

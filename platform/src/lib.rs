@@ -11,11 +11,11 @@
 //!
 //! | file | exports | what it is |
 //! |---|---|---|
-//! | `listener.rs` | [`Listener`] | a bound stream endpoint, a mio source that yields [`Stream`]s |
-//! | `stream.rs` | [`Stream`] | one accepted connection, non-blocking, a mio source |
+//! | `listener.rs` | [`Listener`] | a bound stream endpoint, a source of a [`Poll`] that yields [`Stream`]s |
+//! | `stream.rs` | [`Stream`] | one accepted connection, non-blocking, a source of a [`Poll`] |
 //! | `channel.rs` | [`Channel`] | one opened connection, blocking with timeouts, shared by threads |
 //! | `async_channel.rs` | `AsyncChannel` (feature `tokio`) | the same for tasks of a Tokio runtime |
-//! | `datagram.rs` | [`Datagrams`] | a bound datagram endpoint, non-blocking, a mio source |
+//! | `datagram.rs` | [`Datagrams`] | a bound datagram endpoint, non-blocking, a source of a [`Poll`] |
 //! | `datagram_channel.rs` | [`DatagramChannel`] | datagrams to one server, blocking with timeouts |
 //! | `child.rs` | [`ChildProcess`] | a program started with a channel of its own |
 //! | `inherited.rs` | [`ParentChannel`] | that channel, in the program |
@@ -28,7 +28,7 @@
 //! | `owned.rs` | [`Owned`] | what the program has opened itself, for the `from_owned` of listeners, streams, channels and datagram sockets |
 //! | `instance.rs` | [`InstanceLock`], [`allow_foreground`] | who is the one instance of an app |
 //! | `names.rs` | [`local_endpoints`] | endpoint names to system addresses, and which names there are |
-//! | `poll.rs` | [`PollDescriptor`] | a poll as a descriptor, for other loops |
+//! | `poll.rs` | [`Poll`], [`Registry`], [`Events`], [`Event`], [`Waker`], [`PollDescriptor`] | what a loop waits with (on Unix mio's), and that as a descriptor for other loops |
 //! | `private.rs` | [`create_private_file`], [`read_private_file`] | files for secrets |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
@@ -55,7 +55,10 @@
 //! A listener goes to another process, with those who wait there, in four steps: one side's [`Listener::pass`], the other's
 //! [`Listener::take_over`], which changes nothing yet, then [`Listener::hand_on`] and [`Listener::own`].
 //!
-//! **Stream.** Registered with mio, edge-triggered on every system. [`Stream::read`] and
+//! **Poll.** [`Poll::poll`] may return early, and without events; what it has told, and not told, holds for the moment
+//! at which it was called. Tokens and interests are mio's on every system.
+//!
+//! **Stream.** Registered with a [`Poll`], edge-triggered on every system. [`Stream::read`] and
 //! [`Stream::write`] never block. Where [`Stream::SHORT_READ_DRAINS`] is true, a read that did
 //! not fill its buffer has emptied the socket and the next arrival is a new event; elsewhere
 //! only `WouldBlock` re-arms the event. A stream is deregistered before it is dropped. On
@@ -66,7 +69,7 @@
 //! two concurrent `recv` or two concurrent `send` are the caller's fault and are serialised at
 //! best. A timeout is always reported as [`TimedOut`](std::io::ErrorKind::TimedOut), never as `WouldBlock`.
 //!
-//! **Datagrams.** [`Datagrams`] is the server's end, non-blocking and a mio source;
+//! **Datagrams.** [`Datagrams`] is the server's end, non-blocking and a source of a [`Poll`];
 //! [`DatagramChannel`] the client's, blocking, bound to one server and to an address of its own so
 //! that it can be answered. Each send is one message, received whole or marked as truncated.
 //! [`Datagrams::send`] says `WouldBlock` when that one receiver takes no more; no event tells when it
@@ -135,12 +138,12 @@ pub use manager::Notice;
 #[cfg(feature = "tokio")]
 pub use os::AsyncChannel;
 pub use os::{
-    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Executable, ExpectedProcess,
-    ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, PollDescriptor, Program,
-    Reserve, StartLock, Started, Stream, activated, allow_foreground, carries_attachments,
-    create_private_file, current_integrity, current_user, datagram_schemes, decode_text, descriptor_limit,
-    encode_text, is_descriptor_limit, local_endpoints, raise_descriptor_limit, read_private_file,
-    standard_error, stream_schemes, tell_manager, user_name,
+    Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
+    ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
+    PollDescriptor, Program, Registry, Reserve, StartLock, Started, Stream, Waker, activated,
+    allow_foreground, carries_attachments, create_private_file, current_integrity, current_user,
+    datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit, local_endpoints,
+    raise_descriptor_limit, read_private_file, standard_error, stream_schemes, tell_manager, user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};

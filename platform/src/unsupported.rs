@@ -12,7 +12,9 @@ use std::process::{Command, ExitStatus};
 use std::task;
 use std::time::Duration;
 
-use mio::{Interest, Poll, Registry, Token};
+pub use mio::event::Event;
+pub use mio::{Events, Poll, Registry, Waker};
+use mio::{Interest, Token};
 
 use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;

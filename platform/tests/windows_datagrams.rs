@@ -14,9 +14,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token, Waker};
+use mio::Token;
 use sidewire_platform::{
-    Address, BindOptions, DatagramChannel, Datagrams, Endpoint, Peer, Received, datagram_schemes,
+    Address, BindOptions, DatagramChannel, Datagrams, Endpoint, Events, Peer, Poll, Received, Waker,
+    datagram_schemes,
 };
 use windows_support::*;
 

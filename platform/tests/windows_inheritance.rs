@@ -9,8 +9,10 @@ mod windows_support;
 use std::collections::BTreeSet;
 use std::ptr;
 
-use mio::{Events, Interest, Poll, Token};
-use sidewire_platform::{BindOptions, Channel, DatagramChannel, Datagrams, Endpoint, Listener, Stream};
+use mio::{Interest, Token};
+use sidewire_platform::{
+    BindOptions, Channel, DatagramChannel, Datagrams, Endpoint, Events, Listener, Poll, Stream,
+};
 use windows_support::*;
 use windows_sys::Win32::Foundation::{GetHandleInformation, HANDLE_FLAG_INHERIT};
 

@@ -10,10 +10,10 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Token};
 use sidewire_platform::{
-    Address, BindOptions, Channel, Endpoint, EndpointKind, Listener, Stream, current_integrity, current_user,
-    stream_schemes,
+    Address, BindOptions, Channel, Endpoint, EndpointKind, Events, Listener, Poll, Stream, current_integrity,
+    current_user, stream_schemes,
 };
 use windows_support::*;
 

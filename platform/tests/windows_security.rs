@@ -11,10 +11,10 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Token};
 use sidewire_platform::{
-    BindOptions, Channel, Endpoint, Executable, Group, Listener, Sid, Stream, User, current_integrity,
-    current_user,
+    BindOptions, Channel, Endpoint, Events, Executable, Group, Listener, Poll, Sid, Stream, User,
+    current_integrity, current_user,
 };
 use widestring::{U16CStr, U16CString};
 use windows_support::*;

@@ -1,4 +1,4 @@
-//! The server's event loop: one `mio::Poll`, one thread, any number of listeners and links.
+//! The server's event loop: one poll, one thread, any number of listeners and links.
 //!
 //! A turn polls until the next deadline, reads the mail, lets every link that has something to do work once
 //! within its budget, and wakes whose time has come. A link that fails is

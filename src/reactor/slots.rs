@@ -14,9 +14,8 @@ pub(crate) struct Key {
     index: u32,
 }
 
-/// Bits of a token: as many of the generation as stay beside the index. mio marks the events of
-/// Windows pipes in a bit of its own and shifts a token of 64 bits for that, whose highest bit is
-/// lost, so we leave that one alone. In 32 bits there is room for 15 of the generation, which is
+/// Bits of a token: as many of the generation as stay beside the index, without the highest bit: tokens
+/// that have it are the platform's own. In 32 bits there is room for 15 of the generation, which is
 /// enough for events that are a turn old; [`Key`]s, which are kept for longer, hold all of it.
 const INDEX_BITS: u32 = usize::BITS / 2;
 const GENERATION_BITS: u32 = INDEX_BITS - 1;
@@ -207,7 +206,7 @@ mod tests {
         assert_eq!(slots.get_mut(new), Some(&mut 'b'));
     }
 
-    /// mio loses the highest bit of 64 when it announces a Windows pipe.
+    /// On Windows a poll wakes itself with such a token.
     #[test]
     fn the_highest_bit_of_a_token_is_never_set() {
         let mut slots = Slots::new();

@@ -291,8 +291,8 @@ fn may_pass(error: &Error) -> bool {
 
 #[cfg(all(test, not(windows)))]
 mod tests {
-    use mio::{Poll, Token};
-    use sidewire_platform::Stream;
+    use mio::Token;
+    use sidewire_platform::{Poll, Stream};
 
     use super::*;
     use sidewire_wire::Tasks;

@@ -79,7 +79,7 @@ fn three_hundred_threads_share_one_client() {
 /// Small calls must not wait in vain behind large ones, nor large ones be torn apart.
 #[test]
 fn small_and_large_calls_of_one_client_do_not_mix() {
-    // A pipe of Wine's moves 4 KiB at a time.
+    // Under Wine a pipe takes long.
     const ROUNDS: usize = if cfg!(windows) { 2 } else { 5 };
     let _watchdog = watchdog(60);
     let large = (0..3_000_000u32).map(|at| (at % 251) as u8).collect::<Vec<_>>();

@@ -380,7 +380,7 @@ fn who_fills_the_buffers_is_told_so_before_the_end() {
 #[test]
 fn one_connection_reads_and_answers_the_largest_frames() {
     let _watchdog = watchdog(120);
-    // Some pipes move 4 KiB at a time; that is not what this is about.
+    // A pipe moves 64 KiB at a time, and Wine takes long for it; that is not what this is about.
     let patience = Duration::from_secs(60);
     let limits = limits(|limits| {
         limits.max_buffered = 40 << 20;

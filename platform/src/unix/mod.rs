@@ -63,7 +63,7 @@ pub use manager::{activated, tell_manager};
 pub use names::local_endpoints;
 pub(crate) use names::os_string;
 pub use owned::Owned;
-pub use poll::PollDescriptor;
+pub use poll::{Event, Events, Poll, PollDescriptor, Registry, Waker};
 pub use private::{create_private_file, read_private_file};
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
 pub(crate) use signals::{give_signals_back, take_signals};

@@ -1,9 +1,10 @@
-//! A poll as a descriptor for other loops.
+//! What a loop waits with, which is mio's, and a poll as a descriptor for other loops.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use mio::Poll;
+pub use mio::event::Event;
+pub use mio::{Events, Poll, Registry, Waker};
 
 /// What another loop watches in place of all that is registered with a poll: readable, level-triggered, while
 /// the poll would return something.

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
-use mio::windows::NamedPipe;
-
 use super::pipe;
+use super::polled::PolledPipe;
 use crate::tally::Tally;
 
 /// How many pipes may be flushed at the same time, each by two small threads. Clients that connect,
@@ -43,7 +42,7 @@ static CROWDED: Tally = Tally::new();
 static FAILED: Tally = Tally::new();
 
 /// Disconnects the client once it has read what was written, or after `within`. The caller drops the
-/// pipe.
+/// pipe, and leaves the write under way to this if it says so.
 ///
 /// FlushFileBuffers blocks for as long as the client pleases ("FlushFileBuffers function",
 /// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers), so a thread does
@@ -51,24 +50,26 @@ static FAILED: Tally = Tally::new();
 /// the flush. If that is not possible, the pipe is just closed: Windows then keeps what the client
 /// has not read yet, too, but its documentation doesn't promise it, and a client that keeps its handle
 /// keeps the name as well.
-pub(super) fn flush_then_disconnect(pipe: &NamedPipe, within: Duration) {
+pub(super) fn flush_then_disconnect(pipe: &PolledPipe, within: Duration) -> bool {
     let Some(slot) = FlushSlot::take() else {
         if let Some(count) = CROWDED.next_worth_telling() {
             log::warn!(
                 "closing a pipe without flushing it: {FLUSHING_MAX} others are being flushed; {count} so far"
             );
         }
-        return;
+        return false;
     };
-    if let Err(error) = start(pipe, within, slot)
+    let started = start(pipe, within, slot);
+    if let Err(error) = &started
         && let Some(count) = FAILED.next_worth_telling()
     {
         log::warn!("closing a pipe without flushing it: {error}; {count} so far");
     }
+    started.is_ok()
 }
 
-fn start(pipe: &NamedPipe, within: Duration, slot: FlushSlot) -> io::Result<()> {
-    let handle = Arc::new(pipe::handle(pipe).try_clone_to_owned()?);
+fn start(pipe: &PolledPipe, within: Duration, slot: FlushSlot) -> io::Result<()> {
+    let handle = Arc::new(pipe.handle().try_clone_to_owned()?);
     let (flushing, flushed) = mpsc::channel::<()>();
     let flush = {
         let handle = Arc::clone(&handle);

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::os::windows::io::AsSocket;
 
 use mio::net::UdpSocket;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Token};
 use windows_sys::Win32::Networking::WinSock::WSAENOBUFS;
 
 use super::mailslot::Mailslot;
 use super::names::{self, DatagramAddress};
 use super::owned::Owned;
+use super::poll::Registry;
 use super::reasons::{invalid, one_way, too_large};
 use super::udp;
 use crate::{Address, BindOptions, Endpoint, Received, SendBuffer, User, hosts};
@@ -116,7 +117,7 @@ impl Datagrams {
         ready: Box<dyn Fn() + Send + Sync>,
     ) -> io::Result<()> {
         match &mut self.source {
-            Source::Udp { socket, .. } => registry.register(socket, token, Interest::READABLE),
+            Source::Udp { socket, .. } => registry.sockets()?.register(socket, token, Interest::READABLE),
             Source::Mailslot(slot) => slot.register(ready),
         }
     }
@@ -132,7 +133,7 @@ impl Datagrams {
     /// A mailslot goes on to be read into its queue.
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match &mut self.source {
-            Source::Udp { socket, .. } => registry.deregister(socket),
+            Source::Udp { socket, .. } => registry.sockets()?.deregister(socket),
             Source::Mailslot(slot) => slot.deregister(),
         }
     }

@@ -208,7 +208,7 @@ impl Object {
 
 /// Tells a finished operation from a pending one (WSA_IO_PENDING is the same number) and from one
 /// that was never started. WSAGetLastError is GetLastError.
-fn started(finished: bool) -> io::Result<Started> {
+pub(super) fn started(finished: bool) -> io::Result<Started> {
     if finished {
         return Ok(Started::Finished);
     }

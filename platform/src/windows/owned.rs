@@ -313,8 +313,8 @@ mod tests {
     use super::super::{names, security};
     use super::*;
     use crate::deadline::Deadline;
-    use crate::{Address, Channel, Datagrams, Listener, Stream, User};
-    use mio::{Events, Interest, Poll, Token};
+    use crate::{Address, Channel, Datagrams, Events, Listener, Poll, Stream, User};
+    use mio::{Interest, Token};
     use std::ffi::c_void;
     use std::time::Duration;
     use windows_sys::Win32::Foundation::GetHandleInformation;

@@ -5,11 +5,10 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
-use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, IntoRawHandle, OwnedHandle};
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
-use mio::windows::NamedPipe;
 use windows_sys::Win32::Foundation::{
     ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_IO_PENDING,
     ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
@@ -17,10 +16,10 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FlushFileBuffers, PIPE_ACCESS_DUPLEX,
-    SECURITY_CONTEXT_TRACKING, SECURITY_IDENTIFICATION,
+    FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FlushFileBuffers, PIPE_ACCESS_DUPLEX, ReadFile,
+    SECURITY_CONTEXT_TRACKING, SECURITY_IDENTIFICATION, WriteFile,
 };
-use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::{
     ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId,
     GetNamedPipeHandleStateW, GetNamedPipeServerProcessId, PIPE_READMODE_BYTE, PIPE_REJECT_REMOTE_CLIENTS,
@@ -28,7 +27,7 @@ use windows_sys::Win32::System::Pipes::{
 };
 
 use super::names::PipeName;
-use super::overlapped::Started;
+use super::overlapped::{Started, started};
 use super::security::{self, CLIENT_ACCESS};
 use super::timeout::millis;
 use crate::deadline::Deadline;
@@ -106,19 +105,6 @@ pub(super) fn instances(pipe: BorrowedHandle<'_>) -> io::Result<u32> {
         )
     };
     if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(count) }
-}
-
-/// Hands an instance over to mio.
-pub(super) fn into_mio(handle: OwnedHandle) -> NamedPipe {
-    // SAFETY: the handle is an overlapped pipe's, and its ownership passes to the NamedPipe.
-    unsafe { NamedPipe::from_raw_handle(handle.into_raw_handle()) }
-}
-
-/// Borrows the handle back from mio.
-pub(super) fn handle(pipe: &NamedPipe) -> BorrowedHandle<'_> {
-    // SAFETY: a NamedPipe keeps its handle open at least until it is dropped, and it is borrowed
-    // for as long as the result.
-    unsafe { BorrowedHandle::borrow_raw(pipe.as_raw_handle()) }
 }
 
 /// Opens the client's end, waiting for a free instance until `deadline`.
@@ -240,7 +226,7 @@ pub(super) fn is_open(pipe: BorrowedHandle<'_>) -> bool {
 /// about the client.
 pub(super) fn has_client(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
     match peek(pipe) {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if [ERROR_BAD_PIPE, ERROR_PIPE_LISTENING].iter().any(|&code| has_code(&error, code)) => {
             Ok(false)
         }
@@ -253,20 +239,75 @@ pub(super) fn has_client(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
 
 /// "PeekNamedPipe function",
 /// learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-peeknamedpipe. It fails unless
-/// there is a client, or unread bytes of one that has left.
-fn peek(pipe: BorrowedHandle<'_>) -> io::Result<()> {
-    // SAFETY: the handle is borrowed, hence open; nothing is asked for, so nothing is written.
+/// there is a client, or unread bytes of one that has left; of these it tells how many there are.
+fn peek(pipe: BorrowedHandle<'_>) -> io::Result<usize> {
+    let mut unread = 0;
+    // SAFETY: the handle is borrowed, hence open; `unread` lives on this stack until the call returns, nothing else is
+    // asked for.
     let ok = unsafe {
         PeekNamedPipe(
             pipe.as_raw_handle(),
             ptr::null_mut(),
             0,
             ptr::null_mut(),
-            ptr::null_mut(),
+            &raw mut unread,
             ptr::null_mut(),
         )
     };
-    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(unread as usize) }
+}
+
+/// How many bytes can be read at once.
+pub(super) fn available(pipe: BorrowedHandle<'_>) -> io::Result<usize> {
+    peek(pipe)
+}
+
+/// Starts to read at most `length` bytes to `buf`.
+///
+/// # Safety
+///
+/// If this succeeds, `buf` (with room for `length` bytes) and `overlapped` (of no other operation) must stay where they
+/// are until the operation has ended ("ReadFile function",
+/// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile).
+pub(super) unsafe fn start_read(
+    pipe: BorrowedHandle<'_>,
+    buf: *mut u8,
+    length: u32,
+    overlapped: *mut OVERLAPPED,
+) -> io::Result<Started> {
+    // SAFETY: the handle is borrowed, hence open; the rest by this function's contract.
+    started(unsafe { ReadFile(pipe.as_raw_handle(), buf, length, ptr::null_mut(), overlapped) } != 0)
+}
+
+/// Starts to write `length` bytes at `buf`.
+///
+/// # Safety
+///
+/// As for [`start_read`], and the bytes must not change either ("WriteFile function",
+/// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-writefile).
+pub(super) unsafe fn start_write(
+    pipe: BorrowedHandle<'_>,
+    buf: *const u8,
+    length: u32,
+    overlapped: *mut OVERLAPPED,
+) -> io::Result<Started> {
+    // SAFETY: the handle is borrowed, hence open; the rest by this function's contract.
+    started(unsafe { WriteFile(pipe.as_raw_handle(), buf, length, ptr::null_mut(), overlapped) } != 0)
+}
+
+/// How many bytes an operation moved.
+///
+/// # Safety
+///
+/// `overlapped` must be that of an operation that was started on this pipe, and that has ended.
+pub(super) unsafe fn result(pipe: BorrowedHandle<'_>, overlapped: *mut OVERLAPPED) -> io::Result<usize> {
+    const WAIT: i32 = 0;
+    let mut count = 0;
+    // SAFETY: the handle is borrowed, hence open; `overlapped` by this function's contract; `count` lives on this stack
+    // until the call returns ("GetOverlappedResult function",
+    // learn.microsoft.com/windows/win32/api/ioapiset/nf-ioapiset-getoverlappedresult).
+    let ok = unsafe { GetOverlappedResult(pipe.as_raw_handle(), overlapped, &raw mut count, WAIT) };
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
 }
 
 /// Blocks until the client has read everything that was written.

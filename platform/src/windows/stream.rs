@@ -1,25 +1,24 @@
 //! One accepted connection: a pipe instance with its client, or a TCP socket.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::windows::NamedPipe;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Token};
 use socket2::SockRef;
 
 use super::Attachment;
 use super::executable::{self, Executable};
 use super::owned::{Connection, Owned, PipeEnd};
+use super::poll::Registry;
+use super::polled::PolledPipe;
 use super::{closing, pipe, security, tcp};
 #[cfg(test)]
 use crate::fault::{self, Call};
 use crate::{Address, Carried, Credentials, Group, Peer, User};
-
-/// What mio reads from a pipe at a time.
-const PIPE_READ: usize = 4 * 1024;
 
 /// Most bytes of one write to a socket. Windows takes all it is given as long as its buffer has any
 /// room at all, and a peer that reads nothing would never be seen to lag.
@@ -29,15 +28,13 @@ const TCP_WRITE: usize = 64 * 1024;
 ///
 /// # Platform-specific behavior
 ///
-/// mio turns the completions of a pipe into readiness, with buffers of its own. Hence:
+/// On a pipe operations begin, and end later. Hence:
 ///
-/// * The interest is ignored: a registered pipe reports both directions.
-/// * A read returns at most 4 KiB, mostly, and only `WouldBlock` re-arms its event.
+/// * A read returns what a read that was begun earlier has brought. Only `WouldBlock` has the poll's next turn begin
+///   another, whose end is a readable event.
 /// * A write takes everything up to 64 KiB, or nothing (`WouldBlock`) while the one before is
 ///   under way. That it was taken does not mean that it has arrived.
-/// * What came in before [`Stream::register`] is announced by a *writable* event only. Whoever
-///   registers a fresh stream tries to read once without waiting for an event, or tries both
-///   directions on its first event, whichever that is.
+/// * What there is already when it is registered, or registered anew, is told once more.
 /// * A drop disconnects the client, which loses what it has not read: [`Stream::close_flushed`] lets
 ///   it read. The poll that the stream was registered with must turn before the handle really closes.
 pub struct Stream(Inner);
@@ -48,7 +45,7 @@ enum Inner {
 }
 
 struct Pipe {
-    pipe: NamedPipe,
+    pipe: PolledPipe,
     end: PipeEnd,
     /// `None` if the program has brought it along.
     name: Option<Arc<str>>,
@@ -59,7 +56,7 @@ struct Pipe {
     handed_over: bool,
 }
 
-/// On whose account a pipe is known to the poll. (mio itself knows *whether* it is.)
+/// On whose account a pipe is known to the poll. (It knows itself *whether* it is.)
 enum Registered {
     /// Under the listener's token, from the time when it waited for a client.
     ByListener,
@@ -72,7 +69,7 @@ impl Stream {
     pub const SHORT_READ_DRAINS: bool = false;
 
     /// A pipe instance that has a client, and is registered under its listener's token.
-    pub(super) fn from_pipe(pipe: NamedPipe, name: Arc<str>) -> Stream {
+    pub(super) fn from_pipe(pipe: PolledPipe, name: Arc<str>) -> Stream {
         Stream(Inner::Pipe(Pipe {
             pipe,
             end: PipeEnd::Server,
@@ -98,7 +95,7 @@ impl Stream {
     pub fn from_owned(owned: Owned) -> io::Result<Stream> {
         match owned.into_connection()? {
             Connection::Pipe(handle, end) => Ok(Stream(Inner::Pipe(Pipe {
-                pipe: pipe::into_mio(handle),
+                pipe: PolledPipe::connected(handle),
                 end,
                 name: None,
                 registered: Registered::ByOwner,
@@ -124,19 +121,18 @@ impl Stream {
     ///
     /// # Platform-specific behavior
     ///
-    /// A pipe can only ever be registered with the poll of its listener. See [`Stream`] for what
-    /// must be tried afterwards.
+    /// A pipe can only ever be registered with the poll of its listener.
     pub fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match &mut self.0 {
             Inner::Pipe(pipe) => match pipe.registered {
                 Registered::ByListener => {
-                    registry.reregister(&mut pipe.pipe, token, interest)?;
+                    pipe.pipe.reregister(registry, token, interest)?;
                     pipe.registered = Registered::ByOwner;
                     Ok(())
                 }
-                Registered::ByOwner => registry.register(&mut pipe.pipe, token, interest),
+                Registered::ByOwner => pipe.pipe.register(registry, token, interest),
             },
-            Inner::Tcp(socket) => registry.register(socket, token, interest),
+            Inner::Tcp(socket) => registry.sockets()?.register(socket, token, interest),
         }
     }
 
@@ -147,8 +143,8 @@ impl Stream {
     /// When it is not registered, or the system refuses.
     pub fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match &mut self.0 {
-            Inner::Pipe(pipe) => registry.reregister(&mut pipe.pipe, token, interest),
-            Inner::Tcp(socket) => registry.reregister(socket, token, interest),
+            Inner::Pipe(pipe) => pipe.pipe.reregister(registry, token, interest),
+            Inner::Tcp(socket) => registry.sockets()?.reregister(socket, token, interest),
         }
     }
 
@@ -161,11 +157,11 @@ impl Stream {
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match &mut self.0 {
             Inner::Pipe(pipe) => {
-                registry.deregister(&mut pipe.pipe)?;
+                pipe.pipe.deregister()?;
                 pipe.registered = Registered::ByOwner;
                 Ok(())
             }
-            Inner::Tcp(socket) => registry.deregister(socket),
+            Inner::Tcp(socket) => registry.sockets()?.deregister(socket),
         }
     }
 
@@ -177,7 +173,11 @@ impl Stream {
     /// `WouldBlock` when nothing is there; `ConnectionReset` on sockets.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Inner::Pipe(pipe) => pipe.read(buf),
+            Inner::Pipe(pipe) => {
+                let (start, length) = (buf.as_mut_ptr().cast::<MaybeUninit<u8>>(), buf.len());
+                // SAFETY: the same bytes, borrowed for as long, to which only what is initialised is written.
+                pipe.read(unsafe { std::slice::from_raw_parts_mut(start, length) })
+            }
             Inner::Tcp(socket) => read_socket(socket, buf).map_err(tcp::error),
         }
     }
@@ -190,12 +190,13 @@ impl Stream {
     pub fn read_append(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
         match &mut self.0 {
             Inner::Pipe(pipe) => {
-                // mio copies from its own buffer into an initialised one; a few KiB are all it has.
-                let start = buf.len();
-                buf.resize(start + most.min(PIPE_READ), 0);
-                let result = pipe.read(&mut buf[start..]);
-                buf.truncate(start + result.as_ref().map_or(0, |&count| count));
-                result
+                buf.reserve(most);
+                let room = buf.spare_capacity_mut();
+                let room_length = room.len().min(most);
+                let count = pipe.read(&mut room[..room_length])?;
+                // SAFETY: the pipe wrote `count` bytes to the beginning of the spare capacity.
+                unsafe { buf.set_len(buf.len() + count) };
+                Ok(count)
             }
             Inner::Tcp(socket) => {
                 buf.reserve(most);
@@ -232,7 +233,7 @@ impl Stream {
             Inner::Pipe(_) => pipe::BUFFER,
             Inner::Tcp(_) => TCP_WRITE,
         };
-        // As much as one write takes, in one buffer: neither mio's pipes nor its sockets here go without a copy.
+        // As much as one write takes, in one buffer: neither pipes nor mio's sockets go without a copy here.
         let mut joined = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(most));
         for piece in pieces {
             let room = most - joined.len();
@@ -297,14 +298,14 @@ impl Stream {
         match &self.0 {
             Inner::Pipe(pipe) => {
                 if pipe.end == PipeEnd::Client {
-                    let server = pipe::server_credentials(pipe::handle(&pipe.pipe));
+                    let server = pipe::server_credentials(pipe.pipe.handle());
                     return Ok(Peer::new(server, None));
                 }
                 // Windows may know earlier, or not, which is no reason to have two ways.
                 if !pipe.heard {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                let credentials = client_credentials(pipe::handle(&pipe.pipe))
+                let credentials = client_credentials(pipe.pipe.handle())
                     .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
                 Ok(Peer::new(Some(credentials), None))
             }
@@ -320,7 +321,7 @@ impl Stream {
     pub fn is_member(&self, groups: &[Group]) -> io::Result<bool> {
         match &self.0 {
             Inner::Pipe(pipe) if pipe.end == PipeEnd::Server => {
-                security::client_is_member(pipe::handle(&pipe.pipe), groups)
+                security::client_is_member(pipe.pipe.handle(), groups)
             }
             Inner::Pipe(_) | Inner::Tcp(_) => Err(executable::untold("which groups it is in")),
         }
@@ -333,7 +334,7 @@ impl Stream {
     /// `NotFound` if it has ended, `PermissionDenied` if the system does not let us look, `Unsupported` over TCP.
     pub fn executable(&self) -> io::Result<Executable> {
         let Inner::Pipe(pipe) = &self.0 else { return Err(executable::untold("which program it is")) };
-        let handle = pipe::handle(&pipe.pipe);
+        let handle = pipe.pipe.handle();
         let pid = match pipe.end {
             PipeEnd::Server => pipe::client_pid(handle),
             PipeEnd::Client => pipe::server_pid(handle),
@@ -379,7 +380,9 @@ impl Stream {
         match self.0 {
             Inner::Pipe(mut pipe) => {
                 pipe.handed_over = true;
-                closing::flush_then_disconnect(&pipe.pipe, within);
+                if closing::flush_then_disconnect(&pipe.pipe, within) {
+                    pipe.pipe.leave_writing();
+                }
             }
             Inner::Tcp(socket) => match socket.shutdown(std::net::Shutdown::Write) {
                 Ok(()) => closing::hold(socket),
@@ -409,26 +412,14 @@ impl Drop for Pipe {
 }
 
 impl Pipe {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.read_some(buf)?;
-        self.heard |= count > 0;
-        Ok(count)
-    }
-
-    fn read_some(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.read_once(buf)? {
-            // Not the end, but a write of no bytes ("ReadFile function",
-            // learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-readfile), which mio
-            // reports in the same way.
-            0 if !buf.is_empty() && pipe::is_open(pipe::handle(&self.pipe)) => self.read_once(buf),
-            count => Ok(count),
-        }
-    }
-
-    fn read_once(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.read_now(buf) {
+    fn read(&mut self, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        match self.read_now(room) {
             Err(error) if pipe::is_end(&error) => Ok(0),
-            other => other,
+            Err(error) => Err(error),
+            Ok(count) => {
+                self.heard |= count > 0;
+                Ok(count)
+            }
         }
     }
 
@@ -440,18 +431,18 @@ impl Pipe {
         self.write_now(&buf[..buf.len().min(pipe::BUFFER)]).map_err(pipe::write_error)
     }
 
-    fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
+    fn read_now(&self, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
         #[cfg(test)]
-        let length = fault::most(Call::Read)?.min(buf.len());
+        let length = fault::most(Call::Read)?.min(room.len());
         #[cfg(test)]
-        let buf = &mut buf[..length];
-        (&self.pipe).read(buf)
+        let room = &mut room[..length];
+        self.pipe.read(room)
     }
 
     fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
         #[cfg(test)]
         let buf = fault::cut(Call::Write, buf)?;
-        (&self.pipe).write(buf)
+        self.pipe.write(buf)
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) enum Wake {
 }
 
 /// A manual-reset event, as overlapped operations want it.
+#[derive(Debug)]
 pub(super) struct Event(OwnedHandle);
 
 impl Event {

@@ -1,4 +1,4 @@
-//! A small server on a mio poll, a watchdog and random names, for the Windows tests.
+//! A small server on a poll, a watchdog and random names, for the Windows tests.
 // Each test file uses its part, and `pub` says which functions are for them.
 #![allow(dead_code, unreachable_pub)]
 
@@ -11,8 +11,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
-use sidewire_platform::{BindOptions, Channel, Endpoint, Listener, Peer, Stream};
+use mio::{Interest, Token};
+use sidewire_platform::{BindOptions, Channel, Endpoint, Events, Listener, Peer, Poll, Stream, Waker};
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 
 /// Longer than any test takes that works, on a machine that has ten times as much to do as it can: what takes

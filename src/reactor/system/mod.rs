@@ -1,6 +1,6 @@
 //! What a loop stands on: streams, listeners, datagram sockets, a poll, a waker, and the clock.
 //!
-//! [`Os`] is the real one, from `sidewire_platform` and mio. That of tests (`memory`) has none of them: its
+//! [`Os`] is the real one, from `sidewire_platform`. That of tests (`memory`) has none of them: its
 //! peers are queues of bytes and its time passes when a test says so, or when the loop would sleep. What
 //! these say is what the contract in `sidewire_platform` says of the functions of the same name.
 
@@ -69,7 +69,7 @@ pub(crate) trait System: Sized {
     fn renew_datagrams(&self, socket: &mut Self::Datagrams, token: Token) -> io::Result<bool>;
 }
 
-/// Is called where mio can't watch a socket, when something has come.
+/// Is called where the poll can't watch a socket, when something has come.
 pub(crate) type Ready = Box<dyn Fn() + Send + Sync>;
 
 /// One thing that a poll tells.

@@ -3,10 +3,10 @@
 use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Token};
 use sidewire_platform::{
-    Address, Attachment, Busy, Carried, Datagrams, Endpoint, Listener, Peer, PollDescriptor, Received,
-    Reserve, SendBuffer, StartLock, Stream, User,
+    Address, Attachment, Busy, Carried, Datagrams, Endpoint, Events, Listener, Peer, Poll, PollDescriptor,
+    Received, Reserve, SendBuffer, StartLock, Stream, User,
 };
 
 use super::{DatagramIo, Ends, Ready, StreamIo, System, Told};
@@ -57,7 +57,7 @@ impl System for Os {
     }
 
     fn waker(&self, token: Token) -> io::Result<Waker> {
-        let waker = mio::Waker::new(self.poll.registry(), token)?;
+        let waker = sidewire_platform::Waker::new(self.poll.registry(), token)?;
         Ok(Box::new(move || waker.wake()))
     }
 

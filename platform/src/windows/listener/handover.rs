@@ -2,12 +2,12 @@
 
 use std::io;
 
-use mio::Registry;
-
 use super::super::channel::Channel;
 use super::super::names::{self, StreamAddress};
 use super::super::owned::Owned;
 use super::super::pipe::{self, Instance};
+use super::super::poll::Registry;
+use super::super::polled::PolledPipe;
 use super::super::stream::Stream;
 use super::{Listener, PipeListener, Source};
 use crate::{BindOptions, Endpoint};
@@ -66,7 +66,7 @@ impl Listener {
             return Err(cant_be_passed());
         };
         let further = PipeListener::begin(name, options, |name, descriptor| {
-            pipe::create(name, descriptor, Instance::Further).map(pipe::into_mio)
+            pipe::create(name, descriptor, Instance::Further).map(PolledPipe::alone)
         })?;
         Ok(Listener { endpoint: endpoint.clone(), source: Source::Pipe(further) })
     }
