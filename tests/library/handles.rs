@@ -207,7 +207,7 @@ fn among_large_frames_each_gets_its_own() {
         let large = vec![7; 300 << 10];
         let turn = |thread: usize, round: usize| {
             let text = format!("{thread} {round}");
-            let payload = if round % 2 == 0 { &large[..] } else { b"small" };
+            let payload = if round.is_multiple_of(2) { &large[..] } else { b"small" };
             let request = client.request(BACK);
             let reply = request.send_attached(payload, [temporary(&text).into()]).expect("a reply");
             let [back] = <[Attachment; 1]>::try_from(reply.take_attachments()).expect("one");
