@@ -89,6 +89,7 @@ const _: fn(&mut Stream, &[io::IoSlice<'_>]) -> io::Result<usize> = Stream::writ
 const _: ReadAttached = Stream::read_attached;
 const _: fn(&mut Stream, &[io::IoSlice<'_>], &[Attachment]) -> io::Result<usize> = Stream::write_attached;
 const _: fn(&Stream) -> bool = Stream::has_half_close;
+const _: fn(&Stream) -> bool = Stream::is_connected;
 const _: fn(&mut Stream) -> io::Result<()> = Stream::shutdown_write;
 const _: fn(&Stream) -> io::Result<Peer> = Stream::peer;
 const _: fn(&Stream, &[Group]) -> io::Result<bool> = Stream::is_member;

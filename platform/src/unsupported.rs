@@ -298,6 +298,11 @@ impl Stream {
         match *self {}
     }
     #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match *self {}
+    }
+
+    #[must_use]
     pub fn has_half_close(&self) -> bool {
         match *self {}
     }

@@ -79,7 +79,8 @@ impl<'a> Plan<'a> {
         let own_limits = listen.limits.as_ref().unwrap_or(&limits.listener);
         limits.check_listener(own_limits).map_err(|contradiction| invalid(&contradiction.to_string()))?;
         // Where the system vouches for nobody, the token is what tells the same user: until it is proved, anyone may come.
-        let is_told_by_token = listen.has_token() && !listen.endpoint.has_credentials();
+        let is_told_by_token =
+            listen.has_token() && listen.access == Access::SameUser && !listen.endpoint.has_credentials();
         let access = if is_told_by_token { &Access::Anyone } else { &listen.access };
         let policy = Policy::set_up(access, listen.bind.lower_integrity)
             .map_err(|error| Error::bind(endpoint, error))?;

@@ -239,10 +239,10 @@ impl Parcels {
         }
     }
 
-    /// Nothing more leaves.
+    /// Nothing more leaves. What has left may still be read, and fetched: it stays open as long as the connection, since
+    /// what is open next under its name is something else.
     pub(crate) fn discard(&mut self) {
         self.leaving.clear();
-        self.let_go();
     }
 
     /// Nothing more is fetched.

@@ -160,6 +160,17 @@ impl Stream {
         Ok(passing::send_all(&self.socket, pieces, attachments, SendFlags::empty())?)
     }
 
+    /// Whether the other side still has its end open, where what it has said of itself hangs on that.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: always, since what came with bytes is here already, and credentials are as of connecting. Windows: of a pipe,
+    /// whether its client has closed it, also while there is something to be read.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        true
+    }
+
     /// Whether the two directions end separately.
     ///
     /// # Platform-specific behavior

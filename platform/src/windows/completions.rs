@@ -81,7 +81,7 @@ impl Completions {
         }
         // Who brings something does so first, and then asks whether we sleep: one of us sees the other.
         self.sleeps.store(true, Ordering::SeqCst);
-        let must_not_wait = is_due() || !lock(&self.news).is_empty();
+        let must_not_wait = is_due() || !lock(&self.news).is_empty() || !lock(&self.wanted).is_empty();
         let timeout = if must_not_wait { Some(Duration::ZERO) } else { timeout };
         let taken = self.take(millis(Deadline::after(timeout)));
         self.sleeps.store(false, Ordering::SeqCst);
@@ -96,6 +96,8 @@ impl Completions {
         let mut millis = millis;
         loop {
             let count = self.port.take(&mut packets[..room], millis)?;
+            // What comes from here on is looked at before the next sleep, and needs no packet.
+            self.sleeps.store(false, Ordering::SeqCst);
             for packet in packets[..count].iter().filter(|packet| !packet.lpOverlapped.is_null()) {
                 // SAFETY: the packet was just taken from the port, to which only pipes belong, each under its own key.
                 unsafe { polled::ended(packet.lpCompletionKey, packet.lpOverlapped) };

@@ -93,7 +93,7 @@ pub(super) fn of_peer(pipe: BorrowedHandle<'_>, pid: u32) -> io::Result<Executab
     let executable = of_image(&path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let has_ended = wait_for_any(&[process.as_handle()], Deadline::after(Some(Duration::ZERO)))?.is_some();
-    match (has_ended, pipe::is_open(pipe)) {
+    match (has_ended, pipe::is_connected(pipe)) {
         (false, true) => Ok(executable),
         (true, _) => Err(io::Error::new(io::ErrorKind::NotFound, "its process has ended")),
         (false, false) => Err(io::Error::new(io::ErrorKind::NotFound, "it has left")),

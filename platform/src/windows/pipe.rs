@@ -9,6 +9,9 @@ use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHand
 use std::ptr;
 
 use interprocess::os::windows::security_descriptor::{AsSecurityDescriptorExt, SecurityDescriptor};
+use windows_sys::Wdk::Storage::FileSystem::{
+    FILE_PIPE_CONNECTED_STATE, FILE_PIPE_LOCAL_INFORMATION, FilePipeLocalInformation, NtQueryInformationFile,
+};
 use windows_sys::Win32::Foundation::{
     ERROR_BAD_PIPE, ERROR_BROKEN_PIPE, ERROR_FILE_NOT_FOUND, ERROR_HANDLES_CLOSED, ERROR_IO_PENDING,
     ERROR_NO_DATA, ERROR_PIPE_BUSY, ERROR_PIPE_CONNECTED, ERROR_PIPE_LISTENING, ERROR_PIPE_NOT_CONNECTED,
@@ -19,7 +22,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_FIRST_PIPE_INSTANCE, FILE_FLAG_OVERLAPPED, FlushFileBuffers, PIPE_ACCESS_DUPLEX, ReadFile,
     SECURITY_CONTEXT_TRACKING, SECURITY_IDENTIFICATION, WriteFile,
 };
-use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
+use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, IO_STATUS_BLOCK, OVERLAPPED};
 use windows_sys::Win32::System::Pipes::{
     ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeClientProcessId,
     GetNamedPipeHandleStateW, GetNamedPipeServerProcessId, PIPE_READMODE_BYTE, PIPE_REJECT_REMOTE_CLIENTS,
@@ -218,6 +221,25 @@ fn ask_for_server(pipe: BorrowedHandle<'_>) -> io::Result<Credentials> {
 /// Whether the other end is still open, or has left bytes that nobody has read yet.
 pub(super) fn is_open(pipe: BorrowedHandle<'_>) -> bool {
     peek(pipe).is_ok()
+}
+
+/// Whether the other end is still open, whatever is left to be read ("FILE_PIPE_LOCAL_INFORMATION structure",
+/// learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ns-ntifs-_file_pipe_local_information). Not if the system doesn't
+/// say.
+pub(super) fn is_connected(pipe: BorrowedHandle<'_>) -> bool {
+    let (mut found, mut status) = (FILE_PIPE_LOCAL_INFORMATION::default(), IO_STATUS_BLOCK::default());
+    // SAFETY: the handle is borrowed, hence open; `found`, whose size is the one given, and `status` live on this stack
+    // until the call returns, which is not overlapped.
+    let code = unsafe {
+        NtQueryInformationFile(
+            pipe.as_raw_handle(),
+            &raw mut status,
+            (&raw mut found).cast(),
+            size_of::<FILE_PIPE_LOCAL_INFORMATION>() as u32,
+            FilePipeLocalInformation,
+        )
+    };
+    code == 0 && found.NamedPipeState == FILE_PIPE_CONNECTED_STATE
 }
 
 /// Whether a client has connected to a server's instance, and has perhaps left again.

@@ -156,9 +156,9 @@ impl Registry {
 
     /// What a socket is registered with.
     pub(super) fn sockets(&self) -> io::Result<&mio::Registry> {
-        match self.0.sockets.get() {
-            Some(sockets) => Ok(sockets.registry()),
-            None => self.0.begin_sockets().map(Sockets::registry),
+        match (self.0.place(), self.0.sockets.get()) {
+            (Place::Sockets | Place::Both, Some(sockets)) => Ok(sockets.registry()),
+            _ => self.0.begin_sockets().map(Sockets::registry),
         }
     }
 }

@@ -20,7 +20,8 @@ pub(super) struct Port(OwnedHandle);
 
 impl Port {
     pub(super) fn new() -> io::Result<Port> {
-        const THREADS: u32 = 1;
+        // Whoever has taken a packet counts until he waits again, also where another thread is to take the next.
+        const THREADS: u32 = 64;
         // SAFETY: without a file the call only makes a port; the other arguments are values.
         let port = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, THREADS) };
         if port.is_null() {
@@ -37,15 +38,15 @@ impl Port {
     pub(super) fn add(&self, handle: BorrowedHandle<'_>, key: usize) -> io::Result<()> {
         const FILE_SKIP_COMPLETION_PORT_ON_SUCCESS: u8 = 1;
         let (handle, port) = (handle.as_raw_handle(), self.0.as_raw_handle());
-        // First, since it can be undone by nobody who finds that the other has failed, and does no harm alone.
-        // SAFETY: the handle is borrowed, hence open until the call returns.
-        if unsafe { SetFileCompletionNotificationModes(handle, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS) } == 0 {
+        // First, since it fails where the handle belongs to another port, whose owner counts on all packets.
+        // SAFETY: both handles are open until the call returns, which only connects them.
+        if unsafe { CreateIoCompletionPort(handle, port, key, 0) }.is_null() {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: both handles are open until the call returns, which only connects them.
-        match unsafe { CreateIoCompletionPort(handle, port, key, 0) }.is_null() {
-            true => Err(io::Error::last_os_error()),
-            false => Ok(()),
+        // SAFETY: the handle is borrowed, hence open until the call returns.
+        match unsafe { SetFileCompletionNotificationModes(handle, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS) } {
+            0 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         }
     }
 

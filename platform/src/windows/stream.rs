@@ -327,6 +327,15 @@ impl Stream {
         }
     }
 
+    /// Whether the other side still has its end open: what it has said of itself, its process above all, still holds.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.0 {
+            Inner::Pipe(pipe) => pipe::is_connected(pipe.pipe.handle()),
+            Inner::Tcp(_) => true,
+        }
+    }
+
     /// The program of the process at the pipe's other end.
     ///
     /// # Errors
@@ -380,8 +389,10 @@ impl Stream {
         match self.0 {
             Inner::Pipe(mut pipe) => {
                 pipe.handed_over = true;
-                if closing::flush_then_disconnect(&pipe.pipe, within) {
-                    pipe.pipe.leave_writing();
+                // Also where nobody could be had to wait for it: what was accepted is not taken back.
+                pipe.pipe.leave_writing();
+                if !closing::flush_then_disconnect(&pipe.pipe, within) {
+                    log::debug!("nobody waits until a client has read its last reply");
                 }
             }
             Inner::Tcp(socket) => match socket.shutdown(std::net::Shutdown::Write) {

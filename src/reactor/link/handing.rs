@@ -9,13 +9,16 @@ use super::super::budget::Budget;
 use super::super::deferred::{Attaching, Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
 use super::super::source::Source;
-use super::super::system::System;
+use super::super::system::{StreamIo, System};
 use super::super::topics::Topics;
 use super::super::watch::Ran;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
+use crate::attached::HOW;
 use crate::reactor::{CallNews, Visitor, Way};
-use sidewire_wire::{App, Connection, Event, Layout, Recipient, ResultCode, Ticket, part_cost};
+use sidewire_wire::{
+    App, Attachments, Connection, Event, Layout, ProtocolError, Recipient, ResultCode, Ticket, part_cost,
+};
 
 /// Whose it is, and where is kept what comes of it.
 pub(super) struct Books<'a, Y: System> {
@@ -173,6 +176,12 @@ impl Scope<'_> {
                 *books.opened = true;
                 let is_told = service.connected(&self.visitor(books.peer, Layout::V1, hello.app()));
                 is_told.then_some(Ran::Connect)
+            }
+            // What was fetched is what was sent only if the sender had it open until then.
+            Event::Attached { .. } if HOW == Attachments::Named && !books.stream.is_connected() => {
+                connection
+                    .shed(ProtocolError::BadAttachments("whoever has sent them has closed the connection"));
+                None
             }
             Event::Attached { parcel, then } => {
                 books.about.get_or_insert_default().attached = Some(parcel);

@@ -100,6 +100,9 @@ pub(crate) trait StreamIo: Ends + Asked {
     /// The same as `write`, with what goes with the first byte.
     fn write_attached(&mut self, pieces: &[IoSlice<'_>], attachments: &[Attachment]) -> io::Result<usize>;
     fn has_half_close(&self) -> bool;
+
+    /// Whether the other side still has its end open.
+    fn is_connected(&self) -> bool;
     fn shutdown_write(&mut self) -> io::Result<()>;
     fn peer(&self) -> io::Result<Peer>;
     fn close_flushed(self, within: Duration);

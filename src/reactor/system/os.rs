@@ -178,6 +178,10 @@ impl StreamIo for Stream {
     }
 
     #[inline]
+    fn is_connected(&self) -> bool {
+        Stream::is_connected(self)
+    }
+
     fn has_half_close(&self) -> bool {
         Stream::has_half_close(self)
     }

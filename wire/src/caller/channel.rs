@@ -218,7 +218,10 @@ impl<W: Wake> Caller<W> {
     }
 
     fn end_with(&mut self, end: End) {
-        self.connection.let_go();
+        // Where we end it, the server may still read what has left.
+        if end != End::Ours {
+            self.connection.let_go();
+        }
         let failure = self.connection.flow().failure().filter(|_| end == End::Closed);
         self.course.close(failure.map_or(end, |error| End::Failed(error.clone())));
         self.has_news = true;

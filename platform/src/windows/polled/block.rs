@@ -17,10 +17,9 @@ use super::super::overlapped::Started;
 use super::super::pipe;
 use super::super::poll::Registry;
 
-/// What is read at first, and by those who say little: every pipe that waits has a buffer of its own.
+/// What a read may bring that waits: every idle pipe has a buffer of its own for it. What is behind that is read straight
+/// to where it is wanted.
 const SMALL_READ: usize = 4 * 1024;
-/// What is read from those who say more.
-const LARGE_READ: usize = pipe::BUFFER;
 
 /// Pipes and operations have shares of it; it goes, and closes the handle, with the last of them.
 #[derive(Debug)]
@@ -65,8 +64,6 @@ pub(super) struct State {
     pub(super) input: Input,
     /// What was read. While [`Input::Reading`], the system's.
     pub(super) inbox: Vec<u8>,
-    /// How much the next read may bring.
-    pub(super) room: usize,
     pub(super) output: Output,
     /// What is written. While [`Output::Writing`], the system's.
     pub(super) outbox: Vec<u8>,
@@ -122,7 +119,6 @@ impl Shared {
             news: None,
             input,
             inbox: Vec::new(),
-            room: SMALL_READ,
             output: Output::Idle,
             outbox: Vec::new(),
             is_orphan: false,
@@ -213,7 +209,7 @@ impl Shared {
         if state.is_orphan || !matches!(state.input, Input::Wanted) {
             return;
         }
-        let room = state.room;
+        let room = SMALL_READ;
         state.inbox.clear();
         if state.inbox.capacity() != room {
             state.inbox = Vec::with_capacity(room);
@@ -240,7 +236,6 @@ impl Shared {
             Ok(count) => {
                 // SAFETY: the system wrote so many bytes to its beginning, no more than it had room for.
                 unsafe { state.inbox.set_len(count) };
-                state.room = if count < SMALL_READ { SMALL_READ } else { LARGE_READ };
                 state.input = Input::Ready { fetched: 0 };
             }
             Err(error) => state.input = Input::Failed(error),

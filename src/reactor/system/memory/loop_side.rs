@@ -290,6 +290,10 @@ impl StreamIo for MemoryStream {
         self.write_vectored(pieces)
     }
 
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     fn has_half_close(&self) -> bool {
         self.world.0.half_close.get()
     }
