@@ -128,6 +128,20 @@ fn where_it_can_not_be_it_is_refused() {
     assert!(udp.open().expect_err("it can't be").is_invalid_input());
 }
 
+/// It stands for the same user, and for nothing else that is asked of a client.
+#[test]
+fn a_token_replaces_no_other_rule() {
+    let _watchdog = watchdog(60);
+    let never = sidewire::Access::Anyone.and_if("never", |_| false);
+    let (running, bound) = start(store(), [asking(&fresh("tcp"), 1).access(never)]);
+    let error = with_key(&bound[0], 1).expect_err("whatever it proves");
+    assert!(error.is_refused(), "{error}");
+    running.stop().expect("an orderly end");
+    let program = sidewire::Access::program(std::env::current_exe().expect("this test"));
+    let error = store().listen(asking(&fresh("tcp"), 1).access(program)).expect_err("nobody vouches");
+    assert!(error.is_invalid_input(), "{error}");
+}
+
 /// The key of a server that starts anew with another file is another one, and is read anew.
 #[test]
 fn a_client_that_reconnects_reads_the_file_again() {
