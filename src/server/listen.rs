@@ -237,7 +237,7 @@ impl Listen {
     ///
     /// Before a client has proved it, 1,024 bytes of it are taken at most, nothing is executed, and no handler hears of it.
     /// The classic layout knows no token, and is refused; so are [take-overs](Listen::take_over), and asking the server to
-    /// [stop](crate::stop). What follows on the connection is neither encrypted nor signed.
+    /// stop ([`may_be_stopped`](crate::ServerBuilder::may_be_stopped)). What follows on the connection is neither encrypted nor signed.
     ///
     /// # Errors
     /// [`listen`](super::Server::listen) says [`is_invalid_input`](Error::is_invalid_input) where it can't be: datagrams,
