@@ -74,7 +74,7 @@ pub(crate) fn where_reads_complete(test: impl Fn()) {
             before(info);
         }));
     });
-    for _ in 0..3 {
+    for _ in 0..10 {
         match catch_unwind(AssertUnwindSafe(&test)) {
             Ok(()) => return,
             Err(_) if IS_WINES.swap(false, Ordering::SeqCst) => eprintln!("once more"),
