@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::LazyLock;
+
+use crate::os::overflow_id;
 
 /// A user of this machine, as the kernel names one.
 ///
@@ -16,9 +19,14 @@ pub enum User {
     Sid(Sid),
 }
 
-/// The id that Linux shows for users that have no mapping into the current user namespace
-/// (`/proc/sys/kernel/overflowuid`; user_namespaces(7)). It names nobody in particular.
-const OVERFLOW_UID: u32 = 65534;
+/// The id that Linux shows for users, and for groups, that have no mapping into the current user namespace
+/// (user_namespaces(7)), unless `/proc/sys/kernel/overflowuid` or `overflowgid` has another. It names nobody in particular:
+/// where another is set, this is the account of nobody.
+const OVERFLOW_ID: u32 = 65534;
+
+/// Those that are set, read once.
+static SET_UID: LazyLock<Option<u32>> = LazyLock::new(|| overflow_id("overflowuid"));
+static SET_GID: LazyLock<Option<u32>> = LazyLock::new(|| overflow_id("overflowgid"));
 
 impl User {
     /// Whether this is the system's own all-powerful account: root, or `NT AUTHORITY\SYSTEM`; also
@@ -36,7 +44,10 @@ impl User {
     /// in a user namespace every unmapped user, root included, reads as that one number.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        *self != User::Uid(OVERFLOW_UID)
+        match self {
+            User::Uid(uid) => *uid != OVERFLOW_ID && Some(*uid) != *SET_UID,
+            User::Sid(_) => true,
+        }
     }
 }
 
@@ -62,14 +73,14 @@ pub enum Group {
     Sid(Sid),
 }
 
-/// As [`OVERFLOW_UID`], of groups (`/proc/sys/kernel/overflowgid`).
-const OVERFLOW_GID: u32 = 65534;
-
 impl Group {
     /// Whether this value can stand for one certain group; see [`User::is_known`].
     #[must_use]
     pub fn is_known(&self) -> bool {
-        *self != Group::Gid(OVERFLOW_GID)
+        match self {
+            Group::Gid(gid) => *gid != OVERFLOW_ID && Some(*gid) != *SET_GID,
+            Group::Sid(_) => true,
+        }
     }
 }
 
@@ -316,5 +327,7 @@ mod tests {
         assert!(!User::Uid(65534).is_known());
         assert!(User::Uid(0).is_known() && User::Uid(0).is_superuser());
         assert!(Group::Gid(0).is_known() && !Group::Gid(65534).is_known());
+        assert!(overflow_id("overflowuid").is_none_or(|set| !User::Uid(set).is_known()));
+        assert!(overflow_id("overflowgid").is_none_or(|set| !Group::Gid(set).is_known()));
     }
 }

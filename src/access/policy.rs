@@ -9,6 +9,8 @@ use sidewire_platform::{
     Channel, Credentials, Executable, Group, Peer, Stream, User, current_integrity, current_user,
 };
 
+use sidewire_wire::Excerpt;
+
 use super::{Access, Condition, Denied, Parts, Program, Whose};
 
 /// Who we are, looked up once for each listener or client.
@@ -253,11 +255,18 @@ impl Wanted {
     }
 
     fn is_run_by(&self, peer: &impl Asked) -> Result<(), Denied> {
-        let theirs = peer.executable().map_err(|error| Denied::UnknownProgram(error.to_string()))?;
+        let theirs = peer
+            .executable()
+            .map_err(|error| Denied::UnknownProgram(Excerpt::new(&error.to_string()).to_string()))?;
         // Another may have taken its place; then the path leads to that.
         let is_wanted = theirs.is_same(&self.first)
             || Executable::at(&self.path).is_ok_and(|present| theirs.is_same(&present));
-        if is_wanted { Ok(()) } else { Err(Denied::OtherProgram(format!("{:?}", theirs.path()))) }
+        if is_wanted {
+            return Ok(());
+        }
+        // Whoever connects chooses where it lies.
+        let path = theirs.path().to_string_lossy().into_owned();
+        Err(Denied::OtherProgram(format!("\"{}\"", Excerpt::new(&path))))
     }
 }
 

@@ -127,6 +127,17 @@ fn a_program_is_asked_of_the_same_user_and_of_root() {
         let unknown = policy.admits_client(&peer(uid, None), &Known::default()).expect_err("unknown");
         assert_eq!(unknown, Denied::UnknownProgram("it has ended".into()));
     }
+    // A path is its owner's to choose, and stands in the log.
+    let folder_of_it = folder.path().join("\u{1b}[2J").join("x".repeat(250));
+    let hostile = folder_of_it.join("other");
+    // Not every system lets files have such names.
+    if std::fs::create_dir_all(&folder_of_it).is_ok() {
+        std::fs::write(&hostile, "x").expect("a file");
+        let denied = policy.admits_client(&peer(WE, None), &runs(&hostile)).expect_err("another program");
+        for text in [denied.to_string(), denied.remedy()] {
+            assert!(!text.contains(char::is_control) && text.len() < 300 && text.contains('…'), "{text}");
+        }
+    }
     let stranger = policy.admits_client(&peer(OTHER, None), &runs(&wanted));
     assert_eq!(stranger, Err(Denied::OtherUser(User::Uid(OTHER))));
     let open = Access::Anyone.and_program(&wanted);

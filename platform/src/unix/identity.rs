@@ -28,6 +28,12 @@ pub fn current_integrity() -> Option<u32> {
     None
 }
 
+/// Which id stands for all that have no mapping into this user namespace: `overflowuid` or `overflowgid` of
+/// `/proc/sys/kernel` (proc_sys_kernel(5)). `None` where that can't be read.
+pub(crate) fn overflow_id(file: &str) -> Option<u32> {
+    fs::read_to_string(format!("/proc/sys/kernel/{file}")).ok()?.trim_end().parse().ok()
+}
+
 /// What people call a user, for logs and never for decisions. `None` if the system knows no name.
 ///
 /// # Platform-specific behavior

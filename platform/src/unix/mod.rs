@@ -55,6 +55,7 @@ pub use datagram_channel::DatagramChannel;
 pub use detached::{Program, Started};
 pub use executable::Executable;
 pub use foreign::{ExpectedProcess, ForeignProcess};
+pub(crate) use identity::overflow_id;
 pub use identity::{current_integrity, current_user, user_name};
 pub use inherited::ParentChannel;
 pub use instance::{InstanceLock, allow_foreground};

@@ -18,6 +18,11 @@ pub fn current_user() -> io::Result<User> {
     security::token_user(token.as_handle()).map(User::Sid)
 }
 
+/// Which number stands for users that have none: users have no numbers.
+pub(crate) fn overflow_id(_file: &str) -> Option<u32> {
+    None
+}
+
 /// The mandatory integrity level that this process runs at: 0x1000 low, 0x2000 medium, 0x3000 high
 /// (elevated), 0x4000 system. `None` if it can't be read.
 ///
