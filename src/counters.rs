@@ -1,10 +1,10 @@
 //! What a server has done so far, readable from anywhere.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::stats::{Histogram, RANGES, Stats, range_of};
+use crate::stats::{self, Histogram, MAX_USERS, Party, RANGES, Stats, range_of};
 use sidewire_wire::ResultCode;
 
 /// Counts of a server, from its start. Cheap to clone; all clones show the same numbers.
@@ -35,6 +35,37 @@ struct Numbers {
     events: AtomicU64,
     events_dropped: AtomicU64,
     streams_stalled: AtomicU64,
+    limits: Mutex<BTreeMap<&'static str, u64>>,
+    /// By the number of their account.
+    users: Mutex<BTreeMap<u16, (Party, Arc<Usage>)>>,
+}
+
+/// What one party holds, for whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) connections: Level,
+    pub(crate) bytes: Level,
+}
+
+/// A number that goes up and down. Only the loop's thread changes it.
+#[derive(Debug, Default)]
+pub(crate) struct Level(AtomicUsize);
+
+impl Level {
+    #[inline]
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, count: usize) {
+        self.0.store(self.get().wrapping_add(count), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn sub(&self, count: usize) {
+        self.0.store(self.get().wrapping_sub(count), Relaxed);
+    }
 }
 
 /// Pairs of a type and a result code that are counted each for itself.
@@ -63,6 +94,8 @@ impl Counters {
             events: zero(),
             events_dropped: zero(),
             streams_stalled: zero(),
+            limits: Mutex::default(),
+            users: Mutex::default(),
         }))
     }
 
@@ -74,7 +107,7 @@ impl Counters {
         let (unknown, known) =
             numbers.requests.split_last().map_or((0, &[][..]), |(last, all)| (of(last), all));
         let requests = (0..=u16::MAX).zip(known).map(|(msg_type, count)| (msg_type, of(count)));
-        let failures = numbers.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = locked(&numbers.failures);
         let failures =
             failures.iter().map(|((msg_type, rc), count)| ((*msg_type, ResultCode::new(*rc)), *count));
         Stats {
@@ -97,7 +130,37 @@ impl Counters {
             streams_stalled: of(&numbers.streams_stalled),
             datagrams_dropped: of(&numbers.datagrams_dropped),
             answers_to_nobody: of(&numbers.answers_to_nobody),
+            limits: locked(&numbers.limits).clone(),
+            users: self.users(),
         }
+    }
+
+    /// Who holds most.
+    fn users(&self) -> Vec<stats::Usage> {
+        let users = locked(&self.0.users);
+        let usage = |(party, usage): &(Party, Arc<Usage>)| {
+            let [connections, buffered] = [&usage.connections, &usage.bytes].map(|level| level.get() as u64);
+            stats::Usage { party: party.clone(), connections, buffered }
+        };
+        let mut all: Vec<_> = users.values().map(usage).collect();
+        all.retain(|usage| usage.connections > 0 || usage.buffered > 0);
+        all.sort_by_key(|usage| std::cmp::Reverse((usage.connections, usage.buffered)));
+        all.truncate(MAX_USERS);
+        all
+    }
+
+    pub(crate) fn show_usage(&self, account: u16, party: Party, usage: Arc<Usage>) {
+        locked(&self.0.users).insert(account, (party, usage));
+    }
+
+    pub(crate) fn hide_usage(&self, account: u16) {
+        locked(&self.0.users).remove(&account);
+    }
+
+    /// Somebody was at this limit.
+    #[cold]
+    pub(crate) fn limit(&self, name: &'static str) {
+        *locked(&self.0.limits).entry(name).or_default() += 1;
     }
 
     /// Connections that are open now.
@@ -211,7 +274,7 @@ impl Counters {
     #[cold]
     fn failed_with(&self, msg_type: i32, rc: ResultCode) {
         add(&self.0.failed, 1);
-        let mut failures = self.0.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = locked(&self.0.failures);
         let pair = (msg_type, rc.code());
         // Which pairs there are is up to who calls.
         if failures.len() < MAX_PAIRS || failures.contains_key(&pair) {
@@ -251,6 +314,10 @@ impl Counters {
     pub(crate) fn notify(&self) {
         add(&self.0.notifies, 1);
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Only the loop's thread counts, so a plain load and store do; no locked instruction is needed.

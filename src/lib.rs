@@ -147,7 +147,7 @@ pub use sidewire_platform::{
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
-pub use stats::{Histogram, Stats};
+pub use stats::{Histogram, Party, Stats, Usage};
 #[cfg(feature = "token")]
 pub use token::Token;
 

@@ -31,8 +31,13 @@ pub struct Limits {
     /// Of every listener that has none of its own ([`Listen::limits`](crate::Listen::limits)).
     pub listener: ListenerLimits,
     /// Bytes that all connections of a server may hold in unfinished frames and outboxes
-    /// together. At more those that hold most are closed, and told so ("busy", -6) if their sockets take
-    /// that at once. Default 1 GiB.
+    /// together. At more the largest of whoever holds most, with all its connections, are closed, and told so ("busy",
+    /// -6) if their sockets take that at once. Default 1 GiB.
+    ///
+    /// Of others than our own user and the system's, one user or address may hold three quarters of what all others
+    /// leave of it beyond a sixteenth, which is kept for newcomers; or, if that is more, a 1,024th of it (1 MiB). The first
+    /// may have 720 MiB. Beyond that its own largest connection is closed in the same way. Who counts as one is said at
+    /// [`max_connections_per_peer`](ListenerLimits::max_connections_per_peer).
     ///
     /// Where the system gives less than that, a request or a reply for which there is no memory is
     /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a
@@ -73,9 +78,15 @@ pub struct ListenerLimits {
     /// Of these places, how many connections of one peer may hold on a listener for others than our own
     /// user ([`Access`](crate::Access)): of one user where the system names it, else of one IP
     /// address (IPv6: of one /64; all loopback addresses are one). Further ones are answered "busy" (-6).
-    /// Our own user and the system's may hold all, where the system names them. Default `None`: all but a
-    /// quarter of them, or of the descriptors that the process may have when it listens, if those are
-    /// fewer. Over TCP all users of this machine look alike.
+    /// Our own user and the system's may hold all, where the system names them. Over TCP all users of this machine look
+    /// alike; where a token is asked for (`Listen::token`), it is what tells them apart.
+    ///
+    /// Default `None`: a share of what is left. A peer may have one more as long as its connections, at all listeners of
+    /// the server together, are fewer than three quarters of what all others leave of this listener's places beyond a
+    /// sixteenth of them, which is kept for newcomers; or fewer than a 1,024th of the places, which are 16. So the first may
+    /// have 11,520 of the default, the next three quarters of what is left then, and it takes more than sixty users to
+    /// leave nothing for one more. The same is asked of the descriptors that the process may have when it listens, and of all
+    /// connections of the server.
     pub max_connections_per_peer: Option<usize>,
     /// From the connection to the peer's first byte; on streams without frames to the first byte either
     /// way. Default `None`: on listeners for others than our own user 10 s, or a minute
@@ -125,12 +136,20 @@ impl Limits {
 
 impl ListenerLimits {
     /// How many places of a listener one peer may hold, in a process that may have so many descriptors.
-    pub(crate) fn share(&self, access: &Access, descriptors: u64) -> usize {
-        let places = self.max_connections.min(usize::try_from(descriptors).unwrap_or(usize::MAX));
-        match access.lets_in_others() {
-            false => usize::MAX,
-            true => self.max_connections_per_peer.unwrap_or(places - places / 4),
+    pub(crate) fn per_peer(&self, access: &Access, descriptors: u64) -> PerPeer {
+        match (access.lets_in_others(), self.max_connections_per_peer) {
+            (false, _) => PerPeer::All,
+            (true, Some(most)) => PerPeer::Most(most),
+            (true, None) => PerPeer::Share {
+                places: self.max_connections,
+                descriptors: usize::try_from(descriptors).unwrap_or(usize::MAX),
+            },
         }
+    }
+
+    /// How many connections may be here of whom nobody knows yet whether they know the token that is asked for.
+    pub(crate) fn unproven(&self) -> usize {
+        (self.max_connections / UNPROVEN_PART).max(LEAST_UNPROVEN)
     }
 
     /// How long a peer may be silent at first.
@@ -142,6 +161,29 @@ impl ListenerLimits {
             (None, true, false) => Some(FIRST_BYTE_OF_PEOPLE),
         }
     }
+}
+
+/// How many places one peer may hold that is none of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PerPeer {
+    All,
+    /// So many at the listener.
+    Most(usize),
+    /// A [share] of the listener's places, and of the descriptors, with its connections at all listeners.
+    Share {
+        places: usize,
+        descriptors: usize,
+    },
+}
+
+/// The most that one of many may hold of a whole of which all others hold so much: three quarters of what they leave.
+/// So nobody has to be alone to be served well, and each newcomer finds something. That alone would leave nothing behind a
+/// handful of greedy ones; so a part is only for those who have hardly anything, of which each gets a little.
+pub(crate) fn share(whole: usize, others: usize) -> usize {
+    let left = whole.saturating_sub(others);
+    let to_share = left.saturating_sub(whole / KEPT_PART);
+    let little = (whole / LITTLE_PART).max(1);
+    (to_share - to_share.div_ceil(4)).max(little).min(left)
 }
 
 impl Default for Limits {
@@ -168,6 +210,14 @@ impl Default for ListenerLimits {
     }
 }
 
+/// The part of what is [shared](share) that is kept for those who have less than a little: one in so many.
+const KEPT_PART: usize = 16;
+/// What a little is: one in so many. 64 newcomers get it out of what is kept.
+const LITTLE_PART: usize = 1024;
+/// The part of a listener's places for those who have not proved yet that they know its token: one in so many, and how many
+/// there are at least. Who knows it needs the place for a few milliseconds.
+const UNPROVEN_PART: usize = 16;
+const LEAST_UNPROVEN: usize = 16;
 /// How long strangers may be silent at first, unless told otherwise.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 const FIRST_BYTE_OF_PEOPLE: Duration = Duration::from_secs(60);
@@ -215,11 +265,28 @@ mod tests {
     #[test]
     fn one_peer_has_its_share_of_places_or_of_descriptors() {
         let mut limits = ListenerLimits { max_connections: 100, ..ListenerLimits::default() };
-        let share = |limits: &ListenerLimits, descriptors| limits.share(&Access::Anyone, descriptors);
-        assert_eq!([u64::MAX, 100, 40, 0].map(|descriptors| share(&limits, descriptors)), [75, 75, 30, 0]);
-        assert_eq!(limits.share(&Access::SameUser, 40), usize::MAX);
+        assert_eq!(limits.per_peer(&Access::Anyone, 40), PerPeer::Share { places: 100, descriptors: 40 });
+        assert_eq!(limits.per_peer(&Access::SameUser, 40), PerPeer::All);
         limits.max_connections_per_peer = Some(90);
-        assert_eq!(share(&limits, 40), 90, "who sets it has decided");
+        assert_eq!(limits.per_peer(&Access::Anyone, 40), PerPeer::Most(90), "who sets it has decided");
+        assert_eq!(
+            [0, 100, 16_384]
+                .map(|max_connections| { ListenerLimits { max_connections, ..limits.clone() }.unproven() }),
+            [16, 16, 1024]
+        );
+    }
+
+    #[test]
+    fn a_share_is_most_of_what_is_left_and_always_something() {
+        assert_eq!(
+            [0, 11_520, 14_400, 15_000, 16_380, 16_384].map(|others| share(16_384, others)),
+            [11_520, 2_880, 720, 270, 4, 0]
+        );
+        // One of few may still have one, and does not have all.
+        assert_eq!([0, 1, 2, 4, 100].map(|whole| share(whole, 0)), [0, 1, 1, 3, 70]);
+        assert!((0..5000).all(|whole| share(whole, 0) < whole.max(2)));
+        assert_eq!(share(1 << 30, 0), 720 << 20);
+        assert!(share(usize::MAX, 1) > 1 << 30, "no sum is too large");
     }
 
     #[test]

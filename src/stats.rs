@@ -1,8 +1,11 @@
 //! What a server has done, as numbers of one moment.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use sidewire_platform::User;
 use sidewire_wire::ResultCode;
 
 /// What a server has done since it was made: from [`Server::stats`](crate::Server::stats), or from
@@ -49,7 +52,60 @@ pub struct Stats {
     pub datagrams_dropped: u64,
     /// Answers to deferred requests that nobody waited for any more.
     pub answers_to_nobody: u64,
+    /// How often which limit turned somebody away, or ended a connection, by its name in [`Limits`](crate::Limits), and of
+    /// what has no field there:
+    ///
+    /// - `max_buffered share`: of one user or address, see [`max_buffered`](crate::Limits::max_buffered);
+    /// - `unproven`: connections that had not proved yet that they know the token;
+    /// - `descriptors`: the process had none left, and accepting rested;
+    /// - `refusals at a time`: who was refused was not told so, since 64 others had not taken their answer;
+    /// - `memory`: there was none;
+    /// - `queued datagrams`, `deferred datagrams`, `unwanted requests`: see what `Limits` says of no memory.
+    ///
+    /// A frame that is too large counts as `max_payload` in both layouts.
+    pub limits: BTreeMap<&'static str, u64>,
+    /// Who is connected, or holds memory: those with most connections first, at most 64.
+    pub users: Vec<Usage>,
 }
+
+/// What one user, or one address, has of a server now: of all its listeners together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Who it is.
+    pub party: Party,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Bytes that they hold in unfinished frames and outboxes.
+    pub buffered: u64,
+}
+
+/// All peers that count as one, where a server's places and memory are [shared](crate::Limits::max_buffered).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Party {
+    /// A user, where the system names it.
+    User(User),
+    /// An IP address: of IPv6 the first 64 bits, of this machine's own always 127.0.0.1.
+    Address(IpAddr),
+    /// All others.
+    Unknown,
+}
+
+/// `uid 1000`, `192.0.2.1`, `2001:db8::/64`.
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Party::User(user) => user.fmt(f),
+            Party::Address(address @ IpAddr::V6(_)) => write!(f, "{address}/64"),
+            Party::Address(address) => address.fmt(f),
+            Party::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// How many of them are told of.
+pub(crate) const MAX_USERS: usize = 64;
 
 /// How many times lie in which range. Each range goes up to twice as long as the one before.
 ///
@@ -104,6 +160,17 @@ fn upper(index: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parties_have_names() {
+        let names = [
+            Party::User(User::Uid(7)),
+            Party::Address([192, 0, 2, 1].into()),
+            Party::Address([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0].into()),
+            Party::Unknown,
+        ];
+        assert_eq!(names.map(|party| party.to_string()), ["uid 7", "192.0.2.1", "2001:db8::/64", "unknown"]);
+    }
 
     #[test]
     fn times_lie_below_what_their_range_goes_up_to() {

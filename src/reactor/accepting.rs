@@ -23,7 +23,7 @@ impl<Y: System> Reactor<Y> {
             match source.accept(&self.system) {
                 Accepted::Nobody => return,
                 Accepted::Stream(stream) => {
-                    let is_full = source.connections >= source.site.max_connections;
+                    let is_full = source.is_full();
                     self.adopt(stream, is_full.then_some(ResultCode::BUSY), number, service);
                 }
                 Accepted::OutOfDescriptors => return self.shed_connections(number, service),
@@ -40,10 +40,12 @@ impl<Y: System> Reactor<Y> {
     /// kept for this case one client is told so; the others wait in the system's queue.
     fn shed_connections(&mut self, number: u16, service: &mut impl Service) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
+        self.counters.limit("descriptors");
         if let Some(count) = source.site.tallies.pauses.next_worth_telling() {
-            let endpoint = &source.site.endpoint;
+            let (endpoint, links) = (&source.site.endpoint, self.links.len());
             log::warn!(
-                "{endpoint}: the process is out of descriptors; accepting rests, for the {count}. time"
+                "{endpoint}: the process is out of descriptors, with {links} connections; accepting rests, for the \
+                 {count}. time"
             );
         }
         self.pause(number);

@@ -21,6 +21,8 @@ impl<Y: System> Reactor<Y> {
         let site = &source.site;
         if self.links.is_full() {
             // It can't even be told so.
+            self.counters.refused();
+            self.counters.limit("memory");
             if let Some(count) = site.tallies.turned_away.next_worth_telling() {
                 let (endpoint, links) = (&site.endpoint, self.links.len());
                 log::warn!(
@@ -31,13 +33,15 @@ impl<Y: System> Reactor<Y> {
         }
         let mut protocol = site.protocol(now);
         if let Some(rc) = refused {
-            if rc == ResultCode::BUSY
-                && let Some(count) = site.tallies.turned_away.next_worth_telling()
-            {
-                let (endpoint, links) = (&site.endpoint, source.connections);
-                log::warn!(
-                    "{endpoint}: no room for another connection, {links} are open; {count} turned away"
-                );
+            if rc == ResultCode::BUSY && source.is_full() {
+                self.counters.limit("max_connections");
+                if let Some(count) = site.tallies.turned_away.next_worth_telling() {
+                    let (endpoint, links, peer) = (&site.endpoint, source.connections, stream.peer().ok());
+                    log::warn!(
+                        "{endpoint}: no room for {}, {links} connections are open (max_connections); {count} turned away",
+                        PeerName(peer.as_ref())
+                    );
+                }
             }
             let admission = self.refusals.refuse(&mut protocol, rc, now);
             if admission != Admission::Refused {
@@ -46,7 +50,7 @@ impl<Y: System> Reactor<Y> {
         }
         let quota = if refused.is_some() { Quota::Refused } else { Quota::Counted };
         let mut link = Link::new(stream, protocol, number, quota);
-        if let Err(error) = link.identify(site, &mut self.refusals, now, false) {
+        if let Err(error) = link.identify(source, &mut self.memory, &mut self.refusals, now, false) {
             log::debug!("{}: a connection could not be identified: {error}", site.endpoint);
         }
         source.connections += usize::from(link.quota().takes_a_place());
@@ -61,6 +65,7 @@ impl<Y: System> Reactor<Y> {
         if link.is_over() {
             return self.reap(key, service);
         }
+        let is_refused = link.quota().is_refused();
         match link.protocol() {
             // Nothing to say before the peer has spoken; and on Unix an event will tell of that.
             Protocol::Framed(connection) if Y::Stream::SHORT_READ_DRAINS && !connection.has_unsent() => {
@@ -68,6 +73,9 @@ impl<Y: System> Reactor<Y> {
             }
             // We have a hello to say; or a pipe tells nothing of what came before it was registered.
             Protocol::Framed(_) | Protocol::Plain(_) => self.work(key, true, service),
+        }
+        if !is_refused {
+            self.note_unproven(key, number, service);
         }
     }
 }

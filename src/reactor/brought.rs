@@ -68,7 +68,7 @@ impl<Y: System> Reactor<Y> {
     /// Makes links of those that wait.
     pub(super) fn let_in_brought(&mut self, number: u16, service: &mut impl Service) {
         while let Some(source) = self.sources.get_mut(usize::from(number)) {
-            let is_full = source.connections >= source.site.max_connections;
+            let is_full = source.is_full();
             let Some(stream) = source.next_brought() else { break };
             self.adopt(stream, is_full.then_some(ResultCode::BUSY), number, service);
         }

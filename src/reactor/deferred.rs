@@ -494,12 +494,11 @@ impl<Y: System> Reactor<Y> {
     /// is much. Nothing is read for it: its caller has its own turns.
     pub(super) fn go_on(&mut self, key: Key, service: &mut impl Service) {
         let Some(link) = self.links.get_mut(key) else { return };
-        let held = link.protocol().buffered();
-        self.memory.account(&mut link.accounted, held);
+        link.account(link.protocol().buffered(), &mut self.memory);
         if link.protocol().flow().is_backed_up() {
             self.with_link(key, Task::Send, service);
-            if self.memory.is_short() {
-                self.shed_memory(service);
+            if self.memory.is_pressed() {
+                self.relieve(service);
             }
         }
         let Some(link) = self.links.get_mut(key) else { return };

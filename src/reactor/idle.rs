@@ -104,9 +104,9 @@ impl<Y: System> Reactor<Y> {
         }
     }
 
-    /// Whether anybody is connected who is not just told that they may not be.
+    /// Whether anybody is connected who is not just told that they may not be, or has yet to prove that they may.
     fn is_occupied(&self) -> bool {
-        self.sources.iter().any(|source| source.connections > 0)
+        self.sources.iter().any(|source| source.connections > self.unproven(source))
     }
 
     /// Leaves, if it is time. Otherwise the timer is set again, or will be when the last one goes.

@@ -20,6 +20,7 @@ use super::budget::Budget;
 use super::deferred::Deferred;
 use super::mailbox::Mailbox;
 use super::memory::Memory;
+use super::parties::PartyId;
 use super::schedule::{Schedule, Target, Wakeup};
 use super::session::{Closed, ConnectionId, Session};
 use super::site::{Refusals, Site};
@@ -49,6 +50,8 @@ pub(crate) struct Link<Y: System> {
     pub(crate) accounted: usize,
     /// The source that it came in at.
     source: u16,
+    /// On whose account that is.
+    pub(crate) party: PartyId,
     ending: Ending,
     quota: Quota,
     /// Whether a handler was told of it, and is to be told of its end.
@@ -184,10 +187,17 @@ impl<Y: System> Link<Y> {
             about: None,
             accounted: 0,
             source,
+            party: PartyId::UNKNOWN,
             ending: Ending::Open,
             quota,
             opened: false,
         }
+    }
+
+    /// It holds so many bytes now.
+    #[inline]
+    pub(crate) fn account(&mut self, held: usize, memory: &mut Memory) {
+        memory.account(self.party, &mut self.accounted, held);
     }
 
     /// Whether there is nothing to do any more but to drop it.
@@ -393,6 +403,10 @@ impl<Y: System> Link<Y> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.protocol.mark_sent(0, now);
                     context.counters.stall();
+                    if self.protocol.flow().is_backed_up() {
+                        let (peer, waiting) = (PeerName(self.peer.as_ref()), self.protocol.flow().waiting());
+                        context.scope.site.report_stalled(peer, waiting);
+                    }
                     return Ok(false);
                 }
                 Err(error) => return Err(error),

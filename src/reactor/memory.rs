@@ -2,10 +2,12 @@
 
 use sidewire_wire::{Buffer, ProtocolError};
 
+use super::parties::{Parties, PartyId};
 use super::schedule::{Target, Wakeup};
 use super::slots::Key;
 use super::system::System;
-use super::{Reactor, Service};
+use super::{Link, Reactor, Service};
+use crate::counters::Counters;
 use crate::limits::{KEEP_LARGE, READ_BUFFER};
 
 /// The loop's buffers, and its account of what its links hold.
@@ -19,8 +21,12 @@ pub(crate) struct Memory {
     has_large: bool,
     /// When that is done.
     pub(super) wakeup: Wakeup,
+    /// Who holds how much of it, and of the places.
+    pub(crate) parties: Parties,
     held: usize,
     most: usize,
+    /// Who was the last to need more, if so much is held that it may be too much for one.
+    growing: Option<PartyId>,
 }
 
 /// How many outbox buffers a loop keeps for its links.
@@ -28,14 +34,16 @@ const SPARE_BUFFERS: usize = 8;
 
 impl Memory {
     /// Links may hold so many bytes together.
-    pub(crate) fn new(most: usize) -> Memory {
+    pub(crate) fn new(most: usize, counters: Counters) -> Memory {
         Memory {
             buffer: vec![0; READ_BUFFER].into(),
             spare: Vec::new(),
             has_large: false,
             wakeup: Wakeup::default(),
+            parties: Parties::new(counters),
             held: 0,
             most,
+            growing: None,
         }
     }
 
@@ -57,15 +65,32 @@ impl Memory {
         self.spare.retain(|buffer| !buffer.is_large());
     }
 
-    /// A link holds so much now; `account` is its own note of what it held before.
+    /// A link of this party holds so much now; `account` is its own note of what it held before.
     #[inline]
-    pub(crate) fn account(&mut self, account: &mut usize, held: usize) {
+    pub(crate) fn account(&mut self, party: PartyId, account: &mut usize, held: usize) {
+        if *account != held {
+            self.note(party, account, held);
+        }
+    }
+
+    #[inline(never)]
+    fn note(&mut self, party: PartyId, account: &mut usize, held: usize) {
         self.held = self.held + held - *account;
+        self.parties.account(party, *account, held);
+        // Below that nobody can hold more than his [share](crate::limits::share).
+        if held > *account && self.held > self.most / 16 * 11 {
+            self.growing = Some(party);
+        }
         *account = held;
     }
 
+    /// Whether somebody may hold too much since he was given more.
     #[inline]
-    pub(crate) fn is_short(&self) -> bool {
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.growing.is_some()
+    }
+
+    fn is_short(&self) -> bool {
         self.held > self.most
     }
 }
@@ -98,6 +123,7 @@ impl<Y: System> Reactor<Y> {
             self.links.iter().all(|link| link.accounted == link.protocol().buffered()),
             "a link's account is what it holds"
         );
+        debug_assert_eq!(self.memory.held, self.memory.parties.bytes(), "it is on somebody's account");
     }
 
     #[cfg(test)]
@@ -110,24 +136,50 @@ impl<Y: System> Reactor<Y> {
         self.memory.held
     }
 
-    /// All connections together hold too much: those that hold most are told so, if their sockets take
-    /// that at once, and closed.
-    pub(super) fn shed_memory(&mut self, service: &mut impl Service) {
+    /// Whoever was given more has more than his share, or all connections together hold too much: the largest of his, or
+    /// of whoever holds most, are told so, if their sockets take that at once, and closed.
+    #[cold]
+    pub(super) fn relieve(&mut self, service: &mut impl Service) {
         self.check_accounts();
+        let Some(growing) = self.memory.growing.take() else { return };
+        let most = self.memory.most;
+        while let Some((all, limit)) = self.memory.parties.excess(growing, most, self.memory.held) {
+            let error = |own| ProtocolError::ShareOfBuffered { own, all, limit };
+            if !self.shed_largest_of(growing, error, service) {
+                break;
+            }
+        }
         while self.memory.is_short() {
-            let Some(worst) = self.links.largest_by(|link| link.accounted) else { return };
-            let Some(link) = self.links.get_mut(worst).filter(|link| link.accounted > 0) else { return };
-            let (own, all, limit) = (link.accounted, self.memory.held, self.memory.most);
-            link.protocol_mut().shed(ProtocolError::TooMuchBuffered { own, all, limit });
-            self.say_all(worst, service);
-            if self.links.get(worst).is_some_and(|link| link.accounted > 0) {
-                self.reap(worst, service);
+            let Some(party) = self.memory.parties.largest() else { return };
+            let all = self.memory.held;
+            let error = |own| ProtocolError::TooMuchBuffered { own, all, limit: most };
+            if !self.shed_largest_of(party, error, service) {
+                return;
             }
         }
     }
 
+    /// Closes the one of its connections that holds most. False: none holds anything.
+    fn shed_largest_of(
+        &mut self,
+        party: PartyId,
+        error: impl FnOnce(usize) -> ProtocolError,
+        service: &mut impl Service,
+    ) -> bool {
+        let held = |link: &Link<Y>| if link.party == party { link.accounted } else { 0 };
+        let Some(worst) = self.links.largest_by(held) else { return false };
+        let Some(link) = self.links.get_mut(worst).filter(|link| held(link) > 0) else { return false };
+        let error = error(link.accounted);
+        link.protocol_mut().shed(error);
+        self.say_all(worst, service);
+        if self.links.get(worst).is_some_and(|link| link.accounted > 0) {
+            self.reap(worst, service);
+        }
+        true
+    }
+
     /// Lets a link write as long as its socket takes anything: it has no other turn.
-    fn say_all(&mut self, key: Key, service: &mut impl Service) {
+    pub(super) fn say_all(&mut self, key: Key, service: &mut impl Service) {
         let mut before = usize::MAX;
         while let Some(link) = self.links.get_mut(key) {
             let unsent = link.protocol().flow().waiting();

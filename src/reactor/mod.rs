@@ -42,6 +42,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod unproven;
 mod watch;
 mod withdrawing;
 
@@ -75,7 +76,6 @@ pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub use deferred::Unwanted;
 pub(crate) use deferred::{Answer, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
-pub(crate) use parties::Parties;
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Greets, Site, Tallies};
@@ -152,7 +152,7 @@ impl<Y: System> Reactor<Y> {
             judged: None,
             topics: Topics::new(mailbox.audience()),
             mailbox,
-            memory: Memory::new(limits.max_buffered),
+            memory: Memory::new(limits.max_buffered, counters.clone()),
             reserve: Some(system.reserve()?),
             refusals: Refusals::new(counters.clone()),
             watch: Watch::new(limits.slow_handler, counters.clone()),
@@ -337,8 +337,8 @@ impl<Y: System> Reactor<Y> {
 
     fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         self.work_link(key, to_the_end, service);
-        if self.memory.is_short() {
-            self.shed_memory(service);
+        if self.memory.is_pressed() {
+            self.relieve(service);
         }
     }
 
@@ -370,14 +370,13 @@ impl<Y: System> Reactor<Y> {
         self.counters.bytes(read, written);
         visit.add(read, written);
         if next == Next::Rest {
-            return self.memory.account(&mut link.accounted, 0);
+            return link.account(0, &mut self.memory);
         }
         // It may still linger, but answers no more.
         if link.protocol().is_finishing() {
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
         }
-        let held = link.protocol().buffered();
-        self.memory.account(&mut link.accounted, held);
+        link.account(link.protocol().buffered(), &mut self.memory);
         match next {
             Next::Reap => return self.reap(key, service),
             // Without memory for its place in the queue it would never be looked at again.
@@ -439,7 +438,7 @@ impl<Y: System> Reactor<Y> {
     fn reap(&mut self, key: Key, service: &mut impl Service) {
         let Some(mut link) = self.links.remove(key) else { return };
         self.schedule.disarm(Target::Link(key), &mut link.wakeup);
-        self.memory.account(&mut link.accounted, 0);
+        link.account(0, &mut self.memory);
         self.deferred.forget(key);
         if link.quota().is_refused() {
             self.refusals.leave();
@@ -448,8 +447,8 @@ impl<Y: System> Reactor<Y> {
         self.counters.connection_closed();
         if let Some(source) = self.sources.get_mut(usize::from(link.source())) {
             source.connections -= usize::from(link.quota().takes_a_place());
-            if let (Quota::CountedForPeer, Some(peer)) = (link.quota(), link.peer()) {
-                source.site.parties.leave(peer, source.site.us());
+            if link.quota() == Quota::CountedForPeer {
+                self.memory.parties.leave(link.party, link.source());
             }
             report_end(key, &link, &mut source.site, &self.counters);
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
@@ -460,10 +459,11 @@ impl<Y: System> Reactor<Y> {
                 self.watch.took_alone(time, Ran::Disconnect, &source.site.endpoint);
             }
         }
-        let (number, linger, quota) = (link.source(), self.linger(link.source()), link.quota());
+        let (number, linger) = (link.source(), self.linger(link.source()));
+        let was_here = !link.quota().is_refused() && (link.was_opened() || !self.asks_for_token(number));
         link.close(&self.system, linger);
         self.note_gone(number);
-        if !quota.is_refused() {
+        if was_here {
             self.note_departure();
         }
     }
@@ -541,9 +541,13 @@ fn report_end<Y: System>(key: Key, link: &Link<Y>, site: &mut Site, counters: &C
         (Some(failure), _) => {
             counters.faulty();
             let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
+            let limit = failure.limit().map(|name| format!(" ({name})")).unwrap_or_default();
+            failure.limit().into_iter().for_each(|name| counters.limit(name));
             match site.tallies.failure(failure).next_worth_telling() {
-                Some(count) => log::log!(level, "{endpoint}: closed {peer}: {failure}; {count} so far"),
-                None => log::debug!("{endpoint}: #{key} closed {peer}: {failure}"),
+                Some(count) => {
+                    log::log!(level, "{endpoint}: closed {peer}: {failure}{limit}; {count} so far")
+                }
+                None => log::debug!("{endpoint}: #{key} closed {peer}: {failure}{limit}"),
             }
         }
         (None, Some(error)) => log::debug!("{endpoint}: #{key} closed: {peer} has gone: {error}"),

@@ -1,17 +1,18 @@
 //! Datagrams on their way out of one socket.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Display;
+use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Credentials, Endpoint, Received, User};
+use sidewire_platform::{Address, Credentials, Endpoint, Received, Tally, User};
 
 use super::send_buffer::SendBufferGuard;
 use super::system::DatagramIo;
 use crate::access::OwnIdentity;
 use crate::counters::Counters;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
+use sidewire_wire::Excerpt;
 use sidewire_wire::memory::{self, NoMemory};
 
 /// Our own user's receivers and root's are `own`, and so are those of whom the system tells nothing.
@@ -25,6 +26,7 @@ pub(super) struct Outgoing<D> {
     /// How long a receiver may take nothing before it is given up.
     patience: Duration,
     pub(super) counters: Counters,
+    dropped: Tally,
 }
 
 /// A Unix receiver whose queue is full never says when it has room again (unix(7)), so what it does
@@ -71,6 +73,14 @@ pub(super) struct Receiver {
     user: Option<User>,
 }
 
+/// Addresses of Unix sockets are their owners' to choose.
+impl fmt::Display for To<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Excerpt::new(&self.address.to_string()).fmt(f)?;
+        self.user.map_or(Ok(()), |user| write!(f, " ({user})"))
+    }
+}
+
 impl Receiver {
     pub(super) fn borrow(&self) -> To<'_> {
         To { address: &self.address, user: self.user.as_ref() }
@@ -108,7 +118,7 @@ impl<D: DatagramIo> Outgoing<D> {
         patience: Duration,
     ) -> Outgoing<D> {
         let (own, guests) = (Lane::new(1), Lane::new(GUESTS_PART));
-        Outgoing { socket, own, guests, own_identity, patience, counters }
+        Outgoing { socket, own, guests, own_identity, patience, counters, dropped: Tally::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -123,7 +133,7 @@ impl<D: DatagramIo> Outgoing<D> {
         let is_guest = to.user.is_some_and(|user| !self.own_identity.is_one_of_us(user));
         let lane = if is_guest { &mut self.guests } else { &mut self.own };
         if let Err(why) = lane.send(&mut self.socket, bytes, to, now) {
-            count(&self.counters, 1, to.address, endpoint, &why);
+            count(&self.counters, &self.dropped, 1, to, endpoint, &why);
         }
     }
 
@@ -140,8 +150,8 @@ impl<D: DatagramIo> Outgoing<D> {
     /// Tries again what waits, as far as a turn's budget goes. To be called again after a while, unless
     /// it [`is_empty`](Outgoing::is_empty) then.
     pub(super) fn retry(&mut self, now: Instant, endpoint: &Endpoint) {
-        let Outgoing { socket, own, guests, patience, counters, .. } = self;
-        let mut lost = |lost, to: &Address, why: &io::Error| count(counters, lost, to, endpoint, why);
+        let Outgoing { socket, own, guests, patience, counters, dropped, .. } = self;
+        let mut lost = |lost, to: To<'_>, why: &io::Error| count(counters, dropped, lost, to, endpoint, why);
         own.retry(socket, *patience, now, &mut lost);
         guests.retry(socket, *patience, now, &mut lost);
     }
@@ -150,7 +160,8 @@ impl<D: DatagramIo> Outgoing<D> {
     pub(super) fn give_up(&mut self, endpoint: &Endpoint) {
         for lane in [&mut self.own, &mut self.guests] {
             for (to, queue) in lane.queues.drain() {
-                count(&self.counters, queue.datagrams.len(), &to.address, endpoint, &"the server ends");
+                let why = io::Error::other("the server ends");
+                count(&self.counters, &self.dropped, queue.datagrams.len(), to.borrow(), endpoint, &why);
             }
             lane.turns.clear();
             lane.bytes = 0;
@@ -189,7 +200,7 @@ impl Lane {
         let to = to.to_owned();
         let waiting = self.queues.get(&to).map_or(0, |queue| queue.datagrams.len());
         if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > self.most {
-            return Err(io::Error::other("too many wait already"));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, format!("{waiting} wait already")));
         }
         let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         let datagram = memory::copy(bytes).map_err(|NoMemory| io::Error::from(io::ErrorKind::OutOfMemory))?;
@@ -212,7 +223,7 @@ impl Lane {
         socket: &mut impl DatagramIo,
         patience: Duration,
         now: Instant,
-        lost: &mut impl FnMut(usize, &Address, &io::Error),
+        lost: &mut impl FnMut(usize, To<'_>, &io::Error),
     ) {
         self.allow_for_our_absence(patience, now);
         let mut tries = TRIES;
@@ -248,7 +259,7 @@ impl Lane {
         tries: &mut usize,
         patience: Duration,
         now: Instant,
-        lost: &mut impl FnMut(usize, &Address, &io::Error),
+        lost: &mut impl FnMut(usize, To<'_>, &io::Error),
     ) -> bool {
         let Lane { queues, bytes, guard, .. } = self;
         let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
@@ -279,16 +290,30 @@ impl Lane {
             };
             *bytes -= datagrams.drain(..done).map(|datagram| cost(&datagram)).sum::<usize>();
             if let Some(error) = error {
-                lost(done, &to.address, &error);
+                lost(done, to.borrow(), &error);
             }
         }
         true
     }
 }
 
-fn count(counters: &Counters, lost: usize, to: &Address, endpoint: &Endpoint, why: &dyn Display) {
-    log::debug!("{endpoint}: dropped {lost} datagrams for {}: {why}", to.to_string().escape_debug());
+fn count(
+    counters: &Counters,
+    dropped: &Tally,
+    lost: usize,
+    to: To<'_>,
+    endpoint: &Endpoint,
+    why: &io::Error,
+) {
     counters.datagram_dropped(lost as u64);
+    match why.kind() {
+        io::ErrorKind::QuotaExceeded => counters.limit("queued datagrams"),
+        io::ErrorKind::TimedOut => counters.limit("write_stall_timeout"),
+        _ => return log::debug!("{endpoint}: dropped {lost} datagrams for {to}: {why}"),
+    }
+    if let Some(count) = dropped.next_worth_telling() {
+        log::warn!("{endpoint}: dropped {lost} datagrams for {to}: {why}; {count} times so far");
+    }
 }
 
 #[cfg(test)]

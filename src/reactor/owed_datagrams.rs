@@ -116,6 +116,13 @@ impl<Y: System> Receiving<'_, Y> {
         let now = self.system.now();
         if let Err(Deferral { ticket, call }) = self.socket.owed.add(number, to, deferral, now) {
             let text = "too many requests wait for their answers already";
+            self.socket.out.counters.limit("deferred datagrams");
+            if let Some(count) = self.site.tallies.deferred.next_worth_telling() {
+                let (endpoint, waiting) = (&self.site.endpoint, self.socket.owed.requests.len());
+                log::warn!(
+                    "{endpoint}: no room for one more request of {to} to be answered later, {waiting} are; {count} so far"
+                );
+            }
             self.write_refusal(ticket, ResultCode::BUSY, text);
             self.send_scratch(Some(to));
             call.is_unwanted(Unwanted::Disconnected);

@@ -1,107 +1,340 @@
-//! Who holds how many of a listener's places.
+//! Who holds how much of what all share: places for connections, and bytes of memory.
+//!
+//! All connections of a user, or of an address where the system names none, are one account, at whatever listener they
+//! came in. Our own user and the system's may hold all; what others may hold is a [share] of what is left.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use sidewire_platform::{Peer, User};
+use sidewire_platform::Peer;
+use slab::Slab;
 
 use crate::access::OwnIdentity;
+use crate::counters::{Counters, Usage};
+use crate::limits::{PerPeer, share};
+use crate::stats::Party;
+use sidewire_wire::memory;
 
-/// Those who may only have a share of the places, and what they have.
+/// The accounts of a loop.
 #[derive(Debug)]
 pub(crate) struct Parties {
-    /// The share.
-    most: usize,
-    held: RefCell<HashMap<Party, usize>>,
+    by_party: HashMap<Party, PartyId>,
+    accounts: Slab<Account>,
+    /// Of all of them.
+    connections: usize,
+    counters: Counters,
 }
 
-/// All peers that count as one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Party {
-    User(User),
-    /// An IPv4 address, or the first half of an IPv6 address: one customer has all of the other. This
-    /// machine counts as one, since each of its users has sixteen million loopback addresses to call from.
-    Address(IpAddr),
-    Unknown,
+/// Whose account something is on. Small, since each connection has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartyId(u16);
+
+impl PartyId {
+    /// Of whom nothing is known, and of those for whom there is no number left.
+    pub(crate) const UNKNOWN: PartyId = PartyId(0);
 }
 
-impl Party {
-    /// `None`: our own user and the system's, where the kernel names them.
-    fn of(peer: &Peer, us: &OwnIdentity) -> Option<Party> {
-        match (peer.credentials(), peer.address()) {
-            (Some(credentials), _) if us.is_one_of_us(credentials.user()) => None,
-            (Some(credentials), _) => Some(Party::User(credentials.user().clone())),
-            (None, Some(address)) => Some(Party::Address(match address.ip().to_canonical() {
-                ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
-                ip => ip,
-            })),
-            (None, None) => Some(Party::Unknown),
-        }
+/// What one of them holds.
+#[derive(Debug)]
+struct Account {
+    party: Party,
+    /// Whether it may hold all.
+    is_ours: bool,
+    /// Its connections at each source.
+    at: Vec<(u16, usize)>,
+    usage: Arc<Usage>,
+}
+
+/// Where somebody comes in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    pub(crate) source: u16,
+    /// Connections that are there already.
+    pub(crate) taken: usize,
+    pub(crate) rule: PerPeer,
+}
+
+/// Who comes has all that he may have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Crowded {
+    pub(crate) party: Party,
+    pub(crate) held: usize,
+    pub(crate) most: usize,
+}
+
+/// All peers that count as one: of a user, or of one address. An IPv6 address is the first half of it, since one customer
+/// has all of the other. This machine counts as one, since each of its users has sixteen million loopback addresses to
+/// call from.
+fn party_of(peer: &Peer) -> Party {
+    match (peer.credentials(), peer.address()) {
+        (Some(credentials), _) => Party::User(credentials.user().clone()),
+        (None, Some(address)) => Party::Address(match address.ip().to_canonical() {
+            ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
+            ip => ip,
+        }),
+        (None, None) => Party::Unknown,
+    }
+}
+
+impl Account {
+    fn new(party: Party, is_ours: bool) -> Account {
+        Account { party, is_ours, at: Vec::new(), usage: Arc::default() }
+    }
+
+    fn held_at(&self, source: u16) -> usize {
+        self.at.iter().find(|(at, _)| *at == source).map_or(0, |(_, held)| *held)
     }
 }
 
 impl Parties {
-    pub(crate) fn new(most: usize) -> Parties {
-        Parties { most, held: RefCell::default() }
+    pub(crate) fn new(counters: Counters) -> Parties {
+        let mut parties =
+            Parties { by_party: HashMap::new(), accounts: Slab::new(), connections: 0, counters };
+        parties.insert(Party::Unknown, false);
+        parties
     }
 
     /// Gives a peer one more place; to be given back by [`leave`](Parties::leave).
     ///
     /// # Errors
-    /// How many it has, if that is its share.
-    pub(crate) fn enter(&self, peer: &Peer, us: &OwnIdentity) -> Result<(), usize> {
-        let Some(party) = Party::of(peer, us).filter(|_| self.most < usize::MAX) else { return Ok(()) };
-        let mut all = self.held.borrow_mut();
-        let held = all.get(&party).copied().unwrap_or(0);
-        if held >= self.most || all.try_reserve(1).is_err() {
-            return Err(held);
+    /// How many it has, if it may have no more.
+    pub(crate) fn enter(&mut self, peer: &Peer, us: &OwnIdentity, door: Door) -> Result<PartyId, Crowded> {
+        let party = party_of(peer);
+        let id = self.by_party.get(&party).copied();
+        let account = id.and_then(|id| self.accounts.get(usize::from(id.0)));
+        let is_ours = matches!(&party, Party::User(user) if us.is_one_of_us(user));
+        let (held, most) = if is_ours { (0, usize::MAX) } else { self.allowance(account, door) };
+        if held >= most {
+            return Err(Crowded { party, held, most });
         }
-        all.insert(party, held + 1);
-        Ok(())
+        let Some(id) = id.or_else(|| self.open(&party, is_ours)) else {
+            return Err(Crowded { party, held, most: held });
+        };
+        let Some(account) = self.accounts.get_mut(usize::from(id.0)) else { return Ok(PartyId::UNKNOWN) };
+        match account.at.iter_mut().find(|(at, _)| *at == door.source) {
+            Some((_, held)) => *held += 1,
+            None => account.at.push((door.source, 1)),
+        }
+        account.usage.connections.add(1);
+        self.connections += 1;
+        Ok(id)
     }
 
-    pub(crate) fn leave(&self, peer: &Peer, us: &OwnIdentity) {
-        let Some(party) = Party::of(peer, us) else { return };
-        let mut all = self.held.borrow_mut();
-        if let Some(held) = all.get_mut(&party) {
-            *held -= 1;
-            if *held == 0 {
-                all.remove(&party);
+    /// How many connections somebody has that count here, and how many he may have.
+    fn allowance(&self, account: Option<&Account>, door: Door) -> (usize, usize) {
+        let here = account.map_or(0, |account| account.held_at(door.source));
+        let held = account.map_or(0, |account| account.usage.connections.get());
+        match door.rule {
+            PerPeer::All => (held, usize::MAX),
+            PerPeer::Most(most) => (here, most),
+            PerPeer::Share { places, descriptors } => {
+                let of_places = share(places, door.taken.saturating_sub(here));
+                (held, of_places.min(share(descriptors, self.connections - held)))
             }
         }
+    }
+
+    /// A new account. `None`: there is no memory for one. If there is no number for it, it is on that of the unknown.
+    fn open(&mut self, party: &Party, is_ours: bool) -> Option<PartyId> {
+        if self.accounts.len() > usize::from(u16::MAX) {
+            return Some(PartyId::UNKNOWN);
+        }
+        let more = (self.accounts.len() + 1) * 2 * size_of::<Account>();
+        let has_room = self.by_party.try_reserve(1).is_ok()
+            && (self.accounts.len() < self.accounts.capacity() || memory::has_room(more));
+        has_room.then(|| self.insert(party.clone(), is_ours))
+    }
+
+    fn insert(&mut self, party: Party, is_ours: bool) -> PartyId {
+        let account = Account::new(party.clone(), is_ours);
+        let usage = Arc::clone(&account.usage);
+        let id = PartyId(u16::try_from(self.accounts.insert(account)).unwrap_or(0));
+        self.counters.show_usage(id.0, party.clone(), usage);
+        self.by_party.insert(party, id);
+        id
+    }
+
+    /// Takes a place back. What it held has been taken off its account.
+    pub(crate) fn leave(&mut self, id: PartyId, source: u16) {
+        let Some(account) = self.accounts.get_mut(usize::from(id.0)) else { return };
+        if let Some(index) = account.at.iter().position(|(at, _)| *at == source) {
+            account.at[index].1 -= 1;
+            if account.at[index].1 == 0 {
+                account.at.swap_remove(index);
+            }
+            account.usage.connections.sub(1);
+            self.connections -= 1;
+        }
+        if account.at.is_empty() && id != PartyId::UNKNOWN {
+            let account = self.accounts.remove(usize::from(id.0));
+            self.by_party.remove(&account.party);
+            self.counters.hide_usage(id.0);
+        }
+    }
+
+    /// One of its connections holds so many bytes, and held so many before.
+    pub(crate) fn account(&mut self, id: PartyId, before: usize, now: usize) {
+        if let Some(account) = self.accounts.get(usize::from(id.0)) {
+            account.usage.bytes.add(now);
+            account.usage.bytes.sub(before);
+        }
+    }
+
+    /// If it holds more than its share of so many bytes, of which all together hold so many: what it holds, and its share.
+    pub(crate) fn excess(&self, id: PartyId, whole: usize, all: usize) -> Option<(usize, usize)> {
+        let account = self.accounts.get(usize::from(id.0)).filter(|account| !account.is_ours)?;
+        let held = account.usage.bytes.get();
+        let most = share(whole, all - held);
+        (held > most).then_some((held, most))
+    }
+
+    /// Who holds most bytes.
+    pub(crate) fn largest(&self) -> Option<PartyId> {
+        let (index, _) = self.accounts.iter().max_by_key(|(_, account)| account.usage.bytes.get())?;
+        u16::try_from(index).ok().map(PartyId)
+    }
+
+    /// Bytes that all hold.
+    pub(crate) fn bytes(&self) -> usize {
+        self.accounts.iter().map(|(_, account)| account.usage.bytes.get()).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sidewire_platform::User;
+
     use super::*;
+    use crate::limits::ListenerLimits;
+
+    struct Hall {
+        parties: Parties,
+        us: OwnIdentity,
+        rule: PerPeer,
+        taken: [usize; 2],
+    }
+
+    const WE: u32 = 1000;
+
+    impl Hall {
+        fn new(rule: PerPeer) -> Hall {
+            let us = OwnIdentity::of(User::Uid(WE), None);
+            Hall { parties: Parties::new(Counters::new(1)), us, rule, taken: [0; 2] }
+        }
+
+        fn enter(&mut self, peer: &Peer, source: u16) -> Result<PartyId, usize> {
+            let taken = &mut self.taken[usize::from(source)];
+            let door = Door { source, taken: *taken, rule: self.rule };
+            let entered = self.parties.enter(peer, &self.us, door).map_err(|crowded| crowded.held);
+            *taken += usize::from(entered.is_ok());
+            entered
+        }
+
+        /// As many as it gets.
+        fn fill(&mut self, peer: &Peer, source: u16) -> usize {
+            (0..).take_while(|_| self.enter(peer, source).is_ok()).count()
+        }
+    }
 
     fn at(address: &str) -> Peer {
         Peer::new(None, Some(address.parse().expect("an address")))
     }
 
+    fn user(uid: u32) -> Peer {
+        Peer::new(Some(sidewire_platform::Credentials::new(User::Uid(uid), None, None)), None)
+    }
+
+    /// As listeners for anyone have it unless told otherwise.
+    fn by_default() -> PerPeer {
+        ListenerLimits::default().per_peer(&crate::access::Access::Anyone, u64::MAX)
+    }
+
     #[test]
-    fn each_party_has_a_share() {
-        let us = OwnIdentity::look_up().expect("who we are");
-        let parties = Parties::new(2);
-        let enter = |address: &str| parties.enter(&at(address), &us);
+    fn each_party_has_so_many() {
+        let mut hall = Hall::new(PerPeer::Most(2));
+        let mut enter = |address: &str| hall.enter(&at(address), 0).map(drop);
         assert_eq!([1, 2, 3].map(|port| enter(&format!("10.0.0.1:{port}"))), [Ok(()), Ok(()), Err(2)]);
         assert_eq!(enter("[::ffff:10.0.0.1]:4"), Err(2));
         assert_eq!(enter("10.0.0.2:1"), Ok(()));
-        assert_eq!(["[fe80::1]:1", "[fe80::2]:1", "[fe80::3]:1"].map(enter), [Ok(()), Ok(()), Err(2)]);
+        assert_eq!(["[fe80::1]:1", "[fe80::2]:1", "[fe80::3]:1"].map(&mut enter), [Ok(()), Ok(()), Err(2)]);
         assert_eq!(enter("[fe80:0:0:1::1]:1"), Ok(()));
         let loopback = ["127.0.0.1:1", "127.9.8.7:1", "[::1]:1", "[::ffff:127.0.0.2]:1"];
-        assert_eq!(loopback.map(enter), [Ok(()), Ok(()), Err(2), Err(2)]);
-        loopback[..2].iter().for_each(|address| parties.leave(&at(address), &us));
-        parties.leave(&at("10.0.0.1:9"), &us);
-        assert_eq!((enter("10.0.0.1:5"), enter("10.0.0.1:6")), (Ok(()), Err(2)));
-        for address in
-            ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1", "[fe80::1]:1", "[fe80::2]:1", "[fe80:0:0:1::1]:1"]
-        {
-            parties.leave(&at(address), &us);
+        assert_eq!(loopback.map(&mut enter), [Ok(()), Ok(()), Err(2), Err(2)]);
+        assert_eq!((hall.enter(&Peer::unknown(), 0), hall.fill(&Peer::unknown(), 0)), (Ok(PartyId(0)), 1));
+    }
+
+    #[test]
+    fn who_leaves_makes_room_and_is_forgotten() {
+        let mut hall = Hall::new(PerPeer::Most(2));
+        let [first, second] = [(); 2].map(|()| hall.enter(&user(7), 0).expect("room"));
+        assert_eq!((first, hall.enter(&user(7), 0)), (second, Err(2)));
+        assert!(hall.enter(&user(7), 1).is_ok(), "a number that is set is of one listener");
+        hall.parties.leave(first, 0);
+        assert!(hall.enter(&user(7), 0).is_ok());
+        assert_eq!(hall.parties.counters.stats().users.len(), 1);
+        for source in [0, 0, 1] {
+            hall.parties.leave(first, source);
         }
-        assert!(parties.held.borrow().is_empty());
+        assert_eq!((hall.parties.accounts.len(), hall.parties.by_party.len()), (1, 1), "but for the unknown");
+        assert!(hall.parties.counters.stats().users.is_empty());
+        assert_eq!(hall.parties.connections, 0);
+    }
+
+    /// PROTOCOL L2
+    #[test]
+    fn one_user_may_have_ten_thousand_and_newcomers_still_find_places() {
+        let mut hall = Hall::new(by_default());
+        let mut got = Vec::new();
+        while let more @ 1.. = hall.fill(&user(2000 + got.len() as u32), 0) {
+            got.push(more);
+        }
+        assert_eq!(got[..3], [11_520, 2_880, 720]);
+        assert!(got.len() > 60 && got[..60].iter().all(|count| *count >= 16), "{got:?}");
+        assert_eq!((hall.taken[0], got.iter().sum::<usize>()), (16_384, 16_384));
+    }
+
+    #[test]
+    fn what_one_may_have_shrinks_as_others_come() {
+        let mut hall = Hall::new(PerPeer::Share { places: 160, descriptors: usize::MAX });
+        let first = hall.enter(&user(1), 0).expect("room");
+        assert!((0..79).all(|_| hall.enter(&user(WE), 0).is_ok()));
+        // Of the 81 that are left 10 are kept for newcomers, and a quarter of the others.
+        assert_eq!(hall.fill(&user(1), 0), 52);
+        assert_eq!(hall.fill(&user(2), 0), 13);
+        hall.parties.leave(first, 0);
+        hall.taken[0] -= 1;
+        assert_eq!((hall.fill(&user(2), 0), hall.fill(&user(1), 0)), (1, 0), "what is left is less by now");
+    }
+
+    #[test]
+    fn two_listeners_share_one_account() {
+        let mut hall = Hall::new(PerPeer::Share { places: 1600, descriptors: usize::MAX });
+        assert_eq!((hall.fill(&user(1), 0), hall.fill(&user(1), 1)), (1125, 0));
+        assert_eq!(hall.fill(&user(2), 1), 1125);
+        assert_eq!(hall.fill(&user(3), 0), 281, "as others leave it there");
+    }
+
+    #[test]
+    fn all_listeners_share_the_descriptors() {
+        let mut hall = Hall::new(PerPeer::Share { places: 16_384, descriptors: 1600 });
+        assert_eq!([0, 1].map(|source| hall.fill(&user(1), source)), [1125, 0]);
+        assert_eq!([1, 0].map(|source| hall.fill(&user(2), source)), [281, 0]);
+    }
+
+    #[test]
+    fn bytes_are_shared_by_the_same_rule() {
+        let mut hall = Hall::new(PerPeer::All);
+        let [ours, first, second] = [WE, 1, 2].map(|uid| hall.enter(&user(uid), 0).expect("room"));
+        hall.parties.account(first, 0, 1125);
+        assert_eq!(hall.parties.excess(first, 1600, 1125), None);
+        hall.parties.account(first, 1125, 1126);
+        assert_eq!(hall.parties.excess(first, 1600, 1126), Some((1126, 1125)));
+        hall.parties.account(second, 0, 300);
+        assert_eq!(hall.parties.excess(first, 1600, 1426), Some((1126, 900)));
+        hall.parties.account(ours, 0, 1599);
+        assert_eq!((hall.parties.excess(ours, 1600, 3025), hall.parties.largest()), (None, Some(ours)));
+        assert_eq!(hall.parties.bytes(), 3025);
     }
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Endpoint, Peer, Tally};
 
-use super::parties::Parties;
+use super::link::PeerName;
+use super::parties::Crowded;
 use crate::access::{Asked, Denied, OwnIdentity, Policy};
 use crate::counters::Counters;
-use crate::limits::MAX_REFUSING;
+use crate::limits::{MAX_REFUSING, PerPeer};
 use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode, Settings};
 
 /// The rules of one endpoint, and what is counted by them.
@@ -29,8 +30,11 @@ pub(crate) struct Site {
     pub(crate) settings: Arc<Settings>,
     /// Places for connections.
     pub(crate) max_connections: usize,
+    /// How many of them one peer may hold.
+    pub(crate) per_peer: PerPeer,
+    /// Where a token is asked for: places for those who have not proved yet that they know it.
+    pub(crate) unproven: Option<usize>,
     pub(crate) tallies: Tallies,
-    pub(crate) parties: Parties,
 }
 
 /// What comes in on an endpoint.
@@ -59,8 +63,12 @@ pub(crate) struct Tallies {
     pub(crate) turned_away: Tally,
     /// What was asked for besides calls, by others than our own user.
     pub(super) denied: Tally,
-    /// One peer has its share of the places.
+    /// One peer has all the places that it may have.
     crowded: Tally,
+    /// An event was dropped, since its subscriber reads too slowly.
+    dropped: Tally,
+    /// Much waits for one who takes nothing at the moment.
+    stalled: Tally,
     /// Accepting, or receiving, failed.
     pub(crate) failing: Tally,
     /// The process was out of descriptors.
@@ -69,6 +77,8 @@ pub(crate) struct Tallies {
     pub(super) removed: Tally,
     /// A datagram did not fit into the buffer.
     pub(crate) too_large: Tally,
+    /// A datagram was to be answered later, and too many are.
+    pub(super) deferred: Tally,
     /// Connections that were closed for their own fault, by kind of fault.
     failures: HashMap<Discriminant<ProtocolError>, Tally>,
 }
@@ -79,10 +89,9 @@ impl Tallies {
     }
 }
 
-/// What policy says about a peer.
+/// What becomes of somebody who is told "no".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    Admitted,
     /// It gets an answer that says so.
     Refused,
     /// It is dropped: too many wait for such an answer.
@@ -105,11 +114,17 @@ impl Refusals {
     pub(crate) fn refuse(&mut self, protocol: &mut Protocol, rc: ResultCode, now: Instant) -> Admission {
         self.counters.refused();
         if self.waiting >= MAX_REFUSING {
+            self.counters.limit("refusals at a time");
             return Admission::Dropped;
         }
         self.waiting += 1;
         protocol.refuse(rc, now);
         Admission::Refused
+    }
+
+    /// For want of this.
+    pub(crate) fn count(&self, limit: &'static str) {
+        self.counters.limit(limit);
     }
 
     /// One of them has gone.
@@ -123,6 +138,29 @@ impl Site {
     pub(crate) fn report_failing(&self, what: &str, error: &io::Error) {
         if let Some(count) = self.tallies.failing.next_worth_telling() {
             log::warn!("{}: {what} fails: {error}; {count} times so far", self.endpoint);
+        }
+    }
+
+    /// Somebody reads too slowly for an event.
+    #[cold]
+    pub(super) fn report_dropped(&self, topic: u16, peer: PeerName<'_>, waiting: usize) {
+        if let Some(count) = self.tallies.dropped.next_worth_telling() {
+            let endpoint = &self.endpoint;
+            log::warn!(
+                "{endpoint}: dropped an event of type {topic} for {peer}, who has not read {waiting} bytes \
+                 (outbox_soft); {count} so far"
+            );
+        }
+    }
+
+    /// Somebody takes nothing more for the time being, and much waits for him.
+    #[cold]
+    pub(super) fn report_stalled(&self, peer: PeerName<'_>, waiting: usize) {
+        if let Some(count) = self.tallies.stalled.next_worth_telling() {
+            let endpoint = &self.endpoint;
+            log::info!(
+                "{endpoint}: {peer} takes nothing more for now of {waiting} bytes (outbox_soft); {count} times so far"
+            );
         }
     }
 
@@ -151,40 +189,34 @@ impl Site {
         self.policy.us()
     }
 
-    /// Holds a peer to the policy of this listener. `more`: what the system tells of it besides. `unknown`: why the system doesn't tell who it is.
-    pub(crate) fn identify(
+    /// Holds a peer to the policy of this listener. `more`: what the system tells of it besides. `unknown`: why the system
+    /// doesn't tell who it is. An error is the code that it is told, and is logged.
+    pub(crate) fn admits(
         &self,
         peer: &Peer,
         more: &impl Asked,
         unknown: Option<&io::Error>,
-        protocol: &mut Protocol,
-        refusals: &mut Refusals,
-        now: Instant,
-    ) -> Admission {
-        match self.policy.admits_client(peer, more) {
-            Ok(()) => match self.parties.enter(peer, self.us()) {
-                Ok(()) => Admission::Admitted,
-                Err(held) => {
-                    if let Some(count) = self.tallies.crowded.next_worth_telling() {
-                        let endpoint = &self.endpoint;
-                        log::warn!(
-                            "{endpoint}: {peer} holds {held} connections, its share; {count} turned away so far"
-                        );
-                    }
-                    refusals.refuse(protocol, ResultCode::BUSY, now)
-                }
-            },
-            Err(denied) => {
-                if let Some(count) = self.tallies.refused.next_worth_telling() {
-                    let (endpoint, access, remedy) = (&self.endpoint, self.policy.access(), denied.remedy());
-                    let why = unknown.map(|error| format!(" ({error})")).unwrap_or_default();
-                    log::warn!(
-                        "{endpoint}: refused a connection from {peer} by {access}: {denied}{why}; {remedy}; \
-                         {count} so far"
-                    );
-                }
-                refusals.refuse(protocol, ResultCode::NOT_PERMITTED, now)
-            }
+    ) -> Result<(), ResultCode> {
+        let Err(denied) = self.policy.admits_client(peer, more) else { return Ok(()) };
+        if let Some(count) = self.tallies.refused.next_worth_telling() {
+            let (endpoint, access, remedy) = (&self.endpoint, self.policy.access(), denied.remedy());
+            let why = unknown.map(|error| format!(" ({error})")).unwrap_or_default();
+            log::warn!(
+                "{endpoint}: refused a connection from {peer} by {access}: {denied}{why}; {remedy}; {count} so far"
+            );
+        }
+        Err(ResultCode::NOT_PERMITTED)
+    }
+
+    /// Somebody has all the places that it may have.
+    #[cold]
+    pub(crate) fn report_crowded(&self, peer: &Peer, crowded: &Crowded) {
+        if let Some(count) = self.tallies.crowded.next_worth_telling() {
+            let (endpoint, Crowded { party, held, most }) = (&self.endpoint, crowded);
+            log::warn!(
+                "{endpoint}: refused a connection from {peer}: {party} holds {held} of the {most} that it may \
+                 (max_connections_per_peer); {count} so far"
+            );
         }
     }
 }

@@ -14,7 +14,7 @@ use super::files::FileWatch;
 use super::mailbox::Mailbox;
 use super::schedule::{Target, Wakeup};
 use super::site::Site;
-use super::slots::reserved_token;
+use super::slots::{Key, reserved_token};
 use super::system::{DatagramIo, System};
 use super::{Reactor, Service};
 use crate::limits::RETRY_AFTER;
@@ -28,6 +28,8 @@ pub(super) struct Source<Y: System> {
     files: FileWatch,
     /// Connections of this listener, but for those that wait to be told "no".
     pub(super) connections: usize,
+    /// Those of them that have not proved yet that they know the token, oldest first; and some that have, or have gone.
+    pub(super) unproven: VecDeque<Key>,
     /// Whether somebody else listens there in our place.
     pub(super) is_handed_on: bool,
     pub(super) socket: Socket<Y>,
@@ -72,6 +74,7 @@ impl<Y: System> Source<Y> {
             wakeup: Wakeup::default(),
             files: FileWatch::default(),
             connections: 0,
+            unproven: VecDeque::new(),
             is_handed_on: false,
             socket,
         }
@@ -83,6 +86,11 @@ impl<Y: System> Source<Y> {
 
     pub(super) fn target(&self) -> Target {
         Target::Source(self.number)
+    }
+
+    /// Whether all places are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.connections >= self.site.max_connections
     }
 
     fn token(&self) -> Token {

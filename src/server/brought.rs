@@ -9,7 +9,8 @@ use super::open::Plan;
 use super::{Listen, Server, Threads};
 use crate::access::Access;
 use crate::error::{Error, Kind, Result};
-use crate::reactor::{Carries, Greets, Parties};
+use crate::limits::PerPeer;
+use crate::reactor::{Carries, Greets};
 
 /// What logs call streams of the program's own.
 const OWN: &str = "stream";
@@ -53,7 +54,7 @@ impl<S, T: Threads> Server<S, T> {
         let listen = Listen::from(parent).access(Access::Anyone).without_classic();
         let mut site = Plan::new(&listen, Carries::Frames, self)?.site(&listen.endpoint);
         site.greets = Greets::We;
-        site.parties = Parties::new(usize::MAX);
+        site.per_peer = PerPeer::All;
         let settings = Arc::make_mut(&mut site.settings);
         // It may be silent for as long as it likes.
         settings.first_byte = None;

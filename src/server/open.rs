@@ -13,10 +13,10 @@ use super::{Listen, Server, Threads};
 use crate::access::{Access, Policy};
 use crate::attached;
 use crate::error::{Error, Kind, Result};
-use crate::limits::ListenerLimits;
+use crate::limits::{ListenerLimits, PerPeer};
 use crate::loops::ServedAt;
 use crate::random::random_id;
-use crate::reactor::{Carries, Greets, Parties, Reactor, Site, Tallies, address_of};
+use crate::reactor::{Carries, Greets, Reactor, Site, Tallies, address_of};
 use sidewire_wire::{App, Attachments, Classic, Settings, Tasks, Token};
 
 /// An endpoint that may be opened: nothing that is known beforehand carries against it.
@@ -128,7 +128,12 @@ impl<'a> Plan<'a> {
         let is_classic = is_local(bound) && token.is_none();
         let by_address = if is_classic { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
-        let parties = Parties::new(limits.share(access, descriptor_limit()));
+        // Where the system tells nobody apart, those who know the token are us, and the others have places of their own.
+        let unproven = token.is_some().then(|| limits.unproven());
+        let per_peer = match token.is_some() && !bound.has_credentials() {
+            true => PerPeer::All,
+            false => limits.per_peer(access, descriptor_limit()),
+        };
         let mut settings = Settings::new(limits.connection, listen.classic.unwrap_or(by_address));
         settings.attachments = if listen.bind.attachments { attached::HOW } else { Attachments::Never };
         settings.web_is_error = matches!(bound, Endpoint::Tcp { .. });
@@ -147,8 +152,9 @@ impl<'a> Plan<'a> {
             policy,
             settings: Arc::new(settings),
             max_connections: limits.max_connections,
+            per_peer,
+            unproven,
             tallies: Tallies::default(),
-            parties,
         }
     }
 }

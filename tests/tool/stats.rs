@@ -19,6 +19,11 @@ fn it_shows_what_the_server_has_done() {
     assert_eq!(object["requests_by_type"], serde_json::json!({ "4": 3, "5": 1, "9": 1 }), "{text}");
     assert_eq!(object["failures"], serde_json::json!([{ "type": 9, "rc": -2, "count": 1 }]));
     assert_eq!((&object["accepted"], &object["failed"]), (&5.into(), &1.into()));
+    let users = object["users"].as_array().expect("rows");
+    // The clients before may not be gone yet.
+    assert!(users.len() == 1 && users[0]["connections"].as_u64() >= Some(1), "{text}");
+    assert!(users[0]["who"].as_str().is_some_and(|who| !who.is_empty()), "{text}");
+    assert_eq!(object["limits"], serde_json::json!({}));
     // The one that asks is not through yet.
     assert_eq!(object["handling_us"]["count"], 4);
     let bytes = ["bytes_received", "bytes_sent"].map(|name| object[name].as_u64().expect("a number"));

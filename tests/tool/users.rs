@@ -301,3 +301,25 @@ fn a_client_does_not_connect_anew_to_a_stranger() {
     assert_eq!(error.refused_by(), Some(sidewire::RefusedBy::OurAccess), "{error}");
     assert!(client.is_closed() && error.to_string().contains("it belongs to another user"), "{error}");
 }
+
+/// Whose connections a server has, by the kernel's word.
+#[test]
+fn the_statistics_say_which_user_is_connected() {
+    let _watchdog = watchdog(60);
+    let Some(town) = Town::new() else { return };
+    let server = town.serve(ANNA, &abstract_name(), ANYONE);
+    let endpoint = server.process.endpoints[0].to_string();
+    let connections_of = |user: u32| {
+        let stats = Started::new(&mut town.command(ANNA, &["stats", &endpoint, "--json"]), b"");
+        let stats: serde_json::Value = serde_json::from_str(&stats.finish().expect(0).text()).expect("JSON");
+        let users = stats["users"].as_array().expect("rows").clone();
+        let row = users.iter().find(|row| row["who"] == format!("uid {user}"));
+        row.map_or(0, |row| row["connections"].as_u64().expect("a number"))
+    };
+    assert_eq!((connections_of(BERT), connections_of(ANNA) > 0), (0, true));
+    let watch = ["watch", &endpoint, "1", "--access", "anyone"];
+    let watching = [(); 2].map(|()| Started::new(&mut town.command(BERT, &watch), b""));
+    eventually(PATIENCE, "both are there", || connections_of(BERT) == 2);
+    drop(watching);
+    eventually(PATIENCE, "both have gone", || connections_of(BERT) == 0);
+}

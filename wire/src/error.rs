@@ -116,7 +116,7 @@ pub enum ProtocolError {
     NoMemory(&'static str),
     /// Together the peers hold too much, and this one most.
     #[error(
-        "it holds {own} bytes, the most of all connections, which together hold {all}, over the limit of {limit}"
+        "it holds {own} bytes, the most of whoever holds most; all connections hold {all}, over the limit of {limit}"
     )]
     TooMuchBuffered {
         /// Bytes of this one.
@@ -126,6 +126,21 @@ pub enum ProtocolError {
         /// Bytes that are allowed.
         limit: usize,
     },
+    /// All connections of one user, or address, hold too much, and this one most.
+    #[error(
+        "it holds {own} bytes, the most of this user or address, whose connections hold {all}, over a share of {limit}"
+    )]
+    ShareOfBuffered {
+        /// Bytes of this one.
+        own: usize,
+        /// Bytes of all of that user or address.
+        all: usize,
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// It has not proved yet that it knows the token, and others who have not either want its place.
+    #[error("{0} others came behind it, before it had proved that it knows the token")]
+    TooManyUnproven(usize),
     /// What did not come in time.
     #[error("no {0} within the time allowed")]
     TimedOut(&'static str),
@@ -173,9 +188,16 @@ pub enum ProtocolError {
     },
 }
 
+/// What did not come in time, where a limit that can be set says how long that is.
+pub(crate) const FIRST_BYTE: &str = "first byte";
+pub(crate) const HELLO: &str = "hello";
+pub(crate) const PARTIAL_FRAME: &str = "end of a frame";
+pub(crate) const IDLE: &str = "sign of life";
+const WRITING: &str = "progress of writing";
+
 impl ProtocolError {
     /// The peer does not read.
-    pub const STALLED: ProtocolError = ProtocolError::TimedOut("progress of writing");
+    pub const STALLED: ProtocolError = ProtocolError::TimedOut(WRITING);
 
     /// What is to be sent to the peer can't be kept.
     pub const STARVED: ProtocolError = ProtocolError::NoMemory("what it is to read");
@@ -198,9 +220,42 @@ impl ProtocolError {
                 | ProtocolError::TooManyInFlight { .. }
                 | ProtocolError::NoMemory(_)
                 | ProtocolError::TooMuchBuffered { .. }
+                | ProtocolError::ShareOfBuffered { .. }
+                | ProtocolError::TooManyUnproven(_)
                 | ProtocolError::Unproven
                 | ProtocolError::NoRandomness
         )
+    }
+
+    /// The limit that was passed, if one was, by its name in [`ConnectionLimits`](crate::ConnectionLimits) or in what a
+    /// server's user may set besides.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        Some(match self {
+            ProtocolError::TooLarge { .. } | ProtocolError::TextNotFrames { .. } => "max_payload",
+            ProtocolError::TooManyInFlight { what, .. } => match *what {
+                "calls" => "max_in_flight",
+                "bytes" => "max_in_flight_bytes",
+                "attachments" => "max_attachments",
+                other => other,
+            },
+            ProtocolError::UnaskedPart(_) => "stream_credit",
+            ProtocolError::OutboxFull(_) => "outbox_hard",
+            ProtocolError::SlowSubscriber { .. } => "outbox_soft",
+            ProtocolError::NoMemory(_) => "memory",
+            ProtocolError::TooMuchBuffered { .. } => "max_buffered",
+            ProtocolError::ShareOfBuffered { .. } => "max_buffered share",
+            ProtocolError::TooManyUnproven(_) => "unproven",
+            ProtocolError::TimedOut(what) => match *what {
+                FIRST_BYTE => "first_byte_timeout",
+                HELLO => "hello_timeout",
+                PARTIAL_FRAME => "partial_frame_timeout",
+                WRITING => "write_stall_timeout",
+                IDLE => "idle_timeout",
+                other => other,
+            },
+            _ => return None,
+        })
     }
 
     /// What the peer is told.
@@ -212,6 +267,8 @@ impl ProtocolError {
             | ProtocolError::SlowSubscriber { .. }
             | ProtocolError::NoMemory(_)
             | ProtocolError::NoRandomness
+            | ProtocolError::TooManyUnproven(_)
+            | ProtocolError::ShareOfBuffered { .. }
             | ProtocolError::TooMuchBuffered { .. } => ResultCode::BUSY,
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,
@@ -231,6 +288,29 @@ impl ProtocolError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_go_by_the_names_of_their_fields() {
+        let limits = format!("{:?}", crate::ConnectionLimits::default());
+        let passed = [
+            ProtocolError::TooLarge { length: 2, limit: 1 },
+            ProtocolError::TooManyInFlight { what: "calls", limit: 1 },
+            ProtocolError::TooManyInFlight { what: "bytes", limit: 1 },
+            ProtocolError::TooManyInFlight { what: "attachments", limit: 1 },
+            ProtocolError::OutboxFull(1),
+            ProtocolError::SlowSubscriber { topic: 1, waiting: 1 },
+            ProtocolError::TimedOut(HELLO),
+            ProtocolError::TimedOut(PARTIAL_FRAME),
+            ProtocolError::TimedOut(IDLE),
+            ProtocolError::STALLED,
+        ];
+        for error in passed {
+            let name = error.limit().expect("a limit");
+            assert!(limits.contains(&format!(" {name}: ")), "{name}");
+        }
+        assert_eq!(ProtocolError::TimedOut(FIRST_BYTE).limit(), Some("first_byte_timeout"));
+        assert_eq!((ProtocolError::CutOff.limit(), ProtocolError::Unproven.limit()), (None, None));
+    }
 
     #[test]
     fn a_refusals_text_drives_no_terminal() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::connection::Input;
-use crate::error::ProtocolError;
+use crate::error::{IDLE, ProtocolError};
 use crate::flow::Flow;
 use crate::memory::{self, NoMemory};
 use crate::settings::Settings;
@@ -293,7 +293,7 @@ impl Plain {
         if !is_stalled && (!is_due || input == Input::Waiting) {
             return false;
         }
-        self.fail(if is_stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut("sign of life") });
+        self.fail(if is_stalled { ProtocolError::STALLED } else { ProtocolError::TimedOut(IDLE) });
         // From here on the peer has time to close.
         self.flow.touch(now);
         true

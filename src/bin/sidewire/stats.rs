@@ -119,6 +119,13 @@ pub(crate) fn statistics(stats: &Stats, uptime: Duration, value_bytes: usize) ->
     let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
     let handling = &stats.handling;
     let ranges = handling.ranges().map(|(below, count)| json!({ "below_us": micros(below), "count": count }));
+    let users = stats.users.iter().map(|usage| {
+        json!({
+            "who": usage.party.to_string(),
+            "connections": usage.connections,
+            "bytes": usage.buffered,
+        })
+    });
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -151,6 +158,8 @@ pub(crate) fn statistics(stats: &Stats, uptime: Duration, value_bytes: usize) ->
         "streams_stalled": stats.streams_stalled,
         "datagrams_dropped": stats.datagrams_dropped,
         "answers_to_nobody": stats.answers_to_nobody,
+        "limits": stats.limits,
+        "users": users.collect::<Vec<_>>(),
     })
 }
 

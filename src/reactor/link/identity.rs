@@ -5,10 +5,13 @@ use std::time::Instant;
 
 use sidewire_platform::Peer;
 
-use super::super::site::{Admission, Refusals, Site};
+use super::super::memory::Memory;
+use super::super::parties::{Door, PartyId};
+use super::super::site::{Admission, Refusals};
+use super::super::source::Source;
 use super::super::system::{StreamIo, System};
 use super::{Link, Quota};
-use sidewire_wire::Fact;
+use sidewire_wire::{Fact, ResultCode};
 
 impl<Y: System> Link<Y> {
     /// Asks the system who is there, and holds them to the listener's policy. `heard`: something was
@@ -17,20 +20,22 @@ impl<Y: System> Link<Y> {
     #[inline]
     pub(crate) fn identify(
         &mut self,
-        site: &Site,
+        at: &Source<Y>,
+        memory: &mut Memory,
         refusals: &mut Refusals,
         now: Instant,
         heard: bool,
     ) -> io::Result<()> {
         match self.peer {
             Some(_) => Ok(()),
-            None => self.identify_now(site, refusals, now, heard),
+            None => self.identify_now(at, memory, refusals, now, heard),
         }
     }
 
     fn identify_now(
         &mut self,
-        site: &Site,
+        at: &Source<Y>,
+        memory: &mut Memory,
         refusals: &mut Refusals,
         now: Instant,
         heard: bool,
@@ -45,16 +50,35 @@ impl<Y: System> Link<Y> {
             }
         };
         if !self.quota.is_refused() {
-            match site.identify(&peer, &self.stream, unknown.as_ref(), &mut self.protocol, refusals, now) {
-                Admission::Admitted => self.quota = Quota::CountedForPeer,
-                Admission::Refused if heard => self.quota = Quota::RefusedLate,
-                Admission::Refused => self.quota = Quota::Refused,
-                Admission::Dropped => self.tell(Fact::Broken),
+            let entered = at.site.admits(&peer, &self.stream, unknown.as_ref()).and_then(|()| {
+                // One who is heard has had his place before anybody knew who he is.
+                let taken = at.connections - usize::from(heard);
+                let door = Door { source: at.number(), taken, rule: at.site.per_peer };
+                memory.parties.enter(&peer, at.site.us(), door).map_err(|crowded| {
+                    at.site.report_crowded(&peer, &crowded);
+                    refusals.count("max_connections_per_peer");
+                    ResultCode::BUSY
+                })
+            });
+            match entered {
+                Ok(party) => self.join(party, memory),
+                Err(rc) => match refusals.refuse(&mut self.protocol, rc, now) {
+                    Admission::Refused if heard => self.quota = Quota::RefusedLate,
+                    Admission::Refused => self.quota = Quota::Refused,
+                    Admission::Dropped => self.tell(Fact::Broken),
+                },
             }
         }
         self.peer = Some(peer);
-        self.prepare_to_fetch(site);
+        self.prepare_to_fetch(&at.site);
         Ok(())
+    }
+
+    /// From now on it is on this account, with what it holds.
+    fn join(&mut self, party: PartyId, memory: &mut Memory) {
+        memory.parties.account(self.party, self.accounted, 0);
+        memory.parties.account(party, 0, self.accounted);
+        (self.party, self.quota) = (party, Quota::CountedForPeer);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::system::System;
 use super::super::topics::{Publication, Topics};
-use super::{Context, Link, Scope, Service};
+use super::{Context, Link, PeerName, Scope, Service};
 use sidewire_wire::{Connection, Protocol, Pushed, Ticket};
 
 impl<Y: System> Link<Y> {
@@ -20,7 +20,12 @@ impl<Y: System> Link<Y> {
                     context.counters.event();
                     context.counters.event_dropped();
                 }
-                Pushed::Dropped | Pushed::Ended => context.counters.event_dropped(),
+                Pushed::Ended => context.counters.event_dropped(),
+                Pushed::Dropped => {
+                    context.counters.event_dropped();
+                    let (site, waiting) = (context.scope.site, connection.flow().waiting());
+                    site.report_dropped(publication.topic, PeerName(self.peer.as_ref()), waiting);
+                }
                 Pushed::Nobody => {}
             }
         }

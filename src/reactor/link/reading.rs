@@ -100,9 +100,9 @@ impl<Y: System> Link<Y> {
         if count == 0 {
             return Ok(None);
         }
-        let Scope { site, begun, .. } = context.scope;
-        if let Err(error) = self.identify(site, context.refusals, begun, true) {
-            log::debug!("{}: who is there: {error}", site.endpoint);
+        let begun = context.scope.begun;
+        if let Err(error) = self.identify(context.at, context.memory, context.refusals, begun, true) {
+            log::debug!("{}: who is there: {error}", context.scope.site.endpoint);
         }
         budget.bytes = budget.bytes.saturating_sub(count);
         context.traffic.read += count;

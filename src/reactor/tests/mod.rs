@@ -31,6 +31,7 @@ mod handover;
 mod identity;
 mod idle;
 mod numbers;
+mod parties;
 mod parts;
 mod pings;
 mod places;
@@ -38,13 +39,14 @@ mod spinning;
 mod stops;
 mod streams;
 mod tasks;
+mod unproven;
 mod visits;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire_platform::{Endpoint, User};
+use sidewire_platform::{Endpoint, Peer, User};
 
 use super::system::memory::{Caller, Memory, World};
 use super::*;
@@ -267,8 +269,9 @@ impl Stage {
             policy: Policy::of(&access, OwnIdentity::of(User::Uid(WE), None), false).expect("a policy"),
             settings: Arc::new(settings),
             max_connections: self.limits.listener.max_connections,
+            per_peer: self.limits.listener.per_peer(&access, u64::MAX),
+            unproven: None,
             tallies: Tallies::default(),
-            parties: Parties::new(self.limits.listener.share(&access, u64::MAX)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Connection, OpenCalls, Phase};
-use crate::error::ProtocolError;
+use crate::error::{self, ProtocolError};
 use crate::flow::after;
 use crate::limits::{LATE, REFUSAL_WAIT};
 
@@ -95,11 +95,11 @@ impl Connection {
         let Some((_, expired)) = due else { return false };
         self.fail(
             match expired {
-                Expired::FirstByte => ProtocolError::TimedOut("first byte"),
-                Expired::Hello => ProtocolError::TimedOut("hello"),
-                Expired::PartialFrame => ProtocolError::TimedOut("end of a frame"),
+                Expired::FirstByte => ProtocolError::TimedOut(error::FIRST_BYTE),
+                Expired::Hello => ProtocolError::TimedOut(error::HELLO),
+                Expired::PartialFrame => ProtocolError::TimedOut(error::PARTIAL_FRAME),
                 Expired::WriteStall => ProtocolError::STALLED,
-                Expired::Idle => ProtocolError::TimedOut("sign of life"),
+                Expired::Idle => ProtocolError::TimedOut(error::IDLE),
                 Expired::Refusal => ProtocolError::TimedOut("first bytes"),
             }
             .into(),
