@@ -31,13 +31,13 @@ pub struct Limits {
     /// Of every listener that has none of its own ([`Listen::limits`](crate::Listen::limits)).
     pub listener: ListenerLimits,
     /// Bytes that all connections of a server may hold in unfinished frames and outboxes
-    /// together. At more the largest of whoever holds most, with all its connections, are closed, and told so ("busy",
-    /// -6) if their sockets take that at once. Default 1 GiB.
+    /// together. At more the largest are closed, and told so ("busy", -6) if their sockets take that at once: of others
+    /// than our own user and the system's, as long as one of them holds more than a share; else of whoever holds most.
+    /// Default 1 GiB.
     ///
-    /// Of others than our own user and the system's, one user or address may hold three quarters of what all others
-    /// leave of it beyond a sixteenth, which is kept for newcomers; or, if that is more, a 1,024th of it (1 MiB). The first
-    /// may have 720 MiB. Beyond that its own largest connection is closed in the same way. Who counts as one is said at
-    /// [`max_connections_per_peer`](ListenerLimits::max_connections_per_peer).
+    /// The share of one user or address is three quarters of what all others leave beyond a sixteenth, or a 1,024th
+    /// (1 MiB) if that is more. Who is farthest beyond it pays first, so nobody loses anything for what another has filled.
+    /// Who counts as one is said at [`max_connections_per_peer`](ListenerLimits::max_connections_per_peer).
     ///
     /// Where the system gives less than that, a request or a reply for which there is no memory is
     /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a
@@ -182,8 +182,12 @@ pub(crate) enum PerPeer {
 pub(crate) fn share(whole: usize, others: usize) -> usize {
     let left = whole.saturating_sub(others);
     let to_share = left.saturating_sub(whole / KEPT_PART);
-    let little = (whole / LITTLE_PART).max(1);
-    (to_share - to_share.div_ceil(4)).max(little).min(left)
+    (to_share - to_share / 4).max(little(whole)).min(left)
+}
+
+/// What each of them may hold as long as there is any.
+pub(crate) fn little(whole: usize) -> usize {
+    (whole / LITTLE_PART).max(1)
 }
 
 impl Default for Limits {
@@ -282,9 +286,9 @@ mod tests {
             [0, 11_520, 14_400, 15_000, 16_380, 16_384].map(|others| share(16_384, others)),
             [11_520, 2_880, 720, 270, 4, 0]
         );
-        // One of few may still have one, and does not have all.
-        assert_eq!([0, 1, 2, 4, 100].map(|whole| share(whole, 0)), [0, 1, 1, 3, 70]);
-        assert!((0..5000).all(|whole| share(whole, 0) < whole.max(2)));
+        // Of a few one may have all: there is nothing to share.
+        assert_eq!([0, 1, 2, 3, 4, 100].map(|whole| share(whole, 0)), [0, 1, 2, 3, 3, 71]);
+        assert!((4..5000).all(|whole| share(whole, 0) < whole));
         assert_eq!(share(1 << 30, 0), 720 << 20);
         assert!(share(usize::MAX, 1) > 1 << 30, "no sum is too large");
     }

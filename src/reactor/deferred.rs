@@ -497,8 +497,8 @@ impl<Y: System> Reactor<Y> {
         link.account(link.protocol().buffered(), &mut self.memory);
         if link.protocol().flow().is_backed_up() {
             self.with_link(key, Task::Send, service);
-            if self.memory.is_pressed() {
-                self.relieve(service);
+            if self.memory.is_short() {
+                self.shed_memory(service);
             }
         }
         let Some(link) = self.links.get_mut(key) else { return };

@@ -25,8 +25,6 @@ pub(crate) struct Memory {
     pub(crate) parties: Parties,
     held: usize,
     most: usize,
-    /// Who was the last to need more, if so much is held that it may be too much for one.
-    growing: Option<PartyId>,
 }
 
 /// How many outbox buffers a loop keeps for its links.
@@ -43,7 +41,6 @@ impl Memory {
             parties: Parties::new(counters),
             held: 0,
             most,
-            growing: None,
         }
     }
 
@@ -77,20 +74,11 @@ impl Memory {
     fn note(&mut self, party: PartyId, account: &mut usize, held: usize) {
         self.held = self.held + held - *account;
         self.parties.account(party, *account, held);
-        // Below that nobody can hold more than his [share](crate::limits::share).
-        if held > *account && self.held > self.most / 16 * 11 {
-            self.growing = Some(party);
-        }
         *account = held;
     }
 
-    /// Whether somebody may hold too much since he was given more.
     #[inline]
-    pub(crate) fn is_pressed(&self) -> bool {
-        self.growing.is_some()
-    }
-
-    fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.held > self.most
     }
 }
@@ -136,24 +124,25 @@ impl<Y: System> Reactor<Y> {
         self.memory.held
     }
 
-    /// Whoever was given more has more than his share, or all connections together hold too much: the largest of his, or
-    /// of whoever holds most, are told so, if their sockets take that at once, and closed.
+    /// All connections together hold too much: the largest of whoever is farthest beyond its share, or else of whoever
+    /// holds most, are told so, if their sockets take that at once, and closed.
     #[cold]
-    pub(super) fn relieve(&mut self, service: &mut impl Service) {
+    pub(super) fn shed_memory(&mut self, service: &mut impl Service) {
         self.check_accounts();
-        let Some(growing) = self.memory.growing.take() else { return };
-        let most = self.memory.most;
-        while let Some((all, limit)) = self.memory.parties.excess(growing, most, self.memory.held) {
-            let error = |own| ProtocolError::ShareOfBuffered { own, all, limit };
-            if !self.shed_largest_of(growing, error, service) {
-                break;
-            }
-        }
         while self.memory.is_short() {
-            let Some(party) = self.memory.parties.largest() else { return };
-            let all = self.memory.held;
-            let error = |own| ProtocolError::TooMuchBuffered { own, all, limit: most };
-            if !self.shed_largest_of(party, error, service) {
+            let (all, limit) = (self.memory.held, self.memory.most);
+            let was_shed = match self.memory.parties.debtor(limit, all) {
+                Some((party, all, limit)) => {
+                    let error = |own| ProtocolError::ShareOfBuffered { own, all, limit };
+                    self.shed_largest_of(party, error, service)
+                }
+                None => {
+                    let Some(party) = self.memory.parties.largest() else { return };
+                    let error = |own| ProtocolError::TooMuchBuffered { own, all, limit };
+                    self.shed_largest_of(party, error, service)
+                }
+            };
+            if !was_shed {
                 return;
             }
         }

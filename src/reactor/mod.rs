@@ -337,8 +337,8 @@ impl<Y: System> Reactor<Y> {
 
     fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         self.work_link(key, to_the_end, service);
-        if self.memory.is_pressed() {
-            self.relieve(service);
+        if self.memory.is_short() {
+            self.shed_memory(service);
         }
     }
 

@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::access::OwnIdentity;
 use crate::counters::{Counters, Usage};
-use crate::limits::{PerPeer, share};
+use crate::limits::{PerPeer, little, share};
 use crate::stats::Party;
 use sidewire_wire::memory;
 
@@ -182,12 +182,15 @@ impl Parties {
         }
     }
 
-    /// If it holds more than its share of so many bytes, of which all together hold so many: what it holds, and its share.
-    pub(crate) fn excess(&self, id: PartyId, whole: usize, all: usize) -> Option<(usize, usize)> {
-        let account = self.accounts.get(usize::from(id.0)).filter(|account| !account.is_ours)?;
-        let held = account.usage.bytes.get();
-        let most = share(whole, all - held);
-        (held > most).then_some((held, most))
+    /// Who is farthest beyond its share of so many bytes, of which all together hold so many; what it holds, and its share.
+    pub(crate) fn debtor(&self, whole: usize, all: usize) -> Option<(PartyId, usize, usize)> {
+        let judged = self.accounts.iter().filter(|(_, account)| !account.is_ours).map(|(index, account)| {
+            let held = account.usage.bytes.get();
+            (index, held, share(whole, all - held).max(little(whole)))
+        });
+        let beyond = judged.filter(|(_, held, most)| held > most);
+        let (index, held, most) = beyond.max_by_key(|(_, held, most)| held - most)?;
+        Some((PartyId(u16::try_from(index).ok()?), held, most))
     }
 
     /// Who holds most bytes.
@@ -301,7 +304,7 @@ mod tests {
         let first = hall.enter(&user(1), 0).expect("room");
         assert!((0..79).all(|_| hall.enter(&user(WE), 0).is_ok()));
         // Of the 81 that are left 10 are kept for newcomers, and a quarter of the others.
-        assert_eq!(hall.fill(&user(1), 0), 52);
+        assert_eq!(hall.fill(&user(1), 0), 53);
         assert_eq!(hall.fill(&user(2), 0), 13);
         hall.parties.leave(first, 0);
         hall.taken[0] -= 1;
@@ -313,28 +316,36 @@ mod tests {
         let mut hall = Hall::new(PerPeer::Share { places: 1600, descriptors: usize::MAX });
         assert_eq!((hall.fill(&user(1), 0), hall.fill(&user(1), 1)), (1125, 0));
         assert_eq!(hall.fill(&user(2), 1), 1125);
-        assert_eq!(hall.fill(&user(3), 0), 281, "as others leave it there");
+        assert_eq!(hall.fill(&user(3), 0), 282, "as others leave it there");
     }
 
     #[test]
     fn all_listeners_share_the_descriptors() {
         let mut hall = Hall::new(PerPeer::Share { places: 16_384, descriptors: 1600 });
         assert_eq!([0, 1].map(|source| hall.fill(&user(1), source)), [1125, 0]);
-        assert_eq!([1, 0].map(|source| hall.fill(&user(2), source)), [281, 0]);
+        assert_eq!([1, 0].map(|source| hall.fill(&user(2), source)), [282, 0]);
     }
 
     #[test]
-    fn bytes_are_shared_by_the_same_rule() {
+    fn who_is_farthest_beyond_his_share_of_bytes_is_known() {
         let mut hall = Hall::new(PerPeer::All);
         let [ours, first, second] = [WE, 1, 2].map(|uid| hall.enter(&user(uid), 0).expect("room"));
-        hall.parties.account(first, 0, 1125);
-        assert_eq!(hall.parties.excess(first, 1600, 1125), None);
-        hall.parties.account(first, 1125, 1126);
-        assert_eq!(hall.parties.excess(first, 1600, 1126), Some((1126, 1125)));
-        hall.parties.account(second, 0, 300);
-        assert_eq!(hall.parties.excess(first, 1600, 1426), Some((1126, 900)));
-        hall.parties.account(ours, 0, 1599);
-        assert_eq!((hall.parties.excess(ours, 1600, 3025), hall.parties.largest()), (None, Some(ours)));
-        assert_eq!(hall.parties.bytes(), 3025);
+        hall.parties.account(first, 0, 1200);
+        hall.parties.account(second, 0, 401);
+        // Of 1600, 1200 and 401 leave 1199 and 400 to each other; a hundred of each is kept.
+        assert_eq!(hall.parties.debtor(1600, 1601), Some((first, 1200, 825)));
+        hall.parties.account(first, 1200, 300);
+        assert_eq!(hall.parties.debtor(1600, 701), None);
+        hall.parties.account(ours, 0, 1000);
+        assert_eq!(hall.parties.debtor(1600, 1701), Some((second, 401, 150)), "ours may have all");
+        hall.parties.account(first, 300, 1);
+        hall.parties.account(second, 401, 1);
+        hall.parties.account(ours, 1000, 1599);
+        assert_eq!(
+            (hall.parties.debtor(1600, 1601), hall.parties.largest()),
+            (None, Some(ours)),
+            "a little is fine"
+        );
+        assert_eq!(hall.parties.bytes(), 1601);
     }
 }

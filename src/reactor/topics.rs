@@ -151,8 +151,8 @@ impl<Y: System> Reactor<Y> {
         if fan_out.left.len() > 0 {
             self.topics.fan_out = Some(fan_out);
         }
-        if self.memory.is_pressed() {
-            self.relieve(service);
+        if self.memory.is_short() {
+            self.shed_memory(service);
         }
     }
 
