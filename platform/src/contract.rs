@@ -18,11 +18,11 @@ use mio::{Interest, Token};
 use super::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
     ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
-    PollDescriptor, Program, Registry, Reserve, StartLock, Started, Stream, Waker,
+    PollDescriptor, Program, Recording, Registry, Reserve, StartLock, Started, Stream, Waker,
 };
 use crate::{
-    Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, SendBuffer,
-    StopSignals, User,
+    Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, RecordingFile, Ring,
+    SendBuffer, StopSignals, User,
 };
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
@@ -51,6 +51,8 @@ const _: () = {
     is_shared::<Started>();
     is_shared::<StartLock>();
     is_shared::<InstanceLock>();
+    is_shared::<Recording>();
+    is_shared::<RecordingFile>();
     is_shared::<Reserve>();
     is_shared::<StopSignals>();
 };
@@ -258,6 +260,13 @@ const _: fn(&[u8]) -> Option<OsString> = super::decode_text;
 
 const _: fn(&Path, &[u8]) -> io::Result<()> = super::create_private_file;
 const _: fn(&Path, usize) -> io::Result<Vec<u8>> = super::read_private_file;
+
+const _: fn() -> Recording = Recording::in_memory;
+const _: fn(&str, &[u8]) -> io::Result<Recording> = Recording::create;
+const _: fn(&Recording) -> &Ring = Recording::ring;
+const _: fn(&Recording) -> Option<&Path> = Recording::path;
+const _: fn(&Recording, &[u8]) -> io::Result<()> = Recording::describe;
+const _: fn() -> Vec<RecordingFile> = super::recordings;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

@@ -39,6 +39,8 @@ pub(crate) enum Call {
     RecordLock,
     /// fchmod(2) of a socket without a name.
     SetMode,
+    /// The reservation of a file's room (fallocate(2)).
+    Reserve,
 }
 
 /// What a call answers.

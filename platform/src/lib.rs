@@ -31,6 +31,7 @@
 //! | `poll.rs` | [`Poll`], [`Registry`], [`Events`], [`Event`], [`Waker`], [`PollDescriptor`] | what a loop waits with (on Unix mio's), and that as a descriptor for other loops |
 //! | `private.rs` | [`create_private_file`], [`read_private_file`] | files for secrets |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
+//! | `recording.rs` | [`Recording`], [`recordings`] | a ring of records that outlives its process |
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
 //! | `text.rs` | [`encode_text`], [`decode_text`] | texts of the system as bytes |
@@ -93,6 +94,10 @@
 //! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted. The exceptions are a channel over
 //! which a [`Listener`] is expected, and where attachments were asked for.
 //!
+//! **Recordings.** [`Recording`] is memory of fixed size, of zeros at first, which may be a file that stays when the process is
+//! killed. Whoever writes to it makes no system call. [`recordings`] finds those that are there, and reads them without
+//! their servers' help.
+//!
 //! **Peers.** Facts only, as values: [`Peer`]. What takes the system longer is told when it is asked for:
 //! [`Stream::is_member`], [`Stream::executable`], and the same of a [`Channel`]. What follows from them is the caller's policy.
 
@@ -113,6 +118,7 @@ mod manager;
 pub mod peer;
 #[cfg(any(unix, windows))]
 mod private;
+mod recording;
 mod spin;
 mod start;
 mod stop;
@@ -140,14 +146,16 @@ pub use os::AsyncChannel;
 pub use os::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
     ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
-    PollDescriptor, Program, Registry, Reserve, StartLock, Started, Stream, Waker, activated,
+    PollDescriptor, Program, Recording, Registry, Reserve, StartLock, Started, Stream, Waker, activated,
     allow_foreground, carries_attachments, create_private_file, current_integrity, current_user,
     datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit, local_endpoints,
-    raise_descriptor_limit, read_private_file, standard_error, stream_schemes, tell_manager, user_name,
+    raise_descriptor_limit, read_private_file, recordings, standard_error, stream_schemes, tell_manager,
+    user_name,
 };
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};
 pub use peer::{Address, Credentials, Group, Peer, Sid, User};
+pub use recording::{RING_RECORDS, RecordCells, RecordingFile, Ring};
 pub use spin::Look;
 pub use start::Busy;
 pub use stop::StopSignals;

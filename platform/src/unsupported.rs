@@ -22,7 +22,7 @@ use crate::instance::Claim;
 use crate::manager::Notice;
 use crate::peer::{Address, Group, Peer, User};
 use crate::start::Busy;
-use crate::{BindOptions, Carried};
+use crate::{BindOptions, Carried, RecordingFile, Ring};
 
 #[path = "contract.rs"]
 mod contract;
@@ -70,6 +70,38 @@ pub fn create_private_file(_path: &Path, _bytes: &[u8]) -> io::Result<()> {
 #[allow(missing_docs, clippy::missing_errors_doc)] // See unix/private.rs.
 pub fn read_private_file(_path: &Path, _most: usize) -> io::Result<Vec<u8>> {
     unsupported()
+}
+
+/// A ring of records that one thread writes.
+#[derive(Debug)]
+pub struct Recording(Box<Ring>);
+
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/recording.rs.
+impl Recording {
+    #[must_use]
+    pub fn in_memory() -> Recording {
+        Recording(crate::recording::boxed())
+    }
+    pub fn create(_name: &str, _text: &[u8]) -> io::Result<Recording> {
+        unsupported()
+    }
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        &self.0
+    }
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        None
+    }
+    pub fn describe(&self, _text: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[allow(missing_docs)] // See unix/recording.rs.
+#[must_use]
+pub fn recordings() -> Vec<RecordingFile> {
+    Vec::new()
 }
 
 /// Where what frames name is fetched from.

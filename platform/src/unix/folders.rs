@@ -115,11 +115,26 @@ impl Folders {
         paths
     }
 
+    /// Those of the folders that are there and private, the preferred one first.
+    pub(super) fn private_folders(&self) -> impl Iterator<Item = PathBuf> {
+        let mut seen = Vec::new();
+        self.candidates().filter(move |folder| {
+            // One may go by two names.
+            let identity = check(folder, self.uid).ok();
+            identity.is_some_and(|identity| {
+                !seen.contains(&identity) && {
+                    seen.push(identity);
+                    true
+                }
+            })
+        })
+    }
+
     /// The names of what lies in these folders and may be a server's socket, each once.
     pub(super) fn names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
-        let private = self.candidates().filter(|folder| check(folder, self.uid).is_ok());
-        for entry in private.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        for entry in self.private_folders().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten()
+        {
             let may_be = entry.file_type().is_ok_and(|kind| kind.is_socket() || kind.is_symlink());
             let name = entry.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".sock"));

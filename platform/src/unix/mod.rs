@@ -35,6 +35,7 @@ mod poll;
 mod private;
 mod process;
 mod reasons;
+mod recording;
 mod rights;
 mod signals;
 mod socket;
@@ -67,6 +68,7 @@ pub use owned::Owned;
 pub use poll::{Event, Events, Poll, PollDescriptor, Registry, Waker};
 pub use private::{create_private_file, read_private_file};
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
+pub use recording::{Recording, recordings};
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]
 pub use standard::{has_standard_input, has_standard_output};

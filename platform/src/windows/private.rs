@@ -41,34 +41,9 @@ use crate::{Sid, User};
 ///
 /// Windows: a descriptor of this user and SYSTEM, and of nobody else. Unix: mode 0600.
 pub fn create_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let user = token_user(process_token()?.as_handle())?;
-    let text = U16CString::from_str_truncate(format!("O:{user}D:P(A;;FA;;;{user})(A;;FA;;;SY)"));
-    let descriptor = SecurityDescriptor::deserialize(&text)?;
-    let mut attributes = SECURITY_ATTRIBUTES {
-        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
-        lpSecurityDescriptor: ptr::null_mut(),
-        bInheritHandle: 0,
-    };
-    descriptor.write_to_security_attributes(&mut attributes);
     let beside = crate::private::beside(path);
     let (name, final_name) = (wide(&beside)?, wide(path)?);
-    // SAFETY: the name ends with a NUL; it, the descriptor and `attributes` live until the call returns.
-    let handle = unsafe {
-        CreateFileW(
-            name.as_ptr(),
-            GENERIC_WRITE,
-            0,
-            &raw const attributes,
-            CREATE_NEW,
-            FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT,
-            ptr::null_mut(),
-        )
-    };
-    if handle == INVALID_HANDLE_VALUE {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
-    let mut file = unsafe { File::from_raw_handle(handle) };
+    let mut file = create_new(&beside, GENERIC_WRITE, 0)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drop(file);
     let placed = written.and_then(|()| {
@@ -81,6 +56,37 @@ pub fn create_private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
     });
     placed.inspect_err(|_| drop(std::fs::remove_file(&beside)))
+}
+
+/// Creates a file that is this user's and SYSTEM's alone, and opens it. `share`: as what others may open it meanwhile.
+pub(super) fn create_new(path: &Path, access: u32, share: u32) -> io::Result<File> {
+    let user = token_user(process_token()?.as_handle())?;
+    let text = U16CString::from_str_truncate(format!("O:{user}D:P(A;;FA;;;{user})(A;;FA;;;SY)"));
+    let descriptor = SecurityDescriptor::deserialize(&text)?;
+    let mut attributes = SECURITY_ATTRIBUTES {
+        nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+        lpSecurityDescriptor: ptr::null_mut(),
+        bInheritHandle: 0,
+    };
+    descriptor.write_to_security_attributes(&mut attributes);
+    let name = wide(path)?;
+    // SAFETY: the name ends with a NUL; it, the descriptor and `attributes` live until the call returns.
+    let handle = unsafe {
+        CreateFileW(
+            name.as_ptr(),
+            access,
+            share,
+            &raw const attributes,
+            CREATE_NEW,
+            FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT,
+            ptr::null_mut(),
+        )
+    };
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so `handle` is open and nobody else owns it.
+    Ok(unsafe { File::from_raw_handle(handle) })
 }
 
 /// With a NUL behind it, and none within.
@@ -117,7 +123,8 @@ pub fn read_private_file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     crate::private::read_at_most(file, most)
 }
 
-fn objection(file: &File) -> io::Result<Option<String>> {
+/// What is against taking it for a file that is the user's alone.
+pub(super) fn objection(file: &File) -> io::Result<Option<String>> {
     if file.metadata()?.file_attributes() & (FILE_ATTRIBUTE_REPARSE_POINT | FILE_ATTRIBUTE_DIRECTORY) != 0 {
         return Ok(Some("it is no file".to_owned()));
     }

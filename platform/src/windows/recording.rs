@@ -1,0 +1,248 @@
+//! A ring of records that outlives the process: memory that is a file of the user's.
+//!
+//! Not proven on real Windows, but seen under Wine: that a file reads as its mapped view was written, also when the process has
+//! been killed. "MapViewOfFile function" (learn.microsoft.com/windows/win32/api/memoryapi/nf-memoryapi-mapviewoffile)
+//! promises no coherence with ReadFile; files of local disks have it, since both go by the same cache.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, thread};
+
+use windows_sys::Win32::Foundation::{
+    ERROR_FILE_EXISTS, ERROR_SHARING_VIOLATION, GENERIC_READ, GENERIC_WRITE,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+};
+use windows_sys::Win32::System::Memory::{
+    CreateFileMappingW, FILE_MAP_WRITE, MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFile, PAGE_READWRITE,
+    UnmapViewOfFile,
+};
+
+use super::pipe::has_code;
+use super::private::{create_new, objection};
+use crate::recording::{self, FILE, HEADER, RecordingFile, Ring};
+
+/// A ring of records that one thread writes.
+#[derive(Debug)]
+pub struct Recording {
+    /// In `memory`.
+    ring: NonNull<Ring>,
+    memory: Memory,
+}
+
+/// Where the ring lies.
+#[derive(Debug)]
+enum Memory {
+    /// In a box of our own.
+    Boxed,
+    Mapped(Placed),
+}
+
+/// A file that is mapped.
+#[derive(Debug)]
+struct Placed {
+    /// Nobody else can open it for writing meanwhile, which is how others see that its server is there.
+    file: File,
+    path: PathBuf,
+}
+
+// SAFETY: the memory belongs to this value and to no thread, and is there until it is dropped; all that is done with it
+// goes through atomics.
+unsafe impl Send for Recording {}
+// SAFETY: as above.
+unsafe impl Sync for Recording {}
+
+impl Recording {
+    /// One that ends with the process.
+    #[must_use]
+    pub fn in_memory() -> Recording {
+        Recording { ring: NonNull::from(Box::leak(recording::boxed())), memory: Memory::Boxed }
+    }
+
+    /// One in a file, which others of this user find by [`recordings`](crate::recordings), also when this process has been
+    /// killed, and which is gone when this is dropped; not if that is because its thread panics. `name` becomes a part of the file's name,
+    /// `text` is what it says of itself, of which it takes about 4,000 bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of creating and mapping it; that there is no folder for it, or no room.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a descriptor of this user and SYSTEM, and of nobody
+    /// else. Unix: where `local:` sockets are, mode 0600.
+    pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
+        let folder = folder().ok_or_else(|| io::Error::other("%LOCALAPPDATA% is not set"))?;
+        fs::create_dir_all(&folder)?;
+        let (file, path) = loop {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let path = folder.join(recording::file_name(name, NEXT.fetch_add(1, Ordering::Relaxed)));
+            let share = FILE_SHARE_READ | FILE_SHARE_DELETE;
+            match create_new(&path, GENERIC_READ | GENERIC_WRITE, share) {
+                Ok(file) => break (file, path),
+                // Of a process that had our number.
+                Err(error) if has_code(&error, ERROR_FILE_EXISTS) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let mut placed = Placed { file, path };
+        match placed.map(text) {
+            Ok(ring) => Ok(Recording { ring, memory: Memory::Mapped(placed) }),
+            Err(error) => {
+                placed.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Its records.
+    #[inline]
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        // SAFETY: `ring` points to a ring, of zeros at first, in memory that goes only with this value.
+        unsafe { self.ring.as_ref() }
+    }
+
+    /// Where its file is, if it has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.memory {
+            Memory::Boxed => None,
+            Memory::Mapped(placed) => Some(&placed.path),
+        }
+    }
+
+    /// Says something else of itself.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of writing.
+    pub fn describe(&self, text: &[u8]) -> io::Result<()> {
+        match &self.memory {
+            Memory::Boxed => Ok(()),
+            Memory::Mapped(placed) => placed.describe(text),
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        match &self.memory {
+            // SAFETY: it was boxed, and nobody borrows it any more.
+            Memory::Boxed => drop(unsafe { Box::from_raw(self.ring.as_ptr()) }),
+            Memory::Mapped(placed) => {
+                // SAFETY: the ring lies that far behind the start of what was mapped.
+                let start = unsafe { self.ring.as_ptr().byte_sub(HEADER) };
+                // SAFETY: this is the view that was mapped, and nobody borrows any of it any more.
+                unsafe { UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: start.cast() }) };
+                if !thread::panicking() {
+                    placed.remove();
+                }
+            }
+        }
+    }
+}
+
+impl Placed {
+    fn map(&mut self, text: &[u8]) -> io::Result<NonNull<Ring>> {
+        // Written, not only made that long: the room is there from now on.
+        self.file.write_all(&[0; FILE])?;
+        // SAFETY: the file is open, and nothing else is given; the section keeps what it needs of it.
+        let section = unsafe {
+            CreateFileMappingW(self.file.as_raw_handle(), ptr::null(), PAGE_READWRITE, 0, 0, ptr::null())
+        };
+        if section.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so that the handle is open and nobody else owns it.
+        let section = unsafe { OwnedHandle::from_raw_handle(section) };
+        // SAFETY: the handle is open; the section is as long as the file, and the view keeps it.
+        let view = unsafe { MapViewOfFile(section.as_raw_handle(), FILE_MAP_WRITE, 0, 0, FILE) };
+        if view.Value.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        self.describe(text)?;
+        // SAFETY: the header lies in the view. The ring behind it is aligned, as views and the header are.
+        let ring = unsafe { view.Value.byte_add(HEADER) };
+        NonNull::new(ring.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    fn describe(&self, text: &[u8]) -> io::Result<()> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&recording::header(text))
+    }
+
+    fn remove(&self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::debug!("removing {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn folder() -> Option<PathBuf> {
+    let folder = PathBuf::from(env::var_os("LOCALAPPDATA")?);
+    folder.is_absolute().then(|| folder.join("Sidewire"))
+}
+
+/// The recordings of this user's servers: of those that run, and of those that did not end in order.
+///
+/// # Platform-specific behavior
+///
+/// In the folder `Sidewire` below `%LOCALAPPDATA%`, by what is in the files, not by their names: those of this user that nobody else may
+/// read or write, and no links.
+#[must_use]
+pub fn recordings() -> Vec<RecordingFile> {
+    let paths = folder().into_iter().flat_map(|folder| recording::paths_in(&folder).collect::<Vec<_>>());
+    paths.filter_map(open).collect()
+}
+
+fn open(path: PathBuf) -> Option<RecordingFile> {
+    let all = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    let mut options = OpenOptions::new();
+    options.share_mode(all).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    let file = options.read(true).open(&path).ok()?;
+    if !matches!(objection(&file), Ok(None)) {
+        return None;
+    }
+    let written = options.read(false).write(true).open(&path);
+    RecordingFile::new(file, path, |_| match written {
+        Ok(_) => Some(false),
+        Err(error) if has_code(&error, ERROR_SHARING_VIOLATION) => Some(true),
+        Err(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::RING_RECORDS;
+    use crate::recording::RecordCells;
+
+    #[test]
+    fn what_is_written_is_read_while_it_is_there_and_gone_when_it_is_dropped() {
+        let recording = Recording::create("app", b"what it is").unwrap();
+        let path = recording.path().unwrap().to_owned();
+        recording.ring()[RING_RECORDS - 1].wide()[0].store(7, Relaxed);
+        let ours = || recordings().into_iter().find(|found| found.path() == path);
+        let found = ours().expect("it is there");
+        assert!(found.is_alive() && found.text().unwrap().starts_with(b"what it is\0"));
+        let record = &found.ring().unwrap()[(RING_RECORDS - 1) * RecordCells::BYTES..];
+        assert_eq!(&record[..8], &7_u64.to_ne_bytes()[..]);
+        recording.describe(b"another").unwrap();
+        assert!(found.text().unwrap().starts_with(b"another\0"));
+        assert!(ours().expect("it is there").remove().is_err(), "its server is there");
+        // A file stays until all who have it open have closed it.
+        drop(found);
+        drop(recording);
+        assert!(!path.exists());
+    }
+}
