@@ -113,6 +113,7 @@ mod loops;
 mod maker;
 mod random;
 mod reactor;
+pub mod recorder;
 mod server;
 mod signals;
 mod stats;
@@ -183,6 +184,7 @@ const _: () = {
     shared::<(Listen, Remote<()>, Running<()>, ServerBuilder<()>, ServerBuilder<(), OneThread>, StopSignals)>(
     );
     shared::<(AnyThread, OneThread, Message<'_>)>();
+    shared::<(recorder::Record, recorder::Recording)>();
     shared::<(Cancellation, Responder, ReplyStream, Unsent, Unwanted)>();
     sent::<(Server<()>, Reply<'_>)>();
 };

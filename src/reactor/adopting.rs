@@ -1,10 +1,13 @@
 //! The one door through which streams get into the loop.
 
+use sidewire_platform::{Credentials, Peer};
+
 use super::census::Visit;
 use super::link::{Link, PeerName, Quota};
 use super::site::Admission;
 use super::system::{StreamIo, System};
 use super::{Reactor, Service};
+use crate::recorder::RecordKind;
 use sidewire_wire::{Protocol, ResultCode};
 
 impl<Y: System> Reactor<Y> {
@@ -58,6 +61,9 @@ impl<Y: System> Reactor<Y> {
         let Some(key) = self.links.insert(link, Visit::begin(self.begun, now)) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
         log::debug!("{}: #{key} accepted from {}", site.endpoint, PeerName(link.peer()));
+        let kind = if link.quota().is_refused() { RecordKind::Refused } else { RecordKind::Opened };
+        let pid = link.peer().and_then(Peer::credentials).and_then(Credentials::pid);
+        self.watch.recorder.note(kind, key.number(), now, pid.unwrap_or_default());
         if let Err(error) = link.register(&self.system, key) {
             site.report_failing("watching a connection", &error);
             return self.reap(key, service);

@@ -6,8 +6,9 @@ use std::time::Instant;
 use sidewire_platform::Endpoint;
 
 use super::system::System;
-use super::watch::{Ran, Watch};
+use super::watch::Watch;
 use crate::limits::TURN_TIME;
+use crate::recorder::Recorder;
 
 /// One such turn.
 #[derive(Debug)]
@@ -33,16 +34,17 @@ pub(super) struct Budget<'a, Y> {
 }
 
 impl<'a, Y: System> Budget<'a, Y> {
-    /// `now`: what the system's clock has just said.
+    /// For the connection with this number. `now`: what the system's clock has just said.
     #[inline]
     pub(super) fn begin(
         system: &'a Y,
         watch: &'a Watch,
         endpoint: &'a Endpoint,
-        bytes: usize,
-        units: usize,
+        (bytes, units): (usize, usize),
+        connection: u32,
         now: Instant,
     ) -> Budget<'a, Y> {
+        watch.recorder.begin_turn(connection, now);
         Budget {
             system,
             watch,
@@ -60,15 +62,19 @@ impl<'a, Y: System> Budget<'a, Y> {
 
     /// A handler has run. Ends the turn if that has taken too long.
     #[inline]
-    pub(super) fn handled(&self, what: Ran) {
-        let before = self.handled.get();
-        self.watch.ran(before, what);
-        let handled = before + 1;
+    pub(super) fn handled(&self) {
+        let handled = self.handled.get() + 1;
         self.handled.set(handled);
         if handled == self.next_look.get() {
             self.next_look.set(handled + handled.min(self.look_every));
             self.look();
         }
+    }
+
+    /// Where is written what handlers of the turn are for, before they run.
+    #[inline]
+    pub(super) fn recorder(&self) -> &'a Recorder {
+        &self.watch.recorder
     }
 
     /// The time when this was last looked at: from before the last handlers, but not for much longer than they
@@ -102,9 +108,10 @@ impl<'a, Y: System> Budget<'a, Y> {
         self.watch.took(time, count);
         let taken = self.taken.get() + time;
         self.taken.set(taken);
+        self.watch.recorder.looked(time, count, taken);
         if taken >= TURN_NANOS {
             self.units.set(0);
-            self.watch.judge(time, count, handled, self.endpoint);
+            self.watch.judge(time, self.endpoint);
         }
     }
 }
@@ -120,9 +127,13 @@ mod tests {
     use crate::counters::Counters;
     use crate::reactor::system::memory::World;
     use crate::reactor::watch::LOOK_EVERY;
+    use crate::recorder::NOBODY;
 
     fn watch() -> (Watch, Endpoint) {
-        (Watch::new(TURN_TIME, Counters::new(0)), "local:memory".parse().expect("an endpoint"))
+        (
+            Watch::new(TURN_TIME, Counters::new(0), Instant::now()),
+            "local:memory".parse().expect("an endpoint"),
+        )
     }
 
     #[test]
@@ -130,7 +141,8 @@ mod tests {
         let world = World::new();
         let system = world.system();
         let (watch, endpoint) = watch();
-        let begin = |bytes, units| Budget::begin(&system, &watch, &endpoint, bytes, units, world.now());
+        let begin =
+            |bytes, units| Budget::begin(&system, &watch, &endpoint, (bytes, units), NOBODY, world.now());
         let mut budget = begin(1, 2);
         budget.units.set(1);
         assert!(!budget.is_over());
@@ -138,18 +150,18 @@ mod tests {
         assert!(budget.is_over());
         let budget = begin(1, 100);
         for _ in 0..40 {
-            budget.handled(Ran::Stream);
+            budget.handled();
         }
         assert!(!budget.is_over());
         world.pass(TURN_TIME);
         assert!(!budget.is_over(), "time passes while handlers run");
         for _ in 0..LOOK_EVERY {
-            budget.handled(Ran::Stream);
+            budget.handled();
         }
         assert!(budget.is_over());
         let budget = begin(1, 100);
         world.pass(TURN_TIME);
-        budget.handled(Ran::Stream);
+        budget.handled();
         assert!(budget.is_over(), "the first handler may be a slow one");
     }
 
@@ -158,11 +170,11 @@ mod tests {
         let world = World::new();
         let system = world.system();
         let (watch, endpoint) = watch();
-        let budget = Budget::begin(&system, &watch, &endpoint, 1, 100, world.now());
+        let budget = Budget::begin(&system, &watch, &endpoint, (1, 100), NOBODY, world.now());
         for _ in 0..40 {
             assert_eq!(budget.now(), world.now());
             world.pass(Duration::from_micros(10));
-            budget.handled(Ran::Stream);
+            budget.handled();
         }
         assert_eq!(budget.now(), world.now());
     }

@@ -16,10 +16,11 @@ use super::owed_datagrams::OwedDatagrams;
 use super::schedule::Wakeup;
 use super::site::{Carries, Site};
 use super::system::{DatagramIo, System};
-use super::watch::{Ran, Watch};
+use super::watch::Watch;
 use super::{Incoming, Origin, Service};
 use crate::access::NotAsked;
 use crate::counters::Counters;
+use crate::recorder::{NOBODY, RecordKind, Recorder};
 use sidewire_wire::datagram::{self, Parsed};
 use sidewire_wire::frame::Kind;
 use sidewire_wire::{Classic, Layout, Outbox, ReplyWriter, ResultCode, Ticket, classic};
@@ -130,7 +131,8 @@ impl<Y: System> Receiving<'_, Y> {
         self.socket.input = Input::Open;
         let system = self.system;
         let endpoint = &self.site.endpoint;
-        let mut budget = Budget::begin(system, watch, endpoint, turn_bytes, PER_TURN, system.now());
+        let most = (turn_bytes, PER_TURN);
+        let mut budget = Budget::begin(system, watch, endpoint, most, NOBODY, system.now());
         let outcome = self.read_within(&mut budget, buffer, had_failed, service);
         // That of the last handlers.
         budget.now();
@@ -150,8 +152,9 @@ impl<Y: System> Receiving<'_, Y> {
                     budget.bytes = budget.bytes.saturating_sub(received.length);
                     budget.units.set(budget.units.get() - 1);
                     self.socket.out.counters.bytes(received.length, 0);
-                    if let Some(handler) = self.handle(&buffer[..received.length], &received, service) {
-                        budget.handled(handler);
+                    let bytes = &buffer[..received.length];
+                    if self.handle(bytes, &received, budget.recorder(), service) {
+                        budget.handled();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Drained,
@@ -168,8 +171,14 @@ impl<Y: System> Receiving<'_, Y> {
         Outcome::More
     }
 
-    /// Says which handler it was for, if any.
-    fn handle(&mut self, bytes: &[u8], received: &Received, service: &mut impl Service) -> Option<Ran> {
+    /// Says whether it was for a handler.
+    fn handle(
+        &mut self,
+        bytes: &[u8],
+        received: &Received,
+        recorder: &Recorder,
+        service: &mut impl Service,
+    ) -> bool {
         let address = match received.from {
             Some(Address::Inet(address)) => Some(address),
             _ => None,
@@ -178,12 +187,12 @@ impl<Y: System> Receiving<'_, Y> {
         let admitted = self.admits(&peer, received.from.as_ref());
         match self.site.carries {
             Carries::Frames | Carries::Plain(_) => {
-                self.handle_frame(bytes, received, &peer, admitted, service)
+                self.handle_frame(bytes, received, (&peer, admitted), recorder, service)
             }
-            Carries::Messages if !admitted => None,
+            Carries::Messages if !admitted => false,
             Carries::Messages if received.truncated => {
                 self.drop_truncated(bytes.len());
-                None
+                false
             }
             Carries::Messages => {
                 let (from, endpoint) = (received.from.as_ref(), &self.site.endpoint);
@@ -191,8 +200,10 @@ impl<Y: System> Receiving<'_, Y> {
                 let to = To::sender_of(received);
                 let mut answers = Answering { out: &mut self.socket.out, system: self.system, to, endpoint };
                 let mut reply = MessageReply { answers: &mut answers };
+                let record = recorder.begin(RecordKind::Message, 0, 0, bytes.len());
                 service.message(self.number, &message, &mut reply);
-                Some(Ran::Messages)
+                record.end();
+                true
             }
         }
     }
@@ -229,10 +240,10 @@ impl<Y: System> Receiving<'_, Y> {
         &mut self,
         bytes: &[u8],
         received: &Received,
-        peer: &Peer,
-        admitted: bool,
+        (peer, admitted): (&Peer, bool),
+        recorder: &Recorder,
         service: &mut impl Service,
-    ) -> Option<Ran> {
+    ) -> bool {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
         let nobody = ReturnAddress::nobody(self.mailbox, bytes);
@@ -244,7 +255,7 @@ impl<Y: System> Receiving<'_, Y> {
                 out.refuse(scratch.unsent(), to, &self.site.endpoint);
                 scratch.clear();
             }
-            return None;
+            return false;
         }
         match parsed {
             Parsed::Request { ticket, payload } => {
@@ -254,14 +265,18 @@ impl<Y: System> Receiving<'_, Y> {
                 let back =
                     ReturnAddress { mailbox: self.mailbox, caller, parts: None, attaching: Attaching::Never };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
+                let kind = RecordKind::Request;
+                let record = recorder.begin_frame(kind, layout, msg_type, ticket.id, payload.len());
                 let handled = Handled::begin(ticket.id);
                 match service.request(&incoming, self.begin_reply(ticket)) {
                     Ok(rc) => {
+                        record.answered(rc);
                         handled.end(&incoming, rc, format_args!("{}", Sender(from)));
                         self.send_scratch(to);
                     }
                     Err(aside) => match *aside {
                         Aside::Deferred(deferral) => {
+                            record.deferred();
                             handled.defer(&incoming, format_args!("{}", Sender(from)));
                             // The prefix of the reply that was begun.
                             self.socket.scratch.clear();
@@ -269,19 +284,22 @@ impl<Y: System> Receiving<'_, Y> {
                         }
                         // Nothing is attached in datagrams.
                         Aside::Attached { rc, .. } => {
-                            handled.end(&incoming, rc, format_args!("{}", Sender(from)))
+                            record.answered(rc);
+                            handled.end(&incoming, rc, format_args!("{}", Sender(from)));
                         }
                     },
                 }
-                return Some(Ran::Type(msg_type));
+                return true;
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back: nobody };
                 let handled = Handled::begin(0);
+                let record = recorder.begin_frame(RecordKind::Notify, layout, msg_type, 0, payload.len());
                 service.notify(&incoming);
+                record.end();
                 handled.end_notify(&incoming, format_args!("{}", Sender(from)));
-                return Some(Ran::Type(msg_type));
+                return true;
             }
             Parsed::Cancel { id } => self.cancel(to, id),
             Parsed::Ping { id } => {
@@ -298,7 +316,7 @@ impl<Y: System> Receiving<'_, Y> {
             // A server asks nothing, so it gets no replies.
             _ => {}
         }
-        None
+        false
     }
 
     fn classic(&self) -> Classic {

@@ -16,6 +16,7 @@ use super::system::System;
 use super::{Reactor, Service};
 use crate::counters::Counters;
 use crate::limits::{MAX_UNWANTED, UNWANTED_OVERHEAD};
+use crate::recorder::NOBODY;
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{
     Connection, ConnectionLimits, Failure, MAX_ATTACHED, Owed, OwedId, Parcel, Protocol, ReplyWriter,
@@ -29,6 +30,8 @@ pub(crate) struct Call {
     /// Whether something may go with the answer that is no bytes.
     attaches: bool,
     msg_type: AtomicI32,
+    /// The call's, on the wire.
+    id: AtomicU32,
     /// Bytes of its request's payload.
     length: AtomicU32,
     /// By what its connection knows it, once the handler that defers it has returned.
@@ -161,6 +164,7 @@ impl Call {
             caller,
             attaches,
             msg_type: AtomicI32::default(),
+            id: AtomicU32::default(),
             length: AtomicU32::new(length),
             owed: OnceLock::new(),
             outlet: OnceLock::new(),
@@ -181,6 +185,7 @@ impl Call {
     /// Says what was asked, once the handler that defers it has returned.
     pub(super) fn is_for(&self, ticket: &Ticket) {
         self.msg_type.store(ticket.msg_type, Relaxed);
+        self.id.store(ticket.id, Relaxed);
         self.length.store(ticket.cost, Relaxed);
     }
 
@@ -469,7 +474,12 @@ impl<Y: System> Reactor<Y> {
             Caller::Nobody(_) => return,
         };
         match answered {
-            Some(rc) => self.counters.answered(call.msg_type(), rc),
+            Some(rc) => {
+                self.counters.answered(call.msg_type(), rc);
+                let connection = if let Caller::Stream(key) = call.caller { key.number() } else { NOBODY };
+                let (now, what) = (self.system.now(), (call.msg_type(), call.id.load(Relaxed)));
+                self.watch.recorder.note_answer(connection, now, what, rc);
+            }
             None => {
                 log::debug!("an answer to nobody: its call has ended before");
                 self.counters.answer_to_nobody();

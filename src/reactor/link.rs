@@ -28,11 +28,12 @@ use super::slots::Key;
 use super::source::Source;
 use super::system::{StreamIo, System};
 use super::topics::{Publication, Topics};
-use super::watch::{Ran, Watch};
+use super::watch::Watch;
 use super::{CallNews, Incoming, Origin, Service};
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::recorder::RecordKind;
 use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
 
 pub(crate) use about::About;
@@ -141,9 +142,10 @@ impl<'a, Y: System> Context<'a, Y> {
     /// What the link may do in this turn.
     #[inline]
     fn budget(&self) -> Budget<'a, Y> {
-        let Scope { site, begun, .. } = self.scope;
-        let Limits { turn_bytes, turn_frames, .. } = self.limits;
-        Budget::begin(self.system, self.watch, &site.endpoint, *turn_bytes, *turn_frames, begun)
+        let Scope { site, begun, key, .. } = self.scope;
+        let Limits { turn_bytes, turn_frames, .. } = *self.limits;
+        let (endpoint, most) = (&site.endpoint, (turn_bytes, turn_frames));
+        Budget::begin(self.system, self.watch, endpoint, most, key.number(), begun)
     }
 }
 
@@ -364,8 +366,10 @@ impl<Y: System> Link<Y> {
         if !self.opened && !self.quota.is_refused() {
             self.opened = true;
             let peer = self.peer.as_ref().unwrap_or(&NOBODY);
+            let record = budget.recorder().begin(RecordKind::Bytes, 0, 0, 0);
             service.opened(self.source, &mut scope.session(peer, &self.stream, plain));
-            budget.handled(Ran::Stream);
+            record.end();
+            budget.handled();
         }
     }
 

@@ -55,6 +55,7 @@ use sidewire_platform::{Look, PollDescriptor};
 use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::maker::Maker;
+use crate::recorder::{NOBODY, RecordKind, Recorder};
 use datagram::DatagramSocket;
 use deferred::Deferred;
 use idle::Idle;
@@ -67,7 +68,7 @@ use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
 use system::{Os, System};
 use topics::Topics;
-use watch::{Ran, Watch};
+use watch::Watch;
 
 pub(crate) use aside::Aside;
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
@@ -142,6 +143,7 @@ impl<Y: System> Reactor<Y> {
         limits: Limits,
         counters: Counters,
     ) -> io::Result<Reactor<Y>> {
+        let begun = system.now();
         Ok(Reactor {
             events: Some(Y::events(EVENTS)),
             sources: Vec::new(),
@@ -155,15 +157,20 @@ impl<Y: System> Reactor<Y> {
             memory: Memory::new(limits.max_buffered, counters.clone()),
             reserve: Some(system.reserve()?),
             refusals: Refusals::new(counters.clone()),
-            watch: Watch::new(limits.slow_handler, counters.clone()),
+            watch: Watch::new(limits.slow_handler, counters.clone(), begun),
             limits,
             counters,
             stopping: None,
             idle: Idle::default(),
-            begun: system.now(),
+            begun,
             maker: Maker::here(),
             system,
         })
+    }
+
+    /// What writes down what it does.
+    pub(crate) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.watch.recorder
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -452,12 +459,15 @@ impl<Y: System> Reactor<Y> {
             }
             report_end(key, &link, &mut source.site, &self.counters);
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
+            let begun = self.system.now();
             if link.was_opened() {
-                let begun = self.system.now();
+                let record = self.watch.begin_alone(RecordKind::Disconnect, key.number(), begun);
                 link.report_end(key, &source.site.endpoint, service);
+                record.end();
                 let time = self.system.now().saturating_duration_since(begun);
-                self.watch.took_alone(time, Ran::Disconnect, &source.site.endpoint);
+                self.watch.took_alone(time, &source.site.endpoint);
             }
+            self.watch.recorder.note(RecordKind::Closed, key.number(), begun, 0);
         }
         let (number, linger) = (link.source(), self.linger(link.source()));
         let was_here = !link.quota().is_refused() && (link.was_opened() || !self.asks_for_token(number));
@@ -512,8 +522,10 @@ impl<Y: System> Reactor<Y> {
                 Some(Letter::Ready(number)) => self.serve(number, service),
                 Some(Letter::Run) => {
                     let begun = self.system.now();
+                    let record = self.watch.begin_alone(RecordKind::Errand, NOBODY, begun);
                     service.run();
-                    self.took(begun, Ran::Errand, &"the server");
+                    record.end();
+                    self.took(begun, &"the server");
                 }
                 Some(Letter::Order) => self.carry_out(service),
                 Some(Letter::GiveWay(heir)) if self.stopping.is_none() => self.give_way(heir, service),

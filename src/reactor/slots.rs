@@ -68,6 +68,12 @@ impl std::fmt::Display for Key {
 }
 
 impl Key {
+    /// The number of a connection, as log lines have it.
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.generation
+    }
+
     pub(crate) fn token(self) -> Token {
         pack(self.index, self.generation)
     }

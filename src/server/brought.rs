@@ -46,7 +46,8 @@ impl<S, T: Threads> Server<S, T> {
         let listen = Listen::from(Endpoint::Unnamed(OWN.into())).access(access);
         let plan = Plan::new(&listen, Carries::Frames, self)?;
         let reactor = self.core.reactor()?;
-        reactor.bring(stream, &listen.access, || plan.site(&listen.endpoint)).map_err(os)
+        reactor.bring(stream, &listen.access, || plan.site(&listen.endpoint)).map_err(os)?;
+        self.keep_recording(None)
     }
 
     /// Serves the process that has started this one. Its hello goes out when the loop first turns.
@@ -60,7 +61,8 @@ impl<S, T: Threads> Server<S, T> {
         settings.first_byte = None;
         settings.limits.idle_timeout = None;
         let brought = self.core.reactor()?.bring_parent(stream, site);
-        brought.map_err(|error| Error::os("serve", &listen.endpoint, error))
+        brought.map_err(|error| Error::os("serve", &listen.endpoint, error))?;
+        self.keep_recording(None)
     }
 
     /// What has the server stop within this time.

@@ -8,6 +8,7 @@ use crate::limits::{DEFAULT_TYPES, Limits, MAX_TYPES};
 
 use sidewire_wire::{App, Task, Tasks};
 
+use super::recording::Keeping;
 use super::{AnyThread, OneThread, Server, Threads};
 
 /// A server that is to have other than the usual options: from [`Server::builder`].
@@ -29,6 +30,7 @@ pub struct ServerBuilder<S, T = AnyThread> {
     app: Option<App>,
     grants: Tasks,
     gives_way: Option<Duration>,
+    keeping: Keeping,
     threads: PhantomData<T>,
 }
 
@@ -41,6 +43,7 @@ impl<S> ServerBuilder<S> {
             app: None,
             grants: Tasks::default(),
             gives_way: None,
+            keeping: Keeping::default(),
             threads: PhantomData,
         }
     }
@@ -68,8 +71,8 @@ impl<S> ServerBuilder<S> {
     ///
     /// What others ask of it, such as to stop, still comes from any thread: [`Server::remote`].
     pub fn one_thread(self) -> ServerBuilder<S, OneThread> {
-        let ServerBuilder { state, types, limits, app, grants, gives_way, .. } = self;
-        ServerBuilder { state, types, limits, app, grants, gives_way, threads: PhantomData }
+        let ServerBuilder { state, types, limits, app, grants, gives_way, keeping, .. } = self;
+        ServerBuilder { state, types, limits, app, grants, gives_way, keeping, threads: PhantomData }
     }
 }
 
@@ -125,13 +128,20 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         self
     }
 
+    /// Puts nothing into the file system by which others could see what the server does, or did when it died: its
+    /// [recorder](crate::recorder) has memory of the process only. Of use to nobody but who wants no such file; it costs nothing else.
+    pub fn without_recording(mut self) -> ServerBuilder<S, T> {
+        self.keeping = Keeping::Never;
+        self
+    }
+
     /// Makes the server.
     ///
     /// # Errors
     /// [`is_invalid_input`](Error::is_invalid_input) if the table has more types than a `u16` can name, or
     /// limits contradict each other, or the app's name is longer than a hello takes.
     pub fn build(self) -> Result<Server<S, T>> {
-        let ServerBuilder { state, types, limits, app, grants, gives_way, .. } = self;
+        let ServerBuilder { state, types, limits, app, grants, gives_way, keeping, .. } = self;
         if types > MAX_TYPES {
             let text = format!("a dispatch table has at most {MAX_TYPES} types, not {types}");
             return Err(Error::invalid("set up a server", &text));
@@ -145,7 +155,7 @@ impl<S, T: Threads> ServerBuilder<S, T> {
         }
         let mut server = Server::assemble(state, types, limits);
         server.app = app;
-        (server.grants, server.gives_way) = (grants, gives_way);
+        (server.grants, server.gives_way, server.keeping) = (grants, gives_way, keeping);
         Ok(server)
     }
 }

@@ -14,6 +14,7 @@ mod open;
 mod own_loop;
 mod peers;
 mod queue;
+mod recording;
 mod remote;
 mod reply;
 mod reply_stream;
@@ -41,6 +42,7 @@ use crate::random::random_id;
 use crate::reactor::{Carries, Closed, Message, MessageReply, PeerInfo, Reactor, STOP_GRACE};
 use crate::signals::StopSignals;
 use crate::stats::Stats;
+use recording::Keeping;
 use sidewire_wire::{App, Cut, Failure, Tasks, WhenSlow};
 use table::Dispatch;
 
@@ -123,6 +125,7 @@ pub struct Server<S, T: Threads = AnyThread> {
     /// How long what was accepted may take when a newer server takes over, if it may.
     gives_way: Option<Duration>,
     endpoints: Vec<Endpoint>,
+    keeping: Keeping,
     served: Arc<Served>,
     #[cfg(feature = "serde")]
     types: types::Types,
@@ -177,6 +180,7 @@ impl<S, T: Threads> Server<S, T> {
             grants,
             gives_way: None,
             endpoints,
+            keeping: Keeping::default(),
             served,
             #[cfg(feature = "serde")]
             types: types::Types::default(),

@@ -53,6 +53,7 @@ impl<S, T: Threads> Server<S, T> {
         let is_adopted = listen.is_adopted();
         Arc::make_mut(&mut self.served).push(ServedAt { endpoint: bound.clone(), address, is_adopted });
         self.endpoints.push(bound.clone());
+        self.keep_recording(Some(&bound))?;
         Ok((number, bound))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sidewire::recorder::Recording;
 use sidewire::{Error, Executed, Helper, HelperState, Restart};
 
 use crate::child::{BUSY, ECHO, EXIT, ID, PRINT, SILENCE, own};
@@ -47,7 +48,9 @@ fn one_that_exits_ends_the_call_with_status_and_last_words() {
     // Later ones are told the same, and were never sent.
     let later = helper.call(ECHO, "").expect_err("it has gone");
     assert_eq!((later.executed(), later.last_words().len()), (Executed::Never, 20), "{later}");
-    assert_eq!(helper.state().to_string(), format!("ended: its process has ended: {STATUS}: 7"));
+    let state = helper.state().to_string();
+    let at = format!("ended: its process has ended: {STATUS}: 7; it was in the handler of type 4 (call ");
+    assert!(state.starts_with(&at) && state.ends_with(" ago"), "{state}");
 }
 
 #[test]
@@ -280,4 +283,31 @@ fn memory() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("our memory");
     let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
     pages * 4096
+}
+
+/// By its recorder, which a process that is killed leaves.
+#[test]
+fn the_error_names_the_handler_that_it_was_in() {
+    let _watchdog = watchdog(60);
+    let helper = Helper::builder(own("serves")).name("hangs").spawn().expect("a helper");
+    helper.call(ECHO, "hello").expect("an answer");
+    let id = id(&helper);
+    kill(id);
+    let error = helper.call(ECHO, "").expect_err("it was killed");
+    let text = error.to_string();
+    assert!(
+        text.contains("; it was last in the handler of type 1 (call ") && text.contains(", rc 0, "),
+        "{text}"
+    );
+
+    let helper = Helper::builder(own("serves")).name("hangs").spawn().expect("a helper");
+    let busy = helper.start(BUSY, "").expect("started");
+    helper.client().flush().expect("sent");
+    let pid = helper.id().expect("it runs");
+    let is_busy = |recording: &Recording| recording.doing().is_some_and(|doing| doing.contains("type 6"));
+    until("it is in its handler", || Recording::of_process(pid).iter().any(is_busy));
+    kill(pid);
+    let error = busy.wait().expect_err("it was killed");
+    let text = error.to_string();
+    assert!(text.contains("; it was in the handler of type 6 (call ") && text.contains(" ago"), "{text}");
 }

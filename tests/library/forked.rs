@@ -1,6 +1,7 @@
 //! A child that is forked has a copy of everything, and the same descriptors. It ends as programs do: by
 //! dropping what it has. What is in the file system, in the loop and on connections stays its parent's.
 
+use sidewire::recorder::Recording;
 use sidewire::{Access, Client, Connect, Listen, Running, Server, SingleInstance};
 
 use crate::util::{PATIENCE, Raw, alone, fresh, store, until, usual, usual_access, watchdog};
@@ -61,7 +62,10 @@ fn a_server_that_a_child_drops_serves_on() {
             assert!(server.turn(Some(std::time::Duration::from_secs(1))).expect("turn"));
         }
         let mut server = Some(server);
+        let is_recorded = || Recording::of_process(std::process::id()).iter().any(Recording::is_alive);
+        assert!(is_recorded());
         in_a_child(|| drop(server.take()));
+        assert!(is_recorded(), "that file is the parent's, too");
         let running = server.take().expect("the parent has it still").spawn().expect("spawn");
         for raw in &raws {
             raw.send_classic(ECHO.into(), b"a link of before");
@@ -69,6 +73,7 @@ fn a_server_that_a_child_drops_serves_on() {
         }
         bound.iter().for_each(|endpoint| echoes(&open(endpoint)));
         running.stop().expect("the server ends well");
+        assert!(!is_recorded());
     });
 }
 

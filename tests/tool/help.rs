@@ -23,6 +23,7 @@ fn help_teaches() {
                 "--exit-when-idle",
                 "--spin",
                 "--take-over",
+                "--no-recorder",
                 "--token-file",
                 "SIGTERM",
                 "set-and-get",
@@ -62,6 +63,19 @@ fn help_teaches() {
         ),
         ("stats", &["Exit status: 0", "--json", "--type", "type 5"]),
         ("describe", &["Exit status: 0", "--json", "question mark", "1 the server does not describe itself"]),
+        (
+            "recorder",
+            &[
+                "Exit status: 0",
+                "1 nothing was found",
+                "--pid",
+                "--all",
+                "--json",
+                "QUEUED",
+                "TOOK",
+                "payloads",
+            ],
+        ),
         (
             "stop",
             &[
@@ -107,7 +121,8 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "stats", "describe", "stop", "watch", "demo", "soak"] {
+    for command in ["serve", "call", "ping", "stats", "describe", "recorder", "stop", "watch", "demo", "soak"]
+    {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }
     assert!(!text.contains("demo-helper") && !text.contains("soak-server"), "{text}");

@@ -16,6 +16,7 @@ mod own_loop;
 mod ping;
 mod progress;
 mod reconnect;
+mod recorder;
 mod serve;
 mod soak;
 mod stage;

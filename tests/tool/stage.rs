@@ -47,10 +47,19 @@ impl Stage {
         format!("unix:{}", self.path(name).display())
     }
 
-    /// The names of what lies in the folder.
+    /// The names of what lies in the folder, but for recordings, which those who are killed are to leave.
     pub(crate) fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.folder()).expect("read the folder");
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+        let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        names.filter(|name| !name.ends_with(".recorder") && name != "Sidewire").collect()
+    }
+
+    /// Where the recordings of its programs are.
+    pub(crate) fn recordings(&self) -> Vec<PathBuf> {
+        let folder = if cfg!(windows) { self.path("Sidewire") } else { self.folder().to_owned() };
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "recorder")).collect()
     }
 
     /// One endpoint for each kind of stream that this system has, in this folder or with names
@@ -86,7 +95,7 @@ impl Stage {
     ) -> Command {
         let mut command = Command::new(program);
         command.args(args).env_remove("RUST_LOG");
-        for variable in ["XDG_RUNTIME_DIR", "TMPDIR", "TMP", "TEMP"] {
+        for variable in ["XDG_RUNTIME_DIR", "LOCALAPPDATA", "TMPDIR", "TMP", "TEMP"] {
             command.env(variable, self.folder());
         }
         command

@@ -184,7 +184,8 @@ impl Keeping {
             return Ok(());
         }
         if let Some(run) = self.run_of(run.as_ref()) {
-            log::warn!("helper {}: it does not end, and is killed", self.options.name);
+            let doing = run.doing().map(|doing| format!("; it {doing}")).unwrap_or_default();
+            log::warn!("helper {}: it does not end, and is killed{doing}", self.options.name);
             run.kill();
         }
         if self.board.wait_for_the_last(patience.killed) {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
 
 use sidewire_platform::{ChildProcess, Endpoint};
@@ -11,6 +11,7 @@ use super::draining::Draining;
 use super::keeping::Keeping;
 use crate::client::{Contact, Fate};
 use crate::error::{Error, Kind};
+use crate::recorder::Recording;
 use sidewire_wire::Executed;
 
 /// How long a process may live on when its channel has ended, which it may do on its way out.
@@ -26,6 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Run {
     process: ChildProcess,
+    /// When it was about to be started.
+    begun: SystemTime,
     draining: Arc<Draining>,
     /// Who waits on the channel hears from here why it has ended.
     fate: Arc<Fate>,
@@ -43,11 +46,12 @@ struct Course {
 impl Run {
     /// Starts the process, and reads what it prints.
     pub(super) fn start(name: &str, command: &mut Command) -> io::Result<Run> {
+        let begun = SystemTime::now();
         let mut process = ChildProcess::spawn(command)?;
         let draining = Arc::new(Draining::default());
         let streams = [process.take_stdout(), process.take_stderr()];
         streams.into_iter().flatten().try_for_each(|stream| draining.drain(name, stream))?;
-        Ok(Run { process, draining, fate: Arc::default(), course: Mutex::default() })
+        Ok(Run { process, begun, draining, fate: Arc::default(), course: Mutex::default() })
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -178,11 +182,22 @@ impl Run {
             return verdict;
         }
         let status = status.map_or_else(|| "nobody knows how".into(), |status| status.to_string());
-        let why = match course.was_ready {
+        let mut why = match course.was_ready {
             true => format!("its process has ended: {status}"),
             false => format!("its process has ended before it was ready: {status}"),
         };
+        if let Some(doing) = self.doing() {
+            why = format!("{why}; it {doing}");
+        }
         Error::new("run", &endpoint, Kind::PeerGone { executed: Executed::Perhaps, why })
+    }
+
+    /// What it is at, or was when it died, as the recorder of its server tells.
+    pub(super) fn doing(&self) -> Option<String> {
+        // Not of a process that had its number before.
+        let mut ours = Recording::of_process(self.id());
+        ours.retain(|recording| recording.started() >= self.begun);
+        ours.iter().find_map(Recording::doing_now).or_else(|| ours.iter().rev().find_map(Recording::doing))
     }
 
     /// Asks it, through its channel, to end; `false` if there is none yet.

@@ -10,6 +10,7 @@ mod log;
 mod offspring;
 mod output;
 mod ping;
+mod recorder;
 mod serve;
 mod sleep;
 mod soak;
@@ -33,7 +34,8 @@ use sidewire::{Access, Endpoint};
 ///
 /// Exit status: 0 done
 ///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, a row of
-///                demo, or something that soak looks at, failed; stop: a server is still there
+///                demo, or something that soak looks at, failed; stop: a server is still there;
+///                recorder: nothing was found
 ///              2 usage: a bad endpoint or argument
 ///              3 call, ping, stats, describe, watch: nobody listens, or refused
 ///              4 call, ping, stats, describe, watch: timed out
@@ -56,6 +58,7 @@ enum Command {
     Watch(watch::Args),
     Stats(stats::Args),
     Describe(describe::Args),
+    Recorder(recorder::Args),
     Stop(stop::Args),
     Demo(demo::Args),
     Soak(soak::Args),
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Describe(args) => describe::run(&args),
+        Command::Recorder(args) => recorder::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::DemoHelper(args) => demo::run_helper(&args),

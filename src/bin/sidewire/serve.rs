@@ -87,6 +87,9 @@ pub(crate) struct Args {
     /// leave it to the next one; clients that reconnect go on. Not over tcp, nor with datagrams
     #[arg(long, conflicts_with = "activated", verbatim_doc_comment)]
     take_over: bool,
+    /// Keep no file from which others can read what the server does: see sidewire recorder
+    #[arg(long)]
+    no_recorder: bool,
 }
 
 /// How long that may take, and then what the older one has accepted.
@@ -187,7 +190,8 @@ fn gives_way(builder: ServerBuilder<Vec<u8>>, args: &Args) -> ServerBuilder<Vec<
 fn limited(builder: ServerBuilder<Vec<u8>>, args: &Args) -> ServerBuilder<Vec<u8>> {
     let mut limits = Limits::default();
     limits.spin = Duration::from_micros(args.spin.unwrap_or(0).into());
-    builder.limits(limits)
+    let builder = builder.limits(limits);
+    if args.no_recorder { builder.without_recording() } else { builder }
 }
 
 /// Why it can't be served as the arguments say.

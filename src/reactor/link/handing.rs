@@ -11,11 +11,11 @@ use super::super::journal::Handled;
 use super::super::source::Source;
 use super::super::system::{StreamIo, System};
 use super::super::topics::Topics;
-use super::super::watch::Ran;
 use super::about::About;
 use super::{ConnectionId, Incoming, Origin, Scope, Service};
 use crate::attached::HOW;
 use crate::reactor::{CallNews, Visitor, Way};
+use crate::recorder::RecordKind;
 use sidewire_wire::{
     App, Attachments, Connection, Event, Layout, ProtocolError, Recipient, ResultCode, Ticket, part_cost,
 };
@@ -46,29 +46,29 @@ impl<Y: System, S: Service> Recipient for Handing<'_, Y, S> {
     #[inline(always)]
     fn request(&mut self, connection: &mut Connection, ticket: Ticket, payload: &[u8]) {
         let Handing { scope, books, service } = self;
-        if let Some(ran) = scope.hand_over_request(books, connection, ticket, payload, *service) {
-            books.budget.handled(ran);
+        if scope.hand_over_request(books, connection, ticket, payload, *service) {
+            books.budget.handled();
         }
     }
 
     #[cold]
     fn event(&mut self, connection: &mut Connection, event: Event<'_>) {
         let Handing { scope, books, service } = self;
-        if let Some(ran) = scope.hand_over(books, connection, event, *service) {
-            books.budget.handled(ran);
+        if scope.hand_over(books, connection, event, *service) {
+            books.budget.handled();
         }
     }
 }
 
 impl Scope<'_> {
-    /// Hands something that a framed peer has sent to the service. Says which handler that was for, if any.
+    /// Hands something that a framed peer has sent to the service. Says whether that was for a handler.
     fn hand_over<Y: System>(
         &self,
         books: &mut Books<'_, Y>,
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
-    ) -> Option<Ran> {
+    ) -> bool {
         match event {
             Event::Request { ticket, payload } => {
                 self.hand_over_request(books, connection, ticket, payload, service)
@@ -77,9 +77,12 @@ impl Scope<'_> {
                 let back = ReturnAddress::nobody(self.mailbox, payload);
                 let incoming = self.incoming(books, i32::from(msg_type), Layout::V1, payload, back);
                 let handled = Handled::begin(0);
+                let (kind, recorder) = (RecordKind::Notify, books.budget.recorder());
+                let record = recorder.begin_frame(kind, Layout::V1, incoming.msg_type, 0, payload.len());
                 service.notify(&incoming);
+                record.end();
                 handled.end_notify(&incoming, format_args!("#{}", self.key));
-                Some(Ran::Type(incoming.msg_type))
+                true
             }
             other => self.hand_over_other(books, connection, other, service),
         }
@@ -94,37 +97,73 @@ impl Scope<'_> {
         ticket: Ticket,
         payload: &[u8],
         service: &mut impl Service,
-    ) -> Option<Ran> {
+    ) -> bool {
         let key = self.key;
         if ticket.timeout_ms > 0 && self.is_late(ticket.timeout_ms, books) {
             self.refuse_late(connection, ticket);
-            return None;
+            return false;
         }
         let (msg_type, layout) = (ticket.msg_type, ticket.layout);
         // In the classic layout nothing comes before this.
         if !*books.opened {
             *books.opened = true;
-            service.connected(&self.visitor(books.peer, layout, None));
+            self.tell_connected(books, layout, None, service);
         }
         let parts = (layout == Layout::V1).then_some(&self.site.settings.limits);
         let (caller, attaching) = (Caller::Stream(key), Attaching::to(connection));
         let back = ReturnAddress { mailbox: self.mailbox, caller, parts, attaching };
         let incoming = self.incoming(books, msg_type, layout, payload, back);
+        let (kind, recorder) = (RecordKind::Request, books.budget.recorder());
+        let record = recorder.begin_frame(kind, layout, msg_type, ticket.id, payload.len());
         let handled = Handled::begin(ticket.id);
         match service.request(&incoming, connection.begin_reply(ticket)) {
-            Ok(rc) => handled.end(&incoming, rc, format_args!("#{key}")),
+            Ok(rc) => {
+                record.answered(rc);
+                handled.end(&incoming, rc, format_args!("#{key}"));
+            }
             Err(aside) => match *aside {
                 Aside::Deferred(deferral) => {
+                    record.deferred();
                     handled.defer(&incoming, format_args!("#{key}"));
                     books.deferred.defer(key, connection, deferral, self.begun);
                 }
                 Aside::Attached { rc, frame_len, parcel } => {
+                    record.answered(rc);
                     handled.end(&incoming, rc, format_args!("#{key}"));
                     connection.attach(frame_len, parcel);
                 }
             },
         }
-        Some(Ran::Type(msg_type))
+        true
+    }
+
+    /// Tells the handler of new connections. Says whether there is one.
+    #[cold]
+    fn tell_connected<Y: System>(
+        &self,
+        books: &Books<'_, Y>,
+        layout: Layout,
+        app: Option<&App>,
+        service: &mut impl Service,
+    ) -> bool {
+        let record = books.budget.recorder().begin(RecordKind::Connect, 0, 0, 0);
+        let is_told = service.connected(&self.visitor(books.peer, layout, app));
+        record.end();
+        is_told
+    }
+
+    /// Tells what has become of a call or a ping of the server's own.
+    #[cold]
+    fn tell_news<Y: System>(
+        &self,
+        books: &Books<'_, Y>,
+        id: u32,
+        news: CallNews<'_>,
+        service: &mut impl Service,
+    ) {
+        let record = books.budget.recorder().begin(RecordKind::Callback, 0, id, 0);
+        service.call_news(ConnectionId(self.key), Some(&self.site.endpoint), news);
+        record.end();
     }
 
     #[cold]
@@ -157,16 +196,16 @@ impl Scope<'_> {
         connection: &mut Connection,
         event: Event<'_>,
         service: &mut impl Service,
-    ) -> Option<Ran> {
+    ) -> bool {
         let (key, endpoint) = (self.key, &self.site.endpoint);
         match event {
             Event::Subscribe { ticket } => {
                 self.subscribe(connection, ticket, service, books.topics);
-                None
+                false
             }
             Event::Unsubscribe { ticket } => {
                 self.unsubscribe(connection, ticket, service, books.topics);
-                None
+                false
             }
             Event::Greeted(hello) | Event::Opened(hello) => {
                 log::debug!("{endpoint}: #{key} {hello}");
@@ -174,18 +213,17 @@ impl Scope<'_> {
                     books.about.get_or_insert_default().app = Some(app.clone());
                 }
                 *books.opened = true;
-                let is_told = service.connected(&self.visitor(books.peer, Layout::V1, hello.app()));
-                is_told.then_some(Ran::Connect)
+                self.tell_connected(books, Layout::V1, hello.app(), service)
             }
             // What was fetched is what was sent only if the sender had it open until then.
             Event::Attached { .. } if HOW == Attachments::Named && !books.stream.is_connected() => {
                 connection
                     .shed(ProtocolError::BadAttachments("whoever has sent them has closed the connection"));
-                None
+                false
             }
             Event::Attached { parcel, then } => {
                 books.about.get_or_insert_default().attached = Some(parcel);
-                let ran = then.and_then(|event| self.hand_over(books, connection, *event, service));
+                let ran = then.is_some_and(|event| self.hand_over(books, connection, *event, service));
                 if let Some(about) = books.about {
                     about.attached = None;
                 }
@@ -193,17 +231,17 @@ impl Scope<'_> {
             }
             Event::Asks { task, hello } => {
                 self.judge_task(books, connection, task, &hello);
-                None
+                false
             }
             Event::TakesOver => {
                 self.give_way(connection);
-                None
+                false
             }
             Event::Goodbye { rc, .. } => {
                 log::debug!("{endpoint}: #{key} goodbye, rc {}", rc.code());
                 let may_be_answered = &|id| connection.is_asked(id);
                 service.call_news(ConnectionId(key), Some(endpoint), CallNews::Left { may_be_answered });
-                None
+                false
             }
             Event::Reply { id, rc, is_text, payload } => {
                 log::debug!(
@@ -211,30 +249,29 @@ impl Scope<'_> {
                     payload.len(),
                     rc.code()
                 );
-                let news = CallNews::Answered { id, rc, is_text, payload };
-                service.call_news(ConnectionId(key), Some(endpoint), news);
-                Some(Ran::Callback)
+                self.tell_news(books, id, CallNews::Answered { id, rc, is_text, payload }, service);
+                true
             }
             // What the server asks is answered in one piece.
             Event::Part { id, payload } => {
                 connection.give_credit(id, part_cost(u32::try_from(payload.len()).unwrap_or(u32::MAX)));
-                None
+                false
             }
             Event::LostReply { id } => {
-                service.call_news(ConnectionId(key), Some(endpoint), CallNews::Lost { id });
-                Some(Ran::Callback)
+                self.tell_news(books, id, CallNews::Lost { id }, service);
+                true
             }
             Event::Pong { id: pong } => {
-                let mut ran = None;
+                let mut ran = false;
                 // As of when the link was looked at: what others are handled for does not count.
                 while let Some((id, took)) = connection.poll_ponged(pong, self.begun) {
-                    service.call_news(ConnectionId(key), Some(endpoint), CallNews::Ponged { id, took });
-                    ran = Some(Ran::Callback);
+                    self.tell_news(books, id, CallNews::Ponged { id, took }, service);
+                    ran = true;
                 }
                 ran
             }
             // A server subscribes to nothing. What it handles is handed over elsewhere.
-            _ => None,
+            _ => false,
         }
     }
 

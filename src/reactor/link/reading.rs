@@ -4,10 +4,10 @@ use std::io;
 
 use super::super::budget::Budget;
 use super::super::system::{StreamIo, System};
-use super::super::watch::Ran;
 use super::about::About;
 use super::handing::{Books, Handing};
 use super::{Context, Link, NOBODY, Scope, Service};
+use crate::recorder::RecordKind;
 use sidewire_wire::{Fact, LARGE, Protocol, Reading};
 
 /// What a read has brought.
@@ -51,7 +51,12 @@ impl<Y: System> Link<Y> {
                 has_backlog = self.protocol.has_backlog();
             }
             let fresh = match has_backlog {
-                true => Fresh { in_buffer: 0, is_all: false },
+                true => {
+                    if let Some(since) = self.about.as_ref().and_then(|about| about.waiting_since) {
+                        budget.recorder().has_waited_since(since);
+                    }
+                    Fresh { in_buffer: 0, is_all: false }
+                }
                 false => match self.read(context, budget, to_the_end) {
                     Ok(Some(fresh)) => fresh,
                     Ok(None) => {
@@ -131,8 +136,10 @@ impl<Y: System> Link<Y> {
                 About::note_backlog(about, connection.has_backlog(), scope.begun);
             }
             Protocol::Plain(plain) => plain.receive(bytes, &budget.units, &mut |plain, bytes| {
+                let record = budget.recorder().begin(RecordKind::Bytes, 0, 0, bytes.len());
                 service.data(*source, &mut scope.session(peer, stream, plain), bytes);
-                budget.handled(Ran::Stream);
+                record.end();
+                budget.handled();
             }),
         }
         protocol.received(budget.now());
@@ -146,6 +153,7 @@ impl<Y: System> Link<Y> {
         match protocol {
             Protocol::Framed(connection) => connection.end_of_input(),
             Protocol::Plain(plain) => {
+                let record = budget.recorder().begin(RecordKind::Bytes, 0, 0, 0);
                 plain.end_of_input(&mut |plain, bytes| {
                     service.data(source, &mut scope.session(peer, stream, plain), bytes);
                 });
@@ -153,7 +161,8 @@ impl<Y: System> Link<Y> {
                     service.half_closed(source, &mut scope.session(peer, stream, plain));
                 }
                 plain.finish();
-                budget.handled(Ran::Stream);
+                record.end();
+                budget.handled();
             }
         }
     }

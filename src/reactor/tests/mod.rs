@@ -35,6 +35,7 @@ mod parties;
 mod parts;
 mod pings;
 mod places;
+mod recorded;
 mod spinning;
 mod stops;
 mod streams;
