@@ -36,6 +36,7 @@ mod parts;
 mod pings;
 mod places;
 mod recorded;
+mod seam;
 mod spinning;
 mod stops;
 mod streams;

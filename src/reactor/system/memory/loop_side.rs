@@ -244,14 +244,20 @@ impl StreamIo for MemoryStream {
         if pipe.caller == Side::Reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
+        if let Some(kind) = pipe.read_errors.pop_front() {
+            pipe.is_readable_told &= kind != io::ErrorKind::WouldBlock; // but the system tells of it once more
+            return Err(kind.into());
+        }
         if pipe.to_loop.is_empty() {
             return if pipe.caller == Side::Open { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(0) };
         }
-        let (mut count, most) = (0, pipe.to_loop.len().min(buffer.len()));
+        let (mut count, most) = (0, pipe.to_loop.len().min(buffer.len()).min(pipe.read_at_most));
         while count < most {
             count += pipe.to_loop.read(&mut buffer[count..most])?; // of a ring, which has two ends
         }
         pipe.was_read = true;
+        // Of what was there and did not come, the system tells once more.
+        pipe.is_readable_told &= count < pipe.read_at_most || pipe.to_loop.is_empty();
         Ok(count)
     }
 
@@ -267,6 +273,10 @@ impl StreamIo for MemoryStream {
         assert_eq!(pipe.server, Side::Open, "writing behind a shutdown");
         if matches!(pipe.caller, Side::Closed | Side::Reset) {
             return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if let Some(kind) = pipe.write_errors.pop_front() {
+            pipe.is_writable_told &= kind != io::ErrorKind::WouldBlock;
+            return Err(kind.into());
         }
         let count = bytes.len().min(pipe.room).min(pipe.write_at_most);
         if count == 0 {
@@ -335,6 +345,9 @@ impl MemoryDatagrams {
 
 impl DatagramIo for MemoryDatagrams {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        if let Some(kind) = self.socket().receive_errors.pop_front() {
+            return Err(kind.into());
+        }
         let Some((bytes, from, user)) = self.socket().incoming.pop_front() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };

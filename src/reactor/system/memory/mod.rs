@@ -7,7 +7,8 @@
 //! timeout lives through exactly the deadlines that it has set, and one that would sleep for ever panics.
 //!
 //! Scripted (`script`, for tests of the loop) are errors of `accept` ([`World::fail_accepts`]), how much a peer takes ([`Caller::takes`]), what
-//! one write takes at most, resets, polls that are interrupted, and when the system tells who is there.
+//! one write takes at most and one read brings, what reads and writes fail with, resets, polls that are interrupted, and when the
+//! system tells who is there.
 //! [`World::pass`] within a handler is a slow handler. `reactor::tests` says how a whole test is written.
 
 mod loop_side;
@@ -112,8 +113,12 @@ struct Pipe {
     server: Side,
     /// Bytes that the caller takes until it is told to take more.
     room: usize,
-    /// Bytes that one write takes at most.
+    /// Bytes that one write takes at most, and that one read brings.
     write_at_most: usize,
+    read_at_most: usize,
+    /// What the next reads and writes of the loop say in place of anything else.
+    read_errors: VecDeque<io::ErrorKind>,
+    write_errors: VecDeque<io::ErrorKind>,
     watched: Option<(Token, Interest)>,
     is_readable_told: bool,
     is_writable_told: bool,
@@ -142,6 +147,8 @@ pub(crate) enum Side {
 struct Socket {
     token: Option<Token>,
     incoming: VecDeque<(Vec<u8>, Address, u32)>,
+    /// What the next attempts to receive say in place of anything else.
+    receive_errors: VecDeque<io::ErrorKind>,
     sent: Vec<(Vec<u8>, Address)>,
     is_told: bool,
     /// Who takes so many more and no others.
@@ -206,6 +213,9 @@ impl World {
             server: Side::Open,
             room: usize::MAX,
             write_at_most: usize::MAX,
+            read_at_most: usize::MAX,
+            read_errors: VecDeque::new(),
+            write_errors: VecDeque::new(),
             watched: None,
             is_readable_told: true,
             is_writable_told: true,

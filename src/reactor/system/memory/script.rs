@@ -1,6 +1,7 @@
 //! What only tests of the loop have a world do: things that go wrong, come late, or are small; and datagrams.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use sidewire_platform::{Address, SendBuffer};
@@ -59,6 +60,7 @@ impl World {
         sockets.push(Socket {
             token: None,
             incoming: VecDeque::new(),
+            receive_errors: VecDeque::new(),
             sent: Vec::new(),
             is_told: true,
             room: Vec::new(),
@@ -102,6 +104,11 @@ impl World {
         socket.is_told = false;
     }
 
+    /// So many of the next attempts to receive there fail like this.
+    pub(crate) fn fail_receives(&self, socket: usize, count: usize, kind: io::ErrorKind) {
+        self.0.sockets.borrow_mut()[socket].receive_errors.extend(std::iter::repeat_n(kind, count));
+    }
+
     /// Takes what was sent from the socket with this index.
     pub(crate) fn sent(&self, socket: usize) -> Vec<(Vec<u8>, Address)> {
         std::mem::take(&mut self.0.sockets.borrow_mut()[socket].sent)
@@ -134,6 +141,21 @@ impl Caller {
     /// One write to it takes so many bytes at most.
     pub(crate) fn takes_at_a_time(&self, bytes: usize) {
         self.pipe().write_at_most = bytes;
+    }
+
+    /// One read of it brings so many bytes at most.
+    pub(crate) fn comes_at_a_time(&self, bytes: usize) {
+        self.pipe().read_at_most = bytes;
+    }
+
+    /// So many of the loop's next reads fail like this; behind each that says "not now" an event says that it is.
+    pub(crate) fn fail_reads(&self, count: usize, kind: io::ErrorKind) {
+        self.pipe().read_errors.extend(std::iter::repeat_n(kind, count));
+    }
+
+    /// The same of writes.
+    pub(crate) fn fail_writes(&self, count: usize, kind: io::ErrorKind) {
+        self.pipe().write_errors.extend(std::iter::repeat_n(kind, count));
     }
 
     /// Bytes that the loop has not read yet.
