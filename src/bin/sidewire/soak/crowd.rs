@@ -1,6 +1,7 @@
-//! The clients of bad manners: many threads that bring one after the other, and keep some of them connected.
+//! The clients of bad manners: many threads that bring one after the other, and keep some of them there.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -8,24 +9,51 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sidewire::Endpoint;
-use sidewire_platform::Channel;
+use sidewire_platform::{Channel, DatagramChannel};
 
 use super::ledger::Ledger;
-use super::locked;
-use super::manners::{MANNERS, Then};
+use super::manners::{self, Then};
 use super::pause::Pause;
 use super::probes::Fault;
+use super::{datagram_manners, locked};
 
 /// Threads that bring clients.
 pub(super) const HOSTS: usize = 4;
 /// How long a client tries to connect.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What clients come over.
+pub(super) trait Medium: Sized + 'static {
+    /// All manners, by the names that the report has.
+    const MANNERS: &'static [(&'static str, Manner<Self>)];
+
+    fn connect(endpoint: &Endpoint) -> io::Result<Self>;
+}
+
+/// What one of them does.
+pub(super) type Manner<M> = fn(&M, &mut Rng) -> io::Result<Then>;
+
+impl Medium for Channel {
+    const MANNERS: &'static [(&'static str, Manner<Channel>)] = &manners::MANNERS;
+
+    fn connect(endpoint: &Endpoint) -> io::Result<Channel> {
+        Channel::connect(endpoint, Some(PATIENCE))
+    }
+}
+
+impl Medium for DatagramChannel {
+    const MANNERS: &'static [(&'static str, Manner<DatagramChannel>)] = &datagram_manners::MANNERS;
+
+    fn connect(endpoint: &Endpoint) -> io::Result<DatagramChannel> {
+        DatagramChannel::connect(endpoint)
+    }
+}
+
 /// What has come of them.
 #[derive(Default)]
 pub(super) struct Tally {
     /// Those that connected, by their manner.
-    pub(super) came: [AtomicU64; MANNERS.len()],
+    pub(super) came: Vec<(&'static str, AtomicU64)>,
     /// Those that did not get so far.
     pub(super) kept_out: AtomicU64,
     /// Those that are connected, as far as we know.
@@ -33,8 +61,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    pub(super) fn of<M: Medium>() -> Tally {
+        let came = M::MANNERS.iter().map(|(name, _)| (*name, AtomicU64::default())).collect();
+        Tally { came, ..Tally::default() }
+    }
+
     pub(super) fn total(&self) -> u64 {
-        self.came.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        self.came.iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -52,7 +85,7 @@ pub(super) struct Crowd<'a> {
 
 impl<'a> Crowd<'a> {
     /// Starts the threads, which end with the pause and take their clients along.
-    pub(super) fn start<'scope>(
+    pub(super) fn start<'scope, M: Medium>(
         self,
         scope: &'scope thread::Scope<'scope, 'a>,
         pause: &'a Pause,
@@ -62,17 +95,17 @@ impl<'a> Crowd<'a> {
     {
         for number in 0..HOSTS {
             let name = format!("crowd {number}");
-            thread::Builder::new().name(name).spawn_scoped(scope, move || self.host(number, pause))?;
+            thread::Builder::new().name(name).spawn_scoped(scope, move || self.host::<M>(number, pause))?;
         }
         Ok(())
     }
 
     /// One thread: brings clients of all manners in turn.
-    fn host(&self, number: usize, pause: &Pause) {
-        let (mut random, mut guests) = (Rng::new(), VecDeque::new());
+    fn host<M: Medium>(&self, number: usize, pause: &Pause) {
+        let (mut random, mut guests) = (Rng::new(), VecDeque::<M>::new());
         let (places, each) = (self.most.div_ceil(HOSTS), Duration::from_secs(HOSTS as u64) / self.rate);
         let mut due = Instant::now();
-        let mut next = number * MANNERS.len() / HOSTS;
+        let mut next = number * M::MANNERS.len() / HOSTS;
         while !pause.wait(due.saturating_duration_since(Instant::now())) {
             // Who was held up does not catch up.
             due = (due + each).max(Instant::now());
@@ -80,9 +113,9 @@ impl<'a> Crowd<'a> {
                 guests.pop_front();
                 self.tally.open.fetch_sub(1, Ordering::Relaxed);
             }
-            next = (next + 1) % MANNERS.len();
-            if let Some(channel) = self.bring(next, &mut random) {
-                guests.push_back(channel);
+            next = (next + 1) % M::MANNERS.len();
+            if let Some(guest) = self.bring(next, &mut random) {
+                guests.push_back(guest);
                 self.tally.open.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -90,13 +123,13 @@ impl<'a> Crowd<'a> {
     }
 
     /// One client; whether it stays.
-    fn bring(&self, manner: usize, random: &mut Rng) -> Option<Channel> {
-        let Ok(channel) = Channel::connect(self.endpoint, Some(PATIENCE)) else {
+    fn bring<M: Medium>(&self, manner: usize, random: &mut Rng) -> Option<M> {
+        let Ok(channel) = M::connect(self.endpoint) else {
             self.tally.kept_out.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        self.tally.came[manner].fetch_add(1, Ordering::Relaxed);
-        let (name, behave) = MANNERS[manner];
+        self.tally.came[manner].1.fetch_add(1, Ordering::Relaxed);
+        let (name, behave) = M::MANNERS[manner];
         match behave(&channel, random) {
             Ok(Then::Stays) => Some(channel),
             // That the server shuts the door on them is what it is there for.

@@ -9,7 +9,7 @@ use sidewire_platform::Usage;
 pub(super) struct Bounds {
     pub(super) p99: Duration,
     pub(super) longest: Duration,
-    /// Clients that may be connected at a time, good and bad.
+    /// Clients that may be connected at a time, good and bad; none over datagrams.
     pub(super) clients: u64,
 }
 
@@ -22,12 +22,11 @@ const CLOSING: u64 = 64;
 /// Descriptors that may be more at the end than before the first client: what the system's library opens
 /// when it is first needed.
 const SPARE_DESCRIPTORS: u64 = 8;
-/// Connections at the end: the one that asks how many there are.
-const OWN_CONNECTIONS: u64 = 1;
-
 /// How the server's memory and descriptors went.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Course {
+    /// Connections when nobody is there but who asks how many there are.
+    pub(super) own_connections: u64,
     /// Before the first client.
     pub(super) before: Usage,
     /// The most while the crowd came.
@@ -55,7 +54,7 @@ impl Course {
     pub(super) fn has_settled(&self) -> bool {
         let Some(after) = self.after else { return false };
         after.descriptors <= self.before.descriptors + SPARE_DESCRIPTORS
-            && self.connections_after == Some(OWN_CONNECTIONS)
+            && self.connections_after == Some(self.own_connections)
     }
 }
 
@@ -85,7 +84,7 @@ pub(super) struct Verdict {
 pub(super) fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Verdict> {
     let Evidence { answered, wrong, failed, p99, longest, course, end, panics } = evidence;
     let verdict = |name, holds, text| Verdict { name, holds, text };
-    let Course { before, most, after, connections_after, .. } = course;
+    let Course { own_connections, before, most, after, connections_after, .. } = course;
     let warm = course.warm.unwrap_or_default().memory;
     let memory = warm + warm / 4 + SPARE_MEMORY;
     let descriptors = before.descriptors + DESCRIPTORS_EACH * bounds.clients + CLOSING;
@@ -108,7 +107,7 @@ pub(super) fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Verdict> {
         verdict("all let go", course.has_settled(), {
             let bound = before.descriptors + SPARE_DESCRIPTORS;
             format!(
-                "{at_end} descriptors at the end, bound {bound}; {connections} connections, bound {OWN_CONNECTIONS}"
+                "{at_end} descriptors at the end, bound {bound}; {connections} connections, bound {own_connections}"
             )
         }),
         verdict("latency p99", p99 <= &bounds.p99, format!("{}, bound {}", ms(*p99), ms(bounds.p99))),
@@ -140,7 +139,7 @@ mod tests {
     }
 
     fn good() -> Evidence {
-        let mut course = Course { before: usage(5, 12), ..Course::default() };
+        let mut course = Course { own_connections: 1, before: usage(5, 12), ..Course::default() };
         course.saw(usage(20, 20), true);
         course.saw(usage(21, 22), false);
         (course.after, course.connections_after) = (Some(usage(21, 12)), Some(1));

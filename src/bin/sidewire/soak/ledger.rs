@@ -19,13 +19,15 @@ pub(super) struct Ledger {
     pub(super) failed: u64,
     /// The first of both.
     pub(super) texts: Vec<String>,
+    /// Calls in datagrams that were not answered, of a kind that the system may lose: they are asked once more.
+    pub(super) lost: u64,
 }
 
 impl Default for Ledger {
     fn default() -> Ledger {
         let times = Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3);
         let times = times.unwrap_or_else(|error| unreachable!("a range and its digits: {error}"));
-        Ledger { times, wrong: 0, failed: 0, texts: Vec::new() }
+        Ledger { times, wrong: 0, failed: 0, lost: 0, texts: Vec::new() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What clients of bad manners do. Each is a function over a bare channel: no library stands between it and the server.
+//! What clients of bad manners do over streams. Each is a function over a bare channel: no library stands between it and the server.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sidewire_platform::Channel;
 
+use super::crowd::Manner;
 use crate::call_back::CALL_ME_BACK;
 use crate::count::COUNT;
 use crate::sleep::SLEEP;
@@ -23,10 +24,8 @@ pub(super) enum Then {
 
 use Then::{Leaves, Stays, Wronged};
 
-type Manner = fn(&Channel, &mut Rng) -> io::Result<Then>;
-
 /// All of them, by the names that the report has.
-pub(super) const MANNERS: [(&str, Manner); 19] = [
+pub(super) const MANNERS: [(&str, Manner<Channel>); 19] = [
     ("silent", |_, _| Ok(Stays)),
     ("leaves at once", |_, _| Ok(Leaves)),
     ("half a hello", half_a_hello),
@@ -53,12 +52,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// How long one waits for an answer that it is owed.
 const OWED: Duration = Duration::from_secs(30);
 
-const REQUEST: u8 = 1;
-const REPLY: u8 = 2;
-const SUBSCRIBE: u8 = 5;
-const CANCEL: u8 = 7;
+pub(super) const REQUEST: u8 = 1;
+pub(super) const REPLY: u8 = 2;
+pub(super) const SUBSCRIBE: u8 = 5;
+pub(super) const CANCEL: u8 = 7;
 const CREDIT: u8 = 8;
-const PING: u8 = 9;
+pub(super) const PING: u8 = 9;
 const GOODBYE: u8 = 12;
 
 /// The bytes of a hello that is right, with this credit for replies in parts.
@@ -71,7 +70,7 @@ fn hello(credit: u32) -> Vec<u8> {
     bytes
 }
 
-fn frame(kind: u8, msg_type: u16, id: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, msg_type: u16, id: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(payload.len() as u32, kind, msg_type, id);
     bytes.extend_from_slice(payload);
     bytes
@@ -86,7 +85,7 @@ fn header(length: u32, kind: u8, msg_type: u16, id: u32) -> Vec<u8> {
     bytes
 }
 
-fn classic(msg_type: i32, length: i32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn classic(msg_type: i32, length: i32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = [msg_type, 0, length].map(i32::to_ne_bytes).concat();
     bytes.extend_from_slice(payload);
     bytes

@@ -1,6 +1,7 @@
 //! `sidewire soak`: a server among clients of bad manners, for as long as one likes.
 
 mod crowd;
+mod datagram_manners;
 mod invariants;
 mod ledger;
 mod manners;
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sidewire::{Endpoint, EndpointKind, StopSignals};
+use sidewire_platform::{Channel, DatagramChannel};
 
 use crate::call::seconds;
 use crate::offspring::Outcome;
@@ -36,7 +38,10 @@ pub(crate) use server::{ServerArgs, run_server};
 /// hello, half a frame, garbage, lengths that are too large, floods of requests, pings and cancels, and that
 /// break rules, that read nothing, leave at once, write byte by byte, or do not answer. Beside them probes do
 /// what one should: they call, in one and in many parts, set and get, wait, ping, come and go. Each of their
-/// answers is compared and timed.
+/// answers is compared and timed. Over datagrams the crowd are sockets, with manners of their own: floods,
+/// frames that are cut or lie, huge ones, receivers that never read or have gone. What UDP loses there is
+/// asked once more, up to 8 times and for 3 s each, and counted. Over Unix datagrams what nobody reads takes
+/// room from the answers of all: with many more clients than usual, answers come late, or not at all.
 ///
 /// All along these have to hold:
 ///   server lives         it ends when it is asked to, with status 0, and not before
@@ -45,7 +50,8 @@ pub(crate) use server::{ServerArgs, run_server};
 ///   all served           no call and no connection of a probe failed
 ///   memory flat          after the warm-up, a quarter of the time but at most a minute, it has no more than
 ///                        1.25 times as much as in it, and 16 MiB
-///   descriptors bounded  no more than 4 for each client that may be connected, and 64, over those at first
+///   descriptors bounded  no more than 4 for each client that may be connected, and 64, over those at first;
+///                        over datagrams nobody is connected
 ///   all let go           30 s after the last client, at most 8 descriptors more than before the first, and
 ///                        no connection but that which asks
 ///   latency p99          see --p99
@@ -56,13 +62,14 @@ pub(crate) use server::{ServerArgs, run_server};
 ///
 /// Exit status: 0 all held
 ///              1 something did not, or the server could not be started
-///              2 usage: a bad argument, or an endpoint that has no connections or that this system lacks
+///              2 usage: a bad argument, or an endpoint that answers nothing or that this system lacks
 ///              7 all held, but standard output did not take all of it
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Where: local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, tcp:127.0.0.1:0
-    #[arg(value_parser = crate::endpoint_parser())]
+    /// Where: local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, tcp:127.0.0.1:0, unixgram:/PATH,
+    /// abstractgram:NAME, udp:127.0.0.1:0
+    #[arg(value_parser = crate::endpoint_parser(), verbatim_doc_comment)]
     endpoint: Endpoint,
     /// For how long; 0.1 are six seconds
     #[arg(long, value_name = "N", default_value = "1", value_parser = minutes)]
@@ -106,11 +113,12 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    if args.endpoint.kind() != EndpointKind::Stream {
-        complain(&format!("{}: there are no connections to try, only datagrams", args.endpoint));
+    if args.endpoint.kind() == EndpointKind::OneWay {
+        complain(&format!("{}: nothing comes back there, so there are no answers to look at", args.endpoint));
         return ExitCode::from(2);
     }
-    if !sidewire_platform::stream_schemes().contains(&args.endpoint.scheme()) {
+    let mut schemes = sidewire_platform::stream_schemes().iter().chain(sidewire_platform::datagram_schemes());
+    if !schemes.any(|scheme| *scheme == args.endpoint.scheme()) {
         complain(&format!("{}: this system has no such endpoint", args.endpoint));
         return ExitCode::from(2);
     }
@@ -147,7 +155,9 @@ impl<'a> Soak<'a> {
         let stop = Arc::clone(&pause);
         let _signals = StopSignals::watch(move || stop.end())?;
         let server = Server::start(&args.endpoint)?;
-        let (ledger, tally, course) = Default::default();
+        let tally = if is_stream(args) { Tally::of::<Channel>() } else { Tally::of::<DatagramChannel>() };
+        let course = Course { own_connections: is_stream(args).into(), ..Course::default() };
+        let ledger = Mutex::default();
         Ok(Soak {
             args,
             server,
@@ -205,7 +215,7 @@ impl<'a> Soak<'a> {
             Fault::Failed(error) => error.to_string(),
         })?;
         let until = Instant::now() + SETTLING;
-        while self.server.connections()? > 1 && Instant::now() < until {
+        while self.server.connections()? > self.course.own_connections && Instant::now() < until {
             thread::sleep(LOOK / 10);
         }
         self.course.before = self.server.usage()?;
@@ -225,7 +235,11 @@ impl<'a> Soak<'a> {
             let crowd =
                 Crowd { endpoint: &endpoint, most: clients as usize, rate, tally: &tally, ledger: &ledger };
             let started = probes::start(scope, probes as usize, probe, &over);
-            let outcome = match started.and_then(|()| crowd.start(scope, &over)) {
+            let started = started.and_then(|()| match is_stream(self.args) {
+                true => crowd.start::<Channel>(scope, &over),
+                false => crowd.start::<DatagramChannel>(scope, &over),
+            });
+            let outcome = match started {
                 Ok(()) => self.look_on(&ledger, &tally),
                 Err(error) => Err(format!("start a thread: {error}").into()),
             };
@@ -287,6 +301,10 @@ impl<'a> Soak<'a> {
 fn bounds(args: &Args) -> Bounds {
     let Args { p99, longest, clients, probes, .. } = *args;
     // Those that stay, one more that each thread brings, and two of a probe that changes its connection.
-    let clients = u64::from(clients) + 2 * HOSTS as u64 + 2 * u64::from(probes) + 1;
-    Bounds { p99, longest, clients }
+    let connected = u64::from(clients) + 2 * HOSTS as u64 + 2 * u64::from(probes) + 1;
+    Bounds { p99, longest, clients: if is_stream(args) { connected } else { 0 } }
+}
+
+fn is_stream(args: &Args) -> bool {
+    args.endpoint.kind() == EndpointKind::Stream
 }

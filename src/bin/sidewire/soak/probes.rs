@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use sidewire::{Client, Endpoint, Error, ResultCode};
+use sidewire::{Client, Endpoint, EndpointKind, Error, ResultCode};
 
 use super::ledger::Ledger;
 use super::pause::Pause;
@@ -41,6 +41,12 @@ type Exchange = fn(&Probe<'_>, &Client, &mut Rng) -> Result<(), Fault>;
 /// All of them; each is as likely as the others.
 const EXCHANGES: [Exchange; 8] =
     [small_echo, large_echo, window, parts, refusals, answered_later, ping, set_and_get];
+/// The same over datagrams, which carry one frame each way. Each may be made once more.
+const IN_DATAGRAMS: [Exchange; 6] = [small_echo, medium_echo, refusals, answered_later, ping, set_and_get];
+
+/// How long a call waits over UDP, which may lose it, and how often it is made until it counts as failed.
+const UDP_PATIENCE: Duration = Duration::from_secs(3);
+const UDP_TRIES: u32 = 8;
 
 /// Where the probes of one run are, and where they write down what they see.
 #[derive(Clone, Copy)]
@@ -78,32 +84,56 @@ impl Probe<'_> {
             Some(client) => client,
             None => client.insert(self.connect()?),
         };
-        EXCHANGES[random.usize(..EXCHANGES.len())](self, client, random)
+        let exchanges = self.exchanges();
+        self.try_it(exchanges[random.usize(..exchanges.len())], client, random)
+    }
+
+    fn exchanges(&self) -> &'static [Exchange] {
+        if self.endpoint.kind() == EndpointKind::Stream { &EXCHANGES } else { &IN_DATAGRAMS }
+    }
+
+    /// Once, or until an answer comes where one may be lost.
+    fn try_it(&self, exchange: Exchange, client: &Client, random: &mut Rng) -> Result<(), Fault> {
+        let mut tries = 1;
+        loop {
+            match exchange(self, client, random) {
+                Err(Fault::Failed(error)) if self.may_lose() && error.is_timeout() && tries < UDP_TRIES => {
+                    self.ledger().lost += 1;
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn may_lose(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Udp { .. })
+    }
+
+    fn patience(&self) -> Duration {
+        if self.may_lose() { self.patience.min(UDP_PATIENCE) } else { self.patience }
     }
 
     /// Each exchange once, so that what a server makes only once is there.
     pub(super) fn do_all_once(&self) -> Result<(), Fault> {
         let (client, mut random) = (self.connect()?, Rng::new());
-        for exchange in EXCHANGES {
-            exchange(self, &client, &mut random)?;
+        for exchange in self.exchanges() {
+            self.try_it(*exchange, &client, &mut random)?;
         }
         self.classic(&mut random)
     }
 
     fn connect(&self) -> Result<Client, Error> {
         let begun = Instant::now();
-        let client = Whom::default().connect_to(self.endpoint, self.patience)?;
+        let client = Whom::default().connect_to(self.endpoint, self.patience())?;
         self.ledger().took(begun.elapsed());
         Ok(client)
     }
 
     /// A newcomer that speaks the classic layout.
     fn classic(&self, random: &mut Rng) -> Result<(), Fault> {
-        let client = Whom::default().within(self.endpoint, Some(self.patience))?.classic().open()?;
-        let payload = bytes(random, 1000);
-        let begun = Instant::now();
-        let response = client.call(ECHO, &payload)?;
-        self.answered(begun, response.payload(), &payload)
+        let client = Whom::default().within(self.endpoint, Some(self.patience()))?.classic().open()?;
+        self.try_it(classic_echo, &client, random)
     }
 
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
@@ -136,17 +166,27 @@ fn bytes(random: &mut Rng, most: usize) -> Vec<u8> {
     bytes
 }
 
-fn small_echo(probe: &Probe<'_>, client: &Client, random: &mut Rng) -> Result<(), Fault> {
-    let payload = bytes(random, 200);
+fn echo(probe: &Probe<'_>, client: &Client, payload: &[u8]) -> Result<(), Fault> {
     let begun = Instant::now();
-    probe.answered(begun, client.call(ECHO, &payload)?.payload(), &payload)
+    probe.answered(begun, client.call(ECHO, payload)?.payload(), payload)
+}
+
+fn small_echo(probe: &Probe<'_>, client: &Client, random: &mut Rng) -> Result<(), Fault> {
+    echo(probe, client, &bytes(random, 200))
+}
+
+fn classic_echo(probe: &Probe<'_>, client: &Client, random: &mut Rng) -> Result<(), Fault> {
+    echo(probe, client, &bytes(random, 1000))
+}
+
+/// Fits into any datagram.
+fn medium_echo(probe: &Probe<'_>, client: &Client, random: &mut Rng) -> Result<(), Fault> {
+    echo(probe, client, &bytes(random, 60_000))
 }
 
 fn large_echo(probe: &Probe<'_>, client: &Client, random: &mut Rng) -> Result<(), Fault> {
     let most = if random.u8(..20) == 0 { 1 << 20 } else { 64 << 10 };
-    let payload = bytes(random, most);
-    let begun = Instant::now();
-    probe.answered(begun, client.call(ECHO, &payload)?.payload(), &payload)
+    echo(probe, client, &bytes(random, most))
 }
 
 /// Several at a time.
@@ -197,7 +237,7 @@ fn answered_later(probe: &Probe<'_>, client: &Client, random: &mut Rng) -> Resul
 }
 
 fn ping(probe: &Probe<'_>, client: &Client, _random: &mut Rng) -> Result<(), Fault> {
-    let time = client.ping(probe.patience)?;
+    let time = client.ping(probe.patience())?;
     probe.ledger().took(time);
     Ok(())
 }

@@ -10,16 +10,16 @@ use sidewire_platform::Usage;
 use super::crowd::Tally;
 use super::invariants::{Course, Verdict, mib, ms};
 use super::ledger::Ledger;
-use super::manners::MANNERS;
 
 /// How it goes at a moment.
 pub(super) fn progress(at: Duration, ledger: &Ledger, tally: &Tally, usage: Usage) -> String {
     format!(
-        "{:>6.0} s  {} answers, {} wrong, {} failed  {} bad clients, {} open  {}  {} descriptors  p99 {}  longest {}\n",
+        "{:>6.0} s  {} answers, {} wrong, {} failed{}  {} bad clients, {} open  {}  {} descriptors  p99 {}  longest {}\n",
         at.as_secs_f64(),
         ledger.answered(),
         ledger.wrong,
         ledger.failed,
+        lost(ledger),
         tally.total(),
         tally.open.load(Ordering::Relaxed),
         mib(usage.memory),
@@ -27,6 +27,11 @@ pub(super) fn progress(at: Duration, ledger: &Ledger, tally: &Tally, usage: Usag
         ms(ledger.quantile(0.99)),
         ms(ledger.longest()),
     )
+}
+
+/// If any were.
+fn lost(ledger: &Ledger) -> String {
+    if ledger.lost == 0 { String::new() } else { format!(", {} lost and asked again", ledger.lost) }
 }
 
 /// What came of it.
@@ -47,7 +52,8 @@ impl Report<'_> {
         let mut line = |name: &str, value: String| {
             let _ = writeln!(text, "  {name:<20} {value}");
         };
-        line("answers", format!("{}, wrong {}, failed {}", ledger.answered(), ledger.wrong, ledger.failed));
+        let (answered, wrong, failed, lost) = (ledger.answered(), ledger.wrong, ledger.failed, lost(ledger));
+        line("answers", format!("{answered}, wrong {wrong}, failed {failed}{lost}"));
         let [half, most] = [0.5, 0.99].map(|share| ms(ledger.quantile(share)));
         line("latency", format!("p50 {half}, p99 {most}, longest {}", ms(ledger.longest())));
         self.show_course(&mut line);
@@ -55,7 +61,7 @@ impl Report<'_> {
             "bad clients",
             format!("{}, {} kept out", tally.total(), tally.kept_out.load(Ordering::Relaxed)),
         );
-        for ((name, _), came) in MANNERS.iter().zip(&tally.came) {
+        for (name, came) in &tally.came {
             line(&format!("  {name}"), came.load(Ordering::Relaxed).to_string());
         }
         self.show_statistics(&mut line);
@@ -93,9 +99,14 @@ impl Report<'_> {
         let Some(statistics) = self.statistics else {
             return line("server's count", "not known".into());
         };
-        let counts = ["accepted", "refused", "faulty", "requests", "failed", "stalls", "events"]
-            .iter()
-            .chain(&["events_dropped", "streams_stalled", "answers_to_nobody", "slow_handlers"]);
+        let counts =
+            ["accepted", "refused", "faulty", "requests", "failed", "stalls", "events"].iter().chain(&[
+                "events_dropped",
+                "streams_stalled",
+                "datagrams_dropped",
+                "answers_to_nobody",
+                "slow_handlers",
+            ]);
         let counts = counts.map(|name| format!("{} {}", name.replace('_', " "), statistics[*name]));
         line("server's count", counts.collect::<Vec<_>>().join(", "));
         for failure in statistics["failures"].as_array().into_iter().flatten() {
