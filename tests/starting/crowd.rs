@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sidewire::Error;
 
 use crate::program::{Place, everywhere, pid_of};
-use crate::util::{fresh, until, watchdog};
+use crate::util::{fresh, times, until, watchdog};
 
 /// So many processes, each of which has so many clients, which connect so often, and then wait for so many
 /// milliseconds at most.
@@ -53,11 +53,6 @@ fn come_and_go(place: &Place, Crowd { processes, clients, rounds, pause }: Crowd
     println!("{endpoint}: {all} clients, {rounds} rounds each, {servers} servers, {took:?}");
     assert!(!place.had_two(), "two servers met, of {servers}");
     servers
-}
-
-/// `SIDEWIRE_ROUNDS` says how many times as many rounds there are.
-pub(crate) fn times() -> usize {
-    std::env::var("SIDEWIRE_ROUNDS").map_or(1, |times| times.parse().expect("a number"))
 }
 
 #[test]

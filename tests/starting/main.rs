@@ -4,6 +4,8 @@
 mod util;
 
 mod builds;
+#[cfg(unix)] // What is killed leaves a file there.
+mod contest;
 mod crowd;
 mod failures;
 mod leaving;

@@ -150,6 +150,8 @@ fn plays_its_role() {
             let connect = place.connect_with(other);
             exit(connect.open().and_then(|client| pid_of(&client)).map_or(1, |_| 0));
         }
+        #[cfg(unix)]
+        ("contend", _) => crate::contest::contend(&place),
         ("give-way", version) => crate::takeover::serve(&place, version),
         ("crowd", how) => {
             if let Err(error) = crate::crowd::crowd(&place, how) {

@@ -13,9 +13,8 @@ use sidewire::{
     Server, ServerBuilder,
 };
 
-use crate::crowd::times;
 use crate::program::{Place, everywhere};
-use crate::util::{fresh, until, watchdog};
+use crate::util::{fresh, times, until, watchdog};
 
 /// Executes the call with the number in the payload, and answers with the server's version.
 const EXECUTE: u16 = 2;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::stage::{GREETING, SIDEWIRE, Stage, Started, eventually, signal};
-use crate::util::{Process, unique, watchdog};
+use crate::util::{Process, times, unique, watchdog};
 
 fn value_at(stage: &Stage, endpoint: &str) -> String {
     stage.run(["call", endpoint, "1"]).expect(0).text()
@@ -142,17 +142,21 @@ fn sockets_have_their_mode_at_once() {
     }
 }
 
-/// Many times, since it is a race: of those who start at once on a stale path one wins, and it
-/// can be reached; the others say that it is there.
+/// Many times, since it is a race: of those who start at once on a stale path, or where nothing is, one wins, and it
+/// can be reached; the others say that it is there, and which process it is.
 #[test]
 fn of_many_starters_on_a_stale_path_one_wins() {
     const ROUNDS: usize = 12;
     const STARTERS: usize = 4;
-    let _watchdog = watchdog(100);
+    let rounds = ROUNDS * times();
+    let _watchdog = watchdog(10 * rounds as u64);
     let stage = Stage::new();
     let endpoint = stage.unix("x.sock");
     kill(&mut stage.serve(&[&endpoint], &[]));
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
+        if round % 3 == 2 {
+            fs::remove_file(stage.path("x.sock")).expect("the stale socket");
+        }
         let mut starters: Vec<_> =
             (0..STARTERS).map(|_| Started::new(&mut stage.sidewire(["serve", &endpoint]), b"")).collect();
         eventually(Duration::from_secs(60), "all but one have ended", || {
@@ -161,7 +165,8 @@ fn of_many_starters_on_a_stale_path_one_wins() {
         let winner = starters.iter_mut().position(Started::is_running).expect("one");
         let winner = starters.swap_remove(winner);
         for loser in starters {
-            loser.finish().expect(1).prints("").mentions("another server is there already");
+            let lost = loser.finish().expect(1).prints("").mentions("another server is there already");
+            lost.mentions(&format!("opened by pid {})", winner.id()));
         }
         eventually(Duration::from_secs(30), "the winner answers", || {
             stage.run(["call", &endpoint, "1"]).stdout == GREETING

@@ -137,6 +137,11 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// How many times as many rounds a test of many has: `SIDEWIRE_ROUNDS`, or once.
+pub(crate) fn times() -> usize {
+    std::env::var("SIDEWIRE_ROUNDS").map_or(1, |times| times.parse().expect("a number"))
+}
+
 /// A raw connection: bytes in and out, and a time limit on everything.
 pub(crate) struct Raw(pub(crate) Channel);
 
