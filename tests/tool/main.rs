@@ -58,11 +58,17 @@ mod accepting;
 #[cfg(target_os = "linux")]
 mod access;
 #[cfg(target_os = "linux")]
+mod crowded;
+#[cfg(target_os = "linux")]
 mod failing;
 #[cfg(target_os = "linux")]
 mod frozen;
 #[cfg(target_os = "linux")]
 mod idle;
+#[cfg(target_os = "linux")]
+mod journal;
+#[cfg(target_os = "linux")]
+mod killed;
 #[cfg(target_os = "linux")]
 mod lacking;
 #[cfg(target_os = "linux")]

@@ -68,3 +68,32 @@ fn the_place_of_another_is_left_alone_until_it_is_free() {
     assert_eq!(told.matches("clients no longer find it").count(), 1, "{told}");
     drop(server);
 }
+
+/// With the folder that they are in, as cleaners do that remove what is empty: that is waited for.
+#[test]
+fn a_folder_that_comes_back_gets_its_sockets_back() {
+    let _watchdog = watchdog(90);
+    let stage = Stage::new();
+    let (folder, log) = (stage.path("run"), stage.path("log"));
+    fs::create_dir(&folder).expect("a folder");
+    let endpoints = [stage.unix("run/stream"), format!("unixgram:{}", folder.join("gram").display())];
+    let mut command = stage.sidewire(["serve"]);
+    let server = Process::start(command.args(&endpoints).stderr(File::create(&log).expect("a file")), 2);
+    let client = stage.client(&server.endpoints[0]);
+    let told = |endpoint: &str, what: &str| {
+        let told = fs::read_to_string(&log).expect("the log");
+        told.lines().filter(|line| line.contains(endpoint) && line.contains(what)).count()
+    };
+    fs::remove_dir_all(&folder).expect("the folder");
+    for endpoint in &endpoints {
+        let is_told = || told(endpoint, "clients no longer find it") == 1;
+        eventually(SECONDS, "the log says that clients no longer find it", is_told);
+    }
+    assert_eq!(client.call(1, b"").expect("who is there is served").payload(), GREETING);
+    fs::create_dir(&folder).expect("the folder");
+    for endpoint in &endpoints {
+        eventually(SECONDS, "it is bound again", || is_served(&stage, endpoint));
+        eventually(SECONDS, "the log says so", || told(endpoint, "was removed") == 1);
+    }
+    assert_eq!(client.call(1, b"").expect("an old client's reply").payload(), GREETING);
+}
