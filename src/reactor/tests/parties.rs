@@ -85,7 +85,7 @@ fn who_holds_too_much_pays_for_it_himself() {
     let honest = come(&mut stage, 1, 0, OTHERS + 1);
     let greedy = come(&mut stage, 70, 0, OTHERS);
     assert_eq!(fill(&mut stage, &honest), 1);
-    honest[0].send(&request(1, b"").repeat(3));
+    honest[0].send(&request(1, b"").repeat(200));
     stage.turn();
     let left = fill(&mut stage, &greedy);
     assert!((40..70).contains(&left), "{left}");
