@@ -60,7 +60,7 @@ pub struct Stats {
     /// - `descriptors`: the process had none left, and accepting rested;
     /// - `refusals at a time`: who was refused was not told so, since 64 others had not taken their answer;
     /// - `memory`: there was none;
-    /// - `queued datagrams`, `deferred datagrams`, `unwanted requests`: see what `Limits` says of no memory.
+    /// - `queued datagrams`, `deferred datagrams`: more waited than one socket keeps.
     ///
     /// A frame that is too large counts as `max_payload` in both layouts.
     pub limits: BTreeMap<&'static str, u64>,
