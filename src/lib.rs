@@ -117,6 +117,7 @@ pub mod recorder;
 mod server;
 mod signals;
 mod stats;
+mod sync;
 #[cfg(feature = "token")]
 mod token;
 #[cfg(feature = "tokio")]

@@ -3,14 +3,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Attachment, Carried, Channel, Endpoint};
+use sidewire_platform::{Attachment, Carried, Endpoint};
 
 use super::Response;
 use super::journal::Asked;
 use super::leader::{Guard, INBOX, SharedConnection, State, Waiting, whole_millis};
-use super::medium::{Medium, at_once};
+use super::medium::{Blocking, Medium, at_once};
 use crate::attached;
 use crate::error::{Error, Kind, Result};
+use crate::sync::now;
 use sidewire_wire::caller::{Purpose, Seat};
 use sidewire_wire::frame::timeout_ms;
 use sidewire_wire::{Arrived, Attachments, MAX_ATTACHED, Parcel};
@@ -94,7 +95,7 @@ const NOT_AGREED: &str = match attached::HOW {
     _ => "attachments go with requests if both Connect::attachments and Listen::attachments say so",
 };
 
-impl SharedConnection {
+impl<M: Blocking> SharedConnection<M> {
     /// As [`read`](SharedConnection::read) does, with what comes along with the bytes.
     #[cold]
     pub(super) fn read_attached<'a>(
@@ -108,7 +109,7 @@ impl SharedConnection {
         let _ = state.caller.begin_read(usize::MAX);
         let mut inbox = std::mem::take(&mut state.inbox);
         drop(state);
-        let asked = asked.unwrap_or_else(Instant::now);
+        let asked = asked.unwrap_or_else(now);
         let timeout = until.map(|until| whole_millis(until.saturating_duration_since(asked)));
         inbox.resize(INBOX, 0);
         let (result, carried) = match self.channel().recv_attached(&mut inbox, timeout) {
@@ -139,17 +140,15 @@ pub(super) fn send_now<M: Medium>(channel: &M, bytes: &[u8], parcel: &Parcel) ->
 
 /// Sends, and waits for room.
 #[inline]
-pub(super) fn send(
-    channel: &Channel,
+pub(super) fn send<M: Blocking>(
+    channel: &M,
     bytes: &[u8],
     parcel: Option<&Parcel>,
     patience: Duration,
 ) -> io::Result<usize> {
     match parcel {
-        None => channel.send(bytes, Some(patience)),
-        Some(parcel) => {
-            looked(parcel.look(|these: &Vec<_>| channel.send_attached(bytes, these, Some(patience))))
-        }
+        None => channel.send(bytes, patience),
+        Some(parcel) => looked(parcel.look(|these: &Vec<_>| channel.send_attached(bytes, these, patience))),
     }
 }
 

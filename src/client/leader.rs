@@ -9,8 +9,7 @@
 //! Which requests there are stands in `calls`, how a connection ends in `ends`.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, Thread};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sidewire_platform::{Channel, Endpoint};
@@ -18,10 +17,11 @@ use sidewire_platform::{Channel, Endpoint};
 use super::attached;
 use super::closing::Closing;
 use super::handlers::Handlers;
-use super::medium::Medium;
+use super::medium::{Blocking, Medium};
 use super::relay::Fate;
 use crate::error::Error;
 use crate::maker::Maker;
+use crate::sync::{self, Mutex, MutexGuard, Thread, now};
 use sidewire_wire::caller::{Caller, Came, Outcome, Seat, Step, Wake};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{App, Executed, Layout};
@@ -62,7 +62,7 @@ pub(crate) struct Waiting(Thread);
 
 impl Waiting {
     pub(super) fn here() -> Waiting {
-        Waiting(thread::current())
+        Waiting(sync::current())
     }
 }
 
@@ -97,7 +97,7 @@ impl<M: Medium> SharedConnection<M> {
         if !handlers.is_empty() {
             caller.serve();
         }
-        let state = Mutex::new(State { caller, inbox: Vec::new(), now: Instant::now(), breakage: None });
+        let state = Mutex::new(State { caller, inbox: Vec::new(), now: now(), breakage: None });
         let maker = Maker::here();
         Arc::new_cyclic(|me| SharedConnection {
             channel,
@@ -149,7 +149,7 @@ impl<M: Medium> SharedConnection<M> {
                 None => self.channel.send_now(unsent),
                 Some(parcel) => attached::send_now(&self.channel, unsent, &parcel),
             };
-            state.now = Instant::now();
+            state.now = now();
             let now = state.now;
             match result {
                 Ok(count) => state.caller.sent(count, now),
@@ -192,7 +192,7 @@ impl<M: Medium> SharedConnection<M> {
         (bytes, most): (&[u8], usize),
         end_read: impl FnOnce(&mut Caller<M::Waiting>, Came<'_>, Instant),
     ) -> bool {
-        state.now = Instant::now();
+        state.now = now();
         let came = match &result {
             Ok(0) => Came::End,
             Ok(count) => Came::Bytes { bytes, is_all: *count < most },
@@ -233,7 +233,7 @@ pub(crate) enum Sent {
     Blocked,
 }
 
-impl SharedConnection {
+impl<M: Blocking> SharedConnection<M> {
     /// What becomes of a seat that nobody need wait at: what is known is told at once, else this thread waits
     /// there until then, reckoned from now.
     pub(super) fn attend(
@@ -242,7 +242,7 @@ impl SharedConnection {
         until: impl FnOnce(Instant) -> Option<Instant>,
     ) -> (Guard<'_>, Option<Outcome>) {
         let mut state = self.lock();
-        let now = Instant::now();
+        let now = now();
         state.now = now;
         match state.caller.poll(seat, now) {
             Step::Done(outcome) => (state, Some(outcome)),
@@ -317,11 +317,11 @@ impl SharedConnection {
     fn follow<'a>(&'a self, state: Guard<'a>, until: Option<Instant>) -> Guard<'a> {
         drop(state);
         match remaining(until) {
-            Some(left) => thread::park_timeout(left),
-            None => thread::park(),
+            Some(left) => sync::park_timeout(left),
+            None => sync::park(),
         }
         let mut state = self.lock();
-        state.now = Instant::now();
+        state.now = now();
         state
     }
 
@@ -339,7 +339,7 @@ impl SharedConnection {
         let large = state.caller.begin_read(LARGE);
         let mut inbox = std::mem::take(&mut state.inbox);
         drop(state);
-        let asked = asked.unwrap_or_else(Instant::now);
+        let asked = asked.unwrap_or_else(now);
         let timeout = until.map(|until| whole_millis(until.saturating_duration_since(asked)));
         let (result, most, large) = match large {
             Some((mut partial, most)) => {
@@ -372,7 +372,7 @@ impl SharedConnection {
             if state.caller.is_somebody_reading() || state.caller.is_over() {
                 break;
             }
-            let (read, has_come) = self.read(state, seat, Some(Instant::now()), None);
+            let (read, has_come) = self.read(state, seat, Some(now()), None);
             state = read;
             if !has_come {
                 break;
@@ -398,14 +398,14 @@ impl SharedConnection {
             if is_timeout(&result) {
                 let chunk = &unsent[..unsent.len().min(WRITE_CHUNK)];
                 let chunk = memory::copy(chunk).unwrap_or_else(|NoMemory| chunk[..1].to_vec());
-                let now = *asked.insert(Instant::now());
+                let now = *asked.insert(now());
                 state.caller.begin_write(seat, now);
                 drop(state);
                 let patience = remaining(deadline).map_or(WRITER_CHECK, |left| left.min(WRITER_CHECK));
                 result = attached::send(&self.channel, &chunk, parcel.as_ref(), patience);
                 state = self.lock();
             }
-            state.now = Instant::now();
+            state.now = now();
             let now = state.now;
             match result {
                 Ok(count) if asked.is_none() => state.caller.sent(count, now),
@@ -437,12 +437,12 @@ fn is_timeout<T>(result: &io::Result<T>) -> bool {
 /// When something is over that begins now.
 #[inline]
 pub(crate) fn deadline_in(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    timeout.and_then(|timeout| now().checked_add(timeout))
 }
 
 /// What is left, in whole milliseconds.
 pub(crate) fn remaining(deadline: Option<Instant>) -> Option<Duration> {
-    Some(whole_millis(deadline?.saturating_duration_since(Instant::now())))
+    Some(whole_millis(deadline?.saturating_duration_since(now())))
 }
 
 /// A channel remembers the time limit that it last set, so that calls with the same limit, one after the
@@ -453,5 +453,5 @@ pub(super) fn whole_millis(left: Duration) -> Duration {
 }
 
 pub(super) fn is_past(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| deadline <= Instant::now())
+    deadline.is_some_and(|deadline| deadline <= now())
 }

@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Attachment, Channel, Endpoint, Peer};
+use sidewire_platform::{Address, Attachment, Carried, Channel, Endpoint, Peer};
 
 use super::Response;
 use super::lasting::Attempt;
@@ -94,6 +94,25 @@ pub(crate) trait Medium: fmt::Debug + Send + Sync + Sized + 'static {
 
     /// Lets it come out that the connection has ended, where that takes a moment.
     async fn settle() {}
+}
+
+/// A channel that blocks: what threads can do at it besides.
+pub(crate) trait Blocking: Medium<Waiting = Waiting> {
+    fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<usize>;
+
+    /// Appends at most so many bytes.
+    fn recv_append(&self, buf: &mut Vec<u8>, most: usize, timeout: Option<Duration>) -> io::Result<usize>;
+
+    fn recv_attached(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<(usize, Carried)>;
+
+    fn send(&self, bytes: &[u8], patience: Duration) -> io::Result<usize>;
+
+    fn send_attached(
+        &self,
+        bytes: &[u8],
+        attachments: &[Attachment],
+        patience: Duration,
+    ) -> io::Result<usize>;
 }
 
 /// Wakes all who wait for it.
@@ -198,6 +217,36 @@ impl Medium for Channel {
     async fn make(_: &Endpoint, attempt: Attempt<Channel>, deadline: Option<Instant>) -> Result<()> {
         attempt.make(deadline).await;
         Ok(())
+    }
+}
+
+impl Blocking for Channel {
+    #[inline]
+    fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<usize> {
+        self.recv(buf, timeout)
+    }
+
+    #[inline]
+    fn recv_append(&self, buf: &mut Vec<u8>, most: usize, timeout: Option<Duration>) -> io::Result<usize> {
+        self.recv_append(buf, most, timeout)
+    }
+
+    fn recv_attached(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<(usize, Carried)> {
+        self.recv_attached(buf, timeout)
+    }
+
+    #[inline]
+    fn send(&self, bytes: &[u8], patience: Duration) -> io::Result<usize> {
+        self.send(bytes, Some(patience))
+    }
+
+    fn send_attached(
+        &self,
+        bytes: &[u8],
+        attachments: &[Attachment],
+        patience: Duration,
+    ) -> io::Result<usize> {
+        self.send_attached(bytes, attachments, Some(patience))
     }
 }
 

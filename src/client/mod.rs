@@ -16,6 +16,8 @@ mod leader;
 mod lending;
 mod line;
 mod medium;
+#[cfg(all(test, loom))]
+mod models;
 mod opening;
 mod parts;
 mod pending;

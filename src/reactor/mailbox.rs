@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::PeerInfo;
@@ -18,6 +18,7 @@ use super::deferred::{Answer, Call, Caller, Heap, Unwanted};
 use super::slots::Key;
 use super::streams::Together;
 use super::topics::{Audience, Publication};
+use crate::sync::{AtomicBool, Mutex, MutexGuard, own_place};
 use sidewire_wire::memory::NoMemory;
 
 /// What the loop is told to do.
@@ -402,14 +403,10 @@ impl Mailbox {
 pub(crate) struct ThreadMark(usize);
 
 impl ThreadMark {
-    /// This one's: where it keeps what is its own.
+    /// This one's.
     #[inline]
     pub(crate) fn here() -> ThreadMark {
-        thread_local! {
-            #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
-            static OWN: u8 = const { 0 };
-        }
-        OWN.with(|own| ThreadMark(std::ptr::from_ref(own).addr()))
+        ThreadMark(own_place())
     }
 }
 
@@ -418,6 +415,9 @@ impl fmt::Debug for Mailbox {
         f.debug_struct("Mailbox").field("contents", &self.contents).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {
