@@ -1,13 +1,13 @@
-//! Endpoint texts and typed values of strangers, at random: seeds that are right, of which a few bytes are changed. `fuzz/`
-//! gives the same targets to libFuzzer.
+//! Endpoint texts and typed values of strangers: the corpus of `fuzz/`, which gives the same targets to libFuzzer, and
+//! others that are right, of which a few bytes are changed.
 
+#[path = "../../wire/tests/driver/mod.rs"]
+mod driver;
 mod targets;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use driver::{Play, play};
 
-/// For each target; `SIDEWIRE_FUZZ_SECONDS` for longer.
-const USUAL: Duration = Duration::from_millis(300);
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds");
 
 const ENDPOINTS: &[&[u8]] = &[
     b"local:com.example.app",
@@ -43,44 +43,11 @@ const VALUES: &[&[u8]] = &[
 
 #[test]
 fn no_text_is_a_surprise() {
-    play("endpoints", targets::endpoints, ENDPOINTS);
+    play(CORPUS, &[Play { name: "endpoints", target: targets::endpoints, seeds: ENDPOINTS, make: None }]);
 }
 
 #[cfg(feature = "serde")]
 #[test]
 fn no_value_is_a_surprise() {
-    play("typed", targets::typed, VALUES);
-}
-
-fn play(name: &str, target: fn(&[u8]), seeds: &[&[u8]]) {
-    let seconds = std::env::var("SIDEWIRE_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    let end = Instant::now() + seconds.map_or(USUAL, Duration::from_secs);
-    for seed in seeds {
-        target(seed);
-    }
-    while Instant::now() < end {
-        let bytes = changed(seeds);
-        if catch_unwind(AssertUnwindSafe(|| target(&bytes))).is_err() {
-            panic!("{name} panics at {}", bytes.escape_ascii());
-        }
-    }
-}
-
-/// One of the seeds with some bytes changed, left out, or put in from another.
-fn changed(seeds: &[&[u8]]) -> Vec<u8> {
-    let random = |below: usize| getrandom::u32().expect("randomness") as usize % below.max(1);
-    let mut bytes = seeds[random(seeds.len())].to_vec();
-    for _ in 0..random(4) {
-        let at = random(bytes.len());
-        match random(4) {
-            0 if !bytes.is_empty() => bytes[at] = random(256) as u8,
-            1 if !bytes.is_empty() => drop(bytes.remove(at)),
-            2 => bytes.insert(at, [0, 0x7f, 0xff, b':', b'"', b'\\', b'[', b'%'][random(8)]),
-            _ => {
-                let other = seeds[random(seeds.len())];
-                bytes.extend_from_slice(&other[random(other.len())..]);
-            }
-        }
-    }
-    bytes
+    play(CORPUS, &[Play { name: "typed", target: targets::typed, seeds: VALUES, make: None }]);
 }
