@@ -68,6 +68,36 @@ apt_get() {
         -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$logs/apt.log" 2>&1
 }
 
+# need_cargo COMMAND...: builds those of cargo's commands that are missing, or fails and names them.
+need_cargo() {
+    local command missing=()
+    for command in "$@"; do
+        cargo "${command#cargo-}" --version >/dev/null 2>&1 || missing+=("$command")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    step "cargo install --locked ${missing[*]}"
+    cargo install --locked "${missing[@]}" </dev/null >"$logs/cargo-install.log" 2>&1 || {
+        tail -n 20 "$logs/cargo-install.log" >&2
+        fail "could not install: ${missing[*]} (what cargo said: $logs/cargo-install.log)"
+    }
+}
+
+# need_nightly COMPONENT...: a nightly compiler with these, or fails and says how to get it.
+need_nightly() {
+    local there component missing=()
+    there=$(rustup component list --installed --toolchain nightly 2>/dev/null) ||
+        fail "there is no nightly compiler: rustup toolchain install nightly --profile minimal --component $(IFS=,; echo "$*")"
+    for component in "$@"; do
+        grep -q "^$component\b" <<<"$there" || missing+=("$component")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    step "rustup component add ${missing[*]}"
+    rustup component add --toolchain nightly "${missing[@]}" </dev/null >"$logs/rustup.log" 2>&1 || {
+        tail -n 20 "$logs/rustup.log" >&2
+        fail "the nightly compiler lacks ${missing[*]}, and could not get it"
+    }
+}
+
 # need PACKAGE...: installs the Debian packages that are missing, or fails and names them.
 need() {
     local package missing=()

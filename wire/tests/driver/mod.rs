@@ -47,8 +47,8 @@ impl Play<'_> {
     fn play(&self, folder: &Path) {
         let mut seeds = read(folder);
         seeds.extend(self.seeds.iter().map(|seed| seed.to_vec()));
-        let count = if cfg!(miri) { IN_MIRI } else { seeds.len() };
-        for seed in &seeds[..count.min(seeds.len())] {
+        let count = if cfg!(miri) { IN_MIRI.min(seeds.len()) } else { seeds.len() };
+        for seed in &seeds[..count] {
             self.show(seed, "a seed");
         }
         if let Some(number) = number("SIDEWIRE_FUZZ_SEED") {
@@ -62,7 +62,7 @@ impl Play<'_> {
             self.show(&self.input(&seeds, number), &format!("SIDEWIRE_FUZZ_SEED={number}"));
             inputs += 1;
         }
-        println!("{}: {} seeds, {inputs} inputs made", self.name, seeds.len());
+        println!("{}: {count} of {} seeds, {inputs} inputs made", self.name, seeds.len());
     }
 
     fn show(&self, bytes: &[u8], what: &str) {
