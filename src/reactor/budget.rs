@@ -88,9 +88,15 @@ impl<'a, Y: System> Budget<'a, Y> {
     #[inline]
     pub(super) fn now(&self) -> Instant {
         if self.seen.get() != self.handled.get() {
-            self.look();
+            self.look_late();
         }
         self.looked.get()
+    }
+
+    /// The last handlers of a turn have no look of their own.
+    #[inline(never)]
+    fn look_late(&self) {
+        self.look();
     }
 
     #[inline]
@@ -98,7 +104,7 @@ impl<'a, Y: System> Budget<'a, Y> {
         self.units.get() == 0 || self.bytes == 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&self) {
         let now = self.system.now();
         // Whoever takes more of it than 64 bits hold has never come back.

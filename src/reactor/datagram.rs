@@ -266,7 +266,7 @@ impl<Y: System> Receiving<'_, Y> {
                     ReturnAddress { mailbox: self.mailbox, caller, parts: None, attaching: Attaching::Never };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let kind = RecordKind::Request;
-                let record = recorder.begin_frame(kind, layout, msg_type, ticket.id, payload.len());
+                let record = recorder.begin(kind, msg_type, ticket.id, payload.len());
                 let handled = Handled::begin(ticket.id);
                 match service.request(&incoming, self.begin_reply(ticket)) {
                     Ok(rc) => {
@@ -295,7 +295,7 @@ impl<Y: System> Receiving<'_, Y> {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back: nobody };
                 let handled = Handled::begin(0);
-                let record = recorder.begin_frame(RecordKind::Notify, layout, msg_type, 0, payload.len());
+                let record = recorder.begin(RecordKind::Notify, msg_type, 0, payload.len());
                 service.notify(&incoming);
                 record.end();
                 handled.end_notify(&incoming, format_args!("{}", Sender(from)));

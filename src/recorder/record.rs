@@ -22,7 +22,7 @@ pub(super) mod wide {
 }
 
 pub(super) mod narrow {
-    /// The kind, with [`V1`](super::V1) or [`CLASSIC`](super::CLASSIC) and [`DEFERRED`](super::DEFERRED) or [`SLOW`](super::SLOW).
+    /// The kind, with [`DEFERRED`](super::DEFERRED) and [`SLOW`](super::SLOW).
     pub(in crate::recorder) const KIND: usize = 0;
     pub(in crate::recorder) const TYPE: usize = 1;
     /// Of the call; of a new connection the peer's process.
@@ -46,8 +46,6 @@ pub(super) struct Place {
     pub(super) looked: Option<(u64, u64)>,
 }
 
-pub(super) const V1: u32 = 1 << 8;
-pub(super) const CLASSIC: u32 = 1 << 9;
 pub(super) const DEFERRED: u32 = 1 << 16;
 pub(super) const SLOW: u32 = 1 << 17;
 
@@ -81,7 +79,7 @@ pub enum RecordKind {
     Bytes = 10,
     /// A datagram without frames.
     Message = 11,
-    /// A closure for the state: [`Remote::with_state`](crate::Remote::with_state) and its like.
+    /// A closure for the state: [`Remote::with`](crate::Remote::with) and its like.
     Errand = 12,
 }
 
@@ -137,7 +135,8 @@ pub enum RecordState {
 pub struct Record {
     /// Counts up from 1.
     pub number: u64,
-    /// When its handler was begun, since the server began: what the loop's clock had said last, which is less than 16 handlers ago.
+    /// When its handler was begun, since the server began, to a millisecond: what the loop's clock had said last, which is less than
+    /// 16 handlers ago.
     pub at: Duration,
     /// What it is.
     pub kind: RecordKind,
@@ -194,9 +193,10 @@ impl Record {
             at: Duration::ZERO,
             kind,
             state,
-            layout: match code & (V1 | CLASSIC) {
-                V1 => Some(Layout::V1),
-                CLASSIC => Some(Layout::Classic),
+            // In v1 a call has an id, and what has none is a notify.
+            layout: match (kind, narrow(narrow::ID)) {
+                (RecordKind::Request | RecordKind::Answer, 0) => Some(Layout::Classic),
+                (RecordKind::Request | RecordKind::Answer | RecordKind::Notify, _) => Some(Layout::V1),
                 _ => None,
             },
             connection: None,

@@ -28,7 +28,7 @@ impl Recorder {
 }
 
 fn ask(recorder: &Recorder, msg_type: i32, id: u32) {
-    recorder.begin_frame(RecordKind::Request, Layout::V1, msg_type, id, 5).answered(ResultCode::OK);
+    recorder.begin(RecordKind::Request, msg_type, id, 5).answered(ResultCode::OK);
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -40,8 +40,8 @@ fn a_request_is_told_with_what_the_clock_said() {
     recorder.begin_turn(7, begun + 3 * MS);
     (1..=4).for_each(|id| ask(&recorder, 12, id));
     recorder.looked(4_000_000, 4, 4_000_000);
-    recorder.begin_frame(RecordKind::Request, Layout::Classic, -1, 0, 9).answered(ResultCode::UNKNOWN_TYPE);
-    recorder.begin_frame(RecordKind::Request, Layout::V1, 13, 5, 0).deferred();
+    recorder.begin(RecordKind::Request, -1, 0, 9).answered(ResultCode::UNKNOWN_TYPE);
+    recorder.begin(RecordKind::Request, 13, 5, 0).deferred();
     let running = recorder.begin(RecordKind::Callback, 0, 6, 0);
     let read = recorder.records();
     assert_eq!(read.len(), 7);
@@ -108,7 +108,7 @@ fn a_turn_may_be_longer_than_the_ring() {
     let begun = Instant::now();
     let recorder = Recorder::new(begun);
     recorder.begin_turn(7, begun + MS);
-    recorder.has_waited_since(begun);
+    recorder.has_waited_since(begun, begun + MS);
     for id in 1..=10_000 {
         ask(&recorder, 1, id);
         recorder.looked(1000, 1, u64::from(id) * 1000);

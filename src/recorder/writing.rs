@@ -2,18 +2,21 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sidewire_platform::{RING_RECORDS, RecordCells, Recording};
-use sidewire_wire::{Layout, ResultCode};
+use sidewire_wire::ResultCode;
 
-use super::record::{CLASSIC, DEFERRED, Ran, RecordKind, SLOW, STEP, V1, narrow, wide};
+use super::record::{DEFERRED, Ran, RecordKind, SLOW, STEP, narrow, wide};
 
 /// The number of a connection that there is not.
 pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Behind so many records is said anew whose turn it is: while those are told of, what says so is not written over.
 const MARK_EVERY: u64 = 512 * STEP;
+
+/// How old what is written as the time of a turn may be: to reckon it takes as long as half a dozen small requests' records.
+const TICK: Duration = Duration::from_millis(1);
 
 /// A loop's ring, written by its thread alone.
 #[derive(Debug)]
@@ -23,8 +26,10 @@ pub(crate) struct Recorder {
     base: Instant,
     /// The next record's number, times its size.
     next: Cell<u64>,
-    /// When the turn began.
+    /// When the turn began, or at most a [`TICK`] earlier.
     at: Cell<u64>,
+    /// From when on that is to be reckoned anew.
+    stale_at: Cell<Instant>,
     /// The last record that says whose turn it is.
     marked: Cell<u64>,
 }
@@ -41,6 +46,7 @@ impl Recorder {
             base,
             next: Cell::new(STEP),
             at: Cell::new(0),
+            stale_at: Cell::new(base),
             marked: Cell::new(STEP),
         }
     }
@@ -63,9 +69,17 @@ impl Recorder {
     /// The loop turns to this connection. That is said with what is recorded next.
     #[inline]
     pub(crate) fn begin_turn(&self, connection: u32, now: Instant) {
-        let at = self.nanos(now);
-        self.at.set(at);
+        if now >= self.stale_at.get() {
+            self.reckon(now);
+        }
+        let at = self.at.get();
         self.mark(connection, at, at);
+    }
+
+    #[cold]
+    fn reckon(&self, now: Instant) {
+        self.at.set(self.nanos(now));
+        self.stale_at.set(now.checked_add(TICK).unwrap_or(now));
     }
 
     #[inline(always)]
@@ -80,39 +94,23 @@ impl Recorder {
         narrow[narrow::MARK].store(next as u32, Relaxed);
     }
 
-    /// What is handled first in this turn has waited since then.
+    /// What is handled first in this turn, which has begun now, has waited since then.
     #[cold]
-    pub(crate) fn has_waited_since(&self, since: Instant) {
-        self.cells(self.marked.get()).wide()[wide::BEGUN].store(self.nanos(since), Relaxed);
+    pub(crate) fn has_waited_since(&self, since: Instant, now: Instant) {
+        let wide = self.cells(self.marked.get()).wide();
+        wide[wide::BEGUN].store(self.nanos(since), Relaxed);
+        wide[wide::AT].store(self.nanos(now), Relaxed);
     }
 
     /// A handler of the connection whose turn it is will run. So what it does not survive is the last record, and not ended.
-    #[inline]
-    pub(crate) fn begin(&self, kind: RecordKind, msg_type: i32, id: u32, length: usize) -> Begun<'_> {
-        self.write(kind as u32, msg_type, id, length)
-    }
-
-    /// The same for a frame.
-    #[inline]
-    pub(crate) fn begin_frame(
-        &self,
-        kind: RecordKind,
-        layout: Layout,
-        msg_type: i32,
-        id: u32,
-        length: usize,
-    ) -> Begun<'_> {
-        let layout = if layout == Layout::V1 { V1 } else { CLASSIC };
-        self.write(kind as u32 | layout, msg_type, id, length)
-    }
-
+    /// `id`: that of a call, which in the classic layout has none.
     #[inline(always)]
-    fn write(&self, code: u32, msg_type: i32, id: u32, length: usize) -> Begun<'_> {
+    pub(crate) fn begin(&self, kind: RecordKind, msg_type: i32, id: u32, length: usize) -> Begun<'_> {
         let number = self.next.get();
         self.next.set(number + STEP);
         let cells = self.cells(number);
         let (wide, narrow) = (cells.wide(), cells.narrow());
-        narrow[narrow::KIND].store(code, Relaxed);
+        narrow[narrow::KIND].store(kind as u32, Relaxed);
         narrow[narrow::TYPE].store(msg_type.cast_unsigned(), Relaxed);
         narrow[narrow::ID].store(id, Relaxed);
         // What is longer than that is no frame.

@@ -78,7 +78,7 @@ impl Scope<'_> {
                 let incoming = self.incoming(books, i32::from(msg_type), Layout::V1, payload, back);
                 let handled = Handled::begin(0);
                 let (kind, recorder) = (RecordKind::Notify, books.budget.recorder());
-                let record = recorder.begin_frame(kind, Layout::V1, incoming.msg_type, 0, payload.len());
+                let record = recorder.begin(kind, incoming.msg_type, 0, payload.len());
                 service.notify(&incoming);
                 record.end();
                 handled.end_notify(&incoming, format_args!("#{}", self.key));
@@ -114,7 +114,7 @@ impl Scope<'_> {
         let back = ReturnAddress { mailbox: self.mailbox, caller, parts, attaching };
         let incoming = self.incoming(books, msg_type, layout, payload, back);
         let (kind, recorder) = (RecordKind::Request, books.budget.recorder());
-        let record = recorder.begin_frame(kind, layout, msg_type, ticket.id, payload.len());
+        let record = recorder.begin(kind, msg_type, ticket.id, payload.len());
         let handled = Handled::begin(ticket.id);
         match service.request(&incoming, connection.begin_reply(ticket)) {
             Ok(rc) => {

@@ -53,7 +53,7 @@ impl<Y: System> Link<Y> {
             let fresh = match has_backlog {
                 true => {
                     if let Some(since) = self.about.as_ref().and_then(|about| about.waiting_since) {
-                        budget.recorder().has_waited_since(since);
+                        budget.recorder().has_waited_since(since, context.scope.begun);
                     }
                     Fresh { in_buffer: 0, is_all: false }
                 }
