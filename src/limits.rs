@@ -36,7 +36,7 @@ pub struct Limits {
     /// Default 1 GiB.
     ///
     /// The share of one user or address is three quarters of what all others leave beyond a sixteenth, or a 1,024th
-    /// (1 MiB) if that is more. Who is farthest beyond it pays first, so nobody loses anything for what another has filled.
+    /// (1 MiB) if that is more. Who is farthest beyond it pays first, which is who holds most of those.
     /// Who counts as one is said at [`max_connections_per_peer`](ListenerLimits::max_connections_per_peer).
     ///
     /// Where the system gives less than that, a request or a reply for which there is no memory is
@@ -79,7 +79,9 @@ pub struct ListenerLimits {
     /// user ([`Access`](crate::Access)): of one user where the system names it, else of one IP
     /// address (IPv6: of one /64; all loopback addresses are one). Further ones are answered "busy" (-6).
     /// Our own user and the system's may hold all, where the system names them. Over TCP all users of this machine look
-    /// alike; where a token is asked for (`Listen::token`), it is what tells them apart.
+    /// alike; where a token is asked for (`Listen::token`), it is what tells them apart: those who have proved that they know it
+    /// may hold all places, unless this is set, and those who have not yet at most half of them, or of the descriptors; beyond that
+    /// the oldest of these is closed ("busy") for each newcomer.
     ///
     /// Default `None`: a share of what is left. A peer may have one more as long as its connections, at all listeners of
     /// the server together, are fewer than three quarters of what all others leave of this listener's places beyond a
@@ -147,9 +149,12 @@ impl ListenerLimits {
         }
     }
 
-    /// How many connections may be here of whom nobody knows yet whether they know the token that is asked for.
-    pub(crate) fn unproven(&self) -> usize {
-        (self.max_connections / UNPROVEN_PART).max(LEAST_UNPROVEN)
+    /// How many connections may be here of whom nobody knows yet whether they know the token that is asked for, in a process
+    /// that may have so many descriptors: half of them all, so that the other half is left for those who have proved it, and
+    /// that those who all come in one turn find room to prove it.
+    pub(crate) fn unproven(&self, descriptors: u64) -> usize {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        (self.max_connections.min(descriptors) / 2).max(1)
     }
 
     /// How long a peer may be silent at first.
@@ -218,10 +223,6 @@ impl Default for ListenerLimits {
 const KEPT_PART: usize = 16;
 /// What a little is: one in so many. 64 newcomers get it out of what is kept.
 const LITTLE_PART: usize = 1024;
-/// The part of a listener's places for those who have not proved yet that they know its token: one in so many, and how many
-/// there are at least. Who knows it needs the place for a few milliseconds.
-const UNPROVEN_PART: usize = 16;
-const LEAST_UNPROVEN: usize = 16;
 /// How long strangers may be silent at first, unless told otherwise.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 const FIRST_BYTE_OF_PEOPLE: Duration = Duration::from_secs(60);
@@ -273,11 +274,11 @@ mod tests {
         assert_eq!(limits.per_peer(&Access::SameUser, 40), PerPeer::All);
         limits.max_connections_per_peer = Some(90);
         assert_eq!(limits.per_peer(&Access::Anyone, 40), PerPeer::Most(90), "who sets it has decided");
-        assert_eq!(
-            [0, 100, 16_384]
-                .map(|max_connections| { ListenerLimits { max_connections, ..limits.clone() }.unproven() }),
-            [16, 16, 1024]
-        );
+        let unproven = |max_connections, descriptors| {
+            ListenerLimits { max_connections, ..limits.clone() }.unproven(descriptors)
+        };
+        assert_eq!([0, 1, 16, 16_384].map(|places| unproven(places, u64::MAX)), [1, 1, 8, 8192]);
+        assert_eq!(unproven(16_384, 1024), 512, "which would be used up before");
     }
 
     #[test]

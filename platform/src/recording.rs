@@ -157,6 +157,15 @@ impl RecordingFile {
         if self.is_alive {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
+        // Another may have removed it, and begun one of the same name.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let (found, ours) = (fs::symlink_metadata(&self.path)?, self.file.metadata()?);
+            if (found.dev(), found.ino()) != (ours.dev(), ours.ino()) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        }
         drop(self.file);
         fs::remove_file(&self.path)
     }

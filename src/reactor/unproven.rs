@@ -1,7 +1,7 @@
 //! Connections to a listener that asks for a token, until they have proved that they know it.
 //!
 //! Over TCP anybody on this machine can open one, as often as they like, and nobody tells them apart from those who know
-//! the token. So they have a few places of their own, and each newcomer gets one: the oldest of them makes room. Who
+//! the token. So they have half of the places at most, and each newcomer gets one: the oldest of them makes room. Who
 //! knows the token has proved it long before that many have come behind it.
 
 use super::slots::Key;

@@ -22,7 +22,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// All of this user, those that began first first. What can't be read is left out, and the log says why.
+    /// All of this user, those that began first first. What is no recording, or can't be opened, is left out; of one that can't be read the log says why.
     #[must_use]
     pub fn all() -> Vec<Recording> {
         Recording::those_of(|_| true)
@@ -151,9 +151,13 @@ pub(super) fn records(ring: &[u8]) -> Vec<Record> {
     read.sort_by_key(|(record, _)| record.number);
     // The first of a turn says what is true of those that follow, and the last of those between two looks at the clock what
     // all of them took.
-    let mut turn = (NOBODY, 0, 0);
+    let mut turn = (NOBODY, 0, 0u64);
     for (record, place) in &mut read {
-        turn = place.mark.unwrap_or(turn);
+        if let Some((connection, begun, at)) = place.mark {
+            // It may be some time old, of which others have been told since.
+            let late = turn.2.saturating_sub(at);
+            turn = (connection, begun.saturating_add(late), at.saturating_add(late));
+        }
         record.is_of(turn);
         turn.2 = place.looked.map_or(turn.2, |(_, nanos)| turn.2.saturating_add(nanos));
     }

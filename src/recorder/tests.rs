@@ -102,6 +102,22 @@ fn the_last_1024_are_told_and_those_that_are_slow_are_marked() {
     assert!([one, two, three].iter().all(|record| record.is_slow && record.took == Some(100 * MS)));
 }
 
+/// The time of a turn may be some old one; it is never older than what others have been told.
+#[test]
+fn time_does_not_run_backwards() {
+    let begun = Instant::now();
+    let recorder = Recorder::new(begun);
+    recorder.begin_turn(1, begun);
+    ask(&recorder, 1, 1);
+    recorder.looked(300_000, 1, 300_000);
+    recorder.begin_turn(2, begun + MS / 2);
+    ask(&recorder, 1, 2);
+    recorder.begin_turn(3, begun + MS);
+    ask(&recorder, 1, 3);
+    let times: Vec<_> = recorder.records().iter().map(|record| (record.at, record.queued)).collect();
+    assert_eq!(times, [Duration::ZERO, MS * 3 / 10, MS].map(|at| (at, Duration::ZERO)));
+}
+
 /// Of a turn whose beginning is long gone it is still known whose it was, and when.
 #[test]
 fn a_turn_may_be_longer_than_the_ring() {

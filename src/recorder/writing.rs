@@ -166,6 +166,8 @@ impl Recorder {
     pub(crate) fn mark_slow(&self) -> Vec<Ran> {
         let next = self.next.get();
         let count = self.cells(next - STEP).narrow()[narrow::PROGRESS].load(Relaxed).saturating_sub(1);
+        // Others of this user can write there, too.
+        let count = count.min(RING_RECORDS as u32);
         let all = (1..=u64::from(count)).rev().filter_map(|back| next.checked_sub(back * STEP));
         let marked = all.map(|number| self.cells(number)).inspect(|cells| {
             let kind = &cells.narrow()[narrow::KIND];

@@ -129,11 +129,12 @@ impl<'a> Plan<'a> {
         let is_classic = is_local(bound) && token.is_none();
         let by_address = if is_classic { Classic::default() } else { Classic::Refused };
         let first_byte = limits.first_byte(access, carries == Carries::Frames);
-        // Where the system tells nobody apart, those who know the token are us, and the others have places of their own.
-        let unproven = token.is_some().then(|| limits.unproven());
-        let per_peer = match token.is_some() && !bound.has_credentials() {
-            true => PerPeer::All,
-            false => limits.per_peer(access, descriptor_limit()),
+        // Where the system tells nobody apart, those who know the token are us, and the others may only have so many places.
+        let proves = token.is_some() && !bound.has_credentials();
+        let unproven = proves.then(|| limits.unproven(descriptor_limit()));
+        let per_peer = match limits.per_peer(access, descriptor_limit()) {
+            PerPeer::Share { .. } if proves => PerPeer::All,
+            rule => rule,
         };
         let mut settings = Settings::new(limits.connection, listen.classic.unwrap_or(by_address));
         settings.attachments = if listen.bind.attachments { attached::HOW } else { Attachments::Never };

@@ -13,7 +13,7 @@ use crate::journal::{Asking, Executing, Failed, HOLD, NUMBERS, connections, load
 use crate::stage::{Stage, Started, eventually};
 use crate::util::{PATIENCE, times, watchdog};
 
-/// What a death may take to be known, says the issue of both.
+/// What a death may take to be known.
 const LIMIT: Duration = Duration::from_millis(100);
 /// Rounds in the ordinary suite.
 const ROUNDS: usize = 10;

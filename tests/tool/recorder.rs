@@ -1,5 +1,6 @@
 //! The flight recorder: what one that hangs tells, and what is left of one that died.
 
+#[cfg(unix)]
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 use std::{env, fs, thread};
@@ -7,7 +8,9 @@ use std::{env, fs, thread};
 use serde_json::Value;
 use sidewire::{Endpoint, Server};
 
-use crate::stage::{SIDEWIRE, Stage, eventually};
+#[cfg(unix)]
+use crate::stage::SIDEWIRE;
+use crate::stage::{Stage, eventually};
 use crate::util::{PATIENCE, Process, announce, unique, usual, watchdog};
 
 /// Tells a server of these tests where to listen.

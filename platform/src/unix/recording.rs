@@ -69,7 +69,8 @@ impl Recording {
     ///
     /// # Platform-specific behavior
     ///
-    /// Unix: where `local:` sockets are, mode 0600. Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a
+    /// Unix: where `local:` sockets are, mode 0600; Linux: if that is a tmpfs, ext2 to ext4, or XFS, since others may lack room later.
+    /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a
     /// descriptor of this user and SYSTEM, and of nobody else.
     pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
         Recording::create_in(&Folders::of_this_process(), name, text)
@@ -151,6 +152,9 @@ impl Placed {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
         ftruncate(&self.file, FILE as u64)?;
         // A page that the file system can't provide later would be a SIGBUS.
+        if !keeps_room(&self.file) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         #[cfg(test)]
         fault::strikes(Call::Reserve)?;
         fallocate(&self.file, FallocateFlags::empty(), 0, FILE as u64)?;
@@ -180,6 +184,21 @@ impl Drop for Placed {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether what fallocate(2) has reserved stays so. Not where each page that is written again needs new room, as on btrfs and
+/// ZFS; nor is it said of what others make, on another machine or in a process of theirs.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[allow(clippy::unnecessary_cast)] // It has other types on other architectures.
+fn keeps_room(file: &File) -> bool {
+    // statfs(2): tmpfs, ramfs, ext2 to ext4, XFS.
+    const KNOWN: [i64; 4] = [0x0102_1994, 0x8584_58f6, 0xef53, 0x5846_5342];
+    rustix::fs::fstatfs(file).is_ok_and(|found| KNOWN.contains(&(found.f_type as i64)))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn keeps_room(_file: &File) -> bool {
+    true
 }
 
 /// The recordings of this user's servers: of those that run, and of those that did not end in order.

@@ -24,9 +24,14 @@ use windows_sys::Win32::System::Memory::{
     UnmapViewOfFile,
 };
 
+use super::identity::current_integrity;
 use super::pipe::has_code;
 use super::private::{create_new, objection};
+use super::search::system_directory;
 use crate::recording::{self, FILE, HEADER, RecordingFile, Ring};
+
+/// SECURITY_MANDATORY_MEDIUM_RID: the level of ordinary processes.
+const MEDIUM: u32 = 0x2000;
 
 /// A ring of records that one thread writes.
 #[derive(Debug)]
@@ -78,7 +83,8 @@ impl Recording {
     /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a descriptor of this user and SYSTEM, and of nobody
     /// else. Unix: where `local:` sockets are, mode 0600.
     pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
-        let folder = folder().ok_or_else(|| io::Error::other("%LOCALAPPDATA% is not set"))?;
+        let folder =
+            folder().ok_or_else(|| io::Error::other("there is no folder for it (%LOCALAPPDATA%)"))?;
         fs::create_dir_all(&folder)?;
         let (file, path) = loop {
             static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -153,6 +159,7 @@ impl Placed {
     fn map(&mut self, text: &[u8]) -> io::Result<NonNull<Ring>> {
         // Written, not only made that long: the room is there from now on.
         self.file.write_all(&[0; FILE])?;
+        self.describe(text)?;
         // SAFETY: the file is open, and nothing else is given; the section keeps what it needs of it.
         let section = unsafe {
             CreateFileMappingW(self.file.as_raw_handle(), ptr::null(), PAGE_READWRITE, 0, 0, ptr::null())
@@ -167,7 +174,6 @@ impl Placed {
         if view.Value.is_null() {
             return Err(io::Error::last_os_error());
         }
-        self.describe(text)?;
         // SAFETY: the header lies in the view. The ring behind it is aligned, as views and the header are.
         let ring = unsafe { view.Value.byte_add(HEADER) };
         NonNull::new(ring.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
@@ -186,9 +192,14 @@ impl Placed {
     }
 }
 
+/// Of an elevated process it is where SYSTEM has its own: in the user's, his ordinary processes could put a junction in the
+/// way, by which we would make and remove files elsewhere for them.
 fn folder() -> Option<PathBuf> {
-    let folder = PathBuf::from(env::var_os("LOCALAPPDATA")?);
-    folder.is_absolute().then(|| folder.join("Sidewire"))
+    let profile = match current_integrity()? {
+        level if level > MEDIUM => system_directory()?.join(r"config\systemprofile\AppData\Local"),
+        _ => PathBuf::from(env::var_os("LOCALAPPDATA")?),
+    };
+    profile.is_absolute().then(|| profile.join("Sidewire"))
 }
 
 /// The recordings of this user's servers: of those that run, and of those that did not end in order.

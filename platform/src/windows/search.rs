@@ -65,9 +65,15 @@ fn folders(command: &Command) -> Vec<PathBuf> {
     };
     let mut folders = listed(own);
     folders.extend(beside);
-    folders.extend([GetSystemDirectoryW as Ask, GetWindowsDirectoryW].into_iter().filter_map(system_folder));
+    folders.extend(system_directory());
+    folders.extend(system_folder(GetWindowsDirectoryW));
     folders.extend(listed(std::env::var_os("PATH")));
     folders
+}
+
+/// Where the system's programs are. Nobody but administrators changes anything there.
+pub(super) fn system_directory() -> Option<PathBuf> {
+    system_folder(GetSystemDirectoryW)
 }
 
 type Ask = unsafe extern "system" fn(*mut u16, u32) -> u32;

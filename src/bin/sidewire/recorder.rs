@@ -12,14 +12,14 @@ use crate::output::{self, complain};
 
 /// Shows what a server did last: while it runs, while it hangs, and when it has died
 ///
-/// Each server of the library keeps the headers of its last 1,024 requests, never their payloads, in a
+/// Each server of the library notes the last 1,024 things that it has handled (the headers of requests, never their payloads; connections that come and go), in a
 /// file of its user's, which it removes when it ends in order. This reads those files, and asks no server
 /// anything: so it shows servers that hang, or were killed, on every kind of endpoint. Name the endpoint as
 /// `sidewire serve` prints it: tcp with the address and port really bound.
 ///
 /// For each server a line says who it is, and one what it is doing; then there is a line for each thing that
 /// happened, the oldest first:
-///   AT       seconds since the server began, by the last time that its loop has read the clock
+///   AT       seconds since the server began, to a millisecond, by the last time that its loop has read the clock
 ///   CONN     the connection, as the server's log has it
 ///   WHAT     request, notify, answer (to a request that was deferred), bytes, message, callback, closure,
 ///            opened, refused, closed, on_connect, on_disconnect
@@ -115,7 +115,7 @@ fn row(record: &Record) -> String {
 }
 
 fn seconds(time: Duration) -> String {
-    format!("{:.6}", time.as_secs_f64())
+    format!("{:.3}", time.as_secs_f64())
 }
 
 fn micros(time: Duration) -> String {

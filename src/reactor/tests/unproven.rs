@@ -92,6 +92,22 @@ fn who_has_proved_it_needs_no_place_among_them_and_may_come_in_any_number() {
     assert_eq!(stage.counters.stats().limits, BTreeMap::new());
 }
 
+/// As when a server is back for which all have waited.
+#[test]
+fn those_who_all_come_at_once_find_room_to_prove_it() {
+    let mut stage = stage(64);
+    let friends: Vec<Caller> = (0..64).map(|port| stage.world.connect(0, at(port))).collect();
+    friends.iter().for_each(|caller| caller.send(&v1_hello()));
+    stage.turn();
+    for caller in &friends {
+        caller.send(&[&[32, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[7; 32]].concat());
+    }
+    stage.turn();
+    friends.iter().for_each(|caller| drop(caller.receive()));
+    assert!(friends.iter().all(|caller| is_served(&mut stage, caller, 1)));
+    assert_eq!(stage.counters.stats().limits, BTreeMap::new());
+}
+
 /// Else anybody could keep a server that nobody needs.
 #[test]
 fn strangers_do_not_keep_a_server_that_would_leave() {
