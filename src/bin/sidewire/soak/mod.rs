@@ -262,7 +262,15 @@ impl<'a> Soak<'a> {
             if let Some(status) = self.server.end() {
                 return Ok(Some(format!("it ended by itself: {status}")));
             }
-            let usage = self.server.usage()?;
+            let usage = match self.server.usage() {
+                Ok(usage) => usage,
+                // It may have ended just now, which says more.
+                Err(error) => {
+                    thread::sleep(LOOK);
+                    let end = self.server.end().map(|status| format!("it ended by itself: {status}"));
+                    return end.map(Some).ok_or_else(|| error.into());
+                }
+            };
             self.course.saw(usage, self.begun.elapsed() < warm_up);
             if self.begun.elapsed() >= next {
                 next = self.begun.elapsed() + self.args.every;
