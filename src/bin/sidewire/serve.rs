@@ -151,8 +151,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         log::info!("the limit of open descriptors stays as it is: {error}");
     }
     // Before the first endpoint is open: a signal that comes meanwhile must not leave its file.
-    let made =
-        store::server_with(|builder| limited(gives_way(builder, args), args)).and_then(|mut server| {
+    let made = store::server_with(|builder| limited(gives_way(builder.may_be_stopped(), args), args))
+        .and_then(|mut server| {
             server.stop_on_signals()?;
             args.exit_when_idle.map_or(Ok(()), |after| server.exit_when_idle(after)).map(|()| server)
         });

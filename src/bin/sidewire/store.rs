@@ -27,7 +27,7 @@ pub(crate) fn server() -> sidewire::Result<Server<Vec<u8>>> {
 pub(crate) fn server_with(
     set: impl FnOnce(ServerBuilder<Vec<u8>>) -> ServerBuilder<Vec<u8>>,
 ) -> sidewire::Result<Server<Vec<u8>>> {
-    let mut server = set(Server::builder(GREETING.to_vec()).types(TYPES).may_be_stopped()).build()?;
+    let mut server = set(Server::builder(GREETING.to_vec()).types(TYPES)).build()?;
     server.on(GET, |value, _request, reply| {
         reply.write(value);
         Ok(())

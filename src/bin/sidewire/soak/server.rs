@@ -19,7 +19,8 @@ pub(crate) struct ServerArgs {
     endpoint: Endpoint,
 }
 
-/// What the process runs: the store with its usual limits, until standard input ends.
+/// What the process runs: the store with its usual limits, until standard input ends. It can't be asked to stop: hellos that lie
+/// ask for anything, in the end for that.
 pub(crate) fn run_server(args: &ServerArgs) -> ExitCode {
     match serve(&args.endpoint) {
         Ok(()) => ExitCode::SUCCESS,
