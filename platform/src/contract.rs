@@ -266,7 +266,7 @@ const _: fn(&str, &[u8]) -> io::Result<Recording> = Recording::create;
 const _: fn(&Recording) -> &Ring = Recording::ring;
 const _: fn(&Recording) -> Option<&Path> = Recording::path;
 const _: fn(&Recording, &[u8]) -> io::Result<()> = Recording::describe;
-const _: fn() -> Vec<RecordingFile> = super::recordings;
+const _: fn(Option<u32>) -> Vec<RecordingFile> = super::recordings;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;
 const _: fn() -> io::Result<User> = super::current_user;

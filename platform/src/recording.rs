@@ -74,10 +74,15 @@ pub(crate) fn file_name(name: &str, number: u32) -> String {
     format!("{name}-{}-{number}.{EXTENSION}", std::process::id())
 }
 
-/// The paths in a folder that may be recordings.
-pub(crate) fn paths_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.extension() == Some(OsStr::new(EXTENSION)))
+/// The paths in a folder that may be recordings: of the process with this number, by [`file_name`], or of any.
+pub(crate) fn paths_in(folder: &Path, of: Option<u32>) -> impl Iterator<Item = PathBuf> {
+    let part = of.map(|pid| format!("-{pid}-"));
+    let is_wanted = move |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.extension() == Some(OsStr::new(EXTENSION))
+            && part.as_ref().is_none_or(|part| name.contains(part))
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_wanted)
 }
 
 /// A recording that lies in one of the user's folders: of a server that runs, or of one that did not end in order.

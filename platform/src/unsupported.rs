@@ -100,7 +100,7 @@ impl Recording {
 
 #[allow(missing_docs)] // See unix/recording.rs.
 #[must_use]
-pub fn recordings() -> Vec<RecordingFile> {
+pub fn recordings(_of: Option<u32>) -> Vec<RecordingFile> {
     Vec::new()
 }
 

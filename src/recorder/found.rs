@@ -25,25 +25,25 @@ impl Recording {
     /// All of this user, those that began first first. What is no recording, or can't be opened, is left out; of one that can't be read the log says why.
     #[must_use]
     pub fn all() -> Vec<Recording> {
-        Recording::those_of(|_| true)
+        Recording::those_of(None, |_| true)
     }
 
     /// Those of servers that have, or had, this endpoint, by its name: `tcp:127.0.0.1:4711`, not `tcp:localhost:4711`.
     #[must_use]
     pub fn of_endpoint(endpoint: &Endpoint) -> Vec<Recording> {
         let name = named(endpoint);
-        Recording::those_of(|server| server.endpoints.contains(&name))
+        Recording::those_of(None, |server| server.endpoints.contains(&name))
     }
 
     /// Those of servers of this process, or of one that had its number.
     #[must_use]
     pub fn of_process(pid: u32) -> Vec<Recording> {
-        Recording::those_of(|server| server.pid == pid)
+        Recording::those_of(Some(pid), |server| server.pid == pid)
     }
 
-    fn those_of(is_wanted: impl Fn(&Server) -> bool) -> Vec<Recording> {
+    fn those_of(pid: Option<u32>, is_wanted: impl Fn(&Server) -> bool) -> Vec<Recording> {
         let mut found = Vec::new();
-        for file in recordings() {
+        for file in recordings(pid) {
             match server(&file) {
                 Ok(server) if is_wanted(&server) => match Recording::read(&file, server) {
                     Ok(recording) => found.push(recording),

@@ -62,7 +62,7 @@ pub(crate) fn sweep(endpoint: Option<&Endpoint>) {
     let name = endpoint.map(named);
     let is_same = |server: &Server| name.as_ref().is_some_and(|name| server.endpoints.contains(name));
     let mut others = Vec::new();
-    for file in recordings().into_iter().filter(|file| !file.is_alive()) {
+    for file in recordings(None).into_iter().filter(|file| !file.is_alive()) {
         match found::server(&file) {
             Ok(server) if is_same(&server) => remove(file),
             read => others.push((last_sign(&file, read.ok()), file)),

@@ -201,20 +201,21 @@ fn keeps_room(_file: &File) -> bool {
     true
 }
 
-/// The recordings of this user's servers: of those that run, and of those that did not end in order.
+/// The recordings of this user's servers: of those that run, and of those that did not end in order; of one process, or of all.
 ///
 /// # Platform-specific behavior
 ///
 /// In all folders in which `local:` endpoints are looked for, by what is in the files, not by their names: those that are regular
 /// ones of this user, closed to others, and no links. Where the file system knows no flock(2) there are none.
 #[must_use]
-pub fn recordings() -> Vec<RecordingFile> {
-    recordings_in(&Folders::of_this_process())
+pub fn recordings(of: Option<u32>) -> Vec<RecordingFile> {
+    recordings_in(&Folders::of_this_process(), of)
 }
 
-fn recordings_in(folders: &Folders) -> Vec<RecordingFile> {
+fn recordings_in(folders: &Folders, of: Option<u32>) -> Vec<RecordingFile> {
     let mut found = Vec::<RecordingFile>::new();
-    for path in folders.private_folders().flat_map(|folder| recording::paths_in(&folder).collect::<Vec<_>>())
+    for path in
+        folders.private_folders().flat_map(|folder| recording::paths_in(&folder, of).collect::<Vec<_>>())
     {
         found.extend(open(path));
     }
@@ -266,13 +267,13 @@ mod tests {
         let last = &recording.ring()[RING_RECORDS - 1];
         last.wide()[0].store(7, Relaxed);
         last.narrow()[7].store(8, Relaxed);
-        let found = recordings_in(&folders);
+        let found = recordings_in(&folders, None);
         assert_eq!((found.len(), found[0].is_alive(), found[0].path()), (1, true, &*path));
         assert!(found[0].text().unwrap().starts_with(b"what it is\0"));
         let ring = found[0].ring().unwrap();
         let record = &ring[(RING_RECORDS - 1) * RecordCells::BYTES..];
         assert_eq!((&record[..8], &record[60..]), (&7_u64.to_ne_bytes()[..], &8_u32.to_ne_bytes()[..]));
-        assert!(recordings_in(&folders).pop().unwrap().remove().is_err(), "its server is there");
+        assert!(recordings_in(&folders, None).pop().unwrap().remove().is_err(), "its server is there");
         recording.describe(b"another").unwrap();
         assert!(found[0].text().unwrap().starts_with(b"another\0"));
         drop(recording);
@@ -300,11 +301,11 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
         }
         fs::create_dir(path.with_file_name("e.recorder")).unwrap();
-        let found = recordings_in(&folders);
+        let found = recordings_in(&folders, None);
         assert_eq!((found.len(), found[0].is_alive(), found[0].path()), (1, false, &*path));
         found.into_iter().for_each(|found| found.remove().unwrap());
         assert_eq!(count(&root), 5);
-        assert!(recordings_in(&folders).is_empty());
+        assert!(recordings_in(&folders, None).is_empty());
     }
 
     #[test]

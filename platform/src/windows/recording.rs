@@ -202,15 +202,15 @@ fn folder() -> Option<PathBuf> {
     profile.is_absolute().then(|| profile.join("Sidewire"))
 }
 
-/// The recordings of this user's servers: of those that run, and of those that did not end in order.
+/// The recordings of this user's servers: of those that run, and of those that did not end in order; of one process, or of all.
 ///
 /// # Platform-specific behavior
 ///
 /// In the folder `Sidewire` below `%LOCALAPPDATA%`, by what is in the files, not by their names: those of this user that nobody else may
 /// read or write, and no links.
 #[must_use]
-pub fn recordings() -> Vec<RecordingFile> {
-    let paths = folder().into_iter().flat_map(|folder| recording::paths_in(&folder).collect::<Vec<_>>());
+pub fn recordings(of: Option<u32>) -> Vec<RecordingFile> {
+    let paths = folder().into_iter().flat_map(|folder| recording::paths_in(&folder, of).collect::<Vec<_>>());
     paths.filter_map(open).collect()
 }
 
@@ -243,7 +243,7 @@ mod tests {
         let recording = Recording::create("app", b"what it is").unwrap();
         let path = recording.path().unwrap().to_owned();
         recording.ring()[RING_RECORDS - 1].wide()[0].store(7, Relaxed);
-        let ours = || recordings().into_iter().find(|found| found.path() == path);
+        let ours = || recordings(None).into_iter().find(|found| found.path() == path);
         let found = ours().expect("it is there");
         assert!(found.is_alive() && found.text().unwrap().starts_with(b"what it is\0"));
         let record = &found.ring().unwrap()[(RING_RECORDS - 1) * RecordCells::BYTES..];
