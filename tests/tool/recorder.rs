@@ -126,7 +126,8 @@ fn one_that_hangs_is_read_and_one_that_was_killed() {
         assert!(of(2)["took_ns"].is_u64() && of(2)["layout"] == "v1", "{dead}");
         assert_eq!((&of(5)["state"], &of(6)["id"]), (&"deferred".into(), &of(5)["id"]));
         assert_eq!((&of(7)["rc"], &of(8)["bytes"]), (&(-2).into(), &3.into()));
-        if !endpoint.starts_with("tcp:") {
+        // Over a pipe it is known later.
+        if cfg!(unix) && !endpoint.starts_with("tcp:") {
             assert_eq!(of(0)["id"], std::process::id());
         }
 
@@ -138,9 +139,21 @@ fn one_that_hangs_is_read_and_one_that_was_killed() {
     }
 }
 
+/// Elevated processes, and so all under Wine, have one folder for all, where tests don't look.
+fn is_elsewhere(what: &str) -> bool {
+    let is_elevated = sidewire_platform::current_integrity().is_some_and(|level| level > 0x2000);
+    if is_elevated {
+        println!("skipped: {what}: this process is elevated, so recordings are in the system's folder");
+    }
+    is_elevated
+}
+
 #[test]
 fn only_who_ends_in_order_removes_it() {
     let _watchdog = watchdog(60);
+    if is_elsewhere("only_who_ends_in_order_removes_it") {
+        return;
+    }
     let stage = Stage::new();
     let endpoint = stage.verified_streams().swap_remove(0);
     let mut server = stage.serve(&[&endpoint], &[]);
@@ -196,6 +209,9 @@ fn dead_ones(stage: &Stage, count: usize) {
 #[test]
 fn what_others_have_left_is_bounded() {
     let _watchdog = watchdog(60);
+    if is_elsewhere("what_others_have_left_is_bounded") {
+        return;
+    }
     let stage = Stage::new();
     dead_ones(&stage, 20);
     // One that nobody has touched for two days, and that did nothing since.
@@ -219,6 +235,9 @@ fn what_others_have_left_is_bounded() {
 #[test]
 fn a_file_that_says_anything_does_no_harm() {
     let _watchdog = watchdog(60);
+    if is_elsewhere("a_file_that_says_anything_does_no_harm") {
+        return;
+    }
     let stage = Stage::new();
     dead_ones(&stage, 2);
     let path = stage.recordings().into_iter().find(|path| path.ends_with("copy-1.recorder")).expect("a copy");
