@@ -13,9 +13,10 @@ use crate::output::{self, complain};
 /// Shows what a server did last: while it runs, while it hangs, and when it has died
 ///
 /// Each server of the library notes the last 1,024 things that it has handled (the headers of requests, never
-/// their payloads; connections that come and go) in a file of its user's, which it removes when it ends in order. This reads those files, and asks no server
-/// anything: so it shows servers that hang, or were killed, on every kind of endpoint. Name the endpoint as
-/// `sidewire serve` prints it: tcp with the address and port really bound.
+/// their payloads; connections that come and go) in a file of its user's, which it removes when it ends in
+/// order. This reads those files, and asks no server anything: so it shows servers that hang, or were killed,
+/// on every kind of endpoint. Name the endpoint as `sidewire serve` prints it: tcp with the address and port
+/// really bound.
 ///
 /// For each server a line says who it is, and one what it is doing; then there is a line for each thing that
 /// happened, the oldest first:
