@@ -15,7 +15,7 @@ pub(crate) const NOBODY: u32 = u32::MAX;
 /// Behind so many records is said anew whose turn it is: while those are told of, what says so is not written over.
 const MARK_EVERY: u64 = 512 * STEP;
 
-/// How old what is written as the time of a turn may be: to reckon it takes as long as half a dozen small requests' records.
+/// How old what is written as the time of a turn may be: to reckon it takes twice as long as all that is written for a request.
 const TICK: Duration = Duration::from_millis(1);
 
 /// A loop's ring, written by its thread alone.

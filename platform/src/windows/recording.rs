@@ -81,7 +81,7 @@ impl Recording {
     /// # Platform-specific behavior
     ///
     /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a descriptor of this user and SYSTEM, and of nobody
-    /// else. Unix: where `local:` sockets are, mode 0600.
+    /// else. Of an elevated process it is that folder in SYSTEM's profile, which ordinary ones can't change. Unix: where `local:` sockets are, mode 0600.
     pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
         let folder =
             folder().ok_or_else(|| io::Error::other("there is no folder for it (%LOCALAPPDATA%)"))?;
