@@ -48,7 +48,7 @@ pub(crate) use server::{ServerArgs, run_server};
 ///   no panic             it tells of none
 ///   replies right        each answer that came to a probe is the right one, and some came
 ///   all served           no call and no connection of a probe failed
-///   memory flat          after the warm-up, a quarter of the time but at most a minute, it has no more than
+///   memory flat          after the warm-up, a quarter of the time but 2 s to a minute, it has no more than
 ///                        1.25 times as much as in it, and 16 MiB
 ///   descriptors bounded  no more than 4 for each client that may be connected, and 64, over those at first;
 ///                        over datagrams nobody is connected
@@ -96,8 +96,8 @@ pub(crate) struct Args {
 
 /// Between two looks at the server.
 const LOOK: Duration = Duration::from_millis(500);
-/// The warm-up is this part of all, or this long.
-const WARM_UP: (u32, Duration) = (4, Duration::from_secs(60));
+/// The warm-up is this part of all, within these bounds: the crowd has to come first.
+const WARM_UP: (u32, Duration, Duration) = (4, Duration::from_secs(2), Duration::from_secs(60));
 /// How long the server may take to let go of clients that have left.
 const SETTLING: Duration = Duration::from_secs(30);
 
@@ -251,7 +251,7 @@ impl<'a> Soak<'a> {
     }
 
     fn look_on(&mut self, ledger: &Mutex<Ledger>, tally: &Tally) -> Outcome<Option<String>> {
-        let warm_up = (self.args.minutes / WARM_UP.0).min(WARM_UP.1);
+        let warm_up = (self.args.minutes / WARM_UP.0).clamp(WARM_UP.1, WARM_UP.2);
         let mut next = self.args.every;
         loop {
             let at = self.begun.elapsed();
