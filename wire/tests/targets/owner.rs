@@ -44,12 +44,14 @@ pub(super) struct Owner {
     /// Whether this side has said that it ends.
     pub(super) leaves: bool,
     has_ended: bool,
+    /// What the system has taken, and nobody has fetched.
+    left: Vec<u8>,
 }
 
 impl Owner {
     pub(super) fn new(connection: Connection, honest: bool, now: Instant) -> Owner {
-        let (asked, open, owed) = Default::default();
-        Owner { connection, now, honest, asked, open, owed, last: 0, leaves: false, has_ended: false }
+        let (asked, open, owed, left) = Default::default();
+        Owner { connection, now, honest, asked, open, owed, last: 0, leaves: false, has_ended: false, left }
     }
 
     /// Bytes have come, after which nothing is left undone.
@@ -63,7 +65,7 @@ impl Owner {
             rounds += 1;
             assert!(rounds < 100_000, "it says for ever that something is left");
             self.receive_once(&[]);
-            self.send(usize::MAX);
+            self.write(usize::MAX);
         }
         self.tend();
     }
@@ -89,16 +91,21 @@ impl Owner {
 
     /// What leaves, at most so much.
     pub(super) fn send(&mut self, most: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while self.connection.has_unsent() && bytes.len() < most {
+        self.write(most);
+        let later = self.left.split_off(most.min(self.left.len()));
+        std::mem::replace(&mut self.left, later)
+    }
+
+    /// Gives the system what it takes: at most so much, with what lies there.
+    fn write(&mut self, most: usize) {
+        while self.connection.has_unsent() && self.left.len() < most {
             let unsent = self.connection.unsent();
             assert!(!unsent.is_empty(), "something is unsent, and it is nothing");
-            let count = unsent.len().min(most - bytes.len());
-            bytes.extend_from_slice(&unsent[..count]);
+            let count = unsent.len().min(most - self.left.len());
+            self.left.extend_from_slice(&unsent[..count]);
             self.connection.mark_sent(count, self.now);
         }
         self.tend();
-        bytes
     }
 
     /// Hears of deferred calls that have ended, each once.
@@ -326,6 +333,13 @@ impl Owner {
     /// Whether nobody waits for anything.
     pub(super) fn is_quits(&self) -> bool {
         self.asked.is_empty() && self.open.is_empty() && self.owed.is_empty() && self.connection.pings() == 0
+    }
+
+    /// What is open.
+    pub(super) fn account(&self) -> String {
+        let Owner { connection, asked, open, owed, .. } = self;
+        let (asked, owed) = (asked.keys().collect::<Vec<_>>(), owed.len());
+        format!("asked {asked:?}, open {}, owed {owed}, pings {}", open.len(), connection.pings())
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn pair(data: &[u8]) {
     settle(&mut sides, &mut wires);
     if sides.iter().all(|side| !side.leaves) && wires.iter().all(|wire| !wire.is_cut) {
         for side in &sides {
-            assert!(side.is_quits(), "somebody waits for an answer that nobody owes");
+            assert!(side.is_quits(), "somebody waits for an answer that nobody owes: {}", side.account());
             assert!(!side.connection.is_finishing(), "it ends for no reason");
         }
     }
