@@ -110,11 +110,12 @@ fn debug_shows_a_good_call_on_both_sides_and_nothing_to_worry_about() {
             assert_eq!(said("request type 4 id 1, 14 bytes"), 10, "{side}: {text}");
             assert_eq!(said("rc 0, "), 10, "{side}: {text}");
             assert_eq!(said("secret"), 0, "{side}: {text}");
-            // Wine lacks one option of TCP sockets, which a line at the level trace says.
+            // Wine lacks one option of TCP sockets, which a line at the level trace says; and a busy machine
+            // can take the processor from a handler.
+            let harmless = ["SIO_TCP_INITIAL_RTO", "held the loop"];
             let said = |word: &str| {
-                text.lines()
-                    .filter(|line| line.contains(word) && !line.contains("SIO_TCP_INITIAL_RTO"))
-                    .count()
+                let is_harmless = |line: &str| harmless.iter().any(|harmless| line.contains(harmless));
+                text.lines().filter(|line| line.contains(word) && !is_harmless(line)).count()
             };
             for scary in ["roken", "WARN", "ERROR", "reset", "os error"] {
                 assert_eq!(said(scary), 0, "{side}: {text}");
