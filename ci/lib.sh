@@ -7,7 +7,7 @@ job=
 
 # Debian's names; what the tests, the cross-build and the run under Wine need.
 # shellcheck disable=SC2034
-host_packages=(gcc libc6-dev python3 socat netcat-openbsd strace valgrind util-linux procps)
+host_packages=(gcc libc6-dev python3 python3-pip python3-setuptools python3-wheel socat netcat-openbsd strace valgrind util-linux procps)
 # shellcheck disable=SC2034
 windows_packages=(ca-certificates rustc-web cargo-web rust-web-src rust-web-clippy gcc-mingw-w64-x86-64)
 # shellcheck disable=SC2034
