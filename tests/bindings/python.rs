@@ -10,7 +10,7 @@ use crate::util::{Process, watchdog};
 
 const SIDEWIRE: &str = env!("CARGO_BIN_EXE_sidewire");
 /// Each is a test below.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "test_aio",
     "test_client",
     "test_endpoint",
@@ -18,6 +18,7 @@ const MODULES: [&str; 7] = [
     "test_readme",
     "test_reconnect",
     "test_session",
+    "test_windows",
 ];
 
 fn package() -> PathBuf {
@@ -55,6 +56,11 @@ fn tests_of_a_client_in_memory_pass() {
 #[test]
 fn tests_of_endpoints_pass() {
     run("test_endpoint");
+}
+
+#[test]
+fn tests_of_pipes_over_a_made_up_windows_pass() {
+    run("test_windows");
 }
 
 #[test]

@@ -127,7 +127,8 @@ class Request:
 
     @property
     def size(self) -> int:
-        return len(self.payload) + 64
+        """What it counts as while it waits for its handler."""
+        return len(self.payload) + 512
 
     def withdraw(self) -> None:
         if not self._is_withdrawn:

@@ -6,13 +6,16 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
 from . import _endpoint, errors
-from ._endpoint import Endpoint, Opened, Token
+from ._endpoint import Endpoint, Opened
 from ._frames import Limits, our_hello
 from ._reconnect import Reconnect
 from ._session import Options, log
+from ._token import Token, key_of
 
 Payload = Union[bytes, bytearray, memoryview, str]
 DESCRIBE = 65535
+FOR_EVER = 1e9
+"""Seconds: the system takes no longer times."""
 
 
 class Default:
@@ -41,7 +44,7 @@ class Target:
             raise ValueError(f"a connect_timeout of {connect_timeout}")
         our_hello(Limits(), bytes(16), app)
         types = frozenset(check_type(each) for each in serves)
-        self.key = partial(_endpoint.key_of, token)
+        self.key = partial(key_of, token)
         self.key()
         self.options = Options(limits or Limits(), app, connect_timeout, reconnect, types)
 
@@ -60,7 +63,7 @@ class Target:
 def check_timeout(timeout: Optional[float]) -> Optional[float]:
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"a time limit of {timeout} s")
-    return timeout
+    return None if timeout is None or timeout > FOR_EVER else timeout
 
 
 def check_type(msg_type: int) -> int:
@@ -70,7 +73,10 @@ def check_type(msg_type: int) -> int:
 
 
 def as_bytes(payload: Payload) -> bytes:
-    return payload.encode() if isinstance(payload, str) else bytes(payload)
+    """Of numbers and the like, of which `bytes` would make something, too, a `TypeError`."""
+    if isinstance(payload, bytes):
+        return payload
+    return payload.encode() if isinstance(payload, str) else bytes(memoryview(payload))
 
 
 def of_handler(ask: Callable[[], Optional[Payload]]) -> Tuple[int, bytes, bool]:
@@ -78,15 +84,15 @@ def of_handler(ask: Callable[[], Optional[Payload]]) -> Tuple[int, bytes, bool]:
     try:
         answer = ask()
         return 0, b"" if answer is None else as_bytes(answer), False
-    except Exception as error:
+    except BaseException as error:  # also one that would end the thread, which has others to answer
         return of_error(error)
 
 
-def of_error(error: Exception) -> Tuple[int, bytes, bool]:
+def of_error(error: BaseException) -> Tuple[int, bytes, bool]:
     """The same of one that has failed."""
     if isinstance(error, errors.Failure):
         return error.rc, error.payload or error.text.encode(), not error.payload
-    log.exception("a handler has failed")
+    log.error("a handler has failed", exc_info=error)
     return errors.HANDLER_FAILED, b"the handler failed", True
 
 

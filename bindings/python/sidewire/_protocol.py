@@ -13,7 +13,7 @@ from . import errors
 from ._events import Asked, ConnectionEvent, End, Event, Opened, Part, Ponged, Replied, Withdrawn
 from ._frames import (
     AUTH, CANCEL, CREDIT, EVENT, EXT, FIRST_SKIPPED, GOODBYE, HEADER, I32, MIB, MORE, NOTIFY, PING, PONG, REPLY,
-    REQUEST, SUBSCRIBE, TAG_PROOF, TAG_WHY, TEXT, U32, UNSUBSCRIBE, Hello, Limits, Malformed, MustUnderstand, Server,
+    REQUEST, SUBSCRIBE, TAG_PROOF, TAG_WHY, TEXT, U32, UNSUBSCRIBE, Limits, Malformed, MustUnderstand, Server,
     hello_length, is_proof, our_hello, parse_hello, prove, refuse_unknown, without_extension,
 )
 

@@ -98,6 +98,7 @@ class Session:
     def attach(self, key: Optional[bytes], now: float) -> None:
         """There is a channel to a server that may be trusted."""
         self._is_attempting = False
+        self.last_words = b""
         if self.closed is None:
             self.connection = Connection(self.options.limits, now, app=self.options.app, key=key)
 
@@ -327,7 +328,7 @@ class Session:
         for topic, subscriptions in self._topics.items():
             if any(subscription.is_active for subscription in subscriptions):
                 self._renew(topic, now)
-        if self._reason is not None:
+        if self._reason is not None and self._pauses.rules.on_reconnected is not None:
             is_restarted = before.instance != event.server.instance
             self.inbox.append(Reconnected(is_restarted, attempts, self._reason.error(False)))
 
@@ -407,7 +408,7 @@ class Session:
         log.debug("the connection has ended, and is made anew: %s", end.text)
         for subscriptions in self._topics.values():
             for subscription in subscriptions:
-                subscription.has_gap = True
+                subscription.has_gap = subscription.is_active
 
     def _settle(self, connection: Connection, end: End, *, goes_on: bool) -> None:
         """What becomes of calls that have no answer."""
@@ -425,10 +426,12 @@ class Session:
         for call in self._pings.values():
             call.finish(end.error(False))
         self._pings.clear()
-        for call in [call for call in self._queue if not call.may_be_resent]:
-            self._queue.remove(call)
-            call.finish(end.error(False))
-        self._queue.extendleft(reversed(again))
+        for call in self._queue:
+            if call.may_be_resent:
+                again.append(call)
+            else:
+                call.finish(end.error(False))
+        self._queue = deque(again)
         self._queued = sum(call.size for call in self._queue)
 
     def _attempt_has_failed(self, end: End, is_final: bool, now: float) -> None:

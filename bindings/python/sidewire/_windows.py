@@ -13,7 +13,7 @@ from typing import Any, List, Optional
 
 from . import errors
 
-ERROR_FILE_NOT_FOUND, ERROR_BROKEN_PIPE, ERROR_PIPE_BUSY = 2, 109, 231
+ERROR_ACCESS_DENIED, ERROR_BROKEN_PIPE, ERROR_PIPE_BUSY = 5, 109, 231
 ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED = 232, 233
 ERROR_IO_INCOMPLETE, ERROR_IO_PENDING = 996, 997
 _ENDS = (ERROR_BROKEN_PIPE, ERROR_PIPE_NOT_CONNECTED)
@@ -21,7 +21,8 @@ _INVALID_HANDLE = ctypes.c_void_p(-1).value
 _INFINITE, _BUFFER = 0xFFFFFFFF, 64 * 1024
 
 # FILE_GENERIC_READ and FILE_GENERIC_WRITE without FILE_CREATE_PIPE_INSTANCE, which servers grant to nobody else
-# ("Named Pipe Security and Access Rights", learn.microsoft.com/windows/win32/ipc/named-pipe-security-and-access-rights).
+# ("Named Pipe Security and Access Rights",
+# learn.microsoft.com/windows/win32/ipc/named-pipe-security-and-access-rights).
 _CLIENT_ACCESS = 0x0012_019B
 _OPEN_EXISTING = 3
 _FILE_FLAG_OVERLAPPED = 0x4000_0000
@@ -125,6 +126,8 @@ def _open(path: str, endpoint: str, deadline: float) -> int:
         if handle is not None and handle != _INVALID_HANDLE:
             return int(handle)
         code = _last_error()
+        if code == ERROR_ACCESS_DENIED:
+            raise errors.Refused(f"connect to {endpoint}: {_error(code)}", rc=errors.NOT_PERMITTED)
         if code != ERROR_PIPE_BUSY:
             raise errors.NotListening(f"connect to {endpoint}: {_error(code)}")
         left = deadline - time.monotonic()

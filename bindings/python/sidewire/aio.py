@@ -11,11 +11,12 @@ from . import _common, errors
 from ._asyncio import Link, open_link
 from ._calls import Call, Request, Subscription
 from ._common import DEFAULT, Payload, Target, Timeout, as_bytes, check_type, left, no_reply
-from ._endpoint import SAME_USER, Token
+from ._endpoint import SAME_USER
 from ._events import Event
 from ._frames import NOTIFY, PING, REQUEST, Limits, Server
 from ._reconnect import Reconnect, Reconnected
 from ._session import Session, Turn
+from ._token import Token
 
 log = logging.getLogger("sidewire")
 
@@ -55,14 +56,16 @@ class Client:
         self._over = asyncio.Event()
         self._go_on()
         try:
-            await self._session.ready.wait()  # type: ignore[attr-defined]
+            # Looking up a host's name may take longer than it may.
+            await self._wait(self._session.ready, self._target.options.connect_timeout + 1)
         except BaseException:
             self._session.close(time.monotonic())
             self._go_on()
             raise
         if self._session.server is None:
-            assert self._session.closed is not None
-            raise self._session.closed
+            closed = self._session.closed
+            await self.close()
+            raise closed or errors.TimedOut(f"connect to {self._target.endpoint}: no connection in time")
         return self
 
     @property
@@ -229,7 +232,7 @@ class Client:
     async def _connect(self, deadline: float) -> None:
         session = self._session
         try:
-            link, key = await open_link(self._target, deadline, self)
+            link, key = await open_link(self._target, deadline)
         except errors.SidewireError as error:
             session.attempt_failed(error, time.monotonic())
         except OSError as error:
@@ -241,6 +244,7 @@ class Client:
         else:
             session.attach(key, time.monotonic())
             self._link = link
+            link.begin(self)
         finally:
             self._go_on()
 
@@ -274,6 +278,10 @@ class Client:
             if inspect.isawaitable(answer):
                 answer = await answer
             said = (0, b"" if answer is None else as_bytes(answer), False)
+        except asyncio.CancelledError as error:
+            if request.is_cancelled:
+                raise
+            said = _common.of_error(error)  # by itself, or the client is closed
         except Exception as error:
             said = _common.of_error(error)
         request.on_withdrawn = None

@@ -11,11 +11,12 @@ from . import _common, errors
 from ._calls import Call, Request, Subscription
 from ._channel import Channel, SocketChannel
 from ._common import DEFAULT, Payload, Target, Timeout, as_bytes, check_type, left, no_reply
-from ._endpoint import SAME_USER, Token
+from ._endpoint import SAME_USER
 from ._events import Event
 from ._frames import NOTIFY, PING, REQUEST, Limits, Server
 from ._reconnect import Reconnect
 from ._session import Session, Turn
+from ._token import Token
 
 log = logging.getLogger("sidewire")
 
@@ -64,10 +65,14 @@ class Client:
             self._worker.start()
         self._reader.start()
         try:
-            self._session.ready.wait()  # type: ignore[attr-defined]
+            # Looking up a host's name may take longer than it may.
+            has_come = self._session.ready.wait(connect_timeout + 1)  # type: ignore[attr-defined]
         except BaseException:
             self.close()
             raise
+        if not has_come:
+            self.close()
+            raise errors.TimedOut(f"connect to {endpoint}: no connection within {connect_timeout:g} s")
         if self._session.server is None:
             self._reader.join()
             assert self._session.closed is not None
@@ -244,15 +249,15 @@ class Client:
             self._wake.wait(left(deadline))
             self._wake.clear()
         elif turn is Turn.USE and channel is not None:
-            channel.wait(left(deadline), wants_write)
-            self._exchange(channel)
+            self._exchange(channel, left(deadline), wants_write)
         if self._session.inbox:
             self._has_work.set()
         return turn is not Turn.DONE
 
-    def _exchange(self, channel: Channel) -> None:
+    def _exchange(self, channel: Channel, timeout: Optional[float], wants_write: bool) -> None:
         why = "the connection has ended"
         try:
+            channel.wait(timeout, wants_write)
             data = channel.receive()
         except OSError as error:
             data, why = b"", f"the connection is broken: {error}"

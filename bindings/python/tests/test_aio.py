@@ -172,6 +172,10 @@ class Async(Test):
             asyncio.run(main(how))
 
     def test_one_that_says_goodbye_and_one_that_says_nothing(self):
+        impostor = Impostor(self, lambda stream, _: None)
+        for _ in range(20):
+            with self.assertRaises(sidewire.Gone):
+                asyncio.run(aio.Client(impostor.endpoint).open())
         impostor = Impostor(self, lambda stream, _: stream.read_to_end())
         with self.assertRaises(sidewire.TimedOut):
             asyncio.run(aio.Client(impostor.endpoint, connect_timeout=0.2).open())

@@ -66,7 +66,9 @@ class WithServer(Test):
         self.assertEqual(caught.exception.rc, -2)
         for wrong in [lambda: client.call(-1), lambda: client.call(65536), lambda: client.call(1, timeout=-1)]:
             self.assertRaises(ValueError, wrong)
-        self.assertRaises(TypeError, lambda: client.call(1, None))
+        for wrong in [None, 5, [1, 2]]:
+            self.assertRaises(TypeError, lambda wrong=wrong: client.call(1, wrong))
+        self.assertEqual(client.call(ECHO, b"long", timeout=float("inf")), b"long")
         self.assertEqual(client.call(ECHO, b"fine"), b"fine")
 
     def test_started_calls_end_in_any_order_and_are_cancelled(self):
@@ -141,6 +143,9 @@ class WithServer(Test):
         def refuse(request):
             raise Failure(7, "not today")
 
+        def leave(request):
+            raise SystemExit
+
         def with_payload(request):
             raise Failure(8, payload=b"\x00\x01")
 
@@ -150,14 +155,16 @@ class WithServer(Test):
         client = self.client(handlers={
             1: refuse, 2: broken, 3: lambda request: client.call(ECHO, b"inner " + request.payload),
             4: lambda request: None, 5: with_payload,
+            6: leave, 7: lambda request: 5,
         })
         with self.assertRaises(sidewire.ResultError) as caught:
             client.call(CALL_ME_BACK, "1")
         self.assertEqual((caught.exception.rc, caught.exception.text), (7, "not today"))
-        with self.assertLogs("sidewire", "ERROR"), self.assertRaises(sidewire.ResultError) as caught:
-            client.call(CALL_ME_BACK, "2")
-        self.assertEqual(caught.exception.rc, -10)
-        self.assertNotIn("mistake", str(caught.exception))
+        for broken in ["2", "6", "7"]:
+            with self.assertLogs("sidewire", "ERROR"), self.assertRaises(sidewire.ResultError) as caught:
+                client.call(CALL_ME_BACK, broken)
+            self.assertEqual(caught.exception.rc, -10)
+            self.assertNotIn("mistake", str(caught.exception))
         self.assertEqual(client.call(CALL_ME_BACK, "3"), b"inner ping")
         self.assertEqual(client.call(CALL_ME_BACK, "4"), b"")
         with self.assertRaises(sidewire.ResultError) as caught:

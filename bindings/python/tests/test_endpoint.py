@@ -7,8 +7,11 @@ import unittest
 
 from support import ROOT, Test
 import sidewire
-from sidewire import _endpoint, _windows, errors
+from sidewire import _endpoint, _token, errors
 from sidewire._frames import Limits, our_hello
+
+if os.name == "posix":
+    from sidewire import _unix
 
 
 class Names(Test):
@@ -24,7 +27,8 @@ class Names(Test):
         for text in [
             "", "x", "/tmp/x", "http:x", "local:", "local:.x", "local:-x", "local:x.", "local:a/b", "local:ü",
             "local:" + "x" * 65, "unix:x", "unix:/" + "x" * 107, "unix:/a\0b", "abstract:" + "x" * 108, "tcp:x",
-            "tcp:x:0", "tcp:x:65536", "tcp::80", "tcp://x:80", "tcp:::1:80", "tcp:x:8o", "udp:x:80", "pipe:\\\\.\\pipe\\x",
+            "tcp:x:0", "tcp:x:65536", "tcp::80", "tcp://x:80", "tcp:::1:80", "tcp:x:8o", "udp:x:80",
+            "pipe:\\\\.\\pipe\\x",
         ]:
             with self.assertRaises(ValueError, msg=text):
                 _endpoint.parse(text)
@@ -62,7 +66,7 @@ class Places(Test):
             os.environ["XDG_RUNTIME_DIR"] = before
 
     def found(self):
-        return [os.fsdecode(path) for path in _endpoint.local_paths(self.name) if self.folder.encode() in path]
+        return [os.fsdecode(path) for path in _unix.local_paths(self.name) if self.folder.encode() in path]
 
     def test_only_private_folders_count(self):
         expected = [os.path.join(self.runtime, f"{self.name}.sock")]
@@ -115,11 +119,11 @@ class Places(Test):
 class Trust(Test):
     def test_who_may_serve(self):
         us = os.geteuid()
-        _endpoint.refuse_others(us)
-        _endpoint.refuse_others(0)
-        for uid in [us + 1, 4711, _endpoint._overflow_uid()]:
+        _unix.refuse_others(us)
+        _unix.refuse_others(0)
+        for uid in [us + 1, 4711, _unix._overflow_uid()]:
             with self.assertRaises(errors.Refused) as caught:
-                _endpoint.refuse_others(uid)
+                _unix.refuse_others(uid)
             self.assertEqual(caught.exception.rc, -5)
 
     def test_a_server_of_another_user_is_told_nothing(self):
@@ -128,8 +132,8 @@ class Trust(Test):
         path = self.path("s.sock")
         listener.bind(path)
         listener.listen()
-        real, _endpoint.server_uid = _endpoint.server_uid, lambda _: 4711
-        self.addCleanup(setattr, _endpoint, "server_uid", real)
+        real, _unix.server_uid = _unix.server_uid, lambda _: 4711
+        self.addCleanup(setattr, _unix, "server_uid", real)
         for reconnect in [None, sidewire.Reconnect()]:
             with self.assertRaisesRegex(sidewire.Refused, "4711"):
                 sidewire.Client(f"unix:{path}", reconnect=reconnect)
@@ -161,21 +165,21 @@ class Tokens(Test):
     def test_files(self):
         path = self.path("token")
         with self.assertRaises(sidewire.NotListening):
-            _endpoint.read_token(path)
+            _token.read_token(path)
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
             file.write(bytes(range(32)))
-        self.assertEqual(_endpoint.key_of(path), bytes(range(32)))
+        self.assertEqual(_token.key_of(path), bytes(range(32)))
         if os.name == "posix":
             for mode in [0o640, 0o604, 0o620]:
                 os.chmod(path, mode)
-                self.assertRaises(ValueError, lambda: _endpoint.read_token(path))
+                self.assertRaises(ValueError, lambda: _token.read_token(path))
             os.chmod(path, 0o600)
             os.symlink(path, self.path("link"))
-            self.assertRaises(ValueError, lambda: _endpoint.read_token(self.path("link")))
-            self.assertRaises(ValueError, lambda: _endpoint.read_token(self.folder))
+            self.assertRaises(ValueError, lambda: _token.read_token(self.path("link")))
+            self.assertRaises(ValueError, lambda: _token.read_token(self.folder))
         with open(path, "ab") as file:
             file.write(b"x")
-        self.assertRaises(ValueError, lambda: _endpoint.read_token(path))
+        self.assertRaises(ValueError, lambda: _token.read_token(path))
 
     def test_both_sides_prove_it_over_tcp(self):
         path = self.path("app.token")
@@ -197,21 +201,6 @@ class Tokens(Test):
             self.assertEqual(client.call(4, b"hello"), b"hello")
         with self.assertRaises(sidewire.Refused):
             sidewire.Client(server.endpoint, token=bytes(32))
-
-
-class Windows(Test):
-    def test_who_else_is_in_a_descriptor(self):
-        us = "S-1-5-21-1-2-3-1001"
-        for text, expected in [
-            (f"O:{us}D:P(A;;FA;;;{us})(A;;FA;;;SY)", []),
-            (f"O:BAD:PAI(A;;FA;;;BA)(A;;FA;;;{us})(D;;FA;;;WD)", []),
-            (f"O:{us}D:P(A;;FR;;;WD)(A;;FA;;;{us})", ["WD"]),
-            (f"O:{us}D:(XA;;FR;;;BU;(x==1))", [f"O:{us}D:(XA;;FR;;;BU;(x==1))"]),
-            (f"O:S-1-5-21-9D:P(A;;FA;;;{us})", ["S-1-5-21-9"]),
-            (f"O:{us}D:NO_ACCESS_CONTROL", [f"O:{us}D:NO_ACCESS_CONTROL"]),
-            ("", [""]),
-        ]:
-            self.assertEqual(_windows.strangers(text, us), expected, text)
 
 
 class Package(Test):

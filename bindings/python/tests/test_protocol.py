@@ -68,7 +68,7 @@ class Conversations(Test):
         events = []
         for who, said in [(">", rest), *steps[1:]]:
             if who == ">":
-                for kind, flags, msg_type, call, rc, payload in frames(said):
+                for kind, _, msg_type, call, rc, payload in frames(said):
                     self.do(connection, kind, msg_type, call, rc, payload)
                 self.assertEqual(self.comparable(drain(connection)), self.comparable(said), name)
             elif who == "<":

@@ -1,5 +1,7 @@
 """A client in memory and in virtual time: what becomes of its calls and subscriptions when connections end."""
 
+import random
+import secrets
 import threading
 import unittest
 
@@ -291,8 +293,7 @@ class Reconnecting(Test):
         self.assertIsNone(second.outcome)
 
     def test_subscriptions_are_renewed_and_the_gap_is_told(self):
-        told = Reconnect()
-        bench = Bench(reconnect=told)
+        bench = Bench(reconnect=Reconnect(on_reconnected=print))
         subscription, call = bench.session.subscribe(1, None, bench.now)
         bench.said()
         bench.receive(frame(REPLY, 1, call.id) + frame(EVENT, 1, 1, payload=b"a"))
@@ -364,6 +365,32 @@ class Reconnecting(Test):
         self.assertTrue(call.outcome.may_have_been_executed)
         self.assertIs(bench.session.turn(bench.now), Turn.DONE)
         self.assertEqual(frames(bench.session.last_words)[0][0], GOODBYE)
+
+
+class Hostile(Test):
+    def test_random_frames_leave_nobody_waiting(self):
+        chance = random.Random(secrets.randbits(64))
+        kinds = [REQUEST, REPLY, REPLY, NOTIFY, EVENT, SUBSCRIBE, CANCEL, CREDIT, PING, PONG, GOODBYE]
+        for _ in range(500):
+            bench = Bench(reconnect=chance.choice([None, Reconnect()]), serves=[1], limits=Limits(max_in_flight=5))
+            bench.session.subscribe(1, None, bench.now)
+            calls = [bench.call(wants_parts=chance.random() < 0.5, kind=kind) for kind in [REQUEST, REQUEST, PING]]
+            for _ in range(chance.randrange(20)):
+                if bench.session.turn(bench.now) is Turn.CONNECT:
+                    bench.connect()
+                kind, rc, flags = chance.choice(kinds), chance.choice([0, 0, 1, -7]), chance.choice([0, MORE])
+                bench.receive(frame(kind, 1, chance.randrange(5), rc, flags=flags))
+                bench.said()
+                request = bench.session.take_request()
+                if request is not None:
+                    bench.session.answer(request, 0, b"", False, bench.now)
+                bench.now += chance.random()
+                bench.session.tick(bench.now)
+            bench.session.close(bench.now)
+            bench.now += 10
+            bench.session.tick(bench.now)
+            self.assertIs(bench.session.turn(bench.now), Turn.DONE)
+            self.assertNotIn(None, [call.outcome for call in calls])
 
 
 class Rules(Test):
