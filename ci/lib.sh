@@ -7,7 +7,9 @@ job=
 
 # Debian's names; what the tests, the cross-build and the run under Wine need.
 # shellcheck disable=SC2034
-host_packages=(gcc libc6-dev python3 python3-pip python3-setuptools python3-wheel socat netcat-openbsd strace valgrind util-linux procps)
+host_packages=(gcc libc6-dev python3 socat netcat-openbsd strace valgrind util-linux procps)
+# shellcheck disable=SC2034
+other_packages=(nodejs python3-pip python3-setuptools python3-wheel) # for libraries in other languages
 # shellcheck disable=SC2034
 windows_packages=(ca-certificates rustc-web cargo-web rust-web-src rust-web-clippy gcc-mingw-w64-x86-64)
 # shellcheck disable=SC2034
@@ -98,18 +100,38 @@ need_nightly() {
     }
 }
 
+# lacking PACKAGE...: those of Debian's packages that are missing.
+lacking() {
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+    done
+}
+
+# apt_install PACKAGE...: by apt. What it says is in apt.log.
+apt_install() {
+    step "apt-get install $*"
+    apt_get update || true
+    apt_get install --no-install-recommends --no-remove "$@"
+}
+
 # need PACKAGE...: installs the Debian packages that are missing, or fails and names them.
 need() {
-    local package missing=()
-    for package in "$@"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-    done
+    local missing
+    mapfile -t missing < <(lacking "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
     as_root true 2>/dev/null || fail "missing packages, and no right to install them: ${missing[*]}"
-    step "apt-get install ${missing[*]}"
-    apt_get update || true
-    apt_get install --no-install-recommends --no-remove "${missing[@]}" || {
+    apt_install "${missing[@]}" || {
         tail -n 20 "$logs/apt.log" >&2
         fail "could not install: ${missing[*]} (what apt said: $logs/apt.log)"
     }
+}
+
+# want PACKAGE...: the same for those whose tests say that they are left out where it is missing.
+want() {
+    local missing package
+    mapfile -t missing < <(lacking "$@")
+    for package in "${missing[@]}"; do
+        { as_root true 2>/dev/null && apt_install "$package"; } || step "could not install: $package; its tests are left out"
+    done
 }

@@ -1,7 +1,8 @@
-//! Clients in other languages, against the tool's server.
+//! Libraries in other languages, each with its own tests, against the tool's server.
 #![cfg(target_os = "linux")]
 
 #[path = "../util/mod.rs"]
 mod util;
 
+mod node;
 mod python;
