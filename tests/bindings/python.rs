@@ -127,6 +127,28 @@ fn pip_installs_it() {
     assert!(said.contains("changed to tea\npart 1\n"), "{said}");
 }
 
+/// PROTOCOL Q1
+#[cfg(feature = "describe")]
+#[test]
+fn a_server_is_used_by_what_it_says_of_itself() {
+    let _watchdog = watchdog(60);
+    let folder = TempDir::new().expect("a folder");
+    let endpoint = format!("unix:{}", folder.path().join("notes.sock").display());
+    let program = Path::new(SIDEWIRE).with_file_name("examples").join("describe");
+    let server = Process::start(Command::new(program).args(["serve", &endpoint]), 1);
+    let notes = |text: &str| {
+        let mut python = Command::new("python3");
+        python.arg("-B").arg(package().join("examples/notes.py")).arg(server.endpoints[0].to_string());
+        python.arg(text).env("PYTHONPATH", package());
+        python
+    };
+    let said = expect_success(&mut notes("buy tea"));
+    assert_eq!(said, "org.example.notes has Add, Find and tells Added\nadded buy tea\nfound 1\n");
+    let refused = notes("").output().expect("python3");
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && errors.contains("refused: Empty"), "{errors}");
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a folder");
     for entry in fs::read_dir(from).expect("the package") {

@@ -100,7 +100,7 @@ def description(payload: bytes) -> Dict[str, Any]:
     """What a server says of itself."""
     try:
         document = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.ProtocolError(f"the server's description is no JSON: {error}") from None
     if not isinstance(document, dict) or document.get("format") != 1:
         raise errors.ProtocolError("the server's description has another format than 1")

@@ -198,5 +198,8 @@ class Stream:
         return (*rest, self.read(length))
 
     def read_to_end(self):
-        while self.stream.recv(4096):
-            pass
+        try:
+            while self.stream.recv(4096):
+                pass
+        except ConnectionError:
+            pass  # it has left something unread

@@ -331,6 +331,24 @@ class WithImpostor(Test):
                     self.assertEqual(part, b"one")
             self.assertTrue(cancelled.wait(PATIENCE))
 
+    def test_a_description_that_is_none(self):
+        said = [b'{"format": 1, "messages": []}', b'{"format": 2}', b"[]", b"\xff", b"{", b"[" * 100000]
+
+        def behave(stream, _):
+            stream.greet()
+            for payload in said:
+                kind, _, msg_type, call, _, _ = stream.frame()
+                assert (kind, msg_type) == (REQUEST, 65535)
+                stream.send(frame(REPLY, msg_type, call, payload=payload))
+            stream.read_to_end()
+
+        impostor = Impostor(self, behave)
+        with sidewire.Client(impostor.endpoint) as client:
+            self.assertEqual(client.describe(), {"format": 1, "messages": []})
+            for payload in said[1:]:
+                with self.assertRaises(sidewire.ProtocolError, msg=payload[:20]):
+                    client.describe()
+
     def test_event_numbers_and_drops_are_told(self):
         def behave(stream, _):
             stream.greet()

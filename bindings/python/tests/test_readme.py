@@ -32,6 +32,7 @@ class Programs(Test):
         server = self.serve(self.fresh())
         for name, expected in [
             ("store", "the value is hello, this is server!\nchanged to tea\npart 1\npart 2\npart 3\nrefused with -1\n"),
+            ("more", "PING\n100\nTimedOut -7 True\n"),
             ("asyncio", "the value is tea\nchanged to coffee\npart 1\npart 2\npart 3\n"),
         ]:
             ran = self.run_python("-W", "error", "-c", self.program(name), server.endpoint)
