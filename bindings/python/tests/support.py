@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(PACKAGE))
 CONVERSATIONS = os.path.join(ROOT, "tests", "conversations")
 sys.path.insert(0, PACKAGE)
 
-from sidewire._frames import HEADER, MAGIC  # noqa: E402
+from sidewire._frames import GOODBYE, HEADER, MAGIC  # noqa: E402
 
 PATIENCE = 60.0
 WATCHDOG = 300.0
@@ -196,6 +196,15 @@ class Stream:
     def frame(self):
         length, *rest = HEADER.unpack(self.read(16))
         return (*rest, self.read(length))
+
+    def leave(self):
+        """When the client does."""
+        try:
+            while self.frame()[0] != GOODBYE:
+                pass
+            self.send(frame(GOODBYE))
+        except (ConnectionError, EOFError):
+            pass
 
     def read_to_end(self):
         try:

@@ -90,7 +90,7 @@ class Async(Test):
             assert (kind, call) == (CANCEL, asked)
             cancelled.set()
             stream.send(frame(REPLY, 1, asked, -8))
-            stream.read_to_end()
+            stream.leave()
 
         impostor = Impostor(self, behave)
 
@@ -126,7 +126,7 @@ class Async(Test):
             kind, _, _, call, rc, _ = stream.frame()
             assert (kind, call, rc) == (REPLY, 1, -8), (kind, call, rc)
             done.set()
-            stream.read_to_end()
+            stream.leave()
 
         started, done = threading.Event(), threading.Event()
         impostor = Impostor(self, behave)

@@ -340,7 +340,7 @@ class WithImpostor(Test):
                 kind, _, msg_type, call, _, _ = stream.frame()
                 assert (kind, msg_type) == (REQUEST, 65535)
                 stream.send(frame(REPLY, msg_type, call, payload=payload))
-            stream.read_to_end()
+            stream.leave()
 
         impostor = Impostor(self, behave)
         with sidewire.Client(impostor.endpoint) as client:
@@ -355,7 +355,7 @@ class WithImpostor(Test):
             kind, _, topic, call, _, _ = stream.frame()
             assert kind == SUBSCRIBE
             stream.send(frame(REPLY, topic, call) + frame(EVENT, topic, 1, 0, b"a") + frame(EVENT, topic, 2, 5, b"b"))
-            stream.read_to_end()
+            stream.leave()
 
         impostor = Impostor(self, behave)
         with sidewire.Client(impostor.endpoint) as client, client.subscribe(3, timeout=PATIENCE) as events:

@@ -72,7 +72,7 @@ class Restarted(Test):
                 stream.send(frame(1, 5, 1))
                 assert stream.frame()[0] == REPLY
                 asked.set()
-                stream.read_to_end()
+                stream.leave()
 
         impostor = Impostor(self, behave)
         with sidewire.Client(impostor.endpoint, handlers={5: lambda _: b"here"}, reconnect=Reconnect(**PATIENT)):
@@ -123,7 +123,7 @@ class Restarted(Test):
             _, _, msg_type, call, _, payload = stream.frame()
             if number > 0:
                 stream.send(frame(REPLY, msg_type, call, payload=payload))
-                stream.read_to_end()
+                stream.leave()
 
         impostor = Impostor(self, behave)
         with sidewire.Client(impostor.endpoint, reconnect=Reconnect(**PATIENT)) as client:
@@ -136,7 +136,7 @@ class Restarted(Test):
             stream.send(frame(REPLY, topic, call) + frame(EVENT, topic, 1, payload=b"%d" % number))
             if number < 2:
                 return
-            stream.read_to_end()
+            stream.leave()
 
         impostor = Impostor(self, behave)
         with sidewire.Client(impostor.endpoint, reconnect=Reconnect(**PATIENT)) as client:
