@@ -20,7 +20,7 @@ from ._frames import (
 SOFT_OUTPUT = MIB
 """With so much output that has not left, nothing new is to be begun."""
 HARD_OUTPUT = 64 * MIB
-"""With so much the connection ends: the server asks, and does not read what we answer."""
+"""With so much beside our own requests the connection ends: the server asks, and does not read what we answer."""
 MAX_TEXT = 1024
 
 
@@ -62,6 +62,7 @@ class Connection:
         self._sent = 0
         self._open: Dict[int, _Open] = {}
         self._open_bytes = 0
+        self._largest_notify = 0
         self._credit = limits.stream_credit
         self._owed: Dict[int, _Owed] = {}
         self._owed_bytes = 0
@@ -103,6 +104,7 @@ class Connection:
         return call
 
     def notify(self, msg_type: int, payload: bytes, now: float) -> None:
+        self._largest_notify = max(self._largest_notify, len(payload))
         self._put(NOTIFY, 0, msg_type, 0, 0, payload, now)
 
     def cancel(self, call: int, now: float) -> None:
@@ -196,7 +198,8 @@ class Connection:
             self._out_since = now
         self._out += HEADER.pack(len(payload), kind, flags, msg_type, call, rc)
         self._out += payload
-        if len(self._out) > HARD_OUTPUT and self.end is None:
+        most = HARD_OUTPUT + self._open_bytes + self._largest_notify
+        if kind not in (REQUEST, NOTIFY) and len(self._out) > most and self.end is None:
             self._end(errors.Gone, "the server asks and does not read what is answered", None)
 
     # Input.

@@ -5,6 +5,7 @@ import os
 import random
 import struct
 import unittest
+from unittest import mock
 
 from support import CONVERSATIONS, Test, answer_to_hello, frame, frames
 from sidewire import errors
@@ -282,6 +283,26 @@ class Hostile(Test):
                 break
         self.assertIs(connection.end.kind, errors.Gone)
         self.assertLess(connection.waiting, 70 << 20)
+
+    def test_one_that_sends_parts_and_reads_nothing(self):
+        connection = self.asked()
+        part = frame(REPLY, 7, 1, payload=b"x", flags=MORE) * 100
+        with mock.patch("sidewire._protocol.HARD_OUTPUT", 100000):
+            while connection.end is None and connection.waiting < 200000:
+                connection.receive(part, 0.0)
+                for _ in range(100):
+                    connection.give_credit(1, 1, 0.0)
+                connection.events.clear()
+        self.assertIs(connection.end.kind, errors.Gone)
+
+    def test_our_own_large_requests_are_no_such_thing(self):
+        connection = opened(limits=None)
+        with mock.patch("sidewire._protocol.HARD_OUTPUT", 100000):
+            connection.request(REQUEST, 1, bytes(150000), 0, 0.0)
+            connection.notify(1, bytes(150000), 0.0)
+            connection.receive(frame(REQUEST, 1, 1) + frame(PING, call=1), 0.0)
+            connection.answer(1, 0, bytes(1000), False, 0.0)
+        self.assertIsNone(connection.end)
 
     def test_one_that_takes_nothing_or_never_finishes(self):
         connection = opened()
