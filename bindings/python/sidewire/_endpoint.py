@@ -114,7 +114,7 @@ def _first(endpoint: Endpoint, attempts: List[Callable[[], socket.socket]]) -> s
 def _connect_tcp(endpoint: Endpoint, deadline: float) -> socket.socket:
     try:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that is none
         raise errors.NotListening(f"connect to {endpoint}: {error}") from error
     return _first(endpoint, [partial(_connect_address, entry, deadline) for entry in found])
 

@@ -20,6 +20,9 @@ from ._token import Token
 
 log = logging.getLogger("sidewire")
 
+MOST_HANDLERS = 1024
+"""At a time. What comes beyond that waits, as far as `Limits.max_in_flight_bytes` says."""
+
 Handler = Callable[[Request], Union[Optional[Payload], Awaitable[Optional[Payload]]]]
 
 
@@ -53,6 +56,7 @@ class Client:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._timer_at: Optional[float] = None
         self._tasks: Set["asyncio.Task[None]"] = set()
+        self._serving = 0
         self._over = asyncio.Event()
         self._go_on()
         try:
@@ -203,11 +207,12 @@ class Client:
             self._spawn(self._connect(deadline))
         elif turn is Turn.DONE:
             self._over.set()
-        while True:
+        while self._serving < MOST_HANDLERS:
             request = session.take_request()
             if request is None:
                 break
-            self._spawn(self._serve(request) if isinstance(request, Request) else self._tell(request))
+            self._serving += 1
+            self._spawn(self._handle(request))
         self._set_clock(session.deadline(), now)
 
     def _spawn(self, what: Any) -> None:
@@ -267,6 +272,13 @@ class Client:
 
     # Handlers.
 
+    async def _handle(self, what: Union[Request, Reconnected]) -> None:
+        try:
+            await (self._serve(what) if isinstance(what, Request) else self._tell(what))
+        finally:
+            self._serving -= 1
+            self._go_on()
+
     async def _serve(self, request: Request) -> None:
         if request.is_cancelled:
             return
@@ -279,14 +291,13 @@ class Client:
                 answer = await answer
             said = (0, b"" if answer is None else as_bytes(answer), False)
         except asyncio.CancelledError as error:
-            if request.is_cancelled:
+            if request.is_cancelled or self.is_closed:
                 raise
-            said = _common.of_error(error)  # by itself, or the client is closed
+            said = _common.of_error(error)  # it has cancelled itself
         except Exception as error:
             said = _common.of_error(error)
         request.on_withdrawn = None
         self._session.answer(request, *said, time.monotonic())
-        self._go_on()
 
     async def _tell(self, reconnected: Reconnected) -> None:
         told = self._target.options.reconnect and self._target.options.reconnect.on_reconnected

@@ -8,7 +8,7 @@ import unittest
 from support import PATIENCE, Impostor, Test, frame
 import sidewire
 from sidewire import Limits, aio
-from sidewire._frames import CANCEL, GOODBYE, REPLY
+from sidewire._frames import CANCEL, GOODBYE, NOTIFY, REPLY
 
 GET, SET, ECHO, SLEEP, COUNT, CALL_ME_BACK = 1, 2, 4, 6, 7, 8
 
@@ -141,6 +141,32 @@ class Async(Test):
 
         asyncio.run(main())
         self.assertEqual(seen, [True])
+
+    def test_many_notifies_wait_for_their_handlers(self):
+        most, now, seen = 0, 0, 0
+
+        async def slow(request):
+            nonlocal most, now, seen
+            now, seen = now + 1, seen + 1
+            most = max(most, now)
+            await asyncio.sleep(0.01)
+            now -= 1
+
+        def behave(stream, _):
+            stream.greet()
+            stream.send(frame(NOTIFY, 1) * 3000)
+            stream.leave()
+
+        impostor = Impostor(self, behave)
+
+        async def main():
+            async with aio.Client(impostor.endpoint, handlers={1: slow}):
+                while seen < 3000:
+                    await asyncio.sleep(0.005)
+
+        asyncio.run(main())
+        self.assertEqual(seen, 3000)
+        self.assertLessEqual(most, aio.MOST_HANDLERS)
 
     def test_closing_ends_all_waits(self):
         async def main(client):

@@ -47,6 +47,9 @@ class Names(Test):
     def test_what_this_system_has_not(self):
         with self.assertRaises(sidewire.NotListening):
             sidewire.Client("pipe:nobody" if os.name == "posix" else "unix:/nobody")
+        for host in ["x" * 300, "a..b"]:
+            with self.assertRaises(sidewire.NotListening):
+                sidewire.Client(f"tcp:{host}:80", access="anyone")
 
 
 @unittest.skipUnless(os.name == "posix", "Unix sockets")
