@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod limit;
+
 use crate::stats::{self, Histogram, MAX_USERS, Party, RANGES, Stats, range_of};
 use sidewire_wire::ResultCode;
+
+pub(crate) use limit::Limit;
 
 /// Counts of a server, from its start. Cheap to clone; all clones show the same numbers.
 ///
@@ -35,7 +39,8 @@ struct Numbers {
     events: AtomicU64,
     events_dropped: AtomicU64,
     streams_stalled: AtomicU64,
-    limits: Mutex<BTreeMap<&'static str, u64>>,
+    system_errors: AtomicU64,
+    limits: [AtomicU64; Limit::COUNT],
     /// By the number of their account.
     users: Mutex<BTreeMap<u16, (Party, Arc<Usage>)>>,
 }
@@ -94,7 +99,8 @@ impl Counters {
             events: zero(),
             events_dropped: zero(),
             streams_stalled: zero(),
-            limits: Mutex::default(),
+            system_errors: zero(),
+            limits: [(); Limit::COUNT].map(|()| zero()),
             users: Mutex::default(),
         }))
     }
@@ -110,6 +116,7 @@ impl Counters {
         let failures = locked(&numbers.failures);
         let failures =
             failures.iter().map(|((msg_type, rc), count)| ((*msg_type, ResultCode::new(*rc)), *count));
+        let limits = Limit::ALL.iter().zip(&numbers.limits).map(|(limit, count)| (limit.name(), of(count)));
         Stats {
             connections: of(&numbers.connections),
             accepted: of(&numbers.accepted),
@@ -130,7 +137,8 @@ impl Counters {
             streams_stalled: of(&numbers.streams_stalled),
             datagrams_dropped: of(&numbers.datagrams_dropped),
             answers_to_nobody: of(&numbers.answers_to_nobody),
-            limits: locked(&numbers.limits).clone(),
+            system_errors: of(&numbers.system_errors),
+            limits: limits.filter(|(_, count)| *count > 0).collect(),
             users: self.users(),
         }
     }
@@ -159,8 +167,14 @@ impl Counters {
 
     /// Somebody was at this limit.
     #[cold]
-    pub(crate) fn limit(&self, name: &'static str) {
-        *locked(&self.0.limits).entry(name).or_default() += 1;
+    pub(crate) fn limit(&self, limit: Limit) {
+        add(&self.0.limits[limit as usize], 1);
+    }
+
+    /// The system did not let us do what a server is for.
+    #[cold]
+    pub(crate) fn system_error(&self) {
+        add(&self.0.system_errors, 1);
     }
 
     /// Connections that are open now.

@@ -52,6 +52,9 @@ pub struct Stats {
     pub datagrams_dropped: u64,
     /// Answers to deferred requests that nobody waited for any more.
     pub answers_to_nobody: u64,
+    /// How often the system did not let the server accept a connection, watch it, or receive a datagram, for another
+    /// reason than a lack of descriptors. The log has what it said.
+    pub system_errors: u64,
     /// How often which limit turned somebody away, or ended a connection, by its name in [`Limits`](crate::Limits), and of
     /// what has no field there:
     ///
@@ -60,7 +63,16 @@ pub struct Stats {
     /// - `descriptors`: the process had none left, and accepting rested;
     /// - `refusals at a time`: who was refused was not told so, since 64 others had not taken their answer;
     /// - `memory`: there was none;
-    /// - `queued datagrams`, `deferred datagrams`: more waited than one socket keeps.
+    /// - `queued datagrams`: more answers waited than one socket keeps;
+    /// - `deferred datagrams`: more requests waited for their answers than one socket keeps;
+    /// - `datagram size`: a datagram without frames had more bytes than the loop's buffer, 256 KiB;
+    /// - `unwanted requests`: one was not deferred, since those that nobody waits for any more, and that are still worked
+    ///   on, hold 256 MiB ([`Reply::defer`](crate::Reply::defer));
+    /// - `attachments leaving`: 240 that one client was sent, or more, had not left or were not taken
+    ///   ([`Reply::attach`](crate::Reply::attach)).
+    ///
+    /// Each of them is also in the log, with who it was and how much he had: the first eight of a kind at an endpoint, and
+    /// then fewer and fewer.
     ///
     /// A frame that is too large counts as `max_payload` in both layouts.
     pub limits: BTreeMap<&'static str, u64>,

@@ -3,6 +3,7 @@
 use super::source::Accepted;
 use super::system::System;
 use super::{Reactor, Service};
+use crate::counters::Limit;
 use crate::limits::ACCEPT_PAUSE;
 use sidewire_wire::ResultCode;
 
@@ -40,14 +41,10 @@ impl<Y: System> Reactor<Y> {
     /// kept for this case one client is told so; the others wait in the system's queue.
     fn shed_connections(&mut self, number: u16, service: &mut impl Service) {
         let Some(source) = self.sources.get_mut(usize::from(number)) else { return };
-        self.counters.limit("descriptors");
-        if let Some(count) = source.site.tallies.pauses.next_worth_telling() {
-            let (endpoint, links) = (&source.site.endpoint, self.links.len());
-            log::warn!(
-                "{endpoint}: the process is out of descriptors, with {links} connections; accepting rests, for the \
-                 {count}. time"
-            );
-        }
+        let links = self.links.len();
+        let what =
+            format_args!("the process is out of descriptors, with {links} connections; accepting rests");
+        source.site.at_limit(Limit::Descriptors, what);
         self.pause(number);
         if self.reserve.take().is_none() {
             return;

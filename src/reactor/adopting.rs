@@ -7,6 +7,7 @@ use super::link::{Link, PeerName, Quota};
 use super::site::Admission;
 use super::system::{StreamIo, System};
 use super::{Reactor, Service};
+use crate::counters::Limit;
 use crate::recorder::RecordKind;
 use sidewire_wire::{Protocol, ResultCode};
 
@@ -25,28 +26,25 @@ impl<Y: System> Reactor<Y> {
         if self.links.is_full() {
             // It can't even be told so.
             self.counters.refused();
-            self.counters.limit("memory");
-            if let Some(count) = site.tallies.turned_away.next_worth_telling() {
-                let (endpoint, links) = (&site.endpoint, self.links.len());
-                log::warn!(
-                    "{endpoint}: no room for one more than {links} connections of all endpoints; {count} turned away"
-                );
-            }
-            return;
+            let (links, peer) = (self.links.len(), stream.peer().ok());
+            let peer = PeerName(peer.as_ref());
+            return site.at_limit(
+                Limit::Memory,
+                format_args!("no room for {peer}, with {links} connections of all endpoints"),
+            );
         }
         let mut protocol = site.protocol(now);
         if let Some(rc) = refused {
+            let peer = stream.peer().ok();
+            let peer = PeerName(peer.as_ref());
             if rc == ResultCode::BUSY && source.is_full() {
-                self.counters.limit("max_connections");
-                if let Some(count) = site.tallies.turned_away.next_worth_telling() {
-                    let (endpoint, links, peer) = (&site.endpoint, source.connections, stream.peer().ok());
-                    log::warn!(
-                        "{endpoint}: no room for {}, {links} connections are open (max_connections); {count} turned away",
-                        PeerName(peer.as_ref())
-                    );
-                }
+                let links = source.connections;
+                site.at_limit(
+                    Limit::MaxConnections,
+                    format_args!("no room for {peer}, {links} connections are open"),
+                );
             }
-            let admission = self.refusals.refuse(&mut protocol, rc, now);
+            let admission = self.refusals.refuse((site, peer), &mut protocol, rc, now);
             if admission != Admission::Refused {
                 return;
             }

@@ -8,8 +8,9 @@ use sidewire_platform::{Address, Endpoint, Peer, Received};
 
 use super::aside::Aside;
 use super::budget::Budget;
-use super::deferred::{Attaching, Caller, ReturnAddress};
+use super::deferred::{Asker, Caller, ReturnAddress};
 use super::journal::Handled;
+use super::link::PeerName;
 use super::mailbox::Mailbox;
 use super::outgoing::{Outgoing, To};
 use super::owed_datagrams::OwedDatagrams;
@@ -19,7 +20,7 @@ use super::system::{DatagramIo, System};
 use super::watch::Watch;
 use super::{Incoming, Origin, Service};
 use crate::access::NotAsked;
-use crate::counters::Counters;
+use crate::counters::Limit;
 use crate::recorder::{NOBODY, RecordKind, Recorder};
 use sidewire_wire::datagram::{self, Parsed};
 use sidewire_wire::frame::Kind;
@@ -79,7 +80,7 @@ const UNIX_MAX: usize = 100_000;
 impl<D: DatagramIo> DatagramSocket<D> {
     /// # Errors
     /// If replies could not be sent at all: they are padded to more than a datagram holds.
-    pub(super) fn new(socket: D, site: &Site, counters: Counters) -> io::Result<DatagramSocket<D>> {
+    pub(super) fn new(socket: D, site: &Site) -> io::Result<DatagramSocket<D>> {
         let largest = largest(&site.endpoint);
         if let (Classic::Fixed(size), Carries::Frames) = (site.settings.classic, site.carries)
             && classic::HEADER_LEN + size as usize > largest
@@ -89,7 +90,7 @@ impl<D: DatagramIo> DatagramSocket<D> {
         }
         let patience = site.settings.limits.write_stall_timeout;
         Ok(DatagramSocket {
-            out: Outgoing::new(socket, site.us().clone(), counters, patience),
+            out: Outgoing::new(socket, site.us().clone(), patience),
             retry: Wakeup::default(),
             owed: OwedDatagrams::default(),
             scratch: Outbox::default(),
@@ -151,7 +152,7 @@ impl<Y: System> Receiving<'_, Y> {
                 Ok(received) => {
                     budget.bytes = budget.bytes.saturating_sub(received.length);
                     budget.units.set(budget.units.get() - 1);
-                    self.socket.out.counters.bytes(received.length, 0);
+                    self.site.counters.bytes(received.length, 0);
                     let bytes = &buffer[..received.length];
                     if self.handle(bytes, &received, budget.recorder(), service) {
                         budget.handled();
@@ -161,7 +162,10 @@ impl<Y: System> Receiving<'_, Y> {
                 Err(error) => {
                     match had_failed {
                         true => self.site.report_failing("receiving", &error),
-                        false => log::debug!("{}: receiving: {error}", self.site.endpoint),
+                        false => {
+                            self.site.counters.system_error();
+                            log::debug!("{}: receiving: {error}", self.site.endpoint);
+                        }
                     }
                     self.socket.input = Input::Failed;
                     return Outcome::Failed;
@@ -191,14 +195,15 @@ impl<Y: System> Receiving<'_, Y> {
             }
             Carries::Messages if !admitted => false,
             Carries::Messages if received.truncated => {
-                self.drop_truncated(bytes.len());
+                self.drop_truncated(bytes.len(), &peer, received.from.as_ref());
                 false
             }
             Carries::Messages => {
                 let (from, endpoint) = (received.from.as_ref(), &self.site.endpoint);
                 let message = Message { bytes, from, peer: &peer, endpoint };
                 let to = To::sender_of(received);
-                let mut answers = Answering { out: &mut self.socket.out, system: self.system, to, endpoint };
+                let (out, site) = (&mut self.socket.out, self.site);
+                let mut answers = Answering { out, system: self.system, to, site };
                 let mut reply = MessageReply { answers: &mut answers };
                 let record = recorder.begin(RecordKind::Message, 0, 0, bytes.len());
                 service.message(self.number, &message, &mut reply);
@@ -208,14 +213,12 @@ impl<Y: System> Receiving<'_, Y> {
         }
     }
 
-    fn drop_truncated(&mut self, have: usize) {
-        self.socket.out.counters.datagram_dropped(1);
-        if let Some(count) = self.site.tallies.too_large.next_worth_telling() {
-            log::warn!(
-                "{}: dropped a datagram of more than {have} bytes; {count} so far",
-                self.site.endpoint
-            );
-        }
+    #[cold]
+    fn drop_truncated(&self, have: usize, peer: &Peer, from: Option<&Address>) {
+        self.site.counters.datagram_dropped(1);
+        let from = Sender(from);
+        let what = format_args!("dropped a datagram of {peer} ({from}) that has more than {have} bytes");
+        self.site.at_limit(Limit::DatagramSize, what);
     }
 
     fn admits(&mut self, peer: &Peer, from: Option<&Address>) -> bool {
@@ -225,7 +228,7 @@ impl<Y: System> Receiving<'_, Y> {
         }
         let Site { policy, endpoint, tallies, .. } = &self.site;
         let Err(denied) = policy.admits_client(peer, &NotAsked) else { return true };
-        self.socket.out.counters.refused();
+        self.site.counters.refused();
         if let Some(count) = tallies.refused.next_worth_telling() {
             let from = Sender(from);
             let (access, remedy) = (policy.access(), denied.remedy());
@@ -246,7 +249,8 @@ impl<Y: System> Receiving<'_, Y> {
     ) -> bool {
         let (from, to) = (received.from.as_ref(), To::sender_of(received));
         let (endpoint, origin) = (&self.site.endpoint, Origin::Datagram(from));
-        let nobody = ReturnAddress::nobody(self.mailbox, bytes);
+        let asker = Asker { site: self.site, peer: PeerName(Some(peer)) };
+        let nobody = ReturnAddress::nobody(self.mailbox, bytes).asked_by(asker);
         let parsed = datagram::parse(bytes, received.truncated, self.classic());
         if !admitted {
             if let Some(ticket) = parsed.into_ticket() {
@@ -262,8 +266,7 @@ impl<Y: System> Receiving<'_, Y> {
                 let (msg_type, layout) = (ticket.msg_type, ticket.layout);
                 let number = self.socket.owed.next_number();
                 let caller = to.map_or(nobody.caller, |_| Caller::Datagram(self.number, number));
-                let back =
-                    ReturnAddress { mailbox: self.mailbox, caller, parts: None, attaching: Attaching::Never };
+                let back = ReturnAddress { caller, ..nobody };
                 let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
                 let kind = RecordKind::Request;
                 let record = recorder.begin(kind, msg_type, ticket.id, payload.len());
@@ -304,7 +307,7 @@ impl<Y: System> Receiving<'_, Y> {
             Parsed::Cancel { id } => self.cancel(to, id),
             Parsed::Ping { id } => {
                 let pong = datagram::encode_v1(Kind::Pong, 0, id, 0, &[]);
-                self.socket.out.send(&pong, to, endpoint, self.system.now());
+                self.socket.out.send(&pong, to, self.site, self.system.now());
             }
             Parsed::Bad { error, ticket } => {
                 log::debug!("{endpoint}: a bad datagram of {peer} ({}): {error}", Sender(from));
@@ -335,12 +338,14 @@ impl<Y: System> Receiving<'_, Y> {
     pub(super) fn send_scratch(&mut self, to: Option<To<'_>>) {
         let DatagramSocket { out, scratch, .. } = &mut *self.socket;
         if scratch.is_starved() {
-            log::debug!("{}: no memory for an answer", self.site.endpoint);
-            out.counters.datagram_dropped(1);
+            let to = to.map(|to| format!(" for {to}")).unwrap_or_default();
+            self.site
+                .at_limit(Limit::Memory, format_args!("dropped an answer{to}: there is no memory for it"));
+            self.site.counters.datagram_dropped(1);
             *scratch = Outbox::default();
             return;
         }
-        out.send(scratch.unsent(), to, &self.site.endpoint, self.system.now());
+        out.send(scratch.unsent(), to, self.site, self.system.now());
         scratch.clear();
     }
 }
@@ -432,12 +437,12 @@ struct Answering<'a, Y: System> {
     out: &'a mut Outgoing<Y::Datagrams>,
     system: &'a Y,
     to: Option<To<'a>>,
-    endpoint: &'a Endpoint,
+    site: &'a Site,
 }
 
 impl<Y: System> Answers for Answering<'_, Y> {
     fn send(&mut self, bytes: &[u8]) {
-        self.out.send(bytes, self.to, self.endpoint, self.system.now());
+        self.out.send(bytes, self.to, self.site, self.system.now());
     }
 }
 

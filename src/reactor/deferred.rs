@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::link::PeerName;
 use super::link::Task;
 use super::mailbox::{Letter, Mailbox, Unposted};
 use super::schedule::Target;
+use super::site::Site;
 use super::slots::Key;
 use super::streams::Outlet;
 use super::system::System;
 use super::{Reactor, Service};
-use crate::counters::Counters;
+use crate::counters::Limit;
 use crate::limits::{MAX_UNWANTED, UNWANTED_OVERHEAD};
 use crate::recorder::NOBODY;
 use sidewire_wire::memory::{self, NoMemory};
@@ -123,13 +125,19 @@ impl Answer {
     }
 
     /// The same to a call that is owed on this connection. `None`: nobody waits for it any more.
-    pub(super) fn send(&self, connection: &mut Connection, id: OwedId) -> Option<ResultCode> {
+    pub(super) fn send(
+        &self,
+        connection: &mut Connection,
+        id: OwedId,
+        asker: Asker<'_>,
+    ) -> Option<ResultCode> {
         let Answer::Attached(rc, payload, parcel) = self else {
             return Some(self.write(connection.begin_owed_reply(id)?));
         };
         let may_go = connection.may_attach(parcel.count().into());
         let mut writer = connection.begin_owed_reply(id)?;
         if !may_go {
+            asker.refuse_attachments(parcel.count().into());
             return Some(writer.fail(ResultCode::BUSY, TOO_MANY_WAIT));
         }
         writer.write(payload);
@@ -153,11 +161,14 @@ impl Call {
     ///
     /// # Errors
     /// There is no memory for it, or there are too many already that nobody waits for, and that are not answered.
-    fn begin(mailbox: &Arc<Mailbox>, caller: Caller, attaches: bool) -> Result<Arc<Call>, NoMemory> {
-        if mailbox.heap(caller).is_full() || !memory::has_room(size_of::<Call>()) {
-            return Err(NoMemory);
+    fn begin(mailbox: &Arc<Mailbox>, caller: Caller, attaches: bool) -> Result<Arc<Call>, Limit> {
+        if mailbox.heap(caller).is_full() {
+            return Err(Limit::Unwanted);
         }
-        mailbox.reserve()?;
+        if !memory::has_room(size_of::<Call>()) {
+            return Err(Limit::Memory);
+        }
+        mailbox.reserve().map_err(|NoMemory| Limit::Memory)?;
         let length = if let Caller::Nobody(length) = caller { length } else { 0 };
         let call = Arc::new(Call {
             mailbox: Arc::clone(mailbox),
@@ -287,6 +298,40 @@ pub(crate) struct ReturnAddress<'a> {
     /// What bounds a part of the answer; `None`: it can't have any.
     pub(super) parts: Option<&'a ConnectionLimits>,
     pub(super) attaching: Attaching,
+    /// `None` in tests of single rooms.
+    pub(super) asker: Option<Asker<'a>>,
+}
+
+/// Who asks, and by what rules he is here: whoever refuses him something tells of him.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    pub(super) site: &'a Site,
+    pub(super) peer: PeerName<'a>,
+}
+
+impl Asker<'_> {
+    /// One more request is not deferred.
+    #[cold]
+    fn refuse_to_defer(self, limit: Limit, held: usize) {
+        let Asker { site, peer } = self;
+        match limit {
+            Limit::Unwanted => site.at_limit(
+                limit,
+                format_args!(
+                    "nothing more is deferred for {peer}: what nobody waits for, and is still worked on, holds {held} bytes"
+                ),
+            ),
+            _ => site.at_limit(limit, format_args!("nothing more is deferred for {peer}: there is no memory")),
+        }
+    }
+
+    /// So many can't go to him now.
+    #[cold]
+    pub(super) fn refuse_attachments(self, count: usize) {
+        let Asker { site, peer } = self;
+        let what = format_args!("{count} attachments do not go to {peer}, too many wait already");
+        site.at_limit(Limit::AttachmentsLeaving, what);
+    }
 }
 
 /// Whether something that is no bytes may go with an answer.
@@ -319,7 +364,13 @@ impl<'a> ReturnAddress<'a> {
     /// Of what wants no answer.
     pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>, payload: &[u8]) -> ReturnAddress<'a> {
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        ReturnAddress { mailbox, caller: Caller::Nobody(length), parts: None, attaching: Attaching::Never }
+        let (caller, attaching) = (Caller::Nobody(length), Attaching::Never);
+        ReturnAddress { mailbox, caller, parts: None, attaching, asker: None }
+    }
+
+    /// The same, to somebody in particular.
+    pub(super) fn asked_by(self, asker: Asker<'a>) -> ReturnAddress<'a> {
+        ReturnAddress { asker: Some(asker), ..self }
     }
 
     /// Whether something may go with the answer.
@@ -337,9 +388,22 @@ impl<'a> ReturnAddress<'a> {
         Some(room.min(self.parts?.part_limit()))
     }
 
+    /// Something can't go with the answer now.
+    #[cold]
+    pub(crate) fn refuse_attachment(&self) {
+        if let Some(asker) = self.asker {
+            asker.refuse_attachments(1);
+        }
+    }
+
     /// Begins a call that is answered later: see [`Call::begin`].
-    pub(crate) fn begin_call(&self) -> Result<Arc<Call>, NoMemory> {
-        Call::begin(self.mailbox, self.caller, self.attaching != Attaching::Never)
+    pub(crate) fn begin_call(&self) -> Result<Arc<Call>, Limit> {
+        let begun = Call::begin(self.mailbox, self.caller, self.attaching != Attaching::Never);
+        begun.inspect_err(|limit| {
+            if let Some(asker) = self.asker {
+                asker.refuse_to_defer(*limit, self.mailbox.heap(self.caller).0.load(Relaxed));
+            }
+        })
     }
 }
 
@@ -397,23 +461,23 @@ impl Deferred {
         key: Key,
         connection: &mut Connection,
         now: Instant,
-        counters: &Counters,
+        asker: Asker<'_>,
     ) {
         while let Some(owed) = connection.poll_owed(now) {
             match owed {
-                Owed::MayGoOn(id) => self.go_on_with(key, connection, id, counters),
-                ended => self.tell(key, ended, counters),
+                Owed::MayGoOn(id) => self.go_on_with(key, connection, id, asker),
+                ended => self.tell(key, ended, asker),
             }
         }
     }
 
-    fn go_on_with(&mut self, key: Key, connection: &mut Connection, id: OwedId, counters: &Counters) {
+    fn go_on_with(&mut self, key: Key, connection: &mut Connection, id: OwedId, asker: Asker<'_>) {
         if let Some(call) = self.0.get(&key).and_then(|calls| calls.get(&id)).map(Arc::clone) {
-            self.pump(key, connection, &call, id, counters);
+            self.pump(key, connection, &call, id, asker);
         }
     }
 
-    fn tell(&mut self, key: Key, owed: Owed, counters: &Counters) {
+    fn tell(&mut self, key: Key, owed: Owed, asker: Asker<'_>) {
         let (why, rc) = match owed {
             Owed::Cancelled(_) => (Unwanted::Cancelled, Some(ResultCode::CANCELLED)),
             Owed::TimedOut(_) => (Unwanted::TimedOut, Some(ResultCode::TIMED_OUT)),
@@ -421,7 +485,7 @@ impl Deferred {
         };
         if let Some(call) = self.take(key, owed.id()) {
             if let Some(rc) = rc {
-                counters.answered(call.msg_type(), rc);
+                asker.site.counters.answered(call.msg_type(), rc);
             }
             call.is_unwanted(why);
         }
@@ -490,12 +554,14 @@ impl<Y: System> Reactor<Y> {
     /// `None`: nobody waits for it any more.
     fn answer_on(&mut self, key: Key, id: OwedId, answer: &Answer) -> Option<ResultCode> {
         let link = self.links.get_mut(key)?;
-        let Protocol::Framed(connection) = link.protocol_mut() else { return None };
+        let site = &self.sources.get(usize::from(link.source()))?.site;
+        let (peer, protocol) = link.speaking();
+        let Protocol::Framed(connection) = protocol else { return None };
         if !connection.is_owed(id) {
             return None;
         }
         connection.flow_mut().lend(&mut self.memory.spare);
-        let rc = answer.send(connection, id)?;
+        let rc = answer.send(connection, id, Asker { site, peer })?;
         self.deferred.take(key, id);
         Some(rc)
     }

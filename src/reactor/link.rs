@@ -17,7 +17,7 @@ use mio::Interest;
 use sidewire_platform::{Endpoint, Peer};
 
 use super::budget::Budget;
-use super::deferred::Deferred;
+use super::deferred::{Asker, Deferred};
 use super::mailbox::Mailbox;
 use super::memory::Memory;
 use super::parties::PartyId;
@@ -227,6 +227,11 @@ impl<Y: System> Link<Y> {
         &mut self.protocol
     }
 
+    /// Who is there, and what is spoken with him.
+    pub(crate) fn speaking(&mut self) -> (PeerName<'_>, &mut Protocol) {
+        (PeerName(self.peer.as_ref()), &mut self.protocol)
+    }
+
     pub(crate) fn register(&mut self, system: &Y, key: Key) -> io::Result<()> {
         system.register(&mut self.stream, key.token(), Interest::READABLE)
     }
@@ -355,8 +360,9 @@ impl<Y: System> Link<Y> {
         if let Protocol::Framed(connection) = &mut self.protocol
             && connection.has_deferred()
         {
-            let Scope { key, begun, judged, .. } = context.scope;
-            context.deferred.tell_ended(key, connection, judged.unwrap_or(begun), context.counters);
+            let Scope { key, site, begun, judged, .. } = context.scope;
+            let asker = Asker { site, peer: PeerName(self.peer.as_ref()) };
+            context.deferred.tell_ended(key, connection, judged.unwrap_or(begun), asker);
         }
     }
 
@@ -563,6 +569,7 @@ impl<Y: System> Link<Y> {
 }
 
 /// A peer for log lines, known or not.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerName<'a>(pub(crate) Option<&'a Peer>);
 
 impl std::fmt::Display for PeerName<'_> {

@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use sidewire_platform::{Look, PollDescriptor};
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Limit};
 use crate::limits::Limits;
 use crate::maker::Maker;
 use crate::recorder::{NOBODY, RecordKind, Recorder};
@@ -156,7 +156,7 @@ impl<Y: System> Reactor<Y> {
             mailbox,
             memory: Memory::new(limits.max_buffered, counters.clone()),
             reserve: Some(system.reserve()?),
-            refusals: Refusals::new(counters.clone()),
+            refusals: Refusals::default(),
             watch: Watch::new(limits.slow_handler, counters.clone(), begun),
             limits,
             counters,
@@ -171,6 +171,10 @@ impl<Y: System> Reactor<Y> {
     /// What writes down what it does.
     pub(crate) fn recorder(&mut self) -> &mut Recorder {
         &mut self.watch.recorder
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters.clone()
     }
 
     pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
@@ -209,7 +213,7 @@ impl<Y: System> Reactor<Y> {
                 log::debug!("a mailslot's message waits for the next: {error:?}");
             }
         };
-        let mut socket = DatagramSocket::new(socket, &site, self.counters.clone())?;
+        let mut socket = DatagramSocket::new(socket, &site)?;
         self.system.watch(&mut socket.out.socket, source::token(number), Box::new(ready))?;
         self.sources.push(Source::new(number, site, Socket::Datagrams(Box::new(socket))));
         self.arm_looking();
@@ -457,7 +461,7 @@ impl<Y: System> Reactor<Y> {
             if link.quota() == Quota::CountedForPeer {
                 self.memory.parties.leave(link.party, link.source());
             }
-            report_end(key, &link, &mut source.site, &self.counters);
+            report_end(key, &link, &mut source.site);
             service.call_news(ConnectionId(key), Some(&source.site.endpoint), CallNews::Gone);
             let begun = self.system.now();
             if link.was_opened() {
@@ -547,14 +551,15 @@ impl<Y: System> Reactor<Y> {
 }
 
 /// Says how a connection ended.
-fn report_end<Y: System>(key: Key, link: &Link<Y>, site: &mut Site, counters: &Counters) {
+fn report_end<Y: System>(key: Key, link: &Link<Y>, site: &mut Site) {
     let (endpoint, peer) = (&site.endpoint, PeerName(link.peer()));
     match (link.protocol().flow().failure(), link.broken()) {
         (Some(failure), _) => {
-            counters.faulty();
+            site.counters.faulty();
             let level = if failure.is_noteworthy() { log::Level::Warn } else { log::Level::Info };
-            let limit = failure.limit().map(|name| format!(" ({name})")).unwrap_or_default();
-            failure.limit().into_iter().for_each(|name| counters.limit(name));
+            let limit = Limit::of(failure);
+            limit.into_iter().for_each(|limit| site.counters.limit(limit));
+            let limit = limit.map(|limit| format!(" ({limit})")).unwrap_or_default();
             match site.tallies.failure(failure).next_worth_telling() {
                 Some(count) => {
                     log::log!(level, "{endpoint}: closed {peer}: {failure}{limit}; {count} so far")

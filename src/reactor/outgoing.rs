@@ -5,12 +5,13 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sidewire_platform::{Address, Credentials, Endpoint, Received, Tally, User};
+use sidewire_platform::{Address, Credentials, Endpoint, Received, User};
 
 use super::send_buffer::SendBufferGuard;
+use super::site::Site;
 use super::system::DatagramIo;
 use crate::access::OwnIdentity;
-use crate::counters::Counters;
+use crate::counters::Limit;
 use crate::limits::{MAX_QUEUED_BYTES, MAX_QUEUED_DATAGRAMS};
 use sidewire_wire::Excerpt;
 use sidewire_wire::memory::{self, NoMemory};
@@ -25,8 +26,6 @@ pub(super) struct Outgoing<D> {
     own_identity: OwnIdentity,
     /// How long a receiver may take nothing before it is given up.
     patience: Duration,
-    pub(super) counters: Counters,
-    dropped: Tally,
 }
 
 /// A Unix receiver whose queue is full never says when it has room again (unix(7)), so what it does
@@ -87,6 +86,34 @@ impl Receiver {
     }
 }
 
+/// Why datagrams do not reach their receiver.
+#[derive(Debug)]
+enum Dropped {
+    /// As many as may wait for it do, or as many bytes for all.
+    QueueFull {
+        waiting: usize,
+    },
+    /// It took nothing for so long.
+    Stalled(Duration),
+    NoMemory,
+    /// What the system says.
+    Failed(io::Error),
+    /// They still waited when the server ended.
+    AtTheEnd,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dropped::QueueFull { waiting } => write!(f, "{waiting} wait for it already"),
+            Dropped::Stalled(patience) => write!(f, "it has taken nothing for {patience:?}"),
+            Dropped::NoMemory => f.write_str("there is no memory to keep it"),
+            Dropped::Failed(error) => error.fmt(f),
+            Dropped::AtTheEnd => f.write_str("the server ends"),
+        }
+    }
+}
+
 /// What waits for one receiver; never empty.
 #[derive(Debug)]
 struct Queue {
@@ -111,14 +138,9 @@ fn cost(datagram: &[u8]) -> usize {
 const GUESTS_PART: usize = 4;
 
 impl<D: DatagramIo> Outgoing<D> {
-    pub(super) fn new(
-        socket: D,
-        own_identity: OwnIdentity,
-        counters: Counters,
-        patience: Duration,
-    ) -> Outgoing<D> {
+    pub(super) fn new(socket: D, own_identity: OwnIdentity, patience: Duration) -> Outgoing<D> {
         let (own, guests) = (Lane::new(1), Lane::new(GUESTS_PART));
-        Outgoing { socket, own, guests, own_identity, patience, counters, dropped: Tally::new() }
+        Outgoing { socket, own, guests, own_identity, patience }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -126,14 +148,15 @@ impl<D: DatagramIo> Outgoing<D> {
     }
 
     /// Sends, or lets it wait for its turn, or drops and counts it.
-    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, endpoint: &Endpoint, now: Instant) {
+    pub(super) fn send(&mut self, bytes: &[u8], to: Option<To<'_>>, site: &Site, now: Instant) {
         let Some(to) = to else {
+            let endpoint = &site.endpoint;
             return log::debug!("{endpoint}: a sender without an address gets no answer");
         };
         let is_guest = to.user.is_some_and(|user| !self.own_identity.is_one_of_us(user));
         let lane = if is_guest { &mut self.guests } else { &mut self.own };
         if let Err(why) = lane.send(&mut self.socket, bytes, to, now) {
-            count(&self.counters, &self.dropped, 1, to, endpoint, &why);
+            tell_dropped(site, 1, to, &why);
         }
     }
 
@@ -149,19 +172,18 @@ impl<D: DatagramIo> Outgoing<D> {
 
     /// Tries again what waits, as far as a turn's budget goes. To be called again after a while, unless
     /// it [`is_empty`](Outgoing::is_empty) then.
-    pub(super) fn retry(&mut self, now: Instant, endpoint: &Endpoint) {
-        let Outgoing { socket, own, guests, patience, counters, dropped, .. } = self;
-        let mut lost = |lost, to: To<'_>, why: &io::Error| count(counters, dropped, lost, to, endpoint, why);
+    pub(super) fn retry(&mut self, now: Instant, site: &Site) {
+        let Outgoing { socket, own, guests, patience, .. } = self;
+        let mut lost = |lost, to: To<'_>, why: &Dropped| tell_dropped(site, lost, to, why);
         own.retry(socket, *patience, now, &mut lost);
         guests.retry(socket, *patience, now, &mut lost);
     }
 
     /// Drops and counts what still waits.
-    pub(super) fn give_up(&mut self, endpoint: &Endpoint) {
+    pub(super) fn give_up(&mut self, site: &Site) {
         for lane in [&mut self.own, &mut self.guests] {
             for (to, queue) in lane.queues.drain() {
-                let why = io::Error::other("the server ends");
-                count(&self.counters, &self.dropped, queue.datagrams.len(), to.borrow(), endpoint, &why);
+                tell_dropped(site, queue.datagrams.len(), to.borrow(), &Dropped::AtTheEnd);
             }
             lane.turns.clear();
             lane.bytes = 0;
@@ -189,26 +211,24 @@ impl Lane {
         bytes: &[u8],
         to: To<'_>,
         now: Instant,
-    ) -> io::Result<()> {
+    ) -> Result<(), Dropped> {
         let waits = !self.queues.is_empty() && self.queues.contains_key(&to.to_owned());
         if !waits && self.guard.admits(socket, to.address, bytes.len(), now) {
             match socket.send(bytes, to.address, to.user) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return sent.inspect(|()| self.guard.sent(to.address, bytes.len(), now)),
+                Err(error) => return Err(Dropped::Failed(error)),
+                Ok(()) => {
+                    self.guard.sent(to.address, bytes.len(), now);
+                    return Ok(());
+                }
             }
         }
         let to = to.to_owned();
         let waiting = self.queues.get(&to).map_or(0, |queue| queue.datagrams.len());
         if waiting >= MAX_QUEUED_DATAGRAMS || self.bytes + cost(bytes) > self.most {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, format!("{waiting} wait already")));
+            return Err(Dropped::QueueFull { waiting });
         }
-        let no_memory = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        let datagram = memory::copy(bytes).map_err(|NoMemory| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        self.queues.try_reserve(1).map_err(no_memory)?;
-        self.turns.try_reserve(1).map_err(no_memory)?;
-        if let Some(queue) = self.queues.get_mut(&to) {
-            queue.datagrams.try_reserve(1).map_err(no_memory)?;
-        }
+        let Ok(datagram) = self.reserve(bytes, &to) else { return Err(Dropped::NoMemory) };
         self.bytes += cost(bytes);
         let queue = self.queues.entry(to.clone()).or_insert_with(|| {
             self.turns.push_back(to);
@@ -218,12 +238,23 @@ impl Lane {
         Ok(())
     }
 
+    /// A copy to be kept for this receiver, and room for it.
+    fn reserve(&mut self, bytes: &[u8], to: &Receiver) -> Result<Vec<u8>, NoMemory> {
+        let datagram = memory::copy(bytes)?;
+        self.queues.try_reserve(1)?;
+        self.turns.try_reserve(1)?;
+        if let Some(queue) = self.queues.get_mut(to) {
+            queue.datagrams.try_reserve(1)?;
+        }
+        Ok(datagram)
+    }
+
     fn retry(
         &mut self,
         socket: &mut impl DatagramIo,
         patience: Duration,
         now: Instant,
-        lost: &mut impl FnMut(usize, To<'_>, &io::Error),
+        lost: &mut impl FnMut(usize, To<'_>, &Dropped),
     ) {
         self.allow_for_our_absence(patience, now);
         let mut tries = TRIES;
@@ -259,7 +290,7 @@ impl Lane {
         tries: &mut usize,
         patience: Duration,
         now: Instant,
-        lost: &mut impl FnMut(usize, To<'_>, &io::Error),
+        lost: &mut impl FnMut(usize, To<'_>, &Dropped),
     ) -> bool {
         let Lane { queues, bytes, guard, .. } = self;
         let Some(Queue { datagrams, stuck_since }) = queues.get_mut(to) else { return true };
@@ -272,7 +303,7 @@ impl Lane {
                 true => socket.send(next, &to.address, to.user.as_ref()),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             };
-            let (done, error) = match sent {
+            let (done, why) = match sent {
                 Ok(()) => {
                     guard.sent(&to.address, next.len(), now);
                     *stuck_since = now;
@@ -282,37 +313,33 @@ impl Lane {
                     if now.saturating_duration_since(*stuck_since) < patience {
                         return false;
                     }
-                    (datagrams.len(), Some(io::ErrorKind::TimedOut.into()))
+                    (datagrams.len(), Some(Dropped::Stalled(patience)))
                 }
                 // This one is at fault, not its receiver.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => (1, Some(error)),
-                Err(error) => (datagrams.len(), Some(error)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    (1, Some(Dropped::Failed(error)))
+                }
+                Err(error) => (datagrams.len(), Some(Dropped::Failed(error))),
             };
             *bytes -= datagrams.drain(..done).map(|datagram| cost(&datagram)).sum::<usize>();
-            if let Some(error) = error {
-                lost(done, to.borrow(), &error);
+            if let Some(why) = why {
+                lost(done, to.borrow(), &why);
             }
         }
         true
     }
 }
 
-fn count(
-    counters: &Counters,
-    dropped: &Tally,
-    lost: usize,
-    to: To<'_>,
-    endpoint: &Endpoint,
-    why: &io::Error,
-) {
-    counters.datagram_dropped(lost as u64);
-    match why.kind() {
-        io::ErrorKind::QuotaExceeded => counters.limit("queued datagrams"),
-        io::ErrorKind::TimedOut => counters.limit("write_stall_timeout"),
-        _ => return log::debug!("{endpoint}: dropped {lost} datagrams for {to}: {why}"),
-    }
-    if let Some(count) = dropped.next_worth_telling() {
-        log::warn!("{endpoint}: dropped {lost} datagrams for {to}: {why}; {count} times so far");
+/// Counts what does not reach its receiver, and tells of it.
+#[cold]
+fn tell_dropped(site: &Site, lost: usize, to: To<'_>, why: &Dropped) {
+    site.counters.datagram_dropped(lost as u64);
+    let what = format_args!("dropped {lost} datagrams for {to}: {why}");
+    match why {
+        Dropped::QueueFull { .. } => site.at_limit(Limit::QueuedDatagrams, what),
+        Dropped::Stalled(_) => site.at_limit(Limit::WriteStallTimeout, what),
+        Dropped::NoMemory => site.at_limit(Limit::Memory, what),
+        Dropped::Failed(_) | Dropped::AtTheEnd => log::debug!("{}: {what}", site.endpoint),
     }
 }
 

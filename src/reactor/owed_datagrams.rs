@@ -10,6 +10,7 @@ use super::deferred::{Answer, Call, Deferral, Unwanted};
 use super::outgoing::{Receiver, To};
 use super::schedule::{Target, Wakeup};
 use super::system::System;
+use crate::counters::Limit;
 use crate::limits::{MAX_DEFERRED_DATAGRAMS, MAX_DEFERRED_OF_ONE, RETRY_AFTER};
 use sidewire_wire::memory::{self, NoMemory};
 use sidewire_wire::{ResultCode, Ticket};
@@ -44,9 +45,17 @@ impl OwedDatagrams {
     }
 
     /// Takes one in, which had come at `since`. Gives its ticket back if there is no room for it.
-    fn add(&mut self, number: u64, to: To<'_>, deferral: Deferral, since: Instant) -> Result<(), Deferral> {
+    fn add(
+        &mut self,
+        number: u64,
+        to: To<'_>,
+        deferral: Deferral,
+        since: Instant,
+    ) -> Result<(), (Limit, Deferral)> {
         let to = to.to_owned();
-        let Ok(()) = self.reserve(&to) else { return Err(deferral) };
+        if let Err(limit) = self.reserve(&to) {
+            return Err((limit, deferral));
+        }
         let Deferral { ticket, call } = deferral;
         call.is_for(&ticket);
         let timeout = Some(ticket.timeout_ms).filter(|timeout| *timeout > 0);
@@ -57,13 +66,13 @@ impl OwedDatagrams {
         Ok(())
     }
 
-    fn reserve(&mut self, to: &Receiver) -> Result<(), NoMemory> {
+    fn reserve(&mut self, to: &Receiver) -> Result<(), Limit> {
         let of_one = self.senders.get(to).map_or(0, Vec::len);
         if self.requests.len() >= MAX_DEFERRED_DATAGRAMS || of_one >= MAX_DEFERRED_OF_ONE {
-            return Err(NoMemory);
+            return Err(Limit::DeferredDatagrams);
         }
-        memory::reserve_entry(&mut self.requests)?;
-        memory::reserve_entry(&mut self.senders)
+        let reserved = memory::reserve_entry(&mut self.requests);
+        reserved.and_then(|()| memory::reserve_entry(&mut self.senders)).map_err(|NoMemory| Limit::Memory)
     }
 
     fn take(&mut self, number: u64) -> Option<Owed> {
@@ -114,15 +123,12 @@ impl<Y: System> Receiving<'_, Y> {
         // Nobody without an address can be answered, but who works on it need not know.
         let Some(to) = to else { return };
         let now = self.system.now();
-        if let Err(Deferral { ticket, call }) = self.socket.owed.add(number, to, deferral, now) {
+        if let Err((limit, Deferral { ticket, call })) = self.socket.owed.add(number, to, deferral, now) {
             let text = "too many requests wait for their answers already";
-            self.socket.out.counters.limit("deferred datagrams");
-            if let Some(count) = self.site.tallies.deferred.next_worth_telling() {
-                let (endpoint, waiting) = (&self.site.endpoint, self.socket.owed.requests.len());
-                log::warn!(
-                    "{endpoint}: no room for one more request of {to} to be answered later, {waiting} are; {count} so far"
-                );
-            }
+            let waiting = self.socket.owed.requests.len();
+            let what =
+                format_args!("no room for one more request of {to} to be answered later, {waiting} are");
+            self.site.at_limit(limit, what);
             self.write_refusal(ticket, ResultCode::BUSY, text);
             self.send_scratch(Some(to));
             call.is_unwanted(Unwanted::Disconnected);
@@ -163,7 +169,7 @@ impl<Y: System> Receiving<'_, Y> {
 
     fn refuse_owed(&mut self, number: u64, rc: ResultCode, why: Unwanted) {
         let Some(Owed { ticket, to, call, .. }) = self.socket.owed.take(number) else { return };
-        self.socket.out.counters.answered(ticket.msg_type, rc);
+        self.site.counters.answered(ticket.msg_type, rc);
         self.write_refusal(ticket, rc, &why.to_string());
         self.send_scratch(Some(to.borrow()));
         call.is_unwanted(why);

@@ -2,6 +2,7 @@
 //! socket, have in common.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::mem::Discriminant;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use sidewire_platform::{Endpoint, Peer, Tally};
 use super::link::PeerName;
 use super::parties::Crowded;
 use crate::access::{Asked, Denied, OwnIdentity, Policy};
-use crate::counters::Counters;
+use crate::counters::{Counters, Limit};
 use crate::limits::{MAX_REFUSING, PerPeer};
 use sidewire_wire::{Connection, Cut, Plain, Protocol, ProtocolError, ResultCode, Settings};
 
@@ -34,6 +35,8 @@ pub(crate) struct Site {
     pub(crate) per_peer: PerPeer,
     /// Where a token is asked for: places for those who have not proved yet that they know it.
     pub(crate) unproven: Option<usize>,
+    /// Of the whole server.
+    pub(crate) counters: Counters,
     pub(crate) tallies: Tallies,
 }
 
@@ -60,25 +63,20 @@ pub(crate) enum Greets {
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
     pub(crate) refused: Tally,
-    pub(crate) turned_away: Tally,
     /// What was asked for besides calls, by others than our own user.
     pub(super) denied: Tally,
-    /// One peer has all the places that it may have.
-    crowded: Tally,
     /// An event was dropped, since its subscriber reads too slowly.
     dropped: Tally,
     /// Much waits for one who takes nothing at the moment.
     stalled: Tally,
+    /// A reply in parts waits for its caller.
+    held_up: Tally,
     /// Accepting, or receiving, failed.
-    pub(crate) failing: Tally,
-    /// The process was out of descriptors.
-    pub(crate) pauses: Tally,
+    failing: Tally,
+    /// Somebody was at a limit, by its number; connections that were closed for it are among the failures.
+    limits: [Tally; Limit::COUNT],
     /// The endpoint's file.
     pub(super) removed: Tally,
-    /// A datagram did not fit into the buffer.
-    pub(crate) too_large: Tally,
-    /// A datagram was to be answered later, and too many are.
-    pub(super) deferred: Tally,
     /// Connections that were closed for their own fault, by kind of fault.
     failures: HashMap<Discriminant<ProtocolError>, Tally>,
 }
@@ -99,32 +97,31 @@ pub(crate) enum Admission {
 }
 
 /// How many of those that are told "no" have not taken their answer yet, on all listeners.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Refusals {
     waiting: usize,
-    counters: Counters,
 }
 
 impl Refusals {
-    pub(crate) fn new(counters: Counters) -> Refusals {
-        Refusals { waiting: 0, counters }
-    }
-
     /// Arranges for a clear "no", as long as not too many wait for theirs.
-    pub(crate) fn refuse(&mut self, protocol: &mut Protocol, rc: ResultCode, now: Instant) -> Admission {
-        self.counters.refused();
+    pub(crate) fn refuse(
+        &mut self,
+        (site, peer): (&Site, PeerName<'_>),
+        protocol: &mut Protocol,
+        rc: ResultCode,
+        now: Instant,
+    ) -> Admission {
+        site.counters.refused();
         if self.waiting >= MAX_REFUSING {
-            self.counters.limit("refusals at a time");
+            let what = format_args!(
+                "{peer} is not told that it was refused, {MAX_REFUSING} others have yet to hear it"
+            );
+            site.at_limit(Limit::Refusals, what);
             return Admission::Dropped;
         }
         self.waiting += 1;
         protocol.refuse(rc, now);
         Admission::Refused
-    }
-
-    /// For want of this.
-    pub(crate) fn count(&self, limit: &'static str) {
-        self.counters.limit(limit);
     }
 
     /// One of them has gone.
@@ -134,8 +131,19 @@ impl Refusals {
 }
 
 impl Site {
+    /// Somebody is at this limit, and does not get what he asks for: it is counted, and told now and then. `what` says who
+    /// he is, and how much there is.
+    #[cold]
+    pub(crate) fn at_limit(&self, limit: Limit, what: fmt::Arguments<'_>) {
+        self.counters.limit(limit);
+        if let Some(count) = self.tallies.limits[limit as usize].next_worth_telling() {
+            log::warn!("{}: {what} ({limit}); {count} so far", self.endpoint);
+        }
+    }
+
     /// The system does not let us do what a server is for.
     pub(crate) fn report_failing(&self, what: &str, error: &io::Error) {
+        self.counters.system_error();
         if let Some(count) = self.tallies.failing.next_worth_telling() {
             log::warn!("{}: {what} fails: {error}; {count} times so far", self.endpoint);
         }
@@ -160,6 +168,19 @@ impl Site {
             let endpoint = &self.endpoint;
             log::info!(
                 "{endpoint}: {peer} takes nothing more for now of {waiting} bytes (outbox_soft); {count} times so far"
+            );
+        }
+    }
+
+    /// A reply in parts waits until its caller has taken some of what was sent before.
+    #[cold]
+    pub(super) fn report_held_up(&self, peer: PeerName<'_>, waiting: usize, limit: Limit) {
+        self.counters.stream_stalled();
+        if let Some(count) = self.tallies.held_up.next_worth_telling() {
+            let endpoint = &self.endpoint;
+            log::info!(
+                "{endpoint}: {waiting} bytes of a reply in parts wait until {peer} takes what was sent before \
+                 ({limit}); {count} times so far"
             );
         }
     }
@@ -211,12 +232,9 @@ impl Site {
     /// Somebody has all the places that it may have.
     #[cold]
     pub(crate) fn report_crowded(&self, peer: &Peer, crowded: &Crowded) {
-        if let Some(count) = self.tallies.crowded.next_worth_telling() {
-            let (endpoint, Crowded { party, held, most }) = (&self.endpoint, crowded);
-            log::warn!(
-                "{endpoint}: refused a connection from {peer}: {party} holds {held} of the {most} that it may \
-                 (max_connections_per_peer); {count} so far"
-            );
-        }
+        let Crowded { party, held, most } = crowded;
+        let what =
+            format_args!("refused a connection from {peer}: {party} holds {held} of the {most} that it may");
+        self.at_limit(Limit::MaxConnectionsPerPeer, what);
     }
 }

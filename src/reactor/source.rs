@@ -107,7 +107,10 @@ impl<Y: System> Source<Y> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Accepted::Nobody,
                 Err(error) if Y::is_descriptor_limit(&error) => return Accepted::OutOfDescriptors,
                 Err(error) if failures == 0 => self.site.report_failing("accepting", &error),
-                Err(error) => log::trace!("{}: accepting: {error}", self.site.endpoint),
+                Err(error) => {
+                    self.site.counters.system_error();
+                    log::trace!("{}: accepting: {error}", self.site.endpoint);
+                }
             }
         }
         Accepted::Failing
@@ -178,7 +181,7 @@ impl<Y: System> Source<Y> {
     /// Drops and counts what still waits.
     pub(super) fn give_up(&mut self) {
         if let Socket::Datagrams(socket) = &mut self.socket {
-            socket.out.give_up(&self.site.endpoint);
+            socket.out.give_up(&self.site);
             self.socket = Socket::Closed;
         }
     }
@@ -246,7 +249,7 @@ impl<Y: System> Reactor<Y> {
         let Some(receiving) = source.receiving(&self.system, &self.mailbox) else { return };
         receiving.socket.retry.rang();
         let now = self.system.now();
-        receiving.socket.out.retry(now, &receiving.site.endpoint);
+        receiving.socket.out.retry(now, receiving.site);
         self.arm_datagrams(number);
     }
 

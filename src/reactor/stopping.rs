@@ -103,7 +103,7 @@ impl<Y: System> Reactor<Y> {
         for source in &mut self.sources {
             if let Some(mut receiving) = source.receiving(&self.system, &self.mailbox) {
                 receiving.refuse_all_owed();
-                receiving.socket.out.retry(self.system.now(), &receiving.site.endpoint);
+                receiving.socket.out.retry(self.system.now(), receiving.site);
             }
             source.give_up();
         }

@@ -6,12 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::deferred::{Answer, Call, Caller, Deferred, TOO_MANY_WAIT, Unwanted};
+use super::deferred::{Answer, Asker, Call, Caller, Deferred, TOO_MANY_WAIT, Unwanted};
+use super::link::PeerName;
 use super::mailbox::{Letter, Unposted};
 use super::slots::Key;
 use super::system::System;
 use super::{Reactor, Service};
-use crate::counters::Counters;
+use crate::counters::Limit;
 use sidewire_wire::{Connection, Failure, MAX_ATTACHED_LEAVING, OwedId, Parted, Protocol, ResultCode};
 
 /// Parts of one reply that wait for the loop.
@@ -40,12 +41,15 @@ impl Together {
     }
 
     /// A last word waits behind parts. What goes with it is open meanwhile, so where there is much it is another.
-    fn keep(&self, answer: Answer) -> (Answer, Option<Among>) {
+    fn keep(&self, answer: Answer, asker: Option<Asker<'_>>) -> (Answer, Option<Among>) {
         let Answer::Attached(_, _, parcel) = &answer else { return (answer, None) };
         let count = usize::from(parcel.count());
         let among = Among { count, all: Arc::clone(&self.attachments) };
         if self.attachments.fetch_add(count, Relaxed) + count <= MAX_ATTACHED_LEAVING {
             return (answer, Some(among));
+        }
+        if let Some(asker) = asker {
+            asker.refuse_attachments(count);
         }
         (Answer::Failure(Failure::new(ResultCode::BUSY, TOO_MANY_WAIT)), None)
     }
@@ -132,8 +136,10 @@ pub(crate) enum IfFull {
 
 /// How far the loop has got.
 pub(super) enum Pumped {
-    /// The caller has to take some first; or the call is over, and that is told elsewhere.
+    /// The caller has to take some first.
     Waits,
+    /// The call is over, and that is told elsewhere.
+    Over,
     /// All are sent. What follows them, if it is known.
     All(Option<Answer>),
     /// There was no memory for one, or no room ever: the call has been answered with this code.
@@ -237,21 +243,25 @@ impl Outlet {
     }
 
     /// What follows the last part. `Err`: there is none in front of it, and there it is again.
-    fn end(&self, answer: Answer) -> Result<(), Answer> {
+    fn end(&self, answer: Answer, asker: Option<Asker<'_>>) -> Result<(), Answer> {
         let mut queue = self.queue();
         if queue.parts.is_empty() {
             return Err(answer);
         }
-        queue.end = Some(self.together.keep(answer));
+        queue.end = Some(self.together.keep(answer, asker));
         Ok(())
     }
 
     /// Sends as many parts as may go.
-    pub(super) fn pump(&self, connection: &mut Connection, id: OwedId, counters: &Counters) -> Pumped {
+    pub(super) fn pump(&self, connection: &mut Connection, id: OwedId, asker: Asker<'_>) -> Pumped {
         let pumped = self.pump_each(connection, id);
         match pumped {
-            Pumped::Waits => counters.stream_stalled(),
-            Pumped::All(_) => {}
+            Pumped::Waits => {
+                let is_backed_up = connection.flow().is_backed_up();
+                let limit = if is_backed_up { Limit::OutboxSoft } else { Limit::StreamCredit };
+                asker.site.report_held_up(asker.peer, self.queue().bytes, limit);
+            }
+            Pumped::All(_) | Pumped::Over => {}
             Pumped::Failed(_) => self.close(),
         }
         self.tell_room();
@@ -280,7 +290,7 @@ impl Outlet {
                     }
                     return Pumped::Waits;
                 }
-                Parted::Ended => return Pumped::Waits,
+                Parted::Ended => return Pumped::Over,
                 Parted::Lost => return Pumped::Failed(ResultCode::BUSY),
                 Parted::TooLarge => {
                     if let Some(reply) = connection.begin_owed_reply(id) {
@@ -324,13 +334,14 @@ impl Deferred {
         connection: &mut Connection,
         call: &Arc<Call>,
         id: OwedId,
-        counters: &Counters,
+        asker: Asker<'_>,
     ) {
         let Some(outlet) = call.outlet.get() else { return };
-        match outlet.pump(connection, id, counters) {
-            Pumped::Waits | Pumped::All(None) => {}
+        let counters = &asker.site.counters;
+        match outlet.pump(connection, id, asker) {
+            Pumped::Waits | Pumped::Over | Pumped::All(None) => {}
             Pumped::All(Some(answer)) => {
-                if let Some(rc) = answer.send(connection, id) {
+                if let Some(rc) = answer.send(connection, id, asker) {
                     self.take(key, id);
                     counters.answered(call.msg_type(), rc);
                 }
@@ -350,11 +361,13 @@ impl<Y: System> Reactor<Y> {
         if let Caller::Stream(key) = call.caller
             && let Some(id) = call.owed.get().copied()
             && let Some(link) = self.links.get_mut(key)
-            && let Protocol::Framed(connection) = link.protocol_mut()
+            && let Some(source) = self.sources.get(usize::from(link.source()))
+            && let (peer, Protocol::Framed(connection)) = link.speaking()
             && connection.is_owed(id)
         {
+            let asker = Asker { site: &source.site, peer };
             connection.flow_mut().lend(&mut self.memory.spare);
-            self.deferred.pump(key, connection, call, id, &self.counters);
+            self.deferred.pump(key, connection, call, id, asker);
             return self.go_on(key, service);
         }
         if let Some(outlet) = call.outlet.get() {
@@ -362,10 +375,18 @@ impl<Y: System> Reactor<Y> {
         }
     }
 
+    /// Who waits for the answer to this call, over a stream.
+    fn asker(&self, call: &Call) -> Option<Asker<'_>> {
+        let Caller::Stream(key) = call.caller else { return None };
+        let link = self.links.get(key)?;
+        let site = &self.sources.get(usize::from(link.source()))?.site;
+        Some(Asker { site, peer: PeerName(link.peer()) })
+    }
+
     /// Somebody has answered a call whose reply has parts.
     pub(super) fn end_stream(&mut self, call: &Arc<Call>, answer: Answer, service: &mut impl Service) {
         let answer = match call.outlet.get() {
-            Some(outlet) if call.unwanted().is_none() => match outlet.end(answer) {
+            Some(outlet) if call.unwanted().is_none() => match outlet.end(answer, self.asker(call)) {
                 Ok(()) => return self.send_parts(call, service),
                 Err(answer) => answer,
             },

@@ -45,15 +45,16 @@ impl<S, T: Threads> Server<S, T> {
         }
         let listen = Listen::from(Endpoint::Unnamed(OWN.into())).access(access);
         let plan = Plan::new(&listen, Carries::Frames, self)?;
+        let counters = self.counters();
         let reactor = self.core.reactor()?;
-        reactor.bring(stream, &listen.access, || plan.site(&listen.endpoint)).map_err(os)?;
+        reactor.bring(stream, &listen.access, || plan.site(&listen.endpoint, counters)).map_err(os)?;
         self.keep_recording(None)
     }
 
     /// Serves the process that has started this one. Its hello goes out when the loop first turns.
     pub(crate) fn bring_parent(&mut self, stream: Stream, parent: Endpoint) -> Result<()> {
         let listen = Listen::from(parent).access(Access::Anyone).without_classic();
-        let mut site = Plan::new(&listen, Carries::Frames, self)?.site(&listen.endpoint);
+        let mut site = Plan::new(&listen, Carries::Frames, self)?.site(&listen.endpoint, self.counters());
         site.greets = Greets::We;
         site.per_peer = PerPeer::All;
         let settings = Arc::make_mut(&mut site.settings);

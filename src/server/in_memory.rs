@@ -37,7 +37,7 @@ impl<S, T: Threads> InMemory<S, T> {
             return Err(Error::new(SET_UP, &endpoint, Kind::InvalidInput("it is in no datagrams".into())));
         }
         let plan = Plan::new(&listen, Carries::Frames, &server)?;
-        let site = plan.site(&endpoint);
+        let site = plan.site(&endpoint, server.counters());
         let remote = server.remote()?;
         let os = |error| Error::system(SET_UP, error);
         let Server { mut core, dispatch, .. } = server;

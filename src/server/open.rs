@@ -12,6 +12,7 @@ use super::taking_over::TakingOver;
 use super::{Listen, Server, Threads};
 use crate::access::{Access, Policy};
 use crate::attached;
+use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{ListenerLimits, PerPeer};
 use crate::loops::ServedAt;
@@ -103,7 +104,7 @@ impl<'a> Plan<'a> {
             (None, None) => (Listener::bind(endpoint, options).map_err(failed)?, None),
         };
         let (bound, address) = (listener.endpoint().clone(), listener.local_address().ok());
-        let number = reactor.add_listener(listener, self.site(&bound)).map_err(failed)?;
+        let number = reactor.add_listener(listener, self.site(&bound, reactor.counters())).map_err(failed)?;
         // From here on nobody else is to start a server: there is one.
         drop(lock);
         Ok(Opened { number, bound, address })
@@ -118,12 +119,12 @@ impl<'a> Plan<'a> {
         };
         let bound = socket.endpoint().clone();
         let address = address_of(&bound);
-        let number = reactor.add_datagrams(socket, self.site(&bound))?;
+        let number = reactor.add_datagrams(socket, self.site(&bound, reactor.counters()))?;
         Ok(Opened { number, bound, address })
     }
 
     /// What all who come there have in common.
-    pub(super) fn site(self, bound: &Endpoint) -> Site {
+    pub(super) fn site(self, bound: &Endpoint, counters: Counters) -> Site {
         let Plan { listen, carries, limits, policy, instance, app, grants, gives_way, token } = self;
         let access = policy.access();
         let is_classic = is_local(bound) && token.is_none();
@@ -156,6 +157,7 @@ impl<'a> Plan<'a> {
             max_connections: limits.max_connections,
             per_peer,
             unproven,
+            counters,
             tallies: Tallies::default(),
         }
     }

@@ -8,7 +8,6 @@ use sidewire_platform::Attachment;
 use super::{ReplyStream, Responder};
 use crate::attached;
 use crate::reactor::{Aside, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
-use sidewire_wire::memory::NoMemory;
 use sidewire_wire::{Failure, MAX_ATTACHED, ReplyWriter, ResultCode};
 
 /// The answer to a request, written straight into the connection's outbox.
@@ -73,7 +72,10 @@ impl<'a> Reply<'a> {
     pub fn attach(&mut self, attachment: impl Into<Attachment>) -> Result<(), Failure> {
         match self.back.attaching() {
             Attaching::Fine if self.writer.is_some() => {}
-            Attaching::NotNow => return Err(Failure::new(ResultCode::BUSY, TOO_MANY_WAIT)),
+            Attaching::NotNow => {
+                self.back.refuse_attachment();
+                return Err(Failure::new(ResultCode::BUSY, TOO_MANY_WAIT));
+            }
             Attaching::Fine | Attaching::Never => {
                 return Err(Failure::new(ResultCode::FEATURE_MISSING, CAN_NOT_GO));
             }
@@ -105,7 +107,7 @@ impl<'a> Reply<'a> {
             return Err(Failure::other("the request was deferred already"));
         }
         let call = self.back.begin_call();
-        let call = call.map_err(|NoMemory| {
+        let call = call.map_err(|_| {
             Failure::new(ResultCode::BUSY, "there is no room for one more that is answered later")
         })?;
         let responder = Responder::new(&call);

@@ -158,6 +158,7 @@ pub(crate) fn statistics(stats: &Stats, uptime: Duration, value_bytes: usize) ->
         "streams_stalled": stats.streams_stalled,
         "datagrams_dropped": stats.datagrams_dropped,
         "answers_to_nobody": stats.answers_to_nobody,
+        "system_errors": stats.system_errors,
         "limits": stats.limits,
         "users": users.collect::<Vec<_>>(),
     })

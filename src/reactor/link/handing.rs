@@ -6,13 +6,13 @@ use sidewire_platform::Peer;
 
 use super::super::aside::Aside;
 use super::super::budget::Budget;
-use super::super::deferred::{Attaching, Caller, Deferred, ReturnAddress};
+use super::super::deferred::{Asker, Attaching, Caller, Deferred, ReturnAddress};
 use super::super::journal::Handled;
 use super::super::source::Source;
 use super::super::system::{StreamIo, System};
 use super::super::topics::Topics;
 use super::about::About;
-use super::{ConnectionId, Incoming, Origin, Scope, Service};
+use super::{ConnectionId, Incoming, Origin, PeerName, Scope, Service};
 use crate::attached::HOW;
 use crate::reactor::{CallNews, Visitor, Way};
 use crate::recorder::RecordKind;
@@ -74,7 +74,8 @@ impl Scope<'_> {
                 self.hand_over_request(books, connection, ticket, payload, service)
             }
             Event::Notify { msg_type, payload } => {
-                let back = ReturnAddress::nobody(self.mailbox, payload);
+                let asker = Asker { site: self.site, peer: PeerName(Some(books.peer)) };
+                let back = ReturnAddress::nobody(self.mailbox, payload).asked_by(asker);
                 let incoming = self.incoming(books, i32::from(msg_type), Layout::V1, payload, back);
                 let handled = Handled::begin(0);
                 let (kind, recorder) = (RecordKind::Notify, books.budget.recorder());
@@ -111,7 +112,8 @@ impl Scope<'_> {
         }
         let parts = (layout == Layout::V1).then_some(&self.site.settings.limits);
         let (caller, attaching) = (Caller::Stream(key), Attaching::to(connection));
-        let back = ReturnAddress { mailbox: self.mailbox, caller, parts, attaching };
+        let asker = Some(Asker { site: self.site, peer: PeerName(Some(books.peer)) });
+        let back = ReturnAddress { mailbox: self.mailbox, caller, parts, attaching, asker };
         let incoming = self.incoming(books, msg_type, layout, payload, back);
         let (kind, recorder) = (RecordKind::Request, books.budget.recorder());
         let record = recorder.begin(kind, msg_type, ticket.id, payload.len());

@@ -10,7 +10,7 @@ use super::super::parties::{Door, PartyId};
 use super::super::site::{Admission, Refusals};
 use super::super::source::Source;
 use super::super::system::{StreamIo, System};
-use super::{Link, Quota};
+use super::{Link, PeerName, Quota};
 use sidewire_wire::{Fact, ResultCode};
 
 impl<Y: System> Link<Y> {
@@ -56,17 +56,18 @@ impl<Y: System> Link<Y> {
                 let door = Door { source: at.number(), taken, rule: at.site.per_peer };
                 memory.parties.enter(&peer, at.site.us(), door).map_err(|crowded| {
                     at.site.report_crowded(&peer, &crowded);
-                    refusals.count("max_connections_per_peer");
                     ResultCode::BUSY
                 })
             });
             match entered {
                 Ok(party) => self.join(party, memory),
-                Err(rc) => match refusals.refuse(&mut self.protocol, rc, now) {
-                    Admission::Refused if heard => self.quota = Quota::RefusedLate,
-                    Admission::Refused => self.quota = Quota::Refused,
-                    Admission::Dropped => self.tell(Fact::Broken),
-                },
+                Err(rc) => {
+                    match refusals.refuse((&at.site, PeerName(Some(&peer))), &mut self.protocol, rc, now) {
+                        Admission::Refused if heard => self.quota = Quota::RefusedLate,
+                        Admission::Refused => self.quota = Quota::Refused,
+                        Admission::Dropped => self.tell(Fact::Broken),
+                    }
+                }
             }
         }
         self.peer = Some(peer);

@@ -24,7 +24,7 @@ fn event(topic: u16, sequence: u32, dropped: u32, payload: &[u8]) -> Vec<u8> {
 
 impl Stage {
     /// One that has said hello and subscribed to this topic, and was answered.
-    fn subscriber(&mut self, topic: u16) -> Caller {
+    pub(super) fn subscriber(&mut self, topic: u16) -> Caller {
         let caller = self.accepted();
         caller.send(&[v1_hello(), call(5, topic, 1)].concat());
         self.turn();
@@ -32,7 +32,7 @@ impl Stage {
         caller
     }
 
-    fn publish(&mut self, topic: u16, payloads: &[&[u8]]) {
+    pub(super) fn publish(&mut self, topic: u16, payloads: &[&[u8]]) {
         let mailbox = self.reactor.mailbox();
         payloads.iter().for_each(|payload| mailbox.publish(topic, payload).expect("room"));
         self.turn();

@@ -30,6 +30,7 @@ mod files;
 mod handover;
 mod identity;
 mod idle;
+mod limits;
 mod numbers;
 mod parties;
 mod parts;
@@ -273,6 +274,7 @@ impl Stage {
             max_connections: self.limits.listener.max_connections,
             per_peer: self.limits.listener.per_peer(&access, u64::MAX),
             unproven: None,
+            counters: self.counters.clone(),
             tallies: Tallies::default(),
         }
     }

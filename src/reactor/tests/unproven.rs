@@ -53,6 +53,13 @@ fn friend(stage: &mut Stage) -> Caller {
     caller
 }
 
+/// Where one more than may have come, none of whom proves anything.
+pub(super) fn crowded() -> Stage {
+    let mut stage = stage(2);
+    let _strangers = [(); 3].map(|()| stranger(&mut stage));
+    stage
+}
+
 fn is_served(stage: &mut Stage, caller: &Caller, id: u32) -> bool {
     caller.send(&v1_request(id, 3));
     stage.turn();
