@@ -50,6 +50,7 @@ struct Numbers {
 pub(crate) struct Usage {
     pub(crate) connections: Level,
     pub(crate) bytes: Level,
+    pub(crate) attachments: Level,
 }
 
 /// A number that goes up and down. Only the loop's thread changes it.
@@ -147,8 +148,9 @@ impl Counters {
     fn users(&self) -> Vec<stats::Usage> {
         let users = locked(&self.0.users);
         let usage = |(party, usage): &(Party, Arc<Usage>)| {
-            let [connections, buffered] = [&usage.connections, &usage.bytes].map(|level| level.get() as u64);
-            stats::Usage { party: party.clone(), connections, buffered }
+            let levels = [&usage.connections, &usage.bytes, &usage.attachments];
+            let [connections, buffered, attachments] = levels.map(|level| level.get() as u64);
+            stats::Usage { party: party.clone(), connections, buffered, attachments }
         };
         let mut all: Vec<_> = users.values().map(usage).collect();
         all.retain(|usage| usage.connections > 0 || usage.buffered > 0);

@@ -226,6 +226,8 @@ const LITTLE_PART: usize = 1024;
 /// How long strangers may be silent at first, unless told otherwise.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 const FIRST_BYTE_OF_PEOPLE: Duration = Duration::from_secs(60);
+/// The part of the process's descriptors that attachments of others than our own user may have, on their way: one in so many.
+pub(crate) const ATTACHMENTS_PART: usize = 2;
 /// Refused connections that may wait for their answer at a time; beyond that they are just closed.
 pub(crate) const MAX_REFUSING: usize = 64;
 /// How long accepting rests when the process is out of descriptors.

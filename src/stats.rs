@@ -59,6 +59,8 @@ pub struct Stats {
     /// what has no field there:
     ///
     /// - `max_buffered share`: of one user or address, see [`max_buffered`](crate::Limits::max_buffered);
+    /// - `max_attachments share`: of one user or address, see
+    ///   [`max_attachments`](crate::ConnectionLimits::max_attachments);
     /// - `unproven`: connections that had not proved yet that they know the token;
     /// - `descriptors`: the process had none left, and accepting rested;
     /// - `refusals at a time`: who was refused was not told so, since 64 others had not taken their answer;
@@ -90,6 +92,8 @@ pub struct Usage {
     pub connections: u64,
     /// Bytes that they hold in unfinished frames and outboxes.
     pub buffered: u64,
+    /// Attachments that go with their frames: that came and were not taken yet, and that wait to leave.
+    pub attachments: u64,
 }
 
 /// All peers that count as one, where a server's places and memory are [shared](crate::Limits::max_buffered).

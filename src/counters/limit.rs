@@ -48,6 +48,8 @@ limits! {
     // Without a field.
     /// Of one user or address, what all others leave of it.
     ShareOfBuffered = "max_buffered share",
+    /// Attachments under way on all connections of one user or address.
+    ShareOfAttachments = "max_attachments share",
     /// Connections that have not proved yet that they know the token.
     Unproven = "unproven",
     /// The process has no more.

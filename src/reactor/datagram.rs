@@ -7,8 +7,9 @@ use std::sync::Arc;
 use sidewire_platform::{Address, Endpoint, Peer, Received};
 
 use super::aside::Aside;
+use super::asking::{Asker, ReturnAddress};
 use super::budget::Budget;
-use super::deferred::{Asker, Caller, ReturnAddress};
+use super::deferred::Caller;
 use super::journal::Handled;
 use super::link::PeerName;
 use super::mailbox::Mailbox;

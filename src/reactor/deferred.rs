@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::link::PeerName;
+use super::asking::Asker;
 use super::link::Task;
-use super::mailbox::{Letter, Mailbox, Unposted};
+use super::mailbox::{Letter, Mailbox};
 use super::schedule::Target;
-use super::site::Site;
 use super::slots::Key;
 use super::streams::Outlet;
 use super::system::System;
@@ -20,10 +19,7 @@ use crate::counters::Limit;
 use crate::limits::{MAX_UNWANTED, UNWANTED_OVERHEAD};
 use crate::recorder::NOBODY;
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{
-    Connection, ConnectionLimits, Failure, MAX_ATTACHED, Owed, OwedId, Parcel, Protocol, ReplyWriter,
-    ResultCode, Ticket,
-};
+use sidewire_wire::{Connection, Failure, Owed, OwedId, Parcel, Protocol, ReplyWriter, ResultCode, Ticket};
 
 /// One call that is answered later: what the loop and those who work on it share.
 pub(crate) struct Call {
@@ -72,6 +68,11 @@ type Callback = Box<dyn FnOnce(Unwanted) + Send>;
 pub(super) struct Heap(AtomicUsize);
 
 impl Heap {
+    /// Bytes, more or less.
+    pub(super) fn held(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
     fn is_full(&self) -> bool {
         self.0.load(Relaxed) >= MAX_UNWANTED
     }
@@ -161,7 +162,7 @@ impl Call {
     ///
     /// # Errors
     /// There is no memory for it, or there are too many already that nobody waits for, and that are not answered.
-    fn begin(mailbox: &Arc<Mailbox>, caller: Caller, attaches: bool) -> Result<Arc<Call>, Limit> {
+    pub(super) fn begin(mailbox: &Arc<Mailbox>, caller: Caller, attaches: bool) -> Result<Arc<Call>, Limit> {
         if mailbox.heap(caller).is_full() {
             return Err(Limit::Unwanted);
         }
@@ -287,123 +288,6 @@ impl Call {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("caller", &self.caller).field("owed", &self.owed).finish_non_exhaustive()
-    }
-}
-
-/// Whither an answer goes that comes later.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReturnAddress<'a> {
-    pub(super) mailbox: &'a Arc<Mailbox>,
-    pub(super) caller: Caller,
-    /// What bounds a part of the answer; `None`: it can't have any.
-    pub(super) parts: Option<&'a ConnectionLimits>,
-    pub(super) attaching: Attaching,
-    /// `None` in tests of single rooms.
-    pub(super) asker: Option<Asker<'a>>,
-}
-
-/// Who asks, and by what rules he is here: whoever refuses him something tells of him.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker<'a> {
-    pub(super) site: &'a Site,
-    pub(super) peer: PeerName<'a>,
-}
-
-impl Asker<'_> {
-    /// One more request is not deferred.
-    #[cold]
-    fn refuse_to_defer(self, limit: Limit, held: usize) {
-        let Asker { site, peer } = self;
-        match limit {
-            Limit::Unwanted => site.at_limit(
-                limit,
-                format_args!(
-                    "nothing more is deferred for {peer}: what nobody waits for, and is still worked on, holds {held} bytes"
-                ),
-            ),
-            _ => site.at_limit(limit, format_args!("nothing more is deferred for {peer}: there is no memory")),
-        }
-    }
-
-    /// So many can't go to him now.
-    #[cold]
-    pub(super) fn refuse_attachments(self, count: usize) {
-        let Asker { site, peer } = self;
-        let what = format_args!("{count} attachments do not go to {peer}, too many wait already");
-        site.at_limit(Limit::AttachmentsLeaving, what);
-    }
-}
-
-/// Whether something that is no bytes may go with an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attaching {
-    /// It was not agreed on.
-    Never,
-    /// Too many wait to leave to this peer already.
-    NotNow,
-    Fine,
-}
-
-impl Attaching {
-    #[inline(always)]
-    pub(super) fn to(connection: &Connection) -> Attaching {
-        if connection.attaches() { Attaching::as_agreed(connection) } else { Attaching::Never }
-    }
-
-    /// As many as there may be with one answer.
-    #[cold]
-    fn as_agreed(connection: &Connection) -> Attaching {
-        match connection.may_attach(MAX_ATTACHED) {
-            true => Attaching::Fine,
-            false => Attaching::NotNow,
-        }
-    }
-}
-
-impl<'a> ReturnAddress<'a> {
-    /// Of what wants no answer.
-    pub(crate) fn nobody(mailbox: &'a Arc<Mailbox>, payload: &[u8]) -> ReturnAddress<'a> {
-        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let (caller, attaching) = (Caller::Nobody(length), Attaching::Never);
-        ReturnAddress { mailbox, caller, parts: None, attaching, asker: None }
-    }
-
-    /// The same, to somebody in particular.
-    pub(super) fn asked_by(self, asker: Asker<'a>) -> ReturnAddress<'a> {
-        ReturnAddress { asker: Some(asker), ..self }
-    }
-
-    /// Whether something may go with the answer.
-    pub(crate) fn attaching(&self) -> Attaching {
-        self.attaching
-    }
-
-    /// Tells all who have subscribed to a topic.
-    pub(crate) fn publish(&self, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
-        self.mailbox.publish(topic, payload)
-    }
-
-    /// Most bytes of a part of the answer, of which the caller takes `room`; `None`: it can't have parts.
-    pub(crate) fn part_limit(&self, room: usize) -> Option<usize> {
-        Some(room.min(self.parts?.part_limit()))
-    }
-
-    /// Something can't go with the answer now.
-    #[cold]
-    pub(crate) fn refuse_attachment(&self) {
-        if let Some(asker) = self.asker {
-            asker.refuse_attachments(1);
-        }
-    }
-
-    /// Begins a call that is answered later: see [`Call::begin`].
-    pub(crate) fn begin_call(&self) -> Result<Arc<Call>, Limit> {
-        let begun = Call::begin(self.mailbox, self.caller, self.attaching != Attaching::Never);
-        begun.inspect_err(|limit| {
-            if let Some(asker) = self.asker {
-                asker.refuse_to_defer(*limit, self.mailbox.heap(self.caller).0.load(Relaxed));
-            }
-        })
     }
 }
 
@@ -555,6 +439,9 @@ impl<Y: System> Reactor<Y> {
     fn answer_on(&mut self, key: Key, id: OwedId, answer: &Answer) -> Option<ResultCode> {
         let link = self.links.get_mut(key)?;
         let site = &self.sources.get(usize::from(link.source()))?.site;
+        if let Answer::Attached(..) = answer {
+            link.account_attachments(site, &mut self.memory.parties);
+        }
         let (peer, protocol) = link.speaking();
         let Protocol::Framed(connection) = protocol else { return None };
         if !connection.is_owed(id) {
@@ -562,6 +449,9 @@ impl<Y: System> Reactor<Y> {
         }
         connection.flow_mut().lend(&mut self.memory.spare);
         let rc = answer.send(connection, id, Asker { site, peer })?;
+        if let Answer::Attached(..) = answer {
+            link.account_attachments(site, &mut self.memory.parties);
+        }
         self.deferred.take(key, id);
         Some(rc)
     }

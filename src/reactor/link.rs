@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 use sidewire_platform::{Endpoint, Peer};
 
+use super::asking::Asker;
 use super::budget::Budget;
-use super::deferred::{Asker, Deferred};
+use super::deferred::Deferred;
 use super::mailbox::Mailbox;
 use super::memory::Memory;
 use super::parties::PartyId;
@@ -245,11 +246,17 @@ impl<Y: System> Link<Y> {
         service: &mut impl Service,
     ) -> Next {
         let was_writing = self.wants_to_write();
+        if self.protocol.attaches() {
+            self.account_attachments(context.scope.site, &mut context.memory.parties);
+        }
         let rest = match task {
             Task::Work { to_the_end } => self.work(context, service, to_the_end),
             Task::Publish(publications) => Rest::of(self.publish(publications, context)),
             Task::Send => Rest::of(self.send(context)),
         };
+        if self.protocol.attaches() {
+            self.account_attachments(context.scope.site, &mut context.memory.parties);
+        }
         if rest == Rest::Peace && !was_writing {
             self.give_back(context);
             return Next::Rest;
@@ -280,6 +287,9 @@ impl<Y: System> Link<Y> {
         }
         let unread = budget.bytes;
         let more_to_read = self.fill(context, &mut budget, service, to_the_end || is_overdue, was_at_rest);
+        if self.protocol.attaches() {
+            self.judge_attachments(context);
+        }
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
         self.tell_ended(context);

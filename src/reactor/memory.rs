@@ -112,6 +112,11 @@ impl<Y: System> Reactor<Y> {
             "a link's account is what it holds"
         );
         debug_assert_eq!(self.memory.held, self.memory.parties.bytes(), "it is on somebody's account");
+        debug_assert_eq!(
+            self.links.iter().map(Link::attachments).sum::<usize>(),
+            self.memory.parties.all_attachments(),
+            "and so are attachments"
+        );
     }
 
     #[cfg(test)]

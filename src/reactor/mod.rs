@@ -11,6 +11,7 @@
 mod accepting;
 mod adopting;
 mod aside;
+mod asking;
 mod brought;
 mod budget;
 mod calls;
@@ -71,12 +72,13 @@ use topics::Topics;
 use watch::Watch;
 
 pub(crate) use aside::Aside;
+pub(crate) use asking::{Attaching, ReturnAddress};
 pub(crate) use calls::{CallNews, NotSent, Order, PeerOrder};
 pub use census::PeerInfo;
 pub(crate) use datagram::address_of;
 pub use datagram::{Message, MessageReply};
 pub use deferred::Unwanted;
-pub(crate) use deferred::{Answer, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
+pub(crate) use deferred::{Answer, CAN_NOT_GO, Call, Deferral, TOO_MANY_WAIT};
 pub(crate) use service::{Incoming, Origin, Service, Visitor, Way};
 pub use session::{Closed, ConnectionId, Session};
 pub(crate) use site::{Carries, Greets, Site, Tallies};
@@ -450,6 +452,7 @@ impl<Y: System> Reactor<Y> {
         let Some(mut link) = self.links.remove(key) else { return };
         self.schedule.disarm(Target::Link(key), &mut link.wakeup);
         link.account(0, &mut self.memory);
+        link.forget_attachments(&mut self.memory.parties);
         self.deferred.forget(key);
         if link.quota().is_refused() {
             self.refusals.leave();

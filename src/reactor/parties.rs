@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::access::OwnIdentity;
 use crate::counters::{Counters, Usage};
-use crate::limits::{PerPeer, little, share};
+use crate::limits::{ATTACHMENTS_PART, PerPeer, little, share};
 use crate::stats::Party;
 use sidewire_wire::memory;
 
@@ -23,6 +23,8 @@ pub(crate) struct Parties {
     accounts: Slab<Account>,
     /// Of all of them.
     connections: usize,
+    /// The same.
+    attachments: usize,
     counters: Counters,
 }
 
@@ -90,8 +92,13 @@ impl Account {
 
 impl Parties {
     pub(crate) fn new(counters: Counters) -> Parties {
-        let mut parties =
-            Parties { by_party: HashMap::new(), accounts: Slab::new(), connections: 0, counters };
+        let mut parties = Parties {
+            by_party: HashMap::new(),
+            accounts: Slab::new(),
+            connections: 0,
+            attachments: 0,
+            counters,
+        };
         parties.insert(Party::Unknown, false);
         parties
     }
@@ -180,6 +187,32 @@ impl Parties {
             account.usage.bytes.add(now);
             account.usage.bytes.sub(before);
         }
+    }
+
+    /// One of its connections has so many attachments under way, and had so many before.
+    pub(crate) fn account_attachments(&mut self, id: PartyId, before: usize, now: usize) {
+        if let Some(account) = self.accounts.get(usize::from(id.0)) {
+            account.usage.attachments.add(now);
+            account.usage.attachments.sub(before);
+            self.attachments = self.attachments + now - before;
+        }
+    }
+
+    /// How many attachments somebody has under way, and how many he may have, in a process that may have so many
+    /// descriptors.
+    pub(crate) fn attachments(&self, id: PartyId, descriptors: usize) -> (usize, usize) {
+        match self.accounts.get(usize::from(id.0)) {
+            Some(account) if !account.is_ours => {
+                let held = account.usage.attachments.get();
+                (held, share(descriptors / ATTACHMENTS_PART, self.attachments - held))
+            }
+            _ => (0, usize::MAX),
+        }
+    }
+
+    /// Attachments that all have under way.
+    pub(crate) fn all_attachments(&self) -> usize {
+        self.attachments
     }
 
     /// Who is farthest beyond its share of so many bytes, of which all together hold so many; what it holds, and its share.
@@ -324,6 +357,30 @@ mod tests {
         let mut hall = Hall::new(PerPeer::Share { places: 16_384, descriptors: 1600 });
         assert_eq!([0, 1].map(|source| hall.fill(&user(1), source)), [1125, 0]);
         assert_eq!([1, 0].map(|source| hall.fill(&user(2), source)), [282, 0]);
+    }
+
+    /// What is left of the descriptors is for connections, and for the program.
+    #[test]
+    fn attachments_of_all_users_are_half_of_the_descriptors_at_most() {
+        let mut hall = Hall::new(PerPeer::All);
+        let [ours, first, second] = [WE, 1, 2].map(|uid| hall.enter(&user(uid), 0).expect("room"));
+        assert_eq!([ours, first].map(|id| hall.parties.attachments(id, 3200).1), [usize::MAX, 1125]);
+        hall.parties.account_attachments(first, 0, 1125);
+        // The first has three quarters of what is left beyond what is kept, and the second of what he leaves.
+        assert_eq!(hall.parties.attachments(second, 3200), (0, 282));
+        hall.parties.account_attachments(ours, 0, 475);
+        assert_eq!(hall.parties.attachments(second, 3200), (0, 0), "our own may have all that is left");
+        assert_eq!(
+            (hall.parties.attachments(first, 3200), hall.parties.all_attachments()),
+            ((1125, 769), 1600)
+        );
+        hall.parties.account_attachments(ours, 475, 0);
+        hall.parties.account_attachments(first, 1125, 16);
+        assert_eq!(hall.parties.attachments(first, 3200), (16, 1125));
+        assert_eq!(
+            hall.parties.counters.stats().users.iter().map(|usage| usage.attachments).sum::<u64>(),
+            16
+        );
     }
 
     #[test]

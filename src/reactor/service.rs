@@ -3,7 +3,7 @@
 use sidewire_platform::{Address, Endpoint, Peer};
 
 use super::aside::Aside;
-use super::deferred::ReturnAddress;
+use super::asking::ReturnAddress;
 use super::link::About;
 use super::system::Ends;
 use super::{CallNews, Closed, ConnectionId, Message, MessageReply, Order, Session};

@@ -33,6 +33,8 @@ pub(crate) struct Site {
     pub(crate) max_connections: usize,
     /// How many of them one peer may hold.
     pub(crate) per_peer: PerPeer,
+    /// How many descriptors the process may have.
+    pub(crate) descriptors: usize,
     /// Where a token is asked for: places for those who have not proved yet that they know it.
     pub(crate) unproven: Option<usize>,
     /// Of the whole server.

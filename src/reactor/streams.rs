@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::deferred::{Answer, Asker, Call, Caller, Deferred, TOO_MANY_WAIT, Unwanted};
+use super::asking::Asker;
+use super::deferred::{Answer, Call, Caller, Deferred, TOO_MANY_WAIT, Unwanted};
 use super::link::PeerName;
 use super::mailbox::{Letter, Unposted};
 use super::slots::Key;
@@ -362,12 +363,18 @@ impl<Y: System> Reactor<Y> {
             && let Some(id) = call.owed.get().copied()
             && let Some(link) = self.links.get_mut(key)
             && let Some(source) = self.sources.get(usize::from(link.source()))
-            && let (peer, Protocol::Framed(connection)) = link.speaking()
-            && connection.is_owed(id)
+            && matches!(link.protocol(), Protocol::Framed(connection) if connection.is_owed(id))
         {
+            if link.protocol().attaches() {
+                link.account_attachments(&source.site, &mut self.memory.parties);
+            }
+            let (peer, Protocol::Framed(connection)) = link.speaking() else { return };
             let asker = Asker { site: &source.site, peer };
             connection.flow_mut().lend(&mut self.memory.spare);
             self.deferred.pump(key, connection, call, id, asker);
+            if link.protocol().attaches() {
+                link.account_attachments(&source.site, &mut self.memory.parties);
+            }
             return self.go_on(key, service);
         }
         if let Some(outlet) = call.outlet.get() {
@@ -402,7 +409,7 @@ fn cost(part: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deferred::ReturnAddress;
+    use super::super::asking::ReturnAddress;
     use super::super::mailbox::Mailbox;
     use super::*;
 

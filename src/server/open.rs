@@ -156,6 +156,7 @@ impl<'a> Plan<'a> {
             settings: Arc::new(settings),
             max_connections: limits.max_connections,
             per_peer,
+            descriptors: usize::try_from(descriptor_limit()).unwrap_or(usize::MAX),
             unproven,
             counters,
             tallies: Tallies::default(),

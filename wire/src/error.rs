@@ -138,6 +138,14 @@ pub enum ProtocolError {
         /// Bytes that are allowed.
         limit: usize,
     },
+    /// All connections of one user have too many attachments under way, and this one brought more.
+    #[error("its user's connections have {held} attachments under way, over a share of {limit}")]
+    ShareOfAttachments {
+        /// Of all of them.
+        held: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// It has not proved yet that it knows the token, and others who have not either want its place.
     #[error("{0} others came behind it, before it had proved that it knows the token")]
     TooManyUnproven(usize),
@@ -221,6 +229,7 @@ impl ProtocolError {
                 | ProtocolError::NoMemory(_)
                 | ProtocolError::TooMuchBuffered { .. }
                 | ProtocolError::ShareOfBuffered { .. }
+                | ProtocolError::ShareOfAttachments { .. }
                 | ProtocolError::TooManyUnproven(_)
                 | ProtocolError::Unproven
                 | ProtocolError::NoRandomness
@@ -245,6 +254,7 @@ impl ProtocolError {
             ProtocolError::NoMemory(_) => "memory",
             ProtocolError::TooMuchBuffered { .. } => "max_buffered",
             ProtocolError::ShareOfBuffered { .. } => "max_buffered share",
+            ProtocolError::ShareOfAttachments { .. } => "max_attachments share",
             ProtocolError::TooManyUnproven(_) => "unproven",
             ProtocolError::TimedOut(what) => match *what {
                 FIRST_BYTE => "first_byte_timeout",
@@ -269,6 +279,7 @@ impl ProtocolError {
             | ProtocolError::NoRandomness
             | ProtocolError::TooManyUnproven(_)
             | ProtocolError::ShareOfBuffered { .. }
+            | ProtocolError::ShareOfAttachments { .. }
             | ProtocolError::TooMuchBuffered { .. } => ResultCode::BUSY,
             ProtocolError::TimedOut(_) => ResultCode::TIMED_OUT,
             ProtocolError::NoCommonVersion { .. } => ResultCode::NO_COMMON_VERSION,

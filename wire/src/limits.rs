@@ -34,6 +34,11 @@ pub struct ConnectionLimits {
     pub event_queue: usize,
     /// Attachments, descriptors or handles, that have come with frames of the peer and that nobody has taken yet; beyond
     /// that the connection is closed. Default 256.
+    ///
+    /// A server also counts those under way on all connections of a user together: what came and was not taken, and what
+    /// waits to leave. Of others than its own user and the system's one may have a share, three quarters of what all
+    /// others leave of half of the descriptors that the process may have, beyond a sixteenth of that half; a connection that
+    /// brings more is closed ("busy", -6), and no more go to its clients ("busy", to handlers).
     pub max_attachments: u32,
     /// From a peer's first byte to the end of its hello. Default 5 s.
     pub hello_timeout: Duration,

@@ -153,6 +153,8 @@ pub(crate) struct Parcels {
     source: Option<Box<dyn Fetch>>,
     /// Of all that came.
     held: Scale,
+    /// How many may wait to leave or to be fetched, if that is fewer than ever.
+    most: Option<usize>,
 }
 
 impl Parcels {
@@ -206,9 +208,19 @@ impl Parcels {
 
     /// Whether so many more things may wait to leave.
     pub(crate) fn has_room(&self, count: usize) -> bool {
+        let most = self.most.map_or(MAX_ATTACHED_LEAVING, |most| most.min(MAX_ATTACHED_LEAVING));
+        count <= MAX_ATTACHED && self.waiting() + count <= most
+    }
+
+    /// How many things wait to leave, or to be fetched.
+    pub(crate) fn waiting(&self) -> usize {
         let parcels = self.leaving.iter().map(|(_, parcel)| parcel).chain(&self.kept);
-        let waiting: usize = parcels.map(|parcel| usize::from(parcel.count())).sum();
-        count <= MAX_ATTACHED && waiting + count <= MAX_ATTACHED_LEAVING
+        parcels.map(|parcel| usize::from(parcel.count())).sum()
+    }
+
+    /// So many more may wait from now on.
+    pub(crate) fn leave_room(&mut self, more: usize) {
+        self.most = Some(self.waiting().saturating_add(more));
     }
 
     /// One is to leave with the frame that begins there.
@@ -305,5 +317,12 @@ mod tests {
         assert!(!parcels.has_room(1));
         parcels.discard();
         assert!(parcels.has_room(1));
+        parcels.send(0, Parcel::new(2, ()));
+        parcels.leave_room(3);
+        assert!(parcels.has_room(3) && !parcels.has_room(4));
+        parcels.discard();
+        assert!(parcels.has_room(5) && !parcels.has_room(6));
+        parcels.leave_room(usize::MAX);
+        assert!(parcels.has_room(MAX_ATTACHED));
     }
 }

@@ -104,6 +104,16 @@ impl Protocol {
         }
     }
 
+    /// Whether something may go with its frames that is no bytes: see [`Connection::attaches`].
+    #[inline]
+    #[must_use]
+    pub fn attaches(&self) -> bool {
+        match self {
+            Protocol::Framed(connection) => connection.attaches(),
+            Protocol::Plain(_) => false,
+        }
+    }
+
     /// Whether something may come and go beside the bytes: see [`Connection::is_accompanied`].
     #[inline]
     #[must_use]

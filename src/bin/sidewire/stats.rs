@@ -124,6 +124,7 @@ pub(crate) fn statistics(stats: &Stats, uptime: Duration, value_bytes: usize) ->
             "who": usage.party.to_string(),
             "connections": usage.connections,
             "bytes": usage.buffered,
+            "attachments": usage.attachments,
         })
     });
     json!({

@@ -20,6 +20,8 @@ pub(crate) struct About {
     pub(crate) broken: Option<io::Error>,
     /// What came with the frame that is handled now.
     pub(crate) attached: Option<Parcel>,
+    /// How many attachments are under way on this link, as its party's account has it.
+    pub(crate) attachments: usize,
     /// Since when requests wait here that came whole, and were not handled in that turn.
     pub(super) waiting_since: Option<Instant>,
 }

@@ -6,13 +6,14 @@ use std::io::{self, IoSlice};
 use sidewire_platform::{Attachment, Carried};
 
 use super::super::budget::Budget;
+use super::super::parties::Parties;
 use super::super::site::Site;
 use super::super::system::{StreamIo, System};
 use super::about::About;
 use super::handing::{Books, Handing};
 use super::{Context, Link, PIECES, Service};
 use crate::attached;
-use sidewire_wire::{Arrived, Attachments, Protocol, Reading};
+use sidewire_wire::{Arrived, Attachments, Protocol, ProtocolError, Reading};
 
 impl<Y: System> Link<Y> {
     /// As [`fill`](Link::fill), with what is attached to the bytes.
@@ -93,6 +94,44 @@ impl<Y: System> Link<Y> {
         let Some(parcel) = parcel else { return stream.write_vectored(pieces) };
         let written = parcel.look(|these: &Vec<Attachment>| stream.write_attached(pieces, these));
         written.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+    }
+}
+
+/// On whose account they are.
+impl<Y: System> Link<Y> {
+    /// Counts those that are under way now for the link's party, whose other links may have brought or sent some, and
+    /// leaves room for as many as it may have besides. To be called before any are sent.
+    #[cold]
+    pub(crate) fn account_attachments(&mut self, site: &Site, parties: &mut Parties) {
+        let Protocol::Framed(connection) = &mut self.protocol else { return };
+        let now = connection.attachments_under_way();
+        let about = self.about.get_or_insert_default();
+        parties.account_attachments(self.party, std::mem::replace(&mut about.attachments, now), now);
+        let (held, most) = parties.attachments(self.party, site.descriptors);
+        connection.leave_room_for_attachments(most.saturating_sub(held));
+    }
+
+    /// The same behind what was just handled. If it has brought more than its party may have, that is its end.
+    #[cold]
+    pub(super) fn judge_attachments(&mut self, context: &mut Context<'_, Y>) {
+        let (before, site) = (self.attachments(), context.scope.site);
+        self.account_attachments(site, &mut context.memory.parties);
+        let (held, limit) = context.memory.parties.attachments(self.party, site.descriptors);
+        if held > limit && self.attachments() > before {
+            self.protocol.shed(ProtocolError::ShareOfAttachments { held, limit });
+        }
+    }
+
+    /// How many its party has on its account for this link.
+    pub(crate) fn attachments(&self) -> usize {
+        self.about.as_ref().map_or(0, |about| about.attachments)
+    }
+
+    /// It has none any more.
+    pub(crate) fn forget_attachments(&mut self, parties: &mut Parties) {
+        if let Some(about) = &mut self.about {
+            parties.account_attachments(self.party, std::mem::take(&mut about.attachments), 0);
+        }
     }
 }
 

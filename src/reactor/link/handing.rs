@@ -5,8 +5,9 @@ use std::time::Duration;
 use sidewire_platform::Peer;
 
 use super::super::aside::Aside;
+use super::super::asking::{Asker, Attaching, ReturnAddress};
 use super::super::budget::Budget;
-use super::super::deferred::{Asker, Attaching, Caller, Deferred, ReturnAddress};
+use super::super::deferred::{Caller, Deferred};
 use super::super::journal::Handled;
 use super::super::source::Source;
 use super::super::system::{StreamIo, System};

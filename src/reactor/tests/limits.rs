@@ -165,6 +165,7 @@ fn at(limit: Limit) -> Stage {
         Limit::DatagramSize => datagrams(Carries::Messages, 1, &vec![0; READ_BUFFER + 1]),
         Limit::Unwanted => unwanted(),
         Limit::AttachmentsLeaving => attachments_behind_parts(),
+        Limit::ShareOfAttachments => super::attachments::crowded(),
         Limit::MaxAttachments | Limit::Memory => unreachable!("it is reached elsewhere"),
     }
 }

@@ -18,6 +18,7 @@
 //! What the system itself does (who is there, what a close resets) belongs to tests with real sockets; so
 //! do clients, threads and processes.
 
+mod attachments;
 mod brought;
 mod calls;
 mod datagrams;
@@ -273,6 +274,7 @@ impl Stage {
             settings: Arc::new(settings),
             max_connections: self.limits.listener.max_connections,
             per_peer: self.limits.listener.per_peer(&access, u64::MAX),
+            descriptors: usize::MAX,
             unproven: None,
             counters: self.counters.clone(),
             tallies: Tallies::default(),

@@ -174,6 +174,22 @@ impl Connection {
     }
 }
 
+/// Counting them.
+impl Connection {
+    /// How many are under way: that came and that nobody has taken yet, and that wait to leave or to be fetched.
+    #[must_use]
+    pub fn attachments_under_way(&self) -> usize {
+        self.parcels().map_or(0, |parcels| parcels.held() as usize + parcels.waiting())
+    }
+
+    /// From now on so many more may wait to leave or to be fetched, and never more than
+    /// [`MAX_ATTACHED_LEAVING`](crate::MAX_ATTACHED_LEAVING): see [`may_attach`](Connection::may_attach). What
+    /// others have under way may leave no room for more.
+    pub fn leave_room_for_attachments(&mut self, more: usize) {
+        self.parcels_for_more().leave_room(more);
+    }
+}
+
 /// Sending them.
 impl Connection {
     /// Whether so many things may go with the next frame: the peer takes them, and not too many wait to leave, or to be

@@ -291,9 +291,11 @@ impl StreamIo for MemoryStream {
         self.write(&pieces.iter().flat_map(|piece| piece.iter().copied()).collect::<Vec<u8>>())
     }
 
-    /// Nothing is attached in memory.
     fn read_attached(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Carried)> {
-        Ok((self.read(buffer)?, Carried::Nothing))
+        let count = self.read(buffer)?;
+        let attached = std::mem::take(&mut self.pipe().attached);
+        let carried = if attached.is_empty() { Carried::Nothing } else { Carried::These(attached) };
+        Ok((count, carried))
     }
 
     fn write_attached(&mut self, pieces: &[io::IoSlice<'_>], _: &[Attachment]) -> io::Result<usize> {

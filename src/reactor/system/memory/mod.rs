@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
-use sidewire_platform::{Address, Credentials, Peer, SendBuffer, User};
+use sidewire_platform::{Address, Attachment, Credentials, Peer, SendBuffer, User};
 
 use super::Told;
 #[cfg(test)]
@@ -108,6 +108,8 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 struct Pipe {
     to_loop: VecDeque<u8>,
+    /// What comes with the first of these bytes.
+    attached: Vec<Attachment>,
     to_caller: Vec<u8>,
     caller: Side,
     server: Side,
@@ -208,6 +210,7 @@ impl World {
         let mut pipes = self.0.pipes.borrow_mut();
         pipes.push(Pipe {
             to_loop: VecDeque::new(),
+            attached: Vec::new(),
             to_caller: Vec::new(),
             caller: Side::Open,
             server: Side::Open,

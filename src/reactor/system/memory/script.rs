@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use sidewire_platform::{Address, SendBuffer};
+use sidewire_platform::{Address, Attachment, SendBuffer};
 
 use super::loop_side::{MemoryDatagrams, MemoryStream};
 use super::{Caller, Failure, Passes, Side, Socket, Tells, Waiting, World, process_of};
@@ -133,6 +133,11 @@ impl World {
 }
 
 impl Caller {
+    /// With what is sent next.
+    pub(crate) fn attach(&self, attachments: Vec<Attachment>) {
+        self.pipe().attached = attachments;
+    }
+
     /// Bytes that have come and were not taken.
     pub(crate) fn unread_by_caller(&self) -> usize {
         self.pipe().to_caller.len()
