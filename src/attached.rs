@@ -2,7 +2,7 @@
 
 use std::io;
 
-use sidewire_platform::{Attachment, Endpoint, Peer, PeerProcess};
+use sidewire_platform::{Attachment, Endpoint, Peer, PeerProcess, close_aside};
 use sidewire_wire::{Attachments, Fetch, Parcel};
 
 /// How frames take attachments along on this system, where they do.
@@ -11,15 +11,35 @@ pub(crate) const HOW: Attachments = match Attachment::ARE_NAMED {
     false => Attachments::Carried,
 };
 
+/// What came with a frame. What nobody takes of it is closed where nobody waits for that.
+struct Came(Vec<Attachment>);
+
+impl Drop for Came {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            close_aside(std::mem::take(&mut self.0));
+        }
+    }
+}
+
 /// These, which came with a frame.
 pub(crate) fn came(attachments: Vec<Attachment>) -> Parcel {
-    Parcel::new(attachments.len().try_into().unwrap_or(u8::MAX), attachments)
+    Parcel::new(count(&attachments), Came(attachments))
+}
+
+/// What came, for whoever asks first.
+pub(crate) fn take(parcel: &Parcel) -> Option<Vec<Attachment>> {
+    parcel.take().map(|mut came: Came| std::mem::take(&mut came.0))
+}
+
+fn count(attachments: &[Attachment]) -> u8 {
+    attachments.len().try_into().unwrap_or(u8::MAX)
 }
 
 /// These, to go with a frame.
 pub(crate) fn parcel(attachments: Vec<Attachment>) -> io::Result<Parcel> {
     if !Attachment::ARE_NAMED {
-        return Ok(came(attachments));
+        return Ok(Parcel::new(count(&attachments), attachments));
     }
     let names = attachments.iter().map(Attachment::name).collect::<io::Result<_>>()?;
     Ok(Parcel::named(names, attachments))

@@ -205,6 +205,7 @@ const _: fn(Attachment) -> File = Attachment::into_file;
 const _: bool = Attachment::ARE_NAMED;
 const _: fn(&Attachment) -> io::Result<u32> = Attachment::name;
 const _: fn(&Endpoint) -> bool = super::carries_attachments;
+const _: fn(Vec<Attachment>) = super::close_aside;
 const _: fn(&Peer) -> io::Result<PeerProcess> = PeerProcess::of;
 const _: fn(&PeerProcess, &[u32]) -> io::Result<Vec<Attachment>> = PeerProcess::fetch;
 const _: fn(&Owned) -> String = ToString::to_string;

@@ -91,8 +91,9 @@
 //!
 //! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
 //! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
-//! 6.16 on. Older kernels have no cure; there, let nobody send who is not trusted. The exceptions are a channel over
-//! which a [`Listener`] is expected, and where attachments were asked for.
+//! 6.16 on. With older kernels, and where attachments were asked for, what a server's connections and datagrams bring and nobody
+//! takes is closed by a thread of its own ([`close_aside`]). What there is no descriptor for the system still drops by the
+//! receiving thread, and so it is with what a client's server attaches.
 //!
 //! **Recordings.** [`Recording`] is memory of fixed size, of zeros at first, which may be a file that stays when the process is
 //! killed. Whoever writes to it makes no system call. [`recordings`] finds those that are there, and reads them without
@@ -147,7 +148,7 @@ pub use os::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
     ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
     PollDescriptor, Program, Recording, Registry, Reserve, StartLock, Started, Stream, Waker, activated,
-    allow_foreground, carries_attachments, create_private_file, current_integrity, current_user,
+    allow_foreground, carries_attachments, close_aside, create_private_file, current_integrity, current_user,
     datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit, local_endpoints,
     raise_descriptor_limit, read_private_file, recordings, standard_error, stream_schemes, tell_manager,
     user_name,
@@ -179,7 +180,7 @@ pub struct BindOptions {
     /// ([`Stream::is_member`]).
     pub groups: Vec<Group>,
     /// Whether peers may attach something to what they send (SCM_RIGHTS, unix(7)), which we then read with
-    /// [`Stream::read_attached`]; on Windows, have us fetch it ([`PeerProcess`]). Otherwise the system keeps it out, where it can (SO_PASSRIGHTS, Linux 6.16).
+    /// [`Stream::read_attached`]; on Windows, have us fetch it ([`PeerProcess`]). Otherwise the system keeps it out, where it can (SO_PASSRIGHTS, Linux 6.16), or it is closed ([`close_aside`]).
     pub attachments: bool,
     /// How many connections the system queues before they are accepted (sockets).
     /// See listen(2); Linux cuts it to `net.core.somaxconn`.

@@ -56,6 +56,11 @@ impl From<File> for Attachment {
     }
 }
 
+#[allow(missing_docs)] // See unix/disposal.rs.
+pub fn close_aside(attachments: Vec<Attachment>) {
+    drop(attachments);
+}
+
 #[allow(missing_docs)] // See unix/attachment.rs.
 #[must_use]
 pub fn carries_attachments(_endpoint: &Endpoint) -> bool {

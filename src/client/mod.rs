@@ -144,7 +144,7 @@ impl Response {
     /// ends of pipes, sockets. Nothing comes unless [`Connect::attachments`] says so.
     #[must_use]
     pub fn take_attachments(&self) -> Vec<Attachment> {
-        self.attached.as_ref().and_then(Parcel::take).unwrap_or_default()
+        self.attached.as_ref().and_then(crate::attached::take).unwrap_or_default()
     }
 
     /// Whether this may be the server's refusal instead of a handler's answer: "not permitted" or

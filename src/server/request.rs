@@ -7,10 +7,11 @@ use std::io;
 use sidewire_platform::{Address, Attachment, Endpoint, Peer};
 
 use super::connected::Locals;
+use crate::attached;
 use crate::error::Error;
 use crate::reactor::{ConnectionId, Incoming, Origin, address_of};
 use sidewire_wire::memory::{self, NoMemory};
-use sidewire_wire::{App, Failure, Layout, Parcel, ResultCode};
+use sidewire_wire::{App, Failure, Layout, ResultCode};
 
 /// A request, as its handler sees it. The payload is borrowed from the bytes that came in.
 pub struct Request<'a> {
@@ -47,15 +48,15 @@ impl<'a> Request<'a> {
     }
 
     /// What came with the request besides its payload, for whoever asks first: open files, ends of pipes, sockets. Those
-    /// that nobody takes are closed when the handler returns. Nothing comes unless the listener
+    /// that nobody takes are closed when the handler returns, by another thread, since that may take long. Nothing comes unless the listener
     /// [takes attachments](super::Listen::attachments).
     #[must_use]
     pub fn take_attachments(&self) -> Vec<Attachment> {
-        let attached = match self.incoming.origin {
+        let came = match self.incoming.origin {
             Origin::Stream(way) => way.attached(),
             Origin::Datagram(_) => None,
         };
-        attached.and_then(Parcel::take).unwrap_or_default()
+        came.and_then(attached::take).unwrap_or_default()
     }
 
     /// Who asks, as far as the system tells.

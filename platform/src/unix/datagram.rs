@@ -24,7 +24,7 @@ use super::message;
 use super::names::{self, DatagramAddress};
 use super::owned::Owned;
 use super::rights::Rights;
-use super::socket::{self, Buffers};
+use super::socket::{self, Buffers, Strangers, Transport};
 use crate::BindOptions;
 use crate::datagram::{Received, SendBuffer};
 use crate::endpoint::Endpoint;
@@ -42,6 +42,8 @@ pub struct Datagrams {
     socket: Socket,
     /// Those whose files have gone: clients that are connected there can go on.
     former: Vec<Socket>,
+    /// Whether whoever sends may attach descriptors, which nobody has asked for.
+    strangers: Strangers,
     buffers: Buffers,
     endpoint: Endpoint,
     /// What the system calls us as a sender.
@@ -101,8 +103,9 @@ impl Datagrams {
         };
         socket.set_nonblocking(true)?;
         let own = names::address(&socket.local_addr()?);
-        let former = Vec::new();
-        Ok(Datagrams { file, socket, former, buffers, endpoint, own, others: options.lets_in_others() })
+        let (former, others) = (Vec::new(), options.lets_in_others());
+        let strangers = strangers_at(&socket, &endpoint);
+        Ok(Datagrams { file, socket, former, strangers, buffers, endpoint, own, others })
     }
 
     /// Of a datagram socket that the program has already, as a service manager hands it over. It becomes
@@ -125,8 +128,9 @@ impl Datagrams {
         set_buffers(&socket, buffers)?;
         socket.set_nonblocking(true)?;
         let own = names::address(&socket.local_addr()?);
-        let former = Vec::new();
-        Ok(Datagrams { file: None, socket, former, buffers, endpoint, own, others: options.lets_in_others() })
+        let (former, others) = (Vec::new(), options.lets_in_others());
+        let strangers = strangers_at(&socket, &endpoint);
+        Ok(Datagrams { file: None, socket, former, strangers, buffers, endpoint, own, others })
     }
 
     /// The endpoint that is really bound: as it was given, but UDP with its numeric address and port.
@@ -226,8 +230,8 @@ impl Datagrams {
     /// effective or saved one, or any if it has CAP_SETUID (root) over that user. The process id is
     /// the sender's own unless it has CAP_SYS_ADMIN. No process id for a sender outside our pid
     /// namespace, and the overflow user ([`User::is_known`](crate::User::is_known) is false) for one
-    /// outside our user namespace. Descriptors that a sender attaches (SCM_RIGHTS) are never opened
-    /// here, and from Linux 6.16 on are not accepted to begin with (SO_PASSRIGHTS). Other systems, and UDP everywhere: no credentials.
+    /// outside our user namespace. Descriptors that a sender attaches (SCM_RIGHTS) are closed,
+    /// by another thread, and from Linux 6.16 on are not accepted to begin with (SO_PASSRIGHTS). Other systems, and UDP everywhere: no credentials.
     pub fn receive(&mut self, buf: &mut [u8]) -> io::Result<Received> {
         loop {
             match self.receive_any(buf) {
@@ -251,8 +255,7 @@ impl Datagrams {
 
     /// From the socket, or from one that has lost its file.
     fn receive_any(&self, buf: &mut [u8]) -> rustix::io::Result<Received> {
-        let mut receive =
-            |socket: &Socket| retry_on_intr(|| message::receive(socket, buf, RecvFlags::DONTWAIT));
+        let mut receive = |socket: &Socket| retry_on_intr(|| self.receive_one(socket, buf));
         let mut received = receive(&self.socket);
         for former in &self.former {
             if !matches!(received, Err(Errno::AGAIN)) {
@@ -261,6 +264,13 @@ impl Datagrams {
             received = receive(former);
         }
         received
+    }
+
+    fn receive_one(&self, socket: &Socket, buf: &mut [u8]) -> rustix::io::Result<Received> {
+        match self.strangers {
+            Strangers::KeptOut => message::receive(socket, buf, RecvFlags::DONTWAIT),
+            Strangers::MayCome => message::receive_and_dispose(socket, buf, RecvFlags::DONTWAIT),
+        }
     }
 
     /// Sends one datagram, as a rule to where one came from ([`Received::from`]), without blocking.
@@ -422,6 +432,13 @@ impl Datagrams {
 const MOST_FORMER: usize = 4;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
+fn strangers_at(socket: &Socket, endpoint: &Endpoint) -> Strangers {
+    match endpoint {
+        Endpoint::Udp { .. } => Strangers::KeptOut,
+        _ => Strangers::at(socket, Transport::Unix),
+    }
+}
+
 fn is_kept_by_owner(path: &Path, found: &rustix::fs::Stat) -> bool {
     let folder = path.parent().and_then(|folder| rustix::fs::stat(folder).ok());
     folder.is_some_and(|folder| super::owner::speaks_for_its_owner(found, &folder))

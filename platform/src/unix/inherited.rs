@@ -15,7 +15,7 @@ use socket2::Socket;
 
 use super::channel::Channel;
 use super::process::descriptor_limit;
-use super::socket::{self, Transport};
+use super::socket::{self, Strangers, Transport};
 use super::stream::Stream;
 use crate::inherited::{CHANNEL, GRACE, garbled, take_once};
 
@@ -88,7 +88,7 @@ impl ParentChannel {
     /// What the system says.
     pub fn into_stream(self) -> io::Result<Stream> {
         self.socket.set_nonblocking(true)?;
-        Ok(Stream::new(self.socket.into(), Transport::Parent))
+        Ok(Stream::new(self.socket.into(), Transport::Parent, Strangers::KeptOut))
     }
 
     /// Calls `on_death`, on a thread of its own, as soon as the parent has gone, however that came about

@@ -20,7 +20,7 @@ use super::lifecycle::Role;
 use super::names::{self, StreamAddress};
 use super::owned::Owned;
 use super::rights::Rights;
-use super::socket::{self, Buffers, Transport};
+use super::socket::{self, Buffers, Strangers, Transport};
 use super::stream::Stream;
 use crate::BindOptions;
 use crate::endpoint::Endpoint;
@@ -41,6 +41,8 @@ pub struct Listener {
     former: Vec<Socket>,
     standing: Standing,
     transport: Transport,
+    /// Whether those who come may attach descriptors, asked for or not.
+    strangers: Strangers,
     /// For Unix connections, which do not inherit them.
     buffers: Buffers,
     endpoint: Endpoint,
@@ -123,8 +125,7 @@ impl Listener {
             }
         };
         socket.set_nonblocking(true)?;
-        let (former, buffers) = (Vec::new(), Buffers::of(options));
-        Ok(Listener { file, socket, former, standing: Standing::Open, transport, buffers, endpoint })
+        Ok(Listener::of(socket, (file, transport, endpoint), options))
     }
 
     /// Of a socket that listens already, as a service manager hands it over. It becomes non-blocking, which
@@ -148,9 +149,18 @@ impl Listener {
             set_tcp_options(&socket, options)?;
         }
         socket.set_nonblocking(true)?;
-        let buffers = Buffers::of(options);
-        let former = Vec::new();
-        Ok(Listener { file: None, socket, former, standing: Standing::Open, transport, buffers, endpoint })
+        Ok(Listener::of(socket, (None, transport, endpoint), options))
+    }
+
+    /// One that listens.
+    fn of(
+        socket: Socket,
+        (file, transport, endpoint): (Option<BoundPath>, Transport, Endpoint),
+        options: &BindOptions,
+    ) -> Listener {
+        let (strangers, buffers) = (Strangers::at(&socket, transport), Buffers::of(options));
+        let (former, standing) = (Vec::new(), Standing::Open);
+        Listener { file, socket, former, standing, transport, strangers, buffers, endpoint }
     }
 
     /// Whether nothing is left of a listener on this endpoint that was dropped, nor of its streams, and
@@ -258,13 +268,13 @@ impl Listener {
                     let _ = SourceFd(&former.as_raw_fd()).deregister(registry);
                     self.former.pop();
                 }
-                accepted => return Ok(Stream::new(accepted?, self.transport)),
+                accepted => return Ok(Stream::new(accepted?, self.transport, self.strangers)),
             }
         }
         if self.standing == Standing::HandedOn {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Stream::new(self.accept_from(&self.socket)?, self.transport))
+        Ok(Stream::new(self.accept_from(&self.socket)?, self.transport, self.strangers))
     }
 
     /// Has nobody find the way here any more. Who had found it is still there for [`Listener::accept`], up to

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::SockAddr;
 
-use super::names;
+use super::{disposal, names, passing};
 use crate::datagram::Received;
 use crate::peer::{Address, Credentials, User};
 
@@ -22,7 +22,8 @@ use crate::peer::{Address, Credentials, User};
 /// complete or, by their length, visibly not), finds no room for descriptors (SCM_RIGHTS, unix(7)),
 /// and drops them unopened. Were they opened first, closing them could take as long as the file
 /// system of the sender's choice likes. MSG_CTRUNC is set then, and means nothing else. They are
-/// dropped by our thread even so, which for some takes long: hence `socket::refuse_descriptors`.
+/// dropped by our thread even so, which for some takes long: hence `socket::refuse_descriptors`, and
+/// [`receive_and_dispose`] where that is of no use.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CONTROL: usize = rustix::cmsg_aligned_space!(ScmCredentials(1));
 /// Elsewhere datagrams come without credentials. Without a buffer descriptors are dropped, too.
@@ -31,7 +32,10 @@ const CONTROL: usize = 0;
 
 /// Aligned as the system's cmsghdr (cmsg(3)) is, or more.
 #[repr(C, align(8))]
-struct Control([u8; CONTROL]);
+struct Control<const ROOM: usize>([u8; ROOM]);
+
+/// The same with room for all descriptors that there can be.
+const WITH_DESCRIPTORS: usize = CONTROL + rustix::cmsg_aligned_space!(ScmRights(253));
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
@@ -40,10 +44,28 @@ const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
 
 /// Receives one datagram. Interruptions are the caller's, who knows how long to wait.
 pub(super) fn receive(socket: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> rustix::io::Result<Received> {
-    let mut control = Control([0; CONTROL]);
+    receive_with(socket, buf, &mut Control([0; CONTROL]), flags)
+}
+
+/// The same from a socket to which strangers may attach descriptors: those are opened, to be closed elsewhere.
+#[cold]
+pub(super) fn receive_and_dispose(
+    socket: impl AsFd,
+    buf: &mut [u8],
+    flags: RecvFlags,
+) -> rustix::io::Result<Received> {
+    receive_with(socket, buf, &mut Control([0; WITH_DESCRIPTORS]), flags)
+}
+
+fn receive_with<const ROOM: usize>(
+    socket: impl AsFd,
+    buf: &mut [u8],
+    control: &mut Control<ROOM>,
+    flags: RecvFlags,
+) -> rustix::io::Result<Received> {
     let (message, from) =
-        recvmsg(socket, buf, &mut control, flags | CLOSE_ON_EXEC).map_err(|error| errno(&error))?;
-    let used = message.control.min(CONTROL);
+        recvmsg(socket, buf, control, flags | CLOSE_ON_EXEC).map_err(|error| errno(&error))?;
+    let used = message.control.min(ROOM);
     Ok(Received {
         length: message.length,
         truncated: message.flags & libc::MSG_TRUNC != 0,
@@ -65,10 +87,10 @@ struct Message {
 }
 
 #[allow(clippy::unnecessary_cast)] // The lengths have other types on other systems.
-fn recvmsg(
+fn recvmsg<const ROOM: usize>(
     socket: impl AsFd,
     buf: &mut [u8],
-    control: &mut Control,
+    control: &mut Control<ROOM>,
     flags: RecvFlags,
 ) -> io::Result<(Message, SockAddr)> {
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
@@ -80,9 +102,9 @@ fn recvmsg(
         header.msg_namelen = unsafe { *name_length };
         header.msg_iov = &raw mut part;
         header.msg_iovlen = 1;
-        if CONTROL > 0 {
+        if ROOM > 0 {
             header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL as _;
+            header.msg_controllen = ROOM as _;
         }
         // SAFETY: `header` and `part` are locals, and what they point to is borrowed for longer than
         // the call: `name` by try_init, `buf` and `control` by our caller, each exclusively and with
@@ -91,6 +113,9 @@ fn recvmsg(
             libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags.bits() as libc::c_int)
         };
         let length = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        if ROOM > CONTROL {
+            disposal::dispose(passing::descriptors(&header));
+        }
         // SAFETY: as above. The system has written that many bytes of the name, at most those it had.
         unsafe { *name_length = header.msg_namelen };
         Ok(Message { length, flags: header.msg_flags, control: header.msg_controllen as usize })
@@ -146,6 +171,26 @@ mod tests {
             fields[place] = other;
             assert_eq!(credentials(&control(whole, fields)), None);
         }
+    }
+
+    /// As on a kernel without SO_PASSRIGHTS: all that else says who sends and what is as ever.
+    #[test]
+    fn what_strangers_attach_to_datagrams_is_closed() {
+        use std::io::Read;
+        use std::os::unix::net::UnixDatagram;
+
+        let (near, far) = UnixDatagram::pair().unwrap();
+        super::super::socket::want_credentials(&far).unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        for _ in 0..3 {
+            passing::send(&near, b"hello", writer.as_fd(), rustix::net::SendFlags::empty()).unwrap();
+            let received = receive_and_dispose(&far, &mut [0; 9], RecvFlags::empty()).unwrap();
+            let credentials = received.credentials.unwrap();
+            assert_eq!((received.length, received.truncated), (5, false));
+            assert_eq!(credentials.pid(), Some(std::process::id()));
+        }
+        drop(writer);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

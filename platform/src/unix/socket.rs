@@ -158,10 +158,10 @@ pub(super) fn want_credentials(_socket: impl AsFd) -> io::Result<()> {
 /// Keeps descriptors (SCM_RIGHTS, unix(7)) out of a Unix socket: who attaches one can't send (EPERM).
 /// To be called before bind(2) and connect(2). Accepted sockets inherit it.
 ///
-/// We never open what is attached, but the kernel holds it until the message is read, and closes it
+/// If nobody opens what is attached, the kernel holds it until the message is read, and closes it
 /// in the thread that reads. That waits as long as the sender likes if it is a TCP socket with
 /// unsent bytes and SO_LINGER (socket(7)), which stops a whole loop. SO_PASSRIGHTS came with Linux
-/// 6.16; on older kernels and on other systems there is no cure, so an error is no failure.
+/// 6.16; on older kernels and on other systems an error is no failure: see [`Strangers`].
 pub(super) fn refuse_descriptors(socket: impl AsFd) {
     admit_descriptors(socket, false);
 }
@@ -171,13 +171,15 @@ pub(super) fn take_descriptors(socket: impl AsFd) {
     admit_descriptors(socket, true);
 }
 
+/// Not in libc 0.2 yet: asm-generic/socket.h, which only SPARC differs from.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SO_PASSRIGHTS: libc::c_int =
+    if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn admit_descriptors(socket: impl AsFd, admits: bool) {
     use std::os::fd::AsRawFd;
 
-    /// Not in libc 0.2 yet: asm-generic/socket.h, which only SPARC differs from.
-    const SO_PASSRIGHTS: libc::c_int =
-        if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) { 0x5c } else { 83 };
     let value = libc::c_int::from(admits);
     // SAFETY: `value` is a local int, and its size is given; the socket is borrowed, so open.
     let status = unsafe {
@@ -192,6 +194,48 @@ fn admit_descriptors(socket: impl AsFd, admits: bool) {
     if status != 0 {
         log::trace!("whether descriptors come can't be said: {}", io::Error::last_os_error());
     }
+}
+
+/// Whether anybody may attach descriptors to what is sent to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strangers {
+    /// None come.
+    KeptOut,
+    /// Some may. Who reads takes them, and has them [closed](super::disposal) elsewhere.
+    MayCome,
+}
+
+impl Strangers {
+    /// As it is with this socket, and with those that it accepts.
+    pub(super) fn at(socket: impl AsFd, transport: Transport) -> Strangers {
+        match transport {
+            Transport::Unix if admits_descriptors(socket) => Strangers::MayCome,
+            Transport::Unix | Transport::Parent | Transport::Tcp => Strangers::KeptOut,
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn admits_descriptors(socket: impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+
+    let (mut value, mut length): (libc::c_int, _) = (1, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: `value` and `length` are locals, and the second is the size of the first; the socket is borrowed, so open.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    status != 0 || value != 0
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn admits_descriptors(_socket: impl AsFd) -> bool {
+    true
 }
 
 /// Nothing to be done here.

@@ -16,7 +16,7 @@ use super::executable::{self, Executable};
 use super::names;
 use super::owned::Owned;
 use super::passing;
-use super::socket::{self, Transport};
+use super::socket::{self, Strangers, Transport};
 use crate::Carried;
 use crate::peer::{Address, Group, Peer};
 
@@ -27,6 +27,7 @@ use crate::peer::{Address, Group, Peer};
 pub struct Stream {
     socket: OwnedFd,
     transport: Transport,
+    strangers: Strangers,
 }
 
 impl Stream {
@@ -39,8 +40,8 @@ impl Stream {
     pub const SHORT_READ_DRAINS: bool = true;
 
     /// `socket` is connected, non-blocking and close-on-exec.
-    pub(super) fn new(socket: OwnedFd, transport: Transport) -> Stream {
-        Stream { socket, transport }
+    pub(super) fn new(socket: OwnedFd, transport: Transport, strangers: Strangers) -> Stream {
+        Stream { socket, transport, strangers }
     }
 
     /// Of a descriptor that the program has already. It becomes non-blocking, which concerns all copies
@@ -58,7 +59,8 @@ impl Stream {
     pub fn from_owned(owned: Owned) -> io::Result<Stream> {
         let (socket, transport) = owned.into_connection()?;
         socket.set_nonblocking(true)?;
-        Ok(Stream::new(socket.into(), transport))
+        let strangers = Strangers::at(&socket, transport);
+        Ok(Stream::new(socket.into(), transport, strangers))
     }
 
     pub(super) fn is_unix(&self) -> bool {
@@ -99,6 +101,9 @@ impl Stream {
     /// [`io::ErrorKind::WouldBlock`] when nothing has arrived, [`io::ErrorKind::ConnectionReset`]
     /// when the peer has gone without reading everything.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.strangers == Strangers::MayCome {
+            return Ok(retry_on_intr(|| passing::receive_bytes(&self.socket, buf, RecvFlags::empty()))?);
+        }
         Ok(retry_on_intr(|| socket::recv(&self.socket, buf, RecvFlags::empty()))?)
     }
 
@@ -109,7 +114,19 @@ impl Stream {
     ///
     /// As [`Stream::read`]; `buf` then holds what it held.
     pub fn read_append(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        if self.strangers == Strangers::MayCome {
+            return self.append_read(buf, most);
+        }
         Ok(retry_on_intr(|| socket::recv_append(&self.socket, buf, most, RecvFlags::empty()))?)
+    }
+
+    #[cold]
+    fn append_read(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let length = buf.len();
+        buf.resize(length + most, 0);
+        let read = self.read(&mut buf[length..]);
+        buf.truncate(length + *read.as_ref().unwrap_or(&0));
+        read
     }
 
     /// Writes what the system takes, which may be less than `buf`.
@@ -132,7 +149,7 @@ impl Stream {
     }
 
     /// As [`Stream::read`], with what the peer has attached to what it sent. It ends where something is attached, so that
-    /// what comes belongs to the last bytes that were read. [`Stream::read`] itself has the system close what comes.
+    /// what comes belongs to the last bytes that were read. [`Stream::read`] itself has it [closed](crate::close_aside).
     ///
     /// # Errors
     ///
@@ -288,6 +305,10 @@ mod tests {
     use super::*;
     use crate::fault::{Answer, Call, script};
 
+    fn kept_out(socket: OwnedFd) -> Stream {
+        Stream::new(socket, Transport::Unix, Strangers::KeptOut)
+    }
+
     fn pair() -> (Stream, Stream) {
         rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
@@ -295,7 +316,7 @@ mod tests {
             rustix::net::SocketFlags::NONBLOCK,
             None,
         )
-        .map(|(near, far)| (Stream::new(near, Transport::Unix), Stream::new(far, Transport::Unix)))
+        .map(|(near, far)| (kept_out(near), kept_out(far)))
         .unwrap()
     }
 
@@ -303,6 +324,40 @@ mod tests {
     fn an_idle_stream_costs_little() {
         assert_eq!(size_of::<Stream>(), 8);
         assert_eq!(size_of::<Option<Stream>>(), 8);
+    }
+
+    /// As on a kernel without SO_PASSRIGHTS: what comes is closed, and none of the bytes are lost.
+    #[test]
+    fn what_strangers_attach_to_bytes_is_closed() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        let strangers = Strangers::at(&far, Transport::Unix);
+        assert_eq!(strangers, Strangers::MayCome, "nobody has kept them out");
+        let mut far = Stream::new(far.into(), Transport::Unix, strangers);
+        for most in [1, 2, 100] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            for _ in 0..5 {
+                let those = [0; 16].map(|_| Attachment::from(writer.try_clone().unwrap()));
+                let sent = passing::send_all(&near, &[IoSlice::new(b"abc")], &those, SendFlags::empty());
+                assert_eq!(sent, Ok(3));
+            }
+            drop(writer);
+            let (mut got, mut buffer) = (Vec::new(), [0; 100]);
+            while got.len() < 15 {
+                if got.len() % 2 == 0 {
+                    let count = far.read(&mut buffer[..most]).unwrap();
+                    got.extend_from_slice(&buffer[..count]);
+                } else {
+                    far.read_append(&mut got, most).unwrap();
+                }
+            }
+            assert_eq!(got, b"abc".repeat(5));
+            // Which ends when nobody has any of them any more.
+            assert_eq!(io::Read::read(&mut reader, &mut [0]).unwrap(), 0);
+        }
+        let mut kept = vec![7];
+        let error = far.read_append(&mut kept, 10).unwrap_err();
+        assert_eq!((error.kind(), kept), (io::ErrorKind::WouldBlock, vec![7]));
     }
 
     #[test]

@@ -108,7 +108,7 @@ mod wait;
 
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
-pub use attachment::{Attachment, PeerProcess, carries_attachments};
+pub use attachment::{Attachment, PeerProcess, carries_attachments, close_aside};
 pub use channel::Channel;
 pub use child::ChildProcess;
 pub use datagram::Datagrams;

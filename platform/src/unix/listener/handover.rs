@@ -15,7 +15,7 @@ use super::super::owned::Owned;
 use super::super::passing;
 use super::super::rights::Rights;
 use super::super::socket;
-use super::super::socket::{Buffers, Transport};
+use super::super::socket::{Buffers, Strangers, Transport};
 use super::super::stream::Stream;
 use super::{Listener, Standing};
 use crate::{BindOptions, Endpoint};
@@ -96,12 +96,14 @@ impl Listener {
             location.map(|location| BoundPath::take_over(location, role, Rights::of(options), &theirs));
         // As a listener's is already. It concerns all copies.
         socket.set_nonblocking(true)?;
+        let strangers = Strangers::at(&socket, transport);
         Ok(Listener {
             file: file.transpose()?,
             socket,
             former: Vec::new(),
             standing: Standing::Open,
             transport,
+            strangers,
             buffers: Buffers::of(options),
             endpoint: endpoint.clone(),
         })
@@ -123,6 +125,7 @@ impl Listener {
             true => socket::take_descriptors(&self.socket),
             false => socket::refuse_descriptors(&self.socket),
         }
+        self.strangers = Strangers::at(&self.socket, self.transport);
         Role::listener(options).start(&self.socket).and(file)
     }
 }
