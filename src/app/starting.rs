@@ -7,13 +7,14 @@
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sidewire_platform::{Busy, Endpoint, EndpointKind, Program, StartLock, Started};
 
 use crate::client::{Client, Connect, Effort, Summons};
 use crate::error::{Error, Kind, RefusedBy, Result};
 use crate::random::random_id;
+use crate::recorder;
 use sidewire_wire::ResultCode;
 
 /// How long it may take until a server serves that is started, unless it is said.
@@ -114,7 +115,8 @@ impl Connect {
     ///
     /// # Errors
     /// [`open`](Connect::open) then fails also with [`is_not_started`](Error::is_not_started) (there is no such
-    /// program, or it ended before it served), [`is_timeout`](Error::is_timeout) (it does not listen in time; the
+    /// program, or it ended before it served; the text then says what it [was at](crate::recorder), if it is a server of
+    /// Sidewire's that has listened anywhere), [`is_timeout`](Error::is_timeout) (it does not listen in time; the
     /// text says whose process it is), and [`is_invalid_input`](Error::is_invalid_input) for endpoints whose server
     /// can't be started: those of other machines, and datagrams.
     ///
@@ -225,9 +227,24 @@ enum State {
     /// Nobody else is. It is looked once more, since somebody may have been just before.
     Looking(StartLock),
     /// The program is there.
-    Waiting { lock: StartLock, started: Started },
+    Waiting { lock: StartLock, launched: Launched },
     /// It has ended. Perhaps since somebody else serves, who knows nothing of our lock.
-    Ended(Started),
+    Ended(Launched),
+}
+
+/// The program that was started.
+struct Launched {
+    process: Started,
+    /// When it was about to be.
+    begun: SystemTime,
+}
+
+impl Launched {
+    /// What it is at, or was when it ended, as an addition to what is said of it.
+    fn doing(&self) -> String {
+        let doing = recorder::doing(self.process.pid(), self.begun);
+        doing.map(|doing| format!("; it {doing}")).unwrap_or_default()
+    }
 }
 
 impl Effort for Trying {
@@ -276,30 +293,31 @@ impl Trying {
                 return Err(Error::starting(&self.endpoint, Kind::TimedOut).with_more("nobody listens"));
             }
             State::Looking(lock) => {
-                let started = self.start()?;
-                log::info!("{}: started {}, process {}", self.endpoint, self.name, started.pid());
-                lock.tell(Busy::Starting(started.pid()));
+                let launched = self.start()?;
+                let pid = launched.process.pid();
+                log::info!("{}: started {}, process {pid}", self.endpoint, self.name);
+                lock.tell(Busy::Starting(pid));
                 self.pause = FIRST_PAUSE;
-                State::Waiting { lock, started }
+                State::Waiting { lock, launched }
             }
-            State::Waiting { lock, mut started } => {
-                let ended =
-                    started.try_wait().map_err(|error| Error::starting_failed(&self.endpoint, error))?;
-                if ended.is_some() {
-                    State::Ended(started)
+            State::Waiting { lock, mut launched } => {
+                let ended = launched.process.try_wait();
+                if ended.map_err(|error| Error::starting_failed(&self.endpoint, error))?.is_some() {
+                    State::Ended(launched)
                 } else if self.is_over() {
-                    return Err(self.end(started));
+                    return Err(self.end(launched));
                 } else {
                     self.rest();
-                    State::Waiting { lock, started }
+                    State::Waiting { lock, launched }
                 }
             }
-            State::Ended(mut started) => {
-                let (name, pid, status) = (&self.name, started.pid(), started.try_wait().unwrap_or_default());
+            State::Ended(mut launched) => {
+                let status = launched.process.try_wait().unwrap_or_default();
+                let (name, pid, doing) = (&self.name, launched.process.pid(), launched.doing());
                 let ended =
                     status.map_or_else(|| "has ended".into(), |status| format!("has ended: {status}"));
                 let error = Error::starting(&self.endpoint, Kind::NotStarted).with_end(status, Vec::new());
-                return Err(error.with_more(&format!("{name}, process {pid}, {ended}")));
+                return Err(error.with_more(&format!("{name}, process {pid}, {ended}{doing}")));
             }
         };
         Ok(())
@@ -333,22 +351,26 @@ impl Trying {
         Err(Error::starting(&self.endpoint, Kind::InvalidInput(text.into())))
     }
 
-    fn start(&self) -> Result<Started> {
+    fn start(&self) -> Result<Launched> {
         let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = SystemTime::now();
         program
             .start()
+            .map(|process| Launched { process, begun })
             .map_err(|error| Error::server_not_started(&self.endpoint, error).with_more(&self.name))
     }
 
     /// The program has had its time.
-    fn end(&self, mut started: Started) -> Error {
-        let (name, pid, within) = (&self.name, started.pid(), self.within);
-        let became = match started.kill() {
+    fn end(&self, mut launched: Launched) -> Error {
+        let (name, pid, within, doing) = (&self.name, launched.process.pid(), self.within, launched.doing());
+        let became = match launched.process.kill() {
             Ok(()) => "was ended".into(),
             Err(error) => format!("can't be ended: {error}"),
         };
         let error = Error::starting(&self.endpoint, Kind::TimedOut);
-        error.with_more(&format!("{name}, process {pid}, does not listen within {within:?}, and {became}"))
+        error.with_more(&format!(
+            "{name}, process {pid}, does not listen within {within:?}, and {became}{doing}"
+        ))
     }
 
     fn wait_in_vain(&self, busy: Busy) -> Error {

@@ -11,6 +11,14 @@ use super::writing::NOBODY;
 /// Records that are told of a ring. It has room for twice as many: what is written while it is read takes the place of others.
 const TOLD: u64 = 1024;
 
+/// What a process that was started no earlier than that is at, or was when it died, as the recorders of its servers tell.
+pub(crate) fn doing(pid: u32, begun: SystemTime) -> Option<String> {
+    let mut its = Recording::of_process(pid);
+    // Not of one that had its number before.
+    its.retain(|recording| recording.started() >= begun);
+    its.iter().find_map(Recording::doing_now).or_else(|| its.iter().rev().find_map(Recording::doing))
+}
+
 /// What a server's recorder has kept: of one that runs, as of now, or of one that did not end in order.
 ///
 /// It is what a process of the same user has left there: texts are cut and escaped, and numbers may be any.

@@ -39,6 +39,7 @@ mod writing;
 pub use found::Recording;
 pub use record::{Record, RecordKind, RecordState};
 
+pub(crate) use found::doing;
 pub(crate) use kept::{Label, begin, sweep};
 pub(crate) use record::Ran;
 pub(crate) use writing::{Begun, NOBODY, Recorder};

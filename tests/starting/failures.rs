@@ -21,6 +21,18 @@ fn a_program_that_ends_before_it_serves_says_how() {
     assert_eq!(place.connect_only().presence().expect("a look"), Presence::Absent);
 }
 
+/// One that serves somewhere has a recorder, of which the error tells.
+#[test]
+fn a_program_that_dies_before_it_serves_says_at_what() {
+    let _watchdog = watchdog(120);
+    let place = Place::at(fresh("local"));
+    let error = place.connect_with(&format!("dies {}", fresh("local"))).open().expect_err("nobody serves");
+    assert!(error.is_not_started(), "{error}");
+    assert_eq!(error.exit_status().and_then(|status| status.code()), Some(9));
+    let text = error.to_string();
+    assert!(text.contains("; it was in the handler of type 7 (call ") && text.contains(" ago"), "{text}");
+}
+
 #[test]
 fn a_program_that_is_not_there() {
     let _watchdog = watchdog(60);

@@ -144,6 +144,7 @@ fn plays_its_role() {
     place.leave_trace(&role);
     match role.split_once(' ').unwrap_or((&role, "")) {
         ("exits", status) => exit(status.parse().expect("a status")),
+        ("dies", elsewhere) => die_in_a_handler(elsewhere),
         ("sleeps", _) => std::thread::sleep(Duration::from_secs(600)),
         ("serve", idle) => serve(&place, Duration::from_millis(idle.parse().expect("milliseconds"))),
         ("start", other) => {
@@ -162,6 +163,15 @@ fn plays_its_role() {
         _ => panic!("no such role: {role}"),
     }
     exit(0);
+}
+
+/// Serves elsewhere, and ends in the handler of a call of its own.
+fn die_in_a_handler(elsewhere: &str) {
+    let mut server = Server::new(());
+    server.on(7, |(), _, _| exit(9));
+    let bound = server.listen(elsewhere).expect("listen");
+    std::thread::spawn(move || Client::connect(bound).and_then(|client| client.call(7, "")));
+    server.run().expect("a server");
 }
 
 /// A server that no other may meet, as one that has a database open.

@@ -11,7 +11,7 @@ use super::draining::Draining;
 use super::keeping::Keeping;
 use crate::client::{Contact, Fate};
 use crate::error::{Error, Kind};
-use crate::recorder::Recording;
+use crate::recorder;
 use sidewire_wire::Executed;
 
 /// How long a process may live on when its channel has ended, which it may do on its way out.
@@ -194,10 +194,7 @@ impl Run {
 
     /// What it is at, or was when it died, as the recorder of its server tells.
     pub(super) fn doing(&self) -> Option<String> {
-        // Not of a process that had its number before.
-        let mut ours = Recording::of_process(self.id());
-        ours.retain(|recording| recording.started() >= self.begun);
-        ours.iter().find_map(Recording::doing_now).or_else(|| ours.iter().rev().find_map(Recording::doing))
+        recorder::doing(self.id(), self.begun)
     }
 
     /// Asks it, through its channel, to end; `false` if there is none yet.
