@@ -17,12 +17,12 @@ use mio::{Interest, Token};
 
 use super::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
-    ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
-    PollDescriptor, Program, Recording, Registry, Reserve, StartLock, Started, Stream, Waker,
+    ExpectedProcess, ForeignProcess, InstanceLock, Listener, Mapped, Owned, ParentChannel, PeerProcess, Poll,
+    PollDescriptor, Program, Registry, Reserve, StartLock, Started, Stream, Waker,
 };
 use crate::{
-    Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, RecordingFile, Ring,
-    SendBuffer, StopSignals, User,
+    Address, BindOptions, Busy, Carried, Claim, Endpoint, Group, Notice, Peer, Received, Recording,
+    RecordingFile, Ring, SendBuffer, StopSignals, User,
 };
 
 /// What threads may do: hand each of these to another thread, and share it, wherever we run.
@@ -267,6 +267,10 @@ const _: fn(&str, &[u8]) -> io::Result<Recording> = Recording::create;
 const _: fn(&Recording) -> &Ring = Recording::ring;
 const _: fn(&Recording) -> Option<&Path> = Recording::path;
 const _: fn(&Recording, &[u8]) -> io::Result<()> = Recording::describe;
+const _: fn(&str, &[u8]) -> io::Result<Mapped> = Mapped::create;
+const _: fn(&Mapped) -> &Ring = Mapped::ring;
+const _: fn(&Mapped) -> &Path = Mapped::path;
+const _: fn(&Mapped, &[u8]) -> io::Result<()> = Mapped::describe;
 const _: fn(Option<u32>) -> Vec<RecordingFile> = super::recordings;
 
 const _: fn() -> io::Result<Reserve> = Reserve::new;

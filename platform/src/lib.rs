@@ -147,7 +147,7 @@ pub use os::AsyncChannel;
 pub use os::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
     ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,
-    PollDescriptor, Program, Recording, Registry, Reserve, StartLock, Started, Stream, Waker, activated,
+    PollDescriptor, Program, Registry, Reserve, StartLock, Started, Stream, Waker, activated,
     allow_foreground, carries_attachments, close_aside, create_private_file, current_integrity, current_user,
     datagram_schemes, decode_text, descriptor_limit, encode_text, is_descriptor_limit, local_endpoints,
     raise_descriptor_limit, read_private_file, recordings, standard_error, stream_schemes, tell_manager,
@@ -156,7 +156,7 @@ pub use os::{
 #[cfg(feature = "cli")]
 pub use os::{has_standard_input, has_standard_output};
 pub use peer::{Address, Credentials, Group, Peer, Sid, User};
-pub use recording::{RING_RECORDS, RecordCells, RecordingFile, Ring};
+pub use recording::{RING_RECORDS, RecordCells, Recording, RecordingFile, Ring};
 pub use spin::Look;
 pub use start::Busy;
 pub use stop::StopSignals;

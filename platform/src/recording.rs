@@ -1,11 +1,17 @@
 //! What a recording is on all systems: a ring of records, and the file that it may lie in.
 
 use std::ffi::OsStr;
+#[cfg(any(unix, windows))]
+use std::ffi::c_void;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+#[cfg(any(unix, windows))]
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::SystemTime;
+
+use crate::os::Mapped;
 
 /// Records that a ring has room for.
 pub const RING_RECORDS: usize = 2048;
@@ -52,11 +58,118 @@ impl RecordCells {
 
 const _: () = assert!(size_of::<RecordCells>() == RecordCells::BYTES);
 
-/// A ring of zeros, in a box of its own.
-pub(crate) fn boxed() -> Box<Ring> {
-    // Not on the stack first, which may be small.
-    let ring: Vec<RecordCells> = std::iter::repeat_with(RecordCells::default).take(RING_RECORDS).collect();
-    ring.try_into().unwrap_or_else(|_| unreachable!("it has that length"))
+/// A ring of records that one thread writes.
+#[derive(Debug)]
+pub struct Recording(Memory);
+
+/// Where the ring lies.
+#[derive(Debug)]
+enum Memory {
+    /// In a box of our own.
+    Boxed(Box<Ring>),
+    /// In a file of the user's.
+    Mapped(Mapped),
+}
+
+impl Recording {
+    /// One that ends with the process.
+    #[must_use]
+    pub fn in_memory() -> Recording {
+        // Not on the stack first, which may be small.
+        let ring: Vec<_> = std::iter::repeat_with(RecordCells::default).take(RING_RECORDS).collect();
+        Recording(Memory::Boxed(ring.try_into().unwrap_or_else(|_| unreachable!("it has that length"))))
+    }
+
+    /// One in a file, which others of this user find by [`recordings`](crate::recordings), also when this process has been
+    /// killed, and which is gone when this is dropped; not if that is because its thread panics. `name` becomes a part of the file's name,
+    /// `text` is what it says of itself, of which it takes about 4,000 bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of creating, locking and mapping it; that there is no folder for it, or no room: that is
+    /// reserved now, so that none is missing later.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: where `local:` sockets are, mode 0600; Linux: if that is a tmpfs, ext2 to ext4, or XFS, since others may lack room later.
+    /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a descriptor of this user and SYSTEM, and of nobody
+    /// else. Of an elevated process it is that folder in SYSTEM's profile, which ordinary ones can't change.
+    pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
+        Mapped::create(name, text).map(|mapped| Recording(Memory::Mapped(mapped)))
+    }
+
+    /// Its records.
+    #[inline]
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        match &self.0 {
+            Memory::Boxed(ring) => ring,
+            Memory::Mapped(mapped) => mapped.ring(),
+        }
+    }
+
+    /// Where its file is, if it has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Memory::Boxed(_) => None,
+            Memory::Mapped(mapped) => Some(mapped.path()),
+        }
+    }
+
+    /// Says something else of itself.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of writing.
+    pub fn describe(&self, text: &[u8]) -> io::Result<()> {
+        match &self.0 {
+            Memory::Boxed(_) => Ok(()),
+            Memory::Mapped(mapped) => mapped.describe(text),
+        }
+    }
+}
+
+/// The ring in a whole file that a system has mapped.
+#[derive(Debug)]
+#[cfg(any(unix, windows))]
+pub(crate) struct View(NonNull<Ring>);
+
+// SAFETY: the memory belongs to no thread, and is there as long as this value (see `View::at`); all that is done with it
+// goes through atomics.
+#[cfg(any(unix, windows))]
+unsafe impl Send for View {}
+// SAFETY: as above.
+#[cfg(any(unix, windows))]
+unsafe impl Sync for View {}
+
+#[cfg(any(unix, windows))]
+impl View {
+    /// Of the file that is mapped at `start`. `None`: there is nothing.
+    ///
+    /// # Safety
+    ///
+    /// [`FILE`] bytes are mapped there, to be read and written, at the beginning of a page, and whoever has this unmaps them
+    /// when he drops it, and no earlier.
+    pub(crate) unsafe fn at(start: *mut c_void) -> Option<View> {
+        let start = NonNull::new(start)?;
+        // SAFETY: the header lies in what is mapped.
+        let ring = unsafe { start.byte_add(HEADER) };
+        Some(View(ring.cast()))
+    }
+
+    #[inline]
+    pub(crate) fn ring(&self) -> &Ring {
+        // SAFETY: what is mapped is there as long as this. The ring behind the header is aligned, as pages and the header are,
+        // and every pattern of bits is one of its values.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Where the file begins.
+    pub(crate) fn start(&self) -> *mut c_void {
+        // SAFETY: the ring lies that far behind the start of what is mapped.
+        unsafe { self.0.byte_sub(HEADER) }.as_ptr().cast()
+    }
 }
 
 /// A whole header with this text.
@@ -187,6 +300,14 @@ impl RecordingFile {
 #[cfg(all(test, any(unix, windows)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_in_memory_is_a_ring_and_nothing_else() {
+        let recording = Recording::in_memory();
+        recording.ring()[RING_RECORDS - 1].wide()[0].store(1, std::sync::atomic::Ordering::Relaxed);
+        recording.describe(b"nothing").unwrap();
+        assert_eq!(recording.path(), None);
+    }
 
     #[test]
     fn a_name_leads_nowhere_else() {

@@ -3,8 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
-use std::ptr::{self, NonNull};
+use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, process, thread};
 
@@ -17,25 +17,16 @@ use super::folders::Folders;
 use super::identity::euid;
 #[cfg(test)]
 use crate::fault::{self, Call};
-use crate::recording::{self, FILE, HEADER, RecordingFile, Ring};
+use crate::recording::{self, FILE, RecordingFile, Ring, View};
 
-/// A ring of records that one thread writes.
+/// The file of a recording, in memory.
 #[derive(Debug)]
-pub struct Recording {
-    /// In `memory`.
-    ring: NonNull<Ring>,
-    memory: Memory,
+pub(crate) struct Mapped {
+    view: View,
+    placed: Placed,
 }
 
-/// Where the ring lies.
-#[derive(Debug)]
-enum Memory {
-    /// In a box of our own.
-    Boxed,
-    Mapped(Placed),
-}
-
-/// A file that is mapped.
+/// A file that is to be mapped.
 #[derive(Debug)]
 struct Placed {
     /// Locked as long as it is open, here or in a child that was forked.
@@ -45,38 +36,13 @@ struct Placed {
     maker: u32,
 }
 
-// SAFETY: the memory belongs to this value and to no thread, and is there until it is dropped; all that is done with it
-// goes through atomics.
-unsafe impl Send for Recording {}
-// SAFETY: as above.
-unsafe impl Sync for Recording {}
-
-impl Recording {
-    /// One that ends with the process.
-    #[must_use]
-    pub fn in_memory() -> Recording {
-        Recording { ring: NonNull::from(Box::leak(recording::boxed())), memory: Memory::Boxed }
+impl Mapped {
+    /// See [`Recording::create`](crate::Recording::create).
+    pub(crate) fn create(name: &str, text: &[u8]) -> io::Result<Mapped> {
+        Mapped::create_in(&Folders::of_this_process(), name, text)
     }
 
-    /// One in a file, which others of this user find by [`recordings`](crate::recordings), also when this process has been
-    /// killed, and which is gone when this is dropped; not if that is because its thread panics. `name` becomes a part of the file's name,
-    /// `text` is what it says of itself, of which it takes about 4,000 bytes.
-    ///
-    /// # Errors
-    ///
-    /// What the system says of creating, locking and mapping it; that there is no folder for it, or no room: that is
-    /// reserved now, so that none is missing later.
-    ///
-    /// # Platform-specific behavior
-    ///
-    /// Unix: where `local:` sockets are, mode 0600; Linux: if that is a tmpfs, ext2 to ext4, or XFS, since others may lack room later.
-    /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a
-    /// descriptor of this user and SYSTEM, and of nobody else.
-    pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
-        Recording::create_in(&Folders::of_this_process(), name, text)
-    }
-
-    fn create_in(folders: &Folders, name: &str, text: &[u8]) -> io::Result<Recording> {
+    fn create_in(folders: &Folders, name: &str, text: &[u8]) -> io::Result<Mapped> {
         let socket = folders.private_path("x")?;
         // Who writes beyond that is killed (SIGXFSZ).
         if getrlimit(Resource::Fsize).current.is_some_and(|most| most < FILE as u64) {
@@ -96,59 +62,35 @@ impl Recording {
             }
         };
         let placed = Placed { file, path, maker: process::id() };
-        let ring = placed.map(text)?;
-        Ok(Recording { ring, memory: Memory::Mapped(placed) })
+        Ok(Mapped { view: placed.map(text)?, placed })
     }
 
-    /// Its records.
     #[inline]
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        // SAFETY: `ring` points to a ring, of zeros at first, in memory that goes only with this value.
-        unsafe { self.ring.as_ref() }
+    pub(crate) fn ring(&self) -> &Ring {
+        self.view.ring()
     }
 
-    /// Where its file is, if it has one.
-    #[must_use]
-    pub fn path(&self) -> Option<&std::path::Path> {
-        match &self.memory {
-            Memory::Boxed => None,
-            Memory::Mapped(placed) => Some(&placed.path),
-        }
+    pub(crate) fn path(&self) -> &Path {
+        &self.placed.path
     }
 
-    /// Says something else of itself.
-    ///
-    /// # Errors
-    ///
-    /// What the system says of writing.
-    pub fn describe(&self, text: &[u8]) -> io::Result<()> {
-        match &self.memory {
-            Memory::Boxed => Ok(()),
-            Memory::Mapped(placed) => placed.file.write_all_at(&recording::header(text), 0),
-        }
+    pub(crate) fn describe(&self, text: &[u8]) -> io::Result<()> {
+        self.placed.file.write_all_at(&recording::header(text), 0)
     }
 }
 
-impl Drop for Recording {
+impl Drop for Mapped {
     fn drop(&mut self) {
-        match &self.memory {
-            // SAFETY: it was boxed, and nobody borrows it any more.
-            Memory::Boxed => drop(unsafe { Box::from_raw(self.ring.as_ptr()) }),
-            Memory::Mapped(_) => {
-                // SAFETY: this is what was mapped, and nobody borrows any of it any more.
-                let unmapped = unsafe { munmap(self.ring.as_ptr().byte_sub(HEADER).cast(), FILE) };
-                if let Err(error) = unmapped {
-                    log::debug!("unmapping a recording: {error}");
-                }
-            }
+        // SAFETY: this is what was mapped, and nobody borrows any of it any more.
+        if let Err(error) = unsafe { munmap(self.view.start(), FILE) } {
+            log::debug!("unmapping a recording: {error}");
         }
     }
 }
 
 impl Placed {
     /// Locks it first, so that nobody ever takes it for a dead server's.
-    fn map(&self, text: &[u8]) -> io::Result<NonNull<Ring>> {
+    fn map(&self, text: &[u8]) -> io::Result<View> {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
         ftruncate(&self.file, FILE as u64)?;
         // A page that the file system can't provide later would be a SIGBUS.
@@ -163,9 +105,8 @@ impl Placed {
         // SAFETY: the system chooses where, so nothing that is there is replaced. What we map is only used as atomics, of
         // which every pattern of bits is a value.
         let start = unsafe { mmap(ptr::null_mut(), FILE, access, MapFlags::SHARED, &self.file, 0) }?;
-        // SAFETY: the header lies in what was mapped. The ring behind it is aligned, as pages and the header are.
-        let ring = unsafe { start.byte_add(HEADER) };
-        NonNull::new(ring.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        // SAFETY: so much was mapped there, and is unmapped when a `Mapped` is dropped.
+        unsafe { View::at(start) }.ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
     /// Whether the path leads to our file still.
@@ -261,8 +202,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_while_it_is_there_and_gone_when_it_is_dropped() {
         let (root, folders) = folders();
-        let recording = Recording::create_in(&folders, "app", b"what it is").unwrap();
-        let path = recording.path().unwrap().to_owned();
+        let recording = Mapped::create_in(&folders, "app", b"what it is").unwrap();
+        let path = recording.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         let last = &recording.ring()[RING_RECORDS - 1];
         last.wide()[0].store(7, Relaxed);
@@ -284,8 +225,8 @@ mod tests {
     #[test]
     fn a_dead_ones_stays_until_it_is_removed() {
         let (root, folders) = folders();
-        let recording = Recording::create_in(&folders, "app", b"").unwrap();
-        let path = recording.path().unwrap().to_owned();
+        let recording = Mapped::create_in(&folders, "app", b"").unwrap();
+        let path = recording.path().to_owned();
         let bytes = fs::read(&path).unwrap();
         drop(recording);
         fs::write(&path, &bytes).unwrap();
@@ -312,13 +253,9 @@ mod tests {
     fn a_file_that_gets_no_room_is_not_left_behind() {
         let (root, folders) = folders();
         let script = fault::script(&[(Call::Reserve, Answer::Fails(libc::ENOSPC))]);
-        let error = Recording::create_in(&folders, "app", b"").unwrap_err();
+        let error = Mapped::create_in(&folders, "app", b"").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
         drop(script);
         assert_eq!(count(&root), 0);
-        let recording = Recording::in_memory();
-        recording.ring()[0].wide()[0].store(1, Relaxed);
-        recording.describe(b"nothing").unwrap();
-        assert_eq!(recording.path(), None);
     }
 }

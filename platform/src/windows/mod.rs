@@ -128,7 +128,8 @@ pub use owned::Owned;
 pub use poll::{Event, Events, Poll, PollDescriptor, Registry, Waker};
 pub use private::{create_private_file, read_private_file};
 pub use process::{Reserve, descriptor_limit, is_descriptor_limit, raise_descriptor_limit, standard_error};
-pub use recording::{Recording, recordings};
+pub(crate) use recording::Mapped;
+pub use recording::recordings;
 pub(crate) use signals::{give_signals_back, take_signals};
 #[cfg(feature = "cli")]
 pub use standard::{has_standard_input, has_standard_output};

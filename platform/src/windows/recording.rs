@@ -9,7 +9,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, thread};
 
@@ -28,28 +28,19 @@ use super::identity::current_integrity;
 use super::pipe::has_code;
 use super::private::{create_new, objection};
 use super::search::system_directory;
-use crate::recording::{self, FILE, HEADER, RecordingFile, Ring};
+use crate::recording::{self, FILE, RecordingFile, Ring, View};
 
 /// SECURITY_MANDATORY_MEDIUM_RID: the level of ordinary processes.
 const MEDIUM: u32 = 0x2000;
 
-/// A ring of records that one thread writes.
+/// The file of a recording, in memory.
 #[derive(Debug)]
-pub struct Recording {
-    /// In `memory`.
-    ring: NonNull<Ring>,
-    memory: Memory,
+pub(crate) struct Mapped {
+    view: View,
+    placed: Placed,
 }
 
-/// Where the ring lies.
-#[derive(Debug)]
-enum Memory {
-    /// In a box of our own.
-    Boxed,
-    Mapped(Placed),
-}
-
-/// A file that is mapped.
+/// A file that is to be mapped.
 #[derive(Debug)]
 struct Placed {
     /// Nobody else can open it for writing meanwhile, which is how others see that its server is there.
@@ -57,32 +48,9 @@ struct Placed {
     path: PathBuf,
 }
 
-// SAFETY: the memory belongs to this value and to no thread, and is there until it is dropped; all that is done with it
-// goes through atomics.
-unsafe impl Send for Recording {}
-// SAFETY: as above.
-unsafe impl Sync for Recording {}
-
-impl Recording {
-    /// One that ends with the process.
-    #[must_use]
-    pub fn in_memory() -> Recording {
-        Recording { ring: NonNull::from(Box::leak(recording::boxed())), memory: Memory::Boxed }
-    }
-
-    /// One in a file, which others of this user find by [`recordings`](crate::recordings), also when this process has been
-    /// killed, and which is gone when this is dropped; not if that is because its thread panics. `name` becomes a part of the file's name,
-    /// `text` is what it says of itself, of which it takes about 4,000 bytes.
-    ///
-    /// # Errors
-    ///
-    /// What the system says of creating and mapping it; that there is no folder for it, or no room.
-    ///
-    /// # Platform-specific behavior
-    ///
-    /// Windows: in the folder `Sidewire` below `%LOCALAPPDATA%`, with a descriptor of this user and SYSTEM, and of nobody
-    /// else. Of an elevated process it is that folder in SYSTEM's profile, which ordinary ones can't change. Unix: where `local:` sockets are, mode 0600.
-    pub fn create(name: &str, text: &[u8]) -> io::Result<Recording> {
+impl Mapped {
+    /// See [`Recording::create`](crate::Recording::create).
+    pub(crate) fn create(name: &str, text: &[u8]) -> io::Result<Mapped> {
         let folder =
             folder().ok_or_else(|| io::Error::other("there is no folder for it (%LOCALAPPDATA%)"))?;
         fs::create_dir_all(&folder)?;
@@ -99,7 +67,7 @@ impl Recording {
         };
         let mut placed = Placed { file, path };
         match placed.map(text) {
-            Ok(ring) => Ok(Recording { ring, memory: Memory::Mapped(placed) }),
+            Ok(view) => Ok(Mapped { view, placed }),
             Err(error) => {
                 placed.remove();
                 Err(error)
@@ -107,56 +75,32 @@ impl Recording {
         }
     }
 
-    /// Its records.
     #[inline]
-    #[must_use]
-    pub fn ring(&self) -> &Ring {
-        // SAFETY: `ring` points to a ring, of zeros at first, in memory that goes only with this value.
-        unsafe { self.ring.as_ref() }
+    pub(crate) fn ring(&self) -> &Ring {
+        self.view.ring()
     }
 
-    /// Where its file is, if it has one.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match &self.memory {
-            Memory::Boxed => None,
-            Memory::Mapped(placed) => Some(&placed.path),
-        }
+    pub(crate) fn path(&self) -> &Path {
+        &self.placed.path
     }
 
-    /// Says something else of itself.
-    ///
-    /// # Errors
-    ///
-    /// What the system says of writing.
-    pub fn describe(&self, text: &[u8]) -> io::Result<()> {
-        match &self.memory {
-            Memory::Boxed => Ok(()),
-            Memory::Mapped(placed) => placed.describe(text),
-        }
+    pub(crate) fn describe(&self, text: &[u8]) -> io::Result<()> {
+        self.placed.describe(text)
     }
 }
 
-impl Drop for Recording {
+impl Drop for Mapped {
     fn drop(&mut self) {
-        match &self.memory {
-            // SAFETY: it was boxed, and nobody borrows it any more.
-            Memory::Boxed => drop(unsafe { Box::from_raw(self.ring.as_ptr()) }),
-            Memory::Mapped(placed) => {
-                // SAFETY: the ring lies that far behind the start of what was mapped.
-                let start = unsafe { self.ring.as_ptr().byte_sub(HEADER) };
-                // SAFETY: this is the view that was mapped, and nobody borrows any of it any more.
-                unsafe { UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: start.cast() }) };
-                if !thread::panicking() {
-                    placed.remove();
-                }
-            }
+        // SAFETY: this is the view that was mapped, and nobody borrows any of it any more.
+        unsafe { UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.view.start() }) };
+        if !thread::panicking() {
+            self.placed.remove();
         }
     }
 }
 
 impl Placed {
-    fn map(&mut self, text: &[u8]) -> io::Result<NonNull<Ring>> {
+    fn map(&mut self, text: &[u8]) -> io::Result<View> {
         // Written, not only made that long: the room is there from now on.
         self.file.write_all(&[0; FILE])?;
         self.describe(text)?;
@@ -174,9 +118,8 @@ impl Placed {
         if view.Value.is_null() {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the header lies in the view. The ring behind it is aligned, as views and the header are.
-        let ring = unsafe { view.Value.byte_add(HEADER) };
-        NonNull::new(ring.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        // SAFETY: so much was mapped there, and is unmapped when a `Mapped` is dropped.
+        unsafe { View::at(view.Value) }.ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
     fn describe(&self, text: &[u8]) -> io::Result<()> {
@@ -240,8 +183,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_while_it_is_there_and_gone_when_it_is_dropped() {
-        let recording = Recording::create("app", b"what it is").unwrap();
-        let path = recording.path().unwrap().to_owned();
+        let recording = Mapped::create("app", b"what it is").unwrap();
+        let path = recording.path().to_owned();
         recording.ring()[RING_RECORDS - 1].wide()[0].store(7, Relaxed);
         let ours = || recordings(None).into_iter().find(|found| found.path() == path);
         let found = ours().expect("it is there");
