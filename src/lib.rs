@@ -116,7 +116,7 @@ mod reactor;
 pub mod recorder;
 mod server;
 mod signals;
-mod stats;
+pub mod stats;
 mod sync;
 #[cfg(feature = "token")]
 mod token;
@@ -149,7 +149,7 @@ pub use sidewire_platform::{
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
-pub use stats::{Histogram, Party, Stats, Usage};
+pub use stats::{Histogram, Stats};
 #[cfg(feature = "token")]
 pub use token::Token;
 

@@ -1,4 +1,4 @@
-//! What a server has done, as numbers of one moment.
+//! What a server has done, as numbers of one moment, and who holds how much of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
