@@ -554,3 +554,37 @@ fn an_unfinished_line_too_long_behind_a_full_turn_ends_its_stream() {
         running.stop().expect("the server ends well");
     }
 }
+
+/// A client for tasks that waited sent what it answers on the spot, to pings and to calls that it has no handler for, only
+/// when it next had something else to send: its server heard nothing.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_task_that_waits_answers_pings_and_what_nobody_handles() {
+    let _watchdog = watchdog(60);
+    let mut server = Server::new(());
+    let remote = server.remote().expect("a remote");
+    let peer = remote.clone();
+    server.on(1, move |(), request, reply| {
+        let (client, responder) = (peer.peer(request.connection().expect("a stream")), reply.defer()?);
+        Ok(client.call(9, "", PATIENCE, |(), answer| match answer {
+            Ok(answer) => responder.finish(answer.result_code(), ""),
+            Err(error) => responder.fail(error),
+        })?)
+    });
+    server.on(2, move |(), request, reply| {
+        let (client, responder) = (remote.peer(request.connection().expect("a stream")), reply.defer()?);
+        Ok(client.ping(PATIENCE, |(), answer| match answer {
+            Ok(_) => responder.reply("it lives"),
+            Err(error) => responder.fail(error),
+        })?)
+    });
+    let (running, bound) = start(server, [usual(&fresh("local"))]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let told = runtime.expect("a runtime").block_on(async {
+        let client = sidewire::tokio::Client::connect(&bound[0]).await.expect("connect");
+        let nobody = client.request(1).exchange("").await.expect("an answer");
+        (nobody.result_code(), client.call(2, "").await.expect("an answer").into_payload())
+    });
+    assert_eq!(told, (ResultCode::NO_HANDLER, b"it lives".to_vec()));
+    running.stop().expect("the server ends well");
+}

@@ -220,6 +220,8 @@ impl std::task::Wake for Bell {
         if state.caller.is_somebody_reading() {
             // If there is more than this reads, whoever is to read on was woken.
             let _ = connection.read_for_all(&mut state);
+            // What was read may have been answered on the spot: pings, and what nobody here has a handler for.
+            connection.send(&mut state);
         }
         // What is told is the application's, and the thread that rings is not.
         let told = catch_unwind(AssertUnwindSafe(|| drop(connection.tell_news(state))));
