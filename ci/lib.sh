@@ -7,7 +7,7 @@ job=
 
 # Debian's names; what the tests, the cross-build and the run under Wine need.
 # shellcheck disable=SC2034
-host_packages=(gcc libc6-dev python3 socat netcat-openbsd strace valgrind util-linux procps)
+host_packages=(gcc libc6-dev pkg-config python3 socat netcat-openbsd strace valgrind util-linux procps)
 # shellcheck disable=SC2034
 other_packages=(nodejs python3-pip python3-setuptools python3-wheel) # for libraries in other languages
 # shellcheck disable=SC2034
@@ -70,11 +70,14 @@ apt_get() {
         -o Dpkg::Use-Pty=0 "$@" </dev/null >>"$logs/apt.log" 2>&1
 }
 
-# need_cargo COMMAND...: builds those of cargo's commands that are missing, or fails and names them.
+# need_cargo COMMAND...: builds those of cargo's commands, and of others that cargo installs, that are missing, or fails and names them.
 need_cargo() {
     local command missing=()
     for command in "$@"; do
-        cargo "${command#cargo-}" --version >/dev/null 2>&1 || missing+=("$command")
+        case $command in
+            cargo-*) cargo "${command#cargo-}" --version ;;
+            *) PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin "$command" --version ;;
+        esac >/dev/null 2>&1 || missing+=("$command")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     step "cargo install --locked ${missing[*]}"

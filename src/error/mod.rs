@@ -294,8 +294,8 @@ impl Error {
     }
 
     /// Whether those bytes are no data but a text that explains the code.
-    #[cfg(feature = "serde")]
-    pub(crate) fn is_explanation(&self) -> bool {
+    #[must_use]
+    pub fn is_explanation(&self) -> bool {
         matches!(self.0.kind, Kind::Answered { is_text: true, .. })
     }
 

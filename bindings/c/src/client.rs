@@ -1,0 +1,219 @@
+//! Who asks.
+
+use std::ffi::{c_char, c_void};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use sidewire::RequestBuilder;
+
+use crate::codes::{SW_DEFAULT_TIMEOUT, SW_OK, Status};
+use crate::error::{Outcome, guard};
+use crate::later::{Events, Parts, Pending};
+use crate::options::ClientOptions;
+use crate::pointers::{Shared, bytes, place, share, text, time};
+use crate::response::Response;
+
+/// A connection to a server. Any number of threads may use it at a time: the one that waits reads for all. What the
+/// server asks (sw_client_options_on) is handled on threads that wait for something on this connection, and only there.
+pub struct Client {
+    client: Arc<sidewire::Client>,
+}
+
+impl Shared for Client {
+    type Inner = sidewire::Client;
+
+    fn inner(&self) -> &Arc<sidewire::Client> {
+        &self.client
+    }
+}
+
+fn shared(client: *const Client) -> Outcome<Arc<sidewire::Client>> {
+    share(client, "client")
+}
+
+/// With its time limit.
+fn request(client: &sidewire::Client, msg_type: u16, timeout_ms: u32) -> RequestBuilder<'_> {
+    match timeout_ms {
+        SW_DEFAULT_TIMEOUT => client.request(msg_type),
+        ms => client.request(msg_type).timeout(time(ms, None)),
+    }
+}
+
+/// Connects to a server, as "local:com.example.app", "unix:/path", "abstract:NAME", "pipe:NAME" or "tcp:HOST:PORT", and
+/// waits for its hello. options may be NULL: then it is a server of the same user, within 5 s.
+///
+/// Failures: SW_NOT_LISTENING, SW_REFUSED, SW_TIMED_OUT, SW_VERSION, SW_PROTOCOL, SW_PEER_GONE, SW_INVALID,
+/// SW_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_connect(
+    endpoint: *const c_char,
+    options: Option<&ClientOptions>,
+    client: Option<&mut MaybeUninit<*mut Client>>,
+) -> Status {
+    guard(|| {
+        let client = place(client, "the place for the client")?;
+        // SAFETY: C's caller gives a text that ends with a NUL.
+        let endpoint = unsafe { text(endpoint, "endpoint") }?;
+        let connect = sidewire::Connect::to(endpoint)?;
+        let connect = options.map_or(connect.clone(), |options| options.apply(connect));
+        client.put(Client { client: Arc::new(connect.open()?) });
+        Ok(SW_OK)
+    })
+}
+
+/// Calls: sends a request and waits for its reply, which is freed with sw_response_free. SW_OK means that the server has
+/// answered, with whatever result code: sw_response_rc. timeout_ms may be SW_DEFAULT_TIMEOUT.
+///
+/// Failures: SW_TIMED_OUT, SW_PEER_GONE, SW_CLOSED, SW_PROTOCOL; SW_INVALID also for more bytes than the server takes, and
+/// in a handler of the very server. sw_error_executed tells whether the request may have been executed.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_call(
+    client: *const Client,
+    msg_type: u16,
+    data: *const c_void,
+    len: usize,
+    timeout_ms: u32,
+    response: Option<&mut MaybeUninit<*mut Response>>,
+) -> Status {
+    guard(|| {
+        let response = place(response, "the place for the response")?;
+        let client = shared(client)?;
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        response.put(Response::whole(request(&client, msg_type, timeout_ms).exchange(data)?));
+        Ok(SW_OK)
+    })
+}
+
+/// Tells the server something that wants no reply. SW_OK means that it is on its way.
+///
+/// Failures: as sw_call.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_notify(client: *const Client, msg_type: u16, data: *const c_void, len: usize) -> Status {
+    guard(|| {
+        let client = shared(client)?;
+        // SAFETY: C's caller gives so many bytes.
+        client.notify(msg_type, unsafe { bytes(data, len) }?)?;
+        Ok(SW_OK)
+    })
+}
+
+/// Begins a call and goes on; sw_wait is for its reply, sw_pending_free for what is handed out here. Calls that are begun
+/// one after the other leave together as soon as somebody waits, or with sw_client_flush. The time limit runs from now on.
+///
+/// Failures: as sw_call.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_start(
+    client: *const Client,
+    msg_type: u16,
+    data: *const c_void,
+    len: usize,
+    timeout_ms: u32,
+    pending: Option<&mut MaybeUninit<*mut Pending>>,
+) -> Status {
+    guard(|| {
+        let pending = place(pending, "the place for the pending call")?;
+        let client = shared(client)?;
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        pending.put(Pending::new(request(&client, msg_type, timeout_ms).start(data)?));
+        Ok(SW_OK)
+    })
+}
+
+/// Begins a call whose reply may come in parts, which sw_parts_next takes. timeout_ms is how long each part may take; the
+/// whole may take as long as it likes. What is handed out here is freed with sw_parts_free.
+///
+/// Failures: as sw_call.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_stream(
+    client: *const Client,
+    msg_type: u16,
+    data: *const c_void,
+    len: usize,
+    timeout_ms: u32,
+    parts: Option<&mut MaybeUninit<*mut Parts>>,
+) -> Status {
+    guard(|| {
+        let parts = place(parts, "the place for the parts")?;
+        let client = shared(client)?;
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        parts.put(Parts::new(request(&client, msg_type, timeout_ms).stream(data)?));
+        Ok(SW_OK)
+    })
+}
+
+/// Subscribes to a topic, and waits for the answer. sw_events_next takes what comes; sw_events_free unsubscribes.
+///
+/// Failures: SW_ANSWERED if the server does not have the topic (sw_error_rc is SW_RC_NO_HANDLER); otherwise as sw_call.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_subscribe(
+    client: *const Client,
+    topic: u16,
+    events: Option<&mut MaybeUninit<*mut Events>>,
+) -> Status {
+    guard(|| {
+        let events = place(events, "the place for the events")?;
+        events.put(Events::new(shared(client)?.subscribe(topic)?));
+        Ok(SW_OK)
+    })
+}
+
+/// Sends what was begun and has not left, and waits until the system has taken it.
+///
+/// Failures: as sw_call.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_flush(client: *const Client) -> Status {
+    guard(|| {
+        shared(client)?.flush()?;
+        Ok(SW_OK)
+    })
+}
+
+/// Reads on this thread, and handles what the server asks, until the connection is over: for programs whose server has
+/// more to say to them than they to it. Others may call meanwhile. SW_OK: the server has said goodbye, or somebody has
+/// closed this.
+///
+/// Failures: any other end, as sw_call.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_run(client: *const Client) -> Status {
+    guard(|| {
+        shared(client)?.run()?;
+        Ok(SW_OK)
+    })
+}
+
+/// Starts a thread of this library's own that reads all the time, and on which handlers (sw_client_options_on) run from
+/// then on, too, besides on threads that wait. It ends with the client.
+///
+/// Failures: SW_SYSTEM if there is no such thread to be had.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_spawn_reader(client: *const Client) -> Status {
+    guard(|| {
+        shared(client)?.spawn_reader()?;
+        Ok(SW_OK)
+    })
+}
+
+/// Closes the connection, for all threads: what they wait for ends at once, with SW_CLOSED, and so does all that is begun
+/// later. The client stays to be freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_close(client: *const Client) -> Status {
+    guard(|| {
+        shared(client)?.close();
+        Ok(SW_OK)
+    })
+}
+
+/// Closes it and gives it back. Calls that were begun, parts and events that came of it end with it, and are still to be
+/// freed. No other thread may begin to use it meanwhile; one that waits in a call of it hears SW_CLOSED.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_free(client: Option<Box<Client>>) {
+    let _ = guard(|| {
+        if let Some(client) = client {
+            client.client.close();
+        }
+        Ok(SW_OK)
+    });
+}

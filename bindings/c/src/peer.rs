@@ -1,0 +1,85 @@
+//! What a server asks its clients.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use sidewire::PeerHandle;
+
+use crate::codes::{SW_OK, Status};
+use crate::error::{Failed, guard, guard_free};
+use crate::pointers::{User, bytes, given, time};
+use crate::response::Response;
+
+/// How long a client has to answer unless something else is said.
+const USUAL: Duration = Duration::from_secs(30);
+
+/// A client of a server, by which the server asks it something. Any number of threads may use it. It means nothing any more
+/// when the client has gone, and is still to be freed.
+pub struct Peer(PeerHandle<()>);
+
+/// Is told what a client has answered: status is SW_OK, and answer good until this returns; or status says why there is no
+/// answer, and answer is NULL; sw_error_text says more.
+pub type AnswerHandler = Option<extern "C" fn(user: *mut c_void, status: Status, answer: *const Response)>;
+
+impl Peer {
+    pub(crate) fn new(peer: PeerHandle<()>) -> Peer {
+        Peer(peer)
+    }
+}
+
+/// Asks the client. This does not wait: then is called once on the server's thread, like a handler, when the client has
+/// answered or it is known that it won't; never if this fails, or if the server is freed before it has run to its end.
+/// user is handed to it.
+///
+/// Failures: SW_FULL, SW_STOPPED. To then also SW_TIMED_OUT, SW_PEER_GONE, SW_INVALID for more bytes than the client takes.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_peer_call(
+    peer: Option<&Peer>,
+    msg_type: u16,
+    data: *const c_void,
+    len: usize,
+    timeout_ms: u32,
+    then: AnswerHandler,
+    user: *mut c_void,
+) -> Status {
+    guard(|| {
+        let then = given(then, "then")?;
+        let user = User::new(user);
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        let peer = &given(peer, "peer")?.0;
+        peer.call(msg_type, data, time(timeout_ms, Some(USUAL)), move |(), answer| match answer {
+            Ok(answer) => {
+                let answer = Response::answer(&answer);
+                then(user.pointer(), SW_OK, &raw const answer);
+            }
+            // So that sw_error_text says why, there.
+            Err(error) => then(user.pointer(), guard(|| Err(Failed::from(error))), std::ptr::null()),
+        })?;
+        Ok(SW_OK)
+    })
+}
+
+/// Tells the client something that wants no answer. It is dropped if the client has gone, or does not read.
+///
+/// Failures: SW_FULL, SW_STOPPED.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_peer_notify(
+    peer: Option<&Peer>,
+    msg_type: u16,
+    data: *const c_void,
+    len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        given(peer, "peer")?.0.notify(msg_type, data)?;
+        Ok(SW_OK)
+    })
+}
+
+/// Gives it back; the connection stays.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_peer_free(peer: Option<Box<Peer>>) {
+    guard_free(peer);
+}

@@ -1,0 +1,160 @@
+//! Answers that are given later, from any thread.
+
+use std::ffi::{c_char, c_void};
+use std::sync::Mutex;
+
+use sidewire::{Cancellation, Failure, PeerResponder, ReplyStream, ResultCode, Unsent};
+
+use crate::codes::{SW_FULL, SW_INVALID, SW_NOT_YET, SW_OK, SW_UNSUPPORTED, SW_UNWANTED, Status};
+use crate::error::{Failed, Outcome, guard, guard_free};
+use crate::pointers::{alone, bytes, given, patience};
+use crate::request::failure;
+
+/// Answers one request, once. It may be handed from thread to thread; two that answer at a time are told apart, and one of
+/// them hears SW_INVALID.
+pub struct Responder {
+    /// `None` when it has answered.
+    way: Mutex<Option<Way>>,
+    /// Of a server's: how it is heard that nobody waits any more.
+    cancellation: Option<Cancellation>,
+}
+
+enum Way {
+    Later(sidewire::Responder),
+    InParts(ReplyStream),
+    ToServer(PeerResponder),
+}
+
+impl Responder {
+    pub(crate) fn later(responder: sidewire::Responder) -> Responder {
+        let cancellation = Some(responder.cancellation());
+        Responder { way: Mutex::new(Some(Way::Later(responder))), cancellation }
+    }
+
+    pub(crate) fn in_parts(stream: ReplyStream) -> Responder {
+        let cancellation = Some(stream.cancellation());
+        Responder { way: Mutex::new(Some(Way::InParts(stream))), cancellation }
+    }
+
+    pub(crate) fn to_server(responder: PeerResponder) -> Responder {
+        Responder { way: Mutex::new(Some(Way::ToServer(responder))), cancellation: None }
+    }
+
+    fn answer(&self, how: impl FnOnce(Way)) -> Outcome<Status> {
+        let way = alone(&self.way, "this responder")?.take();
+        how(way.ok_or_else(|| Failed::invalid("the request was answered before"))?);
+        Ok(SW_OK)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        match &self.cancellation {
+            Some(cancellation) => cancellation.is_cancelled(),
+            None => match alone(&self.way, "this responder").as_deref() {
+                Ok(Some(Way::ToServer(responder))) => responder.is_cancelled(),
+                _ => false,
+            },
+        }
+    }
+}
+
+fn unsent(unsent: &Unsent) -> Failed {
+    let status = match unsent {
+        Unsent::Full => SW_FULL,
+        Unsent::Unwanted(_) => SW_UNWANTED,
+        _ => SW_INVALID,
+    };
+    Failed::new(status, &unsent.to_string())
+}
+
+/// Answers with a result code and a payload. That nobody waits for it any more is no failure. What is more than the caller
+/// takes is answered SW_RC_TOO_LARGE.
+///
+/// Failures: SW_INVALID if it has answered before.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_responder_finish(
+    responder: Option<&Responder>,
+    rc: i32,
+    data: *const c_void,
+    len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        let rc = ResultCode::new(rc);
+        given(responder, "responder")?.answer(|way| match way {
+            Way::Later(responder) => responder.finish(rc, data),
+            Way::InParts(stream) => stream.finish(rc, data),
+            Way::ToServer(responder) => responder.finish(rc, data),
+        })
+    })
+}
+
+/// Answers that it could not be done, as sw_reply_fail.
+///
+/// Failures: SW_INVALID if it has answered before.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_responder_fail(responder: Option<&Responder>, rc: i32, why: *const c_char) -> Status {
+    guard(|| {
+        let failure: Failure = failure(rc, why)?;
+        given(responder, "responder")?.answer(|way| match way {
+            Way::Later(responder) => responder.fail(failure),
+            Way::InParts(stream) => stream.fail(failure),
+            Way::ToServer(responder) => responder.fail(failure),
+        })
+    })
+}
+
+/// Sends one part of a reply in parts (sw_reply_stream). If as much as may wait does, this waits until the caller has taken
+/// some; on the server's own thread it says SW_FULL in place of that.
+///
+/// Failures: SW_FULL; SW_UNWANTED once nobody waits for the reply any more; SW_INVALID for more bytes than the caller takes,
+/// behind the answer, and if the reply is not in parts.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_responder_send(
+    responder: Option<&Responder>,
+    data: *const c_void,
+    len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: C's caller gives so many bytes.
+        let data = unsafe { bytes(data, len) }?;
+        let mut way = alone(&given(responder, "responder")?.way, "this responder")?;
+        match way.as_mut() {
+            Some(Way::InParts(stream)) => stream.send(data).map_err(|error| unsent(&error))?,
+            Some(_) => return Err(Failed::invalid("this reply is not in parts: sw_reply_stream")),
+            None => return Err(Failed::invalid("the request was answered before")),
+        }
+        Ok(SW_OK)
+    })
+}
+
+/// 1 if nobody waits for the answer any more: the caller has cancelled or gone, its time is over, or the server ends.
+/// Otherwise, and behind the answer, 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_responder_is_cancelled(responder: Option<&Responder>) -> i32 {
+    let mut is_cancelled = false;
+    let _ = guard(|| {
+        is_cancelled = given(responder, "responder")?.is_cancelled();
+        Ok(SW_OK)
+    });
+    i32::from(is_cancelled)
+}
+
+/// Waits until nobody waits for the answer any more, for at most timeout_ms: SW_OK. SW_NOT_YET: somebody does.
+///
+/// Failures: SW_UNSUPPORTED in a client, which can only ask.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_responder_wait_cancelled(responder: Option<&Responder>, timeout_ms: u32) -> Status {
+    guard(|| match &given(responder, "responder")?.cancellation {
+        Some(cancellation) => Ok(cancellation.wait(patience(timeout_ms)).map_or(SW_NOT_YET, |_why| SW_OK)),
+        None => {
+            Err(Failed::new(SW_UNSUPPORTED, "a client does not hear of it: ask sw_responder_is_cancelled"))
+        }
+    })
+}
+
+/// Gives it back. A request that was not answered is answered SW_RC_HANDLER_FAILED.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_responder_free(responder: Option<Box<Responder>>) {
+    guard_free(responder);
+}
