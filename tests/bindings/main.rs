@@ -7,4 +7,5 @@ mod util;
 
 mod c;
 mod node;
+mod pairs;
 mod python;
