@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /*
- * Sidewire: calls between the processes of one machine. README.md beside this file's folder has a client and a
- * server to begin with. Made of bindings/c by cbindgen: change it there.
+ * Sidewire: calls between the processes of one machine. bindings/c/README.md has a client and a server to begin with.
+ * Made of the sources there by cbindgen: change it there.
  *
  * Status: a function that can fail returns a sw_status: SW_OK, or SW_END and SW_NOT_YET where it says so, or a
  * failure (10 and above). Then sw_error_text() says in words what went wrong, for this thread. What a function hands
@@ -17,8 +17,8 @@
  * passed in are copied or used up before the function returns. Pointers that functions return (const char *) lie in the
  * object that was asked, and are good until that is freed.
  *
- * Threads: any thread may use any object unless its type says otherwise. No function here starts a thread that calls
- * the program back, but sw_client_spawn_reader and, for what signals do, sw_server_stop_on_signals, which calls nobody.
+ * Threads: any thread may use any object unless its type says otherwise. The program is called back on threads that are in
+ * a call of this library, and on no other, unless it asks for one with sw_client_spawn_reader.
  *
  * Misuse: NULL where an object is asked for, text that is not UTF-8, numbers out of range, a second answer to one
  * request, and an object that another thread is using where it may not are SW_INVALID, and nothing else happens. What
@@ -577,9 +577,11 @@ sw_status sw_client_options_timeout(sw_client_options *options, uint32_t timeout
 sw_status sw_client_options_call_timeout(sw_client_options *options, uint32_t timeout_ms);
 
 /*
- Both sides prove that they know the key in this file, which the server makes for its own user alone.
+ Both sides prove that they know the key in this file, which the server makes for its own user alone. It is read when the
+ client connects.
  */
-sw_status sw_client_options_token_file(sw_client_options *options, const char *file);
+sw_status sw_client_options_token_file(sw_client_options *options,
+                                       const char *file);
 
 /*
  What the application says of itself, of at most 128 bytes each, for the server to read.
@@ -599,8 +601,9 @@ sw_status sw_client_options_event_queue(sw_client_options *options,
                                         size_t bytes);
 
 /*
- Connects anew when the connection has ended, in at most so many attempts one after the other, within so long. Calls that
- may have been executed then still fail. Without this the connection's end is the client's.
+ Connects anew when the connection has ended, in at most so many attempts one after the other, and within so long
+ (SW_DEFAULT_TIMEOUT: a minute). Calls that may have been executed then still fail. Without this the connection's end is
+ the client's.
  */
 sw_status sw_client_options_reconnect(sw_client_options *options,
                                       uint32_t attempts,
@@ -633,7 +636,7 @@ sw_status sw_listen_options_access(sw_listen_options *options, uint32_t who);
 
 /*
  Serves only clients that prove that they know the key in this file, and proves the same to them. It is made, for this
- user alone, if it is not there.
+ user alone, if it is not there. It is read, or made, by sw_server_listen.
  */
 sw_status sw_listen_options_token_file(sw_listen_options *options,
                                        const char *file);
@@ -709,7 +712,7 @@ sw_status sw_server_options_idle_timeout(sw_server_options *options, uint32_t ti
 /*
  Asks the client. This does not wait: then is called once on the server's thread, like a handler, when the client has
  answered or it is known that it won't; never if this fails, or if the server is freed before it has run to its end.
- user is handed to it.
+ user is handed to it. timeout_ms: SW_DEFAULT_TIMEOUT is 30 s.
 
  Failures: SW_FULL, SW_STOPPED. To then also SW_TIMED_OUT, SW_PEER_GONE, SW_INVALID for more bytes than the client takes.
  */

@@ -35,7 +35,7 @@ fn shared(client: *const Client) -> Outcome<Arc<sidewire::Client>> {
 fn request(client: &sidewire::Client, msg_type: u16, timeout_ms: u32) -> RequestBuilder<'_> {
     match timeout_ms {
         SW_DEFAULT_TIMEOUT => client.request(msg_type),
-        ms => client.request(msg_type).timeout(time(ms, None)),
+        ms => client.request(msg_type).timeout(time(ms)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sidewire::{Access, App, Connect, ConnectionLimits, Limits, Listen, Reconnect, Token};
 
 use crate::codes::{
-    SW_ACCESS_ANYONE, SW_ACCESS_SAME_PROGRAM, SW_ACCESS_SAME_USER, SW_NO_TIMEOUT, SW_OK, Status,
+    SW_ACCESS_ANYONE, SW_ACCESS_SAME_PROGRAM, SW_ACCESS_SAME_USER, SW_DEFAULT_TIMEOUT, SW_OK, Status,
 };
 use crate::error::{Failed, Outcome, guard, guard_free};
 use crate::pointers::{User, given, text, time};
@@ -114,7 +114,12 @@ fn change<T>(options: Option<&mut T>, change: impl FnOnce(&mut T) -> Outcome<()>
     })
 }
 
-/// The key in this file. The path has to be absolute or mean the same as long as the options are used.
+/// A time limit that is set. `Some(None)`: to none.
+fn limit(ms: u32) -> Option<Option<Duration>> {
+    (ms != SW_DEFAULT_TIMEOUT).then(|| time(ms))
+}
+
+/// The key in this file.
 fn token(file: *const c_char) -> Outcome<Token> {
     // SAFETY: C's caller gives a text that ends with a NUL.
     Ok(Token::file(unsafe { text(file, "file") }?))
@@ -161,7 +166,7 @@ pub extern "C" fn sw_client_options_access(options: Option<&mut ClientOptions>, 
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_options_timeout(options: Option<&mut ClientOptions>, timeout_ms: u32) -> Status {
     change(options, |options| {
-        options.timeout = Some(time(timeout_ms, Some(Duration::from_secs(5))));
+        options.timeout = limit(timeout_ms);
         Ok(())
     })
 }
@@ -173,12 +178,13 @@ pub extern "C" fn sw_client_options_call_timeout(
     timeout_ms: u32,
 ) -> Status {
     change(options, |options| {
-        options.call_timeout = Some(time(timeout_ms, Some(Duration::from_secs(30))));
+        options.call_timeout = limit(timeout_ms);
         Ok(())
     })
 }
 
-/// Both sides prove that they know the key in this file, which the server makes for its own user alone.
+/// Both sides prove that they know the key in this file, which the server makes for its own user alone. It is read when the
+/// client connects.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_options_token_file(
     options: Option<&mut ClientOptions>,
@@ -222,8 +228,9 @@ pub extern "C" fn sw_client_options_event_queue(options: Option<&mut ClientOptio
     })
 }
 
-/// Connects anew when the connection has ended, in at most so many attempts one after the other, within so long. Calls that
-/// may have been executed then still fail. Without this the connection's end is the client's.
+/// Connects anew when the connection has ended, in at most so many attempts one after the other, and within so long
+/// (SW_DEFAULT_TIMEOUT: a minute). Calls that may have been executed then still fail. Without this the connection's end is
+/// the client's.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_options_reconnect(
     options: Option<&mut ClientOptions>,
@@ -231,8 +238,11 @@ pub extern "C" fn sw_client_options_reconnect(
     within_ms: u32,
 ) -> Status {
     change(options, |options| {
-        let within = time(within_ms, Some(Duration::from_secs(60))).unwrap_or(Duration::MAX);
-        options.reconnect = Some(Reconnect::new().attempts(attempts).within(within));
+        let reconnect = Reconnect::new().attempts(attempts);
+        options.reconnect = Some(match limit(within_ms) {
+            Some(within) => reconnect.within(within.unwrap_or(Duration::MAX)),
+            None => reconnect,
+        });
         Ok(())
     })
 }
@@ -276,7 +286,7 @@ pub extern "C" fn sw_listen_options_access(options: Option<&mut ListenOptions>, 
 }
 
 /// Serves only clients that prove that they know the key in this file, and proves the same to them. It is made, for this
-/// user alone, if it is not there.
+/// user alone, if it is not there. It is read, or made, by sw_server_listen.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_listen_options_token_file(
     options: Option<&mut ListenOptions>,
@@ -409,10 +419,7 @@ pub extern "C" fn sw_server_options_idle_timeout(
     timeout_ms: u32,
 ) -> Status {
     change(options, |options| {
-        options.limits.listener.connection.idle_timeout = match timeout_ms {
-            SW_NO_TIMEOUT => None,
-            ms => time(ms, None),
-        };
+        options.limits.listener.connection.idle_timeout = limit(timeout_ms).flatten();
         Ok(())
     })
 }

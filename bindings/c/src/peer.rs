@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidewire::PeerHandle;
 
-use crate::codes::{SW_OK, Status};
+use crate::codes::{SW_DEFAULT_TIMEOUT, SW_OK, Status};
 use crate::error::{Failed, guard, guard_free};
 use crate::pointers::{User, bytes, given, time};
 use crate::response::Response;
@@ -29,7 +29,7 @@ impl Peer {
 
 /// Asks the client. This does not wait: then is called once on the server's thread, like a handler, when the client has
 /// answered or it is known that it won't; never if this fails, or if the server is freed before it has run to its end.
-/// user is handed to it.
+/// user is handed to it. timeout_ms: SW_DEFAULT_TIMEOUT is 30 s.
 ///
 /// Failures: SW_FULL, SW_STOPPED. To then also SW_TIMED_OUT, SW_PEER_GONE, SW_INVALID for more bytes than the client takes.
 #[unsafe(no_mangle)]
@@ -45,10 +45,11 @@ pub extern "C" fn sw_peer_call(
     guard(|| {
         let then = given(then, "then")?;
         let user = User::new(user);
+        let timeout = if timeout_ms == SW_DEFAULT_TIMEOUT { Some(USUAL) } else { time(timeout_ms) };
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
         let peer = &given(peer, "peer")?.0;
-        peer.call(msg_type, data, time(timeout_ms, Some(USUAL)), move |(), answer| match answer {
+        peer.call(msg_type, data, timeout, move |(), answer| match answer {
             Ok(answer) => {
                 let answer = Response::answer(&answer);
                 then(user.pointer(), SW_OK, &raw const answer);

@@ -87,18 +87,17 @@ pub(crate) fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
 }
 
-/// How long, or `usual`.
-pub(crate) fn time(ms: u32, usual: Option<Duration>) -> Option<Duration> {
+/// How long. `None`: without a limit; so is what has no usual time and was to have that.
+pub(crate) fn time(ms: u32) -> Option<Duration> {
     match ms {
-        SW_NO_TIMEOUT => None,
-        SW_DEFAULT_TIMEOUT => usual,
+        SW_NO_TIMEOUT | SW_DEFAULT_TIMEOUT => None,
         ms => Some(Duration::from_millis(ms.into())),
     }
 }
 
-/// How long to wait for something that has no usual time.
+/// The same for whoever waits.
 pub(crate) fn patience(ms: u32) -> Duration {
-    time(ms, None).unwrap_or(Duration::MAX)
+    time(ms).unwrap_or(Duration::MAX)
 }
 
 /// The program's own pointer, handed back to it and never looked at.

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use sidewire::{Listen, Remote, WhenSlow};
 
-use crate::codes::{SW_END, SW_OK, SW_SLOW_DISCONNECT, SW_SLOW_DROP_NEWEST, SW_SLOW_KEEP_LATEST, Status};
+use crate::codes::{
+    SW_DEFAULT_TIMEOUT, SW_END, SW_OK, SW_SLOW_DISCONNECT, SW_SLOW_DROP_NEWEST, SW_SLOW_KEEP_LATEST, Status,
+};
 use crate::error::{Failed, Outcome, guard};
 use crate::options::{ListenOptions, ServerOptions};
-use crate::pointers::{Shared, User, alone, bytes, c_string, given, place, share, text, time};
+use crate::pointers::{Shared, User, alone, bytes, c_string, given, patience, place, share, text, time};
 use crate::request::{Handler, Handling, handle_for_client};
 
 /// A server. One thread sets it up and runs it; others may stop it and publish meanwhile, as the functions say. What may not
@@ -25,9 +27,6 @@ pub(crate) struct Inner {
     types: usize,
     endpoints: Mutex<Vec<CString>>,
 }
-
-/// How long the server has to end unless something else is said.
-const GRACE: Duration = Duration::from_millis(500);
 
 impl Shared for Server {
     type Inner = Inner;
@@ -211,7 +210,7 @@ pub extern "C" fn sw_server_run(server: *const Server) -> Status {
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_server_turn(server: *const Server, timeout_ms: u32) -> Status {
     guard(|| {
-        let goes_on = shared(server)?.with(|server| Ok(server.turn(time(timeout_ms, None))?))?;
+        let goes_on = shared(server)?.with(|server| Ok(server.turn(time(timeout_ms))?))?;
         Ok(if goes_on { SW_OK } else { SW_END })
     })
 }
@@ -222,8 +221,11 @@ pub extern "C" fn sw_server_turn(server: *const Server, timeout_ms: u32) -> Stat
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_server_stop(server: *const Server, grace_ms: u32) -> Status {
     guard(|| {
-        let grace = time(grace_ms, Some(GRACE)).unwrap_or(Duration::MAX);
-        shared(server)?.remote.stop_within(grace)?;
+        let inner = shared(server)?;
+        match grace_ms {
+            SW_DEFAULT_TIMEOUT => inner.remote.stop()?,
+            ms => inner.remote.stop_within(patience(ms))?,
+        }
         Ok(SW_OK)
     })
 }
