@@ -21,10 +21,10 @@
  * a call of this library, and on no other, unless it asks for one with sw_client_spawn_reader.
  *
  * Misuse: NULL where an object is asked for, text that is not UTF-8, numbers out of range, a second answer to one
- * request, and an object that another thread is using where it may not are SW_INVALID, and nothing else happens. What
- * nobody can check is undefined, as ever in C: pointers to nothing, lengths that are wrong, what was freed, a request or
- * a reply behind the end of its handler, and exceptions or longjmp out of a callback. A failure in this library that
- * should not be is SW_PANIC, and does not cross into the program.
+ * request, and an object that another thread is using where it may not (but options and replies, where nobody looks)
+ * are SW_INVALID, and nothing else happens. What nobody can check is undefined, as ever in C: pointers to nothing,
+ * lengths that are wrong, what was freed, a request or a reply behind the end of its handler, and exceptions or longjmp
+ * out of a callback. A failure in this library that should not be is SW_PANIC, and does not cross into the program.
  *
  * Text is UTF-8 and ends with a NUL. Bytes have a length, and need no NUL; NULL will do for 0 of them. Times are
  * milliseconds.
@@ -149,7 +149,8 @@
 typedef struct sw_client sw_client;
 
 /*
- How a client connects. One thread at a time; it may be used for any number of clients, and freed behind that.
+ How a client connects. One thread at a time, at which nobody looks; it may be used for any number of clients, and freed
+ behind that.
  */
 typedef struct sw_client_options sw_client_options;
 
@@ -185,7 +186,7 @@ typedef struct sw_peer sw_peer;
 typedef struct sw_pending sw_pending;
 
 /*
- What is answered.
+ What is answered. For the handler's thread alone, at which nobody looks.
  */
 typedef struct sw_reply sw_reply;
 
@@ -951,9 +952,9 @@ sw_status sw_server_turn(const sw_server *server,
                          uint32_t timeout_ms);
 
 /*
- Stops the server, from any thread and in handlers: it lets nobody in any more, finishes what it has accepted, says goodbye,
- and ends within grace_ms (SW_DEFAULT_TIMEOUT: half a second). Its sw_server_run then returns; this does not wait for that.
- Not for signal handlers: sw_server_stop_on_signals.
+ Stops the server, from any thread and in handlers: it lets nobody in any more, finishes what it has accepted, says
+ goodbye, and ends within grace_ms (SW_DEFAULT_TIMEOUT: half a second). Its sw_server_run then returns; this does not
+ wait for that. Not for signal handlers: sw_server_stop_on_signals.
  */
 sw_status sw_server_stop(const sw_server *server,
                          uint32_t grace_ms);
@@ -970,8 +971,8 @@ sw_status sw_server_publish(const sw_server *server,
                             size_t len);
 
 /*
- Gives it back. One that runs is told to stop, and goes on until its sw_server_run returns. No other thread may begin to use
- it meanwhile. Its sockets' files are gone behind that.
+ Gives it back. One that runs is told to stop, and goes on until its sw_server_run returns. No other thread may begin to
+ use it meanwhile. Its sockets' files are gone behind that.
  */
 void sw_server_free(sw_server *server);
 

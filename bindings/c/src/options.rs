@@ -12,7 +12,8 @@ use crate::error::{Failed, Outcome, guard, guard_free};
 use crate::pointers::{User, given, text, time};
 use crate::request::{Handler, Handling, handle_for_server};
 
-/// How a client connects. One thread at a time; it may be used for any number of clients, and freed behind that.
+/// How a client connects. One thread at a time, at which nobody looks; it may be used for any number of clients, and freed
+/// behind that.
 pub struct ClientOptions {
     access: Access,
     timeout: Option<Option<Duration>>,

@@ -32,7 +32,7 @@ enum Asked<'a> {
     Client(&'a PeerRequest<'a>),
 }
 
-/// What is answered.
+/// What is answered. For the handler's thread alone, at which nobody looks.
 pub struct Reply<'a, 'b> {
     way: Way<'a, 'b>,
     failure: Option<Failure>,

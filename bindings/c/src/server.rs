@@ -215,9 +215,9 @@ pub extern "C" fn sw_server_turn(server: *const Server, timeout_ms: u32) -> Stat
     })
 }
 
-/// Stops the server, from any thread and in handlers: it lets nobody in any more, finishes what it has accepted, says goodbye,
-/// and ends within grace_ms (SW_DEFAULT_TIMEOUT: half a second). Its sw_server_run then returns; this does not wait for that.
-/// Not for signal handlers: sw_server_stop_on_signals.
+/// Stops the server, from any thread and in handlers: it lets nobody in any more, finishes what it has accepted, says
+/// goodbye, and ends within grace_ms (SW_DEFAULT_TIMEOUT: half a second). Its sw_server_run then returns; this does not
+/// wait for that. Not for signal handlers: sw_server_stop_on_signals.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_server_stop(server: *const Server, grace_ms: u32) -> Status {
     guard(|| {
@@ -249,8 +249,8 @@ pub extern "C" fn sw_server_publish(
     })
 }
 
-/// Gives it back. One that runs is told to stop, and goes on until its sw_server_run returns. No other thread may begin to use
-/// it meanwhile. Its sockets' files are gone behind that.
+/// Gives it back. One that runs is told to stop, and goes on until its sw_server_run returns. No other thread may begin to
+/// use it meanwhile. Its sockets' files are gone behind that.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_server_free(server: Option<Box<Server>>) {
     let _ = guard(|| {
