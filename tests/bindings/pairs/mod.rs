@@ -55,7 +55,7 @@ fn clients(folder: &Path) -> Vec<(&'static str, Player)> {
     ];
     for (name, interpreter, script, options) in others {
         let script = c::root().join(script);
-        if script.exists() {
+        if Command::new(interpreter).arg("--version").output().is_ok() {
             let command =
                 [PathBuf::from(interpreter), script].into_iter().chain(options.iter().map(PathBuf::from));
             clients.push((name, program(command.collect())));
