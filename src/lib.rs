@@ -144,8 +144,8 @@ pub use server::{
     Request, Responder, Running, Server, ServerBuilder, StreamHandler, Threads, on_data,
 };
 pub use sidewire_platform::{
-    Address, Attachment, Credentials, Endpoint, EndpointError, EndpointKind, Group, Owned, Peer,
-    PollDescriptor, Sid, User, user_name,
+    Address, Attachment, CommandEndpoint, Credentials, Endpoint, EndpointError, EndpointKind, Group, Owned,
+    Peer, PollDescriptor, Sid, User, user_name,
 };
 pub use sidewire_wire::{App, ConnectionLimits, Executed, Failure, Layout, ResultCode, WhenSlow};
 pub use signals::StopSignals;
@@ -160,7 +160,17 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
 
     shared::<(Access, Group, Rules)>();
-    shared::<(Address, App, Closed, Counters, Credentials, Endpoint, EndpointError, EndpointKind)>();
+    shared::<(
+        Address,
+        App,
+        Closed,
+        CommandEndpoint,
+        Counters,
+        Credentials,
+        Endpoint,
+        EndpointError,
+        EndpointKind,
+    )>();
     shared::<(
         Error,
         Executed,

@@ -172,6 +172,7 @@ const _: fn(&DatagramChannel, &[u8], Option<Duration>) -> io::Result<()> = Datag
 const _: fn(&DatagramChannel, &mut [u8], Option<Duration>) -> io::Result<Received> = DatagramChannel::receive;
 
 const _: fn(&mut Command) -> io::Result<ChildProcess> = ChildProcess::spawn;
+const _: fn(&mut Command) -> io::Result<ChildProcess> = ChildProcess::spawn_on_standard;
 const _: fn(&ChildProcess) -> u32 = ChildProcess::id;
 const _: fn(&ChildProcess, Option<Duration>) -> io::Result<Channel> = ChildProcess::channel;
 const _: fn(&mut ChildProcess) -> Option<File> = ChildProcess::take_stdout;

@@ -9,8 +9,12 @@ use std::str::FromStr;
 use crate::hosts;
 use quoted::{Name, Plain};
 
+pub use command::CommandEndpoint;
+
+mod command;
 mod hints;
 mod quoted;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -80,7 +80,8 @@
 //! **Child processes.** [`ChildProcess::spawn`] starts a program with a channel that has no name for
 //! others and that no other process gets: [`ParentChannel::take`] is its other end. Nothing of it outlives the parent,
 //! killed or not, nor what a child that has ended has started itself, unless it takes pains to. Its
-//! id stays its own until it was waited for, and nothing is signalled afterwards.
+//! id stays its own until it was waited for, and nothing is signalled afterwards. [`ChildProcess::spawn_on_standard`] starts
+//! one that knows nothing of us: its standard input and output are the channel.
 //!
 //! **Foreign processes.** [`ForeignProcess`] is one that we have not started, by the system's own reference to it: what
 //! is asked to end, or waited for, is never another one that has got its number since.
@@ -139,7 +140,7 @@ mod os;
 
 pub use attachment::{Carried, MAX_ATTACHMENTS};
 pub use datagram::{Received, SendBuffer};
-pub use endpoint::{Endpoint, EndpointError, EndpointKind};
+pub use endpoint::{CommandEndpoint, Endpoint, EndpointError, EndpointKind};
 pub use instance::{Claim, Holder};
 pub use manager::Notice;
 #[cfg(feature = "tokio")]

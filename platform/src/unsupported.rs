@@ -628,6 +628,9 @@ impl ChildProcess {
     pub fn spawn(_command: &mut Command) -> io::Result<ChildProcess> {
         unsupported()
     }
+    pub fn spawn_on_standard(_command: &mut Command) -> io::Result<ChildProcess> {
+        unsupported()
+    }
     #[must_use]
     pub fn id(&self) -> u32 {
         match *self {}
@@ -862,6 +865,7 @@ mod tests {
             Datagrams::bind(&endpoint, &options).unwrap_err(),
             DatagramChannel::connect(&endpoint).unwrap_err(),
             ChildProcess::spawn(&mut Command::new("x")).unwrap_err(),
+            ChildProcess::spawn_on_standard(&mut Command::new("x")).unwrap_err(),
             ParentChannel::take().unwrap_err(),
             PollDescriptor::of(&Poll::new().unwrap()).unwrap_err(),
             Reserve::new().unwrap_err(),

@@ -1,6 +1,7 @@
 //! What an application needs around a conversation: a helper process that is looked after, a server that is started when
-//! somebody needs it, one instance of an app, the end of a server before its program is replaced.
+//! somebody needs it, a program that is the server of one connection, one instance of an app, the end of a server before its program is replaced.
 
+mod commands;
 mod helper;
 mod inherited;
 mod single_instance;

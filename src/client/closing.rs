@@ -52,10 +52,7 @@ impl<M: Medium> SharedConnection<M> {
         match result {
             Err(error) if error.lost().is_some() || error.is_closed() => {
                 self.tell_end();
-                Err(match &self.fate {
-                    Some(fate) if error.lost().is_some() => fate.explain(error),
-                    Some(_) | None => error,
-                })
+                Err(if error.lost().is_some() { self.explain_end(error) } else { error })
             }
             result => result,
         }

@@ -78,6 +78,7 @@ impl<M: Medium> SharedConnection<M> {
         state.caller.close();
         drop(state);
         self.channel().shutdown();
+        self.ask_why();
     }
 
     /// Says goodbye, as far as that goes without waiting. What is under way may still be answered.
@@ -108,6 +109,7 @@ impl<M: Medium> Drop for SharedConnection<M> {
             return log::debug!("{}: left to the process that had connected", self.endpoint());
         }
         self.say_goodbye(&mut self.lock());
+        self.ask_why();
     }
 }
 

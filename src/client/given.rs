@@ -6,13 +6,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sidewire_platform::{Channel, Endpoint, Owned};
 
 use super::Connect;
+use super::fate::Fate;
+use crate::access::Access;
 use crate::error::{Error, Kind, Result};
 
 /// Where the channel comes from, and what may be spoken on it.
 #[derive(Clone)]
 pub(super) struct Given {
-    take: Arc<dyn Fn() -> Result<Channel> + Send + Sync>,
+    take: Arc<dyn Fn() -> Result<Taken> + Send + Sync>,
     speaks: Speaks,
+    source: Source,
+}
+
+/// A channel, and what will be known of the process that it leads to, if somebody of ours looks after that.
+pub(super) struct Taken {
+    pub(super) channel: Channel,
+    pub(super) fate: Option<Arc<Fate>>,
+}
+
+/// How often there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Once,
+    /// A program is started for each.
+    Program,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +41,8 @@ enum Speaks {
 
 impl fmt::Debug for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Given").field("speaks", &self.speaks).finish_non_exhaustive()
+        let Given { speaks, source, .. } = self;
+        f.debug_struct("Given").field("speaks", speaks).field("source", source).finish_non_exhaustive()
     }
 }
 
@@ -75,9 +93,14 @@ impl Connect {
             let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             let used = || Kind::InvalidInput("this connection was used before".into());
             let stream = stream.ok_or_else(|| Error::new("connect to", &name, used()))?;
-            Channel::from_owned(stream).map_err(|error| Error::os("connect to", &name, error).not_executed())
+            let channel = Channel::from_owned(stream);
+            let channel = channel.map_err(|error| Error::os("connect to", &name, error).not_executed())?;
+            Ok(Taken { channel, fate: None })
         };
-        Connect::given(endpoint, Given { take: Arc::new(take), speaks: Speaks::Anything })
+        Connect::given(
+            endpoint,
+            Given { take: Arc::new(take), speaks: Speaks::Anything, source: Source::Once },
+        )
     }
 
     /// Over a channel that `take` gives, to somebody who expects v1.
@@ -85,7 +108,18 @@ impl Connect {
         endpoint: Endpoint,
         take: impl Fn() -> Result<Channel> + Send + Sync + 'static,
     ) -> Connect {
-        Connect::given(endpoint, Given { take: Arc::new(take), speaks: Speaks::V1 })
+        let take = move || Ok(Taken { channel: take()?, fate: None });
+        Connect::given(endpoint, Given { take: Arc::new(take), speaks: Speaks::V1, source: Source::Once })
+    }
+
+    /// Over channels to programs that `start` starts, one for each; and what will be known of their ends, which whoever
+    /// looks after them is told if they are not needed any more.
+    pub(crate) fn over_programs(
+        endpoint: Endpoint,
+        start: impl Fn() -> Result<(Channel, Arc<Fate>)> + Send + Sync + 'static,
+    ) -> Connect {
+        let take = move || start().map(|(channel, fate)| Taken { channel, fate: Some(fate) });
+        Connect::given(endpoint, Given { take: Arc::new(take), speaks: Speaks::V1, source: Source::Program })
     }
 
     fn given(endpoint: Endpoint, given: Given) -> Connect {
@@ -96,14 +130,21 @@ impl Connect {
 }
 
 impl Given {
-    pub(super) fn take(&self) -> Result<Channel> {
+    pub(super) fn take(&self) -> Result<Taken> {
         (self.take)()
     }
 
     /// Why such a channel can't be used so, if it can't.
-    pub(super) fn objection(&self, is_v1: bool, is_once: bool) -> Option<&'static str> {
+    pub(super) fn objection(&self, is_v1: bool, is_once: bool, access: &Access) -> Option<&'static str> {
+        if self.source == Source::Once && !is_once {
+            return Some("this connection can't be made anew");
+        }
+        if self.source == Source::Program && matches!(access, Access::Rules(_)) {
+            return Some(
+                "the server is the program that is started here, of which no rule of access says anything",
+            );
+        }
         match self.speaks {
-            _ if !is_once => Some("this connection can't be made anew"),
             Speaks::V1 if !is_v1 => Some("nothing but the v1 layout is spoken here"),
             Speaks::V1 | Speaks::Anything => None,
         }

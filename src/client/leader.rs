@@ -16,9 +16,9 @@ use sidewire_platform::{Channel, Endpoint};
 
 use super::attached;
 use super::closing::Closing;
+use super::fate::Fate;
 use super::handlers::Handlers;
 use super::medium::{Blocking, Medium};
-use super::relay::Fate;
 use crate::error::Error;
 use crate::maker::Maker;
 use crate::sync::{self, Mutex, MutexGuard, Thread, now};

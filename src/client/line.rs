@@ -316,6 +316,26 @@ impl Line {
         at_once(self.carry(operation, terms, |connection| ready(attempt(&connection))))
     }
 
+    /// Waits until the program has ended that was started for the connection, if one was. It may answer our goodbye, unless
+    /// others have made an end already: many programs would not survive to write to nobody.
+    pub(super) fn end_program(&self, is_closed: bool) {
+        let connection = match self {
+            Line::Once(connection) => Held::Once(connection),
+            Line::Lasting(lasting) => Held::Current(lasting.current()),
+            Line::Relayed(_) => return,
+        };
+        let Some(program) = connection.own_fate() else { return };
+        let channel = connection.channel();
+        if !is_closed && channel.has_half_close() {
+            connection.leave();
+            let _ = channel.shutdown_write(); // It fails if the program has gone.
+        } else {
+            connection.close();
+            channel.hang_up();
+        }
+        program.await_end();
+    }
+
     /// Whether something outlives the client that has it.
     pub(super) fn is_shared(&self) -> bool {
         match self {

@@ -28,6 +28,8 @@ pub(crate) trait Medium: fmt::Debug + Send + Sync + Sized + 'static {
     type Waiting: Wake + Clone + fmt::Debug + Send;
     /// Wakes those who wait for another connection.
     type Bell: Bell;
+    /// Whether whoever waits here blocks.
+    const BLOCKS: bool;
 
     fn over(channel: Channel) -> io::Result<Self>;
     fn peer(&self) -> &Peer;
@@ -139,6 +141,7 @@ pub(super) fn at_once<T>(waiting: impl Future<Output = T>) -> T {
 impl Medium for Channel {
     type Waiting = Waiting;
     type Bell = Condvar;
+    const BLOCKS: bool = true;
 
     fn over(channel: Channel) -> io::Result<Channel> {
         Ok(channel)

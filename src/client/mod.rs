@@ -8,6 +8,7 @@ mod connect;
 mod datagram;
 pub(crate) mod ends;
 mod events;
+mod fate;
 mod given;
 mod handlers;
 mod journal;
@@ -59,12 +60,13 @@ pub use build::Build;
 pub use build::WhenDiffers;
 pub use connect::Connect;
 pub use events::{Event, Events, Renewal};
+pub(crate) use fate::Fate;
 pub use handlers::{PeerReply, PeerRequest};
 pub use parts::Parts;
 pub use pending::{Pending, wait_any};
 pub use raw::{RawDatagrams, RawStream};
 pub use reconnect::{Reconnect, Reconnected};
-pub(crate) use relay::{Contact, Fate, Relay};
+pub(crate) use relay::{Contact, Relay};
 pub use request::RequestBuilder;
 pub use serving::PeerResponder;
 pub(crate) use summons::{Effort, Summons};
@@ -448,16 +450,17 @@ impl Client {
     }
 }
 
-/// What outlives it has an end. If nothing does, the connection closes itself.
+/// What outlives it has an end. If nothing does, the connection closes itself. A program that it has started is waited for.
 impl Drop for Client {
     fn drop(&mut self) {
         if let Some(closing) = &self.closing {
             closing.forget();
         }
-        if let Link::Stream(line) = &self.link
-            && line.is_shared()
-        {
+        let Link::Stream(line) = &self.link else { return };
+        let is_shared = line.is_shared();
+        if is_shared {
             line.close();
         }
+        line.end_program(is_shared);
     }
 }

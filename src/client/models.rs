@@ -116,6 +116,7 @@ impl Wire {
 impl Medium for Wire {
     type Waiting = Waiting;
     type Bell = Condvar;
+    const BLOCKS: bool = true;
 
     fn over(_: Channel) -> io::Result<Wire> {
         unreachable!("it is made here")

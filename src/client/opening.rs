@@ -9,11 +9,12 @@ use sidewire_platform::{
 
 use super::closing::Closing;
 use super::datagram::DatagramCalls;
+use super::fate::Fate;
+use super::given::Taken;
 use super::lasting::Lasting;
 use super::leader::SharedConnection;
 use super::line::Line;
 use super::medium::{Medium, at_once};
-use super::relay::Fate;
 use super::{Client, Connect, Link, RawDatagrams, RawStream};
 use crate::access::{Access, Asked, NotAsked, OwnIdentity, Policy};
 use crate::attached;
@@ -91,8 +92,10 @@ impl Connect {
 
     /// Whether a channel that is there already can be used so.
     fn check_given(&self, is_v1: bool) -> Result<()> {
-        let objection =
-            self.given.as_ref().and_then(|given| given.objection(is_v1, self.reconnect.is_none()));
+        let objection = self
+            .given
+            .as_ref()
+            .and_then(|given| given.objection(is_v1, self.reconnect.is_none(), &self.access));
         objection.map_or(Ok(()), |objection| Err(self.invalid(objection)))
     }
 
@@ -125,8 +128,15 @@ impl Connect {
         let (opening, closing) = (self.clone(), closing.cloned());
         let connection = M::aside(&self.endpoint, move || opening.begin_stream(closing)).await??;
         lasting.map_or(Ok(()), |lasting| lasting.show(&connection))?;
-        self.greeted(&connection, connection.shake_hands(deadline).await)?;
-        Ok(connection)
+        let greeted = self.greeted(&connection, connection.shake_hands(deadline).await);
+        match (greeted, connection.own_fate()) {
+            (Ok(()), _) => Ok(connection),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(fate)) => {
+                drop(connection);
+                Err(M::aside(&self.endpoint, move || fate.explain_failure(error)).await?)
+            }
+        }
     }
 
     fn no_token(&self, error: std::io::Error) -> Error {
@@ -135,7 +145,21 @@ impl Connect {
 
     /// Opens the channel and begins to say hello.
     fn begin_stream<M: Medium>(&self, closing: Option<Closing>) -> Result<Arc<SharedConnection<M>>> {
-        let channel = M::over(self.connect()?);
+        let Taken { channel, fate } = self.reach()?;
+        let begun = self.begin_over(channel, fate.clone(), closing);
+        if let (Err(_), Some(fate)) = (&begun, fate) {
+            fate.give_up();
+        }
+        begun
+    }
+
+    fn begin_over<M: Medium>(
+        &self,
+        channel: Channel,
+        fate: Option<Arc<Fate>>,
+        closing: Option<Closing>,
+    ) -> Result<Arc<SharedConnection<M>>> {
+        let channel = M::over(channel);
         let channel =
             channel.map_err(|error| Error::os("connect to", &self.endpoint, error).not_executed())?;
         let mut handlers = self.handlers.clone();
@@ -163,7 +187,7 @@ impl Connect {
         if let Some(source) = source {
             caller.fetch_with(source);
         }
-        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, None))
+        Ok(SharedConnection::new(channel, self.endpoint.clone(), caller, handlers, closing, fate))
     }
 
     /// What has come of shaking hands; and holds the server to what it was to be.
@@ -223,12 +247,21 @@ impl Connect {
 
     /// Opens the channel, and holds the server to the policy before anything is sent.
     pub(crate) fn connect(&self) -> Result<Channel> {
+        self.reach().map(|taken| taken.channel)
+    }
+
+    fn reach(&self) -> Result<Taken> {
         if let Some(given) = &self.given {
-            let mut channel = given.take()?;
+            let policy = self.policy()?;
+            let mut taken = given.take()?;
+            let channel = &mut taken.channel;
             channel.spin(self.spin);
-            self.hold(&self.policy()?, channel.peer(), &channel)?;
+            if let Err(error) = self.hold(&policy, channel.peer(), channel) {
+                taken.fate.iter().for_each(|fate| fate.give_up());
+                return Err(error);
+            }
             log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
-            return Ok(channel);
+            return Ok(taken);
         }
         let policy = self.check_verifiable()?;
         self.check_thread(|| None)?;
@@ -238,7 +271,7 @@ impl Connect {
         self.hold(&policy, channel.peer(), &channel)?;
         self.check_thread(|| channel.peer_address().ok())?;
         log::debug!("{}: connected to {}", self.endpoint, channel.peer().as_server());
-        Ok(channel)
+        Ok(Taken { channel, fate: None })
     }
 
     /// The same for datagrams.

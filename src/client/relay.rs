@@ -1,12 +1,13 @@
 //! Connections that somebody else makes, one after the other: those to a helper.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sidewire_platform::{Channel, Endpoint};
 
 use super::closing::Closing;
+use super::fate::Fate;
 use super::leader::{SharedConnection, is_past};
 use super::line::{Gap, Line, Terms};
 use super::medium::{Bell, Medium, at_once};
@@ -171,80 +172,6 @@ impl<M: Medium> Relay<M> {
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What becomes known of a connection's end a little later than that it has ended: how the process behind it has.
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    known: Mutex<Known>,
-    has_changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-enum Known {
-    #[default]
-    Nothing,
-    /// Somebody waits to know why the connection has ended.
-    Asked,
-    Told(Error),
-}
-
-/// Whoever looks after the process finds out much faster, or ends it; this is for a system that hangs.
-const UNKNOWN: Duration = Duration::from_secs(10);
-
-impl Fate {
-    /// The first that is told is the one that counts.
-    pub(crate) fn tell(&self, why: &Error) {
-        let mut known = self.lock();
-        if !matches!(*known, Known::Told(_)) {
-            *known = Known::Told(why.clone());
-        }
-        drop(known);
-        self.has_changed.notify_all();
-    }
-
-    /// Somebody has seen that the connection has ended.
-    fn ask(&self) {
-        let mut known = self.lock();
-        if matches!(*known, Known::Nothing) {
-            *known = Known::Asked;
-        }
-        drop(known);
-        self.has_changed.notify_all();
-    }
-
-    /// Waits until somebody asks or is told, but not longer than this. Whether that was so.
-    pub(crate) fn is_asked_within(&self, limit: Duration) -> bool {
-        let is_quiet = |known: &mut Known| matches!(known, Known::Nothing);
-        let waited = self.has_changed.wait_timeout_while(self.lock(), limit, is_quiet);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
-    /// What is made of an error that came with the connection's end. Under no lock: this may wait.
-    pub(super) fn explain(&self, error: Error) -> Error {
-        // Whoever has closed the connection himself need not wait.
-        let limit = if error.is_closed() { Duration::ZERO } else { UNKNOWN };
-        self.ask();
-        let is_open = |known: &mut Known| !matches!(known, Known::Told(_));
-        let waited = self.has_changed.wait_timeout_while(self.lock(), limit, is_open);
-        match &*waited.unwrap_or_else(PoisonError::into_inner).0 {
-            Known::Told(known) => error.because_of(known),
-            Known::Nothing | Known::Asked => error,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M: Medium> SharedConnection<M> {
-    /// Has whoever looks after the process see that the connection has ended.
-    fn ask_why(&self) {
-        if let Some(fate) = &self.fate {
-            fate.ask();
-        }
     }
 }
 

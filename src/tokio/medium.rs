@@ -40,6 +40,7 @@ pub(crate) struct Tasks {
 impl Medium for Tasks {
     type Waiting = Waker;
     type Bell = Notify;
+    const BLOCKS: bool = false;
 
     fn over(channel: Channel) -> io::Result<Tasks> {
         Ok(Tasks { channel: AsyncChannel::new(channel)?, bell: OnceLock::new() })

@@ -26,6 +26,10 @@ mod either;
 mod endpoints;
 mod error_texts;
 mod events;
+#[cfg(feature = "cli")]
+mod exec;
+#[cfg(target_os = "linux")] // Shells, Python, and /proc.
+mod exec_scripts;
 mod fairness;
 mod faults;
 #[cfg(unix)] // Windows has no fork.

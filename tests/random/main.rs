@@ -26,6 +26,9 @@ const ENDPOINTS: &[&[u8]] = &[
     b"unixgram:/tmp/x",
     b"tcp://host:80",
     b"@name",
+    br#"exec:a 'b c' "it's \"\\\x" C:\d\"#,
+    b"ssh:ada@build.example:2222 unix:/run/a b.sock",
+    b"ssh:[2001:db8::1] local:x",
 ];
 
 #[cfg(feature = "serde")]

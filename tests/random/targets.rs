@@ -1,18 +1,39 @@
 //! What strangers can say in texts and values: as wire/tests/targets, each takes any bytes, and panics if something is
 //! wrong.
 
-use sidewire::Endpoint;
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
 
-/// An endpoint's text: what can be read can be written, and is read again as the same; what can't be is told in few
-/// words that drive no terminal.
+use sidewire::{CommandEndpoint, Endpoint, EndpointError};
+
+/// An endpoint's text, or a command's: what can be read can be written, and is read again as the same; what can't be is
+/// told in few words that drive no terminal. No text is both.
 pub(crate) fn endpoints(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    match text.parse::<Endpoint>() {
+    let endpoint = read_and_write::<Endpoint>(&text);
+    if let Some(endpoint) = &endpoint {
+        assert!(endpoint.to_string().starts_with(endpoint.scheme()), "{endpoint}");
+    }
+    if let Some(command) = read_and_write::<CommandEndpoint>(&text) {
+        assert!(endpoint.is_none(), "{command}");
+        let words: Vec<_> = command.command().get_args().map(|word| word.to_owned()).collect();
+        if command.to_string().starts_with("ssh:") {
+            let host = words[words.len() - 2].to_string_lossy();
+            assert!(words[words.len() - 3] == "--" && !host.starts_with('-'), "{command}");
+        }
+    }
+}
+
+fn read_and_write<T>(text: &str) -> Option<T>
+where
+    T: FromStr<Err = EndpointError> + Display + Debug + PartialEq,
+{
+    match text.parse::<T>() {
         Ok(endpoint) => {
             let written = endpoint.to_string();
             assert!(!written.contains(char::is_control), "{}", written.escape_debug());
-            assert_eq!(written.parse::<Endpoint>().as_ref(), Ok(&endpoint), "{}", written.escape_debug());
-            assert!(written.starts_with(endpoint.scheme()), "{written}");
+            assert_eq!(written.parse::<T>().as_ref(), Ok(&endpoint), "{}", written.escape_debug());
+            Some(endpoint)
         }
         Err(error) => {
             let words = error.to_string();
@@ -23,6 +44,7 @@ pub(crate) fn endpoints(data: &[u8]) {
                 words.len(),
                 text.len()
             );
+            None
         }
     }
 }

@@ -63,6 +63,7 @@ fn help_teaches() {
         ),
         ("stats", &["Exit status: 0", "--json", "--type", "type 5"]),
         ("describe", &["Exit status: 0", "--json", "question mark", "1 the server does not describe itself"]),
+        ("relay", &["Exit status: 0", "ssh:", "--access", "6 the connection broke"]),
         (
             "recorder",
             &[
@@ -121,7 +122,8 @@ fn help_names_the_commands_and_no_others() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
     let text = stage.run(["--help"]).expect(0).text();
-    for command in ["serve", "call", "ping", "stats", "describe", "recorder", "stop", "watch", "demo", "soak"]
+    for command in
+        ["serve", "call", "ping", "stats", "describe", "relay", "recorder", "stop", "watch", "demo", "soak"]
     {
         assert!(text.lines().any(|line| line.trim_start().starts_with(command)), "{text}");
     }

@@ -7,6 +7,7 @@ mod call;
 mod demo;
 #[cfg(feature = "describe")]
 mod describe;
+mod exec;
 mod files;
 mod getset;
 mod help;
@@ -36,6 +37,8 @@ mod classic_c;
 mod foreign;
 #[cfg(unix)]
 mod python;
+#[cfg(unix)] // Its other side is a shell.
+mod ssh;
 // Signals and the files of sockets: Windows has neither.
 #[cfg(unix)]
 mod activation;

@@ -50,6 +50,11 @@ fn unknown_scheme(text: &[u8], scheme: &[u8], rest: &[u8]) -> String {
     if let Some(endpoint) = path_or_abstract(text) {
         return format!("expected SCHEME:REST; write {endpoint}");
     }
+    if matches!(&*small, "exec" | "ssh") {
+        return format!(
+            "{small}: starts a program, which only clients do that are asked to (Connect::to_command)"
+        );
+    }
     for host_port in [lossy.as_ref(), &format!("127.0.0.1{lossy}")] {
         if let Ok(endpoint) = parse(format!("tcp:{host_port}").as_bytes()) {
             return format!("expected SCHEME:REST; write {endpoint}");

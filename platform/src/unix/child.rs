@@ -53,7 +53,7 @@ pub struct ChildProcess {
     stdout: Option<File>,
     stderr: Option<File>,
     /// Nobody writes to it: it ends with us, which tells the child that we have gone.
-    _lifeline: PipeWriter,
+    _lifeline: Option<PipeWriter>,
 }
 
 #[derive(Debug)]
@@ -94,13 +94,51 @@ impl ChildProcess {
             .stderr(Stdio::piped())
             .process_group(0);
         let handing = Handing::over(command, ends);
-        let mut child = command.spawn()?;
+        let child = command.spawn()?;
         drop(handing);
 
+        Ok(ChildProcess::of(child, near, Some(lifeline)))
+    }
+
+    /// Starts a program whose standard input and output are the channel, so that it need not know of us. What it prints
+    /// as errors can be had by [`ChildProcess::take_stderr`], and there is no [`ChildProcess::take_stdout`]. Otherwise as
+    /// [`ChildProcess::spawn`]; the variables named there are removed from the command.
+    ///
+    /// The child sees the end of its input when the channel is shut down, or has gone with this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChildProcess::spawn`].
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Unix: both are one end of a socketpair(2), so the channel ends when the child has closed both, and a path that
+    /// leads to them (`/dev/stdin`) can't be opened. Windows: two anonymous pipes, and two threads that copy between them and
+    /// the channel.
+    pub fn spawn_on_standard(command: &mut Command) -> io::Result<ChildProcess> {
+        let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
+        socket::refuse_descriptors(&near);
+        socket::refuse_descriptors(&far);
+        let input = OwnedFd::from(far);
+        let output = input.try_clone()?;
+        command
+            .env_remove(CHANNEL)
+            .env_remove(LIFELINE)
+            .stdin(input)
+            .stdout(output)
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let child = command.spawn();
+        // A command keeps what it has given, and the channel would not end with the child.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(ChildProcess::of(child?, near, None))
+    }
+
+    fn of(mut child: Child, near: Socket, lifeline: Option<PipeWriter>) -> ChildProcess {
         let pid = Pid::from_child(&child);
         let credentials = Credentials::new(User::Uid(euid()), Some(child.id()), None);
         let channel = Channel::with_peer(near, Peer::new(Some(credentials), None));
-        Ok(ChildProcess {
+        ChildProcess {
             pid,
             pidfd: pidfd_of(pid),
             stdout: child.stdout.take().map(|pipe| OwnedFd::from(pipe).into()),
@@ -108,7 +146,7 @@ impl ChildProcess {
             state: Mutex::new(State::Own(child)),
             channel: Mutex::new(Some(channel)),
             _lifeline: lifeline,
-        })
+        }
     }
 
     /// The process id. Nobody else gets it before [`ChildProcess::wait`] has said that the child has ended.

@@ -100,8 +100,8 @@ impl Channel {
         Ok(Channel { duplex: Duplex::new(object)?, peer, pipe: None })
     }
 
-    /// The server's end of a pipe that has its client, who is known.
-    pub(super) fn of_server(handle: OwnedHandle, name: &PipeName, peer: Peer) -> io::Result<Channel> {
+    /// An end of a pipe that has both, and whose peer is known.
+    pub(super) fn of_pipe(handle: OwnedHandle, name: &PipeName, peer: Peer) -> io::Result<Channel> {
         Ok(Channel { duplex: Duplex::new(Object::pipe(handle))?, peer, pipe: Some(name.text().clone()) })
     }
 
@@ -115,6 +115,12 @@ impl Channel {
     /// Calls this with the pipe, if it is one that is open.
     pub(super) fn with_pipe<R>(&self, ask: impl FnOnce(BorrowedHandle<'_>) -> R) -> Option<R> {
         self.duplex.object().with_pipe(ask)
+    }
+
+    /// Waits until the other end has read all that was sent, or has gone, however long that takes.
+    pub(super) fn drain(&self) -> io::Result<()> {
+        self.duplex.settle_all()?;
+        self.with_pipe(pipe::flush).unwrap_or(Ok(()))
     }
 
     /// Facts about the server, known before the first byte is sent: who owns the pipe object (who

@@ -8,6 +8,8 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+
 use super::channel::Channel;
 use super::inherited::{self, Secret};
 use super::job::Job;
@@ -15,8 +17,9 @@ use super::names::PipeName;
 use super::overlapped::Started;
 use super::pipe::{self, Instance};
 use super::process::exit_code;
+use super::start::Input;
 use super::wait::{Event, wait_for_any};
-use super::{identity, security, start};
+use super::{copying, identity, security, start};
 use crate::deadline::Deadline;
 use crate::inherited::CHANNEL;
 use crate::{BindOptions, Credentials, Peer};
@@ -43,11 +46,19 @@ pub struct ChildProcess {
     job: Job,
     name: PipeName,
     /// Until somebody takes it.
-    pipe: Mutex<Option<OwnedHandle>>,
+    channel: Mutex<Option<Way>>,
     /// Tells a child that listens to end.
     end: Event,
     stdout: Option<File>,
     stderr: Option<File>,
+}
+
+/// How far a channel is.
+#[derive(Debug)]
+enum Way {
+    /// Our end of a pipe that the child is to open.
+    Awaited(OwnedHandle),
+    There(Channel),
 }
 
 impl ChildProcess {
@@ -68,22 +79,55 @@ impl ChildProcess {
         let secret = Secret::new()?;
         let name = secret.pipe()?;
         let descriptor = security::descriptor(&BindOptions::default())?;
-        let pipe = pipe::create(&name, &descriptor, Instance::Only)?;
-        // Wine ignores the flag for the first instance. Nobody can know the name.
-        if pipe::instances(pipe.as_handle())? != 1 {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody else has the child's channel"));
-        }
+        let pipe = create_pipe(&name, &descriptor)?;
         let end = inherited::create_end(&secret, &descriptor)?;
         let job = Job::new()?;
-        let started = start::start(command, &job, (CHANNEL, &secret.to_string()))?;
+        let started = start::start(command, &job, Some((CHANNEL, &secret.to_string())), Input::Nothing)?;
         Ok(ChildProcess {
             id: started.id,
             process: started.process,
             job,
             name,
-            pipe: Mutex::new(Some(pipe)),
+            channel: Mutex::new(Some(Way::Awaited(pipe))),
             end,
             stdout: Some(started.stdout),
+            stderr: Some(started.stderr),
+        })
+    }
+
+    /// Starts a program whose standard input and output are the channel, so that it need not know of us. What it prints
+    /// as errors can be had by [`ChildProcess::take_stderr`], and there is no [`ChildProcess::take_stdout`]. Otherwise as
+    /// [`ChildProcess::spawn`]; the variable named there is removed from the command.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChildProcess::spawn`].
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Windows: two anonymous pipes, since most programs can't read and write at a time through one handle; two threads copy
+    /// between them and the channel, which is a pipe with a random name of 128 bits, and this process has both its ends.
+    pub fn spawn_on_standard(command: &mut Command) -> io::Result<ChildProcess> {
+        let secret = Secret::new()?;
+        let name = secret.pipe()?;
+        let descriptor = security::descriptor(&BindOptions::default())?;
+        let far = create_pipe(&name, &descriptor)?;
+        let near = pipe::open(&name, Deadline::after(Some(DYING)))?;
+        let end = inherited::create_end(&secret, &descriptor)?;
+        let job = Job::new()?;
+        command.env_remove(CHANNEL);
+        let started = start::start(command, &job, None, Input::Ours)?;
+        let peer = Peer::new(Some(Credentials::new(identity::current_user()?, Some(started.id), None)), None);
+        let near = Channel::of_pipe(near, &name, peer)?;
+        copying::start(Channel::of_pipe(far, &name, Peer::unknown())?, started.stdin, started.stdout)?;
+        Ok(ChildProcess {
+            id: started.id,
+            process: started.process,
+            job,
+            name,
+            channel: Mutex::new(Some(Way::There(near))),
+            end,
+            stdout: None,
             stderr: Some(started.stderr),
         })
     }
@@ -103,15 +147,18 @@ impl ChildProcess {
     /// child did not come for it in time, [`io::ErrorKind::BrokenPipe`] when it has ended instead.
     pub fn channel(&self, timeout: Option<Duration>) -> io::Result<Channel> {
         let taken = || io::Error::new(io::ErrorKind::NotFound, "the channel of this child was taken before");
-        let pipe = lock(&self.pipe).take().ok_or_else(taken)?;
+        let pipe = match lock(&self.channel).take().ok_or_else(taken)? {
+            Way::There(channel) => return Ok(channel),
+            Way::Awaited(pipe) => pipe,
+        };
         match self.accept(&pipe, Deadline::after(timeout)) {
             Ok(pid) => {
                 let user = identity::current_user()?;
                 let peer = Peer::new(Some(Credentials::new(user, Some(pid), None)), None);
-                Channel::of_server(pipe, &self.name, peer)
+                Channel::of_pipe(pipe, &self.name, peer)
             }
             Err(error) => {
-                *lock(&self.pipe) = Some(pipe);
+                *lock(&self.channel) = Some(Way::Awaited(pipe));
                 Err(error)
             }
         }
@@ -215,6 +262,16 @@ impl ChildProcess {
     pub fn kill(&self) -> io::Result<()> {
         self.job.terminate(KILLED)
     }
+}
+
+/// A pipe for one child.
+fn create_pipe(name: &PipeName, descriptor: &SecurityDescriptor) -> io::Result<OwnedHandle> {
+    let pipe = pipe::create(name, descriptor, Instance::Only)?;
+    // Wine ignores the flag for the first instance. Nobody can know the name.
+    if pipe::instances(pipe.as_handle())? != 1 {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody else has the child's channel"));
+    }
+    Ok(pipe)
 }
 
 /// How long a killed child may take to end. It does so in any case.

@@ -236,6 +236,11 @@ impl Duplex {
         self.settle(&mut lock(&self.writer), Deadline::after(Some(LINGER)))
     }
 
+    /// Waits for the write under way, however long it takes.
+    pub(super) fn settle_all(&self) -> io::Result<()> {
+        self.settle(&mut lock(&self.writer), Deadline::after(None))
+    }
+
     /// Wakes whoever waits; from now on nothing is received or sent. A write under way goes on.
     pub(super) fn stop(&self) {
         if !self.stopped.swap(true, Ordering::AcqRel) {

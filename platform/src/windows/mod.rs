@@ -63,6 +63,7 @@ mod command_line;
 mod completions;
 #[path = "../contract.rs"]
 mod contract;
+mod copying;
 mod creation;
 mod datagram;
 mod datagram_channel;

@@ -27,24 +27,45 @@ use super::job::Job;
 pub(super) struct Started {
     pub(super) process: OwnedHandle,
     pub(super) id: u32,
+    /// Where its input is written to, if it has any.
+    pub(super) stdin: Option<File>,
     pub(super) stdout: File,
     pub(super) stderr: File,
 }
 
-/// Starts a command in a job, with one variable more.
-pub(super) fn start(command: &mut Command, job: &Job, variable: (&str, &str)) -> io::Result<Started> {
-    let mut creation = Creation::of(command, Some(variable))?;
+/// What a process reads from its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Nothing,
+    Ours,
+}
+
+/// Starts a command in a job, perhaps with one variable more.
+pub(super) fn start(
+    command: &mut Command,
+    job: &Job,
+    variable: Option<(&str, &str)>,
+    input: Input,
+) -> io::Result<Started> {
+    let mut creation = Creation::of(command, variable)?;
+    let (stdin, stdin_end) = match input {
+        Input::Nothing => (None, OwnedHandle::from(OpenOptions::new().read(true).open("NUL")?)),
+        Input::Ours => {
+            let (end, stdin) = io::pipe()?;
+            (Some(OwnedHandle::from(stdin).into()), OwnedHandle::from(end))
+        }
+    };
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
-    let nothing = OpenOptions::new().read(true).open("NUL")?;
 
     // Inheritable for as short as possible: a child that other code starts meanwhile may get them, too.
-    let ends = [nothing.as_handle(), stdout_end.as_handle(), stderr_end.as_handle()];
+    let ends = [stdin_end.as_handle(), stdout_end.as_handle(), stderr_end.as_handle()];
     ends.iter().try_for_each(|end| make_inheritable(*end))?;
     let Created { process, id } = create(&mut creation, ends, job)?;
     Ok(Started {
         process,
         id,
+        stdin,
         stdout: OwnedHandle::from(stdout).into(),
         stderr: OwnedHandle::from(stderr).into(),
     })

@@ -16,15 +16,15 @@ const CHUNK: usize = 64 << 10;
 
 /// The streams of one run of a helper, of which each is read on a thread of its own.
 #[derive(Debug, Default)]
-pub(super) struct Draining {
-    pub(super) words: LastWords,
+pub(in crate::app) struct Draining {
+    pub(in crate::app) words: LastWords,
     open: Mutex<usize>,
     has_ended: Condvar,
 }
 
 impl Draining {
     /// Reads a stream to its end.
-    pub(super) fn drain(self: &Arc<Self>, name: &str, stream: File) -> io::Result<()> {
+    pub(in crate::app) fn drain(self: &Arc<Self>, name: &str, stream: File) -> io::Result<()> {
         let (draining, name) = (Arc::clone(self), name.to_owned());
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         let spawned = thread::Builder::new().name("sidewire-words".into()).spawn(move || {
@@ -38,7 +38,7 @@ impl Draining {
     }
 
     /// Waits until all are at their end. Somebody whom the helper has started may hold one open for longer.
-    pub(super) fn wait(&self, limit: Duration) {
+    pub(in crate::app) fn wait(&self, limit: Duration) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.has_ended.wait_timeout_while(open, limit, |open| *open > 0);
         drop(waited.unwrap_or_else(PoisonError::into_inner));

@@ -10,14 +10,14 @@
 //! | `typed` | asking it with values |
 
 mod builder;
-mod draining;
+pub(super) mod draining;
 mod keeping;
 mod run;
 mod states;
 mod telling;
 #[cfg(feature = "serde")]
 mod typed;
-mod words;
+pub(super) mod words;
 
 use std::process::Command;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ const LINE: usize = 512;
 
 /// The last lines of a helper.
 #[derive(Debug, Default)]
-pub(super) struct LastWords(Mutex<VecDeque<Line>>);
+pub(in crate::app) struct LastWords(Mutex<VecDeque<Line>>);
 
 /// The beginning of a line, as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) fn plain(text: &str) -> String {
 
 impl LastWords {
     /// All that there is, the oldest first, escaped.
-    pub(super) fn escaped(&self) -> Vec<String> {
+    pub(in crate::app) fn escaped(&self) -> Vec<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().map(Line::escaped).collect()
     }

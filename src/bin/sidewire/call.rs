@@ -8,12 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sidewire::{Client, Endpoint, EndpointKind, Error, Parts, Response};
+use sidewire::{Client, EndpointKind, Error, Parts, Response};
 
 use crate::describe;
 use crate::description::{Description, harmless};
 use crate::output::{self, Patient, Printed, complain};
 use crate::stream;
+use crate::target::{Target, target_parser};
 use crate::text::{escaped, hexadecimal};
 use crate::whom::Whom;
 
@@ -42,9 +43,10 @@ use crate::whom::Whom;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
-    #[arg(value_parser = crate::endpoint_parser())]
-    endpoint: Endpoint,
+    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711; 'exec:COMMAND' or
+    /// 'ssh:HOST ENDPOINT'
+    #[arg(value_parser = target_parser(), verbatim_doc_comment)]
+    endpoint: Target,
     /// The message type, 0 to 65535; or a message's name, of a server that describes itself
     #[arg(value_name = "TYPE", value_parser = wanted)]
     wanted: Wanted,

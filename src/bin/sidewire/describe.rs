@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sidewire::{DESCRIPTION, Endpoint};
+use sidewire::DESCRIPTION;
 
 use crate::call::{self, seconds};
 use crate::description::{Description, NoDescription};
 use crate::output::{self, complain};
+use crate::target::{Target, target_parser};
 use crate::whom::Whom;
 
 /// Shows what a server says of itself: its messages and events, with their types
@@ -29,9 +30,10 @@ use crate::whom::Whom;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
-    #[arg(value_parser = crate::endpoint_parser())]
-    endpoint: Endpoint,
+    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711; 'exec:COMMAND' or
+    /// 'ssh:HOST ENDPOINT'
+    #[arg(value_parser = target_parser(), verbatim_doc_comment)]
+    endpoint: Target,
     /// Print the document itself, with JSON schemas of all types
     #[arg(long)]
     json: bool,
@@ -60,7 +62,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// The exit status, and what to say.
-pub(crate) fn failed(endpoint: &Endpoint, why: NoDescription) -> (u8, String) {
+pub(crate) fn failed(endpoint: &Target, why: NoDescription) -> (u8, String) {
     match why {
         NoDescription::Lacking => (
             1,

@@ -11,6 +11,7 @@ mod offspring;
 mod output;
 mod ping;
 mod recorder;
+mod relay;
 mod serve;
 mod sleep;
 mod soak;
@@ -18,6 +19,7 @@ mod stats;
 mod stop;
 mod store;
 mod stream;
+mod target;
 mod text;
 mod watch;
 mod whom;
@@ -32,15 +34,21 @@ use sidewire::{Access, Endpoint};
 ///
 /// Set RUST_LOG=debug to see what happens on the connections.
 ///
+/// An ENDPOINT is local:NAME, unix:/path, abstract:NAME, pipe:NAME, tcp:HOST:PORT, unixgram:/path,
+/// abstractgram:NAME, udp:HOST:PORT or mailslot:NAME. Commands that connect also take
+/// 'exec:COMMAND', a program that is started and answers on its standard input and output, and
+/// 'ssh:[USER@]HOST[:PORT] ENDPOINT', a server on another machine, where sidewire is installed, too.
+///
 /// Exit status: 0 done
 ///              1 the server's result code is not 0; no ping was answered; an endpoint of serve, a row of
 ///                demo, or something that soak looks at, failed; stop: a server is still there;
 ///                recorder: nothing was found
 ///              2 usage: a bad endpoint or argument
-///              3 call, ping, stats, describe, watch: nobody listens, or refused
-///              4 call, ping, stats, describe, watch: timed out
+///              3 call, ping, stats, describe, watch, relay: nobody listens, or refused
+///              4 call, ping, stats, describe, watch, relay: timed out
 ///              5 call, ping, stats, describe, watch: protocol error
-///              6 call, stats, describe, watch: the server went away; during a call, which may have been executed
+///              6 call, stats, describe, watch, relay: the server went away; during a call, which may have been
+///                executed
 ///              7 standard output did not take all that was to be printed
 /// Each command's --help says more.
 #[derive(Parser)]
@@ -58,6 +66,7 @@ enum Command {
     Watch(watch::Args),
     Stats(stats::Args),
     Describe(describe::Args),
+    Relay(relay::Args),
     Recorder(recorder::Args),
     Stop(stop::Args),
     Demo(demo::Args),
@@ -99,6 +108,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Describe(args) => describe::run(&args),
+        Command::Relay(args) => relay::run(args),
         Command::Recorder(args) => recorder::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use sidewire::{Client, Endpoint, StopSignals};
+use sidewire::{Client, StopSignals};
 
 use crate::call::{self, seconds};
 use crate::output::{self, Printed, complain};
+use crate::target::{Target, target_parser};
 use crate::whom::Whom;
 
 /// Asks a server for signs of life, and says how long each took
@@ -25,9 +26,10 @@ use crate::whom::Whom;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
-    #[arg(value_parser = crate::endpoint_parser())]
-    endpoint: Endpoint,
+    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711; 'exec:COMMAND' or
+    /// 'ssh:HOST ENDPOINT'
+    #[arg(value_parser = target_parser(), verbatim_doc_comment)]
+    endpoint: Target,
     /// How many pings; 0 goes on without end
     #[arg(short, long, value_name = "N", default_value = "4")]
     count: u64,
@@ -107,7 +109,7 @@ fn ping_all(args: &Args, client: &Client, stop: &mpsc::Receiver<()>, pings: &mut
     printed
 }
 
-fn summary(endpoint: &Endpoint, pings: &Pings) -> String {
+fn summary(endpoint: &Target, pings: &Pings) -> String {
     let Pings { sent, times } = pings;
     let came = times.len();
     let lost = 100.0 - came as f64 * 100.0 / (*sent).max(1) as f64;

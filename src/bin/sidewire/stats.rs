@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use sidewire::{Endpoint, Stats};
+use sidewire::Stats;
 
 use crate::call::{self, seconds};
 use crate::output::{self, complain};
 use crate::store::STATISTICS;
+use crate::target::{Target, target_parser};
 use crate::whom::Whom;
 
 /// Shows what a server has done: its connections, requests, bytes, and how long its handlers take
@@ -29,9 +30,10 @@ use crate::whom::Whom;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
-    #[arg(value_parser = crate::endpoint_parser())]
-    endpoint: Endpoint,
+    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711; 'exec:COMMAND' or
+    /// 'ssh:HOST ENDPOINT'
+    #[arg(value_parser = target_parser(), verbatim_doc_comment)]
+    endpoint: Target,
     /// Print the JSON object as it came
     #[arg(long)]
     json: bool,

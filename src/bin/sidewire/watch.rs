@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire::{Client, Endpoint, Error, Event, StopSignals};
+use sidewire::{Client, Error, Event, StopSignals};
 
 use crate::call::{self, seconds};
 use crate::output::{self, Printed, complain};
+use crate::target::{Target, target_parser};
 use crate::text::{escaped, hexadecimal};
 use crate::whom::Whom;
 
@@ -34,9 +35,10 @@ use crate::whom::Whom;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711
-    #[arg(value_parser = crate::endpoint_parser())]
-    endpoint: Endpoint,
+    /// The server's endpoint, for example local:sidewire or tcp:127.0.0.1:4711; 'exec:COMMAND' or
+    /// 'ssh:HOST ENDPOINT'
+    #[arg(value_parser = target_parser(), verbatim_doc_comment)]
+    endpoint: Target,
     /// The message types to subscribe to, 0 to 65535
     #[arg(value_name = "TYPE", required = true)]
     topics: Vec<u16>,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sidewire::{Access, Client, Connect, Endpoint, Error, Token};
+use sidewire::{Access, Client, Connect, Error, Token};
 
 use crate::Who;
+use crate::target::Target;
 
 // Options of all commands that connect: a comment for the code, since one for people would be each command's.
 #[derive(Default, clap::Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Whom {
 
 impl Whom {
     /// Why that can't be asked for there.
-    pub(crate) fn objection(&self, endpoint: &Endpoint) -> Option<String> {
+    pub(crate) fn objection(&self, endpoint: &Target) -> Option<String> {
         let is_unverified = self.token_file.is_none() && !endpoint.can_verify_server();
         matches!((self.access, is_unverified), (Some(Who::SameUser), true)).then(|| {
             format!(
@@ -35,14 +36,19 @@ impl Whom {
     }
 
     /// A connection with the usual options.
-    pub(crate) fn connect_to(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Client, Error> {
-        self.within(endpoint, Some(timeout))?.open()
+    pub(crate) fn connect_to(&self, target: impl Into<Target>, timeout: Duration) -> Result<Client, Error> {
+        self.within(target, Some(timeout))?.open()
     }
 
     /// The same, to be opened with more options. Whose server it may be, unless we are told, depends on whether anybody
     /// can tell.
-    pub(crate) fn within(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Connect, Error> {
-        let by_scheme = match endpoint.can_verify_server() || self.token_file.is_some() {
+    pub(crate) fn within(
+        &self,
+        target: impl Into<Target>,
+        timeout: Option<Duration>,
+    ) -> Result<Connect, Error> {
+        let target = target.into();
+        let by_scheme = match target.can_verify_server() || self.token_file.is_some() {
             true => Access::SameUser,
             false => Access::Anyone,
         };
@@ -50,7 +56,7 @@ impl Whom {
         if let Some(path) = &self.program {
             access = access.and_program(path);
         }
-        let connect = Connect::to(endpoint)?.access(access).timeout(timeout).call_timeout(timeout);
+        let connect = target.connect()?.access(access).timeout(timeout).call_timeout(timeout);
         Ok(match &self.token_file {
             Some(file) => connect.token(Token::file(file)),
             None => connect,
