@@ -53,8 +53,8 @@ impl Connect {
     }
 
     /// To a program that is started for this connection, and that is its server over its standard input and output. It
-    /// need not know of Sidewire's library: it answers [frames](https://docs.rs/sidewire), and waits for our hello. For
-    /// programs of your own that do know it, [`Helper`](crate::Helper) does more.
+    /// need not know this library: it reads our hello, says its own, and answers frames, as the page of the protocol says.
+    /// For programs of your own that do know it, [`Helper`](crate::Helper) does more.
     ///
     /// Its life is that of the connection: at the connection's end, from whichever side, it has 3 s to end by itself. Then
     /// it is asked to, and a second later killed, with what it has started. Dropping the client waits for that, dropping

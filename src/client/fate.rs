@@ -87,6 +87,10 @@ impl Fate {
     fn explain_within(&self, error: Error, limit: Duration) -> Error {
         self.ask();
         match self.told_within(limit) {
+            // It has ended since its connection was, and not the other way round.
+            Some(known) if known.is_peer_gone() && (error.is_protocol() || error.is_timeout()) => {
+                error.with_end(None, known.last_words().to_vec())
+            }
             Some(known) => error.because_of(&known),
             None => error,
         }

@@ -11,6 +11,7 @@ use crate::util::{alone, until, watchdog};
 const ECHO: u16 = 1;
 /// Ends the script.
 const EXIT: u16 = 2;
+const BABBLE: u16 = 3;
 /// More than a busy machine takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -91,6 +92,17 @@ fn one_that_ends_in_a_call_is_told_of_with_its_status_and_last_words() {
     assert_eq!(error.last_words(), ["type 2 is too much"]);
     let text = error.to_string();
     assert!(text.contains("exec:sh ") && text.contains("exit status: 7"), "{text}");
+}
+
+#[test]
+fn one_that_breaks_the_protocol_is_told_so() {
+    let _watchdog = watchdog(60);
+    let client = shell().open().expect("its hello");
+    let error = client.call(BABBLE, "").expect_err("no frame");
+    assert!(error.is_protocol() && error.last_words() == ["now I babble"], "{error}");
+    let pid = pid(&client);
+    drop(client);
+    assert!(!is_there(pid));
 }
 
 /// PROTOCOL O4

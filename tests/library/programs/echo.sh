@@ -1,6 +1,6 @@
 #!/bin/sh
 # A server on standard input and output that answers each request with its payload: the v1 layout by printf, dd and od.
-# A request of type 2 ends it with status 7. $1: a file that is made when it has heard goodbye.
+# A request of type 2 ends it with status 7, one of type 3 has it say what is no frame. $1: a file that is made when it has heard goodbye.
 
 take() { dd bs=1 count="$1" 2>/dev/null | od -An -v -tu1; }
 bytes() { for byte; do printf "\\$(printf '%03o' "$byte")"; done; }
@@ -29,6 +29,7 @@ while set -- $(take 16) && [ $# = 16 ]; do
         1) # a request
             last=$id
             [ "$type" != '2 0' ] || { echo 'type 2 is too much' >&2; exit 7; }
+            [ "$type" != '3 0' ] || { echo 'now I babble' >&2; printf 'whatever you read into it, this is no frame'; }
             u32 $length; bytes 2 0 $type; u32 $id; u32 0
             bytes $payload
             ;;
