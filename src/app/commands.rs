@@ -62,8 +62,9 @@ impl Connect {
     /// [status](Error::exit_status), and show its [last words](Error::last_words) (for tasks, those of calls need not).
     /// What it prints to standard error goes to the log line by line, at `info` with the target `sidewire::helper`.
     ///
-    /// With [`reconnect`](Connect::reconnect) it is started anew, with a new state. There is no other layout than v1, and there
-    /// are no [rules](crate::Rules) of access: the server is what was started ([`Client::peer`](crate::Client::peer)).
+    /// With [`reconnect`](Connect::reconnect) it is started anew, with a new state. There is no other layout than v1.
+    /// The server is what was started ([`Client::peer`](crate::Client::peer)), so [`access`](Connect::access) says nothing here, and
+    /// [rules](crate::Rules) are refused.
     ///
     /// What the command says of its standard streams is lost.
     ///

@@ -134,6 +134,11 @@ impl Given {
         (self.take)()
     }
 
+    /// Whether it leads to what we have started ourselves, and so to no stranger.
+    pub(super) fn is_own_program(&self) -> bool {
+        self.source == Source::Program
+    }
+
     /// Why such a channel can't be used so, if it can't.
     pub(super) fn objection(&self, is_v1: bool, is_once: bool, access: &Access) -> Option<&'static str> {
         if self.source == Source::Once && !is_once {

@@ -252,13 +252,11 @@ impl Connect {
 
     fn reach(&self) -> Result<Taken> {
         if let Some(given) = &self.given {
-            let policy = self.policy()?;
             let mut taken = given.take()?;
             let channel = &mut taken.channel;
             channel.spin(self.spin);
-            if let Err(error) = self.hold(&policy, channel.peer(), channel) {
-                taken.fate.iter().for_each(|fate| fate.give_up());
-                return Err(error);
+            if !given.is_own_program() {
+                self.hold(&self.policy()?, channel.peer(), channel)?;
             }
             log::debug!("{}: a channel to {}", self.endpoint, channel.peer());
             return Ok(taken);
