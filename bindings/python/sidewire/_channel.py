@@ -5,6 +5,8 @@ import socket
 from typing import Optional, Protocol
 
 AT_ONCE = 256 * 1024
+LONGEST_WAIT = 3600.0
+"""The system takes no times without end. Whoever waits looks again."""
 
 
 class Channel(Protocol):
@@ -45,7 +47,7 @@ class SocketChannel:
             self._wants_write = wants_write
             interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
             self._selector.modify(self._peer, interest)
-        for key, _ in self._selector.select(timeout):
+        for key, _ in self._selector.select(None if timeout is None else min(timeout, LONGEST_WAIT)):
             if key.fileobj is self._bell:
                 self._bell.recv(4096)
 

@@ -14,6 +14,8 @@ from ._token import Token, key_of
 
 Payload = Union[bytes, bytearray, memoryview, str]
 DESCRIBE = 65535
+LONGEST_CONNECT = 1e6
+"""Seconds: a socket takes no longer time limit than 24 days."""
 FOR_EVER = 1e9
 """Seconds: the system takes no longer times."""
 
@@ -40,8 +42,9 @@ class Target:
         self.access = access
         _endpoint.check(self.endpoint, access, token is not None)
         self.timeout = check_timeout(timeout)
-        if connect_timeout <= 0:
+        if not connect_timeout > 0:
             raise ValueError(f"a connect_timeout of {connect_timeout}")
+        connect_timeout = min(connect_timeout, LONGEST_CONNECT)
         our_hello(Limits(), bytes(16), app)
         types = frozenset(check_type(each) for each in serves)
         self.key = partial(key_of, token)

@@ -55,8 +55,9 @@ class Limits:
         for name in ("max_payload", "max_in_flight", "max_in_flight_bytes", "stream_credit"):
             if not 0 <= getattr(self, name) <= U32:
                 raise ValueError(f"{name} is no u32: {getattr(self, name)}")
-        if self.event_queue < 0:
-            raise ValueError(f"event_queue is less than nothing: {self.event_queue}")
+        for name in ("event_queue", "hello_timeout", "partial_frame_timeout", "write_stall_timeout", "linger"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is less than nothing: {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ class Pipe:
         if self._has_ended or (wants_write and self._output is None):
             return
         events = [self._reading.hEvent, self._bell] + ([self._writing.hEvent] if wants_write else [])
-        millis = _INFINITE if timeout is None else min(int(timeout * 1000) + 1, 0x7FFF_FFFF)
+        millis = _INFINITE if timeout is None else int(min(timeout, 3600.0) * 1000) + 1
         self._kernel.WaitForMultipleObjects(len(events), (wintypes.HANDLE * len(events))(*events), False, millis)
 
     def _begin_reading(self) -> None:

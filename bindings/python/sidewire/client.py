@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Type
 
 from . import _common, errors
 from ._calls import Call, Request, Subscription
-from ._channel import Channel, SocketChannel
+from ._channel import LONGEST_WAIT, Channel, SocketChannel
 from ._common import DEFAULT, Payload, Target, Timeout, as_bytes, check_type, left, no_reply
 from ._endpoint import SAME_USER
 from ._events import Event
@@ -66,7 +66,8 @@ class Client:
         self._reader.start()
         try:
             # Looking up a host's name may take longer than it may.
-            has_come = self._session.ready.wait(connect_timeout + 1)  # type: ignore[attr-defined]
+            within = self._target.options.connect_timeout + 1
+            has_come = self._session.ready.wait(within)  # type: ignore[attr-defined]
         except BaseException:
             self.close()
             raise
@@ -246,7 +247,7 @@ class Client:
         if turn is Turn.CONNECT:
             self._connect()
         elif turn is Turn.WAIT:
-            self._wake.wait(left(deadline))
+            self._wake.wait(min(left(deadline) or 0.0, LONGEST_WAIT) if deadline is not None else None)
             self._wake.clear()
         elif turn is Turn.USE and channel is not None:
             self._exchange(channel, left(deadline), wants_write)

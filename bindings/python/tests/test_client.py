@@ -44,6 +44,17 @@ class WithServer(Test):
             client.call(GET)
         client.close()
 
+    def test_time_limits_without_end(self):
+        ever = float("inf")
+        limits = Limits(partial_frame_timeout=ever, write_stall_timeout=ever)
+        reconnect = sidewire.Reconnect(within=ever, longest_pause=ever)
+        with self.client(limits=limits, connect_timeout=ever, timeout=ever, reconnect=reconnect) as client:
+            self.assertEqual(client.call(ECHO, bytes(3 << 20)), bytes(3 << 20))
+            self.assertEqual(client.start(ECHO, b"x", timeout=10**300).wait(), b"x")
+        for wrong in [{"linger": -1}, {"hello_timeout": float("nan")}, {"event_queue": -1}]:
+            self.assertRaises(ValueError, lambda wrong=wrong: Limits(**wrong))
+        self.assertRaises(ValueError, lambda: self.client(connect_timeout=float("nan")))
+
     def test_errors_say_what_is_known(self):
         client = self.client()
         with self.assertRaises(sidewire.ResultError) as caught:
