@@ -5,7 +5,7 @@ import secrets
 import socket
 import unittest
 
-from support import ROOT, Test
+from support import PATIENCE, ROOT, Test
 import sidewire
 from sidewire import _endpoint, _token, errors
 from sidewire._frames import Limits, our_hello
@@ -143,6 +143,38 @@ class Trust(Test):
             peer, _ = listener.accept()
             with peer:
                 self.assertEqual(peer.recv(1), b"", "not a byte")
+
+    def test_the_kernel_tells_who_it_is(self):
+        if os.geteuid() != 0 or not os.path.exists("/proc/self/fd"):
+            self.skipTest("needs root, who may become somebody else, and abstract names")
+        name = f"py-{secrets.token_hex(8)}"
+        said, says = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self.serve_as_another(name, says)
+        os.close(says)
+        with open(said, "rb") as said:
+            self.assertEqual(said.read(1), b"!")
+            with self.assertRaisesRegex(sidewire.Refused, "uid 4711"):
+                sidewire.Client(f"abstract:{name}")
+            self.assertEqual(said.read(), b"0 bytes")
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    def serve_as_another(self, name, says):
+        """In a child: says how many bytes have come before the end."""
+        try:
+            os.setresuid(4711, 4711, 4711)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(f"\0{name}")
+            listener.listen()
+            os.write(says, b"!")
+            listener.settimeout(PATIENCE)
+            peer, _ = listener.accept()
+            peer.settimeout(PATIENCE)
+            os.write(says, b"%d bytes" % len(peer.recv(100)))
+            os._exit(0)
+        finally:
+            os._exit(1)
 
     def test_a_full_backlog_is_waited_for(self):
         listener = socket.socket(socket.AF_UNIX)
