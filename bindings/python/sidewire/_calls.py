@@ -31,6 +31,7 @@ class Call:
         self.idempotent = False
         self.may_be_resent = True
         self.wants_parts = False
+        self.was_perhaps_executed = False  # over a connection before
         self.id = 0  # on the connection that it was sent over
         self.parts: Deque[bytes] = deque()
         self.taken = 0  # bytes of its parts that were taken, and for which no credit was given
@@ -44,6 +45,8 @@ class Call:
 
     def finish(self, outcome: Union[bytes, SidewireError]) -> None:
         if self.outcome is None:
+            if self.was_perhaps_executed and isinstance(outcome, SidewireError):
+                outcome.may_have_been_executed = True
             self.outcome = outcome
             self.payload = b""
             if self.then is not None:

@@ -419,6 +419,7 @@ class Session:
             may_have = connection.may_have_been_executed(call_id)
             if goes_on and call.may_be_resent and (call.idempotent or not may_have):
                 call.id = 0
+                call.was_perhaps_executed |= may_have
                 again.append(call)
             else:
                 call.finish(end.error(may_have))

@@ -292,6 +292,23 @@ class Reconnecting(Test):
         self.assertEqual([payload for *_, payload in frames(bench.said())], [b"2"])
         self.assertIsNone(second.outcome)
 
+    def test_what_was_perhaps_executed_before_stays_so(self):
+        for how in ["late", "closed", "nobody comes back"]:
+            bench = Bench(reconnect=Reconnect(attempts=1))
+            safe = bench.call(idempotent=True)
+            bench.said()
+            unsent = bench.call(idempotent=True)
+            bench.lose()
+            if how == "late":
+                bench.session.give_up(safe, errors.TimedOut, "late", bench.now)
+                bench.session.give_up(unsent, errors.TimedOut, "late", bench.now)
+            elif how == "closed":
+                bench.session.close(bench.now)
+            else:
+                bench.session.attempt(bench.now)
+                bench.session.attempt_failed(errors.NotListening("nobody"), bench.now)
+            self.assertEqual([call.outcome.may_have_been_executed for call in (safe, unsent)], [True, False], how)
+
     def test_subscriptions_are_renewed_and_the_gap_is_told(self):
         bench = Bench(reconnect=Reconnect(on_reconnected=print))
         subscription, call = bench.session.subscribe(1, None, bench.now)
