@@ -339,6 +339,14 @@ test("a goodbye says which calls were never executed, and the others are still a
   assert.equal(end[0].error.rc, -9);
 });
 
+test("a goodbye that names no call has taken none", () => {
+  const protocol = opened({ firstId: 0xfffffff0 });
+  protocol.send(request(4));
+  pulled(protocol);
+  const [lost] = protocol.receive(encodeFrame({ kind: Kind.GOODBYE, rc: -9 }), 0);
+  assert.deepEqual([lost.event, lost.isSent, lost.mayHaveBeenExecuted], ["lost", true, false]);
+});
+
 test("our goodbye comes behind what was queued, and then nothing of the server's is begun", () => {
   const protocol = opened();
   protocol.receive(asks(8), 0);

@@ -108,12 +108,13 @@ test("it gives up, and says so to all who wait", limit, async (t) => {
 });
 
 test("who closes in between connects no more", limit, async (t) => {
-  const { client, endpoint, server, told } = await store(t);
+  const { client, endpoint, server, told } = await store(t, { reconnect: rules, limits: { maxQueued: 2 } });
   await server.kill("SIGKILL");
   await until("it knows", async () => client.ping().then(() => false, () => true));
-  const waiting = client.call(GET).catch((error) => error);
+  const waiting = [1, 2].map(() => client.call(GET).catch((error) => error));
+  await assert.rejects(client.call(GET), { code: "busy", mayHaveBeenExecuted: false }, "so many may wait");
   await client.close();
-  assert.equal((await waiting).code, "closed");
+  for (const call of waiting) assert.equal((await call).code, "closed");
   assert.equal(await client.closed, undefined);
   await serve(t, endpoint);
   await new Promise((resolve) => setTimeout(resolve, 100));

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { getEventListeners } from "node:events";
 import { chmod, lstat, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
@@ -77,6 +78,9 @@ test("a call that takes too long, or is cancelled, ends on both sides", limit, a
   await client.ping({ timeout: PATIENCE }); // so it has left
   controller.abort(new Error("enough"));
   await assert.rejects(cancelled, (error) => error.rc === -8 && error.mayHaveBeenExecuted && error.code === "cancelled");
+  const { signal } = new AbortController();
+  await client.call(ECHO, "", { signal });
+  assert.equal(getEventListeners(signal, "abort").length, 0, "who has an answer needs no signal");
   const never = client.call(SLEEP, "1", { signal: AbortSignal.abort() });
   await assert.rejects(never, { rc: -8, mayHaveBeenExecuted: false });
   await until("the server knows of both", async () => {
