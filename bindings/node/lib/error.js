@@ -54,10 +54,10 @@ export class SidewireError extends Error {
     this.payload = payload;
   }
 
-  /** The same, said of one request: errors of a connection are shared by all that it had under way. */
+  /** The same, said of one request: errors of a connection are shared by all that it had under way. Its cause stays. */
   static about(error, mayHaveBeenExecuted) {
     const { message, rc, code, payload } = error;
-    return new SidewireError(message, { rc, code, mayHaveBeenExecuted, payload, cause: error });
+    return new SidewireError(message, { rc, code, mayHaveBeenExecuted, payload, cause: error.cause ?? error });
   }
 }
 

@@ -7,7 +7,7 @@
 // Events, by their `event`:
 //   open { hello }                       the hellos are exchanged; from now on there may be requests
 //   reply { owner, rc, isText, payload } the end of a call
-//   part { owner, payload }              a part of its reply; to be given back with `giveBack`
+//   part { owner, payload, cost }        a part of its reply, whose cost is to be given back with `giveBack`
 //   lost { owner, isSent, mayHaveBeenExecuted, error }   a call that will have no reply, or a notify that was not sent
 //   topic { type, number, dropped, payload }   an event of a topic
 //   request { id, type, timeout, payload }     the server asks: `answer` it
