@@ -58,7 +58,7 @@ impl Connect {
     ///
     /// Its life is that of the connection: at the connection's end, from whichever side, it has 3 s to end by itself. Then
     /// it is asked to, and a second later killed, with what it has started. Dropping the client waits for that, dropping
-    /// one for [tasks](crate::tokio) does not. When it ends first, errors tell with which
+    /// one for tasks (`tokio`) does not. When it ends first, errors tell with which
     /// [status](Error::exit_status), and show its [last words](Error::last_words) (for tasks, those of calls need not).
     /// What it prints to standard error goes to the log line by line, at `info` with the target `sidewire::helper`.
     ///
