@@ -293,7 +293,7 @@ impl Error {
         }
     }
 
-    /// Whether those bytes are no data but a text that explains the code.
+    /// Whether those bytes are no data but a text that explains the code (v1).
     #[must_use]
     pub fn is_explanation(&self) -> bool {
         matches!(self.0.kind, Kind::Answered { is_text: true, .. })

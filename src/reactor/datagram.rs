@@ -264,11 +264,12 @@ impl<Y: System> Receiving<'_, Y> {
         }
         match parsed {
             Parsed::Request { ticket, payload } => {
-                let (msg_type, layout) = (ticket.msg_type, ticket.layout);
+                let (msg_type, layout, timeout_ms) = (ticket.msg_type, ticket.layout, ticket.timeout_ms);
                 let number = self.socket.owed.next_number();
                 let caller = to.map_or(nobody.caller, |_| Caller::Datagram(self.number, number));
                 let back = ReturnAddress { caller, ..nobody };
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back };
+                let incoming =
+                    Incoming { msg_type, payload, peer, endpoint, layout, timeout_ms, origin, back };
                 let kind = RecordKind::Request;
                 let record = recorder.begin(kind, msg_type, ticket.id, payload.len());
                 let handled = Handled::begin(ticket.id);
@@ -297,7 +298,9 @@ impl<Y: System> Receiving<'_, Y> {
             }
             Parsed::Notify { msg_type, payload } => {
                 let (msg_type, layout) = (i32::from(msg_type), Layout::V1);
-                let incoming = Incoming { msg_type, payload, peer, endpoint, layout, origin, back: nobody };
+                let (timeout_ms, back) = (0, nobody);
+                let incoming =
+                    Incoming { msg_type, payload, peer, endpoint, layout, timeout_ms, origin, back };
                 let handled = Handled::begin(0);
                 let record = recorder.begin(RecordKind::Notify, msg_type, 0, payload.len());
                 service.notify(&incoming);

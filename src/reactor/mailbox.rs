@@ -181,11 +181,16 @@ impl Mailbox {
 
     /// Leaves word for all who have subscribed to a topic, if there is anybody.
     pub(crate) fn publish(&self, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
+        self.publish_behind(0, topic, payload)
+    }
+
+    /// The same, behind so many that were lost.
+    pub(crate) fn publish_behind(&self, missed: u32, topic: u16, payload: &[u8]) -> Result<(), Unposted> {
         if self.audience.is_empty() {
             return if self.contents().is_closed { Err(Unposted::Closed) } else { Ok(()) };
         }
         let publication = Publication::of(topic, payload).map_err(|NoMemory| Unposted::NoMemory)?;
-        self.post(Letter::Publish(publication))
+        self.post(Letter::Publish(Publication { missed, ..publication }))
     }
 
     /// The number of what is published next.

@@ -62,6 +62,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) layout: Layout,
+    /// For how many milliseconds its caller waits; 0 if for ever, or for nothing.
+    pub(crate) timeout_ms: u32,
     pub(crate) origin: Origin<'a>,
     pub(crate) back: ReturnAddress<'a>,
 }

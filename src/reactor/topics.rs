@@ -19,6 +19,8 @@ use sidewire_wire::{Protocol, WhenSlow};
 pub(crate) struct Publication {
     pub(crate) topic: u16,
     pub(crate) payload: Arc<Vec<u8>>,
+    /// How many before it were lost where it comes from.
+    pub(crate) missed: u32,
     /// Its number among all that was published.
     pub(crate) number: u64,
 }
@@ -26,7 +28,7 @@ pub(crate) struct Publication {
 impl Publication {
     /// One copy of it.
     pub(crate) fn of(topic: u16, payload: &[u8]) -> Result<Publication, NoMemory> {
-        Ok(Publication { topic, payload: Arc::new(memory::copy(payload)?), number: 0 })
+        Ok(Publication { topic, payload: Arc::new(memory::copy(payload)?), missed: 0, number: 0 })
     }
 }
 

@@ -105,6 +105,15 @@ impl<S> Remote<S> {
         self.mailbox.publish(topic, payload.as_ref()).map_err(Error::unreached)
     }
 
+    /// The same, of an event that comes from elsewhere, and before which `missed` others were lost on the way: each
+    /// subscriber gets these told as [dropped](crate::Event::dropped), besides what it has missed here.
+    ///
+    /// # Errors
+    /// As [`publish`](Remote::publish).
+    pub fn publish_behind(&self, missed: u32, topic: u16, payload: impl AsRef<[u8]>) -> Result<()> {
+        self.mailbox.publish_behind(missed, topic, payload.as_ref()).map_err(Error::unreached)
+    }
+
     /// Stops the server: it lets nobody in any more, removes its socket files, begins no new requests, says
     /// goodbye to its clients, and ends as soon as they have left, after half a second at most. What it has accepted
     /// is answered; requests that were [deferred](super::Reply::defer) have as long, and are then refused "shutting

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use sidewire_platform::{Address, Attachment, Endpoint, Peer};
 
@@ -57,6 +58,16 @@ impl<'a> Request<'a> {
             Origin::Datagram(_) => None,
         };
         came.and_then(attached::take).unwrap_or_default()
+    }
+
+    /// For how long its caller waits, counted from when the server has had all of it: the answer is worth nothing later.
+    /// A [deferred](super::Reply::defer) call whose time is over is answered "timed out" (-7) by the server itself, so
+    /// this is for those who ask others in turn, and tell them. `None`: for as long as it takes, which is what callers of
+    /// [`stream`](crate::RequestBuilder::stream) and of the classic layout say, or it is a notify.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        let milliseconds = self.incoming.timeout_ms;
+        (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
     }
 
     /// Who asks, as far as the system tells.

@@ -449,6 +449,7 @@ mod tests {
                 peer,
                 endpoint: &endpoint,
                 layout,
+                timeout_ms: 0,
                 origin,
                 back,
             });

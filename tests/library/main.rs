@@ -50,6 +50,7 @@ mod pending;
 mod pieces;
 mod pings;
 mod reconnect;
+mod relaying;
 mod remote;
 mod server;
 mod slow;

@@ -113,8 +113,13 @@ impl Subscriptions {
     }
 
     pub(crate) fn drop_one(&mut self, topic: u16) {
+        self.miss(topic, 1);
+    }
+
+    /// The next event tells of so many more that never came.
+    pub(crate) fn miss(&mut self, topic: u16, count: u32) {
         if let Some(served) = self.served.get_mut(&topic) {
-            served.dropped = served.dropped.saturating_add(1);
+            served.dropped = served.dropped.saturating_add(count);
         }
     }
 

@@ -115,7 +115,8 @@ impl Scope<'_> {
         let (caller, attaching) = (Caller::Stream(key), Attaching::to(connection));
         let asker = Some(Asker { site: self.site, peer: PeerName(Some(books.peer)) });
         let back = ReturnAddress { mailbox: self.mailbox, caller, parts, attaching, asker };
-        let incoming = self.incoming(books, msg_type, layout, payload, back);
+        let mut incoming = self.incoming(books, msg_type, layout, payload, back);
+        incoming.timeout_ms = ticket.timeout_ms;
         let (kind, recorder) = (RecordKind::Request, books.budget.recorder());
         let record = recorder.begin(kind, msg_type, ticket.id, payload.len());
         let handled = Handled::begin(ticket.id);
@@ -188,7 +189,8 @@ impl Scope<'_> {
     ) -> Incoming<'i> {
         let Books { peer, stream, about, .. } = books;
         let origin = Origin::Stream(Way { connection: ConnectionId(self.key), ends: *stream, about });
-        Incoming { msg_type, payload, peer, endpoint: &self.site.endpoint, layout, origin, back }
+        let endpoint = &self.site.endpoint;
+        Incoming { msg_type, payload, peer, endpoint, layout, timeout_ms: 0, origin, back }
     }
 
     /// The same of what comes more seldom than requests and notifies.

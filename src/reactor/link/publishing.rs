@@ -14,6 +14,9 @@ impl<Y: System> Link<Y> {
         connection.flow_mut().lend(&mut context.memory.spare);
         for publication in publications {
             let Some(slow) = context.topics.slow(publication, context.scope.key) else { continue };
+            if publication.missed > 0 {
+                connection.miss_events(publication.topic, publication.missed);
+            }
             match connection.push_event(publication.topic, &publication.payload, slow) {
                 Pushed::Queued | Pushed::Kept => context.counters.event(),
                 Pushed::Replaced => {

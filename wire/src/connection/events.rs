@@ -100,6 +100,14 @@ impl Connection {
         }
     }
 
+    /// Counts so many events of the topic, which others have lost on their way to us, among those that the peer has
+    /// missed: the next one that it gets says so. If it has not subscribed, nothing happens.
+    pub fn miss_events(&mut self, topic: u16, count: u32) {
+        if let Some(calls) = &mut self.open_calls {
+            calls.topics.miss(topic, count);
+        }
+    }
+
     /// Sends what was kept, as far as there is room by now.
     #[cold]
     pub(super) fn push_kept(&mut self) {
