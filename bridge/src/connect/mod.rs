@@ -1,0 +1,122 @@
+//! `sidewire-bridge connect`: a local endpoint whose calls go to whoever serves the app, wherever that is.
+
+mod answering;
+mod calls;
+mod events;
+mod relay;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidewire::{Access, App, DESCRIPTION, Endpoint, EndpointKind, Listen, Running, Server, Token, WhenSlow};
+
+use crate::broker::Broker;
+use crate::message::Subjects;
+use crate::options::{self, BrokerOptions, Who};
+use crate::{Result, Stop, say, stopped};
+use calls::{Bounds, Calls};
+use relay::Relay;
+
+/// Offers a local endpoint whose calls go to whoever serves NAME
+///
+/// When it is open it prints a line `listening ENDPOINT`. It serves until Ctrl-C, SIGTERM or SIGHUP; what was asked by
+/// then has two seconds to be answered. While the broker is away calls are answered busy (-6), not executed.
+///
+/// Exit status: 0 stopped
+///              1 the endpoint could not be opened, or the broker is not there or does not want us
+///              2 usage: a bad endpoint or argument
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Where to listen: local:NAME, unix:/PATH, abstract:NAME, pipe:NAME, tcp:HOST:PORT
+    #[arg(value_name = "ENDPOINT")]
+    endpoint: Endpoint,
+    #[command(flatten)]
+    broker: BrokerOptions,
+    /// Who may connect to the endpoint
+    #[arg(long, value_name = "WHO", default_value = "same-user")]
+    access: Who,
+    /// Serve only clients that prove that they know the key in this file, which is made if it is not there
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The largest type and topic that is passed on
+    #[arg(long, value_name = "TYPE", default_value_t = 255)]
+    max_type: u16,
+    /// How long nothing is heard of a call before it counts as lost, and is answered timed out (-7): a serving bridge says
+    /// every 2 seconds that it still has it
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = options::seconds)]
+    silence: Duration,
+    /// The most calls that may be open; more are answered busy (-6)
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max_calls: u32,
+}
+
+/// What open calls may have brought along together.
+const MAX_BYTES: usize = 64 << 20;
+/// For what was asked before the end.
+const GRACE: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
+    if args.endpoint.kind() != EndpointKind::Stream {
+        return Err(format!("{}: calls are passed on from streams only", args.endpoint));
+    }
+    let broker = Broker::connect(&args.broker).await?;
+    let subjects = Subjects::of(&args.broker.app);
+    let bounds = Bounds { silence: args.silence, calls: args.max_calls as usize, bytes: MAX_BYTES };
+    let (calls, replies) = Calls::open(&broker, &subjects, bounds).await?;
+    // Before anybody can subscribe, so that no event is missed behind that.
+    let news = broker.subscribe(&subjects.events(), None).await?;
+    let relay = Relay::new(broker.clone(), subjects, Arc::clone(&calls), args.broker.app.clone());
+    let running = serve(&args, Arc::new(relay))?;
+    let tasks = [
+        tokio::spawn(Arc::clone(&calls).take_replies(replies)),
+        tokio::spawn(Arc::clone(&calls).watch_for_silence()),
+        tokio::spawn(events::pass_on(news, running.remote())),
+    ];
+    let ended = tokio::select! {
+        () = stopped(&mut stop) => Ok(()),
+        why = broker.closed() => Err(why),
+        () = until_stopped(&running) => Err(format!("{}: the local server has ended", args.endpoint)),
+    };
+    end(running, &broker).await;
+    tasks.iter().for_each(|task| task.abort());
+    ended
+}
+
+/// The local server.
+fn serve(args: &Args, relay: Arc<Relay>) -> Result<Running<()>> {
+    let failed = |error: sidewire::Error| error.to_string();
+    let mut server = Server::builder(()).types(usize::from(DESCRIPTION) + 1);
+    server = server.app(App::new(&args.broker.app, ""));
+    let mut server = server.build().map_err(failed)?;
+    for msg_type in (0..=args.max_type).chain([DESCRIPTION]) {
+        let relay = Arc::clone(&relay);
+        server.on(msg_type, move |(), request, reply| relay.ask(request, reply));
+    }
+    (0..=args.max_type).for_each(|topic| server.topic(topic, WhenSlow::DropNewest));
+    let mut listen = Listen::on(args.endpoint.clone()).map_err(failed)?;
+    listen = match (&args.token_file, args.access) {
+        (Some(file), _) => listen.token(Token::file(file)),
+        (None, who) => listen.access(Access::from(who)),
+    };
+    let bound = server.listen(listen).map_err(failed)?;
+    let running = server.spawn().map_err(failed)?;
+    say(&format!("listening {bound}"));
+    Ok(running)
+}
+
+/// Until its loop has ended by itself, which only a failure of the system does.
+async fn until_stopped(running: &Running<()>) {
+    let remote = running.remote();
+    while remote.with(|()| ()).is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What was asked is answered, as far as that goes; then nobody hears from us any more.
+async fn end(running: Running<()>, broker: &Broker) {
+    let _ = running.remote().stop_within(GRACE);
+    let _ = tokio::task::spawn_blocking(move || running.stop()).await;
+    let _ = tokio::time::timeout(GRACE, broker.client.flush()).await;
+}

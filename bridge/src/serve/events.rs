@@ -1,0 +1,60 @@
+//! Events of the local server, to all who listen at the broker.
+
+use std::collections::HashMap;
+
+use sidewire::Event;
+
+use super::local::Local;
+use crate::broker::{self, Broker};
+use crate::message::{DROPPED, Headers, INSTANCE, SEQUENCE, Subjects};
+
+/// Publishes them for as long as the connection lasts, and says why it has ended. What can't be sent, since the broker is away or slow
+/// or takes no such size, is counted, and the next one tells.
+pub(super) async fn publish(broker: &Broker, subjects: &Subjects, instance: &str, local: &Local) -> String {
+    let mut topics = local.offer.events.iter();
+    let Some(first) = topics.next() else { return std::future::pending().await };
+    let mut events = match local.main.subscribe(first).await {
+        Ok(events) => events,
+        Err(error) => return error.to_string(),
+    };
+    for topic in topics {
+        if let Err(error) = events.add(topic).await {
+            return error.to_string();
+        }
+    }
+    let mut counts: HashMap<u16, Count> = HashMap::new();
+    loop {
+        match events.next().await {
+            Some(Ok(event)) => {
+                let count = counts.entry(event.topic()).or_default();
+                count.publish(broker, &subjects.event(event.topic()), instance, event);
+            }
+            Some(Err(error)) => return error.to_string(),
+            None => return format!("{}: the events have ended", local.endpoint()),
+        }
+    }
+}
+
+/// Of one topic.
+#[derive(Debug, Default)]
+struct Count {
+    sent: u64,
+    dropped: u32,
+}
+
+impl Count {
+    fn publish(&mut self, broker: &Broker, subject: &str, instance: &str, event: Event) {
+        let dropped = self.dropped.saturating_add(event.dropped());
+        let mut headers = Headers::none().with(SEQUENCE, self.sent + 1).with(INSTANCE, instance);
+        if dropped > 0 {
+            headers = headers.with(DROPPED, dropped);
+        }
+        match broker.send_now(broker::message(subject, headers, event.into_payload())) {
+            Ok(()) => *self = Count { sent: self.sent + 1, dropped: 0 },
+            Err(why) => {
+                log::debug!("{subject}: an event is dropped: {why:?}");
+                self.dropped = dropped.saturating_add(1);
+            }
+        }
+    }
+}

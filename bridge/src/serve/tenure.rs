@@ -1,0 +1,194 @@
+//! The time in which a local server is there and its types are served.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use futures_util::StreamExt;
+use futures_util::stream::SelectAll;
+use tokio::sync::Semaphore;
+
+use super::Args;
+use super::call::{self, Line, Taken};
+use super::discovery::Service;
+use super::events;
+use super::local::Local;
+use crate::broker::{self, Broker};
+use crate::message::{Headers, RC, Subjects, TEXT, Word};
+use crate::{Result, say};
+
+/// The queue group of all who serve an app.
+pub(super) const GROUP: &str = "sidewire";
+
+/// Why one ended.
+pub(super) enum Ended {
+    LocalGone(String),
+    Stopped,
+    Failed(String),
+}
+
+/// What those share who work on calls.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) broker: Broker,
+    pub(super) app: String,
+    pub(super) instance: String,
+    pub(super) local: Local,
+    pub(super) service: Service,
+    pub(super) room: Arc<Semaphore>,
+    most: usize,
+    /// Calls that the local server has, by where their replies go.
+    open: Mutex<HashMap<String, Arc<Line>>>,
+}
+
+pub(super) struct Tenure {
+    serving: Arc<Serving>,
+    subjects: Subjects,
+    streams: tokio::sync::Mutex<Streams>,
+}
+
+struct Streams {
+    calls: Subscriber,
+    words: Subscriber,
+    asked: SelectAll<Subscriber>,
+}
+
+/// What was taken has so long to be answered when we leave.
+const GRACE: Duration = Duration::from_secs(5);
+/// For what comes while the broker is told that we leave.
+const LEAVING: Duration = Duration::from_secs(1);
+
+impl Tenure {
+    /// From here on calls come.
+    pub(super) async fn begin(
+        args: &Args,
+        broker: &Broker,
+        subjects: &Subjects,
+        instance: &str,
+        local: Local,
+    ) -> Result<Tenure> {
+        let app = args.broker.app.clone();
+        let most = args.max_calls as usize;
+        let service = Service::new(&app, instance, subjects);
+        let asked = service.listen(broker).await?;
+        let words = broker.subscribe(&subjects.instance(instance), None).await?;
+        let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
+        say(&format!(
+            "serving {app} at {}: {}, types {}, events {}",
+            broker.name,
+            local.endpoint(),
+            local.offer.types,
+            if local.offer.events.is_empty() { "none".into() } else { local.offer.events.to_string() },
+        ));
+        let serving = Serving {
+            broker: broker.clone(),
+            app,
+            instance: instance.to_owned(),
+            local,
+            service,
+            room: Arc::new(Semaphore::new(most)),
+            most,
+            open: Mutex::default(),
+        };
+        let streams = tokio::sync::Mutex::new(Streams { calls, words, asked });
+        Ok(Tenure { serving: Arc::new(serving), subjects: subjects.clone(), streams })
+    }
+
+    /// Serves until the local server is gone, and says so.
+    pub(super) async fn serve(&self) -> String {
+        let Serving { broker, local, service, .. } = &*self.serving;
+        let mut streams = self.streams.lock().await;
+        let Streams { calls, words, asked } = &mut *streams;
+        let mut events =
+            std::pin::pin!(events::publish(broker, &self.subjects, &self.serving.instance, local));
+        let mut gone = std::pin::pin!(local.main.run());
+        let mut answering = std::pin::pin!(service.answer(broker, &local.offer, asked));
+        let mut is_answering = true;
+        loop {
+            tokio::select! {
+                biased;
+                Some(word) = words.next() => self.serving.hear(&word),
+                Some(message) = calls.next() => call::take(&self.serving, message).await,
+                result = &mut gone => return match result {
+                    Ok(()) => format!("{}: the connection has ended", local.endpoint()),
+                    Err(error) => error.to_string(),
+                },
+                why = &mut events => return why,
+                () = &mut answering, if is_answering => is_answering = false,
+            }
+        }
+    }
+
+    /// Leaves: others get what is sent from now on, and what was taken is answered as far as that goes.
+    pub(super) async fn end(self, ended: &Ended) {
+        let mut streams = self.streams.lock().await;
+        let Streams { calls, words, .. } = &mut *streams;
+        let _ = calls.drain().await;
+        let may_execute = matches!(ended, Ended::Stopped);
+        let leave = async {
+            while let Some(message) = calls.next().await {
+                match may_execute {
+                    true => call::take(&self.serving, message).await,
+                    false => self.serving.refuse(message, "its local server has gone"),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LEAVING, leave).await;
+        let all = u32::try_from(self.serving.most).unwrap_or(u32::MAX);
+        let finish = async {
+            let mut answered = std::pin::pin!(self.serving.room.acquire_many(all));
+            loop {
+                tokio::select! {
+                    _ = &mut answered => return,
+                    Some(word) = words.next() => self.serving.hear(&word),
+                }
+            }
+        };
+        if tokio::time::timeout(GRACE, finish).await.is_err() {
+            log::warn!("{}: left before all calls that were taken were answered", self.serving.app);
+        }
+        self.serving.local.close().await;
+        let _ = tokio::time::timeout(LEAVING, self.serving.broker.client.flush()).await;
+    }
+}
+
+impl Serving {
+    /// What the other side says of a call.
+    fn hear(&self, message: &Message) {
+        let Some((word, reply)) = Word::parse(&message.payload) else { return };
+        let line = self.lines().get(reply).cloned();
+        match line {
+            Some(line) => line.tell(word),
+            None => log::debug!("{}: {word:?} about a call that is not here", message.subject),
+        }
+    }
+
+    /// Takes a call; what it gets is removed when that is dropped. `None`: there is one already whose reply goes there.
+    pub(super) fn open(self: &Arc<Serving>, reply: &str, line: Line) -> Option<Taken> {
+        let line = Arc::new(line);
+        let mut lines = self.lines();
+        if lines.contains_key(reply) {
+            return None;
+        }
+        lines.insert(reply.to_owned(), Arc::clone(&line));
+        drop(lines);
+        Some(Taken { serving: Arc::clone(self), reply: reply.to_owned(), line })
+    }
+
+    pub(super) fn close(&self, reply: &str) {
+        self.lines().remove(reply);
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Line>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers busy (-6), not executed.
+    fn refuse(&self, message: Message, why: &str) {
+        let Some(reply) = message.reply else { return };
+        let text = format!("{} was not executed: {why}", self.app);
+        let headers = Headers::none().with(RC, sidewire::ResultCode::BUSY.code()).with(TEXT, 1);
+        let _ = self.broker.send_now(broker::message(&reply, headers, text));
+    }
+}
