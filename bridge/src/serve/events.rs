@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use sidewire::Event;
+use sidewire::tokio::Events;
+use sidewire::{Error, Event};
 
 use super::local::Local;
 use crate::broker::{self, Broker};
@@ -11,17 +12,11 @@ use crate::message::{DROPPED, Headers, INSTANCE, SEQUENCE, Subjects};
 /// Publishes them for as long as the connection lasts, and says why it has ended. What can't be sent, since the broker is away or slow
 /// or takes no such size, is counted, and the next one tells.
 pub(super) async fn publish(broker: &Broker, subjects: &Subjects, instance: &str, local: &Local) -> String {
-    let mut topics = local.offer.events.iter();
-    let Some(first) = topics.next() else { return std::future::pending().await };
-    let mut events = match local.main.subscribe(first).await {
-        Ok(events) => events,
+    let mut events = match subscribe(local).await {
+        Ok(Some(events)) => events,
+        Ok(None) => return std::future::pending().await,
         Err(error) => return error.to_string(),
     };
-    for topic in topics {
-        if let Err(error) = events.add(topic).await {
-            return error.to_string();
-        }
-    }
     let mut counts: HashMap<u16, Count> = HashMap::new();
     loop {
         match events.next().await {
@@ -33,6 +28,24 @@ pub(super) async fn publish(broker: &Broker, subjects: &Subjects, instance: &str
             None => return format!("{}: the events have ended", local.endpoint()),
         }
     }
+}
+
+/// Subscribes to the topics that there are.
+async fn subscribe(local: &Local) -> Result<Option<Events>, Error> {
+    let mut subscribed: Option<Events> = None;
+    for topic in local.offer.events.iter() {
+        let added = match &mut subscribed {
+            Some(events) => events.add(topic).await,
+            None => local.main.subscribe(topic).await.map(|events| subscribed = Some(events)),
+        };
+        match added {
+            Err(error) if error.result_code().is_some() => {
+                log::warn!("{error}; its events are not published")
+            }
+            other => other?,
+        }
+    }
+    Ok(subscribed)
 }
 
 /// Of one topic.

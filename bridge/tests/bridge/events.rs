@@ -1,0 +1,76 @@
+//! Events.
+
+use sidewire::{Event, Events, Server, WhenSlow};
+
+use crate::util::{Line, Nats, PATIENCE, client, watchdog};
+
+const PUBLISH: u16 = 1;
+const NEWS: u16 = 50;
+const OTHER: u16 = 51;
+
+fn server() -> Server<()> {
+    let mut server = Server::new(());
+    server.on(PUBLISH, |(), request, _reply| {
+        request.publish(NEWS, request.payload())?;
+        request.publish(OTHER, "other")
+    });
+    server.topic(NEWS, WhenSlow::DropNewest);
+    server.topic(OTHER, WhenSlow::DropNewest);
+    server
+}
+
+fn next(events: &mut Events) -> (u16, u32, u32, Vec<u8>) {
+    let event: Event =
+        events.next_timeout(PATIENCE).expect("the connection is good").expect("an event in time");
+    (event.topic(), event.sequence(), event.dropped(), event.into_payload())
+}
+
+#[test]
+fn events_reach_whoever_subscribes_anywhere() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::over(Nats::with("max_payload: 100000"), server(), &[]);
+    let (_second, other) = line.nats.connect("other", &[]);
+    let clients = [client(&line.far), client(&other)];
+    let mut subscribed = clients.each_ref().map(|client| client.subscribe(NEWS).expect("a topic"));
+    for n in 1..=50 {
+        line.client.call(PUBLISH, n.to_string()).expect("an answer");
+    }
+    // One that the broker does not take is counted.
+    line.client.call(PUBLISH, vec![0; 150_000]).expect_err("too large a request");
+    let near = client(&line.near);
+    near.call(PUBLISH, vec![0; 150_000]).expect("an answer");
+    near.call(PUBLISH, vec![0; 150_000]).expect("an answer");
+    near.call(PUBLISH, "51").expect("an answer");
+    for events in &mut subscribed {
+        for n in 1..=50 {
+            assert_eq!(next(events), (NEWS, n, 0, n.to_string().into_bytes()));
+        }
+        assert_eq!(next(events), (NEWS, 51, 2, b"51".to_vec()));
+    }
+}
+
+#[test]
+fn what_was_lost_on_the_way_is_counted() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::to(server());
+    let mut events = line.client.subscribe(NEWS).expect("a topic");
+    let stranger = line.nats.stranger();
+    let publish = |number: &str, dropped: &str, payload: &str| {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Sw-Instance", "somebody");
+        headers.insert("Sw-Sequence", number);
+        headers.insert("Sw-Dropped", dropped);
+        let payload = payload.to_owned().into();
+        let sent = stranger.client.publish_with_headers("sw.thing.ev.50", headers, payload);
+        stranger.runtime.block_on(sent).expect("it is sent");
+    };
+    publish("7", "0", "first");
+    publish("8", "1", "dropped there");
+    publish("11", "0", "lost on the way");
+    publish("no number", "0", "nonsense");
+    publish("12", "0", "last");
+    assert_eq!(next(&mut events), (NEWS, 1, 0, b"first".to_vec()));
+    assert_eq!(next(&mut events), (NEWS, 2, 1, b"dropped there".to_vec()));
+    assert_eq!(next(&mut events), (NEWS, 3, 2, b"lost on the way".to_vec()));
+    assert_eq!(next(&mut events), (NEWS, 4, 0, b"last".to_vec()));
+}

@@ -1,0 +1,201 @@
+//! What goes away in the middle of a call.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use sidewire::{Endpoint, Server};
+
+use crate::util::{Nats, PATIENCE, Process, client, refusal, start, started, until, watchdog};
+
+const ECHO: u16 = 1;
+const NEVER: u16 = 2;
+const SLOW: u16 = 3;
+
+/// Where the process that is to be killed listens.
+const ENDPOINT: &str = "SIDEWIRE_TEST_ENDPOINT";
+
+fn server() -> Server<()> {
+    let mut server = Server::new(());
+    server.on(ECHO, |(), request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    let mut waiting = Vec::new();
+    server.on(NEVER, move |(), _request, reply| {
+        waiting.push(reply.defer()?);
+        println!("asked");
+        Ok(())
+    });
+    server.on(SLOW, |(), _request, reply| {
+        let responder = reply.defer()?;
+        println!("asked");
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(1500));
+            responder.reply("slowly");
+        });
+        Ok(())
+    });
+    server
+}
+
+/// No test: the server as a process of its own, for those below.
+#[test]
+fn as_a_process() {
+    let Ok(endpoint) = std::env::var(ENDPOINT) else { return };
+    let mut server = server();
+    let bound = server.listen(endpoint.as_str()).expect("listen");
+    println!("listening {bound}");
+    server.run().expect("it runs");
+}
+
+fn process(endpoint: &Endpoint) -> Process {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["faults::as_a_process", "--exact", "--nocapture"]).env(ENDPOINT, endpoint.to_string());
+    let process = Process::start(&mut command);
+    process.line_with("listening ");
+    process
+}
+
+#[test]
+fn a_server_that_is_killed_in_a_call() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let mut server = process(&near);
+    let serve = nats.serve(&near, &[]);
+    let (_connect, far) = nats.connect("far", &[]);
+    let client = client(&far);
+    let call = started(&client, NEVER);
+    server.line_with("asked");
+    server.kill();
+    let failed = call.wait().expect_err("the server is gone");
+    let (rc, text) = refusal(&failed);
+    assert!(
+        rc == -10 && text.contains("the server of thing has gone; it may have been executed"),
+        "{failed}"
+    );
+    // Nobody serves it now, which is said at once; and when it is back it is served again.
+    serve.line_with("is not served until it is back");
+    until("nobody serves it", || {
+        let (rc, text) = refusal(&client.call(ECHO, "").expect_err("nobody is there"));
+        assert!(rc == -6 && text.contains("not executed"), "{rc} {text}");
+        text.starts_with("nobody serves this")
+    });
+    let _server = process(&near);
+    serve.line_with("serving thing at ");
+    assert_eq!(client.call(ECHO, "back").expect("an echo").payload(), b"back");
+}
+
+/// Whoever has a call says so every two seconds. Who does not is lost, and the call with it.
+#[test]
+fn a_bridge_that_is_killed_in_a_call_is_silence() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let mut serve = nats.serve(&near, &[]);
+    let (_connect, far) = nats.connect("far", &["--silence", "6"]);
+    let client = client(&far);
+    let begun = Instant::now();
+    let call = started(&client, NEVER);
+    // Longer than the silence that it may keep: it is not silent.
+    std::thread::sleep(Duration::from_secs(8));
+    serve.kill();
+    let lost = call.wait().expect_err("nobody answers");
+    let (rc, text) = refusal(&lost);
+    assert!(
+        rc == -7 && text.contains("nothing was heard of it") && text.ends_with("it may have been executed"),
+        "{lost}"
+    );
+    assert!(begun.elapsed() >= Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn one_who_takes_calls_and_says_nothing_is_silence() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let stranger = nats.stranger();
+    let mut deaf =
+        stranger.runtime.block_on(stranger.client.subscribe("sw.thing.*")).expect("a subscription");
+    stranger.runtime.block_on(stranger.client.flush()).expect("the broker knows");
+    let (_connect, far) = nats.connect("far", &["--silence", "0.5"]);
+    let client = client(&far);
+    let begun = Instant::now();
+    let lost = client.call(ECHO, "").expect_err("nobody answers");
+    assert_eq!(refusal(&lost).0, -7, "{lost}");
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    let heard = stranger.runtime.block_on(deaf.next()).expect("it came");
+    // An answer that comes too late is nobody's, and harms nobody; nor does nonsense.
+    let reply = heard.reply.expect("a subject");
+    for payload in ["too late", ""] {
+        let sent = stranger.client.publish(reply.clone(), payload.into());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    let sent = stranger.client.publish(format!("{reply}x"), "".into());
+    stranger.runtime.block_on(sent).expect("it is sent");
+    // Lost parts are noticed.
+    let call = started(&client, ECHO);
+    let heard = stranger.runtime.block_on(deaf.next()).expect("it came");
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Sw-Part", "1");
+    let sent = stranger.client.publish_with_headers(heard.reply.expect("a subject"), headers, "".into());
+    stranger.runtime.block_on(sent).expect("it is sent");
+    let (rc, text) = refusal(&call.wait().expect_err("a part was lost"));
+    assert!(rc == -7 && text.contains("a part of the reply was lost"), "{rc} {text}");
+}
+
+#[test]
+fn who_is_asked_to_end_answers_what_it_has_taken() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let server = process(&near);
+    let mut serve = nats.serve(&near, &[]);
+    let (mut connect, far) = nats.connect("far", &[]);
+    let client = client(&far);
+    let call = started(&client, SLOW);
+    server.line_with("asked");
+    serve.terminate();
+    assert_eq!(call.wait().expect("it is answered").payload(), b"slowly");
+    assert_eq!(serve.wait().code(), Some(0));
+    let (rc, _) = refusal(&client.call(ECHO, "").expect_err("nobody is there"));
+    assert_eq!(rc, -6);
+    connect.terminate();
+    assert_eq!(connect.wait().code(), Some(0));
+    assert!(!nats.path("far").exists(), "the socket is left behind");
+    until("the client knows", || client.call(ECHO, "").is_err_and(|error| error.result_code().is_none()));
+}
+
+#[test]
+fn more_calls_than_are_taken_are_busy() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let serve = nats.bridge("serve", &near, &["--types", "1-3", "--max-calls", "2"]);
+    serve.line_with("serving thing at ");
+    let (_connect, far) = nats.connect("far", &["--max-calls", "3"]);
+    let client = client(&far);
+    let open: Vec<_> = (0..2).map(|_| started(&client, NEVER)).collect();
+    let text = |error: &sidewire::Error| refusal(error).1;
+    let refused = client.call(ECHO, "").expect_err("there is no room");
+    assert!(
+        refusal(&refused).0 == -6 && text(&refused).contains("has as many calls as it takes"),
+        "{refused}"
+    );
+    drop(open);
+    until("there is room again", || client.call(ECHO, "").is_ok());
+    drop(serve);
+    // The same at this end, where nobody answers.
+    let stranger = nats.stranger();
+    let _deaf = stranger.runtime.block_on(stranger.client.subscribe("sw.thing.*")).expect("a subscription");
+    stranger.runtime.block_on(stranger.client.flush()).expect("the broker knows");
+    let open: Vec<_> = (0..3).map(|_| started(&client, NEVER)).collect();
+    let refused = client.request(ECHO).timeout(PATIENCE).send("").expect_err("there is no room");
+    assert!(
+        refusal(&refused).0 == -6 && text(&refused).contains("3 calls with 0 bytes are open"),
+        "{refused}"
+    );
+    drop(open);
+}

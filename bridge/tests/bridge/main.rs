@@ -1,0 +1,12 @@
+//! The bridge from outside: a real nats-server, bridges as processes, and Sidewire programs at both ends that know nothing
+//! of either.
+
+mod calls;
+mod discovery;
+mod events;
+mod faults;
+mod load;
+mod owner;
+mod parts;
+mod secrets;
+mod util;

@@ -1,0 +1,103 @@
+//! Replies in parts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sidewire::{Failure, Server, Unsent};
+
+use crate::util::{Line, refusal, until, watchdog};
+
+const COUNT: u16 = 1;
+const FLOOD: u16 = 2;
+const PART: usize = 10_000;
+
+/// Counts up to a number, each in a part, and floods: so many parts of 10,000 bytes have gone.
+fn server(sent: Arc<AtomicUsize>) -> Server<()> {
+    let mut server = Server::new(());
+    server.on(COUNT, |(), request, reply| {
+        let last: u32 =
+            std::str::from_utf8(request.payload()).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut stream = reply.stream()?;
+        std::thread::spawn(move || {
+            for n in 0..last {
+                if stream.send(n.to_string()).is_err() {
+                    return;
+                }
+            }
+            match last {
+                13 => stream.fail(Failure::new(5, "thirteen")),
+                _ => stream.reply("done"),
+            }
+        });
+        Ok(())
+    });
+    server.on(FLOOD, move |(), _request, reply| {
+        let mut stream = reply.stream()?;
+        let sent = Arc::clone(&sent);
+        std::thread::spawn(move || {
+            let why = loop {
+                match stream.send(vec![b'x'; PART]) {
+                    Ok(()) => sent.fetch_add(1, Ordering::Relaxed),
+                    Err(why) => break why,
+                };
+            };
+            assert!(matches!(why, Unsent::Unwanted(_)), "{why:?}");
+            sent.store(usize::MAX, Ordering::Relaxed);
+        });
+        Ok(())
+    });
+    server
+}
+
+#[test]
+fn parts_come_in_their_order_and_then_the_end() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::to(server(Arc::default()));
+    for last in [0, 1, 5000] {
+        let mut parts = line.client.stream(COUNT, last.to_string()).expect("a call");
+        for n in 0..last {
+            assert_eq!(parts.next().expect("a part").expect("a part"), n.to_string().into_bytes());
+        }
+        assert!(parts.next().is_none());
+        assert_eq!(parts.response().expect("the end").payload(), b"done");
+    }
+    let mut parts = line.client.stream(COUNT, "13").expect("a call");
+    assert!((0..13).all(|_| parts.next().expect("a part").is_ok()));
+    let failed = parts.next().expect("the end").expect_err("it fails");
+    assert_eq!(refusal(&failed), (5, "thirteen".into()));
+}
+
+/// What is not read is not made: it waits with the server, and not in bridges and broker.
+#[test]
+fn a_slow_reader_holds_up_its_own_reply_only() {
+    let _watchdog = watchdog();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let (line, _running) = Line::to(server(Arc::clone(&sent)));
+    let mut parts = line.client.stream(FLOOD, "").expect("a call");
+    assert_eq!(parts.next().expect("a part").expect("a part").len(), PART);
+    // Until it stands still, it has gone as far as the credit of all who pass it on.
+    let mut before = 0;
+    until("it stands still", || {
+        std::thread::sleep(Duration::from_millis(500));
+        std::mem::replace(&mut before, sent.load(Ordering::Relaxed)) == before && before > 0
+    });
+    let before = sent.load(Ordering::Relaxed);
+    assert!(before * PART < 8 << 20, "{before} parts");
+    // Others go on.
+    assert_eq!(line.client.stream(COUNT, "100").expect("a call").count(), 100);
+    for _ in 0..300 {
+        assert_eq!(parts.next().expect("a part").expect("a part").len(), PART);
+    }
+    until("it goes on", || sent.load(Ordering::Relaxed) > before);
+    drop(parts);
+    until("the server hears that nobody needs it", || sent.load(Ordering::Relaxed) == usize::MAX);
+}
+
+#[test]
+fn who_takes_no_parts_is_told_so() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::to(server(Arc::default()));
+    let answer = line.nats.stranger().request("sw.thing.1", "3");
+    assert_eq!(answer.headers.expect("a result code").get("Sw-Rc").map(|rc| rc.as_str()), Some("-12"));
+}

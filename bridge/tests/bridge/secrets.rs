@@ -1,0 +1,98 @@
+//! Brokers that want to know who comes, and TLS.
+
+use std::process::Command;
+
+use sidewire::Server;
+
+use crate::util::{Nats, client, start, watchdog, write};
+
+fn server() -> Server<()> {
+    let mut server = Server::new(());
+    server.on(1, |(), request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    server
+}
+
+/// Both bridges with these options carry a call.
+fn carries(nats: &Nats, url: &str, options: &[&str]) {
+    let near = nats.endpoint("near");
+    let running = start(server(), &near);
+    let serve = nats.bridge_to(url, "serve", &near, &[&["--types", "1"], options].concat());
+    serve.line_with("serving thing at ");
+    let far = nats.endpoint("far");
+    let connect = nats.bridge_to(url, "connect", &far, options);
+    connect.line_with("listening ");
+    assert_eq!(client(&far).call(1, "hello").expect("an echo").payload(), b"hello");
+    for bridge in [serve, connect] {
+        bridge.terminate();
+        let mut bridge = bridge;
+        assert_eq!(bridge.wait().code(), Some(0));
+    }
+    running.stop().expect("it ends");
+}
+
+/// A bridge with these options is turned away, and says no secret.
+fn is_refused(nats: &Nats, url: &str, options: &[&str]) -> String {
+    let mut connect = nats.bridge_to(url, "connect", &nats.endpoint("never"), options);
+    let line = connect.line_with("sidewire-bridge: connect to ");
+    assert_eq!(connect.wait().code(), Some(1));
+    assert!(!line.contains("hunter2"), "{line}");
+    line
+}
+
+#[test]
+fn a_user_with_a_password() {
+    let _watchdog = watchdog();
+    let nats = Nats::with("authorization { user: me, password: hunter2 }");
+    let good = write(&nats.path("good"), "hunter2\n");
+    let bad = write(&nats.path("bad"), "hunter22\n");
+    carries(&nats, &nats.url(), &["--user", "me", "--password-file", &good]);
+    is_refused(&nats, &nats.url(), &["--user", "me", "--password-file", &bad]);
+    is_refused(&nats, &nats.url(), &[]);
+}
+
+#[test]
+fn an_nkey() {
+    let _watchdog = watchdog();
+    let key = nkeys::KeyPair::new_user();
+    let nats = Nats::with(&format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key()));
+    let good = write(&nats.path("good"), &key.seed().expect("a seed"));
+    let bad = write(&nats.path("bad"), &nkeys::KeyPair::new_user().seed().expect("a seed"));
+    carries(&nats, &nats.url(), &["--nkey-file", &good]);
+    is_refused(&nats, &nats.url(), &["--nkey-file", &bad]);
+}
+
+/// One broker that asks for a certificate, which has signed itself, and so have the bridges.
+#[test]
+fn tls_both_ways() {
+    let _watchdog = watchdog();
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificate = |name: &str| {
+        let files =
+            ["pem", "key"].map(|what| folder.path().join(name).with_extension(what).display().to_string());
+        let [pem, key] = &files;
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-out", pem, "-keyout", key]);
+        let output = openssl.output().expect("openssl");
+        assert!(output.status.success(), "{output:?}");
+        files
+    };
+    let ([broker, broker_key], [ours, our_key]) = (certificate("broker"), certificate("ours"));
+    let nats = Nats::with(&format!(
+        "tls {{ cert_file: \"{broker}\", key_file: \"{broker_key}\", ca_file: \"{ours}\", verify: true }}"
+    ));
+    let url = nats.url().replace("nats://", "tls://");
+    let us = ["--tls-cert", &ours, "--tls-key", &our_key];
+    carries(&nats, &url, &[&["--tls-ca", &broker][..], &us].concat());
+    is_refused(&nats, &url, &us);
+    is_refused(&nats, &url, &["--tls-ca", &ours, "--tls-cert", &broker, "--tls-key", &broker_key]);
+    // Who asks for TLS does not go on without.
+    drop(nats);
+    let nats = Nats::start();
+    is_refused(&nats, &nats.url().replace("nats://", "tls://"), &[]);
+    is_refused(&nats, &nats.url(), &["--tls-ca", &broker]);
+}
