@@ -1,5 +1,6 @@
 //! What is on NATS: subjects, headers, words. The README's map in code.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use sidewire::App;
 
 /// How long its caller waits, in ms.
 pub(crate) const TIMEOUT: &str = "Sw-Timeout";
-/// The bytes of parts that may come before more are asked for. Without it a reply has no parts.
+/// The bytes of parts that may come before more are asked for; 0 if the caller takes none. Without it there are no signs of
+/// life, either: it is no bridge that asks.
 pub(crate) const CREDIT: &str = "Sw-Credit";
 /// The caller's application, and its version; escaped.
 pub(crate) const APP: &str = "Sw-App";
@@ -17,9 +19,10 @@ pub(crate) const APP_VERSION: &str = "Sw-App-Version";
 pub(crate) const RC: &str = "Sw-Rc";
 /// The payload is a text that explains the result code.
 pub(crate) const TEXT: &str = "Sw-Text";
-/// The number of a part, from 0 on; of a final reply behind parts, how many there were.
+/// The number of a part, from 0 on; of a final reply behind parts, and of a sign of life, how many there were before it.
 pub(crate) const PART: &str = "Sw-Part";
-/// A sign of life: who has the call.
+/// A sign of life: the line on which whoever has the call hears words about it. It is `INSTANCE.TOKEN`, and the message's
+/// own reply subject, too: where nobody waits any more the broker says so there.
 pub(crate) const TAKEN: &str = "Sw-Taken";
 /// An event's number among those of one instance and topic, from 1 on; how many were dropped before it; whose it is.
 pub(crate) const SEQUENCE: &str = "Sw-Sequence";
@@ -57,9 +60,14 @@ impl Subjects {
         format!("sw.{}.ev.{topic}", self.app)
     }
 
-    /// Of one serving instance: words about calls that it has.
-    pub(crate) fn instance(&self, instance: &str) -> String {
-        format!("sw.{}.at.{instance}", self.app)
+    /// Words about all calls that one instance has.
+    pub(crate) fn lines(&self, instance: &str) -> String {
+        format!("sw.{}.at.{instance}.*", self.app)
+    }
+
+    /// Words about one call.
+    pub(crate) fn line(&self, line: &str) -> String {
+        format!("sw.{}.at.{line}", self.app)
     }
 
     /// Where those who serve agree on who does.
@@ -73,6 +81,13 @@ pub(crate) fn number(subject: &str) -> Option<u16> {
     let token = subject.rsplit('.').next()?;
     // As we write it, and in no other way: one type has one subject.
     token.parse().ok().filter(|number: &u16| number.to_string() == token)
+}
+
+/// Whether this can be a line, which becomes a part of a subject.
+pub(crate) fn is_line(text: &str) -> bool {
+    let is_token = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    text.len() <= 128
+        && text.split_once('.').is_some_and(|(instance, token)| is_token(instance) && is_token(token))
 }
 
 /// Headers in the making. Most messages have none.
@@ -162,29 +177,25 @@ fn unescape(text: &str) -> Option<String> {
 pub(crate) enum Word {
     /// Nobody needs the answer any more.
     Cancel,
-    /// So many bytes of parts more may come.
-    Credit(u32),
+    /// So many bytes of parts were taken, in all: as many may come again. Who misses one such word knows by the next.
+    Credit(u64),
 }
 
 impl Word {
-    /// The payload that says it of the call whose reply goes there.
-    pub(crate) fn about(self, reply: &str) -> String {
-        match self {
-            Word::Cancel => format!("cancel {reply}"),
-            Word::Credit(bytes) => format!("credit {bytes} {reply}"),
+    pub(crate) fn parse(payload: &[u8]) -> Option<Word> {
+        match std::str::from_utf8(payload).ok()?.split_once(' ') {
+            None => (payload == b"cancel").then_some(Word::Cancel),
+            Some(("credit", bytes)) => bytes.parse().ok().map(Word::Credit),
+            Some(_) => None,
         }
     }
+}
 
-    pub(crate) fn parse(payload: &[u8]) -> Option<(Word, &str)> {
-        let text = std::str::from_utf8(payload).ok()?;
-        let (verb, rest) = text.split_once(' ')?;
-        match verb {
-            "cancel" => Some((Word::Cancel, rest)),
-            "credit" => {
-                let (bytes, reply) = rest.split_once(' ')?;
-                Some((Word::Credit(bytes.parse().ok()?), reply))
-            }
-            _ => None,
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Word::Cancel => f.write_str("cancel"),
+            Word::Credit(bytes) => write!(f, "credit {bytes}"),
         }
     }
 }
@@ -217,13 +228,32 @@ mod tests {
 
     #[test]
     fn words_are_read_as_they_are_said() {
-        for word in [Word::Cancel, Word::Credit(1), Word::Credit(u32::MAX)] {
-            assert_eq!(Word::parse(word.about("_INBOX.x.1").as_bytes()), Some((word, "_INBOX.x.1")));
+        for word in [Word::Cancel, Word::Credit(1), Word::Credit(u64::MAX)] {
+            assert_eq!(Word::parse(word.to_string().as_bytes()), Some(word));
         }
         for wrong in
-            [&b"cancel"[..], b"", b"credit 1", b"credit x _INBOX", b"credit -1 x", b"\xff x", b"stop x"]
+            [&b""[..], b"cancel ", b"credit", b"credit x", b"credit -1", b"\xff", b"stop", b"credit 1 2"]
         {
             assert_eq!(Word::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_two_tokens_and_no_wildcard() {
+        assert!(is_line("Ab1.Zz9"));
+        for wrong in [
+            "",
+            "a",
+            "a.",
+            ".b",
+            "a.b.c",
+            "*.b",
+            "a.>",
+            "a b.c",
+            "a.b\r\n",
+            &format!("a.{}", "b".repeat(130)),
+        ] {
+            assert!(!is_line(wrong), "{wrong:?}");
         }
     }
 

@@ -9,10 +9,10 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use sidewire::{Failure, ReplyStream, ResultCode};
 
-use super::answering::{Answering, Backlog, Final, Handed};
+use super::answering::{Answering, Backlog, Final, Handed, cost};
 use crate::Result;
 use crate::broker::{self, Broker};
-use crate::message::{Headers, Malformed, PART, RC, Subjects, TAKEN, TEXT, Told, Word};
+use crate::message::{Headers, Malformed, PART, RC, Subjects, TAKEN, TEXT, Told, Word, is_line};
 
 /// What all open calls may be together, and how long nothing may be heard of one.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,9 @@ pub(super) struct Bounds {
     pub(super) calls: usize,
     pub(super) bytes: usize,
 }
+
+/// What parts of a reply may come ahead, in bytes.
+pub(super) const AHEAD: u32 = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -44,10 +47,13 @@ struct Call {
     waits: Waits,
     /// Of its request.
     bytes: usize,
-    /// The instance that has said that it has the call.
-    instance: Option<String>,
+    /// Where whoever has the call hears of it, once that is said.
+    line: Option<String>,
     heard: Instant,
     next_part: u32,
+    /// What parts may still come, and what the caller's side has taken, in bytes.
+    credit: i64,
+    taken: u64,
     backlog: Backlog,
 }
 
@@ -63,7 +69,8 @@ enum Waits {
 
 /// A message about a call.
 enum News {
-    Taken(String),
+    /// With how many parts have been sent.
+    Taken(String, Option<u32>),
     Part(u32, Vec<u8>),
     Final(u32, Final),
 }
@@ -112,7 +119,8 @@ impl Calls {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         open.bytes += bytes;
         let (waits, heard) = (Waits::Here(answering), Instant::now());
-        let call = Call { waits, bytes, instance: None, heard, next_part: 0, backlog: Backlog::default() };
+        let (credit, backlog) = (AHEAD.into(), Backlog::default());
+        let call = Call { waits, bytes, line: None, heard, next_part: 0, credit, taken: 0, backlog };
         open.calls.insert(id, call);
         Ok(id)
     }
@@ -129,10 +137,10 @@ impl Calls {
         let Some(call) = open.calls.get_mut(&id) else { return };
         let waited = std::mem::replace(&mut call.waits, Waits::Nobody);
         call.backlog = Backlog::default();
-        if call.instance.is_some() {
+        if call.line.is_some() {
             let call = open.remove(id);
             drop(open);
-            self.cancel(id, call.and_then(|call| call.instance));
+            self.cancel(call.and_then(|call| call.line));
         } else {
             drop(open);
         }
@@ -158,22 +166,44 @@ impl Calls {
             }
         };
         let mut open = self.lock();
-        let Some(call) = open.calls.get_mut(&id) else { return };
+        let Some(call) = open.calls.get_mut(&id) else {
+            drop(open);
+            // Whoever still works on it has not heard that nobody waits.
+            if let News::Taken(line, _) = news {
+                self.cancel(Some(line));
+            }
+            return;
+        };
         call.heard = Instant::now();
         match news {
-            News::Taken(instance) => {
-                call.instance = Some(instance);
-                if matches!(call.waits, Waits::Nobody) {
-                    drop(open);
-                    self.unwanted(id);
-                }
-            }
-            News::Part(number, _) | News::Final(number, Final::Reply(..)) if number != call.next_part => {
+            News::Taken(_, Some(number)) | News::Part(number, _) | News::Final(number, Final::Reply(..))
+                if number != call.next_part && !matches!(call.waits, Waits::Nobody) =>
+            {
                 let text = "a part of the reply was lost on the way; it may have been executed";
                 self.fail(open, id, Failure::new(ResultCode::TIMED_OUT, text));
             }
+            News::Taken(line, _) => {
+                let word = match call.waits {
+                    Waits::Nobody => Some(Word::Cancel),
+                    // Perhaps it has not heard of that yet.
+                    _ => (call.taken > 0).then_some(Word::Credit(call.taken)),
+                };
+                call.line = Some(line.clone());
+                if word == Some(Word::Cancel) {
+                    open.remove(id);
+                }
+                drop(open);
+                if let Some(word) = word {
+                    self.tell(&line, word);
+                }
+            }
+            News::Part(..) if call.credit <= 0 => {
+                let text = "more parts came than were asked for; it may have been executed";
+                self.fail(open, id, Failure::new(ResultCode::MALFORMED, text));
+            }
             News::Part(_, part) => {
                 call.next_part = call.next_part.wrapping_add(1);
+                call.credit -= i64::from(cost(&part));
                 call.backlog.push(part);
                 self.hand_on(open, id);
             }
@@ -190,10 +220,15 @@ impl Calls {
             return Ok(News::Final(0, Final::Failure(Failure::new(ResultCode::BUSY, text))));
         }
         let told = Told(message.headers.as_ref());
-        if let Some(instance) = told.text(TAKEN) {
-            return Ok(News::Taken(instance.to_owned()));
+        let part = told.number::<u32>(PART)?;
+        if let Some(line) = told.text(TAKEN) {
+            return if is_line(line) {
+                Ok(News::Taken(line.to_owned(), part))
+            } else {
+                Err(Malformed(TAKEN))
+            };
         }
-        let (part, rc) = (told.number::<u32>(PART)?, told.number::<i32>(RC)?);
+        let rc = told.number::<i32>(RC)?;
         let payload = Vec::from(message.payload);
         Ok(match (part, rc) {
             (Some(number), None) => News::Part(number, payload),
@@ -236,28 +271,30 @@ impl Calls {
 
     fn hand_to(self: &Arc<Calls>, mut open: MutexGuard<'_, Open>, id: u64, stream: ReplyStream) {
         let Some(call) = open.calls.get_mut(&id) else { return };
-        let (taken, instance) = match call.backlog.hand_on(stream) {
+        let (stream, is_slow, taken) = match call.backlog.hand_on(stream) {
             Handed::Ended => {
                 let call = open.remove(id);
                 drop(open);
                 drop(call);
                 return;
             }
-            Handed::All(stream, taken) => {
-                call.waits = Waits::Here(Answering::Parts(stream));
-                (taken, call.instance.clone())
-            }
-            Handed::Slow(stream, taken) => {
-                let instance = call.instance.clone();
-                // It may be ready at once, and is called here then.
-                drop(open);
-                let calls = Arc::clone(self);
-                stream.on_ready(move |stream| calls.ready(id, stream));
-                (taken, instance)
-            }
+            Handed::All(stream, taken) => (stream, false, taken),
+            Handed::Slow(stream, taken) => (stream, true, taken),
         };
-        if let Some(instance) = instance.filter(|_| taken > 0) {
-            self.tell(&instance, Word::Credit(taken), id);
+        call.credit += i64::from(taken);
+        call.taken += u64::from(taken);
+        let (all, line) = (call.taken, call.line.clone());
+        if is_slow {
+            drop(open);
+            // It may be ready at once, and is called here then.
+            let calls = Arc::clone(self);
+            stream.on_ready(move |stream| calls.ready(id, stream));
+        } else {
+            call.waits = Waits::Here(Answering::Parts(stream));
+            drop(open);
+        }
+        if let Some(line) = line.filter(|_| taken > 0) {
+            self.tell(&line, Word::Credit(all));
         }
     }
 
@@ -278,29 +315,28 @@ impl Calls {
             // Its stream says so when it comes back.
             call.backlog.fail(failure);
             call.heard = Instant::now();
-            let instance = call.instance.clone();
+            let line = call.line.clone();
             drop(open);
-            return self.cancel(id, instance);
+            return self.cancel(line);
         }
         let Some(mut call) = open.remove(id) else { return };
         drop(open);
         if let Waits::Here(answering) = std::mem::replace(&mut call.waits, Waits::Nobody) {
             answering.end(Final::Failure(failure));
         }
-        self.cancel(id, call.instance);
+        self.cancel(call.line);
     }
 
-    fn cancel(&self, id: u64, instance: Option<String>) {
-        if let Some(instance) = instance {
-            self.tell(&instance, Word::Cancel, id);
+    fn cancel(&self, line: Option<String>) {
+        if let Some(line) = line {
+            self.tell(&line, Word::Cancel);
         }
     }
 
-    /// Tells the instance that has a call. If it can't be told it notices when the time is over.
-    fn tell(&self, instance: &str, word: Word, id: u64) {
-        let subject = self.subjects.instance(instance);
-        let words = word.about(&self.subject(id));
-        if let Err(why) = self.broker.send_now(broker::message(&subject, Headers::none(), words)) {
+    /// Tells whoever has a call. Who did not hear it is told again with its next sign of life.
+    fn tell(&self, line: &str, word: Word) {
+        let subject = self.subjects.line(line);
+        if let Err(why) = self.broker.send_now(broker::message(&subject, Headers::none(), word.to_string())) {
             log::debug!("{subject}: {word:?} was not sent: {why:?}");
         }
     }

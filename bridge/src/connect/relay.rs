@@ -6,12 +6,9 @@ use bytes::Bytes;
 use sidewire::{Failure, Layout, Reply, Request, ResultCode};
 
 use super::answering::Answering;
-use super::calls::Calls;
+use super::calls::{AHEAD, Calls};
 use crate::broker::{self, Broker, Unsent};
 use crate::message::{CREDIT, Headers, Subjects, TIMEOUT};
-
-/// What parts may come ahead, in bytes.
-const AHEAD: u32 = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -46,9 +43,8 @@ impl Relay {
             },
             _ => Answering::Whole(reply.defer()?),
         };
-        if matches!(answering, Answering::Parts(_)) {
-            headers = headers.with(CREDIT, AHEAD);
-        }
+        let takes_parts = matches!(answering, Answering::Parts(_));
+        headers = headers.with(CREDIT, if takes_parts { AHEAD } else { 0 });
         let cancellation = answering.cancellation();
         let id = self.calls.begin(answering, request.payload().len())?;
         if let Err(failure) = self.send(request, headers, Some(self.calls.subject(id))) {

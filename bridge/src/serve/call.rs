@@ -1,10 +1,10 @@
 //! One call: from the broker to the local server, and its reply back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::Message;
+use async_nats::{Message, Subject};
 use sidewire::tokio::Parts;
 use sidewire::{App, Error, Executed, Failure, ResultCode};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -22,9 +22,10 @@ const ROOM: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(365 * 86_400);
 
 /// What the other side has said of a call.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Line {
-    credit: AtomicI64,
+    /// Bytes of parts that it has taken.
+    taken: AtomicU64,
     is_cancelled: AtomicBool,
     bell: Notify,
 }
@@ -34,26 +35,23 @@ impl Line {
         match word {
             Word::Cancel => self.is_cancelled.store(true, Ordering::Release),
             Word::Credit(bytes) => {
-                // As much as a peer likes to say, and no more than a number holds.
-                let add = |credit: i64| Some(credit.saturating_add(bytes.into()).min(u32::MAX.into()));
-                let _ = self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+                self.taken.fetch_max(bytes, Ordering::AcqRel);
             }
         }
         self.bell.notify_one();
     }
 }
 
-/// A call in the register.
+/// A call of which words may come.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct Listed {
     pub(super) serving: Arc<Serving>,
-    pub(super) reply: String,
-    pub(super) line: Arc<Line>,
+    pub(super) token: String,
 }
 
-impl Drop for Taken {
+impl Drop for Listed {
     fn drop(&mut self) {
-        self.serving.close(&self.reply);
+        self.serving.unlist(&self.token);
     }
 }
 
@@ -94,7 +92,9 @@ pub(super) async fn take(serving: &Arc<Serving>, message: Message) {
     let msg_type = message::number(&message.subject);
     let begun = begin(serving, msg_type, &message, received).await;
     match begun {
-        Ok((call, parts)) => drop(tokio::spawn(call.run(parts))),
+        Ok((call, parts)) => {
+            tokio::spawn(call.run(reply, parts));
+        }
         Err(failure) => {
             let last = Last::from(failure);
             count(serving, msg_type.unwrap_or_default(), &last, received);
@@ -131,19 +131,15 @@ async fn begin(
     let terms = Terms::read(Told(message.headers.as_ref())).map_err(|Malformed(header)| {
         Failure::new(ResultCode::MALFORMED, format!("the header {header} is none; not executed"))
     })?;
-    let Ok(permit) = Arc::clone(&serving.room).try_acquire_owned() else {
+    let kib = u32::try_from(message.payload.len() / 1024).unwrap_or(u32::MAX);
+    let permits = (
+        Arc::clone(&serving.room).try_acquire_owned(),
+        Arc::clone(&serving.memory).try_acquire_many_owned(kib),
+    );
+    let (Ok(room), Ok(memory)) = permits else {
         let text = format!("the bridge that serves {app} has as many calls as it takes; not executed");
         return Err(Failure::new(ResultCode::BUSY, text));
     };
-    let reply = message.reply.as_ref().map(|reply| reply.as_str()).unwrap_or_default();
-    let credit = AtomicI64::new(terms.credit.unwrap_or_default().into());
-    let line = Line { credit, is_cancelled: AtomicBool::new(false), bell: Notify::new() };
-    let taken = serving.open(reply, line).ok_or_else(|| {
-        Failure::new(
-            ResultCode::MALFORMED,
-            "there is a call already whose reply goes to the same subject; not executed",
-        )
-    })?;
     let local = serving.local.of(terms.app).await;
     let deadline = terms.timeout.map(|timeout| received + timeout);
     let start = local.request(msg_type).timeout(None).stream(&message.payload);
@@ -156,16 +152,24 @@ async fn begin(
             return Err(Failure::new(ResultCode::BUSY, text));
         }
     };
-    let takes_parts = terms.credit.is_some();
-    Ok((
-        Call { taken, msg_type, received, deadline, takes_parts, sent: 0, is_told: false, _permit: permit },
-        parts,
-    ))
+    let call = Call {
+        serving: Arc::clone(serving),
+        msg_type,
+        received,
+        deadline,
+        credit: terms.credit,
+        sent: 0,
+        spent: 0,
+        line: Arc::default(),
+        listed: None,
+        _permits: [room, memory],
+    };
+    Ok((call, parts))
 }
 
 fn not_begun(app: &str, error: &Error) -> Failure {
     match error.executed() {
-        Executed::Never if error.is_invalid_input() || error.is_full() => {
+        Executed::Never if error.is_invalid_input() => {
             Failure::new(ResultCode::TOO_LARGE, format!("the server of {app} does not take it: {error}"))
         }
         Executed::Never => Failure::new(ResultCode::BUSY, format!("not executed: {error}")),
@@ -188,34 +192,35 @@ fn lost(app: &str, error: &Error) -> Failure {
 
 /// A call that the local server has.
 struct Call {
-    taken: Taken,
+    serving: Arc<Serving>,
     msg_type: u16,
     received: Instant,
     deadline: Option<Instant>,
-    takes_parts: bool,
-    /// Parts.
+    /// Bytes of parts that may come ahead. `None`: the caller knows neither parts nor signs of life.
+    credit: Option<u32>,
+    /// Parts, and their bytes.
     sent: u32,
-    /// The caller's side knows who has it.
-    is_told: bool,
-    _permit: OwnedSemaphorePermit,
+    spent: u64,
+    line: Arc<Line>,
+    /// From the first sign of life on.
+    listed: Option<Listed>,
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Call {
-    async fn run(mut self, parts: Parts) {
-        let last = self.relay(parts).await;
-        let Taken { serving, reply, .. } = &self.taken;
-        count(serving, self.msg_type, &last, self.received);
-        send_last(serving, reply, self.sent, last).await;
+    async fn run(mut self, reply: Subject, parts: Parts) {
+        let last = self.relay(&reply, parts).await;
+        count(&self.serving, self.msg_type, &last, self.received);
+        send_last(&self.serving, &reply, self.sent, last).await;
     }
 
     /// Parts, as far as there is credit, signs of life, and how it ends.
-    async fn relay(&mut self, mut parts: Parts) -> Last {
-        let line = Arc::clone(&self.taken.line);
+    async fn relay(&mut self, reply: &str, mut parts: Parts) -> Last {
+        let line = Arc::clone(&self.line);
         let mut sign = std::pin::pin!(tokio::time::sleep_until(self.received + FIRST_SIGN));
         let mut late =
             std::pin::pin!(tokio::time::sleep_until(self.deadline.unwrap_or(self.received + LONG)));
         loop {
-            let may_come = self.sent == 0 || line.credit.load(Ordering::Acquire) > 0;
             tokio::select! {
                 biased;
                 () = line.bell.notified() => {
@@ -223,9 +228,9 @@ impl Call {
                         return Last::None;
                     }
                 }
-                part = parts.next(), if may_come => match part {
+                part = parts.next(), if self.has_credit() => match part {
                     Some(Ok(part)) => {
-                        if let Err(failure) = self.send_part(part).await {
+                        if let Err(failure) = self.send_part(reply, part).await {
                             return failure.into();
                         }
                     }
@@ -239,39 +244,43 @@ impl Call {
                     let text = "its time is over; it may have been executed";
                     return Failure::new(ResultCode::TIMED_OUT, text).into();
                 }
-                () = &mut sign => {
-                    self.say_taken().await;
+                () = &mut sign, if self.credit.is_some() => {
+                    self.say_taken(reply).await;
                     sign.as_mut().reset(Instant::now() + SIGN);
                 }
             }
         }
     }
 
+    /// Whether the next part may come. Where none has come it may be the end, which costs nothing.
+    fn has_credit(&self) -> bool {
+        let ahead = u64::from(self.credit.unwrap_or_default());
+        self.sent == 0 || self.spent < self.line.taken.load(Ordering::Acquire).saturating_add(ahead)
+    }
+
     fn ended_badly(&self, error: &Error) -> Last {
         match error.result_code() {
             Some(rc) => Last::Code(rc, error.payload().to_vec(), error.is_explanation()),
-            None => lost(&self.taken.serving.app, error).into(),
+            None => lost(&self.serving.app, error).into(),
         }
     }
 
-    async fn send_part(&mut self, part: Vec<u8>) -> Result<(), Failure> {
-        if !self.takes_parts {
+    async fn send_part(&mut self, reply: &str, part: Vec<u8>) -> Result<(), Failure> {
+        if self.credit.unwrap_or_default() == 0 {
             let text = format!(
                 "the reply comes in parts, and there is no {CREDIT} for them; it may have been executed"
             );
             return Err(Failure::new(ResultCode::FEATURE_MISSING, text));
         }
-        if !self.is_told {
-            self.say_taken().await;
+        if self.listed.is_none() {
+            self.say_taken(reply).await;
         }
-        let cost = i64::try_from(part.len()).unwrap_or(i64::MAX).max(1);
-        self.taken.line.credit.fetch_sub(cost, Ordering::AcqRel);
         let length = part.len();
         let headers = Headers::none().with(PART, self.sent);
-        let Taken { serving, reply, .. } = &self.taken;
-        match serving.broker.send(broker::message(reply, headers, part)).await {
+        match self.serving.broker.send(broker::message(reply, headers, part)).await {
             Ok(()) => {
                 self.sent = self.sent.wrapping_add(1);
+                self.spent = self.spent.saturating_add(length.max(1) as u64);
                 Ok(())
             }
             Err(Unsent::TooLarge(limit)) => Err(too_large("a part of the reply", length, limit)),
@@ -281,11 +290,15 @@ impl Call {
         }
     }
 
-    async fn say_taken(&mut self) {
-        self.is_told = true;
-        let Taken { serving, reply, .. } = &self.taken;
-        let headers = Headers::none().with(TAKEN, &serving.instance);
-        let _ = serving.broker.send(broker::message(reply, headers, "")).await;
+    /// Says that we have it, and where words about it are heard.
+    async fn say_taken(&mut self, reply: &str) {
+        let Call { serving, line, listed, sent, .. } = self;
+        let listed = listed.get_or_insert_with(|| serving.list(line));
+        let line = format!("{}.{}", serving.instance, listed.token);
+        let subject = serving.subjects.line(&line);
+        let mut message = broker::message(reply, Headers::none().with(TAKEN, line).with(PART, *sent), "");
+        message.reply = Some(subject.into());
+        let _ = serving.broker.send(message).await;
     }
 }
 

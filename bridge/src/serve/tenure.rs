@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::SelectAll;
 use tokio::sync::Semaphore;
 
 use super::Args;
-use super::call::{self, Line, Taken};
+use super::call::{self, Line, Listed};
 use super::discovery::Service;
 use super::events;
 use super::local::Local;
@@ -37,14 +37,16 @@ pub(super) struct Serving {
     pub(super) local: Local,
     pub(super) service: Service,
     pub(super) room: Arc<Semaphore>,
+    /// In KiB, of what calls have brought.
+    pub(super) memory: Arc<Semaphore>,
+    pub(super) subjects: Subjects,
     most: usize,
-    /// Calls that the local server has, by where their replies go.
+    /// Calls that we have said we have, by the last token of their lines.
     open: Mutex<HashMap<String, Arc<Line>>>,
 }
 
 pub(super) struct Tenure {
     serving: Arc<Serving>,
-    subjects: Subjects,
     streams: tokio::sync::Mutex<Streams>,
 }
 
@@ -54,6 +56,8 @@ struct Streams {
     asked: SelectAll<Subscriber>,
 }
 
+/// What open calls may have brought along together.
+const MEMORY_KIB: usize = 64 << 10;
 /// What was taken has so long to be answered when we leave.
 const GRACE: Duration = Duration::from_secs(5);
 /// For what comes while the broker is told that we leave.
@@ -72,7 +76,7 @@ impl Tenure {
         let most = args.max_calls as usize;
         let service = Service::new(&app, instance, subjects);
         let asked = service.listen(broker).await?;
-        let words = broker.subscribe(&subjects.instance(instance), None).await?;
+        let words = broker.subscribe(&subjects.lines(instance), None).await?;
         let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
         say(&format!(
             "serving {app} at {}: {}, types {}, events {}",
@@ -88,20 +92,21 @@ impl Tenure {
             local,
             service,
             room: Arc::new(Semaphore::new(most)),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+            subjects: subjects.clone(),
             most,
             open: Mutex::default(),
         };
         let streams = tokio::sync::Mutex::new(Streams { calls, words, asked });
-        Ok(Tenure { serving: Arc::new(serving), subjects: subjects.clone(), streams })
+        Ok(Tenure { serving: Arc::new(serving), streams })
     }
 
     /// Serves until the local server is gone, and says so.
     pub(super) async fn serve(&self) -> String {
-        let Serving { broker, local, service, .. } = &*self.serving;
+        let Serving { broker, local, service, subjects, instance, .. } = &*self.serving;
         let mut streams = self.streams.lock().await;
         let Streams { calls, words, asked } = &mut *streams;
-        let mut events =
-            std::pin::pin!(events::publish(broker, &self.subjects, &self.serving.instance, local));
+        let mut events = std::pin::pin!(events::publish(broker, subjects, instance, local));
         let mut gone = std::pin::pin!(local.main.run());
         let mut answering = std::pin::pin!(service.answer(broker, &local.offer, asked));
         let mut is_answering = true;
@@ -154,30 +159,29 @@ impl Tenure {
 }
 
 impl Serving {
-    /// What the other side says of a call.
+    /// What the other side says of a call, or the broker, where that side is gone.
     fn hear(&self, message: &Message) {
-        let Some((word, reply)) = Word::parse(&message.payload) else { return };
-        let line = self.lines().get(reply).cloned();
-        match line {
-            Some(line) => line.tell(word),
-            None => log::debug!("{}: {word:?} about a call that is not here", message.subject),
+        let word = match message.status {
+            Some(StatusCode::NO_RESPONDERS) => Some(Word::Cancel),
+            _ => Word::parse(&message.payload),
+        };
+        let token = message.subject.rsplit('.').next().unwrap_or_default();
+        let line = self.lines().get(token).cloned();
+        match (line, word) {
+            (Some(line), Some(word)) => line.tell(word),
+            _ => log::debug!("{}: {word:?} about a call that is not here", message.subject),
         }
     }
 
-    /// Takes a call; what it gets is removed when that is dropped. `None`: there is one already whose reply goes there.
-    pub(super) fn open(self: &Arc<Serving>, reply: &str, line: Line) -> Option<Taken> {
-        let line = Arc::new(line);
-        let mut lines = self.lines();
-        if lines.contains_key(reply) {
-            return None;
-        }
-        lines.insert(reply.to_owned(), Arc::clone(&line));
-        drop(lines);
-        Some(Taken { serving: Arc::clone(self), reply: reply.to_owned(), line })
+    /// Lists a call, of which words may come until that is dropped.
+    pub(super) fn list(self: &Arc<Serving>, line: &Arc<Line>) -> Listed {
+        let token = self.broker.unique();
+        self.lines().insert(token.clone(), Arc::clone(line));
+        Listed { serving: Arc::clone(self), token }
     }
 
-    pub(super) fn close(&self, reply: &str) {
-        self.lines().remove(reply);
+    pub(super) fn unlist(&self, token: &str) {
+        self.lines().remove(token);
     }
 
     fn lines(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Line>>> {

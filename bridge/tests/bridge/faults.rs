@@ -23,7 +23,9 @@ fn server() -> Server<()> {
     });
     let mut waiting = Vec::new();
     server.on(NEVER, move |(), _request, reply| {
-        waiting.push(reply.defer()?);
+        let responder = reply.defer()?;
+        responder.cancellation().on_cancel(|why| println!("not needed: {why}"));
+        waiting.push(responder);
         println!("asked");
         Ok(())
     });
@@ -143,6 +145,23 @@ fn one_who_takes_calls_and_says_nothing_is_silence() {
     stranger.runtime.block_on(sent).expect("it is sent");
     let (rc, text) = refusal(&call.wait().expect_err("a part was lost"));
     assert!(rc == -7 && text.contains("a part of the reply was lost"), "{rc} {text}");
+}
+
+/// The broker says that nobody hears signs of life any more, and the server hears of it.
+#[test]
+fn the_bridge_of_a_caller_is_killed() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let server = process(&near);
+    let _serve = nats.serve(&near, &[]);
+    let (mut connect, far) = nats.connect("far", &[]);
+    let client = client(&far);
+    let call = started(&client, NEVER);
+    server.line_with("asked");
+    connect.kill();
+    assert!(call.wait().expect_err("its server is gone").is_peer_gone());
+    server.line_with("not needed: its caller has cancelled it");
 }
 
 #[test]

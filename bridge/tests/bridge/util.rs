@@ -144,8 +144,7 @@ impl Nats {
         let file = self.path("nats.conf");
         std::fs::write(&file, &self.config).expect("a file");
         let mut command = Command::new("nats-server");
-        let process = Process::start(command.args(["-a", "127.0.0.1", "-p", port, "-c"]).arg(&file));
-        process
+        Process::start(command.args(["-a", "127.0.0.1", "-p", port, "-c"]).arg(&file))
     }
 
     pub(crate) fn kill(&mut self) {
