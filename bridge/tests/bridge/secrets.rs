@@ -64,6 +64,30 @@ fn an_nkey() {
     is_refused(&nats, &nats.url(), &["--nkey-file", &bad]);
 }
 
+/// As the README gives them: each side can do its part, and not the other's.
+#[test]
+fn rights_of_a_server_and_of_its_clients() {
+    let _watchdog = watchdog();
+    let readme = include_str!("../../README.md");
+    let rights =
+        readme.split("```text").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let nats = Nats::with(&rights.replace("sw.store", "sw.thing").replace('…', "hunter2"));
+    let file = write(&nats.path("password"), "hunter2");
+    let [server_side, client_side] =
+        ["server", "client"].map(|user| ["--user", user, "--password-file", &file]);
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let serve = nats.bridge("serve", &near, &[&["--types", "1"], &server_side[..]].concat());
+    serve.line_with("serving thing at ");
+    let far = nats.endpoint("far");
+    let connect = nats.bridge("connect", &far, &client_side);
+    connect.line_with("listening ");
+    assert_eq!(client(&far).call(1, "hello").expect("an echo").payload(), b"hello");
+    // A client that serves hears of nothing.
+    let serve = nats.bridge("serve", &near, &[&["--types", "1", "--shared"], &client_side[..]].concat());
+    serve.line_with("Permissions Violation");
+}
+
 /// One broker that asks for a certificate, which has signed itself, and so have the bridges.
 #[test]
 fn tls_both_ways() {
