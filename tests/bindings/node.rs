@@ -71,6 +71,19 @@ fn its_types_are_those_that_are_declared() {
     run("types.test.js");
 }
 
+/// It tells servers so, and npm.
+#[test]
+fn its_version_is_that_of_the_crate() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, text) in [
+        ("package.json", format!("\"version\": \"{version}\"")),
+        ("lib/connection.js", format!("\"sidewire-node/{version}\"")),
+    ] {
+        let found = std::fs::read_to_string(package().join(file)).expect(file);
+        assert!(found.contains(&text), "{file} does not say {text}");
+    }
+}
+
 #[test]
 fn no_file_of_its_tests_is_left_out() {
     let files = std::fs::read_dir(package().join("test")).expect("its tests");
