@@ -7,7 +7,7 @@ use sidewire::Endpoint;
 
 use crate::program::Server as Example;
 use crate::stage::{GREETING, SIDEWIRE, Stage, Started};
-use crate::util::{unique, until, watchdog};
+use crate::util::{Process, unique, until, watchdog};
 
 /// Set where they can't be built.
 const WITHOUT: &str = "SIDEWIRE_NO_C";
@@ -108,6 +108,37 @@ fn the_client_of_the_page() {
             "call me back: 0 ping",
         ];
         assert_eq!(lines, expected, "{endpoint}");
+    }
+}
+
+/// Programs over our library for C.
+#[test]
+fn the_examples_of_the_library() {
+    let (Some(client), Some(server)) = (program("library-client"), program("library-server")) else { return };
+    let _watchdog = watchdog(120);
+    let server = Process::start(Command::new(server).arg(format!("local:{}", unique("c"))), 1);
+    let place = server.endpoints[0].to_string();
+    assert_eq!(run(&client, &[&place]), ["rc 0: 42", "changed: 40", "changed: 42"]);
+}
+
+/// The files of calls, with the tool's store and with one over that library.
+#[test]
+fn the_library_plays_the_calls() {
+    let (Some(play), Some(store)) = (program("library-play"), program("library-store")) else { return };
+    let _watchdog = watchdog(300);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations/calls");
+    let files = std::fs::read_dir(folder).expect("the folder").map(|file| file.expect("a file").path());
+    let files = files.filter(|path| path.extension().is_some_and(|ending| ending == "calls"));
+    let files: Vec<_> = files.map(|path| path.display().to_string()).collect();
+    assert!(!files.is_empty());
+    let stage = Stage::new();
+    let tool = stage.serve(&[format!("pipe:{}", unique("c"))], &[]);
+    let in_c = Process::start(Command::new(store).arg(format!("pipe:{}", unique("c"))), 1);
+    for place in [&tool, &in_c].map(|server| server.endpoints[0].to_string()) {
+        let args: Vec<_> = [place.as_str()].into_iter().chain(files.iter().map(String::as_str)).collect();
+        let lines = run(&play, &args);
+        assert!(lines.iter().all(|line| line.ends_with(": ok")), "{place}: {lines:?}");
+        assert_eq!(lines.len(), files.len(), "{place}: {lines:?}");
     }
 }
 
