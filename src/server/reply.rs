@@ -68,7 +68,8 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// "Required feature missing" (-12), for the caller, where they can't go; "too large" (-3) from the seventeenth on;
-    /// "busy" (-6) if 240 that this client was sent before have not left: it does not read.
+    /// "busy" (-6) if 240 that this client was sent before have not left, as it does not read, or if all clients of its
+    /// user have their share under way ([`max_attachments`](crate::ConnectionLimits::max_attachments)).
     pub fn attach(&mut self, attachment: impl Into<Attachment>) -> Result<(), Failure> {
         match self.back.attaching() {
             Attaching::Fine if self.writer.is_some() => {}

@@ -105,10 +105,15 @@ impl<Y: System> Link<Y> {
     pub(crate) fn account_attachments(&mut self, site: &Site, parties: &mut Parties) {
         let Protocol::Framed(connection) = &mut self.protocol else { return };
         let now = connection.attachments_under_way();
-        let about = self.about.get_or_insert_default();
-        parties.account_attachments(self.party, std::mem::replace(&mut about.attachments, now), now);
+        if now > 0 || self.about.is_some() {
+            let about = self.about.get_or_insert_default();
+            parties.account_attachments(self.party, std::mem::replace(&mut about.attachments, now), now);
+        }
         let (held, most) = parties.attachments(self.party, site.descriptors);
-        connection.leave_room_for_attachments(most.saturating_sub(held));
+        // Whoever may have all pays nothing for it.
+        if most < usize::MAX {
+            connection.leave_room_for_attachments(most.saturating_sub(held));
+        }
     }
 
     /// The same behind what was just handled. If it has brought more than its party may have, that is its end.
