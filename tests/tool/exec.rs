@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::stage::{GREETING, SIDEWIRE, Stage, Started};
-use crate::util::watchdog;
+use crate::util::{unique, watchdog};
 
 /// The endpoint of such a program.
 fn relay(endpoint: &str) -> String {
@@ -16,7 +16,7 @@ fn relay(endpoint: &str) -> String {
 fn every_command_of_a_client_talks_to_a_program() {
     let _watchdog = watchdog(120);
     let stage = Stage::new();
-    let server = stage.serve(&["local:exec"], &[]);
+    let server = stage.serve(&[format!("local:{}", unique("exec"))], &[]);
     let program = relay(&server.endpoints[0].to_string());
     stage.run(["call", &program, "1", "--timeout", "60"]).expect(0).prints(GREETING);
     stage.run(["call", &program, "4", "x y", "--timeout", "60"]).expect(0).prints("x y");
@@ -34,9 +34,10 @@ fn every_command_of_a_client_talks_to_a_program() {
 fn what_can_t_be_is_told() {
     let _watchdog = watchdog(60);
     let stage = Stage::new();
-    let gone = relay("local:nobody");
+    let nobody = format!("local:{}", unique("exec"));
+    let gone = relay(&nobody);
     let outcome = stage.run(["call", &gone, "1", "--timeout", "60"]).expect(3).mentions("its last words:");
-    let outcome = outcome.mentions("| sidewire: connect to local:nobody").mentions("nobody listens");
+    let outcome = outcome.mentions(&format!("| sidewire: connect to {nobody}")).mentions("nobody listens");
     assert!(outcome.stderr.contains("3"), "its status: {outcome}");
     stage
         .run(["call", "exec:no-such-program-anywhere", "1"])
@@ -49,7 +50,7 @@ fn what_can_t_be_is_told() {
         stage.run([command, "exec:true"]).expect(2).mentions("starts a program");
     }
     stage.run(["relay", "udp:127.0.0.1:9"]).expect(2).mentions("datagrams");
-    stage.run(["relay", "local:nobody"]).expect(3).mentions("nobody listens");
+    stage.run(["relay", &nobody]).expect(3).mentions("nobody listens");
 }
 
 /// What it says is read to the end, and then it answers.
