@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use crate::util::{PATIENCE, Process, watchdog};
 
@@ -18,7 +19,12 @@ pub(crate) fn root() -> &'static Path {
 
 /// Builds the library where this test was built, unless that was done before (cargo knows, and lets one after the other
 /// look), and tells where its files are.
-pub(crate) fn library() -> PathBuf {
+pub(crate) fn library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_library)
+}
+
+fn build_library() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_sidewire")).parent().expect("the profile's folder");
     let target = folder.parent().expect("the target's folder");
     let mut command = Command::new("timeout");
