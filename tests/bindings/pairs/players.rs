@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 use sidewire::{Access, Client, Connect, Endpoint, Error, Events, Failure, Parts, Pending, ResultCode};
 
@@ -174,7 +173,7 @@ pub(crate) use tasks::Tasks;
 
 #[cfg(feature = "tokio")]
 mod tasks {
-    use super::{Ask, Connect, Duration, Error, Library, Outcome, PATIENCE, outcome};
+    use super::{Ask, Connect, Error, Library, Outcome, PATIENCE, outcome};
     use sidewire::tokio as library;
     use tokio::runtime::Runtime;
 
@@ -235,8 +234,7 @@ mod tasks {
         }
 
         fn next(&self, events: &mut library::Events) -> Result<Option<(u32, Vec<u8>)>, Error> {
-            let patience: Duration = PATIENCE;
-            match self.runtime.block_on(async { tokio::time::timeout(patience, events.next()).await }) {
+            match self.runtime.block_on(async { tokio::time::timeout(PATIENCE, events.next()).await }) {
                 Ok(Some(event)) => event.map(|event| Some((event.dropped(), event.into_payload()))),
                 Ok(None) | Err(_) => Ok(None),
             }
