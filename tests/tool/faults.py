@@ -31,8 +31,8 @@ RUNNING = [
     ("accept4", "EMFILE ENFILE ENOBUFS ENOMEM", OWN),  # told so, with the descriptor that is kept for it
     ("getsockopt", "ENOMEM EIO", OWN),
     ("epoll_ctl", "ENOMEM ENOSPC", OWN),
-    ("recvfrom", "EINTR", NONE),
-    ("recvfrom", "ECONNRESET EIO ENOMEM", OWN),
+    ("recvfrom,recvmsg", "EINTR", NONE),  # the latter before Linux 6.16
+    ("recvfrom,recvmsg", "ECONNRESET EIO ENOMEM", OWN),
     ("sendto", "EINTR EAGAIN", NONE),
     ("sendto", "EPIPE ECONNRESET EIO ENOMEM ENOBUFS", OWN),
     ("sendmsg", "EINTR EAGAIN", NONE),

@@ -431,7 +431,6 @@ impl Datagrams {
 /// Sockets without a file that are kept for the clients that are connected to them.
 const MOST_FORMER: usize = 4;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
 fn strangers_at(socket: &Socket, endpoint: &Endpoint) -> Strangers {
     match endpoint {
         Endpoint::Udp { .. } => Strangers::KeptOut,
@@ -439,6 +438,7 @@ fn strangers_at(socket: &Socket, endpoint: &Endpoint) -> Strangers {
     }
 }
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_kept_by_owner(path: &Path, found: &rustix::fs::Stat) -> bool {
     let folder = path.parent().and_then(|folder| rustix::fs::stat(folder).ok());
     folder.is_some_and(|folder| super::owner::speaks_for_its_owner(found, &folder))
