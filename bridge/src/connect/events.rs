@@ -34,7 +34,12 @@ pub(super) async fn pass_on(mut news: Subscriber, remote: Remote<()>) {
 
 fn read(told: Told<'_>) -> Result<(&str, u64, u32), Malformed> {
     let number = told.number(SEQUENCE)?.unwrap_or_default();
-    Ok((told.text(INSTANCE).unwrap_or_default(), number, told.number(DROPPED)?.unwrap_or_default()))
+    // Instances are remembered, so what is none of ours is not taken.
+    let instance = told.text(INSTANCE).unwrap_or_default();
+    if instance.len() > 64 {
+        return Err(Malformed(INSTANCE));
+    }
+    Ok((instance, number, told.number(DROPPED)?.unwrap_or_default()))
 }
 
 /// What was lost of each topic.

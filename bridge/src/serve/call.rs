@@ -16,8 +16,8 @@ use crate::message::{
     self, CREDIT, FIRST_SIGN, Headers, Malformed, PART, RC, SIGN, TAKEN, TEXT, TIMEOUT, Told, Word,
 };
 
-/// How long a call that brings no time limit may wait until the local server has room for it.
-const ROOM: Duration = Duration::from_secs(30);
+/// How long a call may wait until the local server has room for it. Those behind it wait, too, so that the order remains.
+const ROOM: Duration = Duration::from_secs(5);
 /// A time limit that is as good as none.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
 
@@ -228,6 +228,10 @@ impl Call {
                         return Last::None;
                     }
                 }
+                () = &mut late => {
+                    let text = "its time is over; it may have been executed";
+                    return Failure::new(ResultCode::TIMED_OUT, text).into();
+                }
                 part = parts.next(), if self.has_credit() => match part {
                     Some(Ok(part)) => {
                         if let Err(failure) = self.send_part(reply, part).await {
@@ -240,10 +244,6 @@ impl Call {
                         return Last::Reply(payload.unwrap_or_default());
                     }
                 },
-                () = &mut late => {
-                    let text = "its time is over; it may have been executed";
-                    return Failure::new(ResultCode::TIMED_OUT, text).into();
-                }
                 () = &mut sign, if self.credit.is_some() => {
                     self.say_taken(reply).await;
                     sign.as_mut().reset(Instant::now() + SIGN);

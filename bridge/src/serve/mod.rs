@@ -89,7 +89,12 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
             },
         };
         let Some(local) = found else { continue };
-        let tenure = Tenure::begin(&args, &broker, &subjects, &instance, local).await?;
+        // It waits for the broker, where that is away.
+        let tenure = tokio::select! {
+            begun = Tenure::begin(&args, &broker, &subjects, &instance, local) => begun?,
+            () = stopped(&mut stop) => return Ok(()),
+            why = &mut closed => return Err(why),
+        };
         let ended = tokio::select! {
             why = tenure.serve() => Ended::LocalGone(why),
             () = stopped(&mut stop) => Ended::Stopped,

@@ -118,7 +118,21 @@ struct Party {
 }
 
 impl Party {
+    /// Claims it until a claim has gone by over one connection: nobody hears what is said over none.
     async fn claim(&mut self) -> Result<()> {
+        let news = self.broker.news();
+        let mut before = news.borrow().connected;
+        loop {
+            self.claim_once().await?;
+            let now = news.borrow().connected;
+            if self.broker.is_connected() && now == before {
+                return Ok(());
+            }
+            before = now;
+        }
+    }
+
+    async fn claim_once(&mut self) -> Result<()> {
         let end = Instant::now() + CLAIM;
         let mut ticks = interval_at(Instant::now(), SAID);
         loop {

@@ -8,6 +8,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::SelectAll;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::Args;
 use super::call::{self, Line, Listed};
@@ -48,12 +49,21 @@ pub(super) struct Serving {
 pub(super) struct Tenure {
     serving: Arc<Serving>,
     streams: tokio::sync::Mutex<Streams>,
+    _hearing: Hearing,
 }
 
 struct Streams {
     calls: Subscriber,
-    words: Subscriber,
     asked: SelectAll<Subscriber>,
+}
+
+/// Ends when it is dropped.
+struct Hearing(JoinHandle<()>);
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What open calls may have brought along together.
@@ -76,7 +86,7 @@ impl Tenure {
         let most = args.max_calls as usize;
         let service = Service::new(&app, instance, subjects);
         let asked = service.listen(broker).await?;
-        let words = broker.subscribe(&subjects.lines(instance), None).await?;
+        let mut words = broker.subscribe(&subjects.lines(instance), None).await?;
         let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
         say(&format!(
             "serving {app} at {}: {}, types {}, events {}",
@@ -97,23 +107,28 @@ impl Tenure {
             most,
             open: Mutex::default(),
         };
-        let streams = tokio::sync::Mutex::new(Streams { calls, words, asked });
-        Ok(Tenure { serving: Arc::new(serving), streams })
+        let (serving, streams) = (Arc::new(serving), tokio::sync::Mutex::new(Streams { calls, asked }));
+        // In a task of its own: a call that waits for room with the local server must not hold up the words that make some.
+        let hears = Arc::clone(&serving);
+        let hearing = tokio::spawn(async move {
+            while let Some(word) = words.next().await {
+                hears.hear(&word);
+            }
+        });
+        Ok(Tenure { serving, streams, _hearing: Hearing(hearing) })
     }
 
     /// Serves until the local server is gone, and says so.
     pub(super) async fn serve(&self) -> String {
         let Serving { broker, local, service, subjects, instance, .. } = &*self.serving;
         let mut streams = self.streams.lock().await;
-        let Streams { calls, words, asked } = &mut *streams;
+        let Streams { calls, asked } = &mut *streams;
         let mut events = std::pin::pin!(events::publish(broker, subjects, instance, local));
         let mut gone = std::pin::pin!(local.main.run());
         let mut answering = std::pin::pin!(service.answer(broker, &local.offer, asked));
         let mut is_answering = true;
         loop {
             tokio::select! {
-                biased;
-                Some(word) = words.next() => self.serving.hear(&word),
                 Some(message) = calls.next() => call::take(&self.serving, message).await,
                 result = &mut gone => return match result {
                     Ok(()) => format!("{}: the connection has ended", local.endpoint()),
@@ -128,29 +143,20 @@ impl Tenure {
     /// Leaves: others get what is sent from now on, and what was taken is answered as far as that goes.
     pub(super) async fn end(self, ended: &Ended) {
         let mut streams = self.streams.lock().await;
-        let Streams { calls, words, .. } = &mut *streams;
+        let calls = &mut streams.calls;
         let _ = calls.drain().await;
-        let may_execute = matches!(ended, Ended::Stopped);
         let leave = async {
             while let Some(message) = calls.next().await {
-                match may_execute {
-                    true => call::take(&self.serving, message).await,
-                    false => self.serving.refuse(message, "its local server has gone"),
+                match ended {
+                    Ended::Stopped => call::take(&self.serving, message).await,
+                    Ended::LocalGone(_) => self.serving.refuse(message, "its local server has gone"),
+                    Ended::Failed(_) => self.serving.refuse(message, "the bridge that served it has ended"),
                 }
             }
         };
         let _ = tokio::time::timeout(LEAVING, leave).await;
         let all = u32::try_from(self.serving.most).unwrap_or(u32::MAX);
-        let finish = async {
-            let mut answered = std::pin::pin!(self.serving.room.acquire_many(all));
-            loop {
-                tokio::select! {
-                    _ = &mut answered => return,
-                    Some(word) = words.next() => self.serving.hear(&word),
-                }
-            }
-        };
-        if tokio::time::timeout(GRACE, finish).await.is_err() {
+        if tokio::time::timeout(GRACE, self.serving.room.acquire_many(all)).await.is_err() {
             log::warn!("{}: left before all calls that were taken were answered", self.serving.app);
         }
         self.serving.local.close().await;
