@@ -1,12 +1,14 @@
 //! The connection to the broker.
 
+use std::time::Duration;
+
 use async_nats::client::PublishErrorKind;
 use async_nats::client::traits::Publisher;
 use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
 use async_nats::{Client, Event, Subscriber};
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 
 use crate::Result;
@@ -21,6 +23,10 @@ pub(crate) struct Broker {
     pub(crate) name: String,
     news: watch::Receiver<News>,
 }
+
+/// How long the broker may take to say that nobody has something, and how often it is asked.
+const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_TRIES: u32 = 20;
 
 /// What became of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +111,24 @@ impl Broker {
         }
     }
 
-    /// Subscribes, and waits until the broker knows.
+    /// Waits until the broker knows all subscriptions that were made before: it is asked for what nobody has, and says so at
+    /// a subject of this one. (The client's own `flush` waits until they were sent.)
+    ///
+    /// # Errors
+    /// It does not say so.
+    pub(crate) async fn settle(&self, heard: &mut Subscriber, reply: &str, nobody: &str) -> Result<()> {
+        for _ in 0..SETTLE_TRIES {
+            let mut question = message(nobody, Headers::none(), "");
+            question.reply = Some(reply.into());
+            let _ = self.send(question).await;
+            if let Ok(Some(_)) = tokio::time::timeout(SETTLE, heard.next()).await {
+                return Ok(());
+            }
+        }
+        Err(format!("{}: the broker does not answer, or does not let us ask for {nobody}", self.name))
+    }
+
+    /// Subscribes, and sends that.
     pub(crate) async fn subscribe(&self, subject: &str, group: Option<&str>) -> Result<Subscriber> {
         let failed = |error: String| format!("subscribe to {subject} at {}: {error}", self.name);
         let subscriber = match group {

@@ -64,9 +64,10 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
     let broker = Broker::connect(&args.broker).await?;
     let subjects = Subjects::of(&args.broker.app);
     let bounds = Bounds { silence: args.silence, calls: args.max_calls as usize, bytes: MAX_BYTES };
-    let (calls, replies) = Calls::open(&broker, &subjects, bounds).await?;
+    let (calls, mut replies) = Calls::open(&broker, &subjects, bounds).await?;
     // Before anybody can subscribe, so that no event is missed behind that.
     let news = broker.subscribe(&subjects.events(), None).await?;
+    broker.settle(&mut replies, &calls.subject(0), &subjects.line("nobody.nobody")).await?;
     let relay = Relay::new(broker.clone(), subjects, Arc::clone(&calls), args.broker.app.clone());
     let running = serve(&args, Arc::new(relay))?;
     let tasks = [

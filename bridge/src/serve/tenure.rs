@@ -88,6 +88,8 @@ impl Tenure {
         let asked = service.listen(broker).await?;
         let mut words = broker.subscribe(&subjects.lines(instance), None).await?;
         let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
+        let settled = subjects.line(&format!("{instance}.settled"));
+        broker.settle(&mut words, &settled, &broker.client.new_inbox()).await?;
         say(&format!(
             "serving {app} at {}: {}, types {}, events {}",
             broker.name,

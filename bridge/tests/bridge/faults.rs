@@ -120,7 +120,7 @@ fn one_who_takes_calls_and_says_nothing_is_silence() {
     let stranger = nats.stranger();
     let mut deaf =
         stranger.runtime.block_on(stranger.client.subscribe("sw.thing.*")).expect("a subscription");
-    stranger.runtime.block_on(stranger.client.flush()).expect("the broker knows");
+    stranger.settle();
     let (_connect, far) = nats.connect("far", &["--silence", "0.5"]);
     let client = client(&far);
     let begun = Instant::now();
@@ -209,7 +209,7 @@ fn more_calls_than_are_taken_are_busy() {
     // The same at this end, where nobody answers.
     let stranger = nats.stranger();
     let _deaf = stranger.runtime.block_on(stranger.client.subscribe("sw.thing.*")).expect("a subscription");
-    stranger.runtime.block_on(stranger.client.flush()).expect("the broker knows");
+    stranger.settle();
     let open: Vec<_> = (0..3).map(|_| started(&client, NEVER)).collect();
     let refused = client.request(ECHO).timeout(PATIENCE).send("").expect_err("there is no room");
     assert!(

@@ -208,6 +208,12 @@ pub(crate) struct Stranger {
 }
 
 impl Stranger {
+    /// Until the broker knows its subscriptions: it answers what is asked behind them, that nobody has this.
+    pub(crate) fn settle(&self) {
+        let asked = self.client.request("nobody.has.this", "".into());
+        self.runtime.block_on(asked).expect_err("nobody answers");
+    }
+
     pub(crate) fn request(&self, subject: &str, payload: &str) -> async_nats::Message {
         let request = self.client.request(subject.to_owned(), payload.to_owned().into());
         self.runtime.block_on(request).expect("an answer")
