@@ -345,6 +345,13 @@ mod tests {
     }
 
     #[test]
+    fn our_own_user_may_have_all_places() {
+        let mut hall = Hall::new(PerPeer::Share { places: 16, descriptors: usize::MAX });
+        assert!((0..16).all(|_| hall.enter(&user(WE), 0).is_ok()));
+        assert_eq!(hall.fill(&user(1), 0), 0, "and so nobody else has one");
+    }
+
+    #[test]
     fn two_listeners_share_one_account() {
         let mut hall = Hall::new(PerPeer::Share { places: 1600, descriptors: usize::MAX });
         assert_eq!((hall.fill(&user(1), 0), hall.fill(&user(1), 1)), (1125, 0));
