@@ -289,10 +289,16 @@ impl Memory {
             self.marks_sent += 1;
         }
         self.marked -= left.bytes;
+        self.tidy();
+        left
+    }
+
+    /// Takes the bytes that have left out of the memory, when they are most of it.
+    #[inline]
+    fn tidy(&mut self) {
         if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
             self.compact();
         }
-        left
     }
 
     /// The same where large payloads stand between the bytes.
@@ -320,9 +326,7 @@ impl Memory {
             self.marks_sent += 1;
         }
         self.marked -= left.bytes;
-        if self.sent > COMPACT_AT && self.sent > self.bytes.len() / 2 {
-            self.compact();
-        }
+        self.tidy();
         left
     }
 

@@ -65,6 +65,7 @@ fn status(error: &Error) -> Status {
 }
 
 thread_local! {
+    #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
     static LAST: RefCell<Option<Failed>> = const { RefCell::new(None) };
 }
 

@@ -24,6 +24,7 @@ const ELSEWHERE: [Limit; 2] = [Limit::MaxAttachments, Limit::Memory];
 
 thread_local! {
     /// What this thread logs, where somebody listens.
+    #[allow(clippy::missing_const_for_thread_local, reason = "it is const; Clippy errs where the system's keys are used")]
     static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
