@@ -93,8 +93,8 @@
 //! **Descriptors.** Nobody may attach any to what is sent to us (SCM_RIGHTS, unix(7)), since closing
 //! one can stop the thread that received it for as long as its sender likes: SO_PASSRIGHTS, from Linux
 //! 6.16 on. With older kernels, and where attachments were asked for, what a server's connections and datagrams bring and nobody
-//! takes is closed by a thread of its own ([`close_aside`]). What there is no descriptor for the system still drops by the
-//! receiving thread, and so it is with what a client's server attaches.
+//! takes is closed by up to four threads of its own, and never by the one that received it ([`close_aside`]). What there is no
+//! descriptor for the system still drops by the receiving thread, and so it is with what a client's server attaches.
 //!
 //! **Recordings.** [`Recording`] is memory of fixed size, of zeros at first, which may be a file that stays when the process is
 //! killed. Whoever writes to it makes no system call. [`recordings`] finds those that are there, and reads them without
