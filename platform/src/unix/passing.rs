@@ -4,6 +4,7 @@
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::slice;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -60,8 +61,25 @@ pub(super) fn receive_bytes(
     buf: &mut [u8],
     flags: RecvFlags,
 ) -> rustix::io::Result<usize> {
-    let mut control = Control([0; rustix::cmsg_aligned_space!(ScmRights(MOST))]);
-    let (count, found, _) = receive_with(socket, buf, &mut control, flags)?;
+    let mut control = Control::<{ rustix::cmsg_aligned_space!(ScmRights(MOST)) }>::new();
+    let (count, found, _) = receive_with(socket, uninit(buf), &mut control, flags)?;
+    disposal::dispose(found);
+    Ok(count)
+}
+
+/// The same of at most `most` bytes behind what `buf` holds, without clearing the room for them first.
+pub(super) fn append_bytes(
+    socket: impl AsFd,
+    buf: &mut Vec<u8>,
+    most: usize,
+    flags: RecvFlags,
+) -> rustix::io::Result<usize> {
+    buf.reserve(most);
+    let mut control = Control::<{ rustix::cmsg_aligned_space!(ScmRights(MOST)) }>::new();
+    let room = &mut buf.spare_capacity_mut()[..most];
+    let (count, found, _) = receive_with(socket, room, &mut control, flags)?;
+    // SAFETY: the system has written the first `count` bytes of the spare capacity, directly behind the old length.
+    unsafe { buf.set_len(buf.len() + count) };
     disposal::dispose(found);
     Ok(count)
 }
@@ -72,8 +90,8 @@ pub(super) fn receive_all(
     buf: &mut [u8],
     flags: RecvFlags,
 ) -> rustix::io::Result<(usize, Carried)> {
-    let mut control = Control([0; rustix::cmsg_aligned_space!(ScmRights(MOST))]);
-    let (count, found, is_cut) = receive_with(socket, buf, &mut control, flags)?;
+    let mut control = Control::<{ rustix::cmsg_aligned_space!(ScmRights(MOST)) }>::new();
+    let (count, found, is_cut) = receive_with(socket, uninit(buf), &mut control, flags)?;
     if is_cut || found.len() > MAX_ATTACHMENTS {
         // All that were opened (CVE-2020-12049).
         disposal::dispose(found);
@@ -98,7 +116,19 @@ pub(super) enum Attached {
 /// Room for what is expected. What there is no room for the system closes, and says so (MSG_CTRUNC, recvmsg(2)).
 /// Aligned as the system's cmsghdr (cmsg(3)) is, or more.
 #[repr(C, align(8))]
-struct Control<const ROOM: usize>([u8; ROOM]);
+struct Control<const ROOM: usize>([MaybeUninit<u8>; ROOM]);
+
+impl<const ROOM: usize> Control<ROOM> {
+    const fn new() -> Control<ROOM> {
+        Control([MaybeUninit::uninit(); ROOM])
+    }
+}
+
+/// For those who only write there, and say how much they have.
+fn uninit(buf: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the same bytes, borrowed for as long; `receive_with` and the system put nothing uninitialised there.
+    unsafe { slice::from_raw_parts_mut(buf.as_mut_ptr().cast(), buf.len()) }
+}
 
 #[cfg(not(target_vendor = "apple"))]
 const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
@@ -113,8 +143,8 @@ pub(super) fn receive(
     buf: &mut [u8],
     flags: RecvFlags,
 ) -> rustix::io::Result<(usize, Attached)> {
-    let mut control = Control([0; rustix::cmsg_aligned_space!(ScmRights(1))]);
-    let (count, mut found, is_cut) = receive_with(socket, buf, &mut control, flags)?;
+    let mut control = Control::<{ rustix::cmsg_aligned_space!(ScmRights(1)) }>::new();
+    let (count, mut found, is_cut) = receive_with(socket, uninit(buf), &mut control, flags)?;
     let attached = match (found.pop(), found.is_empty() && !is_cut) {
         (None, true) => Attached::Nothing,
         (Some(descriptor), true) => Attached::One(descriptor),
@@ -123,11 +153,11 @@ pub(super) fn receive(
     Ok((count, attached))
 }
 
-/// Receives bytes and descriptors, and says whether some of those were left out.
+/// Receives bytes and descriptors, and says whether some of those were left out. As many bytes are initialised as it says.
 #[allow(clippy::unnecessary_cast)] // The lengths have other types on other systems.
 fn receive_with<const ROOM: usize>(
     socket: impl AsFd,
-    buf: &mut [u8],
+    buf: &mut [MaybeUninit<u8>],
     control: &mut Control<ROOM>,
     flags: RecvFlags,
 ) -> rustix::io::Result<(usize, Vec<OwnedFd>, bool)> {
