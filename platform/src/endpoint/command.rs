@@ -17,7 +17,9 @@ use super::{Endpoint, EndpointError, quoted, shown};
 /// - `ssh:HOST ENDPOINT` starts the system's `ssh`, which runs `sidewire relay ENDPOINT` on that machine.
 ///   HOST is `HOST`, `USER@HOST`, `HOST:PORT` or `USER@HOST:PORT`, with letters and digits of ASCII, `.`, `_`, `-` (and
 ///   `+` in USER), but no `-` in front: a name, an alias of ssh's configuration, an IPv4 address, or `[IPv6]`.
-///   There are no passwords and no questions (`BatchMode`): keys and host keys are ssh's.
+///   There are no passwords and no questions (`BatchMode`): keys and host keys are ssh's. The user's shell over there is
+///   a POSIX shell or fish, for which ENDPOINT is quoted. `cmd.exe`, which Windows' sshd starts, knows no such quotes: there it
+///   does not work, and would act on signs as `&` in ENDPOINT.
 ///
 /// ```
 /// # extern crate sidewire_platform as sidewire;

@@ -93,9 +93,17 @@ fn read_port(text: &str) -> Result<u16, String> {
     port.ok_or_else(|| format!("'{}' is no port; there are 1 to 65535", shown(text)))
 }
 
-/// One word of a POSIX shell.
+/// One word of a POSIX shell, and of fish. That reads backslashes within single quotes, too, so they stand outside.
 fn quoted_for_shell(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+    let mut quoted = String::from("'");
+    for character in text.chars() {
+        match character {
+            '\'' => quoted.push_str(r"'\''"),
+            '\\' => quoted.push_str(r"'\\'"),
+            other => quoted.push(other),
+        }
+    }
+    quoted + "'"
 }
 
 impl fmt::Display for Destination {
@@ -172,5 +180,36 @@ mod tests {
         let end = words.iter().position(|word| *word == "--").unwrap();
         assert_eq!(words[end - 2..end], ["-p", "2222"]);
         assert_eq!(words[end + 1..], ["ada@build", r"sidewire relay 'unix:/run/it'\''s $(x).sock'"]);
+    }
+
+    /// What a shell makes of words in quotes and escapes. In fish backslashes within quotes escape a quote and a backslash.
+    fn as_read(text: &str, is_fish: bool) -> Vec<String> {
+        let (mut words, mut is_quoted) = (vec![String::new()], false);
+        let mut rest = text.chars().peekable();
+        while let Some(character) = rest.next() {
+            let is_escape = match character {
+                '\\' if is_quoted => is_fish && matches!(rest.peek(), Some('\'' | '\\')),
+                other => other == '\\',
+            };
+            match character {
+                _ if is_escape => words.last_mut().unwrap().extend(rest.next()),
+                '\'' => is_quoted = !is_quoted,
+                ' ' if !is_quoted => words.push(String::new()),
+                other => words.last_mut().unwrap().push(other),
+            }
+        }
+        assert!(!is_quoted, "{text} goes on");
+        words
+    }
+
+    #[test]
+    fn no_shell_reads_more_than_one_word() {
+        for text in
+            ["", "plain", "it's", r"a\b", r"\", r"\\", r"'\'", r"unix:/x\' ; touch hit #", r"\\' ; hit '\"]
+        {
+            let quoted = quoted_for_shell(text);
+            assert_eq!(as_read(&quoted, false), [text], "a POSIX shell, of {quoted}");
+            assert_eq!(as_read(&quoted, true), [text], "fish, of {quoted}");
+        }
     }
 }
