@@ -35,8 +35,8 @@ while set -- $(take 16) && [ $# = 16 ]; do
             ;;
         9) u32 0; bytes 10 0 0 0; u32 $id; u32 0 ;; # a ping
         12) # goodbye
+            : >"$end" # First: there are 3 s for all of it.
             u32 0; bytes 12 0 0 0; u32 $last; u32 0
-            : >"$end"
             exit 0
             ;;
     esac
