@@ -81,7 +81,8 @@
 //! others and that no other process gets: [`ParentChannel::take`] is its other end. Nothing of it outlives the parent,
 //! killed or not, nor what a child that has ended has started itself, unless it takes pains to. Its
 //! id stays its own until it was waited for, and nothing is signalled afterwards. [`ChildProcess::spawn_on_standard`] starts
-//! one that knows nothing of us: its standard input and output are the channel.
+//! one that knows nothing of us: its standard input and output are the channel. On Unix such a one outlives a parent that is
+//! killed, unless the end of its input ends it.
 //!
 //! **Foreign processes.** [`ForeignProcess`] is one that we have not started, by the system's own reference to it: what
 //! is asked to end, or waited for, is never another one that has got its number since.

@@ -49,8 +49,8 @@ impl<'a> Request<'a> {
     }
 
     /// What came with the request besides its payload, for whoever asks first: open files, ends of pipes, sockets. Those
-    /// that nobody takes are closed when the handler returns, by another thread, since that may take long. Nothing comes unless the listener
-    /// [takes attachments](super::Listen::attachments).
+    /// that nobody takes are closed when the handler returns; on Unix by another thread, since that may take long, on Windows
+    /// at once. Nothing comes unless the listener [takes attachments](super::Listen::attachments).
     #[must_use]
     pub fn take_attachments(&self) -> Vec<Attachment> {
         let came = match self.incoming.origin {
