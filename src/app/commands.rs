@@ -59,7 +59,8 @@ impl Connect {
     /// Its life is that of the connection: at the connection's end, from whichever side, it has 3 s to end by itself. Then
     /// it is asked to, and a second later killed, with what it has started. Dropping the client waits for that, dropping
     /// one for tasks (`tokio`) does not. When it ends first, errors tell with which
-    /// [status](Error::exit_status), and show its [last words](Error::last_words) (for tasks, those of calls need not).
+    /// [status](Error::exit_status), and show its [last words](Error::last_words), as far as both are known within the call's time
+    /// limit (for tasks, those of calls need not). [`open`](Connect::open) waits longer for them if it fails.
     /// What it prints to standard error goes to the log line by line, at `info` with the target `sidewire::helper`.
     ///
     /// With [`reconnect`](Connect::reconnect) it is started anew, with a new state. There is no other layout than v1.

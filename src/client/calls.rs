@@ -261,12 +261,12 @@ impl<M: Medium> SharedConnection<M> {
         &self,
         asked: Asked,
         result: Result<Response>,
-        (msg_type, timeout): (u16, Option<Duration>),
+        (msg_type, timeout, deadline): (u16, Option<Duration>, Option<Instant>),
     ) -> Result<Response> {
         asked.end(self.endpoint(), &result);
         let result = match result {
             Ok(response) if response.rc.is_ok() => return Ok(response),
-            result => self.told(result).and_then(|response| response.checked(self.endpoint())),
+            result => self.told(result, deadline).and_then(|response| response.checked(self.endpoint())),
         };
         result.map_err(|error| request::explain(error, msg_type, timeout, self.channel().peer()))
     }

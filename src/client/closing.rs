@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::leader::SharedConnection;
 use super::medium::Medium;
@@ -45,14 +46,14 @@ impl fmt::Debug for Closing {
 }
 
 impl<M: Medium> SharedConnection<M> {
-    /// Tells of the connection's end, if that is why this has failed. If more is known of it, or soon will be, that
-    /// becomes the error.
+    /// Tells of the connection's end, if that is why this has failed. If more is known of it, or will be soon and before
+    /// the deadline, that becomes the error.
     #[inline]
-    pub(crate) fn told<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn told<T>(&self, result: Result<T>, deadline: Option<Instant>) -> Result<T> {
         match result {
             Err(error) if error.lost().is_some() || error.is_closed() => {
                 self.tell_end();
-                Err(if error.lost().is_some() { self.explain_end(error) } else { error })
+                Err(if error.lost().is_some() { self.explain_end(error, deadline) } else { error })
             }
             result => result,
         }

@@ -239,7 +239,7 @@ impl<M: Medium> Subscribed<M> {
             }
             match self.place.subscribe(topic, deadline).await {
                 Err(error) if error.lost().is_some() && self.line.is_lasting() => self.lose(),
-                result => return self.place.connection.told(result),
+                result => return self.place.connection.told(result, deadline),
             }
         }
     }
@@ -252,7 +252,7 @@ impl<M: Medium> Subscribed<M> {
                 self.lose();
                 None
             }
-            Err(error) => Some(self.place.connection.told(Err(error))),
+            Err(error) => Some(self.place.connection.told(Err(error), None)),
         }
     }
 

@@ -1,9 +1,9 @@
 //! How the process ends that a connection leads to, if somebody of ours looks after it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::leader::SharedConnection;
+use super::leader::{SharedConnection, remaining};
 use super::medium::Medium;
 use crate::error::Error;
 
@@ -72,11 +72,11 @@ impl Fate {
         drop(self.has_changed.wait_timeout_while(self.lock(), limit, is_open));
     }
 
-    /// What is made of an error that came with the connection's end. Under no lock: this may wait.
-    pub(super) fn explain(&self, error: Error) -> Error {
+    /// What is made of an error that came with the connection's end. Under no lock: this may wait, but not beyond `deadline`.
+    fn explain(&self, error: Error, deadline: Option<Instant>) -> Error {
         // Whoever has closed the connection himself need not wait.
         let limit = if error.is_closed() { Duration::ZERO } else { UNKNOWN };
-        self.explain_within(error, limit)
+        self.explain_within(error, remaining(deadline).map_or(limit, |left| left.min(limit)))
     }
 
     /// The same of a task, which can't wait.
@@ -100,7 +100,7 @@ impl Fate {
     /// Under no lock: this waits.
     pub(super) fn explain_failure(&self, error: Error) -> Error {
         if error.is_peer_gone() {
-            return self.explain(error);
+            return self.explain(error, None);
         }
         self.give_up();
         match self.told_within(UNKNOWN) {
@@ -139,10 +139,10 @@ impl<M: Medium> SharedConnection<M> {
         }
     }
 
-    /// What is made of an error that came with the connection's end.
-    pub(super) fn explain_end(&self, error: Error) -> Error {
+    /// What is made of an error that came with the connection's end, to one who waits until `deadline`.
+    pub(super) fn explain_end(&self, error: Error, deadline: Option<Instant>) -> Error {
         match &self.fate {
-            Some(fate) if M::BLOCKS => fate.explain(error),
+            Some(fate) if M::BLOCKS => fate.explain(error, deadline),
             Some(fate) => fate.explain_now(error),
             None => error,
         }

@@ -176,7 +176,7 @@ impl<M: Medium> Line<M> {
             let connection = connection.map_err(|error| carried.stranded(error))?.into_shared();
             match attempt(Arc::clone(&connection)).await {
                 Err(error) if self.is_lasting() && carried.goes_on(&error) => {}
-                result => return connection.told(result),
+                result => return connection.told(result, terms.deadline),
             }
         }
     }
@@ -202,7 +202,8 @@ impl<M: Medium> Line<M> {
     /// Waits until the system has taken all that is to be sent.
     pub(crate) async fn flush(&self, timeout: Option<Duration>) -> Result<()> {
         let Some(connection) = self.current() else { return Ok(()) };
-        connection.told(connection.send_all(deadline_in(timeout)).await)
+        let deadline = deadline_in(timeout);
+        connection.told(connection.send_all(deadline).await, deadline)
     }
 
     pub(crate) fn close(&self) {
@@ -311,7 +312,7 @@ impl Line {
         mut attempt: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
     ) -> Result<T> {
         if let Line::Once(connection) = self {
-            return connection.told(attempt(connection));
+            return connection.told(attempt(connection), terms.deadline);
         }
         at_once(self.carry(operation, terms, |connection| ready(attempt(&connection))))
     }

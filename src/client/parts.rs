@@ -164,7 +164,9 @@ impl<M: Medium> Coming<M> {
             }
         };
         let asked = std::mem::take(&mut self.asked);
-        match self.connection.concluded(asked, result, (self.msg_type, self.timeout)) {
+        // The limit is one for each part.
+        let terms = (self.msg_type, self.timeout, deadline_in(self.timeout));
+        match self.connection.concluded(asked, result, terms) {
             Ok(response) => {
                 self.course = Course::Answered(response);
                 None

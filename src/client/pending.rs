@@ -53,7 +53,7 @@ impl Pending {
         if let Line::Once(connection) = line {
             let (seat, asked) = match connection.start(msg_type, payload, timeout, deadline) {
                 Ok(started) => started,
-                Err(error) => return connection.told(Err(error)),
+                Err(error) => return connection.told(Err(error), deadline),
             };
             let (connection, course) = (Arc::clone(connection), Course::Open(seat));
             let call = Started { connection, msg_type, timeout, deadline, asked, course, again: None };
@@ -267,7 +267,7 @@ impl<M: Medium> Started<M> {
     fn end(&mut self, result: Result<Response>) -> Result<Response> {
         self.course = Course::Told;
         let asked = std::mem::take(&mut self.asked);
-        self.connection.concluded(asked, result, (self.msg_type, self.timeout))
+        self.connection.concluded(asked, result, (self.msg_type, self.timeout, self.deadline))
     }
 
     /// Sends it once more, over the next connection, if there is one by then.

@@ -210,7 +210,8 @@ impl RequestBuilder<'_> {
         let deadline = terms.deadline;
         match &client.link {
             Link::Stream(Line::Once(connection)) => {
-                connection.told(connection.exchange(msg_type, payload.as_ref(), timeout, deadline))
+                let exchanged = connection.exchange(msg_type, payload.as_ref(), timeout, deadline);
+                connection.told(exchanged, deadline)
             }
             Link::Stream(line) => line.carry_now("call", terms, |connection| {
                 let left = remaining(deadline);

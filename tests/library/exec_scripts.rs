@@ -94,6 +94,24 @@ fn one_that_ends_in_a_call_is_told_of_with_its_status_and_last_words() {
     assert!(text.contains("exec:sh ") && text.contains("exit status: 7"), "{text}");
 }
 
+/// Nobody waits longer than he said for how it ends.
+#[test]
+fn one_that_closes_its_output_and_lives_on_costs_a_call_no_more_than_its_limit() {
+    let _watchdog = watchdog(60);
+    let mut command = Command::new("sh");
+    // The first shell alone stays, without its streams; what is begun with & would read nothing from 0.
+    let leaves = "exec 3<&0; sh \"$1\" <&3 3<&- & exec >&- <&- 3<&-; wait; exec sleep 600";
+    command.args(["-c", leaves, "sh"]).arg(script("echo.sh"));
+    let client = patient(Connect::command(command)).open().expect("its hello");
+    assert_eq!(client.call(ECHO, "x").expect("an echo").payload(), b"x");
+    let begun = Instant::now();
+    let error = client.request(EXIT).timeout(Duration::from_secs(1)).send("").expect_err("it ends");
+    let took = begun.elapsed();
+    assert!(error.is_peer_gone() || error.is_timeout(), "{error}");
+    // It has 3 s to end, and another one when it was asked to.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
 #[test]
 fn one_that_breaks_the_protocol_is_told_so() {
     let _watchdog = watchdog(60);
