@@ -37,18 +37,41 @@ impl<T> Drop for Taking<T> {
 }
 
 impl<T> Queue<T> {
-    /// Adds one, if its letter can be posted. (Where only the waker fails, it is read all the same.)
+    /// Adds one, if its letter can be posted. That only the waker fails is no failure: it is read all the same, and who
+    /// heard of one would take it for dropped.
     pub(super) fn add(&self, item: T, post: impl FnOnce() -> Result<(), Unposted>) -> Result<(), Unposted> {
         let mut items = self.lock();
         // The loop can't look for it before the lock is free.
         let posted = post();
-        if !matches!(posted, Err(Unposted::Full | Unposted::Closed)) {
-            items.push_back(item);
+        if let Err(Unposted::NotWoken(error)) = &posted {
+            log::error!("can't wake the server's loop, which reads its mail later: {error}");
+        } else {
+            posted?;
         }
-        posted
+        items.push_back(item);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_dropped_and_what_stays_is_no_failure() {
+        let taking = Taking::new();
+        let queue = taking.queue();
+        assert!(matches!(queue.add(1, || Err(Unposted::Full)), Err(Unposted::Full)));
+        assert!(matches!(queue.add(2, || Err(Unposted::Closed)), Err(Unposted::Closed)));
+        assert!(matches!(queue.add(3, || Err(Unposted::NoMemory)), Err(Unposted::NoMemory)));
+        assert!(queue.add(4, || Err(Unposted::NotWoken(io::Error::other("no waker")))).is_ok());
+        assert!(queue.add(5, || Ok(())).is_ok());
+        assert_eq!([taking.next(), taking.next(), taking.next()], [Some(4), Some(5), None]);
     }
 }

@@ -712,7 +712,8 @@ sw_status sw_server_options_idle_timeout(sw_server_options *options, uint32_t ti
 
 /*
  Asks the client. This does not wait: then is called once on the server's thread, like a handler, when the client has
- answered or it is known that it won't; never if this fails, or if the server is freed before it has run to its end.
+ answered or it is known that it won't; never if this fails. What a server that has ended did not come to is told
+ SW_STOPPED, at the latest when it is freed, and on the thread that frees it: there then does not use that server.
  user is handed to it. timeout_ms: SW_DEFAULT_TIMEOUT is 30 s.
 
  Failures: SW_FULL, SW_STOPPED. To then also SW_TIMED_OUT, SW_PEER_GONE, SW_INVALID for more bytes than the client takes.
