@@ -113,11 +113,12 @@ impl<M: Medium> SharedConnection<M> {
         };
         let result = self.run_handler(&request, &mut reply);
         let PeerReply { to, payload, rc, .. } = reply;
-        let rc = match (result, to) {
-            (Ok(()), To::Server(Some(owed))) => self.answer(owed, rc, &payload),
-            (Ok(()), To::Server(None) | To::Later) => rc,
-            (Err(failure), To::Server(Some(owed))) => self.answer_failure(owed, &failure),
-            (Err(failure), To::Server(None) | To::Later) => {
+        let rc = match (result, owed) {
+            (Ok(()), Some(owed)) if matches!(to, To::Server(_)) => self.answer(owed, rc, &payload),
+            (Ok(()), _) => rc,
+            // Also if it has left the answer for later: then its responder answers nobody.
+            (Err(failure), Some(owed)) => self.answer_failure(owed, &failure),
+            (Err(failure), None) => {
                 let text = failure.to_string();
                 log::debug!(
                     "{}: a handler of type {msg_type} failed: {}",
@@ -257,7 +258,9 @@ pub(super) fn spawn_reader(line: &Line) -> Result<()> {
 /// The answer to a request of the server, to be given later, from any thread: from [`PeerReply::defer`].
 /// Dropped without one it answers "handler failed" (-10).
 ///
-/// Answers to requests that the server has given up, or to one that has gone, are dropped.
+/// Answers to requests that the server has given up, or to one that has gone, are dropped; and so are those to a request
+/// whose handler has failed behind its [`defer`](PeerReply::defer), unless the responder was first: its failure is the
+/// answer.
 #[derive(Debug)]
 #[must_use = "dropped without an answer it fails"]
 pub struct PeerResponder {

@@ -90,6 +90,8 @@ pub enum Unwanted {
     Disconnected,
     /// The server ends.
     ShuttingDown,
+    /// Its handler has deferred it, and then failed: that was the answer.
+    Failed,
 }
 
 impl fmt::Display for Unwanted {
@@ -98,6 +100,7 @@ impl fmt::Display for Unwanted {
             Unwanted::Cancelled => "its caller has cancelled it",
             Unwanted::TimedOut => "its time is over",
             Unwanted::Disconnected => "its caller has gone",
+            Unwanted::Failed => "its handler has failed",
             Unwanted::ShuttingDown => "the server ends",
         })
     }
@@ -220,7 +223,7 @@ impl Call {
     }
 
     /// Nobody waits for the answer any more.
-    pub(super) fn is_unwanted(&self, why: Unwanted) {
+    pub(crate) fn is_unwanted(&self, why: Unwanted) {
         let callbacks = self.end(State::Unwanted(why));
         if let Some(outlet) = self.outlet.get() {
             outlet.close();

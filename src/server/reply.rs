@@ -7,7 +7,7 @@ use sidewire_platform::Attachment;
 
 use super::{ReplyStream, Responder};
 use crate::attached;
-use crate::reactor::{Aside, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT};
+use crate::reactor::{Aside, Attaching, CAN_NOT_GO, Call, Deferral, ReturnAddress, TOO_MANY_WAIT, Unwanted};
 use sidewire_wire::{Failure, MAX_ATTACHED, ReplyWriter, ResultCode};
 
 /// The answer to a request, written straight into the connection's outbox.
@@ -92,7 +92,8 @@ impl<'a> Reply<'a> {
 
     /// Leaves the answer for later, to whoever has the [`Responder`]: a handler that would take long gives it to
     /// a thread that may, and the server goes on at once. What was written here is taken back. If the
-    /// handler then fails all the same, that is the answer.
+    /// handler then fails all the same, that is the answer, and the responder hears that nobody waits
+    /// ([`Unwanted::Failed`](crate::Unwanted::Failed)).
     ///
     /// A client of the classic layout gets its replies in order: behind a request that is deferred its next
     /// ones wait. Over datagrams at most 4,096 requests of one endpoint, and 1,024 of one sender, wait for their
@@ -205,7 +206,14 @@ impl<'a> Reply<'a> {
     fn finish_otherwise(self, result: Result<(), Box<Failure>>) -> Result<ResultCode, Box<Aside>> {
         match (self.writer, self.how, result) {
             (None, ..) => Ok(self.rc),
-            (Some(writer), _, Err(failure)) => Ok(writer.fail(failure.result_code(), failure.text())),
+            (Some(writer), how, Err(failure)) => {
+                let rc = writer.fail(failure.result_code(), failure.text());
+                if let How::Later(call) = how {
+                    // For whoever works on an answer that nobody will get.
+                    call.is_unwanted(Unwanted::Failed);
+                }
+                Ok(rc)
+            }
             (Some(writer), How::Written, Ok(())) => Ok(writer.finish(self.rc)),
             (Some(mut writer), How::Attached(these), Ok(())) => {
                 let parcel = match attached::parcel(these) {

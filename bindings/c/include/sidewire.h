@@ -781,7 +781,8 @@ sw_status sw_reply_rc(sw_reply *reply,
 
 /*
  Answers that it could not be done: with this code (0 becomes SW_RC_HANDLER_FAILED) and a text for people, which may be
- NULL. What was written is dropped, and whoever has deferred the answer has done it for nothing.
+ NULL. What was written is dropped. That is the answer also behind sw_reply_defer: whoever has the responder then answers
+ nobody, and hears it from sw_responder_is_cancelled.
  */
 sw_status sw_reply_fail(sw_reply *reply,
                         int32_t rc,
@@ -835,7 +836,8 @@ sw_status sw_responder_send(const sw_responder *responder,
                             size_t len);
 
 /*
- 1 if nobody waits for the answer any more: the caller has cancelled or gone, its time is over, or the server ends.
+ 1 if nobody waits for the answer any more: the caller has cancelled or gone, its time is over, the server ends, or the
+ handler has failed (sw_reply_fail).
  Otherwise, and behind the answer, 0.
  */
 int32_t sw_responder_is_cancelled(const sw_responder *responder);

@@ -191,7 +191,8 @@ pub extern "C" fn sw_reply_rc(reply: Option<&mut Reply<'_, '_>>, rc: i32) -> Sta
 }
 
 /// Answers that it could not be done: with this code (0 becomes SW_RC_HANDLER_FAILED) and a text for people, which may be
-/// NULL. What was written is dropped, and whoever has deferred the answer has done it for nothing.
+/// NULL. What was written is dropped. That is the answer also behind sw_reply_defer: whoever has the responder then answers
+/// nobody, and hears it from sw_responder_is_cancelled.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_reply_fail(reply: Option<&mut Reply<'_, '_>>, rc: i32, why: *const c_char) -> Status {
     guard(|| {

@@ -128,7 +128,8 @@ pub extern "C" fn sw_responder_send(
     })
 }
 
-/// 1 if nobody waits for the answer any more: the caller has cancelled or gone, its time is over, or the server ends.
+/// 1 if nobody waits for the answer any more: the caller has cancelled or gone, its time is over, the server ends, or the
+/// handler has failed (sw_reply_fail).
 /// Otherwise, and behind the answer, 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_responder_is_cancelled(responder: Option<&Responder>) -> i32 {
