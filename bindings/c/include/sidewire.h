@@ -850,7 +850,8 @@ int32_t sw_responder_is_cancelled(const sw_responder *responder);
 sw_status sw_responder_wait_cancelled(const sw_responder *responder, uint32_t timeout_ms);
 
 /*
- Gives it back. A request that was not answered is answered SW_RC_HANDLER_FAILED.
+ Gives it back. A request that was not answered is answered SW_RC_HANDLER_FAILED. A thread that is in a call with it ends
+ that as it would have; the answer is given behind a sw_responder_send. None may begin another one.
  */
 void sw_responder_free(sw_responder *responder);
 

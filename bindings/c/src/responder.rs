@@ -1,18 +1,20 @@
 //! Answers that are given later, from any thread.
 
 use std::ffi::{c_char, c_void};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use sidewire::{Cancellation, Failure, PeerResponder, ReplyStream, ResultCode, Unsent};
 
 use crate::codes::{SW_FULL, SW_INVALID, SW_NOT_YET, SW_OK, SW_UNSUPPORTED, SW_UNWANTED, Status};
-use crate::error::{Failed, Outcome, guard, guard_free};
-use crate::pointers::{alone, bytes, given, patience};
+use crate::error::{Failed, Outcome, guard};
+use crate::pointers::{Shared, alone, bytes, patience, share};
 use crate::request::failure;
 
 /// Answers one request, once. It may be handed from thread to thread; two that answer at a time are told apart, and one of
 /// them hears SW_INVALID.
-pub struct Responder {
+pub struct Responder(Arc<Answering>);
+
+pub(crate) struct Answering {
     /// `None` when it has answered.
     way: Mutex<Option<Way>>,
     /// Of a server's: how it is heard that nobody waits any more.
@@ -25,21 +27,39 @@ enum Way {
     ToServer(PeerResponder),
 }
 
+impl Shared for Responder {
+    type Inner = Answering;
+
+    fn inner(&self) -> &Arc<Answering> {
+        &self.0
+    }
+}
+
+fn shared(responder: *const Responder) -> Outcome<Arc<Answering>> {
+    share(responder, "responder")
+}
+
 impl Responder {
     pub(crate) fn later(responder: sidewire::Responder) -> Responder {
         let cancellation = Some(responder.cancellation());
-        Responder { way: Mutex::new(Some(Way::Later(responder))), cancellation }
+        Responder::new(Way::Later(responder), cancellation)
     }
 
     pub(crate) fn in_parts(stream: ReplyStream) -> Responder {
         let cancellation = Some(stream.cancellation());
-        Responder { way: Mutex::new(Some(Way::InParts(stream))), cancellation }
+        Responder::new(Way::InParts(stream), cancellation)
     }
 
     pub(crate) fn to_server(responder: PeerResponder) -> Responder {
-        Responder { way: Mutex::new(Some(Way::ToServer(responder))), cancellation: None }
+        Responder::new(Way::ToServer(responder), None)
     }
 
+    fn new(way: Way, cancellation: Option<Cancellation>) -> Responder {
+        Responder(Arc::new(Answering { way: Mutex::new(Some(way)), cancellation }))
+    }
+}
+
+impl Answering {
     fn answer(&self, how: impl FnOnce(Way)) -> Outcome<Status> {
         let way = alone(&self.way, "this responder")?.take();
         how(way.ok_or_else(|| Failed::invalid("the request was answered before"))?);
@@ -72,7 +92,7 @@ fn unsent(unsent: &Unsent) -> Failed {
 /// Failures: SW_INVALID if it has answered before.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_responder_finish(
-    responder: Option<&Responder>,
+    responder: *const Responder,
     rc: i32,
     data: *const c_void,
     len: usize,
@@ -81,7 +101,7 @@ pub extern "C" fn sw_responder_finish(
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
         let rc = ResultCode::new(rc);
-        given(responder, "responder")?.answer(|way| match way {
+        shared(responder)?.answer(|way| match way {
             Way::Later(responder) => responder.finish(rc, data),
             Way::InParts(stream) => stream.finish(rc, data),
             Way::ToServer(responder) => responder.finish(rc, data),
@@ -93,10 +113,10 @@ pub extern "C" fn sw_responder_finish(
 ///
 /// Failures: SW_INVALID if it has answered before.
 #[unsafe(no_mangle)]
-pub extern "C" fn sw_responder_fail(responder: Option<&Responder>, rc: i32, why: *const c_char) -> Status {
+pub extern "C" fn sw_responder_fail(responder: *const Responder, rc: i32, why: *const c_char) -> Status {
     guard(|| {
         let failure: Failure = failure(rc, why)?;
-        given(responder, "responder")?.answer(|way| match way {
+        shared(responder)?.answer(|way| match way {
             Way::Later(responder) => responder.fail(failure),
             Way::InParts(stream) => stream.fail(failure),
             Way::ToServer(responder) => responder.fail(failure),
@@ -110,15 +130,12 @@ pub extern "C" fn sw_responder_fail(responder: Option<&Responder>, rc: i32, why:
 /// Failures: SW_FULL; SW_UNWANTED once nobody waits for the reply any more; SW_INVALID for more bytes than the caller takes,
 /// behind the answer, and if the reply is not in parts.
 #[unsafe(no_mangle)]
-pub extern "C" fn sw_responder_send(
-    responder: Option<&Responder>,
-    data: *const c_void,
-    len: usize,
-) -> Status {
+pub extern "C" fn sw_responder_send(responder: *const Responder, data: *const c_void, len: usize) -> Status {
     guard(|| {
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
-        let mut way = alone(&given(responder, "responder")?.way, "this responder")?;
+        let shared = shared(responder)?;
+        let mut way = alone(&shared.way, "this responder")?;
         match way.as_mut() {
             Some(Way::InParts(stream)) => stream.send(data).map_err(|error| unsent(&error))?,
             Some(_) => return Err(Failed::invalid("this reply is not in parts: sw_reply_stream")),
@@ -132,10 +149,10 @@ pub extern "C" fn sw_responder_send(
 /// handler has failed (sw_reply_fail).
 /// Otherwise, and behind the answer, 0.
 #[unsafe(no_mangle)]
-pub extern "C" fn sw_responder_is_cancelled(responder: Option<&Responder>) -> i32 {
+pub extern "C" fn sw_responder_is_cancelled(responder: *const Responder) -> i32 {
     let mut is_cancelled = false;
     let _ = guard(|| {
-        is_cancelled = given(responder, "responder")?.is_cancelled();
+        is_cancelled = shared(responder)?.is_cancelled();
         Ok(SW_OK)
     });
     i32::from(is_cancelled)
@@ -145,8 +162,8 @@ pub extern "C" fn sw_responder_is_cancelled(responder: Option<&Responder>) -> i3
 ///
 /// Failures: SW_UNSUPPORTED in a client, which can only ask.
 #[unsafe(no_mangle)]
-pub extern "C" fn sw_responder_wait_cancelled(responder: Option<&Responder>, timeout_ms: u32) -> Status {
-    guard(|| match &given(responder, "responder")?.cancellation {
+pub extern "C" fn sw_responder_wait_cancelled(responder: *const Responder, timeout_ms: u32) -> Status {
+    guard(|| match &shared(responder)?.cancellation {
         Some(cancellation) => Ok(cancellation.wait(patience(timeout_ms)).map_or(SW_NOT_YET, |_why| SW_OK)),
         None => {
             Err(Failed::new(SW_UNSUPPORTED, "a client does not hear of it: ask sw_responder_is_cancelled"))
@@ -154,8 +171,16 @@ pub extern "C" fn sw_responder_wait_cancelled(responder: Option<&Responder>, tim
     })
 }
 
-/// Gives it back. A request that was not answered is answered SW_RC_HANDLER_FAILED.
+/// Gives it back. A request that was not answered is answered SW_RC_HANDLER_FAILED. A thread that is in a call with it ends
+/// that as it would have; the answer is given behind a sw_responder_send. None may begin another one.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_responder_free(responder: Option<Box<Responder>>) {
-    guard_free(responder);
+    let _ = guard(|| {
+        if let Some(responder) = responder {
+            // Not only when those who wait for its cancellation have let go of it.
+            let way = alone(&responder.0.way, "this responder").map(|mut way| way.take());
+            drop(way);
+        }
+        Ok(SW_OK)
+    });
 }
