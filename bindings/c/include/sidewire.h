@@ -933,9 +933,9 @@ sw_status sw_server_topic(const sw_server *server,
 sw_status sw_server_stop_on_signals(const sw_server *server);
 
 /*
- Has the server end when no client was connected for so long.
+ Has the server end when no client was connected for so long. It has no usual time.
 
- Failures: SW_SYSTEM.
+ Failures: SW_INVALID for SW_NO_TIMEOUT and SW_DEFAULT_TIMEOUT; SW_SYSTEM.
  */
 sw_status sw_server_exit_when_idle(const sw_server *server, uint32_t after_ms);
 

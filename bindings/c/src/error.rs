@@ -21,16 +21,25 @@ pub(crate) struct Failed {
     pub(crate) status: Status,
     text: CString,
     rc: i32,
-    executed: bool,
+    /// Whether the request may have been executed. `None`: where it failed, nothing is known of one.
+    executed: Option<bool>,
 }
 
 impl Failed {
     pub(crate) fn new(status: Status, text: &str) -> Failed {
-        Failed { status, text: c_string(text), rc: SW_RC_OK, executed: false }
+        Failed { status, text: c_string(text), rc: SW_RC_OK, executed: None }
     }
 
     pub(crate) fn invalid(text: &str) -> Failed {
         Failed::new(SW_INVALID, text)
+    }
+
+    /// It may, unless somebody knows better, which misuse does not.
+    fn perhaps_executed(mut self) -> Failed {
+        if self.status == SW_INVALID || self.executed.is_none() {
+            self.executed = Some(true);
+        }
+        self
     }
 }
 
@@ -40,7 +49,7 @@ impl From<Error> for Failed {
             status: status(&error),
             text: c_string(&error.to_string()),
             rc: error.result_code().map_or(SW_RC_OK, |rc| rc.code()),
-            executed: error.executed() != Executed::Never,
+            executed: Some(error.executed() != Executed::Never),
         }
     }
 }
@@ -75,12 +84,17 @@ pub(crate) fn guard(run: impl FnOnce() -> Outcome<Status>) -> Status {
     let failed = match outcome {
         Ok(Ok(status)) => return status,
         Ok(Err(failed)) => failed,
-        Err(_) => Failed::new(SW_PANIC, "the library has failed where it should not"),
+        Err(_) => Failed::new(SW_PANIC, "the library has failed where it should not").perhaps_executed(),
     };
     let status = failed.status;
     // On a thread that is ending nobody asks any more.
     let _ = LAST.try_with(|last| drop(last.replace(Some(failed))));
     status
+}
+
+/// The same for what is done about a request that was sent before.
+pub(crate) fn guard_begun(run: impl FnOnce() -> Outcome<Status>) -> Status {
+    guard(|| run().map_err(Failed::perhaps_executed))
 }
 
 /// The same where there is nothing to say.
@@ -113,7 +127,7 @@ pub extern "C" fn sw_error_rc() -> i32 {
 /// it can be sent again; otherwise 1.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_error_executed() -> i32 {
-    last(|failed| i32::from(failed.executed)).unwrap_or(0)
+    last(|failed| i32::from(failed.executed.unwrap_or(false))).unwrap_or(0)
 }
 
 /// This library's version, as "0.1.0".

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::codes::{SW_END, SW_NOT_YET, SW_OK, SW_TIMED_OUT, Status};
-use crate::error::{Failed, Outcome, guard, guard_free};
+use crate::error::{Failed, Outcome, guard_begun, guard_free};
 use crate::pointers::{Shared, alone, patience, place, share};
 use crate::response::{Response, pointer};
 
@@ -87,7 +87,7 @@ pub extern "C" fn sw_wait(
     timeout_ms: u32,
     response: Option<&mut MaybeUninit<*mut Response>>,
 ) -> Status {
-    guard(|| {
+    guard_begun(|| {
         let response = place(response, "the place for the response")?;
         let shared = share(pending, "pending")?;
         let mut pending = alone(&shared, "this call")?;
@@ -105,7 +105,7 @@ pub extern "C" fn sw_wait(
 /// SW_RC_CANCELLED.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_cancel(pending: *const Pending) -> Status {
-    guard(|| {
+    guard_begun(|| {
         alone(&*share(pending, "pending")?, "this call")?.cancel();
         Ok(SW_OK)
     })
@@ -126,7 +126,7 @@ pub extern "C" fn sw_parts_next(
     parts: *const Parts,
     part: Option<&mut MaybeUninit<*mut Response>>,
 ) -> Status {
-    guard(|| {
+    guard_begun(|| {
         let part = place(part, "the place for the part")?;
         let shared = share(parts, "parts")?;
         let mut coming = alone(&shared, "this reply")?;
@@ -154,7 +154,7 @@ pub extern "C" fn sw_parts_next(
 /// SW_RC_CANCELLED.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_parts_cancel(parts: *const Parts) -> Status {
-    guard(|| {
+    guard_begun(|| {
         alone(&*share(parts, "parts")?, "this reply")?.parts.cancel();
         Ok(SW_OK)
     })
@@ -171,7 +171,7 @@ pub extern "C" fn sw_parts_free(parts: Option<Box<Parts>>) {
 /// Failures: as sw_subscribe; the others are still subscribed to then.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_events_add(events: *const Events, topic: u16) -> Status {
-    guard(|| {
+    guard_begun(|| {
         alone(&*share(events, "events")?, "these events")?.add(topic)?;
         Ok(SW_OK)
     })
@@ -187,7 +187,7 @@ pub extern "C" fn sw_events_next(
     timeout_ms: u32,
     event: Option<&mut MaybeUninit<*mut Event>>,
 ) -> Status {
-    guard(|| {
+    guard_begun(|| {
         let event = place(event, "the place for the event")?;
         let shared = share(events, "events")?;
         let mut events = alone(&shared, "these events")?;

@@ -3,7 +3,6 @@
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use sidewire::{Listen, Remote, WhenSlow};
 
@@ -180,13 +179,13 @@ pub extern "C" fn sw_server_stop_on_signals(server: *const Server) -> Status {
     })
 }
 
-/// Has the server end when no client was connected for so long.
+/// Has the server end when no client was connected for so long. It has no usual time.
 ///
-/// Failures: SW_SYSTEM.
+/// Failures: SW_INVALID for SW_NO_TIMEOUT and SW_DEFAULT_TIMEOUT; SW_SYSTEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_server_exit_when_idle(server: *const Server, after_ms: u32) -> Status {
     guard(|| {
-        let after = Duration::from_millis(after_ms.into());
+        let after = time(after_ms).ok_or_else(|| Failed::invalid("so long in milliseconds, please"))?;
         shared(server)?.with(|server| Ok(server.exit_when_idle(after)?))?;
         Ok(SW_OK)
     })

@@ -197,6 +197,7 @@ static void calls(void) {
     CHECK(sw_wait(pending, SW_NO_TIMEOUT, &response) == SW_OK && sw_response_rc(response) == 3);
     sw_response_free(response);
     INVALID(sw_wait(pending, SW_NO_TIMEOUT, &response));
+    CHECK(sw_error_executed()); /* this has failed, and the call has not */
     sw_pending_free(pending);
     CHECK(sw_call(client, LATER, "", 0, PATIENCE_MS, &response) == SW_OK);
     CHECK(sw_response_rc(response) == SW_RC_HANDLER_FAILED);
@@ -223,7 +224,7 @@ static void parts(void) {
     CHECK(sw_response_is_text(part) && sw_response_len(part) == 7);
     sw_response_free(part);
     INVALID(sw_parts_next(parts, &part));
-    CHECK(!part);
+    CHECK(!part && sw_error_executed());
     sw_parts_free(parts);
 }
 
@@ -262,6 +263,8 @@ static void set_up(void) {
         CHECK(sw_server_on(server, TABLE[i].type, TABLE[i].handler, &wrong) == SW_OK);
     INVALID(sw_server_on(server, TYPES, echo, NULL));
     INVALID(sw_server_on(server, ECHO, NULL, NULL));
+    INVALID(sw_server_exit_when_idle(server, SW_NO_TIMEOUT));
+    INVALID(sw_server_exit_when_idle(server, SW_DEFAULT_TIMEOUT));
     INVALID(sw_server_topic(server, TYPES, SW_SLOW_KEEP_LATEST));
     INVALID(sw_server_topic(server, TOPIC, 9));
     CHECK(sw_server_topic(server, TOPIC, SW_SLOW_DROP_NEWEST) == SW_OK);
