@@ -96,6 +96,16 @@ fn misuse_is_told() {
 }
 
 /// As `bindings/c/install` puts it down and pkg-config finds it, over the shared library.
+/// The same of what is freed, or fails, while something still stands on it.
+#[test]
+fn nothing_is_used_behind_its_end() {
+    let _watchdog = watchdog(BUILD);
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "tests/bindings/c/ends.c");
+    let endpoint = format!("unix:{}", folder.path().join("ends.sock").display());
+    assert_eq!(run(&program, [endpoint]), "");
+}
+
 #[test]
 fn it_is_found_where_it_was_installed() {
     let _watchdog = watchdog(BUILD);

@@ -339,7 +339,7 @@ extern "C" {
  waits for its hello. options may be NULL: then it is a server of the same user, within 5 s.
 
  Failures: SW_NOT_LISTENING, SW_REFUSED, SW_TIMED_OUT, SW_VERSION, SW_PROTOCOL, SW_PEER_GONE, SW_INVALID,
- SW_UNSUPPORTED.
+ SW_UNSUPPORTED, SW_SYSTEM.
  */
 sw_status sw_client_connect(const char *endpoint,
                             const sw_client_options *options,
@@ -350,7 +350,8 @@ sw_status sw_client_connect(const char *endpoint,
  answered, with whatever result code: sw_response_rc. timeout_ms may be SW_DEFAULT_TIMEOUT.
 
  Failures: SW_TIMED_OUT, SW_PEER_GONE, SW_CLOSED, SW_PROTOCOL; SW_INVALID also for more bytes than the server takes, and
- in a handler of the very server. sw_error_executed tells whether the request may have been executed.
+ in a handler of the very server; with sw_client_options_reconnect also SW_NOT_LISTENING, SW_REFUSED and SW_VERSION, of the
+ attempts to connect anew. sw_error_executed tells whether the request may have been executed.
  */
 sw_status sw_call(const sw_client *client,
                   uint16_t msg_type,
@@ -419,9 +420,9 @@ sw_status sw_client_run(const sw_client *client);
 
 /*
  Starts a thread of this library's own that reads all the time, and on which handlers (sw_client_options_on) run from
- then on, too, besides on threads that wait. It ends with the client.
+ then on, too, besides on threads that wait. It ends with the client: sw_client_free waits for it.
 
- Failures: SW_SYSTEM if there is no such thread to be had.
+ Failures: SW_SYSTEM if there is no such thread to be had; SW_INVALID over datagrams.
  */
 sw_status sw_client_spawn_reader(const sw_client *client);
 
@@ -435,6 +436,10 @@ sw_status sw_client_close(const sw_client *client);
  Closes it and gives it back. Calls that were begun, parts and events that came of it end with it, and are still to be
  freed. No other thread may begin to use it meanwhile; one that waits in a call of it hears SW_CLOSED.
  */
+
+ Waits for the threads of sw_client_spawn_reader, and so for the handlers that run on them; but, in one of these, not for
+ its own. A thread of the program's own that waits in a call, or in sw_client_run, may still be in a handler when this
+ returns: who frees user joins that thread first.
 void sw_client_free(sw_client *client);
 
 /*

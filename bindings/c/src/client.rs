@@ -2,12 +2,13 @@
 
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use sidewire::RequestBuilder;
+use sidewire::{EndpointKind, RequestBuilder};
 
-use crate::codes::{SW_DEFAULT_TIMEOUT, SW_OK, Status};
-use crate::error::{Outcome, guard};
+use crate::codes::{SW_DEFAULT_TIMEOUT, SW_OK, SW_SYSTEM, Status};
+use crate::error::{Failed, Outcome, guard};
 use crate::later::{Events, Parts, Pending};
 use crate::options::ClientOptions;
 use crate::pointers::{Shared, bytes, place, share, text, time};
@@ -16,19 +17,39 @@ use crate::response::Response;
 /// A connection to a server. Any number of threads may use it at a time: the one that waits reads for all. What the
 /// server asks (sw_client_options_on) is handled on threads that wait for something on this connection, and only there.
 pub struct Client {
-    client: Arc<sidewire::Client>,
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    client: sidewire::Client,
+    /// Those of sw_client_spawn_reader: they run handlers, and so end before the client is given back.
+    readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Shared for Client {
-    type Inner = sidewire::Client;
+    type Inner = Inner;
 
-    fn inner(&self) -> &Arc<sidewire::Client> {
-        &self.client
+    fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 }
 
-fn shared(client: *const Client) -> Outcome<Arc<sidewire::Client>> {
+fn shared(client: *const Client) -> Outcome<Arc<Inner>> {
     share(client, "client")
+}
+
+impl Inner {
+    fn readers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nothing comes over datagrams that was not asked for: said here, since a reader would end unheard.
+fn check_reads_alone(client: &sidewire::Client) -> Outcome<()> {
+    match client.endpoint().kind() {
+        EndpointKind::Stream => Ok(()),
+        _ => Err(Failed::invalid("nothing comes over datagrams that was not asked for")),
+    }
 }
 
 /// With its time limit.
@@ -43,7 +64,7 @@ fn request(client: &sidewire::Client, msg_type: u16, timeout_ms: u32) -> Request
 /// waits for its hello. options may be NULL: then it is a server of the same user, within 5 s.
 ///
 /// Failures: SW_NOT_LISTENING, SW_REFUSED, SW_TIMED_OUT, SW_VERSION, SW_PROTOCOL, SW_PEER_GONE, SW_INVALID,
-/// SW_UNSUPPORTED.
+/// SW_UNSUPPORTED, SW_SYSTEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_connect(
     endpoint: *const c_char,
@@ -56,7 +77,7 @@ pub extern "C" fn sw_client_connect(
         let endpoint = unsafe { text(endpoint, "endpoint") }?;
         let connect = sidewire::Connect::to(endpoint)?;
         let connect = options.map_or(connect.clone(), |options| options.apply(connect));
-        client.put(Client { client: Arc::new(connect.open()?) });
+        client.put(Client { inner: Arc::new(Inner { client: connect.open()?, readers: Mutex::default() }) });
         Ok(SW_OK)
     })
 }
@@ -65,7 +86,8 @@ pub extern "C" fn sw_client_connect(
 /// answered, with whatever result code: sw_response_rc. timeout_ms may be SW_DEFAULT_TIMEOUT.
 ///
 /// Failures: SW_TIMED_OUT, SW_PEER_GONE, SW_CLOSED, SW_PROTOCOL; SW_INVALID also for more bytes than the server takes, and
-/// in a handler of the very server. sw_error_executed tells whether the request may have been executed.
+/// in a handler of the very server; with sw_client_options_reconnect also SW_NOT_LISTENING, SW_REFUSED and SW_VERSION, of the
+/// attempts to connect anew. sw_error_executed tells whether the request may have been executed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_call(
     client: *const Client,
@@ -80,7 +102,7 @@ pub extern "C" fn sw_call(
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
-        response.put(Response::whole(request(&client, msg_type, timeout_ms).exchange(data)?));
+        response.put(Response::whole(request(&client.client, msg_type, timeout_ms).exchange(data)?));
         Ok(SW_OK)
     })
 }
@@ -93,7 +115,7 @@ pub extern "C" fn sw_notify(client: *const Client, msg_type: u16, data: *const c
     guard(|| {
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
-        client.notify(msg_type, unsafe { bytes(data, len) }?)?;
+        client.client.notify(msg_type, unsafe { bytes(data, len) }?)?;
         Ok(SW_OK)
     })
 }
@@ -116,7 +138,7 @@ pub extern "C" fn sw_start(
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
-        pending.put(Pending::new(request(&client, msg_type, timeout_ms).start(data)?));
+        pending.put(Pending::new(request(&client.client, msg_type, timeout_ms).start(data)?));
         Ok(SW_OK)
     })
 }
@@ -139,7 +161,7 @@ pub extern "C" fn sw_stream(
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
-        parts.put(Parts::new(request(&client, msg_type, timeout_ms).stream(data)?));
+        parts.put(Parts::new(request(&client.client, msg_type, timeout_ms).stream(data)?));
         Ok(SW_OK)
     })
 }
@@ -155,7 +177,7 @@ pub extern "C" fn sw_subscribe(
 ) -> Status {
     guard(|| {
         let events = place(events, "the place for the events")?;
-        events.put(Events::new(shared(client)?.subscribe(topic)?));
+        events.put(Events::new(shared(client)?.client.subscribe(topic)?));
         Ok(SW_OK)
     })
 }
@@ -166,7 +188,7 @@ pub extern "C" fn sw_subscribe(
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_flush(client: *const Client) -> Status {
     guard(|| {
-        shared(client)?.flush()?;
+        shared(client)?.client.flush()?;
         Ok(SW_OK)
     })
 }
@@ -179,19 +201,27 @@ pub extern "C" fn sw_client_flush(client: *const Client) -> Status {
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_run(client: *const Client) -> Status {
     guard(|| {
-        shared(client)?.run()?;
+        shared(client)?.client.run()?;
         Ok(SW_OK)
     })
 }
 
 /// Starts a thread of this library's own that reads all the time, and on which handlers (sw_client_options_on) run from
-/// then on, too, besides on threads that wait. It ends with the client.
+/// then on, too, besides on threads that wait. It ends with the client: sw_client_free waits for it.
 ///
-/// Failures: SW_SYSTEM if there is no such thread to be had.
+/// Failures: SW_SYSTEM if there is no such thread to be had; SW_INVALID over datagrams.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_spawn_reader(client: *const Client) -> Status {
     guard(|| {
-        shared(client)?.spawn_reader()?;
+        let inner = shared(client)?;
+        check_reads_alone(&inner.client)?;
+        let reading = Arc::clone(&inner);
+        let reader = thread::Builder::new().name("sidewire-reader".into()).spawn(move || {
+            // Whoever calls hears of the connection's end.
+            let _ = reading.client.run();
+        });
+        let reader = reader.map_err(|error| Failed::new(SW_SYSTEM, &format!("start a reader: {error}")))?;
+        inner.readers().push(reader);
         Ok(SW_OK)
     })
 }
@@ -201,18 +231,28 @@ pub extern "C" fn sw_client_spawn_reader(client: *const Client) -> Status {
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_close(client: *const Client) -> Status {
     guard(|| {
-        shared(client)?.close();
+        shared(client)?.client.close();
         Ok(SW_OK)
     })
 }
 
 /// Closes it and gives it back. Calls that were begun, parts and events that came of it end with it, and are still to be
 /// freed. No other thread may begin to use it meanwhile; one that waits in a call of it hears SW_CLOSED.
+///
+/// Waits for the threads of sw_client_spawn_reader, and so for the handlers that run on them; but, in one of these, not for
+/// its own. A thread of the program's own that waits in a call, or in sw_client_run, may still be in a handler when this
+/// returns: who frees user joins that thread first.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_free(client: Option<Box<Client>>) {
     let _ = guard(|| {
         if let Some(client) = client {
-            client.client.close();
+            client.inner.client.close();
+            let readers = std::mem::take(&mut *client.inner.readers());
+            for reader in readers.into_iter().filter(|reader| reader.thread().id() != thread::current().id())
+            {
+                // One that has panicked has ended, too.
+                let _ = reader.join();
+            }
         }
         Ok(SW_OK)
     });
