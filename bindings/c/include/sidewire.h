@@ -435,11 +435,11 @@ sw_status sw_client_close(const sw_client *client);
 /*
  Closes it and gives it back. Calls that were begun, parts and events that came of it end with it, and are still to be
  freed. No other thread may begin to use it meanwhile; one that waits in a call of it hears SW_CLOSED.
- */
 
  Waits for the threads of sw_client_spawn_reader, and so for the handlers that run on them; but, in one of these, not for
  its own. A thread of the program's own that waits in a call, or in sw_client_run, may still be in a handler when this
  returns: who frees user joins that thread first.
+ */
 void sw_client_free(sw_client *client);
 
 /*
@@ -595,7 +595,8 @@ sw_status sw_client_options_token_file(sw_client_options *options,
 sw_status sw_client_options_app(sw_client_options *options, const char *name, const char *version);
 
 /*
- Most bytes of payload that this client takes in one reply, part or event. 16 MiB unless set.
+ Most bytes of payload that this client takes in one reply, part or event. 16 MiB unless set, and no more than 64 MiB: with
+ more each sw_client_connect is SW_INVALID.
  */
 sw_status sw_client_options_max_payload(sw_client_options *options, uint32_t bytes);
 
@@ -619,6 +620,9 @@ sw_status sw_client_options_reconnect(sw_client_options *options,
  Has this handler answer what the server asks, of one type. It runs on threads that wait for something on the client's
  connection, in their call, and on those of sw_client_spawn_reader; several may run at a time. user is handed to it, and
  has to be good as long as the client and what came of it. A later handler of the same type replaces it.
+
+ A handler may call its own client. While that waits, the thread may be given further requests of the server, up to 16
+ handlers deep: so it holds no lock meanwhile that a handler takes.
  */
 sw_status sw_client_options_on(sw_client_options *options,
                                uint16_t msg_type,
@@ -797,7 +801,7 @@ sw_status sw_reply_fail(sw_reply *reply,
  Leaves the answer for later: the responder gives it, from any thread. What was written is dropped. Others are served
  meanwhile. It is freed with sw_responder_free, also behind the answer.
 
- Failures: SW_INVALID if that was done before.
+ Failures: SW_INVALID if that was done before; SW_FULL if there is no room for one more that is answered later.
  */
 sw_status sw_reply_defer(sw_reply *reply,
                          sw_responder **responder);
@@ -805,7 +809,7 @@ sw_status sw_reply_defer(sw_reply *reply,
 /*
  The same for a reply in parts: sw_responder_send sends them.
 
- Failures: SW_INVALID as there; SW_UNSUPPORTED where there are no parts: in a client's handler, in the classic layout,
+ Failures: SW_INVALID and SW_FULL as there; SW_UNSUPPORTED where there are no parts: in a client's handler, in the classic layout,
  over datagrams.
  */
 sw_status sw_reply_stream(sw_reply *reply,

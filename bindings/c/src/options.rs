@@ -210,7 +210,8 @@ pub extern "C" fn sw_client_options_app(
     })
 }
 
-/// Most bytes of payload that this client takes in one reply, part or event. 16 MiB unless set.
+/// Most bytes of payload that this client takes in one reply, part or event. 16 MiB unless set, and no more than 64 MiB: with
+/// more each sw_client_connect is SW_INVALID.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_options_max_payload(options: Option<&mut ClientOptions>, bytes: u32) -> Status {
     change(options, |options| {
@@ -251,6 +252,9 @@ pub extern "C" fn sw_client_options_reconnect(
 /// Has this handler answer what the server asks, of one type. It runs on threads that wait for something on the client's
 /// connection, in their call, and on those of sw_client_spawn_reader; several may run at a time. user is handed to it, and
 /// has to be good as long as the client and what came of it. A later handler of the same type replaces it.
+///
+/// A handler may call its own client. While that waits, the thread may be given further requests of the server, up to 16
+/// handlers deep: so it holds no lock meanwhile that a handler takes.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_client_options_on(
     options: Option<&mut ClientOptions>,

@@ -205,7 +205,7 @@ pub extern "C" fn sw_reply_fail(reply: Option<&mut Reply<'_, '_>>, rc: i32, why:
 /// Leaves the answer for later: the responder gives it, from any thread. What was written is dropped. Others are served
 /// meanwhile. It is freed with sw_responder_free, also behind the answer.
 ///
-/// Failures: SW_INVALID if that was done before.
+/// Failures: SW_INVALID if that was done before; SW_FULL if there is no room for one more that is answered later.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_reply_defer(
     reply: Option<&mut Reply<'_, '_>>,
@@ -223,7 +223,7 @@ pub extern "C" fn sw_reply_defer(
 
 /// The same for a reply in parts: sw_responder_send sends them.
 ///
-/// Failures: SW_INVALID as there; SW_UNSUPPORTED where there are no parts: in a client's handler, in the classic layout,
+/// Failures: SW_INVALID and SW_FULL as there; SW_UNSUPPORTED where there are no parts: in a client's handler, in the classic layout,
 /// over datagrams.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_reply_stream(
