@@ -13,7 +13,7 @@ fn package() -> PathBuf {
 }
 
 /// Why the tests can't be run, if so.
-fn objection() -> Option<String> {
+pub(crate) fn objection() -> Option<String> {
     let version = match Command::new("node").arg("--version").output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(error) => return Some(format!("node can't be started ({error})")),

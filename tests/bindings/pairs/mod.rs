@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use sidewire::{Access, Client, Endpoint, Listen};
 
-use crate::c;
 use crate::util::{Process, fresh, start, watchdog};
+use crate::{c, node};
 
 /// How long a program may take for all files, in seconds.
 const LIMIT: &str = "300";
@@ -54,14 +54,27 @@ fn clients(folder: &Path) -> Vec<(&'static str, Player)> {
         ("Node", "node", "bindings/node/test/play.js", &[]),
     ];
     for (name, interpreter, script, options) in others {
-        let script = c::root().join(script);
-        if Command::new(interpreter).arg("--version").output().is_ok() {
-            let command =
-                [PathBuf::from(interpreter), script].into_iter().chain(options.iter().map(PathBuf::from));
-            clients.push((name, program(command.collect())));
+        if let Some(why) = objection(interpreter) {
+            eprintln!("{name}: skipped: {why}");
+            continue;
         }
+        let script = c::root().join(script);
+        let command =
+            [PathBuf::from(interpreter), script].into_iter().chain(options.iter().map(PathBuf::from));
+        clients.push((name, program(command.collect())));
     }
     clients
+}
+
+/// Why what it runs is left out, if so.
+fn objection(interpreter: &str) -> Option<String> {
+    match interpreter {
+        "node" => node::objection(),
+        _ => {
+            let started = Command::new(interpreter).arg("--version").output();
+            started.err().map(|error| format!("{interpreter} can't be started ({error})"))
+        }
+    }
 }
 
 /// Servers, each with where it is found, as long as they are kept.
