@@ -1,19 +1,33 @@
 /* A counter: 1 adds a number, in decimal text, and answers with the sum, which is an event, too. Ctrl-C ends it. */
+#include <errno.h>
+#include <limits.h>
 #include <sidewire.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ADD = 1, CHANGED = 1 };
 
+/* Whether the payload is a number, and one that the sum has room for. */
+static int number(const sw_request *request, long sum, long *number) {
+    char text[32], *end;
+    size_t len = sw_request_len(request);
+    if (!len || len >= sizeof text) return 0;
+    memcpy(text, sw_request_data(request), len);
+    text[len] = 0;
+    errno = 0;
+    *number = strtol(text, &end, 10);
+    return end == text + len && !errno && (*number < 0 ? sum >= LONG_MIN - *number : sum <= LONG_MAX - *number);
+}
+
 static void add(void *user, const sw_request *request, sw_reply *reply) {
-    long *sum = user;
-    char text[32] = "";
-    int len = snprintf(text, sizeof text, "%.*s", (int)sw_request_len(request), sw_request_data(request));
-    if (len < 1 || len >= (int)sizeof text) {
+    long *sum = user, more;
+    char text[32];
+    if (!number(request, *sum, &more)) {
         sw_reply_fail(reply, SW_RC_MALFORMED, "a number, please");
         return;
     }
-    len = snprintf(text, sizeof text, "%ld", *sum += atol(text));
+    int len = snprintf(text, sizeof text, "%ld", *sum += more);
     sw_reply_write(reply, text, (size_t)len);
     sw_request_publish(request, CHANGED, text, (size_t)len); /* behind the reply */
 }
