@@ -111,13 +111,17 @@ static void later(sw_status status, struct work work, result_of_thread (THREAD *
 static void nap(void *user, const sw_request *request, sw_reply *reply) {
     struct work work = { NULL, 0 };
     (void)user;
-    if (number(request, reply, 1000000000, &work.number)) later(sw_reply_defer(reply, &work.responder), work, sleep_for, reply);
+    if (!number(request, reply, 1000000000, &work.number)) return;
+    sw_status status = sw_reply_defer(reply, &work.responder);
+    later(status, work, sleep_for, reply);
 }
 
 static void count(void *user, const sw_request *request, sw_reply *reply) {
     struct work work = { NULL, 0 };
     (void)user;
-    if (number(request, reply, 1000000000, &work.number)) later(sw_reply_stream(reply, &work.responder), work, count_to, reply);
+    if (!number(request, reply, 1000000000, &work.number)) return;
+    sw_status status = sw_reply_stream(reply, &work.responder);
+    later(status, work, count_to, reply);
 }
 
 static void pass_on(void *user, sw_status status, const sw_response *answer) {
