@@ -1,4 +1,5 @@
-//! The library for C, its header, and C programs over it, built as its users build them and watched by AddressSanitizer.
+//! The library for C, its header, and C programs over it, built as its users build them. AddressSanitizer watches what
+//! the programs do, and the library's own use of memory as far as its allocations and C's functions show it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -95,7 +96,6 @@ fn misuse_is_told() {
     assert_eq!(run(&program, [endpoint]), "");
 }
 
-/// As `bindings/c/install` puts it down and pkg-config finds it, over the shared library.
 /// The same of what is freed, or fails, while something still stands on it.
 #[test]
 fn nothing_is_used_behind_its_end() {
@@ -106,6 +106,7 @@ fn nothing_is_used_behind_its_end() {
     assert_eq!(run(&program, [endpoint]), "");
 }
 
+/// As `bindings/c/install` puts it down and pkg-config finds it, over the shared library.
 #[test]
 fn it_is_found_where_it_was_installed() {
     let _watchdog = watchdog(BUILD);
