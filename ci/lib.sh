@@ -111,10 +111,12 @@ lacking() {
     done
 }
 
-# apt_install PACKAGE...: by apt. What it says is in apt.log.
+# apt_install PACKAGE...: by apt, whose lists are fetched once. What it says is in apt.log.
+is_updated=
 apt_install() {
     step "apt-get install $*"
-    apt_get update || true
+    [ -n "$is_updated" ] || apt_get update || true
+    is_updated=yes
     apt_get install --no-install-recommends --no-remove "$@"
 }
 
