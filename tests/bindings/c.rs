@@ -106,6 +106,15 @@ fn nothing_is_used_behind_its_end() {
     assert_eq!(run(&program, [endpoint]), "");
 }
 
+/// The same of options, each by what it changes.
+#[test]
+fn each_option_has_its_effect() {
+    let _watchdog = watchdog(BUILD);
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "tests/bindings/c/options.c");
+    assert_eq!(run(&program, ["options.sock", "key", "other"].map(|name| folder.path().join(name))), "");
+}
+
 /// As `bindings/c/install` puts it down and pkg-config finds it, over the shared library.
 #[test]
 fn it_is_found_where_it_was_installed() {
