@@ -27,6 +27,8 @@ pub(super) struct Line {
     /// Bytes of parts that it has taken.
     taken: AtomicU64,
     is_cancelled: AtomicBool,
+    /// Nothing comes of it any more: we leave.
+    is_lost: AtomicBool,
     bell: Notify,
 }
 
@@ -38,6 +40,12 @@ impl Line {
                 self.taken.fetch_max(bytes, Ordering::AcqRel);
             }
         }
+        self.bell.notify_one();
+    }
+
+    /// Whoever waits here, for credit perhaps, is to wait no longer.
+    pub(super) fn lose(&self) {
+        self.is_lost.store(true, Ordering::Release);
         self.bell.notify_one();
     }
 }
@@ -227,6 +235,9 @@ impl Call {
                     if line.is_cancelled.load(Ordering::Acquire) {
                         return Last::None;
                     }
+                    if line.is_lost.load(Ordering::Acquire) {
+                        return self.left().into();
+                    }
                 }
                 () = &mut late => {
                     let text = "its time is over; it may have been executed";
@@ -263,6 +274,12 @@ impl Call {
             Some(rc) => Last::Code(rc, error.payload().to_vec(), error.is_explanation()),
             None => lost(&self.serving.app, error).into(),
         }
+    }
+
+    /// We leave before it has ended.
+    fn left(&self) -> Failure {
+        let text = format!("{} is not served here any more; it may have been executed", self.serving.app);
+        Failure::new(ResultCode::HANDLER_FAILED, text)
     }
 
     async fn send_part(&mut self, reply: &str, part: Vec<u8>) -> Result<(), Failure> {

@@ -160,6 +160,9 @@ impl Tenure {
         let all = u32::try_from(self.serving.most).unwrap_or(u32::MAX);
         if tokio::time::timeout(GRACE, self.serving.room.acquire_many(all)).await.is_err() {
             log::warn!("{}: left before all calls that were taken were answered", self.serving.app);
+            // Those that wait for a slow reader would wait for ever, since nobody hears its credit when we have left.
+            self.serving.lines().values().for_each(|line| line.lose());
+            let _ = tokio::time::timeout(LEAVING, self.serving.room.acquire_many(all)).await;
         }
         self.serving.local.close().await;
         let _ = tokio::time::timeout(LEAVING, self.serving.broker.client.flush()).await;

@@ -4,13 +4,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use sidewire::{Endpoint, Server};
+use sidewire::{Endpoint, Server, Unsent};
 
 use crate::util::{Nats, PATIENCE, Process, client, refusal, start, started, until, watchdog};
 
 const ECHO: u16 = 1;
 const NEVER: u16 = 2;
 const SLOW: u16 = 3;
+const FLOOD: u16 = 4;
 
 /// Where the process that is to be killed listens.
 const ENDPOINT: &str = "SIDEWIRE_TEST_ENDPOINT";
@@ -35,6 +36,26 @@ fn server() -> Server<()> {
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(1500));
             responder.reply("slowly");
+        });
+        Ok(())
+    });
+    server.on(FLOOD, |(), _request, reply| {
+        let mut stream = reply.stream()?;
+        std::thread::spawn(move || {
+            let mut full = 0;
+            loop {
+                match stream.try_send([b'x'; 10_000]) {
+                    Ok(()) => full = 0,
+                    Err(Unsent::Full) => full += 1,
+                    Err(_) => return,
+                }
+                if full > 0 {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                if full == 100 {
+                    println!("it stands still");
+                }
+            }
         });
         Ok(())
     });
@@ -87,6 +108,26 @@ fn a_server_that_is_killed_in_a_call() {
     let _server = process(&near);
     serve.line_with("serving thing at ");
     assert_eq!(client.call(ECHO, "back").expect("an echo").payload(), b"back");
+}
+
+/// The parts that have come wait for a reader, and nobody is left who could say that more may come: the call ends all the same.
+#[test]
+fn a_server_that_is_killed_while_its_reader_is_slow() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let mut server = process(&near);
+    let serve = nats.serve(&near, &[]);
+    let (_connect, far) = nats.connect("far", &[]);
+    let client = client(&far);
+    let mut parts = client.request(FLOOD).timeout(None).stream("").expect("a call");
+    assert!(parts.next().expect("a part").is_ok());
+    server.line_with("it stands still");
+    server.kill();
+    serve.line_with("is not served until it is back");
+    let failed = parts.find_map(Result::err).expect("an end that is none of its own");
+    let (rc, text) = refusal(&failed);
+    assert!(rc == -10 && text.ends_with("it may have been executed"), "{failed}");
 }
 
 /// Whoever has a call says so every two seconds. Who does not is lost, and the call with it.
