@@ -349,7 +349,9 @@ impl Calls {
             ticks.tick().await;
             let silent: Vec<u64> = {
                 let open = self.lock();
-                let is_silent = |call: &Call| call.heard.elapsed() >= self.bounds.silence;
+                // Of what has come whole nothing more is to be heard, however slow its reader is.
+                let is_silent =
+                    |call: &Call| !call.backlog.has_ended() && call.heard.elapsed() >= self.bounds.silence;
                 let silent = open.calls.iter().filter(|(_, call)| is_silent(call));
                 silent.map(|(id, _)| *id).collect()
             };

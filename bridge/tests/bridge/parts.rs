@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use sidewire::{Failure, Server, Unsent};
 
-use crate::util::{Line, refusal, until, watchdog};
+use crate::util::{Line, Nats, refusal, until, watchdog};
 
 const COUNT: u16 = 1;
 const FLOOD: u16 = 2;
+const WHOLE: u16 = 3;
 const PART: usize = 10_000;
+/// More than a reader's side takes, and less than that and what the bridge keeps for it.
+const PARTS: usize = 70;
 
 /// Counts up to a number, each in a part, and floods: so many parts of 10,000 bytes have gone.
 fn server(sent: Arc<AtomicUsize>) -> Server<()> {
@@ -44,6 +47,15 @@ fn server(sent: Arc<AtomicUsize>) -> Server<()> {
             };
             assert!(matches!(why, Unsent::Unwanted(_)), "{why:?}");
             sent.store(usize::MAX, Ordering::Relaxed);
+        });
+        Ok(())
+    });
+    server.on(WHOLE, |(), _request, reply| {
+        let mut stream = reply.stream()?;
+        std::thread::spawn(move || {
+            if (0..PARTS).all(|_| stream.send(vec![b'x'; PART]).is_ok()) {
+                stream.reply("done");
+            }
         });
         Ok(())
     });
@@ -92,6 +104,19 @@ fn a_slow_reader_holds_up_its_own_reply_only() {
     until("it goes on", || sent.load(Ordering::Relaxed) > before);
     drop(parts);
     until("the server hears that nobody needs it", || sent.load(Ordering::Relaxed) == usize::MAX);
+}
+
+/// The bridge has all of it, and waits for the reader only: that it hears no more of it is no silence.
+#[test]
+fn a_reply_that_has_come_whole_waits_for_its_reader() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::over(Nats::start(), server(Arc::default()), &["--silence", "4"]);
+    let mut parts = line.client.stream(WHOLE, "").expect("a call");
+    assert!(parts.next().expect("a part").is_ok());
+    std::thread::sleep(Duration::from_secs(6));
+    assert!((1..PARTS).all(|_| parts.next().expect("a part").is_ok()));
+    assert!(parts.next().is_none());
+    assert_eq!(parts.response().expect("the end").payload(), b"done");
 }
 
 #[test]
