@@ -67,7 +67,12 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
     let (calls, mut replies) = Calls::open(&broker, &subjects, bounds).await?;
     // Before anybody can subscribe, so that no event is missed behind that.
     let news = broker.subscribe(&subjects.events(), None).await?;
-    broker.settle(&mut replies, &calls.subject(0), &subjects.line("nobody.nobody")).await?;
+    let (settled, nobody) = (calls.subject(0), subjects.line("nobody.nobody"));
+    tokio::select! {
+        settled = broker.settle(&mut replies, &settled, &nobody) => settled?,
+        () = stopped(&mut stop) => return Ok(()),
+        why = broker.closed() => return Err(why),
+    }
     let relay = Relay::new(broker.clone(), subjects, Arc::clone(&calls), args.broker.app.clone());
     let running = serve(&args, Arc::new(relay))?;
     let tasks = [

@@ -227,6 +227,23 @@ fn who_is_asked_to_end_answers_what_it_has_taken() {
     until("the client knows", || client.call(ECHO, "").is_err_and(|error| error.result_code().is_none()));
 }
 
+/// The broker never says that nobody has something, where somebody has everything.
+#[test]
+fn somebody_who_hears_everything_keeps_no_bridge_from_starting() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let stranger = nats.stranger();
+    let _tap = stranger.runtime.block_on(stranger.client.subscribe(">")).expect("a subscription");
+    stranger.runtime.block_on(stranger.client.flush()).expect("it is sent");
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let serve = nats.bridge("serve", &near, &["--types", "1"]);
+    serve.line_with("somebody hears everything there");
+    serve.line_with("serving thing at ");
+    let (_connect, far) = nats.connect("far", &[]);
+    assert_eq!(client(&far).call(ECHO, "hello").expect("an echo").payload(), b"hello");
+}
+
 #[test]
 fn more_calls_than_are_taken_are_busy() {
     let _watchdog = watchdog();
