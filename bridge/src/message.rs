@@ -83,6 +83,12 @@ pub(crate) fn number(subject: &str) -> Option<u16> {
     token.parse().ok().filter(|number: &u16| number.to_string() == token)
 }
 
+/// Whether an answer may go there. A caller names the subject and we have more rights than it: none of ours is sent to subjects
+/// that mean something, events and claims among them, nor to the broker's own.
+pub(crate) fn is_answerable(reply: &str) -> bool {
+    !reply.starts_with("sw.") && !reply.starts_with('$')
+}
+
 /// Whether this can be a line, which becomes a part of a subject.
 pub(crate) fn is_line(text: &str) -> bool {
     let is_token = |token: &str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -224,6 +230,16 @@ mod tests {
         for other in ["sw.store.07", "sw.store.+7", "sw.store.65536", "sw.store.owner", "sw.store."] {
             assert_eq!(number(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn answers_go_to_no_subject_that_means_something() {
+        let subjects = Subjects::of("store");
+        let ours = [subjects.call(1), subjects.event(1), subjects.line("a.b"), subjects.owner()];
+        for reply in ours.iter().map(String::as_str).chain(["sw.other.1", "$SRV.PING", "$JS.API.INFO"]) {
+            assert!(!is_answerable(reply), "{reply}");
+        }
+        assert!(is_answerable("_INBOX.abc.1") && is_answerable("swift"));
     }
 
     #[test]

@@ -97,6 +97,9 @@ impl From<Failure> for Last {
 pub(super) async fn take(serving: &Arc<Serving>, message: Message) {
     let received = Instant::now();
     let Some(reply) = message.reply.clone() else { return notify(serving, message).await };
+    if !message::is_answerable(&reply) {
+        return log::debug!("{}: not executed, no answer may go to {reply}", message.subject);
+    }
     let msg_type = message::number(&message.subject);
     let begun = begin(serving, msg_type, &message, received).await;
     match begun {

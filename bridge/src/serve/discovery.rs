@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::local::Offer;
 use crate::Result;
 use crate::broker::{self, Broker};
-use crate::message::{Headers, Subjects};
+use crate::message::{Headers, Subjects, is_answerable};
 
 /// Of one instance that serves.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Service {
     /// Answers those who ask, until the subscriptions end.
     pub(super) async fn answer(&self, broker: &Broker, offer: &Offer, heard: &mut SelectAll<Subscriber>) {
         while let Some(message) = heard.next().await {
-            let Some(reply) = message.reply else { continue };
+            let Some(reply) = message.reply.filter(|reply| is_answerable(reply)) else { continue };
             let document = match message.subject.split('.').nth(1) {
                 Some("PING") => self.document("ping", offer, json!({})),
                 Some("INFO") => self.document("info", offer, self.info(offer)),

@@ -16,7 +16,7 @@ use super::discovery::Service;
 use super::events;
 use super::local::Local;
 use crate::broker::{self, Broker};
-use crate::message::{Headers, RC, Subjects, TEXT, Word};
+use crate::message::{Headers, RC, Subjects, TEXT, Word, is_answerable};
 use crate::{Result, say};
 
 /// The queue group of all who serve an app.
@@ -201,7 +201,7 @@ impl Serving {
 
     /// Answers busy (-6), not executed.
     fn refuse(&self, message: Message, why: &str) {
-        let Some(reply) = message.reply else { return };
+        let Some(reply) = message.reply.filter(|reply| is_answerable(reply)) else { return };
         let text = format!("{} was not executed: {why}", self.app);
         let headers = Headers::none().with(RC, sidewire::ResultCode::BUSY.code()).with(TEXT, 1);
         let _ = self.broker.send_now(broker::message(&reply, headers, text));

@@ -1,14 +1,22 @@
 //! Brokers that want to know who comes, and TLS.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
+use futures_util::{FutureExt, StreamExt};
 use sidewire::Server;
 
 use crate::util::{Nats, client, start, watchdog, write};
 
 fn server() -> Server<()> {
+    keeping(Arc::default())
+}
+
+/// Keeps what it was asked.
+fn keeping(asked: Arc<Mutex<Vec<Vec<u8>>>>) -> Server<()> {
     let mut server = Server::new(());
-    server.on(1, |(), request, reply| {
+    server.on(1, move |(), request, reply| {
+        asked.lock().expect("whole").push(request.payload().to_vec());
         reply.write(request.payload());
         Ok(())
     });
@@ -86,6 +94,37 @@ fn rights_of_a_server_and_of_its_clients() {
     // A client that serves hears of nothing.
     let serve = nats.bridge("serve", &near, &[&["--types", "1", "--shared"], &client_side[..]].concat());
     serve.line_with("Permissions Violation");
+}
+
+/// A client that may call does not have the server's bridge say what only that may say.
+#[test]
+fn an_answer_goes_to_no_subject_that_means_something() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let (near, asked) = (nats.endpoint("near"), Arc::new(Mutex::new(Vec::new())));
+    let _running = start(keeping(Arc::clone(&asked)), &near);
+    let mut serve = nats.serve(&near, &[]);
+    let stranger = nats.stranger();
+    let mut forged =
+        stranger.runtime.block_on(stranger.client.subscribe("sw.thing.ev.*")).expect("a subscription");
+    stranger.settle();
+    let claim = "serves alone 0 1";
+    for (subject, reply, payload) in [
+        ("sw.thing.1", "sw.thing.ev.50", "forged"),
+        ("sw.thing.1", "sw.thing.owner.claim", claim),
+        ("sw.thing.1", "$SRV.PING", "forged"),
+        ("sw.thing.99", "sw.thing.ev.50", "no such type"),
+        ("$SRV.PING", "sw.thing.ev.50", ""),
+    ] {
+        let sent = stranger.client.publish_with_reply(subject, reply, payload.into());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    // What comes behind all that, in its order, is answered.
+    assert_eq!(stranger.request("sw.thing.1", "honest").payload, "honest");
+    stranger.request("$SRV.PING", "");
+    assert_eq!(*asked.lock().expect("whole"), [b"honest"]);
+    assert!(forged.next().now_or_never().is_none(), "an event was forged");
+    assert!(serve.ended().is_none());
 }
 
 /// One broker that asks for a certificate, which has signed itself, and so have the bridges.
