@@ -177,8 +177,10 @@ fn one_who_takes_calls_and_says_nothing_is_silence() {
     }
     let sent = stranger.client.publish(format!("{reply}x"), "".into());
     stranger.runtime.block_on(sent).expect("it is sent");
-    // Lost parts are noticed.
-    let call = started(&client, ECHO);
+    // Lost parts are noticed, with time enough that it is no silence.
+    let (_patient, far) = nats.connect("patient", &[]);
+    let patient = self::client(&far);
+    let call = started(&patient, ECHO);
     let heard = stranger.runtime.block_on(deaf.next()).expect("it came");
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Sw-Part", "1");
