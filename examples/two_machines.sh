@@ -117,7 +117,11 @@ shows "a second one that serves it" "an app is served by one" "$refused"
 
 call 6 60000 >"$folder/call.log" &
 waiting=$!
-sleep 1 # not a wait for anything: the call is to be under way
+end=$((SECONDS + 60))
+until [[ $("$SIDEWIRE" stats "$near" --json) == *'"6":1'* ]]; do
+    [ "$SECONDS" -lt "$end" ] || { echo "the server never had the call" >&2 && exit 1; }
+    sleep 0.05
+done
 stop server KILL
 wait "$waiting"
 shows "the server is killed in a call" "it may have been executed" "$(cat "$folder/call.log")"
