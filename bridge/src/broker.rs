@@ -92,7 +92,8 @@ impl Broker {
         if !self.is_connected() {
             return Err(Unsent::Away);
         }
-        match self.client.publish_message(message).now_or_never() {
+        // Unconstrained: a task that has done much in its turn would otherwise find the queue full, since Tokio would have it rest.
+        match tokio::task::unconstrained(self.client.publish_message(message)).now_or_never() {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(self.unsent(&error)),
             None => Err(Unsent::Full),

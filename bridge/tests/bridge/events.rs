@@ -5,14 +5,23 @@ use sidewire::{Event, Events, Server, WhenSlow};
 use crate::util::{Line, Nats, PATIENCE, client, watchdog};
 
 const PUBLISH: u16 = 1;
+const BURST: u16 = 2;
 const NEWS: u16 = 50;
 const OTHER: u16 = 51;
+/// More than one turn of a task may do, and less than any queue takes.
+const AT_ONCE: u32 = 1500;
 
 fn server() -> Server<()> {
     let mut server = Server::new(());
     server.on(PUBLISH, |(), request, _reply| {
         request.publish(NEWS, request.payload())?;
         request.publish(OTHER, "other")
+    });
+    server.on(BURST, |(), request, _reply| {
+        for n in 1..=AT_ONCE {
+            request.publish(NEWS, n.to_string())?;
+        }
+        Ok(())
     });
     server.topic(NEWS, WhenSlow::DropNewest);
     server.topic(OTHER, WhenSlow::DropNewest);
@@ -46,6 +55,20 @@ fn events_reach_whoever_subscribes_anywhere() {
             assert_eq!(next(events), (NEWS, n, 0, n.to_string().into_bytes()));
         }
         assert_eq!(next(events), (NEWS, 51, 2, b"51".to_vec()));
+    }
+}
+
+/// No queue is full, and so none is dropped.
+#[test]
+fn many_events_at_once_come_all() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::to(server());
+    let mut events = line.client.subscribe(NEWS).expect("a topic");
+    for burst in 0..10 {
+        line.client.call(BURST, "").expect("an answer");
+        for n in 1..=AT_ONCE {
+            assert_eq!(next(&mut events), (NEWS, burst * AT_ONCE + n, 0, n.to_string().into_bytes()));
+        }
     }
 }
 
