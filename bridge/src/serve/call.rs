@@ -16,8 +16,8 @@ use crate::message::{
     self, CREDIT, FIRST_SIGN, Headers, Malformed, PART, RC, SIGN, TAKEN, TEXT, TIMEOUT, Told, Word,
 };
 
-/// How long a call may wait until the local server has room for it. Those behind it wait, too, so that the order remains.
-const ROOM: Duration = Duration::from_secs(5);
+/// How long a call may wait until the local server has room for it. All that comes behind it waits, too, so that the order remains.
+const ROOM: Duration = Duration::from_millis(100);
 /// A time limit that is as good as none.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
 
@@ -119,8 +119,10 @@ async fn notify(serving: &Serving, message: Message) {
         message::number(&message.subject).filter(|msg_type| serving.local.offer.types.contains(*msg_type));
     let (Some(msg_type), Ok(terms)) = (served, Terms::read(Told(message.headers.as_ref()))) else { return };
     let local = serving.local.of(terms.app).await;
-    if let Err(error) = local.notify(msg_type, &message.payload).await {
-        log::debug!("{}: a notify was not sent: {error}", message.subject);
+    match tokio::time::timeout(ROOM, local.notify(msg_type, &message.payload)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::debug!("{}: a notify was not sent: {error}", message.subject),
+        Err(_) => log::debug!("{}: a notify was not sent: the server has no room for it", message.subject),
     }
 }
 

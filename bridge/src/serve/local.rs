@@ -101,6 +101,8 @@ impl Local {
             }
             Err(why) => {
                 log::debug!("no connection for {key:?}: {why}");
+                // From now on it shares the first one: all other calls wait for each try to connect.
+                others.insert(key, Arc::clone(&self.main));
                 Arc::clone(&self.main)
             }
         }
