@@ -9,10 +9,18 @@ use super::local::Local;
 use crate::broker::{self, Broker};
 use crate::message::{DROPPED, Headers, INSTANCE, SEQUENCE, Subjects};
 
+/// The local server's events; `None` where no topic is there.
+pub(super) type Subscribed = Result<Option<Events>, Error>;
+
 /// Publishes them for as long as the connection lasts, and says why it has ended. What can't be sent, since the broker is away or slow
 /// or takes no such size, is counted, and the next one tells.
-pub(super) async fn publish(broker: &Broker, subjects: &Subjects, instance: &str, local: &Local) -> String {
-    let mut events = match subscribe(local).await {
+pub(super) async fn publish(
+    broker: &Broker,
+    subjects: &Subjects,
+    instance: &str,
+    (local, subscribed): (&Local, Subscribed),
+) -> String {
+    let mut events = match subscribed {
         Ok(Some(events)) => events,
         Ok(None) => return std::future::pending().await,
         Err(error) => return error.to_string(),
@@ -31,7 +39,7 @@ pub(super) async fn publish(broker: &Broker, subjects: &Subjects, instance: &str
 }
 
 /// Subscribes to the topics that there are.
-async fn subscribe(local: &Local) -> Result<Option<Events>, Error> {
+pub(super) async fn subscribe(local: &Local) -> Subscribed {
     let mut subscribed: Option<Events> = None;
     for topic in local.offer.events.iter() {
         let added = match &mut subscribed {

@@ -95,12 +95,14 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
             () = stopped(&mut stop) => return Ok(()),
             why = &mut closed => return Err(why),
         };
-        let ended = tokio::select! {
-            why = tenure.serve() => Ended::LocalGone(why),
-            () = stopped(&mut stop) => Ended::Stopped,
-            why = ownership.lost() => Ended::Failed(why),
-            why = &mut closed => Ended::Failed(why),
-        };
+        let ended = tenure.serve(async {
+            tokio::select! {
+                () = stopped(&mut stop) => Ended::Stopped,
+                why = ownership.lost() => Ended::Failed(why),
+                why = &mut closed => Ended::Failed(why),
+            }
+        });
+        let ended = ended.await;
         tenure.end(&ended).await;
         match ended {
             Ended::LocalGone(why) => log::warn!("{why}; {} is not served until it is back", args.broker.app),

@@ -55,6 +55,7 @@ pub(super) struct Tenure {
 struct Streams {
     calls: Subscriber,
     asked: SelectAll<Subscriber>,
+    events: events::Subscribed,
 }
 
 /// Ends when it is dropped.
@@ -90,6 +91,8 @@ impl Tenure {
         let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
         let settled = subjects.line(&format!("{instance}.settled"));
         broker.settle(&mut words, &settled, &broker.client.new_inbox()).await?;
+        // Before anybody hears that it is served: what is published behind that is published here.
+        let events = events::subscribe(&local).await;
         say(&format!(
             "serving {app} at {}: {}, types {}, events {}",
             broker.name,
@@ -109,7 +112,8 @@ impl Tenure {
             most,
             open: Mutex::default(),
         };
-        let (serving, streams) = (Arc::new(serving), tokio::sync::Mutex::new(Streams { calls, asked }));
+        let (serving, streams) =
+            (Arc::new(serving), tokio::sync::Mutex::new(Streams { calls, asked, events }));
         // In a task of its own: a call that waits for room with the local server must not hold up the words that make some.
         let hears = Arc::clone(&serving);
         let hearing = tokio::spawn(async move {
@@ -120,23 +124,26 @@ impl Tenure {
         Ok(Tenure { serving, streams, _hearing: Hearing(hearing) })
     }
 
-    /// Serves until the local server is gone, and says so.
-    pub(super) async fn serve(&self) -> String {
+    /// Serves until the local server is gone, or something else ends it: not in the middle of taking a call.
+    pub(super) async fn serve(&self, ended: impl Future<Output = Ended>) -> Ended {
         let Serving { broker, local, service, subjects, instance, .. } = &*self.serving;
         let mut streams = self.streams.lock().await;
-        let Streams { calls, asked } = &mut *streams;
-        let mut events = std::pin::pin!(events::publish(broker, subjects, instance, local));
+        let Streams { calls, asked, events } = &mut *streams;
+        let events = (local, std::mem::replace(events, Ok(None)));
+        let mut events = std::pin::pin!(events::publish(broker, subjects, instance, events));
+        let mut ended = std::pin::pin!(ended);
         let mut gone = std::pin::pin!(local.main.run());
         let mut answering = std::pin::pin!(service.answer(broker, &local.offer, asked));
         let mut is_answering = true;
         loop {
             tokio::select! {
                 Some(message) = calls.next() => call::take(&self.serving, message).await,
-                result = &mut gone => return match result {
+                ended = &mut ended => return ended,
+                result = &mut gone => return Ended::LocalGone(match result {
                     Ok(()) => format!("{}: the connection has ended", local.endpoint()),
                     Err(error) => error.to_string(),
-                },
-                why = &mut events => return why,
+                }),
+                why = &mut events => return Ended::LocalGone(why),
                 () = &mut answering, if is_answering => is_answering = false,
             }
         }

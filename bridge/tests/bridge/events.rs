@@ -1,8 +1,9 @@
 //! Events.
 
+use futures_util::StreamExt;
 use sidewire::{Event, Events, Server, WhenSlow};
 
-use crate::util::{Line, Nats, PATIENCE, client, watchdog};
+use crate::util::{Line, Nats, PATIENCE, client, start, watchdog};
 
 const PUBLISH: u16 = 1;
 const BURST: u16 = 2;
@@ -56,6 +57,23 @@ fn events_reach_whoever_subscribes_anywhere() {
         }
         assert_eq!(next(events), (NEWS, 51, 2, b"51".to_vec()));
     }
+}
+
+/// Whoever has read that it is served may publish: that is heard.
+#[test]
+fn what_is_published_as_soon_as_it_is_served_comes() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let publisher = client(&near);
+    let stranger = nats.stranger();
+    let mut heard = stranger.runtime.block_on(stranger.client.subscribe("sw.thing.ev.50")).expect("a topic");
+    stranger.settle();
+    let _serve = nats.serve(&near, &[]);
+    publisher.call(PUBLISH, "at once").expect("an answer");
+    let event = stranger.runtime.block_on(heard.next()).expect("an event");
+    assert_eq!(event.payload, "at once");
 }
 
 /// No queue is full, and so none is dropped.
