@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use sidewire::{App, Connect, Failure, ResultCode, Server, Unwanted};
+use sidewire::{App, Connect, Failure, Limits, ResultCode, Server, Unwanted};
 
 use crate::util::{Line, Nats, PATIENCE, client, refusal, start, started, watchdog};
 
@@ -140,6 +140,57 @@ fn the_server_hears_how_long_a_caller_waits_and_who_it_is() {
     }
     let classic = connect().classic().open().expect("a client");
     assert_eq!(classic.call(ECHO, "old").expect("an echo").payload(), b"old");
+}
+
+/// All others would wait for each try to connect.
+#[test]
+fn an_application_that_can_not_connect_shares_the_first_connection() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let mut limits = Limits::default();
+    limits.listener.max_connections = 1;
+    let mut server = Server::builder(()).limits(limits).build().expect("a server");
+    server.on(ECHO, |(), request, reply| {
+        reply.write(request.payload());
+        Ok(())
+    });
+    let counters = server.counters();
+    let _running = start(server, &near);
+    let _serve = nats.serve(&near, &[]);
+    let (_connect, far) = nats.connect("far", &[]);
+    let connect = Connect::to(&far).expect("an endpoint").call_timeout(PATIENCE);
+    let editor = connect.app(App::new("editor", "1")).open().expect("a client");
+    for n in 0..3 {
+        assert_eq!(editor.call(ECHO, [n]).expect("an echo").payload(), [n]);
+    }
+    assert_eq!(counters.stats().refused, 1);
+}
+
+/// Its bridge goes on, and answers what others ask.
+#[test]
+fn a_server_that_stands_still_does_not_hold_up_its_bridge() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let (go_on, waits) = mpsc::channel::<()>();
+    let mut server = Server::new(());
+    server.on(ECHO, move |(), _request, _reply| {
+        let _ = waits.recv();
+        Ok(())
+    });
+    let running = start(server, &near);
+    let _serve = nats.serve(&near, &[]);
+    let stranger = nats.stranger();
+    // More than the bridge keeps for its server.
+    let payload = bytes::Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..80 {
+        let sent = stranger.client.publish("sw.thing.1", payload.clone());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    stranger.request("$SRV.PING", "");
+    drop(go_on);
+    running.stop().expect("it ends");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Events.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use sidewire::{Event, Events, Server, WhenSlow};
 
-use crate::util::{Line, Nats, PATIENCE, client, start, watchdog};
+use crate::util::{Line, Nats, PATIENCE, client, start, until, watchdog};
 
 const PUBLISH: u16 = 1;
 const BURST: u16 = 2;
@@ -57,6 +59,37 @@ fn events_reach_whoever_subscribes_anywhere() {
         }
         assert_eq!(next(events), (NEWS, 51, 2, b"51".to_vec()));
     }
+}
+
+/// All that is published is either passed on or counted.
+#[test]
+fn what_is_published_while_the_broker_is_away_is_counted() {
+    let _watchdog = watchdog();
+    let (mut line, _running) = Line::to(server());
+    let mut events = line.client.subscribe(NEWS).expect("a topic");
+    let near = client(&line.near);
+    let mut published = 0;
+    let mut publish = || {
+        published += 1;
+        near.call(PUBLISH, published.to_string()).expect("an answer");
+        published
+    };
+    publish();
+    assert_eq!(next(&mut events), (NEWS, 1, 0, b"1".to_vec()));
+    line.nats.kill();
+    line.serve.line_with("the connection is lost");
+    (0..3).for_each(|_| _ = publish());
+    line.nats.start_again();
+    line.serve.line_with("connected again");
+    let mut event = None;
+    until("an event comes again", || {
+        publish();
+        event = events.next_timeout(Duration::from_millis(200)).expect("the connection is good");
+        event.is_some()
+    });
+    let event = event.expect("it came");
+    let number: u32 = std::str::from_utf8(event.payload()).expect("a number").parse().expect("a number");
+    assert!(number > 4 && event.dropped() == number - 2, "{number} behind {}", event.dropped());
 }
 
 /// Whoever has read that it is served may publish: that is heard.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sidewire::{Failure, Server, Unsent};
+use sidewire::{Connect, Failure, ResultCode, Server, Unsent};
 
-use crate::util::{Line, Nats, refusal, until, watchdog};
+use crate::util::{Line, Nats, PATIENCE, refusal, until, watchdog};
 
 const COUNT: u16 = 1;
 const FLOOD: u16 = 2;
@@ -125,4 +125,19 @@ fn who_takes_no_parts_is_told_so() {
     let (line, _running) = Line::to(server(Arc::default()));
     let answer = line.nats.stranger().request("sw.thing.1", "3");
     assert_eq!(answer.headers.expect("a result code").get("Sw-Rc").map(|rc| rc.as_str()), Some("-12"));
+    let classic = Connect::to(&line.far).expect("an endpoint").call_timeout(PATIENCE).classic();
+    let refused = classic.open().expect("a client").call(COUNT, "3").expect_err("it takes none");
+    assert_eq!(refused.result_code(), Some(ResultCode::FEATURE_MISSING), "{refused}");
+}
+
+#[test]
+fn a_part_that_the_broker_does_not_take_is_too_large() {
+    let _watchdog = watchdog();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let (line, _running) = Line::over(Nats::with("max_payload: 8000"), server(Arc::clone(&sent)), &[]);
+    let mut parts = line.client.stream(FLOOD, "").expect("a call");
+    let refused = parts.next().expect("an end").expect_err("it is too large");
+    let (rc, text) = refusal(&refused);
+    assert!(rc == -3 && text.contains("a part of the reply has 10000 bytes"), "{refused}");
+    until("the server hears that nobody needs it", || sent.load(Ordering::Relaxed) == usize::MAX);
 }
