@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::{FutureExt, StreamExt};
 use sidewire::Server;
 
-use crate::util::{Nats, client, start, watchdog, write};
+use crate::util::{Nats, PATIENCE, Process, client, start, watchdog, write};
 
 fn server() -> Server<()> {
     keeping(Arc::default())
@@ -23,31 +23,42 @@ fn keeping(asked: Arc<Mutex<Vec<Vec<u8>>>>) -> Server<()> {
     server
 }
 
-/// Both bridges with these options carry a call.
-fn carries(nats: &Nats, url: &str, options: &[&str]) {
+/// Both bridges with these options carry a call, and say no secret.
+fn carries(nats: &Nats, url: &str, options: &[&str], secret: &str) {
     let near = nats.endpoint("near");
     let running = start(server(), &near);
-    let serve = nats.bridge_to(url, "serve", &near, &[&["--types", "1"], options].concat());
-    serve.line_with("serving thing at ");
+    let serve = nats.talkative(url, "serve", &near, &[&["--types", "1"], options].concat());
+    until_it_says(&serve, "serving thing at ", secret);
     let far = nats.endpoint("far");
-    let connect = nats.bridge_to(url, "connect", &far, options);
-    connect.line_with("listening ");
+    let connect = nats.talkative(url, "connect", &far, options);
+    until_it_says(&connect, "listening ", secret);
     assert_eq!(client(&far).call(1, "hello").expect("an echo").payload(), b"hello");
     for bridge in [serve, connect] {
         bridge.terminate();
         let mut bridge = bridge;
         assert_eq!(bridge.wait().code(), Some(0));
+        bridge.lines.iter().for_each(|line| assert!(!line.contains(secret), "{line}"));
     }
     running.stop().expect("it ends");
 }
 
 /// A bridge with these options is turned away, and says no secret.
-fn is_refused(nats: &Nats, url: &str, options: &[&str]) -> String {
-    let mut connect = nats.bridge_to(url, "connect", &nats.endpoint("never"), options);
-    let line = connect.line_with("sidewire-bridge: connect to ");
+fn is_refused(nats: &Nats, url: &str, options: &[&str], secret: &str) {
+    let mut connect = nats.talkative(url, "connect", &nats.endpoint("never"), options);
+    until_it_says(&connect, "sidewire-bridge: connect to ", secret);
     assert_eq!(connect.wait().code(), Some(1));
-    assert!(!line.contains("hunter2"), "{line}");
-    line
+    connect.lines.iter().for_each(|line| assert!(!line.contains(secret), "{line}"));
+}
+
+/// And says this in no line before.
+fn until_it_says(bridge: &Process, text: &str, secret: &str) {
+    loop {
+        let line = bridge.lines.recv_timeout(PATIENCE).expect("a line with it");
+        assert!(!line.contains(secret), "{line}");
+        if line.contains(text) {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -56,9 +67,9 @@ fn a_user_with_a_password() {
     let nats = Nats::with("authorization { user: me, password: hunter2 }");
     let good = write(&nats.path("good"), "hunter2\n");
     let bad = write(&nats.path("bad"), "hunter22\n");
-    carries(&nats, &nats.url(), &["--user", "me", "--password-file", &good]);
-    is_refused(&nats, &nats.url(), &["--user", "me", "--password-file", &bad]);
-    is_refused(&nats, &nats.url(), &[]);
+    carries(&nats, &nats.url(), &["--user", "me", "--password-file", &good], "hunter2");
+    is_refused(&nats, &nats.url(), &["--user", "me", "--password-file", &bad], "hunter2");
+    is_refused(&nats, &nats.url(), &[], "hunter2");
 }
 
 #[test]
@@ -66,10 +77,12 @@ fn an_nkey() {
     let _watchdog = watchdog();
     let key = nkeys::KeyPair::new_user();
     let nats = Nats::with(&format!("authorization {{ users: [ {{ nkey: {} }} ] }}", key.public_key()));
-    let good = write(&nats.path("good"), &key.seed().expect("a seed"));
-    let bad = write(&nats.path("bad"), &nkeys::KeyPair::new_user().seed().expect("a seed"));
-    carries(&nats, &nats.url(), &["--nkey-file", &good]);
-    is_refused(&nats, &nats.url(), &["--nkey-file", &bad]);
+    let seed = key.seed().expect("a seed");
+    let good = write(&nats.path("good"), &seed);
+    carries(&nats, &nats.url(), &["--nkey-file", &good], &seed);
+    let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
+    let bad = write(&nats.path("bad"), &seed);
+    is_refused(&nats, &nats.url(), &["--nkey-file", &bad], &seed);
 }
 
 /// As the README gives them: each side can do its part, and not the other's.
@@ -90,10 +103,16 @@ fn rights_of_a_server_and_of_its_clients() {
     let far = nats.endpoint("far");
     let connect = nats.bridge("connect", &far, &client_side);
     connect.line_with("listening ");
-    assert_eq!(client(&far).call(1, "hello").expect("an echo").payload(), b"hello");
+    let client = client(&far);
+    assert_eq!(client.call(1, "hello").expect("an echo").payload(), b"hello");
     // A client that serves hears of nothing.
-    let serve = nats.bridge("serve", &near, &[&["--types", "1", "--shared"], &client_side[..]].concat());
-    serve.line_with("Permissions Violation");
+    let (other, asked) = (nats.endpoint("other"), Arc::default());
+    let _other = start(keeping(Arc::clone(&asked)), &other);
+    let deaf = nats.bridge("serve", &other, &[&["--types", "1", "--shared"], &client_side[..]].concat());
+    deaf.line_with("Permissions Violation");
+    deaf.line_with("serving thing at ");
+    (0..50).for_each(|n| assert_eq!(client.call(1, [n]).expect("an echo").payload(), [n]));
+    assert_eq!(*asked.lock().expect("whole"), Vec::<Vec<u8>>::new());
 }
 
 /// A client that may call does not have the server's bridge say what only that may say.
@@ -150,12 +169,14 @@ fn tls_both_ways() {
     ));
     let url = nats.url().replace("nats://", "tls://");
     let us = ["--tls-cert", &ours, "--tls-key", &our_key];
-    carries(&nats, &url, &[&["--tls-ca", &broker][..], &us].concat());
-    is_refused(&nats, &url, &us);
-    is_refused(&nats, &url, &["--tls-ca", &ours, "--tls-cert", &broker, "--tls-key", &broker_key]);
+    let key = std::fs::read_to_string(&our_key).expect("a key").lines().nth(1).expect("its bytes").to_owned();
+    carries(&nats, &url, &[&["--tls-ca", &broker][..], &us].concat(), &key);
+    is_refused(&nats, &url, &us, &key);
+    let wrong = ["--tls-ca", &ours, "--tls-cert", &broker, "--tls-key", &broker_key];
+    is_refused(&nats, &url, &wrong, &key);
     // Who asks for TLS does not go on without.
     drop(nats);
     let nats = Nats::start();
-    is_refused(&nats, &nats.url().replace("nats://", "tls://"), &[]);
-    is_refused(&nats, &nats.url(), &["--tls-ca", &broker]);
+    is_refused(&nats, &nats.url().replace("nats://", "tls://"), &[], &key);
+    is_refused(&nats, &nats.url(), &["--tls-ca", &broker], &key);
 }

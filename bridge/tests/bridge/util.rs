@@ -174,9 +174,19 @@ impl Nats {
     }
 
     pub(crate) fn bridge_to(&self, url: &str, command: &str, endpoint: &Endpoint, more: &[&str]) -> Process {
+        Process::start(self.bridge_command(url, command, endpoint, more).env_remove("RUST_LOG"))
+    }
+
+    /// One that logs all that it can.
+    pub(crate) fn talkative(&self, url: &str, command: &str, endpoint: &Endpoint, more: &[&str]) -> Process {
+        Process::start(self.bridge_command(url, command, endpoint, more).env("RUST_LOG", "trace"))
+    }
+
+    fn bridge_command(&self, url: &str, command: &str, endpoint: &Endpoint, more: &[&str]) -> Command {
         let mut bridge = Command::new(env!("CARGO_BIN_EXE_sidewire-bridge"));
-        bridge.env_remove("RUST_LOG").arg(command).arg(endpoint.to_string());
-        Process::start(bridge.args(["--nats", url, "--app", APP]).args(more))
+        bridge.arg(command).arg(endpoint.to_string());
+        bridge.args(["--nats", url, "--app", APP]).args(more);
+        bridge
     }
 
     pub(crate) fn serve(&self, endpoint: &Endpoint, more: &[&str]) -> Process {
