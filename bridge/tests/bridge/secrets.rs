@@ -4,7 +4,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{FutureExt, StreamExt};
-use sidewire::Server;
+use serde_json::json;
+use sidewire::{Connect, Listen, Server, Token};
 
 use crate::util::{Nats, PATIENCE, Process, client, start, watchdog, write};
 
@@ -83,6 +84,101 @@ fn an_nkey() {
     let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
     let bad = write(&nats.path("bad"), &seed);
     is_refused(&nats, &nats.url(), &["--nkey-file", &bad], &seed);
+}
+
+/// As nsc writes them: an operator signs an account, and that a user.
+#[test]
+fn credentials() {
+    let _watchdog = watchdog();
+    let (operator, account) = (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account());
+    let everything = json!({ "subs": -1, "data": -1, "payload": -1, "conn": -1, "imports": -1, "exports": -1, "wildcards": true });
+    let nats = Nats::with(&format!(
+        "operator: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {} }}",
+        signed(&operator, &operator, json!({ "type": "operator", "version": 2 })),
+        account.public_key(),
+        signed(&operator, &account, json!({ "type": "account", "version": 2, "limits": everything })),
+    ));
+    let user = nkeys::KeyPair::new_user();
+    let jwt = signed(
+        &account,
+        &user,
+        json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 }),
+    );
+    let file = |name: &str, seed: &str| {
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        write(&nats.path(name), &text)
+    };
+    let seed = user.seed().expect("a seed");
+    carries(&nats, &nats.url(), &["--creds-file", &file("good", &seed)], &seed);
+    let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
+    is_refused(&nats, &nats.url(), &["--creds-file", &file("bad", &seed)], &seed);
+}
+
+/// A JWT of NATS.
+fn signed(by: &nkeys::KeyPair, of: &nkeys::KeyPair, claims: serde_json::Value) -> String {
+    let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
+    let name = of.public_key();
+    let body =
+        json!({ "jti": name, "iat": 0, "iss": by.public_key(), "name": name, "sub": name, "nats": claims });
+    let text = format!("{}.{}", base64(header.to_string().as_bytes()), base64(body.to_string().as_bytes()));
+    let signature = by.sign(text.as_bytes()).expect("a signature");
+    format!("{text}.{}", base64(&signature))
+}
+
+/// As URLs have it, without padding.
+fn base64(bytes: &[u8]) -> String {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits =
+            chunk.iter().zip([16, 8, 0]).fold(0, |bits, (byte, shift)| bits | u32::from(*byte) << shift);
+        for shift in [18, 12, 6, 0].into_iter().take(chunk.len() + 1) {
+            text.push(digits[(bits >> shift) as usize & 63] as char);
+        }
+    }
+    text
+}
+
+/// The local side of either bridge keeps the library's rules.
+#[test]
+fn who_may_at_the_local_sides() {
+    use std::os::unix::fs::PermissionsExt;
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let (near, far) = (nats.endpoint("near"), nats.endpoint("far"));
+    let [key, other_key] = [("key", "01"), ("other", "02")].map(|(name, byte)| {
+        let file = write(&nats.path(name), &byte.repeat(16));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("a private file");
+        file
+    });
+    let mut local = server();
+    local.listen(Listen::on(near.clone()).expect("an endpoint").token(Token::file(&key))).expect("listen");
+    let _running = local.spawn().expect("spawn");
+    let types = ["--types", "1"];
+    for wrong in [&types[..], &[&types[..], &["--token-file", &other_key]].concat()] {
+        let mut serve = nats.bridge("serve", &near, wrong);
+        serve.line_with("token");
+        assert_eq!(serve.wait().code(), Some(1));
+    }
+    let serve = nats.bridge("serve", &near, &[&types[..], &["--token-file", &key]].concat());
+    serve.line_with("serving thing at ");
+    // At the other end one that is not there is made.
+    let made = nats.path("made").display().to_string();
+    let connect = nats.bridge("connect", &far, &["--token-file", &made]);
+    connect.line_with("listening ");
+    let token = |file: &str| Connect::to(&far).expect("an endpoint").token(Token::file(file)).open();
+    assert!(Connect::to(&far).expect("an endpoint").open().is_err());
+    assert!(token(&key).is_err());
+    assert_eq!(token(&made).expect("a client").call(1, "hello").expect("an echo").payload(), b"hello");
+    // Other users reach a socket only if that is said.
+    for (who, mode) in [("same-user", 0o600), ("anyone", 0o666)] {
+        let _connect = nats.connect(who, &["--access", who]);
+        let file = std::fs::metadata(nats.path(who)).expect("a socket");
+        assert_eq!(file.permissions().mode() & 0o777, mode);
+    }
 }
 
 /// As the README gives them: each side can do its part, and not the other's.
