@@ -278,3 +278,45 @@ fn more_calls_than_are_taken_are_busy() {
     );
     drop(open);
 }
+
+/// What calls that are open have brought is bounded, however few they are.
+#[test]
+fn more_bytes_than_are_taken_are_busy() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let stranger = nats.stranger();
+    let mut deaf =
+        stranger.runtime.block_on(stranger.client.subscribe("sw.thing.*")).expect("a subscription");
+    stranger.settle();
+    let (_connect, far) = nats.connect("far", &[]);
+    let payload = vec![0; 1_000_000];
+    // Of several clients, each of which has bounds of its own.
+    let clients: Vec<_> = (0..8).map(|_| client(&far)).collect();
+    let mut open: Vec<_> = Vec::new();
+    for n in 0..67 {
+        open.push(clients[n % clients.len()].start(NEVER, &payload).expect("a call"));
+    }
+    clients.iter().for_each(|client| client.flush().expect("it is on its way"));
+    for _ in 0..67 {
+        stranger.runtime.block_on(deaf.next()).expect("a call");
+    }
+    let refused = clients[0].call(NEVER, &payload).expect_err("there is no room");
+    let (rc, text) = refusal(&refused);
+    assert!(rc == -6 && text.contains("67 calls with 67000000 bytes are open"), "{refused}");
+    drop((open, clients, deaf));
+    // The same where they are served: 64 MiB are 67 calls, and a little more.
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let _serve = nats.serve(&near, &[]);
+    let mut answers =
+        stranger.runtime.block_on(stranger.client.subscribe("answers")).expect("a subscription");
+    for _ in 0..70 {
+        let sent = stranger.client.publish_with_reply("sw.thing.2", "answers", payload.clone().into());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    for _ in 67..70 {
+        let answer = stranger.runtime.block_on(answers.next()).expect("an answer");
+        let rc = answer.headers.as_ref().and_then(|headers| headers.get("Sw-Rc")).map(|rc| rc.as_str());
+        assert_eq!(rc, Some("-6"), "{answer:?}");
+    }
+}
