@@ -167,6 +167,22 @@ fn an_application_that_can_not_connect_shares_the_first_connection() {
     assert_eq!(counters.stats().refused, 1);
 }
 
+/// A caller may say anything of itself, so connections are bounded.
+#[test]
+fn the_thirty_third_application_shares_the_first_connection() {
+    let _watchdog = watchdog();
+    let (line, _running) = Line::to(server(mpsc::channel().0));
+    for n in 1..=33 {
+        let connect = Connect::to(&line.far).expect("an endpoint").call_timeout(PATIENCE);
+        let name = format!("editor {n}");
+        let client = connect.app(App::new(&name, "1")).open().expect("a client");
+        let who = client.call(WHO, "").expect("an answer").into_payload();
+        let who = String::from_utf8(who).expect("text");
+        let expected = if n == 33 { "sidewire-bridge" } else { &name };
+        assert!(who.contains(&format!("{expected:?}")), "{n}: {who}");
+    }
+}
+
 /// Its bridge goes on, and answers what others ask.
 #[test]
 fn a_server_that_stands_still_does_not_hold_up_its_bridge() {

@@ -75,6 +75,8 @@ fn a_broker_is_killed_and_restarted_under_a_thousand_calls_a_second() {
         }
     }
     assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
+    // Only those that were under way when the broker was killed, of which a busy machine has more.
+    assert!(counts[2] < counts[0] + counts[1], "{counts:?}");
 }
 
 /// Calls at its rate, and says what became of each.
