@@ -24,8 +24,8 @@ use tenure::{Ended, Tenure};
 /// Puts a local server behind the subjects sw.NAME.TYPE, for sidewire-bridge connect elsewhere
 ///
 /// When calls can come it prints a line `serving NAME …`. It serves until Ctrl-C, SIGTERM or SIGHUP; what it has taken by
-/// then has five seconds to be answered. While the local server is away others serve the app, or nobody does, and callers
-/// hear so at once; when it is back, so are we.
+/// then has five seconds to be answered, or fails (-10). While the local server is away others serve the app, or nobody
+/// does, and callers hear so at once; when it is back, so are we.
 ///
 /// One bridge alone serves an app, since what a server keeps would otherwise be in two places: a second one is refused.
 /// With --shared, said by all of them, any number serve it, and each call goes to one of these.

@@ -216,11 +216,17 @@ fn who_is_asked_to_end_answers_what_it_has_taken() {
     let mut serve = nats.serve(&near, &[]);
     let (mut connect, far) = nats.connect("far", &[]);
     let client = client(&far);
-    let call = started(&client, SLOW);
+    let (call, endless) = (started(&client, SLOW), started(&client, NEVER));
+    server.line_with("asked");
     server.line_with("asked");
     serve.terminate();
     assert_eq!(call.wait().expect("it is answered").payload(), b"slowly");
     assert_eq!(serve.wait().code(), Some(0));
+    let (rc, text) = refusal(&endless.wait().expect_err("nobody answers it"));
+    assert!(
+        rc == -10 && text.ends_with("is not served here any more; it may have been executed"),
+        "{rc} {text}"
+    );
     let (rc, _) = refusal(&client.call(ECHO, "").expect_err("nobody is there"));
     assert_eq!(rc, -6);
     connect.terminate();
