@@ -457,7 +457,7 @@ impl MessageReply<'_> {
     /// them for each sender and 256 MiB in all. What does not fit, what is too large for the
     /// transport, and what waits for a sender that has gone, or that has read nothing for
     /// [`ConnectionLimits::write_stall_timeout`](crate::ConnectionLimits::write_stall_timeout), is dropped and counted:
-    /// [`Counters::datagrams_dropped`]. A sender without an address gets nothing.
+    /// [`Counters::datagrams_dropped`](crate::Counters::datagrams_dropped). A sender without an address gets nothing.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.answers.send(bytes.as_ref());
     }
