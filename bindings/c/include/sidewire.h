@@ -598,7 +598,8 @@ sw_status sw_client_options_app(sw_client_options *options, const char *name, co
  Most bytes of payload that this client takes in one reply, part or event. 16 MiB unless set, and no more than 64 MiB: with
  more each sw_client_connect is SW_INVALID.
  */
-sw_status sw_client_options_max_payload(sw_client_options *options, uint32_t bytes);
+sw_status sw_client_options_max_payload(sw_client_options *options,
+                                        uint32_t bytes);
 
 /*
  Bytes of events that wait in this client until they are taken, for each sw_events; beyond that new ones are dropped, and
