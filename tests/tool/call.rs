@@ -347,7 +347,7 @@ fn status_6_is_a_server_that_goes_away() {
         ("a goodbye", after_hello(frame(12, 0, 0, -9, b""))),
         ("a goodbye after the request", after_hello(frame(12, 0, 1, -9, b""))),
     ] {
-        let outcome = stage.run(["call", &endpoint, "1"]).prints("");
+        let outcome = stage.run(["call", &endpoint, "1", "--timeout", "60"]).prints("");
         assert_eq!(outcome.code, Some(6), "{what}: {outcome}");
         assert!(outcome.stderr.contains(&endpoint), "{what}: {outcome}");
     }
@@ -361,7 +361,7 @@ fn status_6_is_a_server_that_goes_away() {
             swallow(&mut stream, 12);
             stream.write_all(&reply).expect("send");
         });
-        let outcome = stage.run(["call", &endpoint, "1", "--classic"]).prints("");
+        let outcome = stage.run(["call", &endpoint, "1", "--classic", "--timeout", "60"]).prints("");
         assert_eq!(outcome.code, Some(6), "{what}: {outcome}");
     }
 }

@@ -38,7 +38,7 @@ fn what_can_t_be_is_told() {
     let gone = relay(&nobody);
     let outcome = stage.run(["call", &gone, "1", "--timeout", "60"]).expect(3).mentions("its last words:");
     let outcome = outcome.mentions(&format!("| sidewire: connect to {nobody}")).mentions("nobody listens");
-    outcome.mentions("exit status: 3");
+    outcome.mentions(if cfg!(windows) { "exit code: 3" } else { "exit status: 3" });
     stage
         .run(["call", "exec:no-such-program-anywhere", "1"])
         .expect(3)
