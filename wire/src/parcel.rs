@@ -147,8 +147,6 @@ pub(crate) struct Parcels {
     kept: VecDeque<Parcel>,
     /// How many of those that have left the peer was done with.
     taken: u32,
-    /// How many it says it was done with: more than that, if its word comes before we know that they have left.
-    said: u32,
     /// How many frames that name something came and were dealt with.
     fetched: u32,
     /// Who fetches what the peer's frames name.
@@ -251,7 +249,6 @@ impl Parcels {
         for (at, _) in &mut self.leaving {
             *at -= count;
         }
-        self.drop_taken();
     }
 
     /// Nothing more leaves. What has left may still be read, and fetched: it stays open as long as the connection, since
@@ -265,24 +262,15 @@ impl Parcels {
         self.kept.clear();
     }
 
-    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be. Those that wait to leave may be
-    /// among them: another thread writes, and has not said yet how much of it the system took.
+    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be.
     pub(crate) fn were_taken(&mut self, taken: u32) -> bool {
         let more = taken.wrapping_sub(self.taken) as usize;
-        let leaving = self.leaving.iter().filter(|(_, parcel)| !parcel.names().is_empty()).count();
-        let is_fine = more <= self.kept.len() + leaving;
+        let is_fine = more <= self.kept.len();
         if is_fine {
-            self.said = taken;
-            self.drop_taken();
+            self.kept.drain(..more);
+            self.taken = taken;
         }
         is_fine
-    }
-
-    /// Those that have left, and that the peer says it was done with.
-    fn drop_taken(&mut self) {
-        let taken = (self.said.wrapping_sub(self.taken) as usize).min(self.kept.len());
-        self.kept.drain(..taken);
-        self.taken = self.taken.wrapping_add(taken as u32);
     }
 }
 
@@ -306,22 +294,6 @@ mod tests {
         assert_eq!(parcels.held.0.load(Ordering::Relaxed), 2);
         parcels.drop_unclaimed();
         assert_eq!(parcels.held.0.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn one_may_be_taken_before_it_is_known_to_have_left() {
-        let mut parcels = Parcels::default();
-        for (at, name) in [(0, 4), (50, 8)] {
-            parcels.send(at, Parcel::named(vec![name], name));
-        }
-        assert!(parcels.were_taken(1) && !parcels.were_taken(3));
-        assert_eq!(parcels.waiting(), 2, "it stays until its frame has left");
-        parcels.sent(20);
-        assert_eq!(parcels.waiting(), 1);
-        parcels.sent(100);
-        assert_eq!(parcels.waiting(), 1);
-        assert!(parcels.were_taken(2) && !parcels.were_taken(3) && !parcels.were_taken(1));
-        assert_eq!(parcels.waiting(), 0);
     }
 
     #[test]
