@@ -147,6 +147,8 @@ pub(crate) struct Parcels {
     kept: VecDeque<Parcel>,
     /// How many of those that have left the peer was done with.
     taken: u32,
+    /// How many it says that it was done with: more than that while some of them may just be leaving.
+    said: u32,
     /// How many frames that name something came and were dealt with.
     fetched: u32,
     /// Who fetches what the peer's frames name.
@@ -240,8 +242,8 @@ impl Parcels {
         going.next().map_or(usize::MAX, |(at, _)| *at)
     }
 
-    /// So many bytes have left, and what went with them.
-    pub(crate) fn sent(&mut self, count: usize) {
+    /// So many bytes have left, and what went with them. False: the peer has said it was done with more than has left.
+    pub(crate) fn sent(&mut self, count: usize) -> bool {
         while self.leaving.front().is_some_and(|(at, _)| *at < count) {
             let left = self.leaving.pop_front().map(|(_, parcel)| parcel);
             self.kept.extend(left.filter(|parcel| !parcel.names().is_empty()));
@@ -249,12 +251,14 @@ impl Parcels {
         for (at, _) in &mut self.leaving {
             *at -= count;
         }
+        self.said == self.taken || self.drop_taken(0)
     }
 
     /// Nothing more leaves. What has left may still be read, and fetched: it stays open as long as the connection, since
     /// what is open next under its name is something else.
     pub(crate) fn discard(&mut self) {
         self.leaving.clear();
+        self.said = self.taken;
     }
 
     /// Nothing more is fetched.
@@ -262,13 +266,24 @@ impl Parcels {
         self.kept.clear();
     }
 
-    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be.
-    pub(crate) fn were_taken(&mut self, taken: u32) -> bool {
-        let more = taken.wrapping_sub(self.taken) as usize;
-        let is_fine = more <= self.kept.len();
+    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be. While somebody `is_writing`
+    /// it may be done with what waits to leave: how much of that has left is only known [behind it](Parcels::sent).
+    pub(crate) fn were_taken(&mut self, taken: u32, is_writing: bool) -> bool {
+        let named = |(_, parcel): &&(usize, Parcel)| !parcel.names().is_empty();
+        let leaving = if is_writing { self.leaving.iter().filter(named).count() } else { 0 };
+        let is_rising = taken.wrapping_sub(self.taken) >= self.said.wrapping_sub(self.taken);
+        self.said = taken;
+        is_rising && self.drop_taken(leaving)
+    }
+
+    /// Lets go what has left and was taken. False: the peer says it of more than that and of so many that are `leaving`.
+    fn drop_taken(&mut self, leaving: usize) -> bool {
+        let said = self.said.wrapping_sub(self.taken) as usize;
+        let count = said.min(self.kept.len());
+        let is_fine = said <= self.kept.len() + leaving;
         if is_fine {
-            self.kept.drain(..more);
-            self.taken = taken;
+            self.kept.drain(..count);
+            self.taken = self.taken.wrapping_add(count as u32);
         }
         is_fine
     }

@@ -130,6 +130,7 @@ impl<W: Wake> Caller<W> {
 
     /// Somebody waits until the channel takes more.
     pub fn begin_write(&mut self, seat: Option<Seat>, now: Instant) {
+        self.connection.begin_write();
         self.seats.begin_write(seat, now);
     }
 

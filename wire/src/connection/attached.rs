@@ -169,8 +169,9 @@ impl Connection {
     #[cold]
     pub(super) fn take_skippable(&mut self, header: Header) -> Result<(), ProtocolError> {
         let is_for_us = header.kind == TAKEN && self.attaching == Attachments::Named;
-        let is_fine = !is_for_us || self.parcels_for_more().were_taken(header.id);
-        if is_fine { Ok(()) } else { Err(ProtocolError::BadAttachments(NEVER_SENT)) }
+        let is_writing = self.is_writing;
+        let is_fine = !is_for_us || self.parcels_for_more().were_taken(header.id, is_writing);
+        if is_fine { Ok(()) } else { Err(NEVER_SENT) }
     }
 }
 
@@ -290,4 +291,4 @@ const WRONG: &str = "a frame announces none, or more than 16";
 const MISCOUNTED: &str = "a frame announces others than came with it";
 const MISNAMED: &str = "a frame names none, more than 16, or what can be no handle";
 const UNFETCHED: &str = "what a frame names can't be fetched";
-const NEVER_SENT: &str = "more were taken than were sent";
+pub(super) const NEVER_SENT: ProtocolError = ProtocolError::BadAttachments("more were taken than were sent");

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::time::Instant;
 
+use super::attached::NEVER_SENT;
 use super::{Connection, OpenCalls};
 use crate::error::ProtocolError;
 use crate::frame::{self, Header, Kind};
@@ -72,14 +73,21 @@ impl Connection {
         self.pong_owed.is_some() || !self.flow.outbox.is_empty()
     }
 
+    /// Somebody offers the socket what is unsent, while others may receive, until
+    /// [`mark_sent`](Connection::mark_sent) says how much it took: the peer may have answered that by then.
+    pub(crate) fn begin_write(&mut self) {
+        self.is_writing = true;
+    }
+
     /// The socket took `count` bytes of [`unsent`](Connection::unsent), perhaps none.
     #[inline]
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
+        self.is_writing = false;
         let left = self.flow.mark_sent(count, now);
         self.release(left);
         if let Some(calls) = &mut self.open_calls {
-            if let Some(parcels) = &mut calls.parcels {
-                parcels.sent(count);
+            if calls.parcels.as_mut().is_some_and(|parcels| !parcels.sent(count)) {
+                return self.abandon(NEVER_SENT);
             }
             if calls.topics.keeps_some() {
                 self.push_kept();
@@ -112,6 +120,7 @@ impl Connection {
     /// Nobody will take what is in the outbox.
     pub fn discard_output(&mut self) {
         self.pong_owed = None;
+        self.is_writing = false;
         if let Some(parcels) = self.parcels_mut() {
             parcels.discard();
         }

@@ -265,6 +265,42 @@ fn what_was_never_sent_is_not_taken() {
     side.assert_fatal(ResultCode::MALFORMED, 0);
 }
 
+/// A thread that sends without the lock has not noted that its frames left when another one hears that they arrived.
+/// PROTOCOL F35
+#[test]
+fn what_is_just_being_sent_may_be_taken() {
+    for (left, told) in [(2, 1), (2, 2), (1, 2)] {
+        let own = Table::default();
+        let mut side = open(&Table::default());
+        for _ in 0..2 {
+            side.connection.push_notify_attached(1, b"", own.open(1)).expect("memory");
+        }
+        let whole = side.connection.unsent().len();
+        side.connection.begin_write();
+        side.feed(&taken(told));
+        assert!(side.connection.flow().failure().is_none());
+        assert_eq!(own.count(), 2, "they stay until it is known that their frames have left");
+        side.connection.mark_sent(whole * left / 2, side.now);
+        if left >= told as usize {
+            assert!(side.connection.flow().failure().is_none());
+            assert_eq!(own.count(), 2 - told as usize);
+            side.feed(&taken(2));
+            assert_eq!(own.count(), 0);
+            side.feed(&taken(3));
+        }
+        assert!(matches!(side.failure(), ProtocolError::BadAttachments(_)), "{told} of {left}");
+    }
+    // More than there is, and fewer than before, are wrong at once.
+    for said in [[1, 2], [1, 0]] {
+        let own = Table::default();
+        let mut side = open(&Table::default());
+        side.connection.push_notify_attached(1, b"", own.open(1)).expect("memory");
+        side.connection.begin_write();
+        said.iter().for_each(|count| side.feed(&taken(*count)));
+        assert!(matches!(side.failure(), ProtocolError::BadAttachments(_)), "{said:?}");
+    }
+}
+
 /// PROTOCOL F23, F30, F36
 #[test]
 fn both_must_want_them_and_be_able_to_fetch() {
