@@ -6,6 +6,7 @@ mod attachment;
 mod bound;
 mod channel;
 mod child;
+mod connecting;
 #[path = "../contract.rs"]
 mod contract;
 mod datagram;
