@@ -65,22 +65,32 @@ pub(crate) fn sweep(endpoint: Option<&Endpoint>) {
     for file in recordings(None).into_iter().filter(|file| !file.is_alive()) {
         match found::server(&file) {
             Ok(server) if is_same(&server) => remove(file),
-            read => others.push((last_sign(&file, read.ok()), file)),
+            read => others.push((changed(&file), read.ok(), file)),
         }
     }
+    let now = SystemTime::now();
+    let is_old = |last: SystemTime| now.duration_since(last).is_ok_and(|age| age > KEPT_FOR);
+    // What they did last is in rings, which are long: most servers that start need not look.
+    if others.len() <= KEPT && !others.iter().any(|(changed, ..)| is_old(*changed)) {
+        return;
+    }
+    let others = others.into_iter().map(|(changed, server, file)| (last_sign(changed, &file, server), file));
+    let mut others: Vec<_> = others.collect();
     // The newest first.
     others.sort_by(|(one, _), (other, _)| other.cmp(one));
-    let now = SystemTime::now();
     for (number, (last, file)) in others.into_iter().enumerate() {
-        if number >= KEPT || now.duration_since(last).is_ok_and(|age| age > KEPT_FOR) {
+        if number >= KEPT || is_old(last) {
             remove(file);
         }
     }
 }
 
+fn changed(file: &RecordingFile) -> SystemTime {
+    file.modified().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 /// When its server was there last: it did something, or it changed its file.
-fn last_sign(file: &RecordingFile, server: Option<Server>) -> SystemTime {
-    let changed = file.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+fn last_sign(changed: SystemTime, file: &RecordingFile, server: Option<Server>) -> SystemTime {
     let did = server.zip(file.ring().ok()).and_then(|(server, ring)| {
         let last = found::records(&ring).pop()?;
         server.started.checked_add(last.at)
