@@ -38,8 +38,8 @@
 //!
 //! Handlers run one after the other on the server's thread. They answer at once, or [defer](Reply::defer) the
 //! answer to a thread that has the time. A server runs in a loop of its own ([`Server::run`], [`Server::spawn`]) or in
-//! the program's ([`Server::turn`], [`Server::poll_descriptor`]); a client wakes such a loop with
-//! [`Connect::on_arrival`]. A service takes the sockets that its manager has opened with [`Listen::activated`], and
+//! the program's ([`Server::turn`], [`Server::poll_descriptor`]); so does a client
+//! ([`Client::turn`], [`Client::poll_descriptor`]), or it wakes such a loop with [`Connect::on_arrival`]. A service takes the sockets that its manager has opened with [`Listen::activated`], and
 //! says that it is ready with [`Server::notify_service_manager`]; `docs/systemd` has units to begin with. A connection that
 //! the program has already is served by [`Server::serve_stream`], and called over by [`Connect::over`]. What the library
 //! does not do is listed in the README.

@@ -106,6 +106,7 @@ const _: fn(Owned) -> io::Result<Channel> = Channel::from_owned;
 const _: fn(&Channel) -> &Peer = Channel::peer;
 const _: fn(&Channel, &[Group]) -> io::Result<bool> = Channel::is_member;
 const _: fn(&Channel) -> io::Result<Executable> = Channel::executable;
+const _: fn(&Channel) -> io::Result<PollDescriptor> = Channel::poll_descriptor;
 const _: fn(&Channel) -> io::Result<Address> = Channel::local_address;
 const _: fn(&Channel) -> io::Result<Address> = Channel::peer_address;
 const _: fn(&Channel, &mut [u8], Option<Duration>) -> io::Result<usize> = Channel::recv;

@@ -52,6 +52,8 @@ pub(crate) struct State<W = Waiting> {
     /// When the last thread came back from the channel or from its sleep: early enough to judge by whose
     /// time is up, and not one more look at the clock for each call.
     pub(crate) now: Instant,
+    /// Whether something was read since the last turn, if a loop of the program's own takes turns.
+    pub(super) has_come: bool,
     /// How the channel broke, if it did.
     pub(super) breakage: Option<Error>,
 }
@@ -97,7 +99,8 @@ impl<M: Medium> SharedConnection<M> {
         if !handlers.is_empty() {
             caller.serve();
         }
-        let state = Mutex::new(State { caller, inbox: Vec::new(), now: now(), breakage: None });
+        let state =
+            Mutex::new(State { caller, inbox: Vec::new(), now: now(), has_come: false, breakage: None });
         let maker = Maker::here();
         Arc::new_cyclic(|me| SharedConnection {
             channel,
@@ -200,6 +203,7 @@ impl<M: Medium> SharedConnection<M> {
             Err(_) => Came::Broken,
         };
         let (now, has_come) = (state.now, matches!(came, Came::Bytes { .. }));
+        state.has_come |= has_come;
         end_read(&mut state.caller, came, now);
         if let (Came::Broken, Err(error)) = (came, result) {
             state.breakage.get_or_insert_with(|| Error::os("read from", &self.endpoint, error));
@@ -326,7 +330,7 @@ impl<M: Blocking> SharedConnection<M> {
     }
 
     /// Leads: reads once. Says whether bytes came. `asked`: the time, if it is known.
-    fn read<'a>(
+    pub(super) fn read<'a>(
         &'a self,
         mut state: Guard<'a>,
         seat: Option<Seat>,

@@ -20,6 +20,7 @@ mod medium;
 #[cfg(all(test, loom))]
 mod models;
 mod opening;
+mod own_loop;
 mod parts;
 mod pending;
 mod ping;

@@ -236,7 +236,7 @@ impl<M: Medium> SharedConnection<M> {
     }
 
     /// What is said to one who has read until the end.
-    fn stood_by(&self, state: &State<M::Waiting>) -> Result<()> {
+    pub(super) fn stood_by(&self, state: &State<M::Waiting>) -> Result<()> {
         match state.caller.end() {
             Some(End::Ours | End::Goodbye(ResultCode::OK | ResultCode::SHUTTING_DOWN)) => Ok(()),
             _ => Err(self.end(state)),

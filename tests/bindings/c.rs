@@ -115,6 +115,28 @@ fn each_option_has_its_effect() {
     assert_eq!(run(&program, ["options.sock", "key", "other"].map(|name| folder.path().join(name))), "");
 }
 
+/// In loops of the programs' own, on both sides, with no thread but theirs.
+#[test]
+fn both_sides_run_in_loops_of_the_programs_own() {
+    let _watchdog = watchdog(BUILD);
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "tests/bindings/c/loop.c");
+    let endpoint = format!("unix:{}", folder.path().join("loop.sock").display());
+    let mut server = Process::start(Command::new(&program).args(["serve", &endpoint]), 1);
+    assert_eq!(run(&program, ["call", &endpoint]), "");
+    assert!(server.wait(PATIENCE).success(), "it was told to stop");
+}
+
+/// What goes with calls and replies besides bytes, and whose it is then.
+#[test]
+fn attachments_go_both_ways() {
+    let _watchdog = watchdog(BUILD);
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "tests/bindings/c/attached.c");
+    let endpoint = format!("unix:{}", folder.path().join("attached.sock").display());
+    assert_eq!(run(&program, [endpoint]), "");
+}
+
 /// As `bindings/c/install` puts it down and pkg-config finds it, over the shared library.
 #[test]
 fn it_is_found_where_it_was_installed() {

@@ -14,6 +14,7 @@ mod both_ways;
 mod both_ways_load;
 mod brought;
 mod classic;
+mod client_loop;
 mod conversations;
 mod crowds;
 mod deadlines;

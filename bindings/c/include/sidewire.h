@@ -143,6 +143,15 @@
 #define SW_SLOW_DISCONNECT 2
 
 /*
+ Open files, ends of pipes, and on Unix sockets, that go with one request, or have come with a request or reply. One thread
+ at a time, at which nobody looks. What is left in it is closed when it is freed.
+
+ They go over Unix sockets, and on Windows over named pipes, if both sides say so: sw_client_options_attachments and
+ sw_listen_options_attachments.
+ */
+typedef struct sw_attachments sw_attachments;
+
+/*
  A connection to a server. Any number of threads may use it at a time: the one that waits reads for all. What the
  server asks (sw_client_options_on) is handled on threads that wait for something on this connection, and only there.
  */
@@ -221,6 +230,11 @@ typedef struct sw_server_options sw_server_options;
  How a function has ended: SW_OK, SW_END, SW_NOT_YET, or a failure.
  */
 typedef int32_t sw_status;
+
+/*
+ Something open: on Unix a descriptor, to be cast from and to int; on Windows a HANDLE, cast likewise.
+ */
+typedef ptrdiff_t sw_descriptor;
 
 /*
  Answers a request. Both belong to the library and are good until the handler returns, on its thread alone. It answers
@@ -330,9 +344,111 @@ typedef void (*sw_answer_handler)(void *user, sw_status status, const sw_respons
  */
 #define SW_PANIC 25
 
+/*
+ None.
+ */
+#define SW_NO_DESCRIPTOR -1
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/*
+ A set with nothing in it. Never NULL.
+ */
+sw_attachments *sw_attachments_new(void);
+
+/*
+ Puts something into the set: another descriptor of the same thing, which is closed in programs that this process
+ executes. The one that is passed stays the caller's, who may close it at once.
+
+ Failures: SW_INVALID for a number that can't be one; SW_SYSTEM if it is not open, or for want of descriptors.
+
+ Windows: a handle, but no socket, with which sw_call_attached and sw_notify_attached are SW_INVALID, and none that stands
+ for something in each process, as that of GetCurrentProcess.
+ */
+sw_status sw_attachments_add(sw_attachments *attachments,
+                             sw_descriptor descriptor);
+
+/*
+ How many are in it; 0 of NULL.
+ */
+size_t sw_attachments_len(const sw_attachments *attachments);
+
+/*
+ Takes out the first one that is left. It is the caller's, who closes it: with close, or CloseHandle. SW_NO_DESCRIPTOR if
+ there is none.
+
+ Whoever has sent it has decided what it is: look before it is read (fstat), and do not wait for what may never come.
+ */
+sw_descriptor sw_attachments_take(sw_attachments *attachments);
+
+/*
+ Gives it back, and closes what is left in it.
+ */
+void sw_attachments_free(sw_attachments *attachments);
+
+/*
+ As sw_call, with what is in the set, 1 to 16 of them, of which the server then has descriptors of its own. The set is empty
+ behind this, whatever has come of it, and is still to be freed. What comes with the reply is taken with
+ sw_response_take_attachments.
+
+ Failures: as sw_call; SW_INVALID also where attachments can't go: one side has not said so, or the connection carries none.
+ */
+sw_status sw_call_attached(const sw_client *client,
+                           uint16_t msg_type,
+                           const void *data,
+                           size_t len,
+                           uint32_t timeout_ms,
+                           sw_attachments *attachments,
+                           sw_response **response);
+
+/*
+ As sw_notify, with what is in the set, as sw_call_attached.
+
+ Windows: waits for a sign of life of the server, which then has them; not for longer than a call of this client may take.
+
+ Failures: as sw_call_attached.
+ */
+sw_status sw_notify_attached(const sw_client *client,
+                             uint16_t msg_type,
+                             const void *data,
+                             size_t len,
+                             sw_attachments *attachments);
+
+/*
+ Takes what has come with a reply: a set, freed with sw_attachments_free, which is empty if nothing has, or somebody has taken
+ it before. What nobody takes is closed with the response.
+
+ Failures: SW_INVALID for NULL.
+ */
+sw_status sw_response_take_attachments(const sw_response *response,
+                                       sw_attachments **attachments);
+
+/*
+ The same of a request. What nobody takes is closed when the handler returns.
+
+ Failures: SW_INVALID for NULL; SW_UNSUPPORTED in a client's handler.
+ */
+sw_status sw_request_take_attachments(const sw_request *request, sw_attachments **attachments);
+
+/*
+ Has something go with the reply, up to 16 of them, of which the client then has descriptors of its own. What is passed
+ stays the caller's, as with sw_attachments_add. It does not go if the reply fails, or is deferred: sw_responder_attach.
+
+ Failures: SW_UNSUPPORTED if this client takes none, and in a client's handler; SW_FULL if too many that it was sent before wait
+ to be taken; SW_INVALID behind sw_reply_defer, from the seventeenth on, and as sw_attachments_add; SW_SYSTEM.
+ */
+sw_status sw_reply_attach(sw_reply *reply,
+                          sw_descriptor descriptor);
+
+/*
+ The same for an answer that is given later: with sw_responder_finish. With one that fails nothing goes.
+
+ Failures: SW_UNSUPPORTED and SW_SYSTEM as there; SW_INVALID behind the answer, from the seventeenth on, and as there.
+ */
+sw_status sw_responder_attach(const sw_responder *responder,
+                              sw_descriptor descriptor);
 
 /*
  Connects to a server, as "local:com.example.app", "unix:/path", "abstract:NAME", "pipe:NAME" or "tcp:HOST:PORT", and
@@ -425,6 +541,45 @@ sw_status sw_client_run(const sw_client *client);
  Failures: SW_SYSTEM if there is no such thread to be had; SW_INVALID over datagrams.
  */
 sw_status sw_client_spawn_reader(const sw_client *client);
+
+/*
+ What a loop of the program's own (poll, epoll, GLib, libuv) watches in place of a thread that waits: readable when something
+ has come, or the connection has ended. Then sw_client_turn takes it in. It belongs to the client: nobody reads, writes or
+ closes it, and it is good until the client is freed; take it out of the loop before that. On failure SW_NO_DESCRIPTOR is
+ put there.
+
+ What looks or waits on this connection (sw_wait, sw_call, sw_subscribe) reads for all, and may so take in what the
+ descriptor would have told of: sw_client_next_timeout is 0 then. So no other thread does that meanwhile.
+
+ Failures: SW_UNSUPPORTED on Windows, where no handle tells whether a pipe can be read: sw_client_spawn_reader, or a thread of
+ the program's own in sw_client_run, waits there. SW_INVALID with sw_client_options_reconnect, since the next connection
+ would have another one, and over datagrams; SW_SYSTEM.
+ */
+sw_status sw_client_fd(const sw_client *client,
+                       sw_descriptor *descriptor);
+
+/*
+ Takes in what has come, handles what the server asks (sw_client_options_on), on this thread, and sends what waits to be
+ sent; never waits. Behind it look at what was expected, with no time: sw_wait for calls that were begun with sw_start, and
+ sw_events_next until it says SW_NOT_YET. Of much that has come a turn takes only a part, and the descriptor
+ (sw_client_fd) stays readable.
+
+ SW_OK: go on. SW_NOT_YET: go on, and something waits to be sent for which the system has no room: watch the descriptor for
+ that as well (POLLOUT). SW_END: the server has said goodbye, or somebody has closed this.
+
+ Failures: any other end, as sw_call; SW_INVALID as sw_client_fd.
+ */
+sw_status sw_client_turn(const sw_client *client);
+
+/*
+ After how many milliseconds the next sw_client_turn is due although the descriptor tells nothing: 0 if something was read
+ since the last one; SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each wait. The time limits of calls are not counted in: sw_wait tells
+ of those when it is asked.
+
+ Failures: SW_INVALID for NULL.
+ */
+sw_status sw_client_next_timeout(const sw_client *client,
+                                 uint32_t *timeout_ms);
 
 /*
  Closes the connection, for all threads: what they wait for ends at once, with SW_CLOSED, and so does all that is begun
@@ -609,6 +764,12 @@ sw_status sw_client_options_event_queue(sw_client_options *options,
                                         size_t bytes);
 
 /*
+ Lets calls and their replies carry attachments, over Unix sockets and named pipes, with servers that say so as well
+ (sw_listen_options_attachments). Elsewhere each sw_client_connect is SW_INVALID.
+ */
+sw_status sw_client_options_attachments(sw_client_options *options);
+
+/*
  Connects anew when the connection has ended, in at most so many attempts one after the other, and within so long
  (SW_DEFAULT_TIMEOUT: a minute). Calls that may have been executed then still fail. Without this the connection's end is
  the client's.
@@ -656,6 +817,14 @@ sw_status sw_listen_options_token_file(sw_listen_options *options,
  Lets tcp: bind addresses that other machines can reach. Nothing on the wire is encrypted.
  */
 sw_status sw_listen_options_beyond_loopback(sw_listen_options *options);
+
+/*
+ Lets clients that say so as well (sw_client_options_attachments) send attachments with their requests, and handlers with
+ their replies: over Unix sockets and named pipes; elsewhere sw_server_listen is SW_INVALID. Only for clients that are
+ trusted like the program's own code: they fill its table of descriptors, may make closing what they send take long, and
+ on Windows have to be of the same integrity level.
+ */
+sw_status sw_listen_options_attachments(sw_listen_options *options);
 
 /*
  Most bytes of payload of classic peers, either way. 1,024 unless set.
@@ -964,6 +1133,29 @@ sw_status sw_server_run(const sw_server *server);
  */
 sw_status sw_server_turn(const sw_server *server,
                          uint32_t timeout_ms);
+
+/*
+ What a loop of the program's own (poll, epoll, GLib, libuv) watches in place of all that the server waits for: readable when
+ there is something for sw_server_turn to handle, also what other threads ask of it. It belongs to the server: nobody reads,
+ writes or closes it, and it is good until the server is freed; take it out of the loop before that. On failure
+ SW_NO_DESCRIPTOR is put there.
+
+ The loop waits until it is readable, for at most sw_server_next_timeout, and then takes a sw_server_turn with 0 ms.
+
+ Failures: SW_UNSUPPORTED on Windows, where nothing tells of a completion port: a thread of the program's own runs the server
+ there. SW_INVALID while it runs; SW_SYSTEM.
+ */
+sw_status sw_server_fd(const sw_server *server,
+                       sw_descriptor *descriptor);
+
+/*
+ After how many milliseconds the next sw_server_turn is due although the descriptor tells nothing: 0 if the last one has left
+ something to do, SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each wait.
+
+ Failures: SW_INVALID while it runs, and in its handlers.
+ */
+sw_status sw_server_next_timeout(const sw_server *server,
+                                 uint32_t *timeout_ms);
 
 /*
  Stops the server, from any thread and in handlers: it lets nobody in any more, finishes what it has accepted, says

@@ -2,16 +2,17 @@
 
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use sidewire::{EndpointKind, RequestBuilder};
+use sidewire::{EndpointKind, PollDescriptor, RequestBuilder};
 
-use crate::codes::{SW_DEFAULT_TIMEOUT, SW_OK, SW_SYSTEM, Status};
+use crate::codes::{SW_DEFAULT_TIMEOUT, SW_END, SW_NO_TIMEOUT, SW_NOT_YET, SW_OK, SW_SYSTEM, Status};
+use crate::descriptors::{Descriptor, SW_NO_DESCRIPTOR, watched};
 use crate::error::{Failed, Outcome, guard};
 use crate::later::{Events, Parts, Pending};
 use crate::options::ClientOptions;
-use crate::pointers::{Shared, bytes, place, share, text, time};
+use crate::pointers::{Shared, bytes, given, millis, place, share, text, time};
 use crate::response::Response;
 
 /// A connection to a server. Any number of threads may use it at a time: the one that waits reads for all. What the
@@ -21,7 +22,9 @@ pub struct Client {
 }
 
 pub(crate) struct Inner {
-    client: sidewire::Client,
+    pub(crate) client: sidewire::Client,
+    /// What the program's own loop watches, if it has asked for that.
+    watched: OnceLock<PollDescriptor>,
     /// Those of sw_client_spawn_reader: they run handlers, and so end before the client is given back.
     readers: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -34,7 +37,7 @@ impl Shared for Client {
     }
 }
 
-fn shared(client: *const Client) -> Outcome<Arc<Inner>> {
+pub(crate) fn shared(client: *const Client) -> Outcome<Arc<Inner>> {
     share(client, "client")
 }
 
@@ -53,7 +56,7 @@ fn check_reads_alone(client: &sidewire::Client) -> Outcome<()> {
 }
 
 /// With its time limit.
-fn request(client: &sidewire::Client, msg_type: u16, timeout_ms: u32) -> RequestBuilder<'_> {
+pub(crate) fn request(client: &sidewire::Client, msg_type: u16, timeout_ms: u32) -> RequestBuilder<'_> {
     match timeout_ms {
         SW_DEFAULT_TIMEOUT => client.request(msg_type),
         ms => client.request(msg_type).timeout(time(ms)),
@@ -77,7 +80,8 @@ pub extern "C" fn sw_client_connect(
         let endpoint = unsafe { text(endpoint, "endpoint") }?;
         let connect = sidewire::Connect::to(endpoint)?;
         let connect = options.map_or(connect.clone(), |options| options.apply(connect));
-        client.put(Client { inner: Arc::new(Inner { client: connect.open()?, readers: Mutex::default() }) });
+        let inner = Inner { client: connect.open()?, watched: OnceLock::new(), readers: Mutex::default() };
+        client.put(Client { inner: Arc::new(inner) });
         Ok(SW_OK)
     })
 }
@@ -222,6 +226,76 @@ pub extern "C" fn sw_client_spawn_reader(client: *const Client) -> Status {
         });
         let reader = reader.map_err(|error| Failed::new(SW_SYSTEM, &format!("start a reader: {error}")))?;
         inner.readers().push(reader);
+        Ok(SW_OK)
+    })
+}
+
+/// What a loop of the program's own (poll, epoll, GLib, libuv) watches in place of a thread that waits: readable when something
+/// has come, or the connection has ended. Then sw_client_turn takes it in. It belongs to the client: nobody reads, writes or
+/// closes it, and it is good until the client is freed; take it out of the loop before that. On failure SW_NO_DESCRIPTOR is
+/// put there.
+///
+/// What looks or waits on this connection (sw_wait, sw_call, sw_subscribe) reads for all, and may so take in what the
+/// descriptor would have told of: sw_client_next_timeout is 0 then. So no other thread does that meanwhile.
+///
+/// Failures: SW_UNSUPPORTED on Windows, where no handle tells whether a pipe can be read: sw_client_spawn_reader, or a thread of
+/// the program's own in sw_client_run, waits there. SW_INVALID with sw_client_options_reconnect, since the next connection
+/// would have another one, and over datagrams; SW_SYSTEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_fd(
+    client: *const Client,
+    descriptor: Option<&mut MaybeUninit<Descriptor>>,
+) -> Status {
+    guard(|| {
+        let place = given(descriptor, "the place for the descriptor")?;
+        place.write(SW_NO_DESCRIPTOR);
+        let inner = shared(client)?;
+        if inner.watched.get().is_none() {
+            // If another thread was first, its one stays.
+            let _ = inner.watched.set(inner.client.poll_descriptor()?);
+        }
+        if let Some(descriptor) = inner.watched.get() {
+            place.write(watched(descriptor));
+        }
+        Ok(SW_OK)
+    })
+}
+
+/// Takes in what has come, handles what the server asks (sw_client_options_on), on this thread, and sends what waits to be
+/// sent; never waits. Behind it look at what was expected, with no time: sw_wait for calls that were begun with sw_start, and
+/// sw_events_next until it says SW_NOT_YET. Of much that has come a turn takes only a part, and the descriptor
+/// (sw_client_fd) stays readable.
+///
+/// SW_OK: go on. SW_NOT_YET: go on, and something waits to be sent for which the system has no room: watch the descriptor for
+/// that as well (POLLOUT). SW_END: the server has said goodbye, or somebody has closed this.
+///
+/// Failures: any other end, as sw_call; SW_INVALID as sw_client_fd.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_turn(client: *const Client) -> Status {
+    guard(|| {
+        let inner = shared(client)?;
+        Ok(match inner.client.turn()? {
+            true if inner.client.has_unsent() => SW_NOT_YET,
+            true => SW_OK,
+            false => SW_END,
+        })
+    })
+}
+
+/// After how many milliseconds the next sw_client_turn is due although the descriptor tells nothing: 0 if something was read
+/// since the last one; SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each wait. The time limits of calls are not counted in: sw_wait tells
+/// of those when it is asked.
+///
+/// Failures: SW_INVALID for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_next_timeout(
+    client: *const Client,
+    timeout_ms: Option<&mut MaybeUninit<u32>>,
+) -> Status {
+    guard(|| {
+        let place = given(timeout_ms, "the place for the milliseconds")?;
+        place.write(SW_NO_TIMEOUT);
+        place.write(millis(shared(client)?.client.next_timeout()));
         Ok(SW_OK)
     })
 }

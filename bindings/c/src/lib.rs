@@ -10,8 +10,10 @@
     reason = "C calls these, which has no such word; the header says what holds"
 )]
 
+pub mod attachments;
 pub mod client;
 pub mod codes;
+pub mod descriptors;
 pub mod error;
 pub mod later;
 pub mod options;

@@ -20,6 +20,7 @@ pub struct ClientOptions {
     call_timeout: Option<Option<Duration>>,
     token: Option<Token>,
     limits: ConnectionLimits,
+    attachments: bool,
     app: Option<App>,
     reconnect: Option<Reconnect>,
     handlers: Vec<(u16, Handling)>,
@@ -30,6 +31,7 @@ pub struct ListenOptions {
     access: Access,
     token: Option<Token>,
     beyond_loopback: bool,
+    attachments: bool,
     classic: Option<Classic>,
 }
 
@@ -64,6 +66,9 @@ impl ClientOptions {
         if let Some(app) = &self.app {
             connect = connect.app(app.clone());
         }
+        if self.attachments {
+            connect = connect.attachments(true);
+        }
         if let Some(reconnect) = &self.reconnect {
             connect = connect.reconnect(reconnect.clone());
         }
@@ -82,6 +87,9 @@ impl ListenOptions {
         }
         if self.beyond_loopback {
             listen = listen.beyond_loopback();
+        }
+        if self.attachments {
+            listen = listen.attachments(true);
         }
         match self.classic {
             Some(Classic::Max(bytes)) => listen.classic_max(bytes),
@@ -142,6 +150,7 @@ pub extern "C" fn sw_client_options_new() -> Box<ClientOptions> {
         call_timeout: None,
         token: None,
         limits: ConnectionLimits::default(),
+        attachments: false,
         app: None,
         reconnect: None,
         handlers: Vec::new(),
@@ -230,6 +239,16 @@ pub extern "C" fn sw_client_options_event_queue(options: Option<&mut ClientOptio
     })
 }
 
+/// Lets calls and their replies carry attachments, over Unix sockets and named pipes, with servers that say so as well
+/// (sw_listen_options_attachments). Elsewhere each sw_client_connect is SW_INVALID.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_client_options_attachments(options: Option<&mut ClientOptions>) -> Status {
+    change(options, |options| {
+        options.attachments = true;
+        Ok(())
+    })
+}
+
 /// Connects anew when the connection has ended, in at most so many attempts one after the other, and within so long
 /// (SW_DEFAULT_TIMEOUT: a minute). Calls that may have been executed then still fail. Without this the connection's end is
 /// the client's.
@@ -272,7 +291,13 @@ pub extern "C" fn sw_client_options_on(
 /// Options of a listener: the defaults. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_listen_options_new() -> Box<ListenOptions> {
-    Box::new(ListenOptions { access: Access::default(), token: None, beyond_loopback: false, classic: None })
+    Box::new(ListenOptions {
+        access: Access::default(),
+        token: None,
+        beyond_loopback: false,
+        attachments: false,
+        classic: None,
+    })
 }
 
 /// Gives it back; what listens goes on.
@@ -308,6 +333,18 @@ pub extern "C" fn sw_listen_options_token_file(
 pub extern "C" fn sw_listen_options_beyond_loopback(options: Option<&mut ListenOptions>) -> Status {
     change(options, |options| {
         options.beyond_loopback = true;
+        Ok(())
+    })
+}
+
+/// Lets clients that say so as well (sw_client_options_attachments) send attachments with their requests, and handlers with
+/// their replies: over Unix sockets and named pipes; elsewhere sw_server_listen is SW_INVALID. Only for clients that are
+/// trusted like the program's own code: they fill its table of descriptors, may make closing what they send take long, and
+/// on Windows have to be of the same integrity level.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_listen_options_attachments(options: Option<&mut ListenOptions>) -> Status {
+    change(options, |options| {
+        options.attachments = true;
         Ok(())
     })
 }

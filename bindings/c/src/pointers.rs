@@ -95,6 +95,13 @@ pub(crate) fn time(ms: u32) -> Option<Duration> {
     }
 }
 
+/// For who waits in a loop of his own: rounded up, and not more than poll(2) takes.
+pub(crate) fn millis(time: Option<Duration>) -> u32 {
+    let Some(time) = time else { return SW_NO_TIMEOUT };
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    u32::try_from(millis).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs())
+}
+
 /// The same for whoever waits.
 pub(crate) fn patience(ms: u32) -> Duration {
     time(ms).unwrap_or(Duration::MAX)

@@ -75,6 +75,22 @@ impl Request<'_> {
             Asked::Client(request) => request.payload(),
         }
     }
+
+    pub(crate) fn take_attachments(&self) -> Outcome<Vec<sidewire::Attachment>> {
+        match &self.0 {
+            Asked::Server(request, _) => Ok(request.take_attachments()),
+            Asked::Client(_) => Err(Failed::new(SW_UNSUPPORTED, "nothing comes with what a server asks")),
+        }
+    }
+}
+
+impl Reply<'_, '_> {
+    pub(crate) fn attach(&mut self, attachment: sidewire::Attachment) -> Outcome<()> {
+        match &mut self.way {
+            Way::OfServer(reply) => reply.attach(attachment).map_err(refused),
+            Way::OfClient(_) => Err(Failed::new(SW_UNSUPPORTED, "nothing goes with what a client answers")),
+        }
+    }
 }
 
 /// A failure that a handler, or whoever answers later, gives as the answer.
@@ -151,7 +167,7 @@ pub extern "C" fn sw_request_publish(
 }
 
 /// What the library itself says to a handler.
-fn refused(failure: Failure) -> Failed {
+pub(crate) fn refused(failure: Failure) -> Failed {
     let status = match failure.result_code() {
         ResultCode::FEATURE_MISSING => SW_UNSUPPORTED,
         ResultCode::BUSY => crate::codes::SW_FULL,

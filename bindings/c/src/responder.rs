@@ -8,7 +8,7 @@ use sidewire::{Cancellation, Failure, PeerResponder, ReplyStream, ResultCode, Un
 use crate::codes::{SW_FULL, SW_INVALID, SW_NOT_YET, SW_OK, SW_UNSUPPORTED, SW_UNWANTED, Status};
 use crate::error::{Failed, Outcome, guard};
 use crate::pointers::{Shared, alone, bytes, patience, share};
-use crate::request::failure;
+use crate::request::{failure, refused};
 
 /// Answers one request, once. It may be handed from thread to thread; two that answer at a time are told apart, and one of
 /// them hears SW_INVALID.
@@ -35,7 +35,7 @@ impl Shared for Responder {
     }
 }
 
-fn shared(responder: *const Responder) -> Outcome<Arc<Answering>> {
+pub(crate) fn shared(responder: *const Responder) -> Outcome<Arc<Answering>> {
     share(responder, "responder")
 }
 
@@ -64,6 +64,17 @@ impl Answering {
         let way = alone(&self.way, "this responder")?.take();
         how(way.ok_or_else(|| Failed::invalid("the request was answered before"))?);
         Ok(SW_OK)
+    }
+
+    pub(crate) fn attach(&self, attachment: sidewire::Attachment) -> Outcome<()> {
+        match alone(&self.way, "this responder")?.as_mut() {
+            Some(Way::Later(responder)) => responder.attach(attachment).map_err(refused),
+            Some(Way::InParts(stream)) => stream.attach(attachment).map_err(refused),
+            Some(Way::ToServer(_)) => {
+                Err(Failed::new(SW_UNSUPPORTED, "nothing goes with what a client answers"))
+            }
+            None => Err(Failed::invalid("the request was answered before")),
+        }
     }
 
     fn is_cancelled(&self) -> bool {

@@ -45,6 +45,13 @@ impl Response {
         Response { rc: SW_RC_OK, is_text: false, payload: Payload::Bytes(bytes) }
     }
 
+    pub(crate) fn take_attachments(&self) -> Vec<sidewire::Attachment> {
+        match &self.payload {
+            Payload::Whole(response) => response.take_attachments(),
+            Payload::Error(_) | Payload::Bytes(_) => Vec::new(),
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match &self.payload {
             Payload::Whole(response) => response.payload(),

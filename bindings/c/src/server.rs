@@ -2,16 +2,20 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use sidewire::{Listen, Remote, WhenSlow};
+use sidewire::{Listen, PollDescriptor, Remote, WhenSlow};
 
 use crate::codes::{
-    SW_DEFAULT_TIMEOUT, SW_END, SW_OK, SW_SLOW_DISCONNECT, SW_SLOW_DROP_NEWEST, SW_SLOW_KEEP_LATEST, Status,
+    SW_DEFAULT_TIMEOUT, SW_END, SW_NO_TIMEOUT, SW_OK, SW_SLOW_DISCONNECT, SW_SLOW_DROP_NEWEST,
+    SW_SLOW_KEEP_LATEST, Status,
 };
+use crate::descriptors::{Descriptor, SW_NO_DESCRIPTOR, watched};
 use crate::error::{Failed, Outcome, guard};
 use crate::options::{ListenOptions, ServerOptions};
-use crate::pointers::{Shared, User, alone, bytes, c_string, given, patience, place, share, text, time};
+use crate::pointers::{
+    Shared, User, alone, bytes, c_string, given, millis, patience, place, share, text, time,
+};
 use crate::request::{Handler, Handling, handle_for_client};
 
 /// A server. One thread sets it up and runs it; others may stop it and publish meanwhile, as the functions say. What may not
@@ -23,6 +27,8 @@ pub struct Server {
 pub(crate) struct Inner {
     server: Mutex<sidewire::Server<()>>,
     remote: Remote<()>,
+    /// What the program's own loop watches, if it has asked for that.
+    watched: OnceLock<PollDescriptor>,
     types: usize,
     endpoints: Mutex<Vec<CString>>,
 }
@@ -75,7 +81,8 @@ pub extern "C" fn sw_server_new(
         }
         let mut server = builder.build()?;
         let (remote, endpoints) = (server.remote()?, Mutex::default());
-        let inner = Inner { server: Mutex::new(server), remote, types: *types, endpoints };
+        let inner =
+            Inner { server: Mutex::new(server), remote, watched: OnceLock::new(), types: *types, endpoints };
         place.put(Server { inner: Arc::new(inner) });
         Ok(SW_OK)
     })
@@ -211,6 +218,52 @@ pub extern "C" fn sw_server_turn(server: *const Server, timeout_ms: u32) -> Stat
     guard(|| {
         let goes_on = shared(server)?.with(|server| Ok(server.turn(time(timeout_ms))?))?;
         Ok(if goes_on { SW_OK } else { SW_END })
+    })
+}
+
+/// What a loop of the program's own (poll, epoll, GLib, libuv) watches in place of all that the server waits for: readable when
+/// there is something for sw_server_turn to handle, also what other threads ask of it. It belongs to the server: nobody reads,
+/// writes or closes it, and it is good until the server is freed; take it out of the loop before that. On failure
+/// SW_NO_DESCRIPTOR is put there.
+///
+/// The loop waits until it is readable, for at most sw_server_next_timeout, and then takes a sw_server_turn with 0 ms.
+///
+/// Failures: SW_UNSUPPORTED on Windows, where nothing tells of a completion port: a thread of the program's own runs the server
+/// there. SW_INVALID while it runs; SW_SYSTEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_server_fd(
+    server: *const Server,
+    descriptor: Option<&mut MaybeUninit<Descriptor>>,
+) -> Status {
+    guard(|| {
+        let place = given(descriptor, "the place for the descriptor")?;
+        place.write(SW_NO_DESCRIPTOR);
+        let inner = shared(server)?;
+        if inner.watched.get().is_none() {
+            // If another thread was first, its one stays.
+            let _ = inner.watched.set(inner.with(|server| Ok(server.poll_descriptor()?))?);
+        }
+        if let Some(descriptor) = inner.watched.get() {
+            place.write(watched(descriptor));
+        }
+        Ok(SW_OK)
+    })
+}
+
+/// After how many milliseconds the next sw_server_turn is due although the descriptor tells nothing: 0 if the last one has left
+/// something to do, SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each wait.
+///
+/// Failures: SW_INVALID while it runs, and in its handlers.
+#[unsafe(no_mangle)]
+pub extern "C" fn sw_server_next_timeout(
+    server: *const Server,
+    timeout_ms: Option<&mut MaybeUninit<u32>>,
+) -> Status {
+    guard(|| {
+        let place = given(timeout_ms, "the place for the milliseconds")?;
+        place.write(SW_NO_TIMEOUT);
+        place.write(millis(shared(server)?.with(|server| Ok(server.next_timeout()))?));
+        Ok(SW_OK)
     })
 }
 

@@ -1,8 +1,9 @@
 //! The client's end of a connection: a blocking socket, shared by threads.
 
 use std::io;
+use std::os::fd::AsFd;
 #[cfg(any(feature = "tokio", target_os = "linux", target_os = "android"))]
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::executable::{self, Executable};
 use super::names;
 use super::owned::Owned;
 use super::passing::{self, Attached};
+use super::poll::PollDescriptor;
 use super::socket::{self, Transport};
 use super::timeout::{SocketTimeout, error_of};
 use crate::Carried;
@@ -145,6 +147,20 @@ impl Channel {
     /// of the process that has made the pipe's instance.
     pub fn executable(&self) -> io::Result<Executable> {
         executable::of_peer(&self.socket)
+    }
+
+    /// What other loops watch: readable while [`Channel::recv`] would give something, writable while [`Channel::send`]
+    /// would take something. It is another descriptor of the same socket, closed when a program is executed.
+    ///
+    /// # Errors
+    ///
+    /// What fcntl(2) says: the process is out of descriptors.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// [`io::ErrorKind::Unsupported`] on Windows, where a pipe is no handle that tells whether it can be read.
+    pub fn poll_descriptor(&self) -> io::Result<PollDescriptor> {
+        PollDescriptor::of_socket(self.socket.as_fd())
     }
 
     /// The address of this end.

@@ -7,9 +7,10 @@ pub use mio::event::Event;
 pub use mio::{Events, Poll, Registry, Waker};
 
 /// What another loop watches in place of all that is registered with a poll: readable, level-triggered, while
-/// the poll would return something.
+/// the poll would return something. Or in place of a client's connection: readable while something has come there, writable
+/// while there is room.
 ///
-/// It is a descriptor of its own, and says nothing any more when the poll has gone.
+/// It is a descriptor of its own, and says nothing any more when the poll has gone, or the connection was closed.
 #[derive(Debug)]
 pub struct PollDescriptor(OwnedFd);
 
@@ -27,6 +28,11 @@ impl PollDescriptor {
         // SAFETY: `poll` has it open until behind this function, and closes it itself.
         let descriptor = unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) };
         descriptor.try_clone_to_owned().map(PollDescriptor)
+    }
+
+    /// Of this socket.
+    pub(super) fn of_socket(socket: BorrowedFd<'_>) -> io::Result<PollDescriptor> {
+        socket.try_clone_to_owned().map(PollDescriptor)
     }
 }
 

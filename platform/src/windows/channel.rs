@@ -13,6 +13,7 @@ use super::executable::{self, Executable};
 use super::names::{self, PipeName, StreamAddress};
 use super::overlapped::Object;
 use super::owned::{Connection, Owned, PipeEnd};
+use super::poll::PollDescriptor;
 use super::stream::no_half_close;
 use super::{pipe, tcp};
 use crate::deadline::Deadline;
@@ -148,6 +149,15 @@ impl Channel {
     pub fn executable(&self) -> io::Result<Executable> {
         self.with_pipe(|pipe| executable::of_peer(pipe, pipe::server_pid(pipe)?))
             .unwrap_or_else(|| Err(executable::untold("which program it is")))
+    }
+
+    /// Nothing that other loops could watch: see [`PollDescriptor`].
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`], always.
+    pub fn poll_descriptor(&self) -> io::Result<PollDescriptor> {
+        PollDescriptor::of_channel()
     }
 
     /// Our end's address: none on a pipe.

@@ -415,7 +415,8 @@ impl fmt::Debug for Waker {
     }
 }
 
-/// Nothing: what a poll waits for, a completion port, is no handle that other loops could wait for.
+/// Nothing: what a poll waits for, a completion port, is no handle that other loops could wait for, and neither is a
+/// pipe.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PollDescriptor {}
@@ -431,6 +432,13 @@ impl PollDescriptor {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "Windows has no descriptor that other loops could watch; let the server have a thread of its own",
+        ))
+    }
+
+    pub(super) fn of_channel() -> io::Result<PollDescriptor> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "Windows has no descriptor that other loops could watch; let the client have a thread that reads",
         ))
     }
 }
