@@ -132,6 +132,11 @@ fn both_sides_run_in_loops_of_the_programs_own() {
 fn attachments_go_both_ways() {
     let _watchdog = watchdog(BUILD);
     let folder = tempfile::tempdir().expect("a folder");
+    let program = build(folder.path(), "bindings/c/tests/handles.c");
+    let endpoint = format!("unix:{}", folder.path().join("handles.sock").display());
+    let server = Process::start(Command::new(&program).args(["serve", &endpoint]), 1);
+    assert_eq!(run(&program, ["call", &endpoint]), "hello and back\n");
+    drop(server);
     let program = build(folder.path(), "tests/bindings/c/attached.c");
     let endpoint = format!("unix:{}", folder.path().join("attached.sock").display());
     assert_eq!(run(&program, [endpoint]), "");

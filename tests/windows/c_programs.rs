@@ -121,6 +121,16 @@ fn the_examples_of_the_library() {
     assert_eq!(run(&client, &[&place]), ["rc 0: 42", "changed: 40", "changed: 42"]);
 }
 
+/// Handles that go along with a call and with its reply.
+#[test]
+fn the_library_takes_handles_along() {
+    let Some(program) = program("library-handles") else { return };
+    let _watchdog = watchdog(120);
+    let place = format!("pipe:{}", unique("c"));
+    let server = Process::start(Command::new(&program).args(["serve", &place]), 1);
+    assert_eq!(run(&program, &["call", &server.endpoints[0].to_string()]), ["hello and back"]);
+}
+
 /// The files of calls, with the tool's store and with one over that library.
 #[test]
 fn the_library_plays_the_calls() {
