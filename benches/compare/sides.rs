@@ -46,7 +46,7 @@ impl Floor {
     pub(crate) fn build() -> Result<Floor> {
         let floor = Floor { folder: tempfile::tempdir()? };
         floor.compile("floor-server", &["server.c", "floor.c"])?;
-        floor.compile("floor-client", &["client.c", "shapes.c", "frames.c", "floor.c"])?;
+        floor.compile("floor-client", &["client.c", "shapes.c", "helpers.c", "frames.c", "floor.c"])?;
         Ok(floor)
     }
 

@@ -22,12 +22,13 @@ static const char usage[] =
     "          opens       connect, hello if there is one, one request, close\n"
     "          idle        opens --connections and looks at the server's memory\n"
     "          fan         one request that is an event for --connections, until each has read it\n"
+    "          helpers     --connections processes, each one request after the other, --rate a second or without a pause\n"
     "\n"
-    "--requests N     how many are measured [20000; large 200; paced 2 s; opens 1000; fan 100]\n"
+    "--requests N     how many are measured [20000; large 200; paced 2 s; opens 1000; fan 100; helpers 50000]\n"
     "--size N         bytes of payload [64; large 1048576]\n"
     "--window N       [64]\n"
-    "--connections N  [64; idle 10000; fan 1000]\n"
-    "--rate N         [1000]\n"
+    "--connections N  [64; idle 10000; fan and helpers 1000]\n"
+    "--rate N         [1000; helpers 0: without a pause]\n"
     "--protocol NAME  raw: frames of v1 without a hello [raw]; v1; classic; redis (ECHO)\n"
     "--type N         message type of a request [4]\n"
     "--topic N        to subscribe to [1]\n"
@@ -35,8 +36,8 @@ static const char usage[] =
     "--duplex         read while writing: for servers that answer before they have read a whole request\n"
     "--server-pid N   tell the CPU time, or the memory, of that process too\n";
 
-enum shape { SEQUENTIAL, LARGE, WINDOW, CONNECTIONS, PACED, OPENS, IDLE, FAN };
-static const char *const shapes[] = {"sequential", "large", "window", "connections", "paced", "opens", "idle", "fan", NULL};
+enum shape { SEQUENTIAL, LARGE, WINDOW, CONNECTIONS, PACED, OPENS, IDLE, FAN, HELPERS };
+static const char *const shapes[] = {"sequential", "large", "window", "connections", "paced", "opens", "idle", "fan", "helpers", NULL};
 static const char *const protocols[] = {"raw", "v1", "classic", "redis", NULL};
 
 static int one_of(const char *name, const char *const *names) {
@@ -69,27 +70,28 @@ static void read_options(int argc, char **argv, struct load *load) {
         case SERVER: load->server_pid = atoi(optarg); break;
         default: exit(2);
         }
-    if (argc - optind != 2 || load->requests < 1 || load->window < 1 || load->connections < 1 || load->rate <= 0)
+    if (argc - optind != 2 || load->requests < 1 || load->window < 1 || load->connections < 1 || load->rate < 0)
         errno = 0, fail("one SHAPE and one ENDPOINT are wanted, and numbers that are not 0; see --help");
 }
 
 static enum shape read_arguments(int argc, char **argv, struct load *load) {
-    static const long requests[] = {20000, 200, 200000, 50000, 2000, 1000, 1, 100};
+    static const long requests[] = {20000, 200, 200000, 50000, 2000, 1000, 1, 100, 50000};
     if (argc < 2 || !strcmp(argv[1], "--help")) fputs(usage, argc < 2 ? stderr : stdout), exit(argc < 2 ? 2 : 0);
     enum shape shape = one_of(argv[1], shapes);
     *load = (struct load){
         .size = shape == LARGE ? 1 << 20 : 64, .requests = requests[shape], .window = 64, .rate = 1000, .type = 4, .topic = 1};
-    load->connections = shape == IDLE ? 10000 : shape == FAN ? 1000 : 64;
+    load->connections = shape == IDLE ? 10000 : shape == FAN || shape == HELPERS ? 1000 : 64;
+    if (shape == HELPERS) load->rate = 0;
     read_options(argc, argv, load);
     load->address = address_of(argv[optind + 1]);
+    if (shape == PACED && !load->rate) errno = 0, fail("paced wants a --rate");
     if (load->address.type == SOCK_DGRAM && shape != SEQUENTIAL && shape != LARGE && shape != PACED)
         errno = 0, fail("datagrams take one request after the other");
     load->times = calloc(load->requests + 1, sizeof *load->times);
     return shape;
 }
 
-/* Nanoseconds that all threads of a process have run, those that have ended too. */
-static double cpu_of(int pid) {
+double cpu_of(int pid) {
     clockid_t clock;
     struct timespec time;
     if (!pid) return 0;
@@ -125,7 +127,8 @@ static void report(const char *shape, const struct load *load, double server_cpu
         printf(",\"p50_us\":%.3f,\"p99_us\":%.3f", load->times[load->timed / 2] / 1e3,
                load->times[load->timed * 99 / 100] / 1e3);
     }
-    if (load->server_pid) printf(",\"server_cpu_us\":%.4f", server_cpu / 1e3 / all); /* those that warm up counted */
+    if (load->server_kib) printf(",\"server_cpu_us\":%.4f,\"server_kib\":%ld", load->server_cpu / 1e3 / load->requests, load->server_kib);
+    else if (load->server_pid) printf(",\"server_cpu_us\":%.4f", server_cpu / 1e3 / all); /* those that warm up counted */
     puts("}");
 }
 
@@ -133,7 +136,8 @@ int main(int argc, char **argv) {
     struct load load;
     enum shape shape = read_arguments(argc, argv, &load);
     static void (*const run[])(struct load *) = {[SEQUENTIAL] = run_sequential, [LARGE] = run_sequential,
-        [WINDOW] = run_window, [CONNECTIONS] = run_connections, [PACED] = run_paced, [OPENS] = run_opens, [FAN] = run_fan};
+        [WINDOW] = run_window, [CONNECTIONS] = run_connections, [PACED] = run_paced, [OPENS] = run_opens, [FAN] = run_fan,
+        [HELPERS] = run_helpers};
     signal(SIGPIPE, SIG_IGN);
     end_with_parent();
     raise_descriptor_limit();

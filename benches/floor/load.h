@@ -23,6 +23,8 @@ struct load {
     uint64_t *times;    /* nanoseconds of each request, where one after the other is sent; how many */
     long timed;
     uint64_t nanoseconds;
+    double server_cpu;  /* nanoseconds of it, and what it then has in memory, where a shape looks itself */
+    long server_kib;
 };
 
 /* Frames that are prepared, one behind the other, and how long their answers are together. */
@@ -47,9 +49,12 @@ void run_connections(struct load *load);
 void run_paced(struct load *load);
 void run_opens(struct load *load);
 void run_fan(struct load *load);
+void run_helpers(struct load *load);
+/* Nanoseconds that all threads of a process have run, those that have ended too; 0 of nobody. */
+double cpu_of(int pid);
+/* Memory that it has, in KiB. */
+long resident_kib(int pid);
 /* Bytes that each of so many idle connections costs the server. */
 double run_idle(struct load *load);
-
-long resident_kib(int pid);
 
 #endif

@@ -53,6 +53,8 @@ mod signals;
 #[cfg(unix)]
 mod squatting;
 // The system has to tell which process serves.
+#[cfg(target_os = "linux")] // Where a port is shared evenly.
+mod shared_port;
 #[cfg(any(target_os = "linux", windows))]
 mod stop;
 // What only /proc, strace and setpriv show.
