@@ -22,3 +22,4 @@ mod deaths;
 mod integrity;
 mod large;
 mod names;
+mod node;
