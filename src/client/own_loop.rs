@@ -78,7 +78,8 @@ impl Client {
 
     /// What other loops watch: readable (level-triggered) when there is something for a [`turn`](Client::turn) to take in,
     /// or the connection has ended. It is a descriptor of its own, so it may be kept anywhere; nothing but watching it is of
-    /// use. Take it out of the loop before the client is dropped.
+    /// use. Take it out of the loop, and drop it, before the client is dropped: the connection is open as long as it is, unless
+    /// that was [closed](Client::close).
     ///
     /// # Errors
     /// If the system has no descriptors left; [`is_unsupported`](Error::is_unsupported) where there is no such thing.

@@ -364,8 +364,8 @@ sw_attachments *sw_attachments_new(void);
 
  Failures: SW_INVALID for a number that can't be one; SW_SYSTEM if it is not open, or for want of descriptors.
 
- Windows: a handle, but no socket, with which sw_call_attached and sw_notify_attached are SW_INVALID, and none that stands
- for something in each process, as that of GetCurrentProcess.
+ Windows: a handle, but no socket, which would be no good in another process (the call is SW_INVALID, as far as the system
+ tells them apart), and none that stands for something in each process, as that of GetCurrentProcess.
  */
 sw_status sw_attachments_add(sw_attachments *attachments,
                              sw_descriptor descriptor);

@@ -7,7 +7,7 @@ use crate::client::{Client, request, shared};
 use crate::codes::{SW_OK, Status};
 use crate::descriptors::{Descriptor, SW_NO_DESCRIPTOR, copy, hand_out};
 use crate::error::{guard, guard_free};
-use crate::pointers::{bytes, given, place};
+use crate::pointers::{bytes, given, place, take_out};
 use crate::request::{Reply, Request};
 use crate::responder::Responder;
 use crate::response::Response;
@@ -36,8 +36,8 @@ pub extern "C" fn sw_attachments_new() -> Box<Attachments> {
 ///
 /// Failures: SW_INVALID for a number that can't be one; SW_SYSTEM if it is not open, or for want of descriptors.
 ///
-/// Windows: a handle, but no socket, with which sw_call_attached and sw_notify_attached are SW_INVALID, and none that stands
-/// for something in each process, as that of GetCurrentProcess.
+/// Windows: a handle, but no socket, which would be no good in another process (the call is SW_INVALID, as far as the system
+/// tells them apart), and none that stands for something in each process, as that of GetCurrentProcess.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_attachments_add(
     attachments: Option<&mut Attachments>,
@@ -90,12 +90,12 @@ pub extern "C" fn sw_call_attached(
     data: *const c_void,
     len: usize,
     timeout_ms: u32,
-    attachments: Option<&mut Attachments>,
+    attachments: *mut Attachments,
     response: Option<&mut MaybeUninit<*mut Response>>,
 ) -> Status {
     guard(|| {
         let response = place(response, "the place for the response")?;
-        let these = std::mem::take(&mut given(attachments, "attachments")?.0);
+        let these = take_out(attachments, |set| &mut set.0, "attachments")?;
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;
@@ -116,10 +116,10 @@ pub extern "C" fn sw_notify_attached(
     msg_type: u16,
     data: *const c_void,
     len: usize,
-    attachments: Option<&mut Attachments>,
+    attachments: *mut Attachments,
 ) -> Status {
     guard(|| {
-        let these = std::mem::take(&mut given(attachments, "attachments")?.0);
+        let these = take_out(attachments, |set| &mut set.0, "attachments")?;
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
         client.client.request(msg_type).notify_attached(unsafe { bytes(data, len) }?, these)?;

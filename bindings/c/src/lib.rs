@@ -3,7 +3,7 @@
 //!
 //! Everything comes in as what it may be: an object is an `Option<&T>`, one that is given back an `Option<Box<T>>`, a
 //! place for a result an `Option<&mut MaybeUninit<*mut T>>`, which have the layout of C's pointers, NULL included. So
-//! what is `unsafe` lies in `pointers` and where its two functions are asked. No panic leaves: see `error::guard`.
+//! what is `unsafe` lies in `pointers`, where its two functions are asked, and in `descriptors`. No panic leaves: see `error::guard`.
 
 #![allow(
     clippy::not_unsafe_ptr_arg_deref,

@@ -27,6 +27,18 @@ pub(crate) fn share<T: Shared>(object: *const T, what: &str) -> Outcome<Arc<T::I
     given(object, what).map(|object| Arc::clone(object.inner()))
 }
 
+/// What lies in an object that one thread uses at a time, taken out at once: as a pointer, since a handler further down may use
+/// or free it.
+pub(crate) fn take_out<T, I: Default>(
+    object: *mut T,
+    inner: impl FnOnce(&mut T) -> &mut I,
+    what: &str,
+) -> Outcome<I> {
+    // SAFETY: C's caller gives NULL, or an object that was handed out, is not freed yet, and that no other thread uses.
+    let object = unsafe { object.as_mut() };
+    given(object, what).map(|object| std::mem::take(inner(object)))
+}
+
 /// A text.
 ///
 /// # Safety
