@@ -37,7 +37,8 @@ pub struct Limits {
     ///
     /// The share of one user or address is three quarters of what all others leave beyond a sixteenth, or a 1,024th
     /// (1 MiB) if that is more. Who is farthest beyond it pays first, which is who holds most of those.
-    /// Who counts as one is said at [`max_connections_per_peer`](ListenerLimits::max_connections_per_peer).
+    /// Who counts as one is said at [`max_connections_per_peer`](ListenerLimits::max_connections_per_peer). Over TCP, whoever
+    /// has proved that he knows the token that is asked for counts as our own user, and pays for no stranger of his address.
     ///
     /// Where the system gives less than that, a request or a reply for which there is no memory is
     /// answered "busy" (-6), and the server goes on. Small things of a fixed size (a connection, a

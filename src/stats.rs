@@ -104,17 +104,21 @@ pub enum Party {
     User(User),
     /// An IP address: of IPv6 the first 64 bits, of this machine's own always 127.0.0.1.
     Address(IpAddr),
+    /// Those at such an address who have proved that they know the token that a listener asks for, where the system names no
+    /// users. They may hold as much as the server's own user.
+    TokenHolder(IpAddr),
     /// All others.
     Unknown,
 }
 
-/// `uid 1000`, `192.0.2.1`, `2001:db8::/64`.
+/// `uid 1000`, `192.0.2.1`, `2001:db8::/64`, `192.0.2.1 with the token`.
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Party::User(user) => user.fmt(f),
             Party::Address(address @ IpAddr::V6(_)) => write!(f, "{address}/64"),
             Party::Address(address) => address.fmt(f),
+            Party::TokenHolder(address) => write!(f, "{} with the token", Party::Address(*address)),
             Party::Unknown => f.write_str("unknown"),
         }
     }
@@ -183,9 +187,11 @@ mod tests {
             Party::User(User::Uid(7)),
             Party::Address([192, 0, 2, 1].into()),
             Party::Address([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0].into()),
+            Party::TokenHolder([192, 0, 2, 1].into()),
             Party::Unknown,
         ];
-        assert_eq!(names.map(|party| party.to_string()), ["uid 7", "192.0.2.1", "2001:db8::/64", "unknown"]);
+        let texts = ["uid 7", "192.0.2.1", "2001:db8::/64", "192.0.2.1 with the token", "unknown"];
+        assert_eq!(names.map(|party| party.to_string()), texts);
     }
 
     #[test]

@@ -290,6 +290,9 @@ impl<Y: System> Link<Y> {
         if self.protocol.attaches() {
             self.judge_attachments(context);
         }
+        if !was_at_rest {
+            self.look_for_proof(context.at, context.memory);
+        }
         // Also by what was just read: no event tells of what is left unread behind a pause.
         let was_paused = self.protocol.is_paused();
         self.tell_ended(context);

@@ -1,7 +1,9 @@
 //! Who holds how much of what all share: places for connections, and bytes of memory.
 //!
 //! All connections of a user, or of an address where the system names none, are one account, at whatever listener they
-//! came in. Our own user and the system's may hold all; what others may hold is a [share] of what is left.
+//! came in. Our own user and the system's may hold all; what others may hold is a [share] of what is left. Where the system
+//! names nobody, a token tells those who know it from the others of their address: they have an account of their own, and
+//! count as our own user.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -112,35 +114,57 @@ impl Parties {
         let id = self.by_party.get(&party).copied();
         let account = id.and_then(|id| self.accounts.get(usize::from(id.0)));
         let is_ours = matches!(&party, Party::User(user) if us.is_one_of_us(user));
-        let (held, most) = if is_ours { (0, usize::MAX) } else { self.allowance(account, door) };
+        let (held, most) = if is_ours { (0, usize::MAX) } else { self.allowance(&party, account, door) };
         if held >= most {
             return Err(Crowded { party, held, most });
         }
         let Some(id) = id.or_else(|| self.open(&party, is_ours)) else {
             return Err(Crowded { party, held, most: held });
         };
-        let Some(account) = self.accounts.get_mut(usize::from(id.0)) else { return Ok(PartyId::UNKNOWN) };
-        match account.at.iter_mut().find(|(at, _)| *at == door.source) {
+        Ok(self.add(id, door.source))
+    }
+
+    /// One of a stranger's connections turns out to be of somebody who knows the token: a place on the account of those at
+    /// that address who do, in addition to the one that it has, which is then to be [given back](Parties::leave). `None`: it
+    /// is nobody whom a token would tell apart, or there is no memory, and it stays where it is.
+    pub(crate) fn prove(&mut self, id: PartyId, source: u16) -> Option<PartyId> {
+        let Party::Address(address) = self.accounts.get(usize::from(id.0))?.party else { return None };
+        let party = Party::TokenHolder(address);
+        let proven = self.by_party.get(&party).copied().or_else(|| self.open(&party, true))?;
+        (proven != PartyId::UNKNOWN).then(|| self.add(proven, source))
+    }
+
+    /// One more place on an account.
+    fn add(&mut self, id: PartyId, source: u16) -> PartyId {
+        let Some(account) = self.accounts.get_mut(usize::from(id.0)) else { return PartyId::UNKNOWN };
+        match account.at.iter_mut().find(|(at, _)| *at == source) {
             Some((_, held)) => *held += 1,
-            None => account.at.push((door.source, 1)),
+            None => account.at.push((source, 1)),
         }
         account.usage.connections.add(1);
         self.connections += 1;
-        Ok(id)
+        id
     }
 
     /// How many connections somebody has that count here, and how many he may have.
-    fn allowance(&self, account: Option<&Account>, door: Door) -> (usize, usize) {
+    fn allowance(&self, party: &Party, account: Option<&Account>, door: Door) -> (usize, usize) {
         let here = account.map_or(0, |account| account.held_at(door.source));
         let held = account.map_or(0, |account| account.usage.connections.get());
         match door.rule {
             PerPeer::All => (held, usize::MAX),
-            PerPeer::Most(most) => (here, most),
+            PerPeer::Most(most) => (here + self.proven_at(party, door.source), most),
             PerPeer::Share { places, descriptors } => {
                 let of_places = share(places, door.taken.saturating_sub(here));
                 (held, of_places.min(share(descriptors, self.connections - held)))
             }
         }
+    }
+
+    /// How many connections of that address are at a source on the account of those who have proved something.
+    fn proven_at(&self, party: &Party, source: u16) -> usize {
+        let Party::Address(address) = *party else { return 0 };
+        let id = self.by_party.get(&Party::TokenHolder(address));
+        id.and_then(|id| self.accounts.get(usize::from(id.0))).map_or(0, |account| account.held_at(source))
     }
 
     /// A new account. `None`: there is no memory for one. If there is no number for it, it is on that of the unknown.
@@ -364,6 +388,33 @@ mod tests {
         let mut hall = Hall::new(PerPeer::Share { places: 16_384, descriptors: 1600 });
         assert_eq!([0, 1].map(|source| hall.fill(&user(1), source)), [1125, 0]);
         assert_eq!([1, 0].map(|source| hall.fill(&user(2), source)), [282, 0]);
+    }
+
+    /// PROTOCOL L2
+    #[test]
+    fn who_has_proved_something_is_not_on_the_account_of_those_who_have_not() {
+        let mut hall = Hall::new(PerPeer::Most(2));
+        let stranger = hall.enter(&at("127.0.0.1:1"), 0).expect("room");
+        hall.parties.account(stranger, 0, 1200);
+        let party = hall.enter(&at("127.0.0.1:2"), 0).expect("room");
+        let friend = hall.parties.prove(party, 0).expect("an account of its own");
+        hall.parties.leave(party, 0);
+        assert!(party == stranger && friend != stranger);
+        assert_eq!(hall.parties.prove(friend, 0), None, "once");
+        let user = hall.enter(&user(7), 0).expect("room");
+        assert_eq!(hall.parties.prove(user, 0), None, "the system has named it");
+        // A number that is set is of both together, as before.
+        assert_eq!(
+            (hall.enter(&at("127.0.0.1:3"), 0), hall.enter(&at("10.0.0.1:1"), 0).is_ok()),
+            (Err(2), true)
+        );
+        hall.parties.account(friend, 0, 1401);
+        assert_eq!(hall.parties.debtor(1600, 2601), Some((stranger, 1200, 75)), "the strangers pay");
+        let shown: Vec<_> =
+            hall.parties.counters.stats().users.iter().map(|usage| usage.party.to_string()).collect();
+        assert!(shown.contains(&"127.0.0.1 with the token".to_owned()), "{shown:?}");
+        hall.parties.leave(friend, 0);
+        assert!(hall.enter(&at("127.0.0.1:3"), 0).is_ok());
     }
 
     /// What is left of the descriptors is for connections, and for the program.

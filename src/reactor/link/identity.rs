@@ -75,6 +75,21 @@ impl<Y: System> Link<Y> {
         Ok(())
     }
 
+    /// Whether he who is here has proved by now that he knows the token that is asked for: then he is no stranger any more,
+    /// whose account he shares with all who have not.
+    #[inline(never)]
+    pub(super) fn look_for_proof(&mut self, at: &Source<Y>, memory: &mut Memory) {
+        // Handlers are told of him when he has.
+        if at.site.unproven.is_none() || !self.opened || self.quota != Quota::CountedForPeer {
+            return;
+        }
+        let stranger = self.party;
+        if let Some(party) = memory.parties.prove(stranger, self.source) {
+            self.join(party, memory);
+            memory.parties.leave(stranger, self.source);
+        }
+    }
+
     /// From now on it is on this account, with what it holds.
     fn join(&mut self, party: PartyId, memory: &mut Memory) {
         memory.parties.account(self.party, self.accounted, 0);

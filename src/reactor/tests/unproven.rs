@@ -20,7 +20,11 @@ impl Token for Password {
 
 /// Where so many may be who have not proved it.
 fn stage(most: usize) -> Stage {
-    let mut stage = Stage::bare(|_| {});
+    stage_with(|_| {}, most)
+}
+
+fn stage_with(set: impl FnOnce(&mut Limits), most: usize) -> Stage {
+    let mut stage = Stage::bare(set);
     let mut site = stage.site("tcp:127.0.0.1:4711", Access::Anyone, Carries::Frames);
     site.per_peer = crate::limits::PerPeer::All;
     site.unproven = Some(most);
@@ -73,7 +77,9 @@ fn the_oldest_stranger_makes_room_for_the_next() {
     let early = friend(&mut stage);
     let strangers = [(); 4].map(|()| stranger(&mut stage));
     let open = |stage: &Stage| {
-        assert_eq!(stage.counters.stats().users[0].connections, stage.counters.connections());
+        let users = stage.counters.stats().users;
+        let named = users.iter().map(|usage| usage.connections).sum::<u64>();
+        assert_eq!(named, stage.counters.connections());
         strangers.each_ref().map(|caller| caller.server() == Side::Open)
     };
     assert_eq!(open(&stage), [false, false, true, true]);
@@ -97,6 +103,38 @@ fn who_has_proved_it_needs_no_place_among_them_and_may_come_in_any_number() {
     let friends: Vec<Caller> = (0..20).map(|_| friend(&mut stage)).collect();
     assert!(friends.iter().all(|caller| is_served(&mut stage, caller, 1)));
     assert_eq!(stage.counters.stats().limits, BTreeMap::new());
+}
+
+/// Who knows the token is not on the account of others of this machine, whose connections go first where all hold too much.
+/// PROTOCOL L8
+#[test]
+fn who_has_proved_it_does_not_pay_for_strangers() {
+    let mut stage = stage_with(|limits| limits.max_buffered = 6400 << 10, 8);
+    stage.listen(Access::Anyone, Carries::Frames);
+    stage.service.replies = Some(1000);
+    let friend = friend(&mut stage);
+    let strangers: Vec<Caller> = (0..70).map(|port| stage.world.connect(1, at(1000 + port))).collect();
+    friend.takes(0);
+    for id in 1..=2000 {
+        friend.send(&v1_request(id, 3));
+    }
+    stage.run(ms(1));
+    let users = || stage.counters.stats().users;
+    let held = |who: &str| {
+        users().iter().find(|usage| usage.party.to_string() == who).map_or(0, |usage| usage.buffered)
+    };
+    assert!(held("127.0.0.1 with the token") > 2_000_000, "more than each of the strangers: {:?}", users());
+    for caller in &strangers {
+        caller.takes(0);
+        caller.send(&request(1, b"").repeat(100));
+        stage.turn();
+    }
+    stage.run(ms(1));
+    let left = strangers.iter().filter(|caller| caller.server() == Side::Open).count();
+    assert!((1..70).contains(&left), "{left}");
+    assert_eq!(friend.server(), Side::Open);
+    let limits = stage.counters.stats().limits;
+    assert_eq!(limits, BTreeMap::from([("max_buffered share", 70 - left as u64)]));
 }
 
 /// As when a server is back for which all have waited.
