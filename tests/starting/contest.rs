@@ -5,42 +5,32 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::Duration;
 
-use sidewire::{Endpoint, Server};
+use sidewire::{Endpoint, Error, Server};
 
+use crate::meeting::{Meeting, meet};
 use crate::program::{Place, kill, pid_of};
 use crate::util::{fresh, times, until, usual, watchdog};
 
 /// Rounds of each kind in the ordinary suite.
 const ROUNDS: usize = 20;
-/// So long before they begin they are told when.
-const NOTICE: Duration = Duration::from_millis(2);
 /// Before each of its answers, since a test says other things on its standard output, too.
 const ANSWER: &str = "answer: ";
-
-fn nanoseconds(time: SystemTime) -> u128 {
-    time.duration_since(UNIX_EPOCH).expect("a clock that is set").as_nanos()
-}
-
-/// Awake, and on its processor.
-fn wait_until(nanoseconds_since_1970: u128) -> u128 {
-    loop {
-        let now = nanoseconds(SystemTime::now());
-        if now >= nanoseconds_since_1970 {
-            return now;
-        }
-        std::hint::spin_loop();
-    }
-}
 
 /// What one of these processes does.
 pub(crate) fn contend(place: &Place) {
     let mut server = None;
     for line in std::io::stdin().lines() {
         let line = line.expect("an order");
-        let (order, at) = line.split_once(' ').unwrap_or((&line, "0"));
-        let began = wait_until(at.parse().expect("a time"));
+        let mut words = line.split(' ');
+        let order = words.next().unwrap_or_default();
+        let mut number = || words.next().map(|word| word.parse::<u8>().expect("a number"));
+        let began = match (number(), number()) {
+            (Some(side), Some(round)) => meet(place, side.into(), round),
+            _ => 0,
+        };
         let answer = match order {
             "listen" => {
                 let mut mine = Server::new(());
@@ -57,15 +47,27 @@ pub(crate) fn contend(place: &Place) {
                 drop(server.take());
                 "left".to_owned()
             }
-            "ask" => {
-                match place.connect(Duration::from_secs(600)).open().and_then(|client| pid_of(&client)) {
-                    Ok(pid) => format!("asked {pid}"),
-                    Err(error) => format!("failed {error}"),
-                }
-            }
+            "ask" => asked(ask(place)),
+            // As a client does that connects anew when its server has gone.
+            "insist" => asked(match ask(place) {
+                Err(error) if error.is_peer_gone() => ask(place),
+                answer => answer,
+            }),
             _ => panic!("no such order: {line}"),
         };
         println!("\n{ANSWER}{began} {}", answer.escape_debug());
+    }
+}
+
+/// Asks the server who it is, and starts it if there is none.
+fn ask(place: &Place) -> Result<u32, Error> {
+    place.connect(Duration::from_secs(600)).open().and_then(|client| pid_of(&client))
+}
+
+fn asked(answer: Result<u32, Error>) -> String {
+    match answer {
+        Ok(pid) => format!("asked {pid}"),
+        Err(error) => format!("failed {error}"),
     }
 }
 
@@ -100,8 +102,8 @@ impl Contender {
         self.child.id()
     }
 
-    fn order(&mut self, what: &str, at: u128) {
-        writeln!(self.input, "{what} {at}").expect("an order");
+    fn order(&mut self, what: &str) {
+        writeln!(self.input, "{what}").expect("an order");
     }
 
     /// When it began, and what came of it.
@@ -126,7 +128,7 @@ impl Contender {
     }
 
     fn do_now(&mut self, what: &str) -> Answer {
-        self.order(what, 0);
+        self.order(what);
         self.answer().1
     }
 
@@ -144,19 +146,27 @@ impl Drop for Contender {
     }
 }
 
-/// Both are told to begin at one moment, which a third may use as well. How far apart they began, and what came of them.
+/// Both begin at one moment, at which something else may be done as well. How far apart they began, and what came of them.
 fn at_one_moment(
+    meeting: &mut Meeting,
     [one, other]: [&mut Contender; 2],
     what: &str,
-    meanwhile: impl FnOnce(u128),
+    meanwhile: impl FnOnce(),
 ) -> (Duration, [Answer; 2]) {
-    let at = nanoseconds(SystemTime::now() + NOTICE);
-    one.order(what, at);
-    other.order(what, at);
-    meanwhile(at);
+    let round = meeting.next();
+    one.order(&format!("{what} 0 {round}"));
+    other.order(&format!("{what} 1 {round}"));
+    // Who would fall asleep here leaves its processor to both of them.
+    meeting.wait();
+    meanwhile();
     let ((began, first), (also, second)) = (one.answer(), other.answer());
     let apart = Duration::from_nanos(began.abs_diff(also).try_into().unwrap_or(u64::MAX));
     (apart, [first, second])
+}
+
+/// As long as those take who have begun: what is killed then dies before, while or after they look, as it happens.
+fn a_moment() -> Duration {
+    Duration::from_micros(u64::from(getrandom::u32().expect("randomness") % 1000))
 }
 
 /// How close they were in all rounds.
@@ -249,6 +259,7 @@ fn one_of_two_gets_it(there: There) {
     let scene = Scene::new();
     let (place, path) = (&scene.place, scene.path());
     let mut contenders = [Contender::new(place), Contender::new(place)];
+    let mut meeting = Meeting::new(place);
     let mut closeness = Closeness::default();
     let mut wins = [0; 2];
     for round in 0.. {
@@ -262,7 +273,7 @@ fn one_of_two_gets_it(there: There) {
         assert_eq!(path.exists(), there == There::Stale || there == There::Killed && round > 0);
         let pids = [contenders[0].pid(), contenders[1].pid()];
         let [one, other] = &mut contenders;
-        let (apart, answers) = at_one_moment([one, other], "listen", |_| ());
+        let (apart, answers) = at_one_moment(&mut meeting, [one, other], "listen", || ());
         closeness.0.push(apart);
         let winner = winner(place, pids, &answers);
         wins[winner] += 1;
@@ -307,6 +318,7 @@ fn one_of_two_at_most_gets_it_from_one_who_is_killed_meanwhile() {
     let scene = Scene::new();
     let place = &scene.place;
     let mut contenders = [(); 3].map(|()| Contender::new(place));
+    let mut meeting = Meeting::new(place);
     let (mut closeness, mut found_alive) = (Closeness::default(), 0);
     while closeness.goes_on(rounds) {
         let round = closeness.0.len();
@@ -314,10 +326,9 @@ fn one_of_two_at_most_gets_it_from_one_who_is_killed_meanwhile() {
         assert_eq!(first, Answer::Mine, "round {round}");
         let [victim, one, other] = &mut contenders;
         let pids = [victim.pid(), one.pid(), other.pid()];
-        // As it happens, they look before, while or after it dies.
-        let sooner = u128::from(getrandom::u32().expect("randomness") % 1_000_000);
-        let (apart, answers) = at_one_moment([one, other], "listen", |at| {
-            wait_until(at - sooner);
+        let later = a_moment();
+        let (apart, answers) = at_one_moment(&mut meeting, [one, other], "listen", || {
+            thread::sleep(later);
             victim.kill();
         });
         closeness.0.push(apart);
@@ -326,7 +337,7 @@ fn one_of_two_at_most_gets_it_from_one_who_is_killed_meanwhile() {
             0 => {
                 found_alive += 1;
                 // Then the place is free now, and one of them gets it.
-                let (_, answers) = at_one_moment([one, other], "listen", |_| ());
+                let (_, answers) = at_one_moment(&mut meeting, [one, other], "listen", || ());
                 winner(place, [pids[1], pids[2]], &answers);
             }
             // The other has met either of the two, or one that was gone when its name was to be told.
@@ -342,20 +353,26 @@ fn one_of_two_at_most_gets_it_from_one_who_is_killed_meanwhile() {
         .tell(&format!("two at a path whose server is killed meanwhile, {found_alive} times found alive"));
 }
 
+/// The endpoints at which clients find nobody, and whether a server that was killed has left something there.
+fn places_without_a_server() -> [(Endpoint, bool); 3] {
+    [(fresh("local"), true), (fresh("unix"), true), (fresh("unix"), false)]
+}
+
 /// Two clients that start the server if there is none, where nothing is, and where the last server was killed.
 #[test]
 fn of_two_clients_one_starts_the_server() {
     // Each takes the start of a process.
     let rounds = (ROUNDS * times()).div_ceil(2);
-    let _watchdog = watchdog(60 + 10 * rounds as u64);
-    for endpoint in [fresh("local"), fresh("unix")] {
+    let _watchdog = watchdog(60 + 15 * rounds as u64);
+    for (endpoint, is_left) in places_without_a_server() {
         let place = Place::at(endpoint);
         let mut contenders = [Contender::new(&place), Contender::new(&place)];
+        let mut meeting = Meeting::new(&place);
         let mut closeness = Closeness::default();
         while closeness.goes_on(rounds) {
             let round = closeness.0.len() + 1;
             let [one, other] = &mut contenders;
-            let (apart, answers) = at_one_moment([one, other], "ask", |_| ());
+            let (apart, answers) = at_one_moment(&mut meeting, [one, other], "ask", || ());
             closeness.0.push(apart);
             let [Answer::Asked(pid), Answer::Asked(same)] = answers else { panic!("{answers:?}") };
             assert!(
@@ -364,11 +381,61 @@ fn of_two_clients_one_starts_the_server() {
             );
             kill(pid);
             until("the server has gone", || place.connect_only().open().is_err());
+            if !is_left {
+                place.clear();
+            }
         }
-        let what = format!("two clients of {}, whose server is killed each time", place.endpoint.scheme());
-        closeness.tell(&what);
-        if let Endpoint::Unix(path) = &place.endpoint {
-            let _ = std::fs::remove_file(path);
-        }
+        let left = if is_left { "its socket is left" } else { "nothing is left" };
+        let scheme = place.endpoint.scheme();
+        closeness.tell(&format!("two clients of {scheme}, whose server is killed each time, and {left}"));
+        place.clear();
     }
+}
+
+/// A program that kills would take milliseconds to begin.
+fn kill_at_once(pid: u32) {
+    // SAFETY: it takes numbers.
+    let killed = unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+    assert_eq!(killed, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The server is killed at the very moment at which two clients come: each has its answer of that one, or of the one that
+/// takes its place, which one of them has started.
+#[test]
+fn of_two_clients_one_starts_the_server_anew_that_is_killed_meanwhile() {
+    let rounds = (ROUNDS * times()).div_ceil(2);
+    let _watchdog = watchdog(60 + 10 * rounds as u64);
+    let place = Place::at(fresh("unix"));
+    let mut contenders = [Contender::new(&place), Contender::new(&place)];
+    let mut meeting = Meeting::new(&place);
+    let (mut closeness, mut found_alive, mut victim) = (Closeness::default(), 0, 0);
+    while closeness.goes_on(rounds) {
+        // The last one may still be about to die.
+        until("there is another server", || {
+            let Answer::Asked(pid) = contenders[0].do_now("insist") else { panic!("nobody has started one") };
+            std::mem::replace(&mut victim, pid) != pid
+        });
+        let before = place.servers();
+        let later = a_moment();
+        let [one, other] = &mut contenders;
+        let (apart, answers) = at_one_moment(&mut meeting, [one, other], "insist", || {
+            thread::sleep(later);
+            kill_at_once(victim);
+        });
+        closeness.0.push(apart);
+        let asked = answers.each_ref().map(|answer| match answer {
+            Answer::Asked(pid) => *pid,
+            _ => panic!("{answers:?}"),
+        });
+        let others: Vec<u32> = asked.into_iter().filter(|pid| *pid != victim).collect();
+        found_alive += 2 - others.len();
+        let round = closeness.0.len();
+        assert!(!place.had_two() && others.iter().all(|pid| *pid == others[0]), "round {round}: {asked:?}");
+        assert_eq!(place.servers() - before, usize::from(!others.is_empty()), "round {round}: {asked:?}");
+    }
+    if let Answer::Asked(last) = contenders[0].do_now("insist") {
+        kill(last);
+    }
+    closeness.tell(&format!("two clients whose server is killed meanwhile, {found_alive} times found alive"));
+    place.clear();
 }

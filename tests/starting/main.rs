@@ -9,6 +9,8 @@ mod contest;
 mod crowd;
 mod failures;
 mod leaving;
+#[cfg(unix)]
+mod meeting;
 mod one_at_a_time;
 mod program;
 mod takeover;

@@ -85,6 +85,14 @@ impl Place {
         self.folder.join("two").exists()
     }
 
+    /// Removes what a server that was killed has left there.
+    #[cfg(unix)]
+    pub(crate) fn clear(&self) {
+        if let Endpoint::Unix(path) = &self.endpoint {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
