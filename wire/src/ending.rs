@@ -320,6 +320,7 @@ mod tests {
     /// what is over stays over; and nobody waits for ever who hears that everything is said, and then of
     /// the peer's end or of the time.
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn every_order_of_facts_comes_to_an_end() {
         const DEPTH: u32 = 6;
         for way in WAYS {

@@ -161,6 +161,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri ends where there is no memory")]
     fn what_is_not_there_is_an_error() {
         let mut bytes = vec![1; 10];
         assert_eq!(reserve(&mut bytes, usize::MAX / 2), Err(NoMemory));

@@ -511,6 +511,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn what_has_left_is_moved_away_once_it_is_much() {
         let much = 64 << 10;
         for (count, sent_later) in [(much, much), (much + 1, 0)] {

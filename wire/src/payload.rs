@@ -214,6 +214,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn little_of_much_is_copied_and_too_much_is_not_kept() {
         let home = Home::default();
         let payload = home.payload(Vec::from_iter([0; 4 * LARGE]), 16..LARGE);

@@ -298,6 +298,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn every_random_number_gives_a_pause_between_half_and_all() {
         for random in (0..=u32::MAX).step_by(0x0101_0101) {
             for failed in 1..100 {
@@ -421,6 +422,7 @@ mod tests {
     /// Every order of what can happen, told by whoever may tell it: nobody is left without a turn, and there is
     /// never more than one attempt.
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn every_order_has_one_attempt_at_most() {
         const DEPTH: u32 = 7;
         const DEEDS: u32 = 6;

@@ -218,6 +218,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn a_window_moves_on_and_some_stay() {
         let mut twice = Twice::default();
         for id in (u32::MAX - 500..=u32::MAX).chain(1..500) {

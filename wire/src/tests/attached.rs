@@ -94,6 +94,7 @@ fn back(connection: &mut Connection, event: Event<'_>) {
 proptest! {
     /// PROTOCOL F24, F25
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn each_frame_has_its_own_however_the_stream_is_cut(
         counts in proptest::collection::vec((0..17u8, 0..60usize), 1..30),
         cuts in proptest::collection::vec(1..90usize, 1..9),
@@ -193,6 +194,7 @@ fn what_goes_with_a_large_reply_goes_with_its_first_byte() {
 
 /// A frame for which there is no memory can't say what belongs to it, and what comes next must not get that.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn without_memory_nobody_gets_what_another_frame_had() {
     let mut side = open();
     let mut frame =

@@ -10,6 +10,7 @@ use crate::hello::Allowance;
 use crate::rc::ResultCode;
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_large_frame_byte_by_byte_is_not_copied_over_and_over() {
     let mut side = Side::open_responder(defaults());
     side.connection.flow_mut().reclaim();
@@ -29,6 +30,7 @@ fn a_large_frame_byte_by_byte_is_not_copied_over_and_over() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_header_alone_reserves_nothing() {
     let call = request(1, 1, &vec![0; 16 << 20]);
     for large in [usize::MAX, 1] {
@@ -49,6 +51,7 @@ fn a_header_alone_reserves_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_waited_behind_a_budget_gives_its_memory_back() {
     let mut side = Side::open_responder(settings(|settings| settings.limits.max_in_flight = u32::MAX));
     side.connection.flow_mut().reclaim();
@@ -131,6 +134,7 @@ fn output_that_is_thrown_away_is_no_longer_in_flight() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_giant_outbox_that_leaves_in_drops_is_compacted_in_between() {
     let mut side = Side::open_responder(defaults());
     side.answers = Answers::Later;
@@ -172,6 +176,7 @@ fn a_reply_under_construction_survives_what_left_before_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn tiny_frames_in_floods_are_handled_once_each() {
     let mut side = Side::open_responder(defaults());
     side.budget = 100;

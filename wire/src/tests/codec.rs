@@ -72,6 +72,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn initiator_hellos(ours in hellos()) {
         let mut bytes = vec![0xEE];
         ours.encode(None, &mut bytes);
@@ -81,6 +82,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn responder_hellos(ours in hellos(), answer in answers()) {
         let mut bytes = Vec::new();
         ours.encode(Some(&answer), &mut bytes);

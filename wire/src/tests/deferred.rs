@@ -199,6 +199,7 @@ fn orders(acts: &mut [Act], fixed: usize, each: &mut impl FnMut(&[Act])) {
 
 /// PROTOCOL K2, T1, T2, T3
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn one_deferred_call_ends_once_in_every_order() {
     let mut acts =
         [Act::Reply(0), Act::Cancel(0), Act::Pass(0), Act::PeersGoodbye, Act::OurGoodbye, Act::EndOfInput];
@@ -210,6 +211,7 @@ fn one_deferred_call_ends_once_in_every_order() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn two_deferred_calls_end_once_each_in_every_order() {
     let calls = [Act::Reply(0), Act::Reply(1), Act::Cancel(0), Act::Cancel(1)];
     let rest = [
@@ -339,6 +341,7 @@ fn replies_that_are_not_read_end_the_connection() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_can_not_be_kept_is_answered_busy() {
     with_at_most(0, || {
         let mut side = Side::open_responder(settings(|settings| settings.limits.max_in_flight = u32::MAX));

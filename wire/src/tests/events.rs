@@ -211,6 +211,7 @@ fn behind_a_goodbye_nothing_is_published() {
 
 /// Either side may subscribe.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_pair_tells_each_other() {
     for piece in [1, 7, 1000] {
         let mut pair = Pair::open(piece);
@@ -235,6 +236,7 @@ fn a_pair_tells_each_other() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_reader_that_sleeps_misses_what_the_next_event_says() {
     let mut pair = Pair::new(defaults(), narrow());
     pair.run();

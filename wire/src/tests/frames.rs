@@ -146,6 +146,7 @@ fn notifies_get_no_answer() {
 
 /// PROTOCOL P1, P2
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn pings_are_answered_one_pong_at_a_time() {
     let mut side = open();
     let pong = |id| Frame { kind: Kind::Pong as u8, flags: 0, msg_type: 0, id, rc: 0, payload: vec![] };

@@ -25,6 +25,7 @@ fn taken_in_pieces(side: &mut Side, piece: usize) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn payloads_of_every_size_go_back_as_they_came() {
     for (piece, taken) in [(100_003, 1_000_003), (262_144, 212_992), (usize::MAX, usize::MAX)] {
         let mut side = Side::responder(defaults());
@@ -52,6 +53,7 @@ fn reply(id: u32, msg_type: u16, payload: &[u8]) -> Vec<u8> {
 
 /// The reply is the frame's memory, and the next large frame is read into it at once, whatever has come of that.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn an_echo_is_not_copied_and_its_memory_is_there_for_the_next() {
     let mut side = Side::open_responder(defaults());
     let frame = request(1, 4, &payload(1 << 20));
@@ -77,6 +79,7 @@ fn an_echo_is_not_copied_and_its_memory_is_there_for_the_next() {
 
 /// Whatever it is: what was kept stays there for the next.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn behind_a_large_frame_the_next_one_begins_in_its_memory() {
     let mut side = Side::open_responder(defaults());
     let large = payload(1 << 20);
@@ -119,6 +122,7 @@ fn behind_a_large_frame_the_next_one_begins_in_its_memory() {
 
 /// Only with bytes that have come does a frame get memory that was not there before.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn without_kept_memory_a_frame_grows_as_it_comes() {
     let mut side = Side::open_responder(defaults());
     side.feed(&request(1, 4, &payload(16 << 20))[..100_000]);
@@ -149,6 +153,7 @@ fn answered(piece: usize, write: impl Fn(&mut crate::ReplyWriter<'_>, &[u8]) -> 
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_a_handler_makes_of_it_is_what_leaves() {
     let all = payload(300_000);
     let twice = answered(100_000, |writer, payload| {
@@ -182,6 +187,7 @@ fn what_a_handler_makes_of_it_is_what_leaves() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn one_that_is_withdrawn_or_given_up_leaves_nothing() {
     let mut side = Side::open_responder(defaults());
     let frame = request(1, 4, &payload(300_000));
@@ -205,6 +211,7 @@ fn one_that_is_withdrawn_or_given_up_leaves_nothing() {
 
 /// The header that is withdrawn begins where the payload stands that goes before it.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_reply_that_is_withdrawn_leaves_the_payload_before_it() {
     let mut side = Side::open_responder(defaults());
     feed_in_pieces(&mut side, &request(1, 4, &payload(300_001)), 200_000);
@@ -220,6 +227,7 @@ fn a_reply_that_is_withdrawn_leaves_the_payload_before_it() {
 /// All that stands before the payload has left, and was moved away: the outbox is not empty all the same, and its memory
 /// is nobody else's.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_payload_alone_keeps_its_outbox() {
     let mut side = Side::open_responder(settings(|settings| settings.limits.outbox_soft = 4 << 20));
     let small = payload(1 << 10);
@@ -238,6 +246,7 @@ fn a_payload_alone_keeps_its_outbox() {
 
 /// A reply for which there is no memory at all takes nothing along that goes before it.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_reply_that_is_lost_leaves_the_payload_before_it() {
     let mut side = Side::open_responder(defaults());
     feed_in_pieces(&mut side, &request(1, 4, &payload(300_001)), 200_000);
@@ -254,6 +263,7 @@ fn a_reply_that_is_lost_leaves_the_payload_before_it() {
 
 /// A client's outbox is one piece: its last words are taken as a whole, and nobody looks after memory that it keeps.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_a_client_gives_is_copied() {
     use crate::caller::{Caller, Came, Wake};
 

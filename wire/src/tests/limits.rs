@@ -77,6 +77,7 @@ fn a_soft_mark_of_replies_ends_a_turn() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn beyond_the_hard_mark_a_peer_is_given_up() {
     let requests: Vec<u8> = (1..=5).flat_map(|id| request(id, 1, b"1234")).collect();
     let mut side = open(|limits| limits.outbox_hard = 100);

@@ -41,6 +41,7 @@ fn is_busy(frame: &Frame, id: u32) {
 
 /// PROTOCOL X16
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_v1_request_that_can_not_be_kept_is_answered_busy() {
     for way in WAYS {
         with_at_most(MOST, || {
@@ -61,6 +62,7 @@ fn a_v1_request_that_can_not_be_kept_is_answered_busy() {
 
 /// What follows such a request in the same piece is not taken for its payload.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn requests_right_behind_a_lost_one_are_served() {
     for budget in [1, 2, usize::MAX] {
         with_at_most(MOST, || {
@@ -81,6 +83,7 @@ fn requests_right_behind_a_lost_one_are_served() {
 
 /// PROTOCOL C9
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_classic_request_that_can_not_be_kept_is_answered_busy() {
     for way in WAYS {
         for first in [&b""[..], &classic_request(4, b"first")] {
@@ -98,6 +101,7 @@ fn a_classic_request_that_can_not_be_kept_is_answered_busy() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_whole_struct_that_can_not_be_kept_is_answered_busy() {
     let size = MOST - 100;
     with_at_most(MOST, || {
@@ -113,6 +117,7 @@ fn a_whole_struct_that_can_not_be_kept_is_answered_busy() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_notify_that_can_not_be_kept_is_dropped() {
     with_at_most(MOST, || {
         let mut side = Side::open_responder(defaults());
@@ -124,6 +129,7 @@ fn a_notify_that_can_not_be_kept_is_dropped() {
 
 /// The rules for ids hold for requests that are lost as well.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_lost_request_counts_as_any_other() {
     with_at_most(MOST, || {
         let mut side =
@@ -140,6 +146,7 @@ fn a_lost_request_counts_as_any_other() {
 
 /// PROTOCOL C9, X16
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_reply_that_can_not_be_kept_becomes_busy() {
     with_at_most(MOST, || {
         let mut side = Side::responder(defaults());
@@ -154,6 +161,7 @@ fn a_reply_that_can_not_be_kept_becomes_busy() {
 /// When there is no memory left for a reply's header, nothing that follows could be told apart.
 /// PROTOCOL X13
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_peer_whose_replies_can_not_be_kept_is_given_up() {
     with_at_most(MOST, || {
         let mut side = Side::open_responder(settings(|settings| settings.limits.outbox_soft = 64 << 20));
@@ -174,6 +182,7 @@ fn a_peer_whose_replies_can_not_be_kept_is_given_up() {
 
 /// PROTOCOL X11
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn requests_that_can_not_wait_end_their_connection() {
     with_at_most(MOST, || {
         let mut side = Side::responder(settings(|settings| settings.limits.outbox_soft = 10));
@@ -200,6 +209,7 @@ fn is_goodbye(frame: &Frame, text: &str) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_reply_that_the_client_can_not_keep_fails_that_call_only() {
     for way in WAYS {
         with_at_most(MOST, || {
@@ -222,6 +232,7 @@ fn a_reply_that_the_client_can_not_keep_fails_that_call_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_request_that_the_client_can_not_keep_is_an_error() {
     with_at_most(MOST, || {
         let mut side = Side::open_initiator(defaults());
@@ -270,6 +281,7 @@ fn who_is_shed_is_told_so_and_holds_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_stream_without_frames_ends_when_it_can_not_be_kept() {
     let now = Instant::now();
     with_at_most(MOST, || {

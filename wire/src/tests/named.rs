@@ -158,6 +158,7 @@ fn carry(
 
 /// PROTOCOL F30, F31, F32, F33
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_a_frame_names_is_fetched_and_kept_for_so_long() {
     let (ours, theirs) = (Table::default(), Table::default());
     let now = Instant::now();

@@ -350,6 +350,7 @@ fn pairs<T: Copy>(of: &[T]) -> Vec<[T; 2]> {
 
 /// PROTOCOL K2
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn one_call_and_all_that_can_happen_to_it() {
     for asker in 0..2 {
         let call: Vec<Act> = CALLS.iter().map(|act| act(0)).collect();
@@ -366,6 +367,7 @@ fn one_call_and_all_that_can_happen_to_it() {
 
 /// PROTOCOL K2
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn one_call_and_words_that_cross() {
     for asker in 0..2 {
         for [first, second] in pairs(&CALLS) {
@@ -379,6 +381,7 @@ fn one_call_and_words_that_cross() {
 
 /// PROTOCOL K2
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn two_calls_with_two_things_each() {
     for askers in [[0, 0], [0, 1], [1, 1]] {
         for [a, b] in pairs(&CALLS) {
@@ -393,6 +396,7 @@ fn two_calls_with_two_things_each() {
 
 /// PROTOCOL K2
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn three_calls_with_one_thing_each() {
     for askers in [[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 1, 1]] {
         for when in [Wires::AtOnce, Wires::Slow] {
@@ -413,6 +417,7 @@ fn three_calls_with_one_thing_each() {
 ///
 /// PROTOCOL K2
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn three_calls_with_one_thing_each_and_two_ends() {
     for askers in [[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 1, 1]] {
         for first in CALLS {

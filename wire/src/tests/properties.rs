@@ -125,6 +125,7 @@ fn caller(calls: &[(u16, bool)]) -> Side {
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn cuts_change_nothing(conversation in conversations(), cuts in cuts()) {
         let Conversation { classic, bytes } = conversation;
         let whole = play(responder(classic, usize::MAX), &bytes, &[usize::MAX]);
@@ -134,6 +135,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn cuts_change_nothing_for_a_caller_either(
         calls in vec((any::<u16>(), any::<bool>()), 1..20),
         order in any::<u64>(),
@@ -160,6 +162,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn every_request_gets_one_reply(
         calls in vec((any::<u16>(), payloads(), 0..5u8), 1..40),
         order in vec(any::<Index>(), 40),
@@ -188,6 +191,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn every_classic_request_gets_one_reply_in_order(
         calls in vec((any::<i32>(), vec(any::<u8>(), 0..20), 0..5u8), 1..40),
         fixed in any::<bool>(),
@@ -215,12 +219,14 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn garbage_waits_or_ends(garbage in garbage(), reads in vec(0..100usize, 1..20)) {
         let mut side = Side::responder(settings(small));
         torment(&mut side, &garbage, &reads)?;
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn garbage_to_a_caller_waits_or_ends(garbage in garbage(), reads in vec(0..100usize, 1..20), classic: bool) {
         let mut side = match classic {
             true => Side::classic_initiator(settings(small)),

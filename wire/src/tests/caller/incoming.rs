@@ -67,6 +67,7 @@ fn requests_wait_in_order_and_are_answered_in_any() {
 
 /// However long this client takes to look: what was given up makes room for the next request.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_the_server_has_given_up_is_not_kept() {
     let mut scene = serving();
     for id in 1..=100 {

@@ -71,6 +71,7 @@ impl Scene {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn its_owner_sends_it_and_others_follow() {
     let (mut scene, large) = (Scene::new(|_| {}, GENEROUS), payload());
     let seat = scene.lends(&large);
@@ -105,6 +106,7 @@ fn nothing_is_lent_that_can_not_be_sent_at_once() {
 
 /// At any point, its header included; and a reply to what the server asked leaves behind it, and counts as left then.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn what_its_owner_does_not_send_is_copied() {
     for first in [0, 10, HEADER_LEN, 100_000, HEADER_LEN + LENGTH - 1] {
         let (mut scene, large) = (serving(), payload());
@@ -128,6 +130,7 @@ fn what_its_owner_does_not_send_is_copied() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn without_memory_for_the_rest_the_connection_fails() {
     let (mut scene, large) = (Scene::new(|_| {}, GENEROUS), vec![7; 2 << 20]);
     let seat = scene.lends(&large);
@@ -140,6 +143,7 @@ fn without_memory_for_the_rest_the_connection_fails() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn at_the_end_nothing_more_is_sent() {
     let (mut scene, large) = (Scene::new(|_| {}, GENEROUS), payload());
     let seat = scene.lends(&large);
@@ -154,6 +158,7 @@ fn at_the_end_nothing_more_is_sent() {
 
 /// Who fails while somebody else sends can't say goodbye, since that would be taken for a piece of the payload.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_failure_meanwhile_says_nothing() {
     let (mut scene, large) = (Scene::new(|_| {}, GENEROUS), payload());
     let seat = scene.lends(&large);
@@ -167,6 +172,7 @@ fn a_failure_meanwhile_says_nothing() {
 
 /// The next large one is read into the same memory, from its first byte on.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn a_large_reply_lies_where_it_was_read_to() {
     let (mut scene, large) = (Scene::new(|_| {}, GENEROUS), payload());
     let seats = [(); 4].map(|()| Seat::Call(scene.call(b"").0));
@@ -191,6 +197,7 @@ fn a_large_reply_lies_where_it_was_read_to() {
 
 /// The memory of one that was dropped is there before the first byte of the next.
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn memory_that_comes_back_is_read_into_at_once() {
     let (mut scene, large) = (Scene::new(|_| {}, GENEROUS), payload());
     for id in 1..4 {

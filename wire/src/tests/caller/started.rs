@@ -346,6 +346,7 @@ fn play(layout: Layout, story: &[Happens]) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn every_story_of_three_started_calls_has_the_right_end() {
     for (layout, length) in [(Layout::V1, 6), (Layout::Classic, 6)] {
         let start = Model { layout, calls: vec![], is_left: false, is_over: false };

@@ -171,6 +171,7 @@ fn tell(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn every_story_of_three_calls_has_the_right_end() {
     let worlds: [(&dyn Fn() -> World, _, _); 3] = [
         (&|| World::new(Layout::V1), Layout::V1, 8),

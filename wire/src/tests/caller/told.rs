@@ -197,6 +197,7 @@ fn play(acts: &[Happens]) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long")]
 fn nobody_waits_for_one_that_is_not_polled() {
     use Happens::{Begin, Drop, End, Goodbye, Leave, Reply, Told, Turn};
     // The first of them is the one that has looked last.
