@@ -35,7 +35,8 @@
 //! | `signals.rs` | (for [`StopSignals`]) | how a process is asked to end |
 //! | `standard.rs` | `has_standard_input`, `has_standard_output` (feature `cli`) | whether the tool has its streams |
 //! | `text.rs` | [`encode_text`], [`decode_text`] | texts of the system as bytes |
-//! | `src/usage.rs` | `usage` (feature `cli`) | memory and descriptors of a child process, one file for all systems |
+//! | `src/usage.rs` | `usage`, `is_wine` (feature `cli`) | memory and descriptors of a child process, one file for all systems |
+//! | `src/counting.rs` | `CountingAllocator` (feature `cli`) | how much memory a program holds |
 //! | `mod.rs` | [`stream_schemes`], [`datagram_schemes`] | which endpoints this system has |
 //!
 //! `contract.rs` holds these signatures, and what threads may do with the types, as constants that each
@@ -107,6 +108,8 @@
 use std::time::Duration;
 
 mod attachment;
+#[cfg(feature = "cli")]
+mod counting;
 mod datagram;
 #[cfg(any(unix, windows))]
 mod deadline;
@@ -140,6 +143,8 @@ mod os;
 mod os;
 
 pub use attachment::{Carried, MAX_ATTACHMENTS};
+#[cfg(feature = "cli")]
+pub use counting::CountingAllocator;
 pub use datagram::{Received, SendBuffer};
 pub use endpoint::{CommandEndpoint, Endpoint, EndpointError, EndpointKind};
 pub use instance::{Claim, Holder};
@@ -164,7 +169,7 @@ pub use start::Busy;
 pub use stop::StopSignals;
 pub use tally::Tally;
 #[cfg(feature = "cli")]
-pub use usage::{Usage, usage};
+pub use usage::{Usage, is_wine, usage};
 
 /// How a server's end is opened; see [`Listener::bind`] and [`Datagrams::bind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
