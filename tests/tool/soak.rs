@@ -6,12 +6,13 @@ use crate::stage::{Started, eventually, signal};
 use crate::util::watchdog;
 
 /// What has to hold.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "server lives",
     "no panic",
     "replies right",
     "all served",
     "memory flat",
+    "resident flat",
     "descriptors bounded",
     "all let go",
     "latency p99",

@@ -183,7 +183,7 @@ fn help(args: &HelperArgs) -> Outcome<()> {
             Err(error) => lines += &format!("{error}\n"),
         }
     }
-    offspring::stop_with_input(&mut server)?;
+    offspring::stop_with_input(&mut server, || ())?;
     serve::announce(lines);
     server.run()?;
     Ok(())

@@ -29,6 +29,11 @@ use std::process::ExitCode;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use sidewire::{Access, Endpoint};
+use sidewire_platform::CountingAllocator;
+
+/// Knows how much memory this process holds, which `soak` wants to hear of its server.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// Lets two processes on one machine talk: host a small store, call servers, see it all at work.
 ///

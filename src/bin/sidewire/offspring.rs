@@ -1,6 +1,6 @@
 //! This program once more, in a process of its own, with another command: the servers of `demo` and `soak`.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,8 +76,18 @@ impl Offspring {
 
     /// The next line that it prints.
     pub(crate) fn line(&self, until: Instant) -> Outcome<String> {
-        let left = until.saturating_duration_since(Instant::now());
-        Ok(self.lines.recv_timeout(left).map_err(|_| "the helper process did not get ready")?)
+        Ok(self.printed(until).ok_or("the helper process did not get ready")?)
+    }
+
+    /// The line that it prints for one on its standard input; see [`stop_with_input`].
+    pub(crate) fn ask(&self, until: Instant) -> Outcome<String> {
+        let mut input = self.child.stdin.as_ref().ok_or("the helper process is about to end")?;
+        input.write_all(b"\n")?;
+        Ok(self.printed(until).ok_or("the helper process does not answer")?)
+    }
+
+    fn printed(&self, until: Instant) -> Option<String> {
+        self.lines.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
     }
 
     /// Its status, if it has ended.
@@ -122,11 +132,15 @@ fn read_lines(
     thread::Builder::new().spawn(move || lines.all(&mut each)).map(drop)
 }
 
-/// In the process: so that it never outlives its parent, however that ends.
-pub(crate) fn stop_with_input<S: 'static>(server: &mut Server<S>) -> sidewire::Result<()> {
+/// In the process: so that it never outlives its parent, however that ends. Until then it does this for each line that comes.
+pub(crate) fn stop_with_input<S: 'static>(
+    server: &mut Server<S>,
+    mut on_line: impl FnMut() + Send + 'static,
+) -> sidewire::Result<()> {
     let remote = server.remote()?;
     thread::spawn(move || {
-        let _ = io::copy(&mut Patient::new(io::stdin().lock()), &mut io::sink());
+        let lines = BufReader::new(Patient::new(io::stdin().lock())).split(b'\n');
+        lines.map_while(Result::ok).for_each(|_line| on_line());
         let _ = remote.stop();
     });
     Ok(())

@@ -5,16 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
-use sidewire_platform::Usage;
 
 use super::crowd::Tally;
-use super::invariants::{Course, Verdict, mib, ms};
+use super::invariants::{Course, Usage, Verdict, mib, ms};
 use super::ledger::Ledger;
 
 /// How it goes at a moment.
 pub(super) fn progress(at: Duration, ledger: &Ledger, tally: &Tally, usage: Usage) -> String {
     format!(
-        "{:>6.0} s  {} answers, {} wrong, {} failed{}  {} bad clients, {} open  {}  {} descriptors  p99 {}  longest {}\n",
+        "{:>6.0} s  {} answers, {} wrong, {} failed{}  {} bad clients, {} open  {} of {}  {} descriptors  p99 {}  longest {}\n",
         at.as_secs_f64(),
         ledger.answered(),
         ledger.wrong,
@@ -22,7 +21,8 @@ pub(super) fn progress(at: Duration, ledger: &Ledger, tally: &Tally, usage: Usag
         lost(ledger),
         tally.total(),
         tally.open.load(Ordering::Relaxed),
-        mib(usage.memory),
+        mib(usage.allocated),
+        mib(usage.resident),
         usage.descriptors,
         ms(ledger.quantile(0.99)),
         ms(ledger.longest()),
@@ -90,7 +90,8 @@ impl Report<'_> {
                 known(after)
             )
         };
-        line("memory", row(|usage| mib(usage.memory)));
+        line("allocated", row(|usage| mib(usage.allocated)));
+        line("resident", row(|usage| mib(usage.resident)));
         line("descriptors", row(|usage| usage.descriptors.to_string()));
     }
 

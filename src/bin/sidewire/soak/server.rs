@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 use sidewire::{Access, Client, Endpoint, Listen, StopSignals};
-use sidewire_platform::Usage;
 
+use super::invariants::Usage;
+use crate::ALLOCATOR;
 use crate::offspring::{self, Offspring, Outcome, PATIENCE};
 use crate::output::{self, complain};
 use crate::store::STATISTICS;
@@ -19,7 +20,7 @@ pub(crate) struct ServerArgs {
     endpoint: Endpoint,
 }
 
-/// What the process runs: the store with its usual limits, until standard input ends. It can't be asked to stop: hellos that lie
+/// What the process runs: the store with its usual limits, until standard input ends; for each line there it says what it has allocated. It can't be asked to stop: hellos that lie
 /// ask for anything, in the end for that.
 pub(crate) fn run_server(args: &ServerArgs) -> ExitCode {
     match serve(&args.endpoint) {
@@ -46,7 +47,9 @@ fn serve(endpoint: &Endpoint) -> sidewire::Result<()> {
             return Ok(());
         }
     }
-    offspring::stop_with_input(&mut server)?;
+    offspring::stop_with_input(&mut server, || {
+        output::print(format!("{}\n", ALLOCATOR.allocated()).as_bytes());
+    })?;
     server.run()
 }
 
@@ -68,8 +71,11 @@ impl Server {
         Ok(Server { process, endpoint, client })
     }
 
-    pub(super) fn usage(&self) -> std::io::Result<Usage> {
-        sidewire_platform::usage(self.process.child())
+    /// What it holds. It says itself what it has allocated, beside its endpoint, where datagrams may get lost.
+    pub(super) fn usage(&self) -> Outcome<Usage> {
+        let allocated = self.process.ask(Instant::now() + PATIENCE)?.parse()?;
+        let held = sidewire_platform::usage(self.process.child())?;
+        Ok(Usage { allocated, resident: held.memory, descriptors: held.descriptors })
     }
 
     pub(super) fn pid(&self) -> u32 {
