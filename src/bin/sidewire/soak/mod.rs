@@ -53,7 +53,7 @@ pub(crate) use server::{ServerArgs, run_server};
 ///   resident flat        the same of the memory that it has from the system; under Wine, whose heap keeps much
 ///                        more than it has given out, 3 times as much, and 16 MiB
 ///   descriptors bounded  no more than 4 for each client that may be connected, and 64, over those at first;
-///                        over datagrams nobody is connected
+///                        over datagrams nobody is connected. Wine counts none
 ///   all let go           30 s after the last client, at most 8 descriptors more than before the first, 4 MiB
 ///                        more allocated, and no connection but that which asks
 ///   latency p99          see --p99
