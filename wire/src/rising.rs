@@ -241,6 +241,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes too long")]
     fn one_that_stays_costs_no_larger_table() {
         let mut rising = Rising::default();
         rising.insert(1, ());
