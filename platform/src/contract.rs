@@ -142,6 +142,9 @@ const _: () = {
         super::AsyncChannel::poll_send;
     const _: fn(&super::AsyncChannel) = super::AsyncChannel::shutdown;
     const _: fn(&super::AsyncChannel) = super::AsyncChannel::hang_up;
+    is_shared::<super::AsyncPoll>();
+    const _: fn(&super::Poll) -> io::Result<super::AsyncPoll> = super::AsyncPoll::of;
+    const _: fn(&super::AsyncPoll, &mut Context<'_>) -> Poll<io::Result<()>> = super::AsyncPoll::poll_ready;
 };
 
 const _: fn() -> io::Result<()> = Executable::can_be_told;

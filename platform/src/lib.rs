@@ -29,6 +29,7 @@
 //! | `instance.rs` | [`InstanceLock`], [`allow_foreground`] | who is the one instance of an app |
 //! | `names.rs` | [`local_endpoints`] | endpoint names to system addresses, and which names there are |
 //! | `poll.rs` | [`Poll`], [`Registry`], [`Events`], [`Event`], [`Waker`], [`PollDescriptor`] | what a loop waits with (on Unix mio's), and that as a descriptor for other loops |
+//! | `async_poll.rs` | `AsyncPoll` (feature `tokio`) | the same for tasks of a Tokio runtime |
 //! | `private.rs` | [`create_private_file`], [`read_private_file`] | files for secrets |
 //! | `process.rs` | [`Reserve`], [`descriptor_limit`], [`raise_descriptor_limit`], [`is_descriptor_limit`], [`standard_error`] | descriptors |
 //! | `recording.rs` | [`Recording`], [`recordings`] | a ring of records that outlives its process |
@@ -150,7 +151,7 @@ pub use endpoint::{CommandEndpoint, Endpoint, EndpointError, EndpointKind};
 pub use instance::{Claim, Holder};
 pub use manager::Notice;
 #[cfg(feature = "tokio")]
-pub use os::AsyncChannel;
+pub use os::{AsyncChannel, AsyncPoll};
 pub use os::{
     Attachment, Channel, ChildProcess, DatagramChannel, Datagrams, Event, Events, Executable,
     ExpectedProcess, ForeignProcess, InstanceLock, Listener, Owned, ParentChannel, PeerProcess, Poll,

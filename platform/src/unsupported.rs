@@ -693,6 +693,22 @@ impl PollDescriptor {
     }
 }
 
+/// A poll that a task waits for.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub enum AsyncPoll {}
+
+#[cfg(feature = "tokio")]
+#[allow(missing_docs, clippy::missing_errors_doc)] // See unix/async_poll.rs.
+impl AsyncPoll {
+    pub fn of(_poll: &Poll) -> io::Result<AsyncPoll> {
+        unsupported()
+    }
+    pub fn poll_ready(&self, _task: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        match *self {}
+    }
+}
+
 /// The right to be the one instance of an app.
 #[derive(Debug)]
 pub enum InstanceLock {}

@@ -51,6 +51,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tokio")]
+use sidewire_platform::AsyncPoll;
 use sidewire_platform::{Look, PollDescriptor};
 
 use crate::counters::{Counters, Limit};
@@ -130,6 +132,12 @@ impl Reactor {
     /// What another loop may watch in place of all that is open here.
     pub(crate) fn descriptor(&self) -> io::Result<PollDescriptor> {
         self.system.descriptor()
+    }
+
+    /// The same for tasks of the runtime that this is called in.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn for_tasks(&self) -> io::Result<AsyncPoll> {
+        self.system.for_tasks()
     }
 }
 

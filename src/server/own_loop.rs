@@ -1,5 +1,7 @@
 //! A server in a loop that is not its own.
 
+#[cfg(feature = "tokio")]
+use std::future::poll_fn;
 use std::time::Duration;
 
 use sidewire_platform::PollDescriptor;
@@ -87,5 +89,65 @@ impl<S, T: Threads> Server<S, T> {
     pub fn poll_descriptor(&mut self) -> Result<PollDescriptor> {
         let descriptor = self.core.reactor()?.descriptor();
         descriptor.map_err(|error| Error::system("get a descriptor of the server's loop", error))
+    }
+
+    /// Serves in a task of a Tokio runtime, as [`run`](Server::run) does in a thread of its own: handlers and the tasks of a
+    /// runtime with one thread then hand things to each other without waking another thread. Handlers hold up that task's
+    /// thread. Dropped, it stops between two turns, and may be called again.
+    ///
+    /// ```
+    /// use sidewire::Server;
+    ///
+    /// # let name = format!("local:run-async-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    /// # runtime.block_on(async {
+    /// let mut server = Server::new(());
+    /// server.on(1, |(), request, reply| {
+    ///     reply.write(request.payload());
+    ///     Ok(())
+    /// });
+    /// let bound = server.listen(name)?;
+    /// let remote = server.remote()?;
+    /// # if cfg!(unix) {
+    /// let asking = tokio::spawn(async move {
+    ///     let client = sidewire::tokio::Client::connect(bound).await?;
+    ///     assert_eq!(client.call(1, "hello").await?.payload(), b"hello");
+    ///     remote.stop()
+    /// });
+    /// server.run_async().await?;
+    /// asking.await.expect("no panic")?;
+    /// # }
+    /// # Ok::<(), sidewire::Error>(())
+    /// # }).expect("it serves");
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Server::run); if there is no Tokio runtime here, or the system has no descriptors left;
+    /// [`is_unsupported`](Error::is_unsupported) where a loop has no descriptor.
+    ///
+    /// # Panics
+    /// If the runtime was built without I/O, or without time.
+    ///
+    /// # Platform-specific behavior
+    /// Windows: unsupported, before anything is served. There a server has a thread of its own: [`spawn`](Server::spawn).
+    #[cfg(feature = "tokio")]
+    pub async fn run_async(&mut self) -> Result<()> {
+        let ready = self.core.reactor()?.for_tasks();
+        let ready = ready.map_err(|error| Error::system("serve in a task", error))?;
+        let failed = |error| Error::system("wait for the server's loop", error);
+        while self.turn(Some(Duration::ZERO))? {
+            let readable = poll_fn(|task| ready.poll_ready(task));
+            match self.next_timeout() {
+                // Others get their turn, too.
+                Some(Duration::ZERO) => ::tokio::task::yield_now().await,
+                Some(timeout) => {
+                    // Whether or not it came to something: the next turn sees.
+                    ::tokio::time::timeout(timeout, readable).await.unwrap_or(Ok(())).map_err(failed)?;
+                }
+                None => readable.await.map_err(failed)?,
+            }
+        }
+        Ok(())
     }
 }

@@ -162,6 +162,125 @@ mod descriptor {
     }
 }
 
+/// In a task, whose runtime has one thread.
+#[cfg(all(unix, feature = "tokio"))]
+mod tasks {
+    use std::thread;
+    use std::time::Duration;
+
+    use sidewire::{Limits, Responder, Server};
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use crate::util::{Raw, all_streams, client, fresh, store_with, usual, watchdog};
+
+    const ECHO: u16 = 4;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().expect("a runtime")
+    }
+
+    /// Also what one turn leaves for the next, and from the first request to the word to stop.
+    #[test]
+    fn a_task_serves_until_it_is_stopped() {
+        let _watchdog = watchdog(60);
+        for endpoint in all_streams() {
+            let mut limits = Limits::default();
+            limits.turn_frames = 1;
+            let mut server = store_with(limits);
+            let bound = server.listen(usual(&endpoint)).expect("listen");
+            let remote = server.remote().expect("a remote");
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let clients = [client(&bound), client(&bound)];
+                    for _ in 0..3 {
+                        let calls: Vec<_> =
+                            (0..200).map(|n| clients[n % 2].start(ECHO, "x").expect("start")).collect();
+                        for call in calls {
+                            assert_eq!(call.wait().expect("a reply").payload(), b"x");
+                        }
+                    }
+                    remote.stop().expect("its loop lives");
+                });
+                runtime().block_on(server.run_async()).expect("it serves");
+            });
+        }
+    }
+
+    /// Other tasks get their turn, and what they say in the same thread wakes a loop that waits without end.
+    #[test]
+    fn another_task_answers_what_a_handler_has_deferred() {
+        let _watchdog = watchdog(60);
+        let mut server = Server::new(());
+        let (tell, mut asked) = unbounded_channel::<Responder>();
+        server.on(1, move |(), _request, reply| {
+            let _ = tell.send(reply.defer()?);
+            Ok(())
+        });
+        let bound = server.listen(usual(&fresh("local"))).expect("listen");
+        let remote = server.remote().expect("a remote");
+        let asking = thread::spawn(move || {
+            let client = client(&bound);
+            for _ in 0..100 {
+                assert_eq!(client.call(1, "").expect("a reply").payload(), b"later");
+            }
+            remote.stop().expect("its loop lives");
+        });
+        runtime().block_on(async {
+            tokio::spawn(async move {
+                while let Some(responder) = asked.recv().await {
+                    responder.reply("later");
+                }
+            });
+            server.run_async().await.expect("it serves");
+        });
+        asking.join().expect("no panic");
+    }
+
+    /// Nothing comes any more, and the task sleeps until the limit has passed. Dropped meanwhile, and called again, it goes on.
+    #[test]
+    fn a_task_keeps_time_limits() {
+        let _watchdog = watchdog(60);
+        let mut limits = Limits::default();
+        limits.listener.connection.idle_timeout = Some(Duration::from_millis(200));
+        let mut server = store_with(limits);
+        let bound = server.listen(usual(&fresh("local"))).expect("listen");
+        let remote = server.remote().expect("a remote");
+        let asking = thread::spawn(move || {
+            let raw = Raw::connect(&bound);
+            raw.send_classic(i32::from(ECHO), b"x");
+            raw.receive_classic();
+            raw.receive_to_end_or_reset(); // Whichever: it is the end.
+            remote.stop().expect("its loop lives");
+        });
+        runtime().block_on(async {
+            for _ in 0..3 {
+                let _ = tokio::time::timeout(Duration::from_millis(5), server.run_async()).await;
+            }
+            server.run_async().await.expect("it serves");
+        });
+        asking.join().expect("no panic");
+    }
+}
+
+/// Before anything is served.
+#[cfg(feature = "tokio")]
+#[test]
+fn where_a_task_can_not_serve_it_is_said() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut server = Server::new(());
+    let remote = server.remote().expect("a remote");
+    remote.stop().expect("its loop lives");
+    let served = runtime.block_on(server.run_async());
+    assert_eq!(served.is_err_and(|error| error.is_unsupported()), cfg!(not(unix)));
+    if cfg!(unix) {
+        let mut served = std::pin::pin!(server.run_async());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let nowhere = served.as_mut().poll(&mut context);
+        assert!(matches!(nowhere, std::task::Poll::Ready(Err(_))), "there is no runtime");
+    }
+}
+
 #[test]
 fn where_there_is_no_descriptor_it_is_said() {
     let mut server = Server::new(());

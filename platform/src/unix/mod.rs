@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tokio")]
 mod async_channel;
+#[cfg(feature = "tokio")]
+mod async_poll;
 mod attachment;
 mod bound;
 mod channel;
@@ -50,6 +52,8 @@ mod timeout;
 
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
+#[cfg(feature = "tokio")]
+pub use async_poll::AsyncPoll;
 pub use attachment::{Attachment, PeerProcess, carries_attachments};
 pub use channel::Channel;
 pub use child::ChildProcess;

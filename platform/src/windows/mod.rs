@@ -55,6 +55,8 @@
 
 #[cfg(feature = "tokio")]
 mod async_channel;
+#[cfg(feature = "tokio")]
+mod async_poll;
 mod attachment;
 mod channel;
 mod child;
@@ -109,6 +111,8 @@ mod wait;
 
 #[cfg(feature = "tokio")]
 pub use async_channel::AsyncChannel;
+#[cfg(feature = "tokio")]
+pub use async_poll::AsyncPoll;
 pub use attachment::{Attachment, PeerProcess, carries_attachments, close_aside};
 pub use channel::Channel;
 pub use child::ChildProcess;

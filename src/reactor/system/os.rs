@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
+#[cfg(feature = "tokio")]
+use sidewire_platform::AsyncPoll;
 use sidewire_platform::{
     Address, Attachment, Busy, Carried, Datagrams, Endpoint, Events, Listener, Peer, Poll, PollDescriptor,
     Received, Reserve, SendBuffer, StartLock, Stream, User,
@@ -25,6 +27,11 @@ impl Os {
 
     pub(crate) fn descriptor(&self) -> io::Result<PollDescriptor> {
         PollDescriptor::of(&self.poll)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn for_tasks(&self) -> io::Result<AsyncPoll> {
+        AsyncPoll::of(&self.poll)
     }
 }
 
