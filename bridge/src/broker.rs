@@ -6,9 +6,10 @@ use async_nats::client::PublishErrorKind;
 use async_nats::client::traits::Publisher;
 use async_nats::connection::State;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, Event, Subscriber};
+use async_nats::{Client, Event, ServerError, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use sidewire_platform::Tally;
 use tokio::sync::watch;
 
 use crate::Result;
@@ -29,13 +30,16 @@ const SETTLE: Duration = Duration::from_secs(1);
 const SETTLE_TRIES: u32 = 2;
 
 /// What became of the connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct News {
     /// How often it was made.
     pub(crate) connected: u64,
-    /// It is not made again: the broker does not want us.
-    pub(crate) is_closed: bool,
+    /// Why it is of no more use.
+    end: Option<String>,
 }
+
+/// How the broker's words begin that we do not hear what we have to. The first one names the subject.
+const UNHEARD: [&str; 2] = ["Permissions Violation for Subscription to ", "maximum subscriptions exceeded"];
 
 /// Why something was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +60,9 @@ impl Broker {
     pub(crate) async fn connect(options: &BrokerOptions) -> Result<Broker> {
         let name = options.name();
         let (told, news) = watch::channel(News::default());
-        let place = name.clone();
+        let (place, often) = (name.clone(), Often::default());
         let connect = options.options().await?.event_callback(move |event| {
-            tell(&told, &place, &event);
+            tell(&told, &place, &event, &often);
             std::future::ready(())
         });
         let client = connect.connect(options.urls()).await;
@@ -75,13 +79,13 @@ impl Broker {
         self.news.clone()
     }
 
-    /// Until the connection has ended for good.
+    /// Until the connection is of no more use: it has ended for good, or we lack the right to hear what we have to.
     pub(crate) async fn closed(&self) -> String {
         let mut news = self.news();
-        if news.wait_for(|news| news.is_closed).await.is_err() {
-            std::future::pending::<()>().await;
+        match news.wait_for(|news| news.end.is_some()).await {
+            Ok(news) => format!("{}: {}", self.name, news.end.as_deref().unwrap_or_default()),
+            Err(_) => std::future::pending().await,
         }
-        format!("{}: the connection has ended, and can't be made again", self.name)
     }
 
     /// Puts a message into the client's queue, if there is a connection, and room.
@@ -117,7 +121,7 @@ impl Broker {
     /// `nats sub '>'` does, there is nothing that nobody has: then the time that was waited has to do.
     ///
     /// # Errors
-    /// The connection has ended for good.
+    /// The connection has ended for good, or one of those subscriptions was refused.
     pub(crate) async fn settle(&self, heard: &mut Subscriber, reply: &str, nobody: &str) -> Result<()> {
         let mut silent = 0;
         while silent < SETTLE_TRIES {
@@ -125,19 +129,27 @@ impl Broker {
             question.reply = Some(reply.into());
             let is_asked = self.send_now(question).is_ok();
             match tokio::time::timeout(SETTLE, heard.next()).await {
-                Ok(Some(_)) => return Ok(()),
+                Ok(Some(_)) => return self.check_rights().await,
                 Ok(None) => return Err(format!("{}: the connection has ended", self.name)),
                 // A broker that is away is waited for.
                 Err(_) if is_asked && self.is_connected() => silent += 1,
                 Err(_) => {}
             }
         }
+        self.check_rights().await?;
         log::warn!(
             "{}: the broker does not say that nobody has {nobody}: either somebody hears everything there, and where nobody serves an \
-             app callers wait as long as for silence, or we lack the right to ask or to hear",
+             app callers wait as long as for silence, or we lack the right to ask",
             self.name
         );
         Ok(())
+    }
+
+    /// Behind an answer of the broker, which has said before what we may not hear.
+    async fn check_rights(&self) -> Result<()> {
+        // The client tells of that in a task of its own, which was woken before we were.
+        tokio::task::yield_now().await;
+        self.closed().now_or_never().map_or(Ok(()), Err)
     }
 
     /// Subscribes, and sends that.
@@ -168,7 +180,14 @@ pub(crate) fn message(subject: &str, headers: Headers, payload: impl Into<Bytes>
     }
 }
 
-fn tell(told: &watch::Sender<News>, name: &str, event: &Event) {
+/// What those on the broker can cause as often as they like.
+#[derive(Debug, Default)]
+struct Often {
+    lost: Tally,
+    refused: Tally,
+}
+
+fn tell(told: &watch::Sender<News>, name: &str, event: &Event, often: &Often) {
     match event {
         Event::Connected => {
             told.send_modify(|news| news.connected += 1);
@@ -179,15 +198,31 @@ fn tell(told: &watch::Sender<News>, name: &str, event: &Event) {
         Event::Disconnected => {
             log::warn!("{name}: the connection is lost; calls are refused until it is there again")
         }
-        Event::Closed => {
-            told.send_modify(|news| news.is_closed = true);
-        }
+        Event::Closed => end(told, "the connection has ended, and can't be made again".into()),
         Event::SlowConsumer(_) => {
-            log::warn!("{name}: messages came faster than they were taken, some are lost")
+            if let Some(count) = often.lost.next_worth_telling() {
+                log::warn!("{name}: messages came faster than they were taken, {count} are lost so far");
+            }
         }
-        Event::ServerError(error) => log::warn!("{name}: the broker says: {error}"),
+        Event::ServerError(ServerError::Other(word))
+            if UNHEARD.iter().any(|begin| word.starts_with(begin)) =>
+        {
+            end(told, format!("the broker says: {word}"));
+        }
+        Event::ServerError(error) => {
+            if let Some(count) = often.refused.next_worth_telling() {
+                log::warn!("{name}: the broker says: {error} ({count} such words so far)");
+            }
+        }
         // One for each try to connect.
         Event::ClientError(error) => log::debug!("{name}: {error}"),
         Event::LameDuckMode | Event::Draining => log::info!("{name}: {event}"),
     }
+}
+
+/// The first reason counts.
+fn end(told: &watch::Sender<News>, why: String) {
+    told.send_modify(|news| {
+        news.end.get_or_insert(why);
+    });
 }

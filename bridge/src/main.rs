@@ -65,8 +65,12 @@ fn run(command: Command) -> Result<()> {
         asked.send_replace(true);
     })
     .map_err(|error| error.to_string())?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build();
+    // One thread: a call goes from one task to the next several times, and each time another thread would have to wake up.
+    let mut runtime = match command {
+        Command::Serve(_) | Command::Connect(_) => tokio::runtime::Builder::new_current_thread(),
+        Command::Bench(_) => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
     let result = runtime.block_on(async {
         match command {

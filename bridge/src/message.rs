@@ -33,6 +33,15 @@ pub(crate) const INSTANCE: &str = "Sw-Instance";
 pub(crate) const FIRST_SIGN: Duration = Duration::from_millis(50);
 pub(crate) const SIGN: Duration = Duration::from_secs(2);
 
+/// What a part of a reply spends of its call's credit, at least: what it takes to keep track of one, however small it is.
+/// Parts that are sent ahead so are no more than whoever waits for them has room for.
+const LEAST_COST: u32 = 256;
+
+/// What a part of so many bytes spends of its call's credit.
+pub(crate) fn cost(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX).max(LEAST_COST)
+}
+
 /// The subjects of one app.
 #[derive(Clone, Debug)]
 pub(crate) struct Subjects {
@@ -252,6 +261,12 @@ mod tests {
         {
             assert_eq!(Word::parse(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn small_parts_cost_what_keeping_track_of_them_does() {
+        let parts = [(0, 256), (1, 256), (256, 256), (257, 257), (10_000, 10_000), (usize::MAX, u32::MAX)];
+        parts.into_iter().for_each(|(length, spent)| assert_eq!(cost(length), spent, "{length}"));
     }
 
     #[test]

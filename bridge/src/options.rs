@@ -50,9 +50,9 @@ pub(crate) struct BrokerOptions {
 const PING: Duration = Duration::from_secs(5);
 /// Commands that wait for the connection. A call takes one, so more than calls may be open.
 const WAITING_COMMANDS: usize = 4096;
-/// Messages of one subscription that wait to be looked at, which takes microseconds. Those beyond are dropped, counted
-/// and logged.
-const WAITING_MESSAGES: usize = 8192;
+/// Messages of one subscription that wait to be looked at, which whoever hears them does at once and to the last one. Those
+/// beyond are dropped, counted and logged. It is more than the client reads in one go (8 MiB), however small they are.
+const WAITING_MESSAGES: usize = 1 << 17;
 
 impl BrokerOptions {
     /// What is connected to, for people. No secret is in it.

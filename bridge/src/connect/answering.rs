@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use sidewire::{Cancellation, Failure, ReplyStream, Responder, ResultCode, Unsent};
 
+use crate::message::cost;
+
 /// Who waits.
 #[derive(Debug)]
 pub(super) enum Answering {
@@ -90,7 +92,7 @@ impl Backlog {
         while let Some(part) = self.parts.front() {
             match stream.try_send(part) {
                 Ok(()) => {
-                    taken += cost(part);
+                    taken += cost(part.len());
                     self.parts.pop_front();
                 }
                 Err(Unsent::Full) => return Handed::Slow(stream, taken),
@@ -105,9 +107,4 @@ impl Backlog {
             }
         }
     }
-}
-
-/// What a part spends of its call's credit.
-pub(super) fn cost(part: &[u8]) -> u32 {
-    u32::try_from(part.len()).unwrap_or(u32::MAX).max(1)
 }

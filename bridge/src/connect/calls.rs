@@ -9,10 +9,10 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use sidewire::{Failure, ReplyStream, ResultCode};
 
-use super::answering::{Answering, Backlog, Final, Handed, cost};
+use super::answering::{Answering, Backlog, Final, Handed};
 use crate::Result;
 use crate::broker::{self, Broker};
-use crate::message::{Headers, Malformed, PART, RC, Subjects, TAKEN, TEXT, Told, Word, is_line};
+use crate::message::{Headers, Malformed, PART, RC, Subjects, TAKEN, TEXT, Told, Word, cost, is_line};
 
 /// What all open calls may be together, and how long nothing may be heard of one.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +203,7 @@ impl Calls {
             }
             News::Part(_, part) => {
                 call.next_part = call.next_part.wrapping_add(1);
-                call.credit -= i64::from(cost(&part));
+                call.credit -= i64::from(cost(part.len()));
                 call.backlog.push(part);
                 self.hand_on(open, id);
             }

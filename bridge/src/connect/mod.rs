@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire::{Access, App, DESCRIPTION, Endpoint, EndpointKind, Listen, Running, Server, Token, WhenSlow};
+use sidewire::{Access, App, DESCRIPTION, Endpoint, EndpointKind, Listen, Server, Token, WhenSlow};
+use tokio::task::unconstrained;
 
 use crate::broker::Broker;
 use crate::message::Subjects;
@@ -74,24 +75,31 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
         why = broker.closed() => return Err(why),
     }
     let relay = Relay::new(broker.clone(), subjects, Arc::clone(&calls), args.broker.app.clone());
-    let running = serve(&args, Arc::new(relay))?;
+    let mut server = listen(&args, Arc::new(relay))?;
+    let remote = server.remote().map_err(|error| error.to_string())?;
+    // All that has come is taken before more is read.
     let tasks = [
-        tokio::spawn(Arc::clone(&calls).take_replies(replies)),
+        tokio::spawn(unconstrained(Arc::clone(&calls).take_replies(replies))),
+        tokio::spawn(unconstrained(events::pass_on(news, remote.clone()))),
         tokio::spawn(Arc::clone(&calls).watch_for_silence()),
-        tokio::spawn(events::pass_on(news, running.remote())),
     ];
+    let mut serving = std::pin::pin!(serve(server));
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
         why = broker.closed() => Err(why),
-        () = until_stopped(&running) => Err(format!("{}: the local server has ended", args.endpoint)),
+        why = &mut serving => return Err(format!("{}: {}", args.endpoint, why.err().unwrap_or_default())),
     };
-    end(running, &broker).await;
+    // What was asked is answered, as far as that goes; then nobody hears from us any more.
+    if remote.stop_within(GRACE).is_ok() {
+        let _ = serving.await;
+    }
+    let _ = tokio::time::timeout(GRACE, broker.client.flush()).await;
     tasks.iter().for_each(|task| task.abort());
     ended
 }
 
 /// The local server.
-fn serve(args: &Args, relay: Arc<Relay>) -> Result<Running<()>> {
+fn listen(args: &Args, relay: Arc<Relay>) -> Result<Server<()>> {
     let failed = |error: sidewire::Error| error.to_string();
     let mut server = Server::builder(()).types(usize::from(DESCRIPTION) + 1);
     server = server.app(App::new(&args.broker.app, ""));
@@ -107,22 +115,20 @@ fn serve(args: &Args, relay: Arc<Relay>) -> Result<Running<()>> {
         (None, who) => listen.access(Access::from(who)),
     };
     let bound = server.listen(listen).map_err(failed)?;
-    let running = server.spawn().map_err(failed)?;
     say(&format!("listening {bound}"));
-    Ok(running)
+    Ok(server)
 }
 
-/// Until its loop has ended by itself, which only a failure of the system does.
-async fn until_stopped(running: &Running<()>) {
-    let remote = running.remote();
-    while remote.with(|()| ()).is_ok() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+/// Serves until it is stopped: in this thread, so that a call does not have to wake another one on its way out and on its way
+/// back, or where loops have no descriptor in one of its own.
+async fn serve(mut server: Server<()>) -> Result<()> {
+    let served = match server.run_async().await {
+        Err(error) if error.is_unsupported() => tokio::task::spawn_blocking(move || server.run()).await,
+        served => Ok(served),
+    };
+    match served {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
-}
-
-/// What was asked is answered, as far as that goes; then nobody hears from us any more.
-async fn end(running: Running<()>, broker: &Broker) {
-    let _ = running.remote().stop_within(GRACE);
-    let _ = tokio::task::spawn_blocking(move || running.stop()).await;
-    let _ = tokio::time::timeout(GRACE, broker.client.flush()).await;
 }

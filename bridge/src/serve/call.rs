@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{Message, Subject};
+use async_nats::{Message, Subject, Subscriber};
+use futures_util::StreamExt;
 use sidewire::tokio::Parts;
 use sidewire::{App, Error, Executed, Failure, ResultCode};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::tenure::Serving;
@@ -93,15 +94,60 @@ impl From<Failure> for Last {
     }
 }
 
+/// What has come and may wait for its turn.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    message: Message,
+    received: Instant,
+    /// Of the room for all that has come.
+    memory: OwnedSemaphorePermit,
+}
+
+/// Lets in what comes, at once, so that no more waits for the local server than there is room for: the client's own queue
+/// counts messages, however large they are. Until the subscription ends, which it does soon when we leave.
+pub(super) async fn admit(
+    serving: Arc<Serving>,
+    mut calls: Subscriber,
+    admitted: mpsc::UnboundedSender<Admitted>,
+    mut leaving: oneshot::Receiver<()>,
+) {
+    let mut is_leaving = false;
+    loop {
+        let message = tokio::select! {
+            message = calls.next() => message,
+            _ = &mut leaving, if !is_leaving => {
+                is_leaving = true;
+                let _ = calls.drain().await;
+                continue;
+            }
+        };
+        let Some(message) = message else { return };
+        let kib = u32::try_from(message.length / 1024).unwrap_or(u32::MAX).saturating_add(1);
+        match Arc::clone(&serving.memory).try_acquire_many_owned(kib) {
+            Err(_) => serving.refuse(message, "as much as its bridge takes waits for its server").await,
+            Ok(memory) => {
+                // Who would take it is gone only where nothing is served any more.
+                let _ = admitted.send(Admitted { message, received: Instant::now(), memory });
+            }
+        }
+    }
+}
+
+impl Admitted {
+    pub(super) async fn refuse(self, serving: &Serving, why: &str) {
+        serving.refuse(self.message, why).await;
+    }
+}
+
 /// Takes what came. It is sent to the local server here, and not in a task of its own, so that the order remains.
-pub(super) async fn take(serving: &Arc<Serving>, message: Message) {
-    let received = Instant::now();
+pub(super) async fn take(serving: &Arc<Serving>, admitted: Admitted) {
+    let Admitted { message, received, memory } = admitted;
     let Some(reply) = message.reply.clone() else { return notify(serving, message).await };
     if !message::is_answerable(&reply) {
         return log::debug!("{}: not executed, no answer may go to {reply}", message.subject);
     }
     let msg_type = message::number(&message.subject);
-    let begun = begin(serving, msg_type, &message, received).await;
+    let begun = begin(serving, msg_type, &message, (received, memory)).await;
     match begun {
         Ok((call, parts)) => {
             tokio::spawn(call.run(reply, parts));
@@ -130,7 +176,7 @@ async fn begin(
     serving: &Arc<Serving>,
     msg_type: Option<u16>,
     message: &Message,
-    received: Instant,
+    (received, memory): (Instant, OwnedSemaphorePermit),
 ) -> Result<(Call, Parts), Failure> {
     let app = &serving.app;
     let served = msg_type.filter(|msg_type| serving.local.offer.types.contains(*msg_type));
@@ -144,12 +190,7 @@ async fn begin(
     let terms = Terms::read(Told(message.headers.as_ref())).map_err(|Malformed(header)| {
         Failure::new(ResultCode::MALFORMED, format!("the header {header} is none; not executed"))
     })?;
-    let kib = u32::try_from(message.payload.len() / 1024).unwrap_or(u32::MAX);
-    let permits = (
-        Arc::clone(&serving.room).try_acquire_owned(),
-        Arc::clone(&serving.memory).try_acquire_many_owned(kib),
-    );
-    let (Ok(room), Ok(memory)) = permits else {
+    let Ok(room) = Arc::clone(&serving.room).try_acquire_owned() else {
         let text = format!("the bridge that serves {app} has as many calls as it takes; not executed");
         return Err(Failure::new(ResultCode::BUSY, text));
     };
@@ -211,7 +252,7 @@ struct Call {
     deadline: Option<Instant>,
     /// Bytes of parts that may come ahead. `None`: the caller knows neither parts nor signs of life.
     credit: Option<u32>,
-    /// Parts, and their bytes.
+    /// Parts, and what they have cost.
     sent: u32,
     spent: u64,
     line: Arc<Line>,
@@ -230,9 +271,9 @@ impl Call {
     /// Parts, as far as there is credit, signs of life, and how it ends.
     async fn relay(&mut self, reply: &str, mut parts: Parts) -> Last {
         let line = Arc::clone(&self.line);
-        let mut sign = std::pin::pin!(tokio::time::sleep_until(self.received + FIRST_SIGN));
-        let mut late =
-            std::pin::pin!(tokio::time::sleep_until(self.deadline.unwrap_or(self.received + LONG)));
+        let late = self.deadline.unwrap_or(self.received + LONG);
+        let sign = if self.credit.is_some() { self.received + FIRST_SIGN } else { late };
+        let mut clock = std::pin::pin!(tokio::time::sleep_until(sign.min(late)));
         loop {
             tokio::select! {
                 biased;
@@ -244,9 +285,16 @@ impl Call {
                         return self.left().into();
                     }
                 }
-                () = &mut late => {
-                    let text = "its time is over; it may have been executed";
-                    return Failure::new(ResultCode::TIMED_OUT, text).into();
+                () = &mut clock => {
+                    let now = Instant::now();
+                    if now >= late {
+                        let text = "its time is over; it may have been executed";
+                        return Failure::new(ResultCode::TIMED_OUT, text).into();
+                    }
+                    if self.credit.is_some() {
+                        self.say_taken(reply).await;
+                    }
+                    clock.as_mut().reset(late.min(now + SIGN));
                 }
                 part = parts.next(), if self.has_credit() => match part {
                     Some(Ok(part)) => {
@@ -260,10 +308,6 @@ impl Call {
                         return Last::Reply(payload.unwrap_or_default());
                     }
                 },
-                () = &mut sign, if self.credit.is_some() => {
-                    self.say_taken(reply).await;
-                    sign.as_mut().reset(Instant::now() + SIGN);
-                }
             }
         }
     }
@@ -302,7 +346,7 @@ impl Call {
         match self.serving.broker.send(broker::message(reply, headers, part)).await {
             Ok(()) => {
                 self.sent = self.sent.wrapping_add(1);
-                self.spent = self.spent.saturating_add(length.max(1) as u64);
+                self.spent = self.spent.saturating_add(message::cost(length).into());
                 Ok(())
             }
             Err(Unsent::TooLarge(limit)) => Err(too_large("a part of the reply", length, limit)),

@@ -43,6 +43,8 @@ struct How {
 
 /// Applications with a connection of their own. A caller may say anything, so those beyond share the first one.
 const APPS: usize = 32;
+/// Making one takes no longer: all other calls wait for that.
+const CONNECTING: Duration = Duration::from_secs(1);
 /// What the server gets at a time, in all: what a broker lets through may be large.
 const MAX_BYTES: u32 = 64 << 20;
 
@@ -93,7 +95,8 @@ impl Local {
         if others.len() >= APPS {
             return Arc::clone(&self.main);
         }
-        match self.how.connect(app).await {
+        let connected = tokio::time::timeout(CONNECTING, self.how.connect(app)).await;
+        match connected.unwrap_or_else(|_| Err(format!("the server did not answer within {CONNECTING:?}"))) {
             Ok(client) => {
                 let client = Arc::new(client);
                 others.insert(key, Arc::clone(&client));
@@ -101,7 +104,7 @@ impl Local {
             }
             Err(why) => {
                 log::debug!("no connection for {key:?}: {why}");
-                // From now on it shares the first one: all other calls wait for each try to connect.
+                // From now on it shares the first one.
                 others.insert(key, Arc::clone(&self.main));
                 Arc::clone(&self.main)
             }

@@ -76,6 +76,7 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
     let mut ownership = tokio::select! {
         claimed = ownership => claimed?,
         () = stopped(&mut stop) => return Ok(()),
+        why = broker.closed() => return Err(why),
     };
     let mut closed = std::pin::pin!(broker.closed());
     loop {

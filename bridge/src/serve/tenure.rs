@@ -1,17 +1,21 @@
 //! The time in which a local server is there and its types are served.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::SelectAll;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, unconstrained};
+use tokio::time::Instant;
 
 use super::Args;
-use super::call::{self, Line, Listed};
+use super::call::{self, Admitted, Line, Listed};
 use super::discovery::Service;
 use super::events;
 use super::local::Local;
@@ -38,10 +42,11 @@ pub(super) struct Serving {
     pub(super) local: Local,
     pub(super) service: Service,
     pub(super) room: Arc<Semaphore>,
-    /// In KiB, of what calls have brought.
+    /// In KiB, of what has come and is not done.
     pub(super) memory: Arc<Semaphore>,
     pub(super) subjects: Subjects,
     most: usize,
+    tokens: Tokens,
     /// Calls that we have said we have, by the last token of their lines.
     open: Mutex<HashMap<String, Arc<Line>>>,
 }
@@ -49,26 +54,45 @@ pub(super) struct Serving {
 pub(super) struct Tenure {
     serving: Arc<Serving>,
     streams: tokio::sync::Mutex<Streams>,
-    _hearing: Hearing,
+    /// Says to those who let in calls that we leave.
+    leaving: Option<oneshot::Sender<()>>,
+    _tasks: [Task; 2],
 }
 
 struct Streams {
-    calls: Subscriber,
+    calls: mpsc::UnboundedReceiver<Admitted>,
     asked: SelectAll<Subscriber>,
     events: events::Subscribed,
 }
 
 /// Ends when it is dropped.
-struct Hearing(JoinHandle<()>);
+struct Task(JoinHandle<()>);
 
-impl Drop for Hearing {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// What open calls may have brought along together.
+/// Last tokens of lines. Whoever has heard some of them guesses no other: words to it would be obeyed.
+#[derive(Debug, Default)]
+struct Tokens {
+    next: AtomicU64,
+    /// From random bytes of the system.
+    key: RandomState,
+}
+
+impl Tokens {
+    fn next(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{number:x}x{:016x}", self.key.hash_one(number))
+    }
+}
+
+/// What has come and is not done may have brought so much along, in all.
 const MEMORY_KIB: usize = 64 << 10;
+/// Calls are taken for so long in one go, before all else is looked at.
+const TURN: Duration = Duration::from_millis(5);
 /// What was taken has so long to be answered when we leave.
 const GRACE: Duration = Duration::from_secs(5);
 /// For what comes while the broker is told that we leave.
@@ -110,18 +134,23 @@ impl Tenure {
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             subjects: subjects.clone(),
             most,
+            tokens: Tokens::default(),
             open: Mutex::default(),
         };
-        let (serving, streams) =
-            (Arc::new(serving), tokio::sync::Mutex::new(Streams { calls, asked, events }));
-        // In a task of its own: a call that waits for room with the local server must not hold up the words that make some.
+        let serving = Arc::new(serving);
+        // In tasks of their own: a call that waits for room with the local server must not hold up the words that make some. All
+        // that has come is taken before more is read.
         let hears = Arc::clone(&serving);
-        let hearing = tokio::spawn(async move {
+        let hearing = tokio::spawn(unconstrained(async move {
             while let Some(word) = words.next().await {
                 hears.hear(&word);
             }
-        });
-        Ok(Tenure { serving, streams, _hearing: Hearing(hearing) })
+        }));
+        let ((admitted, taking), (leaving, left)) = (mpsc::unbounded_channel(), oneshot::channel());
+        let admitting = tokio::spawn(unconstrained(call::admit(Arc::clone(&serving), calls, admitted, left)));
+        let streams = tokio::sync::Mutex::new(Streams { calls: taking, asked, events });
+        let tasks = [Task(hearing), Task(admitting)];
+        Ok(Tenure { serving, streams, leaving: Some(leaving), _tasks: tasks })
     }
 
     /// Serves until the local server is gone, or something else ends it: not in the middle of taking a call.
@@ -137,7 +166,13 @@ impl Tenure {
         let mut is_answering = true;
         loop {
             tokio::select! {
-                Some(message) = calls.next() => call::take(&self.serving, message).await,
+                Some(admitted) = calls.recv() => {
+                    let begun = Instant::now();
+                    call::take(&self.serving, admitted).await;
+                    while begun.elapsed() < TURN && let Ok(admitted) = calls.try_recv() {
+                        call::take(&self.serving, admitted).await;
+                    }
+                }
                 ended = &mut ended => return ended,
                 result = &mut gone => return Ended::LocalGone(match result {
                     Ok(()) => format!("{}: the connection has ended", local.endpoint()),
@@ -150,20 +185,29 @@ impl Tenure {
     }
 
     /// Leaves: others get what is sent from now on, and what was taken is answered as far as that goes.
-    pub(super) async fn end(self, ended: &Ended) {
+    pub(super) async fn end(mut self, ended: &Ended) {
+        drop(self.leaving.take());
         let mut streams = self.streams.lock().await;
         let calls = &mut streams.calls;
-        let _ = calls.drain().await;
-        let leave = async {
-            while let Some(message) = calls.next().await {
-                match ended {
-                    Ended::Stopped => call::take(&self.serving, message).await,
-                    Ended::LocalGone(_) => self.serving.refuse(message, "its local server has gone"),
-                    Ended::Failed(_) => self.serving.refuse(message, "the bridge that served it has ended"),
+        let end = Instant::now() + LEAVING;
+        while Instant::now() < end
+            && let Ok(Some(admitted)) = tokio::time::timeout_at(end, calls.recv()).await
+        {
+            match ended {
+                Ended::Stopped => call::take(&self.serving, admitted).await,
+                Ended::LocalGone(_) => admitted.refuse(&self.serving, "its local server has gone").await,
+                Ended::Failed(_) => {
+                    admitted.refuse(&self.serving, "the bridge that served it has ended").await
                 }
             }
+        }
+        calls.close();
+        let refuse = async {
+            while let Some(admitted) = calls.recv().await {
+                admitted.refuse(&self.serving, "the bridge that served it has ended").await;
+            }
         };
-        let _ = tokio::time::timeout(LEAVING, leave).await;
+        let _ = tokio::time::timeout(LEAVING, refuse).await;
         let all = u32::try_from(self.serving.most).unwrap_or(u32::MAX);
         if tokio::time::timeout(GRACE, self.serving.room.acquire_many(all)).await.is_err() {
             log::warn!("{}: left before all calls that were taken were answered", self.serving.app);
@@ -193,7 +237,7 @@ impl Serving {
 
     /// Lists a call, of which words may come until that is dropped.
     pub(super) fn list(self: &Arc<Serving>, line: &Arc<Line>) -> Listed {
-        let token = self.broker.unique();
+        let token = self.tokens.next();
         self.lines().insert(token.clone(), Arc::clone(line));
         Listed { serving: Arc::clone(self), token }
     }
@@ -207,10 +251,28 @@ impl Serving {
     }
 
     /// Answers busy (-6), not executed.
-    fn refuse(&self, message: Message, why: &str) {
+    pub(super) async fn refuse(&self, message: Message, why: &str) {
         let Some(reply) = message.reply.filter(|reply| is_answerable(reply)) else { return };
         let text = format!("{} was not executed: {why}", self.app);
         let headers = Headers::none().with(RC, sidewire::ResultCode::BUSY.code()).with(TEXT, 1);
-        let _ = self.broker.send_now(broker::message(&reply, headers, text));
+        if let Err(why) = self.broker.send(broker::message(&reply, headers, text)).await {
+            log::debug!("{reply}: that it is refused was not sent: {why:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::is_line;
+
+    #[test]
+    fn one_token_says_nothing_of_another() {
+        let (one, other) = (Tokens::default(), Tokens::default());
+        let tokens: Vec<String> = (0..100).flat_map(|_| [one.next(), other.next()]).collect();
+        assert!(tokens.iter().all(|token| is_line(&format!("a.{token}"))));
+        let secrets = tokens.iter().filter_map(|token| token.split_once('x')).map(|(_, secret)| secret);
+        let secrets: std::collections::HashSet<&str> = secrets.collect();
+        assert_eq!(secrets.len(), 200, "the same number has another secret at another instance");
     }
 }

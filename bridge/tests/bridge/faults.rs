@@ -1,6 +1,7 @@
 //! What goes away in the middle of a call.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -207,6 +208,53 @@ fn the_bridge_of_a_caller_is_killed() {
     server.line_with("not needed: its caller has cancelled it");
 }
 
+/// The call that is being taken waits for a connection of its own, to a server that stands still. The word to end comes in the
+/// middle of that, and the call is not lost over it, nor are those behind it; each is executed once.
+#[test]
+fn who_is_asked_to_end_in_the_middle_of_taking_a_call_takes_it() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let (go_on, waits) = mpsc::channel::<()>();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (mut standing, keeps) = (Server::new(()), Arc::clone(&asked));
+    standing.on(ECHO, move |(), request, reply| {
+        let _ = waits.recv();
+        keeps.lock().expect("whole").push(request.payload().to_vec());
+        reply.write(request.payload());
+        Ok(())
+    });
+    let _running = start(standing, &near);
+    let mut serve = nats.serve(&near, &[]);
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", serve.id())).map_or(0, Iterator::count);
+    let before = descriptors();
+    let stranger = nats.stranger();
+    let mut answers =
+        stranger.runtime.block_on(stranger.client.subscribe("answers.*")).expect("a subscription");
+    for n in 0..4 {
+        let mut headers = async_nats::HeaderMap::new();
+        if n == 1 {
+            headers.insert("Sw-App", "editor");
+        }
+        let (subject, reply) = (format!("sw.thing.{ECHO}"), format!("answers.{n}"));
+        let sent =
+            stranger.client.publish_with_reply_and_headers(subject, reply, headers, n.to_string().into());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    until("it connects for the second call", || descriptors() > before);
+    serve.terminate();
+    drop(go_on);
+    let answered = (0..4).map(|_| stranger.runtime.block_on(answers.next()).expect("an answer"));
+    let mut answered: Vec<_> = answered.map(|answer| (answer.subject.to_string(), answer.payload)).collect();
+    answered.sort();
+    let expected: Vec<_> = (0..4).map(|n| (format!("answers.{n}"), n.to_string().into())).collect();
+    assert_eq!(answered, expected);
+    assert_eq!(serve.wait().code(), Some(0));
+    let mut asked = asked.lock().expect("whole").clone();
+    asked.sort();
+    assert_eq!(asked, [b"0", b"1", b"2", b"3"]);
+}
+
 #[test]
 fn who_is_asked_to_end_answers_what_it_has_taken() {
     let _watchdog = watchdog();
@@ -235,6 +283,37 @@ fn who_is_asked_to_end_answers_what_it_has_taken() {
     until("the client knows", || client.call(ECHO, "").is_err_and(|error| error.result_code().is_none()));
 }
 
+/// The connection is there, and takes nothing: what does not fit into its queue any more is refused, and not kept.
+#[test]
+fn a_broker_that_stands_still_is_busy_when_its_queue_is_full() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    let _serve = nats.serve(&near, &[]);
+    let (_connect, far) = nats.connect("far", &[]);
+    let client = client(&far);
+    assert!(client.call(ECHO, "").is_ok());
+    until("the queue is full", || {
+        nats.signal("-STOP");
+        // More than the queue has room for and the system takes; notifies, which are no open calls.
+        for _ in 0..20_000 {
+            client.notify(ECHO, [0; 1000]).expect("a notify");
+        }
+        let refused =
+            client.request(ECHO).timeout(Duration::from_secs(5)).send("").expect_err("nobody hears it");
+        nats.signal("-CONT");
+        // Where this took too long the bridge thinks that the broker is away: then once more.
+        let is_full = !refused.is_timeout() && refusal(&refused).1.contains("too much waits for nats://");
+        assert!(
+            !is_full || refusal(&refused).0 == -6 && refusal(&refused).1.ends_with("not executed"),
+            "{refused}"
+        );
+        until("the broker is back", || client.call(ECHO, "").is_ok());
+        is_full
+    });
+}
+
 /// The broker never says that nobody has something, where somebody has everything.
 #[test]
 fn somebody_who_hears_everything_keeps_no_bridge_from_starting() {
@@ -247,9 +326,9 @@ fn somebody_who_hears_everything_keeps_no_bridge_from_starting() {
     let _running = start(server(), &near);
     let serve = nats.bridge("serve", &near, &["--types", "1"]);
     serve.line_with("somebody hears everything there");
-    serve.line_with("serving thing at ");
     let (_connect, far) = nats.connect("far", &[]);
-    assert_eq!(client(&far).call(ECHO, "hello").expect("an echo").payload(), b"hello");
+    let client = client(&far);
+    until("it is served", || client.call(ECHO, "hello").is_ok_and(|echo| echo.payload() == b"hello"));
 }
 
 #[test]

@@ -106,6 +106,22 @@ fn a_slow_reader_holds_up_its_own_reply_only() {
     until("the server hears that nobody needs it", || sent.load(Ordering::Relaxed) == usize::MAX);
 }
 
+/// What is sent ahead has room at the reader's bridge, however small its pieces are: more of them than wait there at a time.
+#[test]
+fn tiny_parts_are_not_more_than_a_bridge_has_room_for() {
+    const MANY: u32 = 20_000;
+    let _watchdog = watchdog();
+    let (line, _running) = Line::over(Nats::start(), server(Arc::default()), &["--silence", "60"]);
+    let both = [0, 1].map(|_| line.client.stream(COUNT, MANY.to_string()).expect("a call"));
+    for mut parts in both {
+        for n in 0..MANY {
+            assert_eq!(parts.next().expect("a part").expect("a part"), n.to_string().into_bytes());
+        }
+        assert!(parts.next().is_none());
+        assert_eq!(parts.response().expect("the end").payload(), b"done");
+    }
+}
+
 /// The bridge has all of it, and waits for the reader only: that it hears no more of it is no silence.
 #[test]
 fn a_reply_that_has_come_whole_waits_for_its_reader() {

@@ -201,14 +201,56 @@ fn rights_of_a_server_and_of_its_clients() {
     connect.line_with("listening ");
     let client = client(&far);
     assert_eq!(client.call(1, "hello").expect("an echo").payload(), b"hello");
-    // A client that serves hears of nothing.
-    let (other, asked) = (nats.endpoint("other"), Arc::default());
-    let _other = start(keeping(Arc::clone(&asked)), &other);
-    let deaf = nats.bridge("serve", &other, &[&["--types", "1", "--shared"], &client_side[..]].concat());
-    deaf.line_with("Permissions Violation");
-    deaf.line_with("serving thing at ");
-    (0..50).for_each(|n| assert_eq!(client.call(1, [n]).expect("an echo").payload(), [n]));
-    assert_eq!(*asked.lock().expect("whole"), Vec::<Vec<u8>>::new());
+    // A client that would serve is told that it may not, and why.
+    let other = nats.endpoint("other");
+    let _other = start(server(), &other);
+    let mut refused =
+        nats.bridge("serve", &other, &[&["--types", "1", "--shared"], &client_side[..]].concat());
+    refused.line_with("the broker says: Permissions Violation for Subscription to \"sw.thing.owner.claim\"");
+    assert_eq!(refused.wait().code(), Some(1));
+    assert_eq!(client.call(1, "still").expect("an echo").payload(), b"still");
+}
+
+/// A bridge that could not hear something does not say that it is there, but which right it lacks.
+#[test]
+fn a_right_that_is_missing_is_named() {
+    let _watchdog = watchdog();
+    let needed = [
+        ("serve", "sw.thing.*", "sw.thing.*"),
+        ("serve", "sw.thing.at.>", "sw.thing.at."),
+        ("serve", "sw.thing.owner.*", "sw.thing.owner.claim"),
+        ("serve", "$SRV.>", "$SRV."),
+        ("connect", "_INBOX.>", "_INBOX."),
+        ("connect", "sw.thing.ev.*", "sw.thing.ev.*"),
+    ];
+    let users = needed.iter().enumerate().map(|(n, (_, denied, _))| {
+        let rights = format!("subscribe: {{ allow: [\">\"], deny: [\"{denied}\"] }}");
+        format!("{{ user: user{n}, password: hunter2, permissions: {{ {rights} }} }}\n")
+    });
+    let nats = Nats::with(&format!("authorization: {{ users: [ {} ] }}", users.collect::<String>()));
+    let file = write(&nats.path("password"), "hunter2");
+    let near = nats.endpoint("near");
+    let _running = start(server(), &near);
+    for (n, (command, _, named)) in needed.iter().enumerate() {
+        let user = format!("user{n}");
+        let options = ["--user", &user, "--password-file", &file];
+        let (endpoint, types) = match *command {
+            "serve" => (near.clone(), &["--types", "1"][..]),
+            _ => (nats.endpoint("far"), &[][..]),
+        };
+        let mut bridge = nats.bridge(command, &endpoint, &[types, &options].concat());
+        assert_eq!(bridge.wait().code(), Some(1), "{command} without {named}");
+        let said: Vec<String> = bridge.lines.iter().collect();
+        let names = |line: &&String| {
+            line.contains("Permissions Violation for Subscription to \"") && line.contains(named)
+        };
+        let why = said.iter().filter(|line| line.starts_with("sidewire-bridge: "));
+        assert_eq!(why.filter(names).count(), 1, "{command} without {named}: {said:#?}");
+        assert!(
+            !said.iter().any(|line| line.starts_with("serving ") || line.starts_with("listening ")),
+            "{said:#?}"
+        );
+    }
 }
 
 /// A client that may call does not have the server's bridge say what only that may say.
