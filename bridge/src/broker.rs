@@ -82,8 +82,9 @@ impl Broker {
     /// Until the connection is of no more use: it has ended for good, or we lack the right to hear what we have to.
     pub(crate) async fn closed(&self) -> String {
         let mut news = self.news();
-        match news.wait_for(|news| news.end.is_some()).await {
-            Ok(news) => format!("{}: {}", self.name, news.end.as_deref().unwrap_or_default()),
+        let end = news.wait_for(|news| news.end.is_some()).await;
+        match end.map(|news| news.end.clone().unwrap_or_default()) {
+            Ok(why) => format!("{}: {why}", self.name),
             Err(_) => std::future::pending().await,
         }
     }

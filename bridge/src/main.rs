@@ -72,13 +72,15 @@ fn run(command: Command) -> Result<()> {
     };
     let runtime = runtime.enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
-    let result = runtime.block_on(async {
+    // In a task of its own: whatever wakes the one that is blocked on costs a system call.
+    let result = runtime.block_on(runtime.spawn(async {
         match command {
             Command::Serve(args) => serve::run(*args, stop).await,
             Command::Connect(args) => connect::run(*args, stop).await,
             Command::Bench(args) => bench::run(args).await,
         }
-    });
+    }));
+    let result = result.unwrap_or_else(|error| Err(error.to_string()));
     // What still waits for a broker that has gone is not waited for.
     runtime.shutdown_background();
     result
