@@ -54,6 +54,8 @@ pub(crate) struct State<W = Waiting> {
     pub(crate) now: Instant,
     /// Whether something was read since the last turn, if a loop of the program's own takes turns.
     pub(super) has_come: bool,
+    /// Whether the system did not take all in the last turn, and so has to say when it takes more.
+    pub(super) is_stuck: bool,
     /// How the channel broke, if it did.
     pub(super) breakage: Option<Error>,
 }
@@ -99,8 +101,14 @@ impl<M: Medium> SharedConnection<M> {
         if !handlers.is_empty() {
             caller.serve();
         }
-        let state =
-            Mutex::new(State { caller, inbox: Vec::new(), now: now(), has_come: false, breakage: None });
+        let state = Mutex::new(State {
+            caller,
+            inbox: Vec::new(),
+            now: now(),
+            has_come: false,
+            is_stuck: false,
+            breakage: None,
+        });
         let maker = Maker::here();
         Arc::new_cyclic(|me| SharedConnection {
             channel,

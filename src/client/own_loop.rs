@@ -20,8 +20,12 @@ const DESCRIPTOR: &str = "get a descriptor of";
 /// [`next_timeout`](Client::next_timeout) says, and then have it [`turn`](Client::turn), which never waits. Behind each turn
 /// the program looks at what it expects: [`Pending::poll`](super::Pending::poll),
 /// [`Events::next_timeout`](super::Events::next_timeout) with no time, until there is nothing more. Whatever looks or waits on
-/// this connection reads for all, and then the next turn is due at once. So no other thread does that meanwhile: the
+/// this connection reads for all, and then the next turn is due at once, as behind what was [begun](super::RequestBuilder::start), which
+/// leaves with it. So no other thread does that meanwhile: the
 /// loop would not hear of what that has read.
+///
+/// What begins a call waits for room if much is under way already ([`start`](super::RequestBuilder::start) says when), and a
+/// request with its reply, or a subscription, for the server.
 ///
 /// Not for a client that [connects anew](super::Connect::reconnect), which has one connection after the other and waits for
 /// them, nor for that of a [helper](crate::Helper): all this is [`is_invalid_input`](Error::is_invalid_input) there, and
@@ -62,7 +66,7 @@ impl Client {
     }
 
     /// After how long the next [`turn`](Client::turn) is due, even if the [descriptor](Client::poll_descriptor) tells
-    /// nothing before: at once, if something was read since the last one. `None`: nothing is due. Time limits of calls are not
+    /// nothing before: at once, if something was read or begun since the last one. `None`: nothing is due. Time limits of calls are not
     /// counted in: those are told when the calls are looked at. Ask before each wait, behind all that looks or begins something.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Duration> {
@@ -119,6 +123,7 @@ impl SharedConnection {
         }
         self.offer(&mut state);
         state.has_come = false;
+        state.is_stuck = state.caller.has_unsent();
         if !state.caller.is_over() {
             return Ok(true);
         }
@@ -134,8 +139,9 @@ impl SharedConnection {
         if state.caller.is_over() {
             return None;
         }
-        // The descriptor does not tell of what was read meanwhile: there may be work in it, and what was looked for before.
-        if state.has_come {
+        // The descriptor does not tell of what was read meanwhile: there may be work in it, and what was looked for before. Nor
+        // of what was begun, which leaves with a turn.
+        if state.has_come || state.caller.has_unsent() && !state.is_stuck {
             return Some(Duration::ZERO);
         }
         Some(state.caller.look_at(now)?.saturating_duration_since(now))

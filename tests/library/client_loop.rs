@@ -95,10 +95,35 @@ mod descriptor {
                     news.push(event.into_payload());
                 }
             }
+            // Each that is looked at reads for all, so one that comes later may be seen earlier.
+            replies.sort_unstable();
             assert_eq!((replies, news), ((0..100).collect(), vec![b"news".to_vec()]));
             assert_eq!(asked.load(Relaxed), 1);
             stop(running, &client, &descriptor);
         }
+    }
+
+    /// It waits for others to leave with it, and nobody but a turn sees to that.
+    #[test]
+    fn what_was_begun_makes_a_turn_due() {
+        let _watchdog = watchdog(60);
+        let (running, bound) = start(server(), [usual(&all_streams()[0])]);
+        let client = connect(&bound[0]).open().expect("connect");
+        let descriptor = client.poll_descriptor().expect("a descriptor");
+        assert!(client.turn().expect("a turn"));
+        for round in 0..3 {
+            let mut call = client.start(ECHO, [round]).expect("start");
+            assert_eq!(client.next_timeout(), Some(Duration::ZERO));
+            let reply = loop {
+                wait(&client, &descriptor);
+                assert!(client.turn().expect("a turn"));
+                if let Some(reply) = call.poll() {
+                    break reply;
+                }
+            };
+            assert_eq!(reply.expect("a reply").payload(), [round]);
+        }
+        stop(running, &client, &descriptor);
     }
 
     /// What a call has read besides its reply the descriptor does not tell of, and the time does.

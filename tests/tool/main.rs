@@ -52,9 +52,10 @@ mod removed;
 mod signals;
 #[cfg(unix)]
 mod squatting;
-// The system has to tell which process serves.
-#[cfg(target_os = "linux")] // Where a port is shared evenly.
+// Where a port is shared evenly.
+#[cfg(target_os = "linux")]
 mod shared_port;
+// The system has to tell which process serves.
 #[cfg(any(target_os = "linux", windows))]
 mod stop;
 // What only /proc, strace and setpriv show.

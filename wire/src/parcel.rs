@@ -273,7 +273,12 @@ impl Parcels {
         let leaving = if is_writing { self.leaving.iter().filter(named).count() } else { 0 };
         let is_rising = taken.wrapping_sub(self.taken) >= self.said.wrapping_sub(self.taken);
         self.said = taken;
-        is_rising && self.drop_taken(leaving)
+        let is_fine = is_rising && self.drop_taken(leaving);
+        if !is_fine {
+            // Said once: what leaves behind it, a goodbye above all, is not held against it again.
+            self.said = self.taken;
+        }
+        is_fine
     }
 
     /// Lets go what has left and was taken. False: the peer says it of more than that and of so many that are `leaving`.

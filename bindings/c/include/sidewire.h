@@ -211,7 +211,7 @@ typedef struct sw_request sw_request;
 typedef struct sw_responder sw_responder;
 
 /*
- What was answered to a call, or one part of it. Nothing changes it, so any number of threads may read it.
+ What was answered to a call, or one part of it. Nothing but taking its attachments changes it, so any number of threads may read it.
  */
 typedef struct sw_response sw_response;
 
@@ -485,7 +485,8 @@ sw_status sw_notify(const sw_client *client, uint16_t msg_type, const void *data
 
 /*
  Begins a call and goes on; sw_wait is for its reply, sw_pending_free for what is handed out here. Calls that are begun
- one after the other leave together as soon as somebody waits, or with sw_client_flush. The time limit runs from now on.
+ one after the other leave together as soon as somebody waits, or with sw_client_flush. The time limit runs from now on. Where
+ what is under way leaves no room for it, it waits for room, within that limit.
 
  Failures: as sw_call.
  */
@@ -573,8 +574,8 @@ sw_status sw_client_turn(const sw_client *client);
 
 /*
  After how many milliseconds the next sw_client_turn is due although the descriptor tells nothing: 0 if something was read
- since the last one; SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each wait. The time limits of calls are not counted in: sw_wait tells
- of those when it is asked.
+ since the last one, or begun; SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each
+ wait. The time limits of calls are not counted in: sw_wait tells of those when it is asked.
 
  Failures: SW_INVALID for NULL.
  */
@@ -1143,7 +1144,7 @@ sw_status sw_server_turn(const sw_server *server,
  The loop waits until it is readable, for at most sw_server_next_timeout, and then takes a sw_server_turn with 0 ms.
 
  Failures: SW_UNSUPPORTED on Windows, where nothing tells of a completion port: a thread of the program's own runs the server
- there. SW_INVALID while it runs; SW_SYSTEM.
+ there. SW_INVALID while it runs, unless it was asked for before; SW_SYSTEM.
  */
 sw_status sw_server_fd(const sw_server *server,
                        sw_descriptor *descriptor);

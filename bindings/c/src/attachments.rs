@@ -94,8 +94,8 @@ pub extern "C" fn sw_call_attached(
     response: Option<&mut MaybeUninit<*mut Response>>,
 ) -> Status {
     guard(|| {
-        let response = place(response, "the place for the response")?;
         let these = take_out(attachments, |set| &mut set.0, "attachments")?;
+        let response = place(response, "the place for the response")?;
         let client = shared(client)?;
         // SAFETY: C's caller gives so many bytes.
         let data = unsafe { bytes(data, len) }?;

@@ -125,7 +125,8 @@ pub extern "C" fn sw_notify(client: *const Client, msg_type: u16, data: *const c
 }
 
 /// Begins a call and goes on; sw_wait is for its reply, sw_pending_free for what is handed out here. Calls that are begun
-/// one after the other leave together as soon as somebody waits, or with sw_client_flush. The time limit runs from now on.
+/// one after the other leave together as soon as somebody waits, or with sw_client_flush. The time limit runs from now on. Where
+/// what is under way leaves no room for it, it waits for room, within that limit.
 ///
 /// Failures: as sw_call.
 #[unsafe(no_mangle)]
@@ -283,8 +284,8 @@ pub extern "C" fn sw_client_turn(client: *const Client) -> Status {
 }
 
 /// After how many milliseconds the next sw_client_turn is due although the descriptor tells nothing: 0 if something was read
-/// since the last one; SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each wait. The time limits of calls are not counted in: sw_wait tells
-/// of those when it is asked.
+/// since the last one, or begun; SW_NO_TIMEOUT if none is due, which cast to int is what poll calls so. Ask before each
+/// wait. The time limits of calls are not counted in: sw_wait tells of those when it is asked.
 ///
 /// Failures: SW_INVALID for NULL.
 #[unsafe(no_mangle)]

@@ -20,7 +20,10 @@ pub(crate) fn copy(descriptor: Descriptor) -> Outcome<Attachment> {
         return Err(Failed::invalid(&format!("{descriptor} is nothing that is open")));
     }
     let copy = system::copy(descriptor);
-    copy.map_err(|error| Failed::new(SW_SYSTEM, &format!("duplicate what is to be attached: {error}")))
+    copy.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Failed::invalid(&format!("{descriptor} is nothing that is open")),
+        _ => Failed::new(SW_SYSTEM, &format!("duplicate what is to be attached: {error}")),
+    })
 }
 
 pub(crate) use system::{hand_out, watched};

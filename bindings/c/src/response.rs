@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use crate::codes::{SW_RC_NONE, SW_RC_OK};
 use crate::error::guard_free;
 
-/// What was answered to a call, or one part of it. Nothing changes it, so any number of threads may read it.
+/// What was answered to a call, or one part of it. Nothing but taking its attachments changes it, so any number of threads may read it.
 pub struct Response {
     rc: i32,
     is_text: bool,

@@ -229,7 +229,7 @@ pub extern "C" fn sw_server_turn(server: *const Server, timeout_ms: u32) -> Stat
 /// The loop waits until it is readable, for at most sw_server_next_timeout, and then takes a sw_server_turn with 0 ms.
 ///
 /// Failures: SW_UNSUPPORTED on Windows, where nothing tells of a completion port: a thread of the program's own runs the server
-/// there. SW_INVALID while it runs; SW_SYSTEM.
+/// there. SW_INVALID while it runs, unless it was asked for before; SW_SYSTEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn sw_server_fd(
     server: *const Server,

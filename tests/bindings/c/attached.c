@@ -166,6 +166,10 @@ static void limits(sw_client *client) {
     INVALID(sw_attachments_add(set, -1));
     INVALID(sw_attachments_add(NULL, STDOUT_FILENO));
     CHECK(sw_attachments_add(set, 1023) == SW_SYSTEM && !sw_attachments_len(set));
+    if (sizeof(sw_descriptor) > sizeof(int)) INVALID(sw_attachments_add(set, INTPTR_MAX));
+    CHECK(sw_attachments_add(set, STDOUT_FILENO) == SW_OK);
+    INVALID(sw_call_attached(client, BACK, "", 0, PATIENCE_MS, set, NULL));
+    CHECK(!sw_attachments_len(set));
     INVALID(sw_response_take_attachments(NULL, &came));
     INVALID(sw_request_take_attachments(NULL, &came));
     INVALID(sw_reply_attach(NULL, STDOUT_FILENO));

@@ -138,6 +138,7 @@ impl<W: Wake> Caller<W> {
     pub fn sent(&mut self, count: usize, now: Instant) {
         let was_backed_up = self.connection.flow().is_backed_up();
         self.connection.mark_sent(count, now);
+        self.tell_failure();
         self.taken += count as u64;
         self.unsubscribe_unwanted();
         self.seats.end_write();
@@ -209,6 +210,12 @@ impl<W: Wake> Caller<W> {
             self.connection.handle_timeout(known, input);
         }
         self.judge_owed(known);
+        self.tell_failure();
+    }
+
+    /// Lets those who wait know that the connection has failed, if it has.
+    #[inline]
+    fn tell_failure(&mut self) {
         if let Some(error) = self.connection.flow().failure()
             && !self.course.is_over()
         {

@@ -251,6 +251,14 @@ fn what_was_never_sent_is_not_taken() {
         drop(side);
         assert_eq!(own.count(), 0);
     }
+    // That is the last word, and leaves whole, however little of it leaves at a time.
+    let mut side = open(&Table::default());
+    side.feed(&taken(1));
+    for _ in 0..side.connection.unsent().len() {
+        assert!(side.connection.has_unsent());
+        side.connection.mark_sent(1, side.now);
+    }
+    assert!(!side.connection.has_unsent());
     // What has not left yet was not sent, and its names may be others' by then.
     let own = Table::default();
     let mut side = open(&Table::default());

@@ -48,6 +48,8 @@ const CLOSING: u64 = 64;
 const SPARE_DESCRIPTORS: u64 = 8;
 /// Bytes that it may have allocated then over those before the first client: queues keep room.
 const SPARE_ALLOCATED: u64 = 4 << 20;
+/// And for each client that may have been connected at a time, whose place is kept.
+const SPARE_EACH: u64 = 512;
 
 /// How the server's memory and descriptors went.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,11 +79,15 @@ impl Course {
     }
 
     /// When clients have gone, whether the server has let go of all that was theirs.
-    pub(super) fn has_settled(&self) -> bool {
+    pub(super) fn has_settled(&self, clients: u64) -> bool {
         let Some(after) = self.after else { return false };
         after.descriptors <= self.before.descriptors + SPARE_DESCRIPTORS
-            && after.allocated <= self.before.allocated + SPARE_ALLOCATED
+            && after.allocated <= self.allocated_at_end(clients)
             && self.connections_after == Some(self.own_connections)
+    }
+
+    fn allocated_at_end(&self, clients: u64) -> u64 {
+        self.before.allocated + SPARE_ALLOCATED + clients * SPARE_EACH
     }
 }
 
@@ -163,10 +169,10 @@ fn let_go(course: &Course, bounds: &Bounds) -> Verdict {
     let text = format!(
         "{descriptors}{} allocated, bound {}; {} connections, bound {own_connections}",
         known(after.map(|after| mib(after.allocated))),
-        mib(before.allocated + SPARE_ALLOCATED),
+        mib(course.allocated_at_end(bounds.clients)),
         known(connections_after.map(|count| count.to_string())),
     );
-    Verdict { name: "all let go", holds: course.has_settled(), text }
+    Verdict { name: "all let go", holds: course.has_settled(bounds.clients), text }
 }
 
 pub(super) fn ms(time: Duration) -> String {

@@ -55,7 +55,7 @@ pub(crate) use server::{ServerArgs, run_server};
 ///   descriptors bounded  no more than 4 for each client that may be connected, and 64, over those at first;
 ///                        over datagrams nobody is connected. Wine counts none
 ///   all let go           30 s after the last client, at most 8 descriptors more than before the first, 4 MiB
-///                        more allocated, and no connection but that which asks
+///                        and 512 bytes for each client more allocated, and no connection but that which asks
 ///   latency p99          see --p99
 ///   latency longest      see --longest
 ///
@@ -291,7 +291,7 @@ impl<'a> Soak<'a> {
         loop {
             self.course.after = self.server.usage().ok();
             self.course.connections_after = self.server.connections().ok();
-            if self.course.has_settled() || Instant::now() > until {
+            if self.course.has_settled(bounds(self.args).clients) || Instant::now() > until {
                 return;
             }
             thread::sleep(LOOK / 5);
