@@ -149,6 +149,8 @@ pub(crate) struct Parcels {
     taken: u32,
     /// How many it says that it was done with: more than that while some of them may just be leaving.
     said: u32,
+    /// Somebody sends, and has not said yet how much of it has left.
+    is_writing: bool,
     /// How many frames that name something came and were dealt with.
     fetched: u32,
     /// Who fetches what the peer's frames name.
@@ -242,8 +244,14 @@ impl Parcels {
         going.next().map_or(usize::MAX, |(at, _)| *at)
     }
 
+    /// Somebody begins to send what waits, until [`sent`](Parcels::sent) says how much of it has left.
+    pub(crate) fn begin_write(&mut self) {
+        self.is_writing = true;
+    }
+
     /// So many bytes have left, and what went with them. False: the peer has said it was done with more than has left.
     pub(crate) fn sent(&mut self, count: usize) -> bool {
+        self.is_writing = false;
         while self.leaving.front().is_some_and(|(at, _)| *at < count) {
             let left = self.leaving.pop_front().map(|(_, parcel)| parcel);
             self.kept.extend(left.filter(|parcel| !parcel.names().is_empty()));
@@ -259,6 +267,7 @@ impl Parcels {
     pub(crate) fn discard(&mut self) {
         self.leaving.clear();
         self.said = self.taken;
+        self.is_writing = false;
     }
 
     /// Nothing more is fetched.
@@ -266,11 +275,11 @@ impl Parcels {
         self.kept.clear();
     }
 
-    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be. While somebody `is_writing`
-    /// it may be done with what waits to leave: how much of that has left is only known [behind it](Parcels::sent).
-    pub(crate) fn were_taken(&mut self, taken: u32, is_writing: bool) -> bool {
+    /// The peer is done with so many since the beginning, modulo 2^32. False: it can't be. While somebody
+    /// [writes](Parcels::begin_write) it may be done with what waits to leave: how much of that has left is only known behind it.
+    pub(crate) fn were_taken(&mut self, taken: u32) -> bool {
         let named = |(_, parcel): &&(usize, Parcel)| !parcel.names().is_empty();
-        let leaving = if is_writing { self.leaving.iter().filter(named).count() } else { 0 };
+        let leaving = if self.is_writing { self.leaving.iter().filter(named).count() } else { 0 };
         let is_rising = taken.wrapping_sub(self.taken) >= self.said.wrapping_sub(self.taken);
         self.said = taken;
         let is_fine = is_rising && self.drop_taken(leaving);

@@ -169,8 +169,7 @@ impl Connection {
     #[cold]
     pub(super) fn take_skippable(&mut self, header: Header) -> Result<(), ProtocolError> {
         let is_for_us = header.kind == TAKEN && self.attaching == Attachments::Named;
-        let is_writing = self.is_writing;
-        let is_fine = !is_for_us || self.parcels_for_more().were_taken(header.id, is_writing);
+        let is_fine = !is_for_us || self.parcels_for_more().were_taken(header.id);
         if is_fine { Ok(()) } else { Err(NEVER_SENT) }
     }
 }

@@ -127,8 +127,6 @@ pub struct Connection {
     role: Role,
     /// How both hellos say that frames may take something along.
     attaching: Attachments,
-    /// Somebody sends what is unsent, and has not said yet how much of it has left.
-    is_writing: bool,
     /// What the peer's hello allows us (v1).
     allowance: Allowance,
     /// Of a frame for which there is no memory only the header is in the stash; so many bytes of its
@@ -190,7 +188,6 @@ impl Connection {
             phase,
             role,
             attaching: Attachments::Never,
-            is_writing: false,
             allowance: NOTHING,
             lost: None,
             in_flight: 0,

@@ -76,13 +76,14 @@ impl Connection {
     /// Somebody offers the socket what is unsent, while others may receive, until
     /// [`mark_sent`](Connection::mark_sent) says how much it took: the peer may have answered that by then.
     pub(crate) fn begin_write(&mut self) {
-        self.is_writing = true;
+        if let Some(parcels) = self.parcels_mut() {
+            parcels.begin_write();
+        }
     }
 
     /// The socket took `count` bytes of [`unsent`](Connection::unsent), perhaps none.
     #[inline]
     pub fn mark_sent(&mut self, count: usize, now: Instant) {
-        self.is_writing = false;
         let left = self.flow.mark_sent(count, now);
         self.release(left);
         if let Some(calls) = &mut self.open_calls {
@@ -120,7 +121,6 @@ impl Connection {
     /// Nobody will take what is in the outbox.
     pub fn discard_output(&mut self) {
         self.pong_owed = None;
-        self.is_writing = false;
         if let Some(parcels) = self.parcels_mut() {
             parcels.discard();
         }
