@@ -53,15 +53,15 @@ pub(crate) enum Unsent {
 }
 
 impl Broker {
-    /// Connects.
+    /// Connects. So many messages of each subscription may wait to be looked at.
     ///
     /// # Errors
     /// If nobody is there, or does not want us; a lost connection later is none.
-    pub(crate) async fn connect(options: &BrokerOptions) -> Result<Broker> {
+    pub(crate) async fn connect(options: &BrokerOptions, waiting: usize) -> Result<Broker> {
         let name = options.name();
         let (told, news) = watch::channel(News::default());
         let (place, often) = (name.clone(), Often::default());
-        let connect = options.options().await?.event_callback(move |event| {
+        let connect = options.options(waiting).await?.event_callback(move |event| {
             tell(&told, &place, &event, &often);
             std::future::ready(())
         });

@@ -51,8 +51,10 @@ const PING: Duration = Duration::from_secs(5);
 /// Commands that wait for the connection. A call takes one, so more than calls may be open.
 const WAITING_COMMANDS: usize = 4096;
 /// Messages of one subscription that wait to be looked at, which whoever hears them does at once and to the last one. Those
-/// beyond are dropped, counted and logged. It is more than the client reads in one go (8 MiB), however small they are.
-const WAITING_MESSAGES: usize = 1 << 17;
+/// beyond are dropped, counted and logged.
+pub(crate) const WAITING_MESSAGES: usize = 8192;
+/// The same where replies come in parts: more than the client reads in one go (8 MiB), however small they are.
+pub(crate) const WAITING_PARTS: usize = 1 << 17;
 
 impl BrokerOptions {
     /// What is connected to, for people. No secret is in it.
@@ -65,11 +67,11 @@ impl BrokerOptions {
         &self.urls
     }
 
-    /// How to connect.
+    /// How to connect. So many messages of each subscription may wait.
     ///
     /// # Errors
     /// If it would be in the clear beyond this machine, or a file can't be read.
-    pub(crate) async fn options(&self) -> Result<ConnectOptions> {
+    pub(crate) async fn options(&self, waiting: usize) -> Result<ConnectOptions> {
         let is_encrypted = self.is_encrypted();
         self.check_plaintext(is_encrypted)?;
         let mut options = ConnectOptions::new()
@@ -77,7 +79,7 @@ impl BrokerOptions {
             .require_tls(is_encrypted)
             .ping_interval(PING)
             .client_capacity(WAITING_COMMANDS)
-            .subscription_capacity(WAITING_MESSAGES)
+            .subscription_capacity(waiting)
             .reconnect_delay_callback(|attempts| Duration::from_millis(50 * attempts.clamp(1, 20) as u64));
         if !is_encrypted {
             // A broker on loopback may name others, which are none of those that were asked for.

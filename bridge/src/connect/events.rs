@@ -12,6 +12,12 @@ use crate::message::{self, DROPPED, INSTANCE, Malformed, SEQUENCE, Told};
 /// told of.
 const KNOWN: usize = 4096;
 
+/// Has nothing wait of what comes before anybody can subscribe. It does not end.
+pub(super) async fn pass_over(news: &mut Subscriber) {
+    while news.next().await.is_some() {}
+    std::future::pending().await
+}
+
 /// Publishes what comes, with what was lost before it, until the subscription ends.
 pub(super) async fn pass_on(mut news: Subscriber, remote: Remote<()>) {
     let mut losses = Losses::default();

@@ -62,15 +62,16 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
     if args.endpoint.kind() != EndpointKind::Stream {
         return Err(format!("{}: calls are passed on from streams only", args.endpoint));
     }
-    let broker = Broker::connect(&args.broker).await?;
+    let broker = Broker::connect(&args.broker, options::WAITING_PARTS).await?;
     let subjects = Subjects::of(&args.broker.app);
     let bounds = Bounds { silence: args.silence, calls: args.max_calls as usize, bytes: MAX_BYTES };
     let (calls, mut replies) = Calls::open(&broker, &subjects, bounds).await?;
     // Before anybody can subscribe, so that no event is missed behind that.
-    let news = broker.subscribe(&subjects.events(), None).await?;
+    let mut news = broker.subscribe(&subjects.events(), None).await?;
     let (settled, nobody) = (calls.subject(0), subjects.line("nobody.nobody"));
     tokio::select! {
         settled = broker.settle(&mut replies, &settled, &nobody) => settled?,
+        () = unconstrained(events::pass_over(&mut news)) => {}
         () = stopped(&mut stop) => return Ok(()),
         why = broker.closed() => return Err(why),
     }

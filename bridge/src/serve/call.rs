@@ -124,7 +124,8 @@ pub(super) async fn admit(
         let Some(message) = message else { return };
         let kib = u32::try_from(message.length / 1024).unwrap_or(u32::MAX).saturating_add(1);
         match Arc::clone(&serving.memory).try_acquire_many_owned(kib) {
-            Err(_) => serving.refuse(message, "as much as its bridge takes waits for its server").await,
+            // Where the broker takes nothing, either, it becomes silence: waiting here would have more pile up unread.
+            Err(_) => serving.refuse_now(message, "as much as its bridge takes waits for its server"),
             Ok(memory) => {
                 // Who would take it is gone only where nothing is served any more.
                 let _ = admitted.send(Admitted { message, received: Instant::now(), memory });

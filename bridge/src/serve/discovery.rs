@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_nats::Subscriber;
+use async_nats::{Subject, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::local::Offer;
 use crate::Result;
@@ -38,6 +39,15 @@ struct Counts {
 /// Types with an entry of their own: a document has to fit into a message.
 const SHOWN: usize = 256;
 const VERBS: [&str; 3] = ["PING", "INFO", "STATS"];
+/// Questions that wait for their answers. Those beyond get none.
+pub(super) const WAITING_QUESTIONS: usize = 64;
+
+/// What somebody wants to know.
+#[derive(Debug)]
+pub(super) struct Question {
+    verb: &'static str,
+    reply: Subject,
+}
 
 impl Service {
     pub(super) fn new(app: &str, instance: &str, subjects: &Subjects) -> Service {
@@ -69,19 +79,22 @@ impl Service {
         Ok(select_all(heard))
     }
 
-    /// Answers those who ask, until the subscriptions end.
-    pub(super) async fn answer(&self, broker: &Broker, offer: &Offer, heard: &mut SelectAll<Subscriber>) {
-        while let Some(message) = heard.next().await {
-            let Some(reply) = message.reply.filter(|reply| is_answerable(reply)) else { continue };
-            let document = match message.subject.split('.').nth(1) {
-                Some("PING") => self.document("ping", offer, json!({})),
-                Some("INFO") => self.document("info", offer, self.info(offer)),
-                Some("STATS") => self.document("stats", offer, self.stats(offer)),
-                _ => continue,
+    /// Answers those who ask, until nobody [hears](hear) them any more.
+    pub(super) async fn answer(
+        &self,
+        broker: &Broker,
+        offer: &Offer,
+        questions: &mut mpsc::Receiver<Question>,
+    ) {
+        while let Some(Question { verb, reply }) = questions.recv().await {
+            let document = match verb {
+                "PING" => self.document("ping", offer, json!({})),
+                "INFO" => self.document("info", offer, self.info(offer)),
+                _ => self.document("stats", offer, self.stats(offer)),
             };
             let answer = broker::message(&reply, Headers::none(), document.to_string());
             if let Err(why) = broker.send_now(answer) {
-                log::debug!("{}: not answered: {why:?}", message.subject);
+                log::debug!("{verb}: not answered: {why:?}");
             }
         }
     }
@@ -134,6 +147,19 @@ impl Service {
             "queue_group": super::tenure::GROUP,
             "metadata": null,
         })
+    }
+}
+
+/// Hears those who ask, until the subscriptions end. What they ask waits for whoever answers it, as far as there is room, and
+/// nothing else that has come does: anybody may ask, as often as he likes and with any payload.
+pub(super) async fn hear(mut heard: SelectAll<Subscriber>, questions: mpsc::Sender<Question>) {
+    while let Some(message) = heard.next().await {
+        let Some(reply) = message.reply.filter(|reply| is_answerable(reply)) else { continue };
+        let verb = message.subject.split('.').nth(1);
+        let Some(verb) = VERBS.into_iter().find(|known| Some(*known) == verb) else { continue };
+        if questions.try_send(Question { verb, reply }).is_err() {
+            log::debug!("{verb}: not answered: too many ask");
+        }
     }
 }
 

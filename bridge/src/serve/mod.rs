@@ -14,7 +14,7 @@ use sidewire::Endpoint;
 
 use crate::broker::Broker;
 use crate::message::Subjects;
-use crate::options::{BrokerOptions, Who};
+use crate::options::{self, BrokerOptions, Who};
 use crate::types::{self, Types};
 use crate::{Result, Stop, stopped};
 use local::Local;
@@ -67,7 +67,7 @@ pub(crate) struct Args {
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
-    let broker = Broker::connect(&args.broker).await?;
+    let broker = Broker::connect(&args.broker, options::WAITING_MESSAGES).await?;
     // Who is not there at the beginning was not meant.
     let mut local = Some(Local::open(&args).await?);
     let (subjects, instance) = (Subjects::of(&args.broker.app), broker.unique());

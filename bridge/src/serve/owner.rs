@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::Result;
@@ -84,14 +84,15 @@ impl Ownership {
         let us =
             Word { stage: Stage::Claims, side, instance: instance.to_owned(), process: std::process::id() };
         let mut party = Party { broker: broker.clone(), subject, us, heard };
-        party.claim().await?;
+        // Here, too, all that has come is heard before more is read.
+        unconstrained(party.claim()).await?;
         party.us.stage = Stage::Serves;
         let (told, lost) = mpsc::channel(1);
         let news = broker.news();
-        let watching = tokio::spawn(async move {
+        let watching = tokio::spawn(unconstrained(async move {
             let why = party.watch(news).await;
             let _ = told.send(why).await;
-        });
+        }));
         Ok(Ownership { lost, watching })
     }
 

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::message::OutboundMessage;
+use async_nats::{Message, StatusCode};
 use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::Instant;
 
 use super::Args;
 use super::call::{self, Admitted, Line, Listed};
-use super::discovery::Service;
+use super::discovery::{self, Question, Service};
 use super::events;
 use super::local::Local;
 use crate::broker::{self, Broker};
@@ -56,17 +56,23 @@ pub(super) struct Tenure {
     streams: tokio::sync::Mutex<Streams>,
     /// Says to those who let in calls that we leave.
     leaving: Option<oneshot::Sender<()>>,
-    _tasks: [Task; 2],
+    _tasks: [Task; 3],
 }
 
 struct Streams {
     calls: mpsc::UnboundedReceiver<Admitted>,
-    asked: SelectAll<Subscriber>,
+    questions: mpsc::Receiver<Question>,
     events: events::Subscribed,
 }
 
-/// Ends when it is dropped.
+/// One that takes all that has come before more is read. Ends when it is dropped.
 struct Task(JoinHandle<()>);
+
+impl Task {
+    fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(tokio::spawn(unconstrained(work)))
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -107,16 +113,27 @@ impl Tenure {
         instance: &str,
         local: Local,
     ) -> Result<Tenure> {
-        let app = args.broker.app.clone();
-        let most = args.max_calls as usize;
-        let service = Service::new(&app, instance, subjects);
-        let asked = service.listen(broker).await?;
+        let serving = Arc::new(Serving::new(args, broker, subjects, instance, local));
+        // In tasks of their own from the beginning, so that no more waits than has a bound: a call that waits for room with the
+        // local server must not hold up the words that make some, and the local server not what anybody asks of us.
+        let (asked, questions) = mpsc::channel(discovery::WAITING_QUESTIONS);
+        let heard = serving.service.listen(broker).await?;
+        let asking = Task::spawn(discovery::hear(heard, asked));
         let mut words = broker.subscribe(&subjects.lines(instance), None).await?;
         let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
+        let ((admitted, taking), (leaving, left)) = (mpsc::unbounded_channel(), oneshot::channel());
+        let admitting = Task::spawn(call::admit(Arc::clone(&serving), calls, admitted, left));
         let settled = subjects.line(&format!("{instance}.settled"));
         broker.settle(&mut words, &settled, &broker.client.new_inbox()).await?;
+        let hears = Arc::clone(&serving);
+        let hearing = Task::spawn(async move {
+            while let Some(word) = words.next().await {
+                hears.hear(&word);
+            }
+        });
+        let Serving { app, local, .. } = &*serving;
         // Before anybody hears that it is served: what is published behind that is published here.
-        let events = events::subscribe(&local).await;
+        let events = events::subscribe(local).await;
         say(&format!(
             "serving {app} at {}: {}, types {}, events {}",
             broker.name,
@@ -124,32 +141,8 @@ impl Tenure {
             local.offer.types,
             if local.offer.events.is_empty() { "none".into() } else { local.offer.events.to_string() },
         ));
-        let serving = Serving {
-            broker: broker.clone(),
-            app,
-            instance: instance.to_owned(),
-            local,
-            service,
-            room: Arc::new(Semaphore::new(most)),
-            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
-            subjects: subjects.clone(),
-            most,
-            tokens: Tokens::default(),
-            open: Mutex::default(),
-        };
-        let serving = Arc::new(serving);
-        // In tasks of their own: a call that waits for room with the local server must not hold up the words that make some. All
-        // that has come is taken before more is read.
-        let hears = Arc::clone(&serving);
-        let hearing = tokio::spawn(unconstrained(async move {
-            while let Some(word) = words.next().await {
-                hears.hear(&word);
-            }
-        }));
-        let ((admitted, taking), (leaving, left)) = (mpsc::unbounded_channel(), oneshot::channel());
-        let admitting = tokio::spawn(unconstrained(call::admit(Arc::clone(&serving), calls, admitted, left)));
-        let streams = tokio::sync::Mutex::new(Streams { calls: taking, asked, events });
-        let tasks = [Task(hearing), Task(admitting)];
+        let streams = tokio::sync::Mutex::new(Streams { calls: taking, questions, events });
+        let tasks = [asking, admitting, hearing];
         Ok(Tenure { serving, streams, leaving: Some(leaving), _tasks: tasks })
     }
 
@@ -157,12 +150,12 @@ impl Tenure {
     pub(super) async fn serve(&self, ended: impl Future<Output = Ended>) -> Ended {
         let Serving { broker, local, service, subjects, instance, .. } = &*self.serving;
         let mut streams = self.streams.lock().await;
-        let Streams { calls, asked, events } = &mut *streams;
+        let Streams { calls, questions, events } = &mut *streams;
         let events = (local, std::mem::replace(events, Ok(None)));
         let mut events = std::pin::pin!(events::publish(broker, subjects, instance, events));
         let mut ended = std::pin::pin!(ended);
         let mut gone = std::pin::pin!(local.main.run());
-        let mut answering = std::pin::pin!(service.answer(broker, &local.offer, asked));
+        let mut answering = std::pin::pin!(service.answer(broker, &local.offer, questions));
         let mut is_answering = true;
         loop {
             tokio::select! {
@@ -221,6 +214,23 @@ impl Tenure {
 }
 
 impl Serving {
+    fn new(args: &Args, broker: &Broker, subjects: &Subjects, instance: &str, local: Local) -> Serving {
+        let (app, most) = (args.broker.app.clone(), args.max_calls as usize);
+        Serving {
+            broker: broker.clone(),
+            service: Service::new(&app, instance, subjects),
+            app,
+            instance: instance.to_owned(),
+            local,
+            room: Arc::new(Semaphore::new(most)),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+            subjects: subjects.clone(),
+            most,
+            tokens: Tokens::default(),
+            open: Mutex::default(),
+        }
+    }
+
     /// What the other side says of a call, or the broker, where that side is gone.
     fn hear(&self, message: &Message) {
         let word = match message.status {
@@ -252,12 +262,25 @@ impl Serving {
 
     /// Answers busy (-6), not executed.
     pub(super) async fn refuse(&self, message: Message, why: &str) {
-        let Some(reply) = message.reply.filter(|reply| is_answerable(reply)) else { return };
+        let Some(refusal) = self.refusal(message, why) else { return };
+        if let Err(why) = self.broker.send(refusal).await {
+            log::debug!("that a call is refused was not sent: {why:?}");
+        }
+    }
+
+    /// The same, unless too much waits for the broker already.
+    pub(super) fn refuse_now(&self, message: Message, why: &str) {
+        let Some(refusal) = self.refusal(message, why) else { return };
+        if let Err(why) = self.broker.send_now(refusal) {
+            log::debug!("that a call is refused was not sent: {why:?}");
+        }
+    }
+
+    fn refusal(&self, message: Message, why: &str) -> Option<OutboundMessage> {
+        let reply = message.reply.filter(|reply| is_answerable(reply))?;
         let text = format!("{} was not executed: {why}", self.app);
         let headers = Headers::none().with(RC, sidewire::ResultCode::BUSY.code()).with(TEXT, 1);
-        if let Err(why) = self.broker.send(broker::message(&reply, headers, text)).await {
-            log::debug!("{reply}: that it is refused was not sent: {why:?}");
-        }
+        Some(broker::message(&reply, headers, text))
     }
 }
 

@@ -6,6 +6,7 @@ mod discovery;
 mod events;
 mod faults;
 mod load;
+mod memory;
 mod owner;
 mod parts;
 mod secrets;
