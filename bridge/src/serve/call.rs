@@ -156,7 +156,10 @@ pub(super) async fn take(serving: &Arc<Serving>, admitted: Admitted) {
         Err(failure) => {
             let last = Last::from(failure);
             count(serving, msg_type.unwrap_or_default(), &last, received);
-            send_last(serving, &reply, 0, last).await;
+            // A broker that takes nothing holds up nobody who is asked to end: without a word it is silence.
+            if tokio::time::timeout(ROOM, send_last(serving, &reply, 0, last)).await.is_err() {
+                log::debug!("{reply}: that a call is refused was not sent in time");
+            }
         }
     }
 }

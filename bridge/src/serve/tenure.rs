@@ -186,13 +186,16 @@ impl Tenure {
         while Instant::now() < end
             && let Ok(Some(admitted)) = tokio::time::timeout_at(end, calls.recv()).await
         {
-            match ended {
-                Ended::Stopped => call::take(&self.serving, admitted).await,
-                Ended::LocalGone(_) => admitted.refuse(&self.serving, "its local server has gone").await,
-                Ended::Failed(_) => {
-                    admitted.refuse(&self.serving, "the bridge that served it has ended").await
+            let why = match ended {
+                Ended::Stopped => {
+                    call::take(&self.serving, admitted).await;
+                    continue;
                 }
-            }
+                Ended::LocalGone(_) => "its local server has gone",
+                Ended::Failed(_) => "the bridge that served it has ended",
+            };
+            // The broker may take nothing any more.
+            let _ = tokio::time::timeout_at(end, admitted.refuse(&self.serving, why)).await;
         }
         calls.close();
         let refuse = async {
