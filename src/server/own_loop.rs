@@ -93,7 +93,8 @@ impl<S, T: Threads> Server<S, T> {
 
     /// Serves in a task of a Tokio runtime, as [`run`](Server::run) does in a thread of its own: handlers and the tasks of a
     /// runtime with one thread then hand things to each other without waking another thread. Handlers hold up that task's
-    /// thread. Dropped, it stops between two turns, and may be called again.
+    /// thread: others get theirs behind each [`turn`](Server::turn), which gives every connection its share, so 2 ms and one
+    /// handler at most ([`turn_frames`](crate::Limits::turn_frames)). Dropped, it stops between two turns, and may be called again.
     ///
     /// ```
     /// use sidewire::Server;
@@ -137,15 +138,23 @@ impl<S, T: Threads> Server<S, T> {
         let ready = ready.map_err(|error| Error::system("serve in a task", error))?;
         let failed = |error| Error::system("wait for the server's loop", error);
         while self.turn(Some(Duration::ZERO))? {
-            let readable = poll_fn(|task| ready.poll_ready(task));
+            let mut has_waited = false;
+            let readable = poll_fn(|task| {
+                let polled = ready.poll_ready(task);
+                has_waited |= polled.is_pending();
+                polled
+            });
             match self.next_timeout() {
-                // Others get their turn, too.
-                Some(Duration::ZERO) => ::tokio::task::yield_now().await,
+                Some(Duration::ZERO) => {}
                 Some(timeout) => {
                     // Whether or not it came to something: the next turn sees.
                     ::tokio::time::timeout(timeout, readable).await.unwrap_or(Ok(())).map_err(failed)?;
                 }
                 None => readable.await.map_err(failed)?,
+            }
+            if !has_waited {
+                // Others get their turn, too.
+                ::tokio::task::yield_now().await;
             }
         }
         Ok(())

@@ -139,10 +139,11 @@ mod descriptor {
         let mut server = store_with(limits);
         let bound = server.listen(usual(&fresh("local"))).expect("listen");
         let (done, ended) = mpsc::channel();
+        // Before the server looks: the limit counts from then on, and would be over where a busy machine holds us up in between.
+        let raw = Raw::connect(&bound);
+        raw.send_classic(i32::from(ECHO), b"x");
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let raw = Raw::connect(&bound);
-                raw.send_classic(i32::from(ECHO), b"x");
+            scope.spawn(move || {
                 raw.receive_classic();
                 raw.receive_to_end_or_reset(); // Whichever: it is the end.
                 drop(raw);
@@ -165,6 +166,10 @@ mod descriptor {
 /// In a task, whose runtime has one thread.
 #[cfg(all(unix, feature = "tokio"))]
 mod tasks {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, OnceLock};
     use std::thread;
     use std::time::Duration;
 
@@ -246,9 +251,10 @@ mod tasks {
         let mut server = store_with(limits);
         let bound = server.listen(usual(&fresh("local"))).expect("listen");
         let remote = server.remote().expect("a remote");
+        // Before the server looks, as above.
+        let raw = Raw::connect(&bound);
+        raw.send_classic(i32::from(ECHO), b"x");
         let asking = thread::spawn(move || {
-            let raw = Raw::connect(&bound);
-            raw.send_classic(i32::from(ECHO), b"x");
             raw.receive_classic();
             raw.receive_to_end_or_reset(); // Whichever: it is the end.
             remote.stop().expect("its loop lives");
@@ -260,6 +266,72 @@ mod tasks {
             server.run_async().await.expect("it serves");
         });
         asking.join().expect("no panic");
+    }
+
+    /// With a client that says nothing it is woken by nothing.
+    #[test]
+    fn a_task_sleeps_while_nothing_happens() {
+        let _watchdog = watchdog(60);
+        let mut server = store_with(Limits::default());
+        let bound = server.listen(usual(&fresh("local"))).expect("listen");
+        let remote = server.remote().expect("a remote");
+        let asking = thread::spawn(move || {
+            let client = client(&bound);
+            assert_eq!(client.call(ECHO, "x").expect("a reply").payload(), b"x");
+            thread::sleep(Duration::from_millis(300));
+            remote.stop().expect("its loop lives");
+        });
+        let mut polls = 0;
+        let mut serving = pin!(server.run_async());
+        runtime().block_on(poll_fn(|task| {
+            polls += 1;
+            serving.as_mut().poll(task).map(|served| served.expect("it serves"))
+        }));
+        assert!(polls < 100, "{polls} polls for one call, its connection and the end");
+        asking.join().expect("no panic");
+    }
+
+    /// Whenever a turn is over the next request is there: each handler sends it to its own server.
+    #[test]
+    fn another_task_gets_its_turn_while_the_server_is_busy() {
+        const ALL: usize = 1000;
+        let _watchdog = watchdog(60);
+        let mut server = Server::new(());
+        let handled = Arc::new(AtomicUsize::new(0));
+        let endpoint = fresh("local");
+        let (first, counts) = (Arc::new(OnceLock::<Raw>::new()), Arc::clone(&handled));
+        let again = Arc::clone(&first);
+        server.on(1, move |(), _request, _reply| {
+            let raw = again.get().expect("it has asked");
+            let count = counts.fetch_add(1, Ordering::Relaxed);
+            if count > 0 {
+                raw.receive_classic(); // The reply before this one.
+            }
+            if count < ALL {
+                raw.send_classic(1, b"");
+            }
+            Ok(())
+        });
+        let bound = server.listen(usual(&endpoint)).expect("listen");
+        let remote = server.remote().expect("a remote");
+        let raw = Raw::connect(&bound);
+        raw.send_classic(1, b"");
+        assert!(first.set(raw).is_ok());
+        let longest = runtime().block_on(async {
+            let other = tokio::spawn(async move {
+                let (mut seen, mut longest) = (0, 0);
+                while seen <= ALL {
+                    let before = std::mem::replace(&mut seen, handled.load(Ordering::Relaxed));
+                    longest = longest.max(seen - before);
+                    tokio::task::yield_now().await;
+                }
+                remote.stop().expect("its loop lives");
+                longest
+            });
+            server.run_async().await.expect("it serves");
+            other.await.expect("no panic")
+        });
+        assert!(longest <= 4, "{longest} turns without another's");
     }
 }
 
