@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_nats::Subscriber;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use sidewire::Remote;
 
 use crate::message::{self, DROPPED, INSTANCE, Malformed, SEQUENCE, Told};
@@ -20,8 +20,16 @@ pub(super) async fn pass_over(news: &mut Subscriber) {
 
 /// Publishes what comes, with what was lost before it, until the subscription ends.
 pub(super) async fn pass_on(mut news: Subscriber, remote: Remote<()>) {
-    let mut losses = Losses::default();
-    while let Some(message) = news.next().await {
+    let (mut losses, mut may_wait) = (Losses::default(), true);
+    loop {
+        let message = match news.next().now_or_never() {
+            Some(message) => message,
+            None => {
+                may_wait = true;
+                news.next().await
+            }
+        };
+        let Some(message) = message else { return };
         let Some(topic) = message::number(&message.subject) else { continue };
         let told = Told(message.headers.as_ref());
         let missed = match read(told) {
@@ -31,7 +39,15 @@ pub(super) async fn pass_on(mut news: Subscriber, remote: Remote<()>) {
                 continue;
             }
         };
-        if let Err(error) = remote.publish_behind(missed, topic, &message.payload) {
+        let publish = || remote.publish_behind(missed, topic, &message.payload);
+        let mut published = publish();
+        if published.as_ref().is_err_and(sidewire::Error::is_full) && may_wait {
+            // The server, a task of this thread, makes room. Only once until all that has come is looked at: more comes meanwhile.
+            may_wait = false;
+            tokio::task::yield_now().await;
+            published = publish();
+        }
+        if let Err(error) = published {
             log::debug!("{}: an event is dropped: {error}", message.subject);
             losses.add(topic, missed.saturating_add(1));
         }

@@ -123,6 +123,28 @@ fn many_events_at_once_come_all() {
     }
 }
 
+/// More than wait for the connecting bridge's server, and all of them in one go: it stands still while they come.
+#[test]
+fn more_events_than_the_server_takes_in_one_go_come_all() {
+    const MANY: u32 = 6000;
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let (connect, far) = nats.connect("far", &[]);
+    let client = client(&far);
+    let mut events = client.subscribe(NEWS).expect("a topic");
+    let stranger = nats.stranger();
+    connect.signal("-STOP");
+    for n in 1..=MANY {
+        let sent = stranger.client.publish("sw.thing.ev.50", n.to_string().into());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    stranger.settle();
+    connect.signal("-CONT");
+    for n in 1..=MANY {
+        assert_eq!(next(&mut events), (NEWS, n, 0, n.to_string().into_bytes()));
+    }
+}
+
 #[test]
 fn what_was_lost_on_the_way_is_counted() {
     let _watchdog = watchdog();
