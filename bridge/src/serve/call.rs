@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::{Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use sidewire::tokio::Parts;
 use sidewire::{App, Error, Executed, Failure, ResultCode};
@@ -19,6 +20,8 @@ use crate::message::{
 
 /// How long a call may wait until the local server has room for it. All that comes behind it waits, too, so that the order remains.
 const ROOM: Duration = Duration::from_millis(100);
+/// The client reads so much at a time, and a payload keeps all of it alive: smaller ones are copied.
+const READ: usize = 64 << 10;
 /// A time limit that is as good as none.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
 
@@ -65,6 +68,7 @@ impl Drop for Listed {
 }
 
 /// What a caller says besides its payload.
+#[derive(Debug)]
 struct Terms {
     timeout: Option<Duration>,
     credit: Option<u32>,
@@ -97,7 +101,9 @@ impl From<Failure> for Last {
 /// What has come and may wait for its turn.
 #[derive(Debug)]
 pub(super) struct Admitted {
+    /// Without its headers.
     message: Message,
+    terms: Result<Terms, Malformed>,
     received: Instant,
     /// Of the room for all that has come.
     memory: OwnedSemaphorePermit,
@@ -128,13 +134,21 @@ pub(super) async fn admit(
             Err(_) => serving.refuse_now(message, "as much as its bridge takes waits for its server"),
             Ok(memory) => {
                 // Who would take it is gone only where nothing is served any more.
-                let _ = admitted.send(Admitted { message, received: Instant::now(), memory });
+                let _ = admitted.send(Admitted::new(message, memory));
             }
         }
     }
 }
 
 impl Admitted {
+    fn new(mut message: Message, memory: OwnedSemaphorePermit) -> Admitted {
+        let headers = message.headers.take();
+        if message.payload.len() < READ {
+            message.payload = Bytes::copy_from_slice(&message.payload);
+        }
+        Admitted { message, terms: Terms::read(Told(headers.as_ref())), received: Instant::now(), memory }
+    }
+
     pub(super) async fn refuse(self, serving: &Serving, why: &str) {
         serving.refuse(self.message, why).await;
     }
@@ -142,13 +156,13 @@ impl Admitted {
 
 /// Takes what came. It is sent to the local server here, and not in a task of its own, so that the order remains.
 pub(super) async fn take(serving: &Arc<Serving>, admitted: Admitted) {
-    let Admitted { message, received, memory } = admitted;
-    let Some(reply) = message.reply.clone() else { return notify(serving, message).await };
+    let Admitted { message, terms, received, memory } = admitted;
+    let Some(reply) = message.reply.clone() else { return notify(serving, message, terms).await };
     if !message::is_answerable(&reply) {
         return log::debug!("{}: not executed, no answer may go to {reply}", message.subject);
     }
     let msg_type = message::number(&message.subject);
-    let begun = begin(serving, msg_type, &message, (received, memory)).await;
+    let begun = begin(serving, msg_type, (&message, terms), (received, memory)).await;
     match begun {
         Ok((call, parts)) => {
             tokio::spawn(call.run(reply, parts));
@@ -164,10 +178,10 @@ pub(super) async fn take(serving: &Arc<Serving>, admitted: Admitted) {
     }
 }
 
-async fn notify(serving: &Serving, message: Message) {
+async fn notify(serving: &Serving, message: Message, terms: Result<Terms, Malformed>) {
     let served =
         message::number(&message.subject).filter(|msg_type| serving.local.offer.types.contains(*msg_type));
-    let (Some(msg_type), Ok(terms)) = (served, Terms::read(Told(message.headers.as_ref()))) else { return };
+    let (Some(msg_type), Ok(terms)) = (served, terms) else { return };
     let local = serving.local.of(terms.app).await;
     match tokio::time::timeout(ROOM, local.notify(msg_type, &message.payload)).await {
         Ok(Ok(())) => {}
@@ -179,7 +193,7 @@ async fn notify(serving: &Serving, message: Message) {
 async fn begin(
     serving: &Arc<Serving>,
     msg_type: Option<u16>,
-    message: &Message,
+    (message, terms): (&Message, Result<Terms, Malformed>),
     (received, memory): (Instant, OwnedSemaphorePermit),
 ) -> Result<(Call, Parts), Failure> {
     let app = &serving.app;
@@ -191,7 +205,7 @@ async fn begin(
         );
         return Err(Failure::new(ResultCode::NO_HANDLER, text));
     };
-    let terms = Terms::read(Told(message.headers.as_ref())).map_err(|Malformed(header)| {
+    let terms = terms.map_err(|Malformed(header)| {
         Failure::new(ResultCode::MALFORMED, format!("the header {header} is none; not executed"))
     })?;
     let Ok(room) = Arc::clone(&serving.room).try_acquire_owned() else {
@@ -200,6 +214,10 @@ async fn begin(
     };
     let local = serving.local.of(terms.app).await;
     let deadline = terms.timeout.map(|timeout| received + timeout);
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        let text = "its time was over before its turn came; not executed";
+        return Err(Failure::new(ResultCode::TIMED_OUT, text));
+    }
     let start = local.request(msg_type).timeout(None).stream(&message.payload);
     let started = tokio::time::timeout(terms.timeout.unwrap_or(ROOM).min(ROOM), start).await;
     let parts = match started {

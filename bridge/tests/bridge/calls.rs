@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use sidewire::{App, Connect, Failure, Limits, ResultCode, Server, Unwanted};
 
 use crate::util::{Line, Nats, PATIENCE, client, refusal, start, started, watchdog};
@@ -207,6 +208,43 @@ fn a_server_that_stands_still_does_not_hold_up_its_bridge() {
     stranger.request("$SRV.PING", "");
     drop(go_on);
     running.stop().expect("it ends");
+}
+
+/// The one before it waits a second for a connection of its own, to a server that stands still.
+#[test]
+fn a_call_whose_time_is_over_before_its_turn_is_not_executed() {
+    let _watchdog = watchdog();
+    let nats = Nats::start();
+    let near = nats.endpoint("near");
+    let mut server = Server::new(Vec::new());
+    server.on(ECHO, |asked: &mut Vec<Vec<u8>>, request, reply| {
+        asked.push(request.payload().to_vec());
+        reply.write(request.payload());
+        Ok(())
+    });
+    let running = start(server, &near);
+    let _serve = nats.serve(&near, &[]);
+    let (go_on, waits) = mpsc::channel::<()>();
+    running.remote().with(move |_| _ = waits.recv()).expect("room");
+    let stranger = nats.stranger();
+    let answers = ["answers.first", "answers.late"].map(|subject| {
+        stranger.runtime.block_on(stranger.client.subscribe(subject)).expect("a subscription")
+    });
+    for (payload, header, value) in [("first", "Sw-App", "editor"), ("late", "Sw-Timeout", "100")] {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(header, value);
+        let reply = format!("answers.{payload}");
+        let sent =
+            stranger.client.publish_with_reply_and_headers("sw.thing.1", reply, headers, payload.into());
+        stranger.runtime.block_on(sent).expect("it is sent");
+    }
+    let [mut first, mut late] = answers;
+    let late = stranger.runtime.block_on(late.next()).expect("an answer");
+    let rc = late.headers.as_ref().and_then(|headers| headers.get("Sw-Rc")).map(|rc| rc.as_str());
+    assert!(rc == Some("-7") && late.payload.ends_with(b"not executed"), "{late:?}");
+    drop(go_on);
+    assert_eq!(stranger.runtime.block_on(first.next()).expect("an answer").payload, "first");
+    assert_eq!(running.stop().expect("it ends"), [b"first"]);
 }
 
 #[test]
