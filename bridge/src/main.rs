@@ -18,6 +18,9 @@ use clap::{Parser, Subcommand};
 use sidewire::StopSignals;
 use tokio::sync::watch;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What ends a command, in one sentence.
 type Result<T> = std::result::Result<T, String>;
 
