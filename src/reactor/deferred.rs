@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::asking::Asker;
-use super::link::Task;
 use super::mailbox::{Letter, Mailbox};
-use super::schedule::Target;
+use super::schedule::{Does, Target};
 use super::slots::Key;
 use super::streams::Outlet;
 use super::system::System;
@@ -39,6 +38,8 @@ pub(crate) struct Call {
     state: Mutex<State>,
     /// It is not wanted any more, or answered.
     changed: Condvar,
+    /// Whether a thread has ever waited for that: telling nobody is a system call, too.
+    is_waited_for: AtomicBool,
 }
 
 /// Who waits for the answer.
@@ -185,6 +186,7 @@ impl Call {
             outlet: OnceLock::new(),
             state: Mutex::new(State::Open(Vec::new())),
             changed: Condvar::new(),
+            is_waited_for: AtomicBool::default(),
         });
         if let Caller::Nobody(_) = caller {
             mailbox.heap(caller).0.fetch_add(call.cost(), Relaxed);
@@ -249,8 +251,11 @@ impl Call {
             self.mailbox.heap(self.caller).0.fetch_add(self.cost(), Relaxed);
         }
         *state = end;
+        let is_waited_for = self.is_waited_for.load(Relaxed);
         drop(state);
-        self.changed.notify_all();
+        if is_waited_for {
+            self.changed.notify_all();
+        }
         callbacks
     }
 
@@ -264,6 +269,8 @@ impl Call {
     /// Waits until it is not wanted any more, for at most so long. `None`: it still is, or somebody has answered it.
     pub(crate) fn wait(&self, timeout: Duration) -> Option<Unwanted> {
         let state = self.state();
+        // Under the lock, as whoever ends it looks.
+        self.is_waited_for.store(true, Relaxed);
         let is_open = |state: &mut State| matches!(state, State::Open(_));
         drop(self.changed.wait_timeout_while(state, timeout, is_open));
         self.unwanted()
@@ -301,6 +308,9 @@ pub(crate) struct Deferral {
     pub(crate) call: Arc<Call>,
 }
 
+/// Calls of one connection for which room is kept when they have ended, some hundred bytes as long as it lasts.
+const KEPT: usize = 4;
+
 /// The deferred calls of all connections, so that those who work on them can be told when it is for naught.
 #[derive(Debug, Default)]
 pub(crate) struct Deferred(HashMap<Key, HashMap<OwedId, Arc<Call>>>);
@@ -334,7 +344,8 @@ impl Deferred {
     pub(super) fn take(&mut self, key: Key, id: OwedId) -> Option<Arc<Call>> {
         let calls = self.0.get_mut(&key)?;
         let call = calls.remove(&id);
-        if calls.is_empty() {
+        // Room for a few is kept: whoever asks for what takes time mostly asks again.
+        if calls.is_empty() && calls.capacity() > KEPT {
             self.0.remove(&key);
         }
         call
@@ -381,7 +392,7 @@ impl Deferred {
     /// Whether there are none.
     #[cfg(feature = "harness")]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.values().all(HashMap::is_empty)
     }
 
     /// A connection is no more.
@@ -465,13 +476,11 @@ impl<Y: System> Reactor<Y> {
         let Some(link) = self.links.get_mut(key) else { return };
         link.account(link.protocol().buffered(), &mut self.memory);
         if link.protocol().flow().is_backed_up() {
-            self.with_link(key, Task::Send, service);
-            if self.memory.is_short() {
-                self.shed_memory(service);
-            }
+            self.send(key, service);
         }
         let Some(link) = self.links.get_mut(key) else { return };
-        if self.schedule.queue(Target::Link(key), &mut link.wakeup).is_err() {
+        let does = if link.reads_whatever_is_answered() { Does::Sends } else { Does::All };
+        if self.schedule.queue_to(does, Target::Link(key), &mut link.wakeup).is_err() {
             self.reap(key, service);
         }
     }

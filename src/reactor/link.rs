@@ -35,7 +35,7 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::recorder::RecordKind;
-use sidewire_wire::{Close, Ending, Fact, Input, Plain, Protocol, Reading, Said, Step};
+use sidewire_wire::{Close, Ending, Fact, Input, Layout, Plain, Protocol, Reading, Said, Step};
 
 pub(crate) use about::About;
 
@@ -245,14 +245,15 @@ impl<Y: System> Link<Y> {
         context: &mut Context<'_, Y>,
         service: &mut impl Service,
     ) -> Next {
-        let was_writing = self.wants_to_write();
+        let (was_writing, is_work) = (self.wants_to_write(), matches!(task, Task::Work { .. }));
         if self.protocol.attaches() {
             self.account_attachments(context.scope.site, &mut context.memory.parties);
         }
         let rest = match task {
             Task::Work { to_the_end } => self.work(context, service, to_the_end),
             Task::Publish(publications) => Rest::of(self.publish(publications, context)),
-            Task::Send => Rest::of(self.send(context)),
+            // Of what is due, all of the work judges.
+            Task::Send => Rest::of(self.send(context) | self.is_due(context.scope.begun)),
         };
         if self.protocol.attaches() {
             self.account_attachments(context.scope.site, &mut context.memory.parties);
@@ -261,7 +262,10 @@ impl<Y: System> Link<Y> {
             self.give_back(context);
             return Next::Rest;
         }
-        self.end_work(was_writing, rest == Rest::Something, context)
+        let next = self.end_work(was_writing, rest == Rest::Something, context);
+        // Behind what was written it was told which calls have ended, and so were their callers.
+        let is_left = !is_work && self.protocol.has_unsent() && !self.wants_to_write();
+        if next == Next::Wait && is_left { Next::Again } else { next }
     }
 
     /// Whether nothing is under way: no end, nothing that came or is to leave, no time limit, no call. With that
@@ -270,6 +274,15 @@ impl<Y: System> Link<Y> {
     fn is_at_rest(&self) -> bool {
         self.ending == Ending::Open
             && matches!(&self.protocol, Protocol::Framed(connection) if connection.is_at_rest())
+    }
+
+    /// Whether its reading never waits for what is sent to it: from one of the classic layout no more is taken before it has
+    /// its answer. Parts that wait for room go on with all else that it does.
+    pub(crate) fn reads_whatever_is_answered(&self) -> bool {
+        self.ending == Ending::Open
+            && matches!(&self.protocol, Protocol::Framed(connection)
+                if connection.layout() == Some(Layout::V1) && !connection.is_finishing() && !connection.attaches()
+                    && !connection.has_waiting_parts())
     }
 
     /// Reads, handles, and writes as far as the system and the budget allow; and only then judges

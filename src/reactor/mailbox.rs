@@ -11,6 +11,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
+use std::task;
 use std::time::Duration;
 
 use super::PeerInfo;
@@ -103,6 +104,8 @@ struct Contents {
     /// How much was published so far.
     published: u64,
     turner: Turner,
+    /// Who turns the loop in a task of a runtime: is woken in its place.
+    task: Option<task::Waker>,
     /// Whether nobody will read any more.
     is_closed: bool,
 }
@@ -302,7 +305,31 @@ impl Mailbox {
     }
 
     fn wake(&self) -> io::Result<()> {
-        (self.waker)().inspect_err(|_| self.is_awake.store(false, Ordering::SeqCst))
+        let task = self.contents().task.clone();
+        match task {
+            // In the same thread that is no system call.
+            Some(task) => task.wake(),
+            None => (self.waker)().inspect_err(|_| self.is_awake.store(false, Ordering::SeqCst))?,
+        }
+        Ok(())
+    }
+
+    /// From here on this task is woken when there is mail, and not the poll.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn wakes_task(&self, task: &task::Waker) {
+        let mut contents = self.contents();
+        if contents.task.as_ref().is_none_or(|before| !before.will_wake(task)) {
+            let before = contents.task.replace(task.clone());
+            drop(contents);
+            // It may hold whatever its executor likes, which may write to us.
+            drop(before);
+        }
+    }
+
+    /// From here on the poll is, again: whoever turns the loop looks after that, since a task may have been forgotten.
+    pub(crate) fn wakes_poll(&self) {
+        let task = self.contents().task.take();
+        drop(task);
     }
 
     /// The loop is about to sleep; whoever writes from now on wakes it. `false`: there is mail, and it is not to.

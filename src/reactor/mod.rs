@@ -65,11 +65,11 @@ use idle::Idle;
 use link::{Context, Link, Next, PeerName, Quota, Scope, Task, Traffic};
 use mailbox::{Letter, Mailbox, ThreadMark, Turning};
 use memory::Memory;
-use schedule::{Schedule, Target, Wakeup};
+use schedule::{Does, Schedule, Target, Wakeup};
 use site::Refusals;
 use slots::{Key, LAST_RESERVED, Slots, reserved_number, reserved_token};
 use source::{Socket, Source};
-use system::{Os, System};
+use system::{Os, System, Told};
 use topics::Topics;
 use watch::Watch;
 
@@ -246,21 +246,38 @@ impl<Y: System> Reactor<Y> {
             self.schedule.next().is_some() || self.schedule.has_queued() || self.stopping.is_some();
         self.judged = is_watched.then(|| self.system.now());
         let patience = self.patience(timeout);
-        let polled = self.poll(&mut events, patience);
-        let result = match polled {
+        match self.poll(&mut events, patience) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error),
             Ok(()) => {
-                self.handle(&events, service);
-                let has_stopped = self.has_stopped(service);
-                if has_stopped {
-                    self.let_go(&mut events);
-                }
-                Ok(!has_stopped)
+                self.handle(Y::told(&events), service);
+                self.events = Some(events);
+                Ok(self.goes_on(service))
             }
-        };
-        self.events = Some(events);
-        result
+        }
+    }
+
+    /// Handles what there is besides what a poll would tell: mail above all. For whoever knows that this is nothing, and that
+    /// nothing is due: only behind a poll can that be judged.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn turn_without_poll(&mut self, service: &mut impl Service) -> bool {
+        self.handle(std::iter::empty(), service);
+        self.goes_on(service)
+    }
+
+    /// Whether the last poll may have left something: it told of as much as there is room for, or was interrupted.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn may_have_left_something(&self) -> bool {
+        self.events.as_ref().is_none_or(|events| Y::told(events).count() >= EVENTS)
+    }
+
+    /// `false`: it was told to stop and has done so.
+    fn goes_on(&mut self, service: &mut impl Service) -> bool {
+        let has_stopped = self.has_stopped(service);
+        if has_stopped {
+            self.let_go();
+        }
+        !has_stopped
     }
 
     /// Looks for what there is, for as long as that pays, and then sleeps until something is.
@@ -309,22 +326,23 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// Whether somebody waits for the next turn, of whom the system does not tell.
-    fn has_more_to_do(&self) -> bool {
+    pub(crate) fn has_more_to_do(&self) -> bool {
         self.schedule.has_queued() || self.mailbox.has_mail() || self.topics.is_fanning_out()
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    /// When the next turn is due, should the system tell of nothing before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.schedule.next().into_iter().chain(self.stopping).min()
     }
 
-    fn handle(&mut self, events: &Y::Events, service: &mut impl Service) {
+    fn handle(&mut self, told: impl Iterator<Item = Told>, service: &mut impl Service) {
         // In what order a poll tells is the system's business; behind the word to stop nothing new is begun.
         if self.topics.is_fanning_out() {
             self.fan_out(service);
         }
         self.read_mail(service);
         let queued = self.schedule.queued();
-        for told in Y::told(events) {
+        for told in told {
             match reserved_number(told.token) {
                 Some(WAKER) => {}
                 Some(number) => {
@@ -358,6 +376,14 @@ impl<Y: System> Reactor<Y> {
 
     fn work(&mut self, key: Key, to_the_end: bool, service: &mut impl Service) {
         self.work_link(key, to_the_end, service);
+        if self.memory.is_short() {
+            self.shed_memory(service);
+        }
+    }
+
+    /// Sends what is in a link's outbox, and does no more.
+    fn send(&mut self, key: Key, service: &mut impl Service) {
+        self.with_link(key, Task::Send, service);
         if self.memory.is_short() {
             self.shed_memory(service);
         }
@@ -412,14 +438,14 @@ impl<Y: System> Reactor<Y> {
     /// Lets one go on that stood in the queue.
     fn call(&mut self, target: Target, service: &mut impl Service) {
         match target {
-            Target::Link(key) => {
-                if self.links.get_mut(key).is_some_and(|link| link.wakeup.called()) {
-                    self.work(key, true, service);
-                }
-            }
+            Target::Link(key) => match self.links.get_mut(key).and_then(|link| link.wakeup.called()) {
+                Some(Does::All) => self.work(key, true, service),
+                Some(Does::Sends) => self.send(key, service),
+                None => {}
+            },
             Target::Source(number) => {
                 let source = self.sources.get_mut(usize::from(number));
-                if source.is_some_and(|source| source.wakeup.called()) {
+                if source.and_then(|source| source.wakeup.called()).is_some() {
                     self.serve(number, service);
                 }
             }

@@ -29,9 +29,18 @@ pub(crate) enum Wakeup {
     #[default]
     Idle,
     /// It goes on in the next turn.
-    Queued,
+    Queued(Does),
     /// A timer wakes it then.
     Armed(Instant),
+}
+
+/// What one does that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// All that it has to do.
+    All,
+    /// It sends what is there. Reading is left to what the system tells.
+    Sends,
 }
 
 impl Wakeup {
@@ -44,15 +53,11 @@ impl Wakeup {
         *self = Wakeup::Idle;
     }
 
-    /// It has come out of the queue. Says whether it still is to go on: one that was given a timer
-    /// meanwhile is not.
-    #[must_use]
-    pub(crate) fn called(&mut self) -> bool {
-        let is_called = *self == Wakeup::Queued;
-        if is_called {
-            *self = Wakeup::Idle;
-        }
-        is_called
+    /// It has come out of the queue. Says what it still is to do: one that was given a timer meanwhile, nothing.
+    pub(crate) fn called(&mut self) -> Option<Does> {
+        let Wakeup::Queued(does) = *self else { return None };
+        *self = Wakeup::Idle;
+        Some(does)
     }
 }
 
@@ -81,11 +86,25 @@ impl Schedule {
     /// # Errors
     /// There is no memory for its place in the queue.
     pub(crate) fn queue(&mut self, target: Target, wakeup: &mut Wakeup) -> Result<(), TryReserveError> {
-        if *wakeup != Wakeup::Queued {
-            self.queue.try_reserve(1)?;
-            self.disarm(target, wakeup);
-            self.queue.push_back(target);
-            *wakeup = Wakeup::Queued;
+        self.queue_to(Does::All, target, wakeup)
+    }
+
+    /// The same, and it need not do more than this, unless it was to already.
+    pub(crate) fn queue_to(
+        &mut self,
+        does: Does,
+        target: Target,
+        wakeup: &mut Wakeup,
+    ) -> Result<(), TryReserveError> {
+        match wakeup {
+            Wakeup::Queued(before) if does == Does::All => *before = does,
+            Wakeup::Queued(_) => {}
+            _ => {
+                self.queue.try_reserve(1)?;
+                self.disarm(target, wakeup);
+                self.queue.push_back(target);
+                *wakeup = Wakeup::Queued(does);
+            }
         }
         Ok(())
     }
@@ -107,7 +126,7 @@ impl Schedule {
     #[inline]
     pub(crate) fn arm(&mut self, target: Target, at: Instant, wakeup: &mut Wakeup) {
         match *wakeup {
-            Wakeup::Queued => {}
+            Wakeup::Queued(_) => {}
             Wakeup::Armed(earlier) if earlier <= at => {}
             Wakeup::Idle | Wakeup::Armed(_) => self.pause(target, at, wakeup),
         }
@@ -171,9 +190,23 @@ mod tests {
         schedule.arm(Target::Source(1), Instant::now(), &mut wakeup);
         assert_eq!((schedule.queued(), schedule.next()), (1, None), "it goes on anyway");
         assert_eq!((schedule.pop_queued(), schedule.has_queued()), (Some(Target::Source(1)), false));
-        assert!(wakeup.called());
+        assert_eq!(wakeup.called(), Some(Does::All));
         schedule.queue(Target::Source(1), &mut wakeup).expect("memory");
         assert!(schedule.has_queued());
+    }
+
+    #[test]
+    fn who_has_all_to_do_does_all_however_often_it_is_to_send() {
+        for orders in [[Does::All, Does::Sends], [Does::Sends, Does::All]] {
+            let (mut schedule, mut wakeup) = (Schedule::default(), Wakeup::default());
+            for does in orders {
+                schedule.queue_to(does, Target::Source(1), &mut wakeup).expect("memory");
+            }
+            assert_eq!((schedule.queued(), wakeup.called()), (1, Some(Does::All)));
+        }
+        let (mut schedule, mut wakeup) = (Schedule::default(), Wakeup::default());
+        schedule.queue_to(Does::Sends, Target::Source(1), &mut wakeup).expect("memory");
+        assert_eq!((schedule.queued(), wakeup.called()), (1, Some(Does::Sends)));
     }
 
     #[test]
@@ -181,7 +214,7 @@ mod tests {
         let (mut schedule, mut wakeup, at) = (Schedule::default(), Wakeup::default(), Instant::now());
         schedule.queue(Target::Source(1), &mut wakeup).expect("memory");
         schedule.pause(Target::Source(1), at, &mut wakeup);
-        assert_eq!((schedule.pop_queued(), wakeup.called()), (Some(Target::Source(1)), false));
+        assert_eq!((schedule.pop_queued(), wakeup.called()), (Some(Target::Source(1)), None));
         assert_eq!((schedule.pop_due(at), wakeup.is_armed()), (Some(Target::Source(1)), true));
     }
 }

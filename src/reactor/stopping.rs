@@ -50,8 +50,9 @@ impl<Y: System> Reactor<Y> {
     }
 
     /// On Windows handles close, and with them the endpoints, only when the poll turns once more.
-    pub(super) fn let_go(&mut self, events: &mut Y::Events) {
-        if let Err(error) = self.system.poll(events, Some(Duration::ZERO)) {
+    pub(super) fn let_go(&mut self) {
+        let mut events = self.events.take().unwrap_or_else(|| Y::events(EVENTS));
+        if let Err(error) = self.system.poll(&mut events, Some(Duration::ZERO)) {
             log::debug!("polling once more: {error}");
         }
     }

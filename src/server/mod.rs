@@ -8,6 +8,8 @@ mod describing;
 mod idle;
 #[cfg(feature = "harness")]
 mod in_memory;
+#[cfg(feature = "tokio")]
+mod in_task;
 mod listen;
 mod manager;
 mod open;
@@ -27,6 +29,7 @@ mod threads;
 #[cfg(feature = "serde")]
 mod types;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -489,7 +492,9 @@ impl<S, T: Threads> Server<S, T> {
     /// As [`turn`](Server::turn).
     pub fn run(&mut self) -> Result<()> {
         let _serving = loops::begin_serving(&self.served);
-        let _turning = self.core.reactor()?.begin_turns();
+        let reactor = self.core.reactor()?;
+        reactor.mailbox().wakes_poll();
+        let _turning = reactor.begin_turns();
         self.dispatch.manager.ready(self.endpoints.len());
         while self.turn_once(None)? {}
         Ok(())
@@ -497,8 +502,16 @@ impl<S, T: Threads> Server<S, T> {
 
     #[inline]
     fn turn_once(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        self.take_turn(|reactor, dispatch| reactor.turn(timeout, dispatch))
+    }
+
+    #[inline]
+    fn take_turn(
+        &mut self,
+        turn: impl FnOnce(&mut Reactor, &mut Dispatch<S, T>) -> io::Result<bool>,
+    ) -> Result<bool> {
         let reactor = self.core.reactor()?;
-        let turned = reactor.turn(timeout, &mut self.dispatch);
+        let turned = turn(reactor, &mut self.dispatch);
         if let Ok(false) = turned {
             self.start_locks.extend(reactor.take_locks());
         }

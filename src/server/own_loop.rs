@@ -1,14 +1,14 @@
 //! A server in a loop that is not its own.
 
-#[cfg(feature = "tokio")]
-use std::future::poll_fn;
+use std::io;
 use std::time::Duration;
 
 use sidewire_platform::PollDescriptor;
 
-use super::{Server, Threads};
+use super::{Dispatch, Server, Threads};
 use crate::error::{Error, Result};
 use crate::loops;
+use crate::reactor::Reactor;
 
 /// In a loop of the program's own.
 ///
@@ -29,10 +29,19 @@ impl<S, T: Threads> Server<S, T> {
     /// # Errors
     /// If the system's poll itself fails. What goes wrong with single connections ends those only.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        self.core.reactor()?.mailbox().wakes_poll();
+        self.one_turn(|reactor, dispatch| reactor.turn(timeout, dispatch))
+    }
+
+    /// One turn, and what belongs to turning at all.
+    pub(super) fn one_turn(
+        &mut self,
+        turn: impl FnOnce(&mut Reactor, &mut Dispatch<S, T>) -> io::Result<bool>,
+    ) -> Result<bool> {
         let _serving = loops::begin_serving(&self.served);
         let _turning = self.core.reactor()?.begin_turns();
         self.dispatch.manager.ready(self.endpoints.len());
-        self.turn_once(timeout)
+        self.take_turn(turn)
     }
 
     /// After how long the next [`turn`](Server::turn) is due, even if the [descriptor](Server::poll_descriptor) tells
@@ -89,74 +98,5 @@ impl<S, T: Threads> Server<S, T> {
     pub fn poll_descriptor(&mut self) -> Result<PollDescriptor> {
         let descriptor = self.core.reactor()?.descriptor();
         descriptor.map_err(|error| Error::system("get a descriptor of the server's loop", error))
-    }
-
-    /// Serves in a task of a Tokio runtime, as [`run`](Server::run) does in a thread of its own: handlers and the tasks of a
-    /// runtime with one thread then hand things to each other without waking another thread. Handlers hold up that task's
-    /// thread: others get theirs behind each [`turn`](Server::turn), which gives every connection its share, so 2 ms and one
-    /// handler at most ([`turn_frames`](crate::Limits::turn_frames)). Dropped, it stops between two turns, and may be called again.
-    ///
-    /// ```
-    /// use sidewire::Server;
-    ///
-    /// # let name = format!("local:run-async-{}", std::process::id());
-    /// # let name = name.as_str();
-    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    /// # runtime.block_on(async {
-    /// let mut server = Server::new(());
-    /// server.on(1, |(), request, reply| {
-    ///     reply.write(request.payload());
-    ///     Ok(())
-    /// });
-    /// let bound = server.listen(name)?;
-    /// let remote = server.remote()?;
-    /// # if cfg!(unix) {
-    /// let asking = tokio::spawn(async move {
-    ///     let client = sidewire::tokio::Client::connect(bound).await?;
-    ///     assert_eq!(client.call(1, "hello").await?.payload(), b"hello");
-    ///     remote.stop()
-    /// });
-    /// server.run_async().await?;
-    /// asking.await.expect("no panic")?;
-    /// # }
-    /// # Ok::<(), sidewire::Error>(())
-    /// # }).expect("it serves");
-    /// ```
-    ///
-    /// # Errors
-    /// As [`run`](Server::run); if there is no Tokio runtime here, or the system has no descriptors left;
-    /// [`is_unsupported`](Error::is_unsupported) where a loop has no descriptor.
-    ///
-    /// # Panics
-    /// If the runtime was built without I/O, or without time.
-    ///
-    /// # Platform-specific behavior
-    /// Windows: unsupported, before anything is served. There a server has a thread of its own: [`spawn`](Server::spawn).
-    #[cfg(feature = "tokio")]
-    pub async fn run_async(&mut self) -> Result<()> {
-        let ready = self.core.reactor()?.for_tasks();
-        let ready = ready.map_err(|error| Error::system("serve in a task", error))?;
-        let failed = |error| Error::system("wait for the server's loop", error);
-        while self.turn(Some(Duration::ZERO))? {
-            let mut has_waited = false;
-            let readable = poll_fn(|task| {
-                let polled = ready.poll_ready(task);
-                has_waited |= polled.is_pending();
-                polled
-            });
-            match self.next_timeout() {
-                Some(Duration::ZERO) => {}
-                Some(timeout) => {
-                    // Whether or not it came to something: the next turn sees.
-                    ::tokio::time::timeout(timeout, readable).await.unwrap_or(Ok(())).map_err(failed)?;
-                }
-                None => readable.await.map_err(failed)?,
-            }
-            if !has_waited {
-                // Others get their turn, too.
-                ::tokio::task::yield_now().await;
-            }
-        }
-        Ok(())
     }
 }

@@ -268,6 +268,27 @@ mod tasks {
         asking.join().expect("no panic");
     }
 
+    /// It is not even dropped.
+    #[test]
+    fn a_task_that_is_forgotten_is_not_woken_in_place_of_a_loop() {
+        let _watchdog = watchdog(60);
+        let mut server = store_with(Limits::default());
+        server.listen(usual(&fresh("local"))).expect("listen");
+        let remote = server.remote().expect("a remote");
+        runtime().block_on(async {
+            let mut serving = Box::pin(server.run_async());
+            let polled = poll_fn(|task| std::task::Poll::Ready(serving.as_mut().poll(task))).await;
+            assert!(polled.is_pending());
+            std::mem::forget(serving);
+        });
+        thread::scope(|scope| {
+            let serving = scope.spawn(|| server.run());
+            thread::sleep(Duration::from_millis(50)); // It sleeps by then, or hears it before it does.
+            remote.stop().expect("its loop lives");
+            serving.join().expect("no panic").expect("it serves");
+        });
+    }
+
     /// With a client that says nothing it is woken by nothing.
     #[test]
     fn a_task_sleeps_while_nothing_happens() {

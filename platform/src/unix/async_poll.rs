@@ -1,17 +1,16 @@
 //! A poll that a task of a Tokio runtime waits for.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::task::{self, Context, ready};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
 use super::{Poll, PollDescriptor};
 
-/// Wakes a task when a poll would return something. Only the last waker is kept.
+/// Wakes a task when a poll may return something. Only the last waker is kept.
 #[derive(Debug)]
 pub struct AsyncPoll(AsyncFd<Descriptor>);
 
@@ -47,25 +46,16 @@ impl AsyncPoll {
         Ok(AsyncPoll(registered?))
     }
 
-    /// Whether the poll would return something; pending, the task is woken when it would.
+    /// Whether the poll may have something that has come since this was asked last; pending, the task is woken when it
+    /// may. Whoever hears so polls until there is less than it has room for: the runtime tells of each thing that
+    /// comes, and not of what is still there.
     ///
     /// # Errors
     ///
-    /// What the system says; and if the runtime has gone.
+    /// If the runtime has gone.
     pub fn poll_ready(&self, task: &mut Context<'_>) -> task::Poll<io::Result<()>> {
-        loop {
-            let mut ready = ready!(self.0.poll_read_ready(task))?;
-            // The runtime hears of a change only. Whether the poll has given out all that it had the system knows.
-            if self.is_ready_now()? {
-                return task::Poll::Ready(Ok(()));
-            }
-            ready.clear_ready();
-        }
-    }
-
-    fn is_ready_now(&self) -> io::Result<bool> {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut asked = [PollFd::from_borrowed_fd(self.0.get_ref().0.as_fd(), PollFlags::IN)];
-        Ok(rustix::io::retry_on_intr(|| poll(&mut asked, Some(&now)))? > 0)
+        // Before the poll is asked: what comes behind that is told again.
+        ready!(self.0.poll_read_ready(task))?.clear_ready();
+        task::Poll::Ready(Ok(()))
     }
 }

@@ -38,7 +38,8 @@ impl<Y: System> Link<Y> {
     /// Writes what others have put into the outbox, unless the system took none of it before. Says the same.
     #[cold]
     pub(super) fn send(&mut self, context: &mut Context<'_, Y>) -> bool {
-        !self.wants_to_write() && self.flush(context, &context.budget())
+        // If nobody is there any more, what he said before he left comes first, which the rest of the work reads.
+        !self.wants_to_write() && self.write(context, &context.budget()).unwrap_or(true)
     }
 }
 

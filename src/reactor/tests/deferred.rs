@@ -77,6 +77,39 @@ fn calls_are_answered_in_whatever_order_others_answer_them() {
     assert_eq!(stage.counters.answers_to_nobody(), 0);
 }
 
+/// One is answered at the time at which the other's is over.
+#[test]
+fn what_is_said_of_a_call_that_ends_beside_an_answer_leaves_with_it() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    caller.send(&v1_request(1, 0));
+    caller.send(&timed_request(2, 200));
+    assert!(stage.turn());
+    stage.world.pass(ms(200));
+    answer(&stage, 0, b"in time");
+    assert!(stage.turn() && stage.turn());
+    let frames = frames(&caller.receive());
+    let ends: Vec<_> = frames.iter().map(|(_, id, rc, _)| (*id, *rc)).collect();
+    assert_eq!(ends, [(1, 0), (2, ResultCode::TIMED_OUT.code())]);
+}
+
+/// What comes the system tells of.
+#[test]
+fn nothing_is_read_for_an_answer() {
+    let mut stage = deferring();
+    let caller = greeted(&mut stage);
+    (1..=2).for_each(|id| caller.send(&v1_request(id, 0)));
+    assert!(stage.turn());
+    caller.fail_reads(1, io::ErrorKind::Other);
+    answer(&stage, 0, b"first");
+    assert!(stage.turn() && stage.turn());
+    assert_eq!(frames(&caller.receive()), [(REPLY, 1, 0, b"first".to_vec())]);
+    assert_eq!(caller.server(), Side::Open);
+    caller.send(&v1_request(3, 0));
+    assert!(stage.turn());
+    assert_ne!(caller.server(), Side::Open, "now it is read");
+}
+
 #[test]
 fn behind_a_classic_request_that_is_deferred_nothing_is_begun() {
     let mut stage = deferring();

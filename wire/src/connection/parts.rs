@@ -78,8 +78,13 @@ impl Connection {
     /// Whether [`poll_owed`](Connection::poll_owed) would tell of one that may go on.
     #[inline]
     pub fn has_room_for_parts(&self) -> bool {
-        let Some(calls) = &self.open_calls else { return false };
-        calls.owed.has_waiting() && !self.flow.is_backed_up()
+        self.has_waiting_parts() && !self.flow.is_backed_up()
+    }
+
+    /// Whether a reply's next part waits for room in the outbox.
+    #[inline]
+    pub fn has_waiting_parts(&self) -> bool {
+        self.open_calls.as_ref().is_some_and(|calls| calls.owed.has_waiting())
     }
 
     /// The caller takes more parts.
