@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Response;
 use super::journal::Asked;
 use super::leader::{Guard, SharedConnection, State, Waiting, remaining};
+use super::line::Leaves;
 use super::medium::Medium;
 use super::request;
 use crate::error::{Error, Kind, Result};
@@ -186,23 +187,27 @@ impl<M: Medium> SharedConnection<M> {
         &self,
         (msg_type, payload): (u16, &[u8]),
         deadline: Option<Instant>,
-        until: Option<Instant>,
+        (until, leaves): (Option<Instant>, Leaves),
     ) -> Result<(Seat, Asked)> {
         let start = |caller: &mut Caller<_>| {
             caller.start(msg_type, payload, timeout_ms(remaining(deadline)), deadline)
         };
-        self.start_with((msg_type, payload.len()), until, start).await
+        self.start_with((msg_type, payload.len()), (until, leaves), start).await
     }
 
-    /// Begins such a call in this way. It leaves at once, as far as the channel takes it.
+    /// Begins such a call in this way. What leaves at once does so as far as the channel takes it.
     pub(crate) async fn start_with(
         &self,
         (msg_type, length): (u16, usize),
-        until: Option<Instant>,
+        (until, leaves): (Option<Instant>, Leaves),
         start: impl FnOnce(&mut Caller<M::Waiting>) -> Result<u32, NoMemory>,
     ) -> Result<(Seat, Asked)> {
         let id = self.begin("call", Purpose::Call(length), until, |caller, _| start(caller)).await?;
-        self.offer(&mut self.lock());
+        let mut state = self.lock();
+        if leaves == Leaves::AtOnce || state.caller.unsent_len() >= TOGETHER {
+            self.offer(&mut state);
+        }
+        drop(state);
         Ok((Seat::Call(id), Asked::begin(self.endpoint(), msg_type, id, length)))
     }
 

@@ -36,6 +36,16 @@ pub(crate) struct Terms {
     /// Whether it does no harm if it is executed twice.
     pub(crate) is_safe: bool,
     pub(crate) gap: Gap,
+    pub(crate) leaves: Leaves,
+}
+
+/// When a request that was started leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    AtOnce,
+    /// Together with others, when somebody waits or much has come together.
+    #[cfg(feature = "tokio")]
+    Together,
 }
 
 /// What a request does that comes between two connections which somebody else makes.
@@ -49,7 +59,7 @@ pub(crate) enum Gap {
 impl Terms {
     /// Of one that waits.
     pub(crate) fn until(deadline: Option<Instant>, is_safe: bool) -> Terms {
-        Terms { deadline, is_safe, gap: Gap::Wait }
+        Terms { deadline, is_safe, gap: Gap::Wait, leaves: Leaves::AtOnce }
     }
 }
 

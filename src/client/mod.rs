@@ -43,6 +43,8 @@ use medium::at_once;
 use sidewire_wire::caller::Reply;
 use sidewire_wire::{App, Layout, Parcel, Payload, ResultCode};
 
+#[cfg(feature = "tokio")]
+pub(crate) use line::Leaves;
 pub(crate) use {closing::Closing, line::Line};
 #[cfg(feature = "tokio")]
 pub(crate) use {

@@ -8,7 +8,7 @@ use sidewire_platform::Channel;
 
 use super::journal::Asked;
 use super::leader::{SharedConnection, deadline_in};
-use super::line::{Gap, Line, Terms};
+use super::line::{Line, Terms};
 use super::medium::{Medium, at_once};
 use super::{Response, request};
 use crate::error::{Error, Kind, Result};
@@ -47,9 +47,9 @@ impl Parts {
         line: &Line,
         asked: (u16, &[u8]),
         timeout: Option<Duration>,
-        gap: Gap,
+        terms: Terms,
     ) -> Result<Parts> {
-        at_once(Coming::start(line, asked, timeout, gap)).map(Parts)
+        at_once(Coming::start(line, asked, timeout, terms)).map(Parts)
     }
 
     /// The final reply, once all parts were taken, if its result code is 0.
@@ -118,13 +118,15 @@ impl<M: Medium> Coming<M> {
         line: &Line<M>,
         (msg_type, payload): (u16, &[u8]),
         timeout: Option<Duration>,
-        gap: Gap,
+        terms: Terms,
     ) -> Result<Coming<M>> {
-        let deadline = deadline_in(timeout);
-        let terms = Terms { deadline, is_safe: false, gap };
+        // Who has taken some of it would get those again.
+        let terms = Terms { is_safe: false, ..terms };
         let begun = line.carry("call", terms, |connection| async move {
             let stream = |caller: &mut Caller<_>| caller.stream(msg_type, payload, 0, None);
-            let begun = connection.start_with((msg_type, payload.len()), deadline, stream).await?;
+            let begun = connection
+                .start_with((msg_type, payload.len()), (terms.deadline, terms.leaves), stream)
+                .await?;
             Ok((connection, begun))
         });
         let (connection, (seat, asked)) = begun.await?;

@@ -332,7 +332,7 @@ async fn begin<M: Medium>(
     terms: Terms,
 ) -> Result<Begun<M>> {
     let begun = line.carry("call", terms, |connection| async move {
-        let (seat, asked) = connection.start_call(asked, deadline, terms.deadline).await?;
+        let (seat, asked) = connection.start_call(asked, deadline, (terms.deadline, terms.leaves)).await?;
         Ok((connection, seat, asked))
     });
     begun.await

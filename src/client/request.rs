@@ -6,7 +6,7 @@ use sidewire_platform::{Attachment, Peer};
 
 use super::attached;
 use super::leader::{deadline_in, remaining};
-use super::line::{Gap, Line, Terms};
+use super::line::{Gap, Leaves, Line, Terms};
 use super::{Client, Link, Parts, Pending, Response};
 use crate::error::{Error, Kind, Result};
 use sidewire_wire::Executed;
@@ -32,6 +32,7 @@ pub struct RequestBuilder<'c, C = Client> {
     pub(crate) timeout: Option<Duration>,
     is_safe: bool,
     gap: Gap,
+    pub(crate) leaves: Leaves,
 }
 
 impl<C> Clone for RequestBuilder<'_, C> {
@@ -44,7 +45,7 @@ impl<C> Copy for RequestBuilder<'_, C> {}
 
 impl<'c, C> RequestBuilder<'c, C> {
     pub(crate) fn new(client: &'c C, msg_type: u16, timeout: Option<Duration>) -> RequestBuilder<'c, C> {
-        RequestBuilder { client, msg_type, timeout, is_safe: false, gap: Gap::Wait }
+        RequestBuilder { client, msg_type, timeout, is_safe: false, gap: Gap::Wait, leaves: Leaves::AtOnce }
     }
 
     /// How long it may take, in place of what [`Connect::call_timeout`](super::Connect::call_timeout) says;
@@ -64,7 +65,8 @@ impl<'c, C> RequestBuilder<'c, C> {
 
     /// Of a request that begins now.
     pub(crate) fn terms(&self, timeout: Option<Duration>) -> Terms {
-        Terms { deadline: deadline_in(timeout), is_safe: self.is_safe, gap: self.gap }
+        let Self { is_safe, gap, leaves, .. } = *self;
+        Terms { deadline: deadline_in(timeout), is_safe, gap, leaves }
     }
 }
 
@@ -193,9 +195,8 @@ impl RequestBuilder<'_> {
     /// # Errors
     /// As [`start`](RequestBuilder::start).
     pub fn stream(self, payload: impl AsRef<[u8]>) -> Result<Parts> {
-        let RequestBuilder { msg_type, timeout, gap, .. } = self;
-        let asked = (msg_type, payload.as_ref());
-        let parts = self.line().and_then(|line| Parts::start(line, asked, timeout, gap));
+        let (asked, terms) = ((self.msg_type, payload.as_ref()), self.terms(self.timeout));
+        let parts = self.line().and_then(|line| Parts::start(line, asked, self.timeout, terms));
         parts.map_err(|error| self.explain(error))
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::medium::{Connection, Tasks};
 use super::{Client, Parts, Pending};
-use crate::client::{Coming, Line, Medium, Response, Started, Terms, explain_request};
+use crate::client::{Coming, Leaves, Line, Medium, Response, Started, Terms, explain_request};
 use crate::error::{Error, Result};
 use sidewire_wire::caller::{Caller, Purpose};
 
@@ -34,6 +34,28 @@ impl<'c> crate::client::RequestBuilder<'c, Client> {
         line.carry("call", terms, exchange).await.map_err(|error| self.explain(error))
     }
 
+    /// Leaves it for now if it is [started](RequestBuilder::start) or [streamed](RequestBuilder::stream): it is sent
+    /// together with what else is, in one system call, when a task that waits for something on this connection is polled, when
+    /// something comes for one, when 64 KiB have come together, or with [`Client::flush`]. If none of that happens it stays: who
+    /// does not wait for it next flushes. The time limit that the server is told begins now. Otherwise this changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sidewire::tokio::Client) -> sidewire::Result<()> {
+    /// let mut calls = Vec::new();
+    /// for name in ["one", "two", "three"] {
+    ///     calls.push(client.request(1).corked().start(name).await?);
+    /// }
+    /// for call in calls {
+    ///     println!("{} bytes", call.await?.payload().len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn corked(mut self) -> Self {
+        self.leaves = Leaves::Together;
+        self
+    }
+
     /// Starts it, to be waited for later, and sends it as far as that goes at once; the rest follows by itself.
     ///
     /// Waits only if the server's limits or our own outbox leave no room, within the time limit, which runs on and is
@@ -54,7 +76,7 @@ impl<'c> crate::client::RequestBuilder<'c, Client> {
     /// As [`start`](RequestBuilder::start).
     pub async fn stream(self, payload: impl AsRef<[u8]>) -> Result<Parts> {
         let ((line, terms), asked) = (self.begin("call")?, (self.msg_type, payload.as_ref()));
-        let coming = Coming::start(line, asked, self.timeout, terms.gap).await;
+        let coming = Coming::start(line, asked, self.timeout, terms).await;
         coming.map(Parts::of).map_err(|error| self.explain(error))
     }
 
@@ -88,7 +110,8 @@ impl Connection {
         (msg_type, payload): (u16, &[u8]),
         deadline: Option<Instant>,
     ) -> Result<Response> {
-        let (seat, asked) = self.start_call((msg_type, payload), deadline, deadline).await?;
+        let (seat, asked) =
+            self.start_call((msg_type, payload), deadline, (deadline, Leaves::AtOnce)).await?;
         let (state, outcome) = Tasks::wait(self, seat, deadline).await;
         let result = self.result(&state, outcome);
         drop(state);

@@ -3,16 +3,16 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sidewire::tokio::{Client, Events, Pending};
 use sidewire::{Endpoint, Reconnect, Server};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
 use crate::util::fake::{Fake, send, take, take_request, wait_for_the_end};
-use crate::util::{Gate, connect, frame, fresh, on_every_stream, start, store, usual, watchdog};
+use crate::util::{Gate, PATIENCE, connect, frame, fresh, on_every_stream, start, store, usual, watchdog};
 
 const CHANGED: u16 = 1;
 const SET: u16 = 2;
@@ -90,6 +90,45 @@ fn whoever_drops_a_future_cancels_its_call() {
         assert!(polled_once(pin!(client.call(1, b""))).await.is_pending());
         drop(client.start(1, b"").await.expect("start"));
         assert_eq!(client.call(1, b"").await.expect("a reply").payload(), b"fine");
+        drop(client);
+        fake.join();
+    });
+}
+
+#[test]
+fn what_is_corked_leaves_with_what_is_waited_for_or_when_it_is_asked_to() {
+    let _watchdog = watchdog(60);
+    on_both(async || {
+        let (taken, was_taken) = mpsc::channel();
+        let fake = Fake::v1(move |stream| {
+            for _ in 0..5 {
+                let id = take_request(stream);
+                taken.send(id).expect("the test waits");
+                send(stream, &frame(REPLY, 1, id, 0, b"fine"));
+            }
+            wait_for_the_end(stream);
+        });
+        let client = fake.connect().open_async().await.expect("connect");
+        let corked = || client.request(1).corked();
+        let (first, mut parts) =
+            (corked().start(b"").await.expect("start"), corked().stream(b"").await.expect("start"));
+        // Other threads of a runtime may look at what has come before.
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            assert!(was_taken.recv_timeout(Duration::from_millis(50)).is_err(), "not before somebody waits");
+        }
+        client.flush().await.expect("flush");
+        for _ in 0..2 {
+            was_taken.recv_timeout(PATIENCE).expect("both have left");
+        }
+        let (second, other) =
+            (corked().start(b"").await.expect("start"), corked().start(b"").await.expect("start"));
+        // For any of them.
+        assert_eq!(first.await.expect("a reply").payload(), b"fine");
+        assert!(parts.next().await.is_none());
+        assert_eq!(corked().send(b"").await.expect("a reply").payload(), b"fine");
+        for call in [second, other] {
+            assert_eq!(call.await.expect("a reply").payload(), b"fine");
+        }
         drop(client);
         fake.join();
     });
