@@ -1,7 +1,8 @@
 //! `sidewire-bridge bench`: what a bridge costs, beside bare NATS in the same run.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use async_nats::Client as Nats;
@@ -10,8 +11,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sidewire::tokio::Client;
 use sidewire::{Connect, Server};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 
 use crate::Result;
 
@@ -107,17 +106,26 @@ async fn measure(args: &Args, folder: &Path) -> Result<Vec<[Round; 3]>> {
     Ok(rounds)
 }
 
-/// This program again, which is killed when the child is dropped.
-async fn bridge(arguments: &[&str], nats: &str, line: &str) -> Result<Child> {
+/// A process that is killed when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// This program again, once it says so.
+async fn bridge(arguments: &[&str], nats: &str, line: &'static str) -> Result<Killed> {
     let program = std::env::current_exe().map_err(|error| format!("bench: {error}"))?;
     let mut command = Command::new(program);
     command.args(arguments).args(["--nats", nats, "--app", APP]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| format!("bench: {error}"))?;
-    let Some(output) = child.stdout.take() else { return Err("bench: a process without output".into()) };
-    let said = BufReader::new(output).lines().next_line().await;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = Killed(command.spawn().map_err(|error| format!("bench: {error}"))?);
+    let Some(output) = child.0.stdout.take() else { return Err("bench: a process without output".into()) };
+    let said = tokio::task::spawn_blocking(move || BufReader::new(output).lines().next()).await;
     match said {
-        Ok(Some(said)) if said.starts_with(line) => Ok(child),
+        Ok(Some(Ok(said))) if said.starts_with(line) => Ok(child),
         _ => Err(format!("bench: sidewire-bridge {} did not begin", arguments.join(" "))),
     }
 }

@@ -106,7 +106,7 @@ pub(crate) fn is_line(text: &str) -> bool {
 }
 
 /// Headers in the making. Most messages have none.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Headers(HeaderMap);
 
 impl Headers {

@@ -73,6 +73,10 @@ impl Backlog {
         self.last = Some(Final::Failure(failure));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.last.is_none()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.last.is_some()
     }

@@ -97,7 +97,7 @@ impl Calls {
 
     /// Where the reply to a call is to go.
     pub(super) fn subject(&self, id: u64) -> String {
-        format!("{}.{id}", self.inbox)
+        [&self.inbox, ".", &id.to_string()].concat()
     }
 
     /// Takes a call that is about to be sent.
@@ -207,10 +207,20 @@ impl Calls {
                 call.backlog.push(part);
                 self.hand_on(open, id);
             }
-            News::Final(_, last) => {
-                call.backlog.end(last);
-                self.hand_on(open, id);
-            }
+            News::Final(_, last) => match call.waits {
+                // As most end.
+                Waits::Here(_) if call.backlog.is_empty() => {
+                    let call = open.remove(id);
+                    drop(open);
+                    if let Some(Call { waits: Waits::Here(answering), .. }) = call {
+                        answering.end(last);
+                    }
+                }
+                _ => {
+                    call.backlog.end(last);
+                    self.hand_on(open, id);
+                }
+            },
         }
     }
 

@@ -84,11 +84,15 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
         tokio::spawn(unconstrained(events::pass_on(news, remote.clone()))),
         tokio::spawn(Arc::clone(&calls).watch_for_silence()),
     ];
-    let mut serving = std::pin::pin!(serve(server));
+    // In a task of its own: nothing else is looked at each time that a call comes.
+    let mut serving = tokio::spawn(serve(server));
     let ended = tokio::select! {
         () = stopped(&mut stop) => Ok(()),
         why = broker.closed() => Err(why),
-        why = &mut serving => return Err(format!("{}: {}", args.endpoint, why.err().unwrap_or_default())),
+        served = &mut serving => {
+            let why = served.unwrap_or_else(|error| Err(error.to_string())).err().unwrap_or_default();
+            return Err(format!("{}: {why}", args.endpoint));
+        }
     };
     // What was asked is answered, as far as that goes; then nobody hears from us any more.
     if remote.stop_within(GRACE).is_ok() {
@@ -106,8 +110,8 @@ fn listen(args: &Args, relay: Arc<Relay>) -> Result<Server<()>> {
     server = server.app(App::new(&args.broker.app, ""));
     let mut server = server.build().map_err(failed)?;
     for msg_type in (0..=args.max_type).chain([DESCRIPTION]) {
-        let relay = Arc::clone(&relay);
-        server.on(msg_type, move |(), request, reply| relay.ask(request, reply));
+        let (relay, subject) = (Arc::clone(&relay), relay.subject(msg_type));
+        server.on(msg_type, move |(), request, reply| relay.ask(&subject, request, reply));
     }
     (0..=args.max_type).for_each(|topic| server.topic(topic, WhenSlow::DropNewest));
     let mut listen = Listen::on(args.endpoint.clone()).map_err(failed)?;
