@@ -89,7 +89,8 @@ impl Subjects {
 pub(crate) fn number(subject: &str) -> Option<u16> {
     let token = subject.rsplit('.').next()?;
     // As we write it, and in no other way: one type has one subject.
-    token.parse().ok().filter(|number: &u16| number.to_string() == token)
+    let is_ours = token == "0" || !token.starts_with(['0', '+']);
+    token.parse().ok().filter(|_| is_ours)
 }
 
 /// Whether an answer may go there. A caller names the subject and we have more rights than it: none of ours is sent to subjects
@@ -144,7 +145,9 @@ pub(crate) struct Malformed(pub(crate) &'static str);
 
 impl<'a> Told<'a> {
     pub(crate) fn text(self, name: &'static str) -> Option<&'a str> {
-        self.0?.get(name).map(|value| value.as_str())
+        // Few are there, and to look a name up costs more than to compare them all.
+        let (_, values) = self.0?.iter().find(|(other, _)| AsRef::<str>::as_ref(*other) == name)?;
+        values.first().map(|value| value.as_str())
     }
 
     pub(crate) fn number<N: FromStr>(self, name: &'static str) -> Result<Option<N>, Malformed> {
