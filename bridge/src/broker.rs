@@ -97,6 +97,14 @@ impl Broker {
         if !self.is_connected() {
             return Err(Unsent::Away);
         }
+        self.try_send(message)
+    }
+
+    /// The same, though it may have to wait there for a connection.
+    ///
+    /// # Errors
+    /// Nothing of it will be sent.
+    pub(crate) fn try_send(&self, message: OutboundMessage) -> std::result::Result<(), Unsent> {
         // Unconstrained: a task that has done much in its turn would otherwise find the queue full, since Tokio would have it rest.
         match tokio::task::unconstrained(self.client.publish_message(message)).now_or_never() {
             Some(Ok(())) => Ok(()),

@@ -4,6 +4,7 @@
 //! each type; ours has one for all of them, so that calls of one caller stay in their order.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -79,13 +80,13 @@ impl Service {
         Ok(select_all(heard))
     }
 
-    /// Answers those who ask, until nobody [hears](hear) them any more.
+    /// Answers those who ask.
     pub(super) async fn answer(
         &self,
         broker: &Broker,
         offer: &Offer,
         questions: &mut mpsc::Receiver<Question>,
-    ) {
+    ) -> Infallible {
         while let Some(Question { verb, reply }) = questions.recv().await {
             let document = match verb {
                 "PING" => self.document("ping", offer, json!({})),
@@ -97,6 +98,8 @@ impl Service {
                 log::debug!("{verb}: not answered: {why:?}");
             }
         }
+        // Nobody [hears](hear) them any more.
+        std::future::pending().await
     }
 
     fn document(&self, kind: &str, offer: &Offer, more: Value) -> Value {

@@ -3,8 +3,12 @@
 mod call;
 mod discovery;
 mod events;
+mod intake;
 mod local;
+mod open;
 mod owner;
+mod relay;
+mod room;
 mod tenure;
 
 use std::path::PathBuf;
@@ -91,7 +95,7 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
         };
         let Some(local) = found else { continue };
         // It waits for the broker, where that is away.
-        let tenure = tokio::select! {
+        let mut tenure = tokio::select! {
             begun = Tenure::begin(&args, &broker, &subjects, &instance, local) => begun?,
             () = stopped(&mut stop) => return Ok(()),
             why = &mut closed => return Err(why),

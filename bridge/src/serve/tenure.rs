@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::message::OutboundMessage;
-use async_nats::{Message, StatusCode};
+use async_nats::{Message, StatusCode, Subject};
 use futures_util::StreamExt;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, unconstrained};
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use super::Args;
-use super::call::{self, Admitted, Line, Listed};
 use super::discovery::{self, Question, Service};
 use super::events;
+use super::intake::{Intake, Leave, Signals};
 use super::local::Local;
+use super::relay::{Line, Listed};
+use super::room::Room;
 use crate::broker::{self, Broker};
 use crate::message::{Headers, RC, Subjects, TEXT, Word, is_answerable};
 use crate::{Result, say};
@@ -41,11 +43,8 @@ pub(super) struct Serving {
     pub(super) instance: String,
     pub(super) local: Local,
     pub(super) service: Service,
-    pub(super) room: Arc<Semaphore>,
-    /// In KiB, of what has come and is not done.
-    pub(super) memory: Arc<Semaphore>,
+    pub(super) room: Arc<Room>,
     pub(super) subjects: Subjects,
-    most: usize,
     tokens: Tokens,
     /// Calls that we have said we have, by the last token of their lines.
     open: Mutex<HashMap<String, Arc<Line>>>,
@@ -53,16 +52,13 @@ pub(super) struct Serving {
 
 pub(super) struct Tenure {
     serving: Arc<Serving>,
-    streams: tokio::sync::Mutex<Streams>,
-    /// Says to those who let in calls that we leave.
-    leaving: Option<oneshot::Sender<()>>,
-    _tasks: [Task; 3],
-}
-
-struct Streams {
-    calls: mpsc::UnboundedReceiver<Admitted>,
     questions: mpsc::Receiver<Question>,
     events: events::Subscribed,
+    /// Says to the [`Intake`] that calls are to be taken; that we leave; and hears when none are taken any more.
+    begin: Option<oneshot::Sender<()>>,
+    leave: oneshot::Sender<Leave>,
+    over: oneshot::Receiver<()>,
+    _tasks: [Task; 3],
 }
 
 /// One that takes all that has come before more is read. Ends when it is dropped.
@@ -95,13 +91,9 @@ impl Tokens {
     }
 }
 
-/// What has come and is not done may have brought so much along, in all.
-const MEMORY_KIB: usize = 64 << 10;
-/// Calls are taken for so long in one go, before all else is looked at.
-const TURN: Duration = Duration::from_millis(5);
 /// What was taken has so long to be answered when we leave.
 const GRACE: Duration = Duration::from_secs(5);
-/// For what comes while the broker is told that we leave.
+/// For what is to leave with us.
 const LEAVING: Duration = Duration::from_secs(1);
 
 impl Tenure {
@@ -121,8 +113,10 @@ impl Tenure {
         let asking = Task::spawn(discovery::hear(heard, asked));
         let mut words = broker.subscribe(&subjects.lines(instance), None).await?;
         let calls = broker.subscribe(&subjects.calls(), Some(GROUP)).await?;
-        let ((admitted, taking), (leaving, left)) = (mpsc::unbounded_channel(), oneshot::channel());
-        let admitting = Task::spawn(call::admit(Arc::clone(&serving), calls, admitted, left));
+        let ((begin, begun), (leave, left)) = (oneshot::channel(), oneshot::channel());
+        let (is_over, over) = oneshot::channel();
+        let signals = Signals { begin: begun, leave: left, over: is_over };
+        let taking = Task::spawn(Intake::run(Arc::clone(&serving), calls, signals));
         let settled = subjects.line(&format!("{instance}.settled"));
         broker.settle(&mut words, &settled, &broker.client.new_inbox()).await?;
         let hears = Arc::clone(&serving);
@@ -141,78 +135,51 @@ impl Tenure {
             local.offer.types,
             if local.offer.events.is_empty() { "none".into() } else { local.offer.events.to_string() },
         ));
-        let streams = tokio::sync::Mutex::new(Streams { calls: taking, questions, events });
-        let tasks = [asking, admitting, hearing];
-        Ok(Tenure { serving, streams, leaving: Some(leaving), _tasks: tasks })
+        let tasks = [asking, taking, hearing];
+        Ok(Tenure { serving, questions, events, begin: Some(begin), leave, over, _tasks: tasks })
     }
 
-    /// Serves until the local server is gone, or something else ends it: not in the middle of taking a call.
-    pub(super) async fn serve(&self, ended: impl Future<Output = Ended>) -> Ended {
+    /// Serves until the local server is gone, or something else ends it.
+    pub(super) async fn serve(&mut self, ended: impl Future<Output = Ended>) -> Ended {
         let Serving { broker, local, service, subjects, instance, .. } = &*self.serving;
-        let mut streams = self.streams.lock().await;
-        let Streams { calls, questions, events } = &mut *streams;
-        let events = (local, std::mem::replace(events, Ok(None)));
-        let mut events = std::pin::pin!(events::publish(broker, subjects, instance, events));
-        let mut ended = std::pin::pin!(ended);
-        let mut gone = std::pin::pin!(local.main.run());
-        let mut answering = std::pin::pin!(service.answer(broker, &local.offer, questions));
-        let mut is_answering = true;
-        loop {
-            tokio::select! {
-                Some(admitted) = calls.recv() => {
-                    let begun = Instant::now();
-                    call::take(&self.serving, admitted).await;
-                    while begun.elapsed() < TURN && let Ok(admitted) = calls.try_recv() {
-                        call::take(&self.serving, admitted).await;
-                    }
-                }
-                ended = &mut ended => return ended,
-                result = &mut gone => return Ended::LocalGone(match result {
-                    Ok(()) => format!("{}: the connection has ended", local.endpoint()),
-                    Err(error) => error.to_string(),
-                }),
-                why = &mut events => return Ended::LocalGone(why),
-                () = &mut answering, if is_answering => is_answering = false,
-            }
+        let events = (local, std::mem::replace(&mut self.events, Ok(None)));
+        // Whoever does that is gone only where nothing is served any more.
+        let _ = self.begin.take().map(|begin| begin.send(()));
+        tokio::select! {
+            ended = ended => ended,
+            result = local.main.run() => Ended::LocalGone(match result {
+                Ok(()) => format!("{}: the connection has ended", local.endpoint()),
+                Err(error) => error.to_string(),
+            }),
+            why = events::publish(broker, subjects, instance, events) => Ended::LocalGone(why),
+            _ = &mut self.over => Ended::Failed("calls are not taken any more".into()),
+            never = service.answer(broker, &local.offer, &mut self.questions) => match never {},
         }
     }
 
     /// Leaves: others get what is sent from now on, and what was taken is answered as far as that goes.
-    pub(super) async fn end(mut self, ended: &Ended) {
-        drop(self.leaving.take());
-        let mut streams = self.streams.lock().await;
-        let calls = &mut streams.calls;
-        let end = Instant::now() + LEAVING;
-        while Instant::now() < end
-            && let Ok(Some(admitted)) = tokio::time::timeout_at(end, calls.recv()).await
-        {
-            let why = match ended {
-                Ended::Stopped => {
-                    call::take(&self.serving, admitted).await;
-                    continue;
-                }
-                Ended::LocalGone(_) => "its local server has gone",
-                Ended::Failed(_) => "the bridge that served it has ended",
-            };
-            // The broker may take nothing any more.
-            let _ = tokio::time::timeout_at(end, admitted.refuse(&self.serving, why)).await;
-        }
-        calls.close();
-        let refuse = async {
-            while let Some(admitted) = calls.recv().await {
-                admitted.refuse(&self.serving, "the bridge that served it has ended").await;
-            }
+    pub(super) async fn end(self, ended: &Ended) {
+        let refusal = match ended {
+            Ended::Stopped => None,
+            Ended::LocalGone(_) => Some("its local server has gone"),
+            Ended::Failed(_) => Some("the bridge that served it has ended"),
         };
-        let _ = tokio::time::timeout(LEAVING, refuse).await;
-        let all = u32::try_from(self.serving.most).unwrap_or(u32::MAX);
-        if tokio::time::timeout(GRACE, self.serving.room.acquire_many(all)).await.is_err() {
+        let _ = self.leave.send(Leave { refusal });
+        if !self.over.is_terminated() {
+            // That has limits of its own.
+            let _ = self.over.await;
+        }
+        let room = &self.serving.room;
+        if timeout(GRACE, room.emptied()).await.is_err() {
             log::warn!("{}: left before all calls that were taken were answered", self.serving.app);
             // Those that wait for a slow reader would wait for ever, since nobody hears its credit when we have left.
             self.serving.lines().values().for_each(|line| line.lose());
-            let _ = tokio::time::timeout(LEAVING, self.serving.room.acquire_many(all)).await;
+            let _ = timeout(LEAVING, room.emptied()).await;
         }
         self.serving.local.close().await;
-        let _ = tokio::time::timeout(LEAVING, self.serving.broker.client.flush()).await;
+        if timeout(LEAVING, self.serving.broker.client.flush()).await.is_err() {
+            log::warn!("{}: left before all that was to be sent had gone to the broker", self.serving.app);
+        }
     }
 }
 
@@ -225,10 +192,8 @@ impl Serving {
             app,
             instance: instance.to_owned(),
             local,
-            room: Arc::new(Semaphore::new(most)),
-            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
+            room: Room::for_calls(most),
             subjects: subjects.clone(),
-            most,
             tokens: Tokens::default(),
             open: Mutex::default(),
         }
@@ -264,23 +229,23 @@ impl Serving {
     }
 
     /// Answers busy (-6), not executed.
-    pub(super) async fn refuse(&self, message: Message, why: &str) {
-        let Some(refusal) = self.refusal(message, why) else { return };
+    pub(super) async fn refuse(&self, reply: Option<Subject>, why: &str) {
+        let Some(refusal) = self.refusal(reply, why) else { return };
         if let Err(why) = self.broker.send(refusal).await {
             log::debug!("that a call is refused was not sent: {why:?}");
         }
     }
 
     /// The same, unless too much waits for the broker already.
-    pub(super) fn refuse_now(&self, message: Message, why: &str) {
-        let Some(refusal) = self.refusal(message, why) else { return };
+    pub(super) fn refuse_now(&self, reply: Option<Subject>, why: &str) {
+        let Some(refusal) = self.refusal(reply, why) else { return };
         if let Err(why) = self.broker.send_now(refusal) {
             log::debug!("that a call is refused was not sent: {why:?}");
         }
     }
 
-    fn refusal(&self, message: Message, why: &str) -> Option<OutboundMessage> {
-        let reply = message.reply.filter(|reply| is_answerable(reply))?;
+    fn refusal(&self, reply: Option<Subject>, why: &str) -> Option<OutboundMessage> {
+        let reply = reply.filter(|reply| is_answerable(reply))?;
         let text = format!("{} was not executed: {why}", self.app);
         let headers = Headers::none().with(RC, sidewire::ResultCode::BUSY.code()).with(TEXT, 1);
         Some(broker::message(&reply, headers, text))
