@@ -5,6 +5,7 @@ mod calls;
 mod discovery;
 mod events;
 mod faults;
+mod leaving;
 mod load;
 mod memory;
 mod owner;
