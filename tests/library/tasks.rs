@@ -1,5 +1,7 @@
 //! What only the async client has: runtimes, tasks, futures that are dropped or not polled any more.
 
+#[cfg(unix)]
+use std::fs::File;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +13,8 @@ use sidewire::tokio::{Client, Events, Pending};
 use sidewire::{Endpoint, Reconnect, Server};
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
+#[cfg(unix)]
+use crate::util::alone_with;
 use crate::util::fake::{Fake, send, take, take_request, wait_for_the_end};
 use crate::util::{Gate, PATIENCE, connect, frame, fresh, on_every_stream, start, store, usual, watchdog};
 
@@ -258,9 +262,25 @@ fn a_future_that_nobody_polls_any_more_does_not_keep_others_from_connecting_anew
 }
 
 #[test]
-#[allow(clippy::await_holding_lock, reason = "a server's thread waits for it, no task")]
 fn what_has_no_room_leaves_by_itself() {
     let _watchdog = watchdog(60);
+    send_without_room(|| ());
+}
+
+/// Watching for room takes one.
+#[cfg(unix)] // Windows has no such limit.
+#[test]
+fn what_has_no_room_leaves_by_itself_without_descriptors() {
+    let _watchdog = watchdog(60);
+    let name = "tasks::what_has_no_room_leaves_by_itself_without_descriptors";
+    alone_with(name, 64, || {
+        send_without_room(|| std::iter::from_fn(|| File::open("/dev/null").ok()).collect::<Vec<_>>())
+    });
+}
+
+/// Sends more than a server takes that stands still, and then goes on. `meanwhile`: what is held while it does not take all.
+#[allow(clippy::await_holding_lock, reason = "a server's thread waits for it, no task")]
+fn send_without_room<T>(meanwhile: impl Fn() -> T) {
     let gate = Gate::default();
     let mut server = Server::new(0_usize);
     let held = gate.clone();
@@ -279,7 +299,7 @@ fn what_has_no_room_leaves_by_itself() {
         runtime.block_on(async {
             let client = connect(&bound[0]).limits(roomy()).open_async().await.expect("connect");
             let closed = gate.close();
-            let before = counters.notifies();
+            let (before, held) = (counters.notifies(), meanwhile());
             for _ in 0..40 {
                 client.notify(1, vec![0; 100_000]).await.expect("in the outbox");
             }
@@ -288,6 +308,7 @@ fn what_has_no_room_leaves_by_itself() {
             while counters.notifies() < before + 40 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            drop(held);
             client.flush().await.expect("all has left");
             client.call(2, b"").await.expect("a reply");
         });

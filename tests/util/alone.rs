@@ -18,18 +18,31 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     run(name, &mut Command::new(own_path()));
 }
 
-/// Runs `serve` in such a process with at most so many descriptors, which the shell sets for us
-/// (std can't), and waits until it has [announced](announce) `count` endpoints.
+/// The same with at most so many descriptors, which the shell sets for us (std can't).
+#[cfg(unix)] // Windows has no such limit.
+pub(crate) fn alone_with(name: &str, descriptors: u32, body: impl FnOnce()) {
+    if std::env::var_os(MARK).is_some() {
+        return body();
+    }
+    run(name, &mut own_with(descriptors));
+}
+
+#[cfg(unix)]
+fn own_with(descriptors: u32) -> Command {
+    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script).arg(own_path());
+    command
+}
+
+/// Runs `serve` in such a process with at most so many descriptors, and waits until it has [announced](announce) `count` endpoints.
 #[cfg(unix)] // Windows has no such limit.
 pub(crate) fn serve_alone(name: &str, descriptors: u32, count: usize, serve: impl FnOnce()) -> Process {
     if std::env::var_os(MARK).is_some() {
         serve();
         std::process::exit(0);
     }
-    let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(script).arg(own_path());
-    Process::start(this_test_only(name, &mut command), count)
+    Process::start(this_test_only(name, &mut own_with(descriptors)), count)
 }
 
 /// Says where such a server listens.

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use sidewire::{Access, Endpoint, Listen, Running, Server};
 use sidewire_platform::Channel;
 
-#[cfg(unix)] // Windows has no such limit.
-pub(crate) use alone::serve_alone;
 pub(crate) use alone::{alone, announce};
+#[cfg(unix)] // Windows has no such limit.
+pub(crate) use alone::{alone_with, serve_alone};
 pub(crate) use conversation::{Conversation, Step, conversations};
 pub(crate) use dialect::{
     Dialect, FIXED, Reply, client, connect, everywhere, everywhere_with, in_every_dialect, on_every_stream,
