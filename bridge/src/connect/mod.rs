@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewire::{Access, App, DESCRIPTION, Endpoint, EndpointKind, Listen, Server, Token, WhenSlow};
+use sidewire::{Access, App, DESCRIPTION, Endpoint, EndpointKind, Limits, Listen, Server, Token, WhenSlow};
 use tokio::task::unconstrained;
 
 use crate::broker::Broker;
@@ -55,6 +55,8 @@ pub(crate) struct Args {
 
 /// What open calls may have brought along together.
 const MAX_BYTES: usize = 64 << 20;
+/// Calls of one client that leave for the broker together, if so many have come: it has the first while the next are taken.
+const TOGETHER: usize = 32;
 /// For what was asked before the end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -106,7 +108,9 @@ pub(crate) async fn run(args: Args, mut stop: Stop) -> Result<()> {
 /// The local server.
 fn listen(args: &Args, relay: Arc<Relay>) -> Result<Server<()>> {
     let failed = |error: sidewire::Error| error.to_string();
-    let mut server = Server::builder(()).types(usize::from(DESCRIPTION) + 1);
+    let mut limits = Limits::default();
+    limits.turn_frames = TOGETHER;
+    let mut server = Server::builder(()).limits(limits).types(usize::from(DESCRIPTION) + 1);
     server = server.app(App::new(&args.broker.app, ""));
     let mut server = server.build().map_err(failed)?;
     for msg_type in (0..=args.max_type).chain([DESCRIPTION]) {

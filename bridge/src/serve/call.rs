@@ -191,7 +191,12 @@ async fn begin(
         let text = "its time was over before its turn came; not executed";
         return Err(Failure::new(ResultCode::TIMED_OUT, text));
     }
-    let start = pin!(local.request(msg_type).timeout(None).stream(payload));
+    let mut request = local.request(msg_type).timeout(None);
+    if may_last(received, deadline) {
+        // It leaves with others, when all that have come are looked at.
+        request = request.corked();
+    }
+    let start = pin!(request.stream(payload));
     match within(timeout.unwrap_or(ROOM).min(ROOM), start).await {
         Some(Ok(parts)) => Ok(Begun { parts, deadline, credit }),
         Some(Err(error)) => Err(not_begun(app, &error)),
@@ -200,6 +205,11 @@ async fn begin(
             Err(Failure::new(ResultCode::BUSY, text))
         }
     }
+}
+
+/// Whether a call has the time to last.
+fn may_last(received: Instant, deadline: Option<Instant>) -> bool {
+    deadline.is_none_or(|deadline| deadline >= received + FIRST_SIGN)
 }
 
 /// As `timeout`, but without a timer for what is ready at once.
@@ -255,9 +265,8 @@ impl Call {
         self.received + FIRST_SIGN
     }
 
-    /// Whether it has the time to last.
     pub(super) fn may_last(&self) -> bool {
-        self.deadline.is_none_or(|deadline| deadline >= self.first_sign())
+        may_last(self.received, self.deadline)
     }
 
     /// Answers it, where its reply has come in one piece and the broker takes it at once. If not, gives what has come.

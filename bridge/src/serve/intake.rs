@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
@@ -22,6 +22,8 @@ use super::tenure::Serving;
 
 /// Calls are taken for so long in one go, before all else is looked at.
 const TURN: Duration = Duration::from_millis(5);
+/// Calls that leave for the local server together, if so many have come: it answers the first while the next are taken.
+const TOGETHER: usize = 16;
 /// For what comes while the broker is told that we leave; and then for saying that it comes too late.
 const LEAVING: Duration = Duration::from_secs(1);
 
@@ -54,13 +56,15 @@ pub(super) struct Intake {
     open: Open<Call>,
     /// Until when one is taken after the other.
     turn: Option<Instant>,
+    /// How many were since those that are open were looked at.
+    taken: usize,
 }
 
 impl Intake {
     /// Until it is dropped, since there may be calls to answer.
     pub(super) async fn run(serving: Arc<Serving>, calls: Subscriber, mut signals: Signals) {
         let open = Open::of(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
-        let mut intake = Intake { serving, calls, waiting: VecDeque::new(), open, turn: None };
+        let mut intake = Intake { serving, calls, waiting: VecDeque::new(), open, turn: None, taken: 0 };
         let _ = intake.beside(&mut signals.begin).await;
         // Whoever would say that we leave is gone only where we are, too.
         let Ok(leave) = intake.serve(&mut signals.leave).await else { return };
@@ -161,27 +165,37 @@ impl Intake {
     /// The next call whose turn it is, and answers others; `None` behind the last.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Admitted>> {
         let now = Instant::now();
-        answer(&self.serving, &mut self.open, now);
+        if self.taken >= TOGETHER {
+            self.answer(now);
+        }
         if now > *self.turn.get_or_insert_with(|| now + TURN) {
             self.turn = None;
+            // What comes faster than it is taken counts from here on.
+            self.let_in(context);
+            self.answer(now);
             // Others first, and the runtime's look at what has come for them: it wakes us behind that.
             let _ = pin!(yield_now()).poll(context);
             return Poll::Pending;
         }
         if let Some(first) = self.waiting.pop_front() {
+            self.taken += 1;
             return Poll::Ready(Some(first));
         }
-        loop {
-            let next = Pin::new(&mut self.calls).poll_next(context);
-            if next.is_pending() {
-                self.turn = None;
-            }
-            let Some(message) = ready!(next) else { return Poll::Ready(None) };
-            let admitted = admit(&self.serving, message, now);
-            if admitted.is_some() {
-                return Poll::Ready(admitted);
+        while let Poll::Ready(next) = Pin::new(&mut self.calls).poll_next(context) {
+            let Some(message) = next else { return Poll::Ready(None) };
+            if let Some(admitted) = admit(&self.serving, message, now) {
+                self.taken += 1;
+                return Poll::Ready(Some(admitted));
             }
         }
+        self.turn = None;
+        self.answer(now);
+        Poll::Pending
+    }
+
+    fn answer(&mut self, now: Instant) {
+        self.taken = 0;
+        answer(&self.serving, &mut self.open, now);
     }
 
     /// Lets in what has come, at once, so that no more waits for the local server than there is room for: the client's own
