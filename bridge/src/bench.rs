@@ -1,5 +1,6 @@
 //! `sidewire-bridge bench`: what a bridge costs, beside bare NATS in the same run.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,11 +17,12 @@ use crate::Result;
 
 /// Measures round trips and throughput through two bridges, and beside it of bare NATS
 ///
-/// A server that answers with what it was asked, `serve`, `connect`, and a client in processes on this machine; the same
-/// 64 bytes over two connections of the NATS client alone; and the same client at the server's own socket. They take turns,
-/// so that what else this machine does meets all of them. It prints the medians of the rounds, the bridges' share of bare
-/// NATS, and what that share would be by a model in which bridges themselves cost nothing: a call over them is one over
-/// NATS and two over a socket, and their times add up. That is no bound: with processors to spare throughput can be more.
+/// A server that answers with what it was asked, `serve`, `connect`, and a client in processes on this machine, once with
+/// tasks of a runtime and once with a thread; the same 64 bytes over two connections of the NATS client alone, with tasks;
+/// and tasks at the server's own socket. They take turns, so that what else this machine does meets all of them. It prints
+/// the medians of the rounds, the bridges' shares of bare NATS, and what that share would be by a model in which bridges
+/// themselves cost nothing: a call over them is one over NATS and two over a socket, and their times add up. That is no
+/// bound: with processors to spare throughput can be more.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -56,24 +58,30 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let _ = std::fs::remove_dir_all(&folder);
     let rounds = result?;
     println!("              p50        window {WINDOW}");
-    for (name, which) in [("socket", 0), ("bare NATS", 1), ("bridges", 2)] {
+    for (which, name) in ["socket", "bare NATS", "tasks", "a thread"].into_iter().enumerate() {
         let [p50, rate] = medians(&rounds, |round| [micros(round[which].p50), round[which].rate]);
         println!("{name:<10} {p50:>7.1} us  {rate:>8.0} calls/s");
     }
     // Of each round, since what else the machine does is another thing in the next.
-    let [p50, rate] = medians(&rounds, |[_, bare, bridged]| {
-        [micros(bridged.p50) / micros(bare.p50), bridged.rate / bare.rate]
-    });
-    println!("{:<10} {p50:>7.2} x   {rate:>8.2} x", "share");
-    let [p50, rate] = medians(&rounds, |[socket, bare, _]| {
+    for (which, name) in [(TASKS, "share"), (THREAD, "  thread's")] {
+        let [p50, rate] = medians(&rounds, |round| {
+            [micros(round[which].p50) / micros(round[BARE].p50), round[which].rate / round[BARE].rate]
+        });
+        println!("{name:<10} {p50:>7.2} x   {rate:>8.2} x");
+    }
+    let [p50, rate] = medians(&rounds, |[socket, bare, ..]| {
         [1.0 + 2.0 * micros(socket.p50) / micros(bare.p50), 1.0 / (1.0 + 2.0 * bare.rate / socket.rate)]
     });
     println!("{:<10} {p50:>7.2} x   {rate:>8.2} x", "model");
     Ok(())
 }
 
-/// Of each round: at the server's own socket, over bare NATS, over bridges.
-async fn measure(args: &Args, folder: &Path) -> Result<Vec<[Round; 3]>> {
+/// What a round measures: at the server's own socket, over bare NATS, over bridges with tasks, and with a thread.
+const BARE: usize = 1;
+const TASKS: usize = 2;
+const THREAD: usize = 3;
+
+async fn measure(args: &Args, folder: &Path) -> Result<Vec<[Round; 4]>> {
     let endpoint = |name: &str| format!("unix:{}", folder.join(name).display());
     let mut server = Server::new(());
     server.on(1, |(), request, reply| {
@@ -96,9 +104,9 @@ async fn measure(args: &Args, folder: &Path) -> Result<Vec<[Round; 3]>> {
     // The first one only warms up.
     for round in 0..=args.rounds {
         let (socket, bare) = (through(&at_socket, args.calls).await?, nats.round(args.calls).await?);
-        let bridged = through(&at_bridge, args.calls).await?;
+        let (tasks, thread) = (through(&at_bridge, args.calls).await?, with_thread(&far, args.calls).await?);
         if round > 0 {
-            rounds.push([socket, bare, bridged]);
+            rounds.push([socket, bare, tasks, thread]);
         }
     }
     drop((at_socket, at_bridge));
@@ -133,6 +141,33 @@ async fn bridge(arguments: &[&str], nats: &str, line: &'static str) -> Result<Ki
 async fn through(client: &Client, calls: u32) -> Result<Round> {
     let call = || async { client.call(1, PAYLOAD).await.map(drop).map_err(|error| error.to_string()) };
     round(calls, call).await
+}
+
+/// The client of threads, with one.
+async fn with_thread(endpoint: &str, calls: u32) -> Result<Round> {
+    let endpoint = endpoint.to_owned();
+    let failed = |error: sidewire::Error| error.to_string();
+    let measured = tokio::task::spawn_blocking(move || {
+        let client = sidewire::Client::connect(endpoint.as_str()).map_err(failed)?;
+        let mut took = Vec::with_capacity(calls as usize);
+        for _ in 0..calls {
+            let began = Instant::now();
+            client.call(1, PAYLOAD).map_err(failed)?;
+            took.push(began.elapsed());
+        }
+        let (began, all, mut open) = (Instant::now(), calls * MORE, VecDeque::with_capacity(WINDOW));
+        for _ in 0..all {
+            if open.len() >= WINDOW
+                && let Some(first) = open.pop_front()
+            {
+                sidewire::Pending::wait(first).map_err(failed)?;
+            }
+            open.push_back(client.start(1, PAYLOAD).map_err(failed)?);
+        }
+        open.into_iter().try_for_each(|call| call.wait().map(drop)).map_err(failed)?;
+        Ok(Round::of(took, all, began))
+    });
+    measured.await.map_err(|error| format!("bench: {error}"))?
 }
 
 /// A requester and a responder, each with a connection of its own.
@@ -174,7 +209,6 @@ async fn round<F: Future<Output = Result<()>>>(calls: u32, call: impl Fn() -> F)
         call().await?;
         took.push(began.elapsed());
     }
-    took.sort_unstable();
     let (began, all) = (Instant::now(), calls * MORE);
     let mut open = FuturesUnordered::new();
     for _ in 0..all {
@@ -188,11 +222,20 @@ async fn round<F: Future<Output = Result<()>>>(calls: u32, call: impl Fn() -> F)
     while let Some(done) = open.next().await {
         done?;
     }
-    Ok(Round { p50: took[took.len() / 2], rate: f64::from(all) / began.elapsed().as_secs_f64() })
+    Ok(Round::of(took, all, began))
+}
+
+impl Round {
+    /// Of those that took so long one after the other, and so many that have begun then and were 64 at a time.
+    fn of(mut took: Vec<Duration>, all: u32, began: Instant) -> Round {
+        let rate = f64::from(all) / began.elapsed().as_secs_f64();
+        took.sort_unstable();
+        Round { p50: took[took.len() / 2], rate }
+    }
 }
 
 /// Of two figures of each round.
-fn medians(rounds: &[[Round; 3]], figures: impl Fn(&[Round; 3]) -> [f64; 2]) -> [f64; 2] {
+fn medians(rounds: &[[Round; 4]], figures: impl Fn(&[Round; 4]) -> [f64; 2]) -> [f64; 2] {
     let all: Vec<[f64; 2]> = rounds.iter().map(figures).collect();
     [0, 1].map(|which| {
         let mut sorted: Vec<f64> = all.iter().map(|figures| figures[which]).collect();
