@@ -117,7 +117,8 @@ fn what_nobody_waits_for_is_closed() {
         drop(client.start(PAIR, "").expect("begun"));
         drop(client.start(PAIR, "").expect("begun"));
         client.call(ECHO, "").expect("they have come");
-        until("all are closed", || descriptors() == before);
+        // Something of the start may have been open before.
+        until("all are closed", || descriptors() <= before);
         client.close();
         running.stop().expect("stop");
     });
