@@ -1,7 +1,7 @@
 //! The file of a server: how it is begun, and what is removed for it.
 
 use std::time::{Duration, Instant, SystemTime};
-use std::{env, process};
+use std::{env, io, process};
 
 use sidewire_platform::{self as platform, Endpoint, RecordingFile, recordings};
 
@@ -103,6 +103,7 @@ fn remove(file: RecordingFile) {
     let path = file.path().to_owned();
     match file.remove() {
         Ok(()) => log::debug!("removed {}, which a dead server has left", path.display()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {} // Another server has looked at the same time.
         Err(error) => log::debug!("removing {}: {error}", path.display()),
     }
 }
