@@ -315,7 +315,7 @@ impl Mailbox {
     }
 
     /// From here on this task is woken when there is mail, and not the poll.
-    #[cfg(feature = "tokio")]
+    #[cfg(any(feature = "tokio", all(test, loom)))]
     pub(crate) fn wakes_task(&self, task: &task::Waker) {
         let mut contents = self.contents();
         if contents.task.as_ref().is_none_or(|before| !before.will_wake(task)) {

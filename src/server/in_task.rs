@@ -123,7 +123,8 @@ impl Waiting {
         if due.is_some_and(|due| self.rings(due, task)) {
             return Poll::Ready(Ok(Came::Something));
         }
-        if self.mailbox.has_mail() {
+        // Once more, with this task's waker: whoever saw that the loop slept, and wakes the one before, wakes nobody for others.
+        if !self.mailbox.falls_asleep() {
             return Poll::Ready(Ok(Came::Mail));
         }
         Poll::Pending

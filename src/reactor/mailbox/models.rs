@@ -49,15 +49,28 @@ impl Read {
                 told.wait();
             }
             mailbox.wakes_up();
-            if mailbox.has_mail() {
-                let (stop, count) = mailbox.open();
-                self.stops += usize::from(stop.is_some());
-                self.numbers.extend((0..count).map(|_| match mailbox.take() {
-                    Some(Letter::Ready(number)) => number,
-                    other => panic!("nobody wrote {other:?}"),
-                }));
-            }
+            self.read(mailbox);
         }
+    }
+
+    fn read(&mut self, mailbox: &Mailbox) {
+        if mailbox.has_mail() {
+            let (stop, count) = mailbox.open();
+            self.stops += usize::from(stop.is_some());
+            self.numbers.extend((0..count).map(|_| match mailbox.take() {
+                Some(Letter::Ready(number)) => number,
+                other => panic!("nobody wrote {other:?}"),
+            }));
+        }
+    }
+}
+
+/// Wakes a task, which remembers it.
+struct Woken(Arc<Notify>);
+
+impl task::Wake for Woken {
+    fn wake(self: Arc<Woken>) {
+        self.0.notify();
     }
 }
 
@@ -90,6 +103,33 @@ fn the_word_to_stop_is_heard_once_and_no_letter_is_lost_beside_it() {
         stopper.join().expect("it does not panic");
         writer.join().expect("it does not panic");
         drop(turning);
+    });
+}
+
+/// A loop in a task, as `Server::run_async`: the task waits behind each turn, and nothing but its waker wakes it.
+#[test]
+fn a_task_sleeps_over_no_letter() {
+    try_all(3, || {
+        let (mailbox, _poll) = mailbox();
+        let told = Arc::new(Notify::new());
+        let task = task::Waker::from(Arc::new(Woken(Arc::clone(&told))));
+        let writers = [post(&mailbox, 1), post(&mailbox, 2)];
+        let mut read = Read::default();
+        loop {
+            let turning = serve_from(&mailbox, ThreadMark::here());
+            read.read(&mailbox);
+            drop(turning);
+            if read.numbers.len() == 2 {
+                break;
+            }
+            mailbox.wakes_task(&task);
+            if mailbox.falls_asleep() {
+                told.wait();
+            }
+        }
+        mailbox.wakes_poll();
+        writers.into_iter().for_each(|writer| writer.join().expect("it does not panic"));
+        assert!(!mailbox.has_mail());
     });
 }
 
