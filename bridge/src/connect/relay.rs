@@ -22,7 +22,7 @@ pub(super) struct Relay {
     last: Mutex<Option<(Terms, Headers)>>,
 }
 
-/// What a call says besides its payload. Of most it is what the one before has said, and copying headers costs a quarter of
+/// What a call says besides its payload. Of most it is what the one before has said, and copying headers costs less than
 /// making them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Terms {

@@ -1,5 +1,5 @@
 //! Things that one task waits for, many at a time, each of which is looked at only when its own waker rings; and when it has
-//! lasted too long. A task and a timer of Tokio's for each would do the same, and cost more than a short call does otherwise.
+//! lasted too long. A task and a timer of Tokio's for each would do the same, and cost more.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
